@@ -1,0 +1,65 @@
+"""Everything that sandbox raises on purpose."""
+
+
+class SandboxError(Exception):
+    """The base of all of them."""
+
+
+class SettingsError(SandboxError):
+    """A setting cannot be used; the message names the variable, its value and what is allowed."""
+
+
+class StoreUnavailable(SandboxError):
+    """Redis did not do what was asked: it is away, slow, loading, full or read-only."""
+
+
+class AlreadyRunning(SandboxError):
+    """Another sandbox holds the state folder."""
+
+
+class InvalidTask(SandboxError):
+    """A client's request for a task cannot be met; `detail` says what to change."""
+
+    def __init__(self, detail: str, field: str | None = None) -> None:
+        super().__init__(detail)
+        self.detail = detail
+        self.field = field
+
+
+class InvalidTransition(SandboxError):
+    """The task's status does not allow what was asked."""
+
+
+class InvalidTaskType(SandboxError):
+    """A function cannot serve as a task type; the message says why."""
+
+
+class Reject(SandboxError):
+    """Raised by a handler: this task has failed, and trying again would not help."""
+
+    def __init__(self, reason: str = "rejected") -> None:
+        super().__init__(reason)
+
+
+class Retry(SandboxError):
+    """Raised by a handler: try again, after so many seconds (by the usual back-off if not said)."""
+
+    def __init__(self, reason: str = "", after: float | None = None) -> None:
+        super().__init__(reason or "the handler asked for another attempt")
+        self.after = after
+
+
+class Interrupted(BaseException):
+    """Raised inside a running handler to end it; a BaseException, so that `except Exception` lets it pass."""
+
+
+class TimedOut(Interrupted):
+    """The attempt took longer than the task's timeout."""
+
+
+class Cancelled(Interrupted):
+    """The task was cancelled while it ran."""
+
+
+class Stopping(Interrupted):
+    """The runner's grace time is over; the task goes back to its queue."""

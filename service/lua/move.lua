@@ -1,0 +1,70 @@
+-- move: every change of stored documents: claim, settle, hand back, promote, cancel, retry, progress.
+-- A batch shares its old and its new shelf; each document moves only if it still is what the caller read.
+--
+-- KEYS  1  shelf it leaves       2  shelf it joins         3  names of shelves    4  due times
+--       5  stream of its entry   6  stream to wait in      7  number of takes   8…  documents
+-- ARGV  1  group                 2  name of shelf joined   3  status before       4  status after
+--       5  consumer that must hold the entries, or ""      6  number of takes when it read them
+--       7  time to live in ms, or ""
+--       then per document: text as read, text to be, created (score), entry, due (score or "")
+--
+-- The entry: with a consumer in 5 it must be pending for it, and stays (a claim, news of progress);
+-- without one it is dropped if it is not "" (a settlement, a hand-back). Where nothing has been taken
+-- from anybody since the consumer read its entries, they are all its own, and need not be looked up.
+-- Returns the places (from 1) of the documents that were refused.
+
+local group, name, before, after = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
+local consumer, takes, ttl = ARGV[5], ARGV[6], ARGV[7]
+local count = #KEYS - 7
+
+local held = nil
+if consumer ~= '' and (redis.call('GET', KEYS[7]) or '0') ~= takes then
+  held = {}
+  local first, last = ARGV[11], ARGV[6 + 5 * count]
+  for _, pending in ipairs(redis.call('XPENDING', KEYS[5], group, first, last, 10000, consumer)) do
+    held[pending[1]] = true
+  end
+end
+
+local refused, joining, leaving, dropped = {}, {}, {}, {}
+for i = 1, count do
+  local at = 5 * i + 3
+  local uid, entry = KEYS[7 + i], ARGV[at + 3]
+  -- Read one by one: two entries of a batch may point at the same document.
+  if redis.call('GET', uid) ~= ARGV[at] or (held and not held[entry]) then
+    refused[#refused + 1] = i
+  else
+    if ttl == '' then
+      redis.call('SET', uid, ARGV[at + 1])
+    else
+      redis.call('SET', uid, ARGV[at + 1], 'PX', ttl)
+    end
+    leaving[#leaving + 1] = uid
+    joining[#joining + 1] = ARGV[at + 2]
+    joining[#joining + 1] = uid
+    if after == 'queued' then
+      redis.call('XADD', KEYS[6], '*', 'uid', uid)
+    elseif after == 'scheduled' then
+      redis.call('ZADD', KEYS[4], ARGV[at + 4], uid)
+    end
+    if entry ~= '' and consumer == '' then
+      dropped[#dropped + 1] = entry
+    end
+  end
+end
+
+if #leaving > 0 then
+  if before == 'scheduled' then
+    redis.call('ZREM', KEYS[4], unpack(leaving))
+  end
+  if KEYS[1] ~= KEYS[2] then
+    redis.call('ZREM', KEYS[1], unpack(leaving))
+    redis.call('ZADD', KEYS[2], unpack(joining))
+    redis.call('SADD', KEYS[3], name)
+  end
+end
+if #dropped > 0 then
+  redis.call('XACK', KEYS[5], group, unpack(dropped))
+  redis.call('XDEL', KEYS[5], unpack(dropped))
+end
+return refused

@@ -1,0 +1,178 @@
+"""Task types: a name, the handler behind it, its limits, and the check of its arguments.
+
+    @task("report.build", queue="reports", max_attempts=5, timeout=120)
+    def build_report(context, month: str, rows: int = 10) -> dict: ...
+
+The decorator only marks the function. `Registry.load` collects the marked functions of the modules
+that it is told, and of the entry-point group `sandbox.tasks`; a payload never names code.
+"""
+
+import importlib
+import inspect
+import re
+from collections.abc import Callable, Iterable, Iterator
+from importlib.metadata import entry_points
+from types import ModuleType
+from typing import Any, Final, NamedTuple, TypeVar
+
+import msgspec
+
+from service.errors import InvalidTask, InvalidTaskType
+from service.task import DEFAULT_MAX_ATTEMPTS, NO_ARGS
+
+ENTRY_POINTS: Final = "sandbox.tasks"
+TYPE_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+MARK: Final = "__sandbox_task__"
+
+Handler = TypeVar("Handler", bound=Callable[..., Any])
+
+
+class TaskType(NamedTuple):
+    name: str
+    handler: Callable[..., Any]
+    queue: str
+    max_attempts: int
+    timeout: float | None
+    arguments: type[msgspec.Struct]
+    decode: Callable[[msgspec.Raw], Any]
+
+    def check(self, args: msgspec.Raw) -> None:
+        """Raises InvalidTask, naming the argument, unless the handler can take these."""
+        try:
+            self.decode(args)
+        except (msgspec.ValidationError, RecursionError) as error:
+            raise InvalidTask(f"args: {error}", field="args") from None
+
+    def run(self, context: Any, args: msgspec.Raw) -> Any:
+        if bytes(args) == b"{}" and not self.arguments.__struct_fields__:
+            return self.handler(context)
+        values = self.decode(args)
+        return self.handler(context, **{name: getattr(values, name) for name in self.arguments.__struct_fields__})
+
+    def describe(self) -> dict[str, Any]:
+        return {
+            "type": self.name,
+            "description": inspect.getdoc(self.handler) or "",
+            "queue": self.queue,
+            "max_attempts": self.max_attempts,
+            "timeout": self.timeout,
+            "args": _schema(self.arguments),
+        }
+
+
+def task(
+    name: str,
+    *,
+    queue: str = "default",
+    max_attempts: int = DEFAULT_MAX_ATTEMPTS,
+    timeout: float | None = None,
+) -> Callable[[Handler], Handler]:
+    """Marks a function as the handler of a task type."""
+
+    def mark(handler: Handler) -> Handler:
+        task_type = _task_type(name, handler, queue, max_attempts, timeout)
+        setattr(handler, MARK, task_type)
+        return handler
+
+    return mark
+
+
+def _task_type(name: str, handler: Callable[..., Any], queue: str, max_attempts: int, timeout: float | None) -> TaskType:
+    if not TYPE_NAME.fullmatch(name):
+        raise InvalidTaskType(f"{name!r} cannot name a task type: letters, digits, '.', '_' and '-', at most 100")
+    if max_attempts < 1 or (timeout is not None and timeout <= 0):
+        raise InvalidTaskType(f"{name}: max_attempts is at least 1, timeout more than 0")
+    arguments = _arguments(name, handler)
+    return TaskType(name, handler, queue, max_attempts, timeout, arguments, msgspec.json.Decoder(arguments).decode)
+
+
+def _arguments(name: str, handler: Callable[..., Any]) -> type[msgspec.Struct]:
+    """A struct with the handler's parameters after `context`."""
+    _, *parameters = _parameters(name, handler)
+    definitions: list[Any] = []
+    for parameter in parameters:
+        kind = Any if parameter.annotation is parameter.empty else parameter.annotation
+        if parameter.default is parameter.empty:
+            definitions.append((parameter.name, kind))
+        else:
+            definitions.append((parameter.name, kind, _default(name, parameter)))
+    try:
+        arguments = msgspec.defstruct(f"{name} arguments", definitions, kw_only=True, forbid_unknown_fields=True)
+        msgspec.json.Decoder(arguments)
+        _schema(arguments)
+    except (TypeError, NameError) as error:
+        raise InvalidTaskType(f"{name}: its arguments cannot come from JSON: {error}") from error
+    return arguments
+
+
+def _parameters(name: str, handler: Callable[..., Any]) -> list[inspect.Parameter]:
+    parameters = list(inspect.signature(handler, eval_str=True).parameters.values())
+    if not parameters:
+        raise InvalidTaskType(f"{name}: the handler's first parameter is the context")
+    for parameter in parameters:
+        if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
+            raise InvalidTaskType(f"{name}: *{parameter.name} cannot be checked; name each argument")
+    for parameter in parameters[1:]:
+        if parameter.kind is parameter.POSITIONAL_ONLY:
+            raise InvalidTaskType(f"{name}: {parameter.name} must be allowed as a keyword")
+    return parameters
+
+
+def _default(name: str, parameter: inspect.Parameter) -> Any:
+    if isinstance(parameter.default, (list, dict, set, bytearray)):
+        raise InvalidTaskType(f"{name}: the default of {parameter.name} is shared between runs; use None")
+    return parameter.default
+
+
+def _schema(arguments: type[msgspec.Struct]) -> dict[str, Any]:
+    (root,), definitions = msgspec.json.schema_components([arguments])
+    schema = dict(definitions.pop(root["$ref"].rpartition("/")[2]))
+    if definitions:
+        schema["$defs"] = definitions
+    return schema
+
+
+class Registry:
+    def __init__(self, task_types: Iterable[TaskType] = ()) -> None:
+        self._types: dict[str, TaskType] = {}
+        for task_type in task_types:
+            self.add(task_type)
+
+    def add(self, task_type: TaskType) -> None:
+        known = self._types.setdefault(task_type.name, task_type)
+        if known.handler is not task_type.handler:
+            raise InvalidTaskType(f"two handlers serve {task_type.name}: {_where(known)} and {_where(task_type)}")
+
+    def add_module(self, module: ModuleType) -> None:
+        for member in vars(module).values():
+            if isinstance(found := getattr(member, MARK, None), TaskType):
+                self.add(found)
+
+    def get(self, name: str) -> TaskType | None:
+        return self._types.get(name)
+
+    def __iter__(self) -> Iterator[TaskType]:
+        return iter(sorted(self._types.values()))
+
+    @classmethod
+    def load(cls, modules: Iterable[str]) -> "Registry":
+        """The types of these modules, and of the installed packages that offer some."""
+        registry = cls()
+        for name in modules:
+            registry.add_module(importlib.import_module(name))
+        for entry_point in entry_points(group=ENTRY_POINTS):
+            found = entry_point.load()
+            if isinstance(found, ModuleType):
+                registry.add_module(found)
+            elif isinstance(task_type := getattr(found, MARK, None), TaskType):
+                registry.add(task_type)
+            else:
+                raise InvalidTaskType(f"the entry point {entry_point.name} is neither a module nor a task type")
+        return registry
+
+
+def _where(task_type: TaskType) -> str:
+    return f"{task_type.handler.__module__}.{task_type.handler.__qualname__}"
+
+
+assert bytes(NO_ARGS) == b"{}"

@@ -1,0 +1,216 @@
+"""The environment, read once into one frozen object. A wrong value stops the program with the variable's name."""
+
+import ipaddress
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+from service.errors import SettingsError
+
+NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+MODULE: Final = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")
+REDIS_SCHEMES: Final = ("redis", "rediss", "unix", "redis+cluster")
+SOCKET_PATH_LIMIT: Final = 100
+DEMO_TASKS: Final = "service.tasks.demo"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    home: Path
+    bind: str
+    port: int
+    web_workers: int
+    runners: int
+    threads: int
+    tasks: tuple[str, ...]
+    queues: tuple[str, ...]
+    partitions: int
+    retention_seconds: float
+    lease_seconds: float
+    grace_seconds: float
+    waiting_clients: int
+    tokens: Path | None
+    redis_url: str
+    fsync: str
+
+    @property
+    def on_loopback(self) -> bool:
+        return is_loopback(self.bind)
+
+    @property
+    def embedded_redis(self) -> bool:
+        return not self.redis_url
+
+    @property
+    def sockets(self) -> Path:
+        """The folder of the unix sockets; only its owner may enter."""
+        return self.home / "run"
+
+    @property
+    def store_url(self) -> str:
+        return self.redis_url or f"unix://{self.sockets / 'redis.sock'}"
+
+    @property
+    def logs(self) -> Path:
+        return self.home / "log"
+
+    @property
+    def url(self) -> str:
+        host = f"[{self.bind}]" if ":" in self.bind else self.bind
+        return f"http://{host}:{self.port}"
+
+
+@dataclass(frozen=True)
+class Variable:
+    """One variable: where it goes, how its text is read, what it is without one, and what is allowed."""
+
+    name: str
+    field: str
+    read: Callable[[str], Any]
+    default: str
+    allowed: str
+
+
+def is_loopback(bind: str) -> bool:
+    try:
+        return ipaddress.ip_address(bind).is_loopback
+    except ValueError:
+        return bind == "localhost"
+
+
+def _path(text: str) -> Path:
+    if not text:
+        raise ValueError
+    return Path(text).expanduser().absolute()
+
+
+def _optional_path(text: str) -> Path | None:
+    return _path(text) if text else None
+
+
+def _address(text: str) -> str:
+    if text != "localhost":
+        ipaddress.ip_address(text)
+    return text
+
+
+def _whole(lowest: int, highest: int) -> Callable[[str], int]:
+    def read(text: str) -> int:
+        number = int(text)
+        if not lowest <= number <= highest:
+            raise ValueError
+        return number
+
+    return read
+
+
+def _seconds(lowest: float, highest: float) -> Callable[[str], float]:
+    def read(text: str) -> float:
+        number = float(text)
+        if not lowest <= number <= highest:
+            raise ValueError
+        return number
+
+    return read
+
+
+def _names(pattern: re.Pattern[str]) -> Callable[[str], tuple[str, ...]]:
+    def read(text: str) -> tuple[str, ...]:
+        names = tuple(filter(None, re.split(r"[\s,]+", text)))
+        if len(set(names)) < len(names) or not all(map(pattern.fullmatch, names)):
+            raise ValueError
+        return names
+
+    return read
+
+
+def _queues(text: str) -> tuple[str, ...]:
+    names = _names(NAME)(text)
+    if not names:
+        raise ValueError
+    return names
+
+
+def _redis_url(text: str) -> str:
+    if text:
+        parts = urlsplit(text)
+        if parts.scheme not in REDIS_SCHEMES or not (parts.netloc or parts.path):
+            raise ValueError
+    return text
+
+
+def _choice(*allowed: str) -> Callable[[str], str]:
+    def read(text: str) -> str:
+        if text not in allowed:
+            raise ValueError
+        return text
+
+    return read
+
+
+VARIABLES: Final = (
+    Variable("SANDBOX_HOME", "home", _path, "./var", "a folder that this user may write"),
+    Variable("SANDBOX_BIND", "bind", _address, "127.0.0.1", "an IP address, or localhost"),
+    Variable("SANDBOX_PORT", "port", _whole(1, 65535), "8000", "a port from 1 to 65535"),
+    Variable("SANDBOX_WEB_WORKERS", "web_workers", _whole(1, 64), "2", "a number from 1 to 64"),
+    Variable("SANDBOX_RUNNERS", "runners", _whole(1, 256), "2", "a number from 1 to 256"),
+    Variable("SANDBOX_THREADS", "threads", _whole(1, 64), "1", "a number from 1 to 64"),
+    Variable("SANDBOX_TASKS", "tasks", _names(MODULE), DEMO_TASKS, "names of Python modules, with commas between"),
+    Variable("SANDBOX_QUEUES", "queues", _queues, "default", "names of queues, with commas between, each once"),
+    Variable("SANDBOX_PARTITIONS", "partitions", _whole(1, 64), "1", "a number from 1 to 64"),
+    Variable("SANDBOX_RETENTION", "retention_seconds", _seconds(1, 10 * 366 * 86400), "604800", "seconds from 1 to 316224000"),
+    Variable("SANDBOX_LEASE", "lease_seconds", _seconds(2, 3600), "15", "seconds from 2 to 3600"),
+    Variable("SANDBOX_GRACE", "grace_seconds", _seconds(0, 3600), "10", "seconds from 0 to 3600"),
+    Variable("SANDBOX_WAITING_CLIENTS", "waiting_clients", _whole(0, 100_000), "500", "a number from 0 to 100000"),
+    Variable("SANDBOX_TOKENS", "tokens", _optional_path, "", "the file that `sandbox token add` writes"),
+    Variable("SANDBOX_FSYNC", "fsync", _choice("everysec", "always"), "everysec", "everysec or always"),
+    Variable("REDIS_URL", "redis_url", _redis_url, "", "a URL that begins with " + ", ".join(f"{s}://" for s in REDIS_SCHEMES)),
+)
+
+
+def read(environment: Mapping[str, str]) -> Settings:
+    values = {variable.field: _read_one(variable, environment) for variable in VARIABLES}
+    if "SANDBOX_TASKS" not in environment and not is_loopback(values["bind"]):
+        values["tasks"] = ()  # the demo types are not for strangers
+    settings = Settings(**values)
+    _check_socket_paths(settings)
+    return settings
+
+
+def _read_one(variable: Variable, environment: Mapping[str, str]) -> Any:
+    text = environment.get(variable.name, variable.default).strip()
+    try:
+        return variable.read(text)
+    except ValueError:
+        shown = "a URL that is none" if variable.name == "REDIS_URL" else repr(text)
+        raise SettingsError(f"{variable.name} is {shown}; allowed is {variable.allowed}.") from None
+
+
+def _check_socket_paths(settings: Settings) -> None:
+    longest = len(bytes(settings.sockets / "control.sock"))
+    if longest > SOCKET_PATH_LIMIT:
+        raise SettingsError(
+            f"SANDBOX_HOME is {str(settings.home)!r}: too long by {longest - SOCKET_PATH_LIMIT} characters for "
+            f"the path of a unix socket. Choose a shorter folder."
+        )
+
+
+def texts(settings: Settings) -> dict[str, str]:
+    """The variables that would give these settings."""
+    return {variable.name: _text(getattr(settings, variable.field)) for variable in VARIABLES}
+
+
+def _text(value: Any) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, tuple):
+        return ",".join(value)
+    if isinstance(value, float):
+        return f"{value:g}" if value < 1e6 else str(int(value))
+    return str(value)
+
+
+assert {variable.field for variable in VARIABLES} == {field.name for field in fields(Settings)}

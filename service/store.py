@@ -1,0 +1,396 @@
+"""The only module that speaks Redis: documents, and what points at them.
+
+Keys, all of one partition in one slot:
+
+    <uid>                                      the document, a string
+    sandbox:{p}:queue:<queue>                  stream of waiting tasks, one consumer group
+    sandbox:{p}:returned:<queue>               stream of tasks handed back; served before the other
+    sandbox:{p}:due                            sorted set: scheduled tasks by due time
+    sandbox:{p}:shelf:<type>:<queue>:<status>  sorted set: exactly these tasks, by creation time
+    sandbox:{p}:shelves                        set: names of the shelves there are
+    sandbox:{p}:takes                          number: how often entries were taken from a consumer
+
+Every document stands on the one shelf that its type, queue and status name; that is the index
+behind the list. A script changes the document and its pointers together (lua/).
+"""
+
+import time
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Final, NamedTuple
+
+from service import task as tasks
+from service.task import Task
+from service.wire import Command, Script, Wire
+
+GROUP: Final = "runners"
+PAGE_READS: Final = 1000
+
+CREATE, MOVE, FETCH, TAKE, RENEW, DROP, DUE, SHELVES, SWEEP, RETIRE = SCRIPTS = tuple(
+    Script(name)
+    for name in ("create", "move", "fetch", "take", "renew", "drop", "due", "shelves", "sweep", "retire")
+)
+
+
+class Document(NamedTuple):
+    task: Task
+    text: bytes
+
+
+class Entry(NamedTuple):
+    """A queue entry that this consumer holds, with its document as read then."""
+
+    partition: int
+    stream: str
+    id: str
+    uid: str
+    text: bytes | None
+    takes: bytes = b""
+    owner: str = ""
+
+
+class Change(NamedTuple):
+    """A transition to be stored: the text that was read, the tasks before and after, the entry."""
+
+    text: bytes
+    before: Task
+    after: Task
+    entry: Entry | None = None
+
+
+class Position(NamedTuple):
+    """A place in the list, newest first: creation time in microseconds, then the UID."""
+
+    created: int
+    uid: str
+
+
+class Filter(NamedTuple):
+    type: str | None = None
+    queue: str | None = None
+    status: str | None = None
+
+    def admits(self, type: str, queue: str, status: str) -> bool:
+        return self.type in (None, type) and self.queue in (None, queue) and self.status in (None, status)
+
+
+class Store:
+    def __init__(self, wire: Wire, *, partitions: int = 1, retention_seconds: float = 7 * 86400) -> None:
+        self._wire = wire
+        self._retention_ms = max(1, int(retention_seconds * 1000))
+        self.partitions = partitions
+        self._slots = [tasks.slot(str(partition).encode()) for partition in range(partitions)]
+        self._partition_of_slot = {slot: partition for partition, slot in enumerate(self._slots)}
+
+    def close(self) -> None:
+        self._wire.close()
+
+    # --- names ---------------------------------------------------------------------------------
+
+    def uid(self, prefix: str) -> str:
+        """The whole UID: its partition follows from the prefix, its last characters from the slot."""
+        return tasks.steer(prefix, self._slots[int(prefix[:8], 16) % self.partitions])
+
+    def partition(self, uid: str) -> int | None:
+        """Where a UID lies; None if it is none of this service's."""
+        return self._partition_of_slot.get(tasks.slot(uid.encode()))
+
+    def _due(self, partition: int) -> str:
+        return f"sandbox:{{{partition}}}:due"
+
+    def _takes(self, partition: int) -> str:
+        return f"sandbox:{{{partition}}}:takes"
+
+    def _shelves(self, partition: int) -> str:
+        return f"sandbox:{{{partition}}}:shelves"
+
+    def _shelf(self, partition: int, name: str) -> str:
+        return f"sandbox:{{{partition}}}:shelf:{name}"
+
+    def _queue(self, partition: int, queue: str) -> str:
+        return f"sandbox:{{{partition}}}:queue:{queue}"
+
+    def _returned(self, partition: int, queue: str) -> str:
+        return f"sandbox:{{{partition}}}:returned:{queue}"
+
+    def streams(self, partition: int, queues: Iterable[str]) -> list[str]:
+        """Every stream of these queues, in the order in which they are served."""
+        return [name(partition, queue) for queue in queues for name in (self._returned, self._queue)]
+
+    # --- documents -----------------------------------------------------------------------------
+
+    def create(self, new: Sequence[Task]) -> list[Document | None]:
+        """Stores all of the tasks; or none, and tells which are there already. One partition."""
+        partition = self._home(new[0].uid)
+        keys = [self._shelves(partition), self._due(partition)]
+        arguments: list[Any] = [len(new)]
+        for task in new:
+            name = _shelf_name(task, task.status)
+            keys += (task.uid, self._shelf(partition, name), self._queue(partition, task.queue))
+            arguments += (
+                tasks.encode(task),
+                name,
+                tasks.microseconds(task.created_at),
+                tasks.microseconds(task.run_at) if task.run_at else "",
+            )
+        [present] = self._wire.call(partition, CREATE.call(keys, arguments))
+        return [_document(text) for text in present]
+
+    def read(self, uid: str) -> Document | None:
+        return self.read_many([uid])[0]
+
+    def read_many(self, uids: Sequence[str]) -> list[Document | None]:
+        return [_document(text) for text in self.texts(uids)]
+
+    def texts(self, uids: Sequence[str]) -> list[bytes | None]:
+        """The documents as stored."""
+        found: dict[str, bytes | None] = {}
+        by_partition: dict[int, list[str]] = {}
+        for uid in uids:
+            partition = self.partition(uid)
+            if partition is not None:
+                by_partition.setdefault(partition, []).append(uid)
+        for partition, members in by_partition.items():
+            [texts] = self._wire.call(partition, ("MGET", *members))
+            found.update(zip(members, texts, strict=True))
+        return [found.get(uid) for uid in uids]
+
+    def move(self, changes: Sequence[Change], *, consumer: str = "") -> list[bytes | None]:
+        """Stores the changes whose document still is what was read; answers the new texts, None where refused.
+
+        With a consumer, the entry must be pending for it and stays; without one, it is dropped.
+        """
+        stored: list[bytes | None] = [tasks.encode(change.after) for change in changes]
+        for places, answer in self._move_in_groups(changes, stored, consumer):
+            for refused in answer:
+                stored[places[refused - 1]] = None
+        return stored
+
+    def _move_in_groups(
+        self, changes: Sequence[Change], texts: Sequence[bytes | None], consumer: str
+    ) -> Iterable[tuple[list[int], list[int]]]:
+        groups: dict[tuple[Any, ...], list[int]] = {}
+        for place, (_, before, after, entry) in enumerate(changes):
+            stream = entry.stream if entry else None
+            home = entry.partition if entry else self._home(before.uid)
+            takes = entry.takes if entry and consumer else None
+            group = (home, before.type, before.queue, before.status, after.status, stream, takes)
+            try:
+                groups[group].append(place)
+            except KeyError:
+                groups[group] = [place]
+        by_partition: dict[int, list[tuple[list[int], Command]]] = {}
+        for (partition, *_), places in groups.items():
+            command = self._move_command(partition, [changes[place] for place in places], [texts[place] for place in places], consumer)
+            by_partition.setdefault(partition, []).append((places, command))
+        for partition, calls in by_partition.items():
+            answers = self._wire.call(partition, *[command for _, command in calls])
+            for (places, _), answer in zip(calls, answers, strict=True):
+                yield places, answer
+
+    def _move_command(
+        self, partition: int, changes: Sequence[Change], texts: Sequence[bytes | None], consumer: str
+    ) -> Command:
+        _, before, after, entry = changes[0]
+        joined = _shelf_name(after, after.status)
+        queue = self._returned if before.status == tasks.RUNNING else self._queue
+        keys = [
+            self._shelf(partition, _shelf_name(before, before.status)),
+            self._shelf(partition, joined),
+            self._shelves(partition),
+            self._due(partition),
+            entry.stream if entry else self._due(partition),
+            queue(partition, after.queue),
+            self._takes(partition),
+        ]
+        ttl = self._retention_ms if after.finished else ""
+        arguments: list[Any] = [GROUP, joined, before.status, after.status, consumer, entry.takes if entry else b"", ttl]
+        for change, text in zip(changes, texts, strict=True):
+            keys.append(change.before.uid)
+            run_at = change.after.run_at
+            arguments += (
+                change.text,
+                text,
+                tasks.microseconds(change.before.created_at),
+                change.entry.id if change.entry else "",
+                tasks.microseconds(run_at) if run_at else "",
+            )
+        return MOVE.call(keys, arguments)
+
+    def change(self, uid: str, transition: Callable[[Task], Task]) -> Document | None:
+        """Reads, changes, stores, and reads again if somebody was quicker. None if there is no such task."""
+        while (found := self.read(uid)) is not None:
+            after = transition(found.task)
+            [text] = self.move([Change(found.text, found.task, after)])
+            if text is not None:
+                return Document(after, text)
+            again = self.read(uid)
+            if again is not None and again.text == tasks.encode(after):
+                return again  # it was stored, only the answer was lost
+        return None
+
+    def _home(self, uid: str) -> int:
+        partition = self.partition(uid)
+        if partition is None:
+            raise ValueError(f"{uid} lies in no partition of this service")
+        return partition
+
+    # --- the list --------------------------------------------------------------------------------
+
+    def page(
+        self, *, limit: int, after: Position | None = None, only: Filter = Filter()
+    ) -> tuple[list[Task], Position | None]:
+        """Tasks from newest to oldest, and where the next page begins."""
+        page: list[Task] = []
+        position, reads = after, 0
+        while True:
+            pointers = self._pointers(limit + 1, position, only)
+            if not pointers:
+                return page, None
+            reads += len(pointers)
+            for pointer, document in zip(pointers, self.read_many([uid for _, uid in pointers]), strict=True):
+                if len(page) == limit:
+                    return page, position
+                position = pointer
+                if document and only.admits(document.task.type, document.task.queue, document.task.status):
+                    page.append(document.task)
+            if reads >= PAGE_READS:
+                return page, position
+
+    def _pointers(self, count: int, after: Position | None, only: Filter) -> list[Position]:
+        """The newest tasks that come after a position, from all shelves that the filter admits."""
+        newest = "+inf" if after is None else after.created
+        found: list[Position] = []
+        complete = True
+        for partition in range(self.partitions):
+            shelves = [self._shelf(partition, name) for name in self._shelf_names(partition, only)]
+            if shelves:
+                [answers] = self._wire.call(partition, SHELVES.call(shelves, (newest, count)))
+                for answer in answers:
+                    complete = complete and len(answer) < 2 * count
+                    found += (Position(int(score), uid.decode()) for uid, score in _rows(answer, 2))
+        found.sort(reverse=True)
+        following = [position for position in found[:count] if after is None or position < after]
+        if not following and not complete:
+            return self._pointers(count * 2, after, only)  # a page full of tasks of one microsecond
+        return following
+
+    def _shelf_names(self, partition: int, only: Filter) -> list[str]:
+        [names] = self._wire.call(partition, ("SMEMBERS", self._shelves(partition)))
+        return sorted(name for name in map(bytes.decode, names) if only.admits(*name.split(":")))
+
+    def sweep(self, partition: int, *, created_before: int, count: int, places: dict[str, int]) -> int:
+        """Removes pointers to expired documents: one batch of each shelf, where the last one ended.
+
+        Only a task created before `created_before` can have expired. `places` is the caller's
+        note of how far it came; it starts again at the oldest.
+        """
+        removed = 0
+        for name in self._shelf_names(partition, Filter()):
+            shelf = self._shelf(partition, name)
+            place = places.get(name, 0)
+            [uids] = self._wire.call(
+                partition, ("ZRANGEBYSCORE", shelf, "-inf", f"({created_before}", "LIMIT", place, count)
+            )
+            [gone] = self._wire.call(partition, SWEEP.call([shelf, self._shelves(partition), *uids], [name]))
+            places[name] = place + len(uids) - gone if len(uids) == count else 0
+            removed += gone
+        return removed
+
+    # --- the queue -------------------------------------------------------------------------------
+
+    def fetch(self, partition: int, queues: Sequence[str], consumer: str, count: int) -> list[Entry]:
+        """Waiting entries, at once; they are pending for the consumer from now on."""
+        streams = self.streams(partition, queues)
+        [[takes, *found]] = self._wire.call(partition, FETCH.call([self._takes(partition), *streams], (GROUP, consumer, count)))
+        return [
+            Entry(partition, streams[place - 1], entry.decode(), uid.decode(), text, takes)
+            for place, entry, uid, text in _rows(found, 4)
+        ]
+
+    def wait(self, partition: int, queues: Sequence[str], consumer: str, seconds: float) -> list[Entry]:
+        """Like fetch, one entry, waiting so long for it. The streams' groups exist since a fetch."""
+        streams = self.streams(partition, queues)
+        command = ("XREADGROUP", "GROUP", GROUP, consumer, "COUNT", 1, "BLOCK", max(1, int(seconds * 1000)), "STREAMS", *streams, *[">"] * len(streams))
+        [answer] = self._wire.call(partition, command, wait_seconds=seconds)
+        found = [
+            (stream.decode(), entry.decode(), fields[1].decode())
+            for stream, entries in answer or ()
+            for entry, fields in entries
+        ]
+        texts = self.texts([uid for _, _, uid in found]) if found else []
+        return [Entry(partition, *entry, text) for entry, text in zip(found, texts, strict=True)]
+
+    def take(self, stream: str, partition: int, consumer: str, *, dead: str = "", idle_ms: int, count: int) -> list[Entry]:
+        """Entries that a dead consumer holds (or any, if idle for so long), now pending for this one."""
+        [[takes, *found]] = self._wire.call(
+            partition, TAKE.call([stream, self._takes(partition)], (GROUP, consumer, dead, idle_ms, count))
+        )
+        return [
+            Entry(partition, stream, entry.decode(), uid.decode(), text, takes, owner.decode())
+            for entry, uid, text, owner in _rows(found, 4)
+        ]
+
+    def renew(self, partition: int, consumer: str, entries: Sequence[Entry]) -> set[Entry]:
+        """Refreshes the leases; answers the entries that are still the consumer's."""
+        by_stream: dict[str, list[Entry]] = {}
+        for entry in entries:
+            by_stream.setdefault(entry.stream, []).append(entry)
+        commands = [
+            RENEW.call([stream], (GROUP, consumer, *[entry.id for entry in members]))
+            for stream, members in by_stream.items()
+        ]
+        renewed: set[Entry] = set()
+        for members, answer in zip(by_stream.values(), self._wire.call(partition, *commands), strict=True):
+            ids = set(map(bytes.decode, answer))
+            renewed.update(entry for entry in members if entry.id in ids)
+        return renewed
+
+    def drop(self, consumer: str, entries: Sequence[Entry]) -> None:
+        """Removes stale entries, each only while its document still is what was read."""
+        for entry in entries:
+            arguments = (GROUP, consumer, entry.id, entry.text or b"")
+            self._wire.call(entry.partition, DROP.call([entry.stream, entry.uid], arguments))
+
+    def consumers(self, partition: int, queues: Sequence[str]) -> dict[str, int]:
+        """Every consumer's number of pending entries."""
+        pending: dict[str, int] = {}
+        for stream in self.streams(partition, queues):
+            [consumers] = self._wire.call(partition, ("XINFO", "CONSUMERS", stream, GROUP))
+            for fields in consumers:
+                consumer = dict(_rows(fields, 2))
+                name = consumer[b"name"].decode()
+                pending[name] = pending.get(name, 0) + consumer[b"pending"]
+        return pending
+
+    def retire(self, partition: int, queues: Sequence[str], consumer: str) -> bool:
+        """Forgets a consumer for which nothing is pending."""
+        [forgotten] = self._wire.call(partition, RETIRE.call(self.streams(partition, queues), (GROUP, consumer)))
+        return bool(forgotten)
+
+    def promote(self, partition: int, count: int) -> int:
+        """Queues scheduled tasks that are due by Redis's clock."""
+        [answer] = self._wire.call(partition, DUE.call([self._due(partition)], [count]))
+        documents = [Document(tasks.decode(text), text) for _, text in _rows(answer, 2)]
+        changes = [
+            Change(text, task, tasks.promoted(task)) for task, text in documents if task.status == tasks.SCHEDULED
+        ]
+        return sum(text is not None for text in self.move(changes))
+
+    # --- health ----------------------------------------------------------------------------------
+
+    def check(self) -> None:
+        """Raises StoreUnavailable unless every partition can be written."""
+        for partition in range(self.partitions):
+            self._wire.call(partition, ("SET", f"sandbox:{{{partition}}}:ready", int(time.time()), "PX", 60_000))
+
+
+def _document(text: bytes | None) -> Document | None:
+    return Document(tasks.decode(text), text) if text else None
+
+
+def _rows(flat: Sequence[Any], width: int) -> Iterable[tuple[Any, ...]]:
+    return zip(*[iter(flat)] * width, strict=True)
+
+
+def _shelf_name(task: Task, status: str) -> str:
+    return f"{task.type}:{task.queue}:{status}"

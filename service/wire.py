@@ -1,0 +1,253 @@
+"""Commands to Redis and their answers: pooled connections, scripts by digest, faults named once.
+
+redis-py opens the connections (URLs, passwords, TLS) and parses the answers; this module sends
+many commands with one write, which costs a third of `redis.Redis.execute_command`.
+
+A command may be sent twice: once on a pooled connection that turns out to be dead, and again on a
+fresh one. Every script bears that, because it compares before it changes (rule 4).
+"""
+
+import hashlib
+from collections import deque
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any, Final, Protocol, TypeAlias
+from urllib.parse import urlsplit, urlunsplit
+
+import hiredis
+import redis
+from redis.exceptions import (
+    AskError,
+    BusyLoadingError,
+    ClusterDownError,
+    ConnectionError,
+    MasterDownError,
+    MovedError,
+    NoScriptError,
+    OutOfMemoryError,
+    ReadOnlyError,
+    RedisError,
+    ResponseError,
+    TimeoutError,
+    TryAgainError,
+)
+
+from service.errors import StoreUnavailable
+
+CONNECT_SECONDS: Final = 0.6
+ANSWER_SECONDS: Final = 1.2
+IDLE_CONNECTIONS: Final = 64
+
+Argument: TypeAlias = str | bytes | int | float
+Command: TypeAlias = Sequence[Argument]
+
+
+class Script:
+    """A Lua file, called by its digest and sent whole only where the server does not know it."""
+
+    def __init__(self, name: str) -> None:
+        self.text = (Path(__file__).parent / "lua" / f"{name}.lua").read_bytes()
+        self.digest = hashlib.sha1(self.text, usedforsecurity=False).hexdigest()
+
+    def call(self, keys: Sequence[Argument], arguments: Iterable[Argument]) -> Command:
+        return ("EVALSHA", self.digest, len(keys), *keys, *arguments)
+
+
+class Wire(Protocol):
+    """What the store needs of a Redis: commands of one partition, answers in the same order."""
+
+    def call(self, partition: int, *commands: Command, wait_seconds: float = 0) -> list[Any]: ...
+
+    def close(self) -> None: ...
+
+
+class Scripts:
+    """The texts behind the digests, for a server that has forgotten them."""
+
+    def __init__(self, scripts: Iterable[Script]) -> None:
+        self._texts = {script.digest: script.text for script in scripts}
+
+    def reload(self, command: Command) -> Command:
+        return ("EVAL", self._texts[str(command[1])], *command[2:])
+
+
+class ServerWire:
+    """One Redis server."""
+
+    def __init__(self, url: str, scripts: Scripts) -> None:
+        self._scripts = scripts
+        self._idle: deque[redis.Connection] = deque()
+        self._pool = redis.ConnectionPool.from_url(
+            url,
+            protocol=2,
+            socket_connect_timeout=CONNECT_SECONDS,
+            socket_timeout=ANSWER_SECONDS,
+            retry=None,
+            retry_on_timeout=False,
+            health_check_interval=0,
+        )
+
+    def call(self, partition: int, *commands: Command, wait_seconds: float = 0) -> list[Any]:
+        replies = self.exchange(commands, wait_seconds)
+        for reply in replies:
+            if isinstance(reply, Exception):
+                raise unavailable(reply)
+        return replies
+
+    def exchange(self, commands: Sequence[Command], wait_seconds: float) -> list[Any]:
+        """The answers, errors among them; a lost connection raises."""
+        packed = [b"".join(map(hiredis.pack_command, commands))]
+        try:
+            connection = self._idle.pop()
+        except IndexError:
+            replies = self._exchange_anew(packed, len(commands), wait_seconds)
+        else:
+            try:
+                replies = self._exchange_on(connection, packed, len(commands), wait_seconds)
+            except ConnectionError:
+                self._forget_idle()
+                replies = self._exchange_anew(packed, len(commands), wait_seconds)
+        for place, reply in enumerate(replies):
+            if isinstance(reply, NoScriptError):
+                replies[place] = self.exchange([self._scripts.reload(commands[place])], wait_seconds)[0]
+        return replies
+
+    def _exchange_anew(self, packed: list[bytes], count: int, wait_seconds: float) -> list[Any]:
+        connection = self._pool.make_connection()
+        try:
+            connection.connect()
+            return self._exchange_on(connection, packed, count, wait_seconds)
+        except (RedisError, OSError) as error:
+            raise unavailable(error) from error
+
+    def _exchange_on(
+        self, connection: redis.Connection, packed: list[bytes], count: int, wait_seconds: float
+    ) -> list[Any]:
+        replies: list[Any] = []
+        timeout = {"timeout": wait_seconds + ANSWER_SECONDS} if wait_seconds else {}
+        try:
+            connection.send_packed_command(packed, check_health=False)
+            for _ in range(count):
+                try:
+                    replies.append(connection.read_response(**timeout))
+                except ResponseError as error:
+                    replies.append(error)
+        except TimeoutError as error:
+            connection.disconnect()
+            raise unavailable(error) from error
+        except BaseException:
+            # Also when a handler's thread is interrupted: half an answer must not meet the next command.
+            connection.disconnect()
+            raise
+        if len(self._idle) < IDLE_CONNECTIONS:
+            self._idle.append(connection)
+        else:
+            connection.disconnect()
+        return replies
+
+    def _forget_idle(self) -> None:
+        while self._idle:
+            self._idle.pop().disconnect()
+
+    def close(self) -> None:
+        self._forget_idle()
+
+
+class ClusterWire:
+    """A Redis Cluster: a partition is one slot (rule 2), so each has one server, found by its MOVED."""
+
+    REDIRECTS: Final = 6
+
+    def __init__(self, urls: Sequence[str], scripts: Scripts) -> None:
+        self._scripts = scripts
+        self._template = urlsplit(urls[0])
+        self._servers = {urlsplit(url).netloc.rpartition("@")[2]: ServerWire(url, scripts) for url in urls}
+        self._homes: dict[int, str] = {}
+
+    def call(self, partition: int, *commands: Command, wait_seconds: float = 0) -> list[Any]:
+        problem: Exception = StoreUnavailable("no node of the cluster answered")
+        untried = deque(sorted(self._servers, key=lambda address: address != self._homes.get(partition)))
+        for _ in range(self.REDIRECTS):
+            if not untried:
+                break
+            address = untried.popleft()
+            try:
+                replies = self._server(address).exchange(commands, wait_seconds)
+            except (StoreUnavailable, ConnectionError) as error:
+                problem = error
+                continue
+            moved = next((reply for reply in replies if isinstance(reply, MovedError) and not isinstance(reply, AskError)), None)
+            if moved is not None:
+                untried.appendleft(f"{moved.host}:{moved.port}")
+                continue
+            failure = next((reply for reply in replies if isinstance(reply, Exception)), None)
+            if failure is None:
+                self._homes[partition] = address
+                return replies
+            raise unavailable(failure)
+        raise unavailable(problem)
+
+    def _server(self, address: str) -> ServerWire:
+        if address not in self._servers:
+            login = self._template.netloc.rpartition("@")[0]
+            url = urlunsplit(self._template._replace(netloc=f"{login}@{address}" if login else address))
+            self._servers[address] = ServerWire(url, self._scripts)
+        return self._servers[address]
+
+    def close(self) -> None:
+        for server in self._servers.values():
+            server.close()
+
+
+_REASONS: Final[tuple[tuple[type[Exception], str], ...]] = (
+    (BusyLoadingError, "is loading its data"),
+    (ReadOnlyError, "is read-only"),
+    (OutOfMemoryError, "is out of memory"),
+    (ClusterDownError, "is a cluster that is down"),
+    (MasterDownError, "has lost its master"),
+    (TryAgainError, "is moving the slot"),
+    (TimeoutError, "does not answer in time"),
+    (ConnectionError, "cannot be reached"),
+)
+_REASONS_BY_CODE: Final = {
+    "OOM": "is out of memory",
+    "READONLY": "is read-only",
+    "LOADING": "is loading its data",
+    "MISCONF": "cannot write its append-only file",
+    "BUSY": "is busy with a script",
+    "NOREPLICAS": "has too few replicas",
+}
+
+
+def unavailable(error: Exception) -> Exception:
+    """What a fault of Redis means to the service; an error of our own making stays what it is."""
+    if isinstance(error, StoreUnavailable):
+        return error
+    text = str(error)
+    for kind, reason in _REASONS:
+        if isinstance(error, kind):
+            return _chained(f"Redis {reason}", error)
+    for code, reason in _REASONS_BY_CODE.items():
+        if text.startswith(code) or f"-{code} " in text:
+            return _chained(f"Redis {reason}", error)
+    if isinstance(error, OSError):
+        return _chained("Redis cannot be reached", error)
+    return error
+
+
+def _chained(message: str, cause: Exception) -> StoreUnavailable:
+    failure = StoreUnavailable(message)
+    failure.__cause__ = cause
+    return failure
+
+
+def connect(url: str, scripts: Iterable[Script]) -> Wire:
+    """A Redis by its URL: redis://, rediss://, unix://, or redis+cluster://host:port,host:port."""
+    known = Scripts(scripts)
+    if url.startswith("redis+cluster://"):
+        parts = urlsplit(url.removeprefix("redis+cluster"), scheme="redis")
+        login, _, hosts = parts.netloc.rpartition("@")
+        return ClusterWire(
+            [f"redis://{login}@{host}" if login else f"redis://{host}" for host in hosts.split(",")], known
+        )
+    return ServerWire(url, known)
