@@ -129,8 +129,7 @@ def configure(kind: str, folder: Path, level: int = logging.INFO) -> LogFile:
     root = logging.getLogger()
     root.handlers[:] = [JsonHandler(file, kind), terminal]
     root.setLevel(level)
-    once = OncePerMinute()
     for handler in root.handlers:
-        handler.addFilter(once)
+        handler.addFilter(OncePerMinute())
     logging.raiseExceptions = False
     return file
