@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final, NamedTuple
 
 from service import task as tasks
+from service.errors import StoreRefused
 from service.task import Task
 from service.wire import Command, Script, Wire
 
@@ -192,7 +193,7 @@ class Store:
     ) -> Command:
         _, before, after, entry = changes[0]
         joined = _shelf_name(after, after.status)
-        queue = self._returned if before.status == tasks.RUNNING else self._queue
+        queue = self._returned if entry else self._queue
         keys = [
             self._shelf(partition, _shelf_name(before, before.status)),
             self._shelf(partition, joined),
@@ -311,7 +312,12 @@ class Store:
         """Like fetch, one entry, waiting so long for it. The streams' groups exist since a fetch."""
         streams = self.streams(partition, queues)
         command = ("XREADGROUP", "GROUP", GROUP, consumer, "COUNT", 1, "BLOCK", max(1, int(seconds * 1000)), "STREAMS", *streams, *[">"] * len(streams))
-        [answer] = self._wire.call(partition, command, wait_seconds=seconds)
+        try:
+            [answer] = self._wire.call(partition, command, wait_seconds=seconds)
+        except StoreRefused as error:
+            if "NOGROUP" in str(error):
+                return []  # the streams are gone with all the data; the next fetch makes them anew
+            raise
         found = [
             (stream.decode(), entry.decode(), fields[1].decode())
             for stream, entries in answer or ()
@@ -345,6 +351,14 @@ class Store:
             renewed.update(entry for entry in members if entry.id in ids)
         return renewed
 
+    def vouch(self, partition: int, queues: Sequence[str], consumer: str, *, idle_ms: int) -> None:
+        """Refreshes leases in the name of another consumer, which is known to live."""
+        for stream in self.streams(partition, queues):
+            command = ("XPENDING", stream, GROUP, "IDLE", idle_ms, "-", "+", 1000, consumer)
+            [pending] = self._wire.call(partition, command)
+            if pending:
+                self._wire.call(partition, RENEW.call([stream], (GROUP, consumer, *[entry[0] for entry in pending])))
+
     def drop(self, consumer: str, entries: Sequence[Entry]) -> None:
         """Removes stale entries, each only while its document still is what was read."""
         for entry in entries:
@@ -375,6 +389,11 @@ class Store:
             Change(text, task, tasks.promoted(task)) for task, text in documents if task.status == tasks.SCHEDULED
         ]
         return sum(text is not None for text in self.move(changes))
+
+    def is_my_turn(self, partition: int, duty: str, milliseconds: int) -> bool:
+        """Only one asker gets a duty in so many milliseconds."""
+        [answer] = self._wire.call(partition, ("SET", f"sandbox:{{{partition}}}:{duty}", 1, "NX", "PX", milliseconds))
+        return answer is not None
 
     # --- health ----------------------------------------------------------------------------------
 

@@ -32,7 +32,7 @@ from redis.exceptions import (
     TryAgainError,
 )
 
-from service.errors import StoreUnavailable
+from service.errors import StoreRefused, StoreUnavailable
 
 CONNECT_SECONDS: Final = 0.6
 ANSWER_SECONDS: Final = 1.2
@@ -232,6 +232,10 @@ def unavailable(error: Exception) -> Exception:
             return _chained(f"Redis {reason}", error)
     if isinstance(error, OSError):
         return _chained("Redis cannot be reached", error)
+    if isinstance(error, RedisError):
+        refusal = StoreRefused(text)
+        refusal.__cause__ = error
+        return refusal
     return error
 
 
