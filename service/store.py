@@ -74,6 +74,9 @@ class Filter(NamedTuple):
         return self.type in (None, type) and self.queue in (None, queue) and self.status in (None, status)
 
 
+EVERYTHING: Final = Filter()
+
+
 class Store:
     def __init__(self, wire: Wire, *, partitions: int = 1, retention_seconds: float = 7 * 86400) -> None:
         self._wire = wire
@@ -238,7 +241,7 @@ class Store:
     # --- the list --------------------------------------------------------------------------------
 
     def page(
-        self, *, limit: int, after: Position | None = None, only: Filter = Filter()
+        self, *, limit: int, after: Position | None = None, only: Filter = EVERYTHING
     ) -> tuple[list[Task], Position | None]:
         """Tasks from newest to oldest, and where the next page begins."""
         page: list[Task] = []
@@ -286,7 +289,7 @@ class Store:
         note of how far it came; it starts again at the oldest.
         """
         removed = 0
-        for name in self._shelf_names(partition, Filter()):
+        for name in self._shelf_names(partition, EVERYTHING):
             shelf = self._shelf(partition, name)
             place = places.get(name, 0)
             [uids] = self._wire.call(
@@ -311,7 +314,9 @@ class Store:
     def wait(self, partition: int, queues: Sequence[str], consumer: str, seconds: float) -> list[Entry]:
         """Like fetch, one entry, waiting so long for it. The streams' groups exist since a fetch."""
         streams = self.streams(partition, queues)
-        command = ("XREADGROUP", "GROUP", GROUP, consumer, "COUNT", 1, "BLOCK", max(1, int(seconds * 1000)), "STREAMS", *streams, *[">"] * len(streams))
+        milliseconds = max(1, int(seconds * 1000))
+        command: Command = ("XREADGROUP", "GROUP", GROUP, consumer, "COUNT", 1, "BLOCK", milliseconds, "STREAMS")
+        command = (*command, *streams, *[">"] * len(streams))
         try:
             [answer] = self._wire.call(partition, command, wait_seconds=seconds)
         except StoreRefused as error:
