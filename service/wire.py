@@ -97,7 +97,7 @@ class ServerWire:
 
     def exchange(self, commands: Sequence[Command], wait_seconds: float) -> list[Any]:
         """The answers, errors among them; a lost connection raises."""
-        packed = [b"".join(hiredis.pack_command(tuple(command)) for command in commands)]
+        packed = [b"".join(hiredis.pack_command(tuple(command)) for command in commands)]  # type: ignore[arg-type]
         try:
             connection = self._idle.pop()
         except IndexError:
