@@ -19,6 +19,7 @@ import redis
 from redis.connection import ConnectionInterface
 from redis.exceptions import (
     AskError,
+    AuthenticationError,
     BusyLoadingError,
     ClusterDownError,
     ConnectionError,
@@ -168,6 +169,7 @@ class ClusterWire:
     def call(self, partition: int, *commands: Command, wait_seconds: float = 0) -> list[Any]:
         problem: Exception = StoreUnavailable("no node of the cluster answered")
         untried = deque(sorted(self._servers, key=lambda address: address != self._homes.get(partition)))
+        failed: set[str] = set()
         for _ in range(self.REDIRECTS):
             if not untried:
                 break
@@ -176,16 +178,18 @@ class ClusterWire:
                 replies = self._server(address).exchange(commands, wait_seconds)
             except (StoreUnavailable, ConnectionError) as error:
                 problem = error
-                continue
-            moved = next((reply for reply in replies if isinstance(reply, MovedError) and not isinstance(reply, AskError)), None)
-            if moved is not None:
-                untried.appendleft(f"{moved.host}:{moved.port}")
+                failed.add(address)
                 continue
             failure = next((reply for reply in replies if isinstance(reply, Exception)), None)
             if failure is None:
                 self._homes[partition] = address
                 return replies
-            raise unavailable(failure)
+            if not isinstance(failure, MovedError):
+                raise unavailable(failure)
+            home = f"{failure.host}:{failure.port}"
+            if home in failed:
+                break  # the slot's server is away; a second try would take too long
+            untried.appendleft(home)
         raise unavailable(problem)
 
     def _server(self, address: str) -> ServerWire:
@@ -207,6 +211,8 @@ _REASONS: Final[tuple[tuple[type[Exception], str], ...]] = (
     (ClusterDownError, "is a cluster that is down"),
     (MasterDownError, "has lost its master"),
     (TryAgainError, "is moving the slot"),
+    (AskError, "is moving the slot"),
+    (AuthenticationError, "does not accept the password"),
     (TimeoutError, "does not answer in time"),
     (ConnectionError, "cannot be reached"),
 )
@@ -250,7 +256,7 @@ def connect(url: str, scripts: Iterable[Script]) -> Wire:
     """A Redis by its URL: redis://, rediss://, unix://, or redis+cluster://host:port,host:port."""
     known = Scripts(scripts)
     if url.startswith("redis+cluster://"):
-        parts = urlsplit(url.removeprefix("redis+cluster"), scheme="redis")
+        parts = urlsplit(url.removeprefix("redis+cluster:"), scheme="redis")
         login, _, hosts = parts.netloc.rpartition("@")
         return ClusterWire(
             [f"redis://{login}@{host}" if login else f"redis://{host}" for host in hosts.split(",")], known
