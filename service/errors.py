@@ -13,6 +13,10 @@ class StoreUnavailable(SandboxError):
     """Redis did not do what was asked: it is away, slow, loading, full or read-only."""
 
 
+class StoreRefused(SandboxError):
+    """Redis answered a command with an error that is not about its own state."""
+
+
 class AlreadyRunning(SandboxError):
     """Another sandbox holds the state folder."""
 

@@ -19,10 +19,12 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final, NamedTuple
 
 from service import task as tasks
+from service.errors import StoreRefused
 from service.task import Task
 from service.wire import Command, Script, Wire
 
 GROUP: Final = "runners"
+_NO_GROUP: Final = ("NOGROUP", "UNBLOCKED", "no such key")
 PAGE_READS: Final = 1000
 
 CREATE, MOVE, FETCH, TAKE, RENEW, DROP, DUE, SHELVES, SWEEP, RETIRE = SCRIPTS = tuple(
@@ -69,8 +71,15 @@ class Filter(NamedTuple):
     queue: str | None = None
     status: str | None = None
 
-    def admits(self, type: str, queue: str, status: str) -> bool:
-        return self.type in (None, type) and self.queue in (None, queue) and self.status in (None, status)
+    def admits(self, task: Task) -> bool:
+        return (
+            self.type in (None, task.type)
+            and self.queue in (None, task.queue)
+            and self.status in (None, task.status)
+        )
+
+
+EVERYTHING: Final = Filter()
 
 
 class Store:
@@ -180,7 +189,8 @@ class Store:
                 groups[group] = [place]
         by_partition: dict[int, list[tuple[list[int], Command]]] = {}
         for (partition, *_), places in groups.items():
-            command = self._move_command(partition, [changes[place] for place in places], [texts[place] for place in places], consumer)
+            members = [changes[place] for place in places]
+            command = self._move_command(partition, members, [texts[place] for place in places], consumer)
             by_partition.setdefault(partition, []).append((places, command))
         for partition, calls in by_partition.items():
             answers = self._wire.call(partition, *[command for _, command in calls])
@@ -192,7 +202,7 @@ class Store:
     ) -> Command:
         _, before, after, entry = changes[0]
         joined = _shelf_name(after, after.status)
-        queue = self._returned if before.status == tasks.RUNNING else self._queue
+        queue = self._returned if entry else self._queue
         keys = [
             self._shelf(partition, _shelf_name(before, before.status)),
             self._shelf(partition, joined),
@@ -203,7 +213,8 @@ class Store:
             self._takes(partition),
         ]
         ttl = self._retention_ms if after.finished else ""
-        arguments: list[Any] = [GROUP, joined, before.status, after.status, consumer, entry.takes if entry else b"", ttl]
+        takes = entry.takes if entry else b""
+        arguments: list[Any] = [GROUP, joined, before.status, after.status, consumer, takes, ttl]
         for change, text in zip(changes, texts, strict=True):
             keys.append(change.before.uid)
             run_at = change.after.run_at
@@ -237,7 +248,7 @@ class Store:
     # --- the list --------------------------------------------------------------------------------
 
     def page(
-        self, *, limit: int, after: Position | None = None, only: Filter = Filter()
+        self, *, limit: int, after: Position | None = None, only: Filter = EVERYTHING
     ) -> tuple[list[Task], Position | None]:
         """Tasks from newest to oldest, and where the next page begins."""
         page: list[Task] = []
@@ -251,7 +262,7 @@ class Store:
                 if len(page) == limit:
                     return page, position
                 position = pointer
-                if document and only.admits(document.task.type, document.task.queue, document.task.status):
+                if document and _is_listed(document.task, pointer, only):
                     page.append(document.task)
             if reads >= PAGE_READS:
                 return page, position
@@ -259,24 +270,25 @@ class Store:
     def _pointers(self, count: int, after: Position | None, only: Filter) -> list[Position]:
         """The newest tasks that come after a position, from all shelves that the filter admits."""
         newest = "+inf" if after is None else after.created
+        wanted = [part or "" for part in only]
         found: list[Position] = []
         complete = True
         for partition in range(self.partitions):
-            shelves = [self._shelf(partition, name) for name in self._shelf_names(partition, only)]
-            if shelves:
-                [answers] = self._wire.call(partition, SHELVES.call(shelves, (newest, count)))
-                for answer in answers:
-                    complete = complete and len(answer) < 2 * count
-                    found += (Position(int(score), uid.decode()) for uid, score in _rows(answer, 2))
+            command = SHELVES.call([self._shelves(partition)], (self._shelf(partition, ""), newest, count, *wanted))
+            [shelves] = self._wire.call(partition, command)
+            for shelf in shelves:
+                complete = complete and len(shelf) < 2 * count
+                found += (Position(int(score), uid.decode()) for uid, score in _rows(shelf, 2))
         found.sort(reverse=True)
-        following = [position for position in found[:count] if after is None or position < after]
+        certain = found if complete else found[:count]
+        following = [position for position in certain if after is None or position < after][:count]
         if not following and not complete:
             return self._pointers(count * 2, after, only)  # a page full of tasks of one microsecond
         return following
 
-    def _shelf_names(self, partition: int, only: Filter) -> list[str]:
+    def _shelf_names(self, partition: int) -> list[str]:
         [names] = self._wire.call(partition, ("SMEMBERS", self._shelves(partition)))
-        return sorted(name for name in map(bytes.decode, names) if only.admits(*name.split(":")))
+        return sorted(map(bytes.decode, names))
 
     def sweep(self, partition: int, *, created_before: int, count: int, places: dict[str, int]) -> int:
         """Removes pointers to expired documents: one batch of each shelf, where the last one ended.
@@ -285,12 +297,12 @@ class Store:
         note of how far it came; it starts again at the oldest.
         """
         removed = 0
-        for name in self._shelf_names(partition, Filter()):
+        for name in self._shelf_names(partition):
             shelf = self._shelf(partition, name)
             place = places.get(name, 0)
-            [uids] = self._wire.call(
-                partition, ("ZRANGEBYSCORE", shelf, "-inf", f"({created_before}", "LIMIT", place, count)
-            )
+            # By rank, which costs the same at any depth; LIMIT would walk there.
+            [found] = self._wire.call(partition, ("ZRANGE", shelf, place, place + count - 1, "WITHSCORES"))
+            uids = [uid for uid, created in _rows(found, 2) if int(created) < created_before]
             [gone] = self._wire.call(partition, SWEEP.call([shelf, self._shelves(partition), *uids], [name]))
             places[name] = place + len(uids) - gone if len(uids) == count else 0
             removed += gone
@@ -301,17 +313,18 @@ class Store:
     def fetch(self, partition: int, queues: Sequence[str], consumer: str, count: int) -> list[Entry]:
         """Waiting entries, at once; they are pending for the consumer from now on."""
         streams = self.streams(partition, queues)
-        [[takes, *found]] = self._wire.call(partition, FETCH.call([self._takes(partition), *streams], (GROUP, consumer, count)))
+        keys = [self._takes(partition), *streams]
+        [[takes, *found]] = self._wire.call(partition, FETCH.call(keys, (GROUP, consumer, count)))
         return [
             Entry(partition, streams[place - 1], entry.decode(), uid.decode(), text, takes)
             for place, entry, uid, text in _rows(found, 4)
         ]
 
     def wait(self, partition: int, queues: Sequence[str], consumer: str, seconds: float) -> list[Entry]:
-        """Like fetch, one entry, waiting so long for it. The streams' groups exist since a fetch."""
+        """Like fetch, waiting so long for one entry (of each stream). The streams' groups exist since a fetch."""
         streams = self.streams(partition, queues)
-        command = ("XREADGROUP", "GROUP", GROUP, consumer, "COUNT", 1, "BLOCK", max(1, int(seconds * 1000)), "STREAMS", *streams, *[">"] * len(streams))
-        [answer] = self._wire.call(partition, command, wait_seconds=seconds)
+        options = ("COUNT", 1, "BLOCK", max(1, int(seconds * 1000)), "STREAMS", *streams, *[">"] * len(streams))
+        answer = self._of_group(partition, ("XREADGROUP", "GROUP", GROUP, consumer, *options), wait_seconds=seconds)
         found = [
             (stream.decode(), entry.decode(), fields[1].decode())
             for stream, entries in answer or ()
@@ -320,7 +333,19 @@ class Store:
         texts = self.texts([uid for _, _, uid in found]) if found else []
         return [Entry(partition, *entry, text) for entry, text in zip(found, texts, strict=True)]
 
-    def take(self, stream: str, partition: int, consumer: str, *, dead: str = "", idle_ms: int, count: int) -> list[Entry]:
+    def _of_group(self, partition: int, command: Command, wait_seconds: float = 0) -> Any:
+        """What a stream's group answers: nothing, where it is gone with all the data; a fetch makes it anew."""
+        try:
+            [answer] = self._wire.call(partition, command, wait_seconds=wait_seconds)
+        except StoreRefused as error:
+            if any(sign in str(error) for sign in _NO_GROUP):
+                return ()
+            raise
+        return answer
+
+    def take(
+        self, stream: str, partition: int, consumer: str, *, dead: str = "", idle_ms: int, count: int
+    ) -> list[Entry]:
         """Entries that a dead consumer holds (or any, if idle for so long), now pending for this one."""
         [[takes, *found]] = self._wire.call(
             partition, TAKE.call([stream, self._takes(partition)], (GROUP, consumer, dead, idle_ms, count))
@@ -345,6 +370,13 @@ class Store:
             renewed.update(entry for entry in members if entry.id in ids)
         return renewed
 
+    def vouch(self, partition: int, queues: Sequence[str], consumer: str, *, idle_ms: int) -> None:
+        """Refreshes leases in the name of another consumer, which is known to live."""
+        for stream in self.streams(partition, queues):
+            command = ("XPENDING", stream, GROUP, "IDLE", idle_ms, "-", "+", 1000, consumer)
+            if pending := self._of_group(partition, command):
+                self._wire.call(partition, RENEW.call([stream], (GROUP, consumer, *[entry[0] for entry in pending])))
+
     def drop(self, consumer: str, entries: Sequence[Entry]) -> None:
         """Removes stale entries, each only while its document still is what was read."""
         for entry in entries:
@@ -355,8 +387,7 @@ class Store:
         """Every consumer's number of pending entries."""
         pending: dict[str, int] = {}
         for stream in self.streams(partition, queues):
-            [consumers] = self._wire.call(partition, ("XINFO", "CONSUMERS", stream, GROUP))
-            for fields in consumers:
+            for fields in self._of_group(partition, ("XINFO", "CONSUMERS", stream, GROUP)):
                 consumer = dict(_rows(fields, 2))
                 name = consumer[b"name"].decode()
                 pending[name] = pending.get(name, 0) + consumer[b"pending"]
@@ -376,6 +407,11 @@ class Store:
         ]
         return sum(text is not None for text in self.move(changes))
 
+    def is_my_turn(self, partition: int, duty: str, milliseconds: int) -> bool:
+        """Only one asker gets a duty in so many milliseconds."""
+        [answer] = self._wire.call(partition, ("SET", f"sandbox:{{{partition}}}:{duty}", 1, "NX", "PX", milliseconds))
+        return answer is not None
+
     # --- health ----------------------------------------------------------------------------------
 
     def check(self) -> None:
@@ -390,6 +426,11 @@ def _document(text: bytes | None) -> Document | None:
 
 def _rows(flat: Sequence[Any], width: int) -> Iterable[tuple[Any, ...]]:
     return zip(*[iter(flat)] * width, strict=True)
+
+
+def _is_listed(task: Task, pointer: Position, only: Filter) -> bool:
+    """A pointer of another moment is that of a task with the same key that has expired."""
+    return tasks.microseconds(task.created_at) == pointer.created and only.admits(task)
 
 
 def _shelf_name(task: Task, status: str) -> str:

@@ -16,8 +16,10 @@ from urllib.parse import urlsplit, urlunsplit
 
 import hiredis
 import redis
+from redis.connection import ConnectionInterface
 from redis.exceptions import (
     AskError,
+    AuthenticationError,
     BusyLoadingError,
     ClusterDownError,
     ConnectionError,
@@ -32,7 +34,7 @@ from redis.exceptions import (
     TryAgainError,
 )
 
-from service.errors import StoreUnavailable
+from service.errors import StoreRefused, StoreUnavailable
 
 CONNECT_SECONDS: Final = 0.6
 ANSWER_SECONDS: Final = 1.2
@@ -76,7 +78,7 @@ class ServerWire:
 
     def __init__(self, url: str, scripts: Scripts) -> None:
         self._scripts = scripts
-        self._idle: deque[redis.Connection] = deque()
+        self._idle: deque[ConnectionInterface] = deque()
         self._pool = redis.ConnectionPool.from_url(
             url,
             protocol=2,
@@ -96,7 +98,7 @@ class ServerWire:
 
     def exchange(self, commands: Sequence[Command], wait_seconds: float) -> list[Any]:
         """The answers, errors among them; a lost connection raises."""
-        packed = [b"".join(map(hiredis.pack_command, commands))]
+        packed = [b"".join(hiredis.pack_command(tuple(command)) for command in commands)]  # type: ignore[arg-type]
         try:
             connection = self._idle.pop()
         except IndexError:
@@ -121,7 +123,7 @@ class ServerWire:
             raise unavailable(error) from error
 
     def _exchange_on(
-        self, connection: redis.Connection, packed: list[bytes], count: int, wait_seconds: float
+        self, connection: ConnectionInterface, packed: list[bytes], count: int, wait_seconds: float
     ) -> list[Any]:
         replies: list[Any] = []
         timeout = {"timeout": wait_seconds + ANSWER_SECONDS} if wait_seconds else {}
@@ -167,6 +169,7 @@ class ClusterWire:
     def call(self, partition: int, *commands: Command, wait_seconds: float = 0) -> list[Any]:
         problem: Exception = StoreUnavailable("no node of the cluster answered")
         untried = deque(sorted(self._servers, key=lambda address: address != self._homes.get(partition)))
+        failed: set[str] = set()
         for _ in range(self.REDIRECTS):
             if not untried:
                 break
@@ -175,16 +178,18 @@ class ClusterWire:
                 replies = self._server(address).exchange(commands, wait_seconds)
             except (StoreUnavailable, ConnectionError) as error:
                 problem = error
-                continue
-            moved = next((reply for reply in replies if isinstance(reply, MovedError) and not isinstance(reply, AskError)), None)
-            if moved is not None:
-                untried.appendleft(f"{moved.host}:{moved.port}")
+                failed.add(address)
                 continue
             failure = next((reply for reply in replies if isinstance(reply, Exception)), None)
             if failure is None:
                 self._homes[partition] = address
                 return replies
-            raise unavailable(failure)
+            if not isinstance(failure, MovedError):
+                raise unavailable(failure)
+            home = f"{failure.host}:{failure.port}"
+            if home in failed:
+                break  # the slot's server is away; a second try would take too long
+            untried.appendleft(home)
         raise unavailable(problem)
 
     def _server(self, address: str) -> ServerWire:
@@ -206,6 +211,8 @@ _REASONS: Final[tuple[tuple[type[Exception], str], ...]] = (
     (ClusterDownError, "is a cluster that is down"),
     (MasterDownError, "has lost its master"),
     (TryAgainError, "is moving the slot"),
+    (AskError, "is moving the slot"),
+    (AuthenticationError, "does not accept the password"),
     (TimeoutError, "does not answer in time"),
     (ConnectionError, "cannot be reached"),
 )
@@ -232,6 +239,10 @@ def unavailable(error: Exception) -> Exception:
             return _chained(f"Redis {reason}", error)
     if isinstance(error, OSError):
         return _chained("Redis cannot be reached", error)
+    if isinstance(error, RedisError):
+        refusal = StoreRefused(text)
+        refusal.__cause__ = error
+        return refusal
     return error
 
 
@@ -245,7 +256,7 @@ def connect(url: str, scripts: Iterable[Script]) -> Wire:
     """A Redis by its URL: redis://, rediss://, unix://, or redis+cluster://host:port,host:port."""
     known = Scripts(scripts)
     if url.startswith("redis+cluster://"):
-        parts = urlsplit(url.removeprefix("redis+cluster"), scheme="redis")
+        parts = urlsplit(url.removeprefix("redis+cluster:"), scheme="redis")
         login, _, hosts = parts.netloc.rpartition("@")
         return ClusterWire(
             [f"redis://{login}@{host}" if login else f"redis://{host}" for host in hosts.split(",")], known

@@ -1,6 +1,7 @@
 """Real Redis servers for the tests: the embedded one, Debian's, and a cluster of three."""
 
 import os
+import random
 import shutil
 import signal
 import socket
@@ -84,3 +85,82 @@ class RedisServer:
             self._process.send_signal(signum)
             self._process.wait(timeout=10)
             self._process = None
+
+
+CLUSTER_BUS = 10_000
+SLOTS = 16_384
+
+
+def free_port_with_bus() -> int:
+    """A port whose cluster bus, 10,000 above it, is free as well, and below the ephemeral ones."""
+    for _ in range(100):
+        port = random.randrange(10_000, 32_768 - CLUSTER_BUS)
+        if _is_free(port) and _is_free(port + CLUSTER_BUS):
+            return port
+    raise AssertionError("no free port for a cluster node")
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+        return True
+
+
+class RedisCluster:
+    """Three nodes on loopback, each with a third of the slots."""
+
+    NODES = 3
+
+    def __init__(self, folder: Path, kind: str = EMBEDDED) -> None:
+        self._folder = folder
+        self._kind = kind
+        self.nodes: list[RedisServer] = []
+        self.ports: list[int] = []
+
+    @property
+    def url(self) -> str:
+        return "redis+cluster://" + ",".join(f"127.0.0.1:{port}" for port in self.ports)
+
+    def start(self) -> "RedisCluster":
+        try:
+            for number in range(self.NODES):
+                self._start_node(number)
+            self._join()
+        except BaseException:
+            self.stop()
+            raise
+        return self
+
+    def _start_node(self, number: int) -> None:
+        folder = self._folder / str(number)
+        folder.mkdir()
+        port = free_port_with_bus()
+        node = RedisServer(folder, self._kind)
+        self.nodes.append(node)
+        node.start(
+            *("--port", str(port), "--bind", "127.0.0.1", "--cluster-enabled", "yes"),
+            *("--cluster-port", str(port + CLUSTER_BUS), "--cluster-node-timeout", "2000"),
+        )
+        self.ports.append(port)
+
+    def _join(self) -> None:
+        clients = [node.client() for node in self.nodes]
+        bounds = [SLOTS * number // self.NODES for number in range(self.NODES + 1)]
+        for number, client in enumerate(clients):
+            client.execute_command("CLUSTER", "ADDSLOTSRANGE", bounds[number], bounds[number + 1] - 1)
+            if number > 0:
+                client.execute_command("CLUSTER", "MEET", "127.0.0.1", self.ports[0], self.ports[0] + CLUSTER_BUS)
+        eventually(lambda: all(map(self._is_whole, clients)))
+        for client in clients:
+            client.close()
+
+    def _is_whole(self, client: redis.Redis) -> bool:
+        info = client.execute_command("CLUSTER", "INFO").split()
+        return b"cluster_state:ok" in info and f"cluster_known_nodes:{self.NODES}".encode() in info
+
+    def stop(self) -> None:
+        for node in self.nodes:
+            node.kill()

@@ -17,13 +17,11 @@ local group, name, before, after = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
 local consumer, takes, ttl = ARGV[5], ARGV[6], ARGV[7]
 local count = #KEYS - 7
 
-local held = nil
-if consumer ~= '' and (redis.call('GET', KEYS[7]) or '0') ~= takes then
-  held = {}
-  local first, last = ARGV[11], ARGV[6 + 5 * count]
-  for _, pending in ipairs(redis.call('XPENDING', KEYS[5], group, first, last, 10000, consumer)) do
-    held[pending[1]] = true
-  end
+local unsure = consumer ~= '' and (redis.call('GET', KEYS[7]) or '0') ~= takes
+
+-- pcall: an error half-way would leave half a change. Without stream or group, nothing is pending.
+local function is_taken(entry)
+  return unsure and #redis.pcall('XPENDING', KEYS[5], group, entry, entry, 1, consumer) == 0
 end
 
 local refused, joining, leaving, dropped = {}, {}, {}, {}
@@ -31,7 +29,7 @@ for i = 1, count do
   local at = 5 * i + 3
   local uid, entry = KEYS[7 + i], ARGV[at + 3]
   -- Read one by one: two entries of a batch may point at the same document.
-  if redis.call('GET', uid) ~= ARGV[at] or (held and not held[entry]) then
+  if redis.call('GET', uid) ~= ARGV[at] or is_taken(entry) then
     refused[#refused + 1] = i
   else
     if ttl == '' then
@@ -54,7 +52,7 @@ for i = 1, count do
 end
 
 if #leaving > 0 then
-  if before == 'scheduled' then
+  if before == 'scheduled' and after ~= 'scheduled' then
     redis.call('ZREM', KEYS[4], unpack(leaving))
   end
   if KEYS[1] ~= KEYS[2] then

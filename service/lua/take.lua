@@ -11,8 +11,12 @@ local query = { 'XPENDING', KEYS[1], group, 'IDLE', idle, '-', '+', wanted }
 if dead ~= '' then
   query[#query + 1] = dead
 end
+local reply = redis.pcall(unpack(query))
+if reply.err and not string.find(reply.err, 'NOGROUP', 1, true) then
+  return reply
+end
 local found = { '0' }
-for _, pending in ipairs(redis.pcall(unpack(query))) do  -- an error, if there is no such stream yet
+for _, pending in ipairs(reply) do  -- of an error, none: there is no such stream yet
   local id, owner = pending[1], pending[2]
   for _, entry in ipairs(redis.call('XCLAIM', KEYS[1], group, taker, idle, id)) do
     local uid = entry[2][2]

@@ -1,0 +1,149 @@
+"""One attempt: the handler's context, its call, and what its end means for the document."""
+
+import json
+import logging
+import math
+import time
+from collections.abc import Callable
+from functools import partial
+from typing import Any, Final, TypeAlias
+
+import msgspec
+
+from service import task as tasks
+from service.errors import Cancelled, Reject, Retry, Stopping, TimedOut
+from service.registry import TaskType
+from service.task import Task, TaskError
+
+RESULT_LIMIT: Final = 256 * 1024
+MESSAGE_LIMIT: Final = 8 * 1024
+
+# What becomes of the document, whatever it says meanwhile; None if its fate is already written.
+Transition: TypeAlias = Callable[[Task], Task]
+
+_json = json.JSONEncoder(allow_nan=False, ensure_ascii=False, separators=(",", ":"), check_circular=True)
+_encode = msgspec.json.Encoder().encode
+log = logging.getLogger("sandbox.task")
+
+
+class Context:
+    """What a handler may know and say while it runs."""
+
+    __slots__ = ("attempt", "cancelled", "news", "told", "type", "uid")
+
+    def __init__(self, task: Task) -> None:
+        self.uid = task.uid
+        self.type = task.type
+        self.attempt = task.attempt
+        self.cancelled = False
+        self.told = False
+        self.news: msgspec.Raw | None = None
+
+    def progress(self, fraction: float | None = None, message: str = "") -> None:
+        """Tells readers of the task how far it is: from 0 to 1, and in words. Published twice a second at most."""
+        if fraction is not None and not (math.isfinite(fraction) and 0 <= fraction <= 1):
+            raise ValueError(f"progress is from 0 to 1, not {fraction!r}")
+        self.news = msgspec.Raw(_encode({"fraction": fraction, "message": _clean(str(message))}))
+
+    @property
+    def logger(self) -> logging.LoggerAdapter[logging.Logger]:
+        fields = {"uid": self.uid, "type": self.type, "attempt": self.attempt}
+        return logging.LoggerAdapter(log, {"fields": fields})
+
+
+def run(task_type: TaskType, context: Context, task: Task, window: "Window") -> Transition | None:
+    """Calls the handler; answers the transition that its end means, or None for a cancelled task."""
+    started, begun = time.time(), time.perf_counter()
+    try:
+        try:
+            window.open = True
+            result = encode_result(task_type.run(context, task.args))
+        finally:
+            window.open = False
+            window.close()
+    except BaseException as error:
+        window.open = False
+        return _transition_of(error, context, started, time.perf_counter() - begun)
+    duration = time.perf_counter() - begun
+    return partial(_succeed, result, started, duration)
+
+
+class Window:
+    """The time during which an attempt may be interrupted."""
+
+    def __init__(self) -> None:
+        self.open = False
+
+    def close(self) -> None:
+        """Takes back an interruption that has not arrived."""
+
+
+def _succeed(result: msgspec.Raw, started: float, duration: float, task: Task) -> Task:
+    return tasks.succeeded(task, result, tasks.stamp(started), tasks.stamp(started + duration), duration)
+
+
+def _transition_of(error: BaseException, context: Context, started: float, duration: float) -> Transition | None:
+    if isinstance(error, Cancelled):
+        return None
+    if isinstance(error, Stopping):
+        return partial(tasks.handed_back, ran=True)
+    if isinstance(error, TimedOut):
+        return partial(time_out, started, duration)
+    if isinstance(error, Reject | BadResult):
+        return partial(fail, describe(error), started, duration)
+    if not isinstance(error, Retry):
+        context.logger.info("an attempt failed", exc_info=error)
+    after = error.after if isinstance(error, Retry) else None
+    return partial(fail_or_retry, describe(error), started, duration, after)
+
+
+def fail(error: TaskError, started: float, duration: float, task: Task) -> Task:
+    return tasks.failed(task, error, tasks.stamp(started), tasks.stamp(started + duration), duration)
+
+
+def fail_or_retry(error: TaskError, started: float, duration: float, after: float | None, task: Task) -> Task:
+    if task.failures + 1 >= task.max_attempts:
+        return fail(error, started, duration, task)
+    pause = tasks.backoff_seconds(task.failures + 1) if after is None else max(0.0, after)
+    run_at = tasks.stamp(started + duration + pause)
+    return tasks.retried(task, error, tasks.stamp(started), duration, run_at)
+
+
+def time_out(started: float, duration: float, task: Task) -> Task:
+    error = TaskError(type="TimedOut", message=f"the attempt took longer than its timeout of {task.timeout or duration:g} s")
+    return fail_or_retry(error, started, duration, None, task)
+
+
+def crash(task: Task, now: float) -> Task:
+    """The task has brought down as many runners as it may."""
+    error = TaskError(type="Crashed", message=f"{tasks.CRASH_LIMIT} runners died while they ran this task")
+    return tasks.crashed_for_good(task, error, tasks.stamp(now))
+
+
+def describe(error: BaseException) -> TaskError:
+    try:
+        message = str(error)
+    except Exception:
+        message = "(its message could not be read)"
+    return TaskError(type=type(error).__name__, message=_clean(message))
+
+
+def _clean(text: str) -> str:
+    """Text that any JSON parser takes, and not too much of it."""
+    return text[:MESSAGE_LIMIT].encode("utf-8", "replace").decode()
+
+
+class BadResult(Exception):
+    """What a handler returned cannot be stored."""
+
+
+def encode_result(value: Any) -> msgspec.Raw:
+    if value is None:
+        return tasks.NULL
+    try:
+        text = _encode(value) if type(value) in (str, bool) else _json.encode(value).encode()
+    except (TypeError, ValueError, RecursionError) as error:
+        raise BadResult(f"the result is not JSON-able: {error}") from error
+    if len(text) > RESULT_LIMIT:
+        raise BadResult(f"the result is {len(text):,} bytes of JSON; {RESULT_LIMIT:,} are allowed")
+    return msgspec.Raw(text)

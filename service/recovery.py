@@ -1,0 +1,118 @@
+"""Takes over what others hold and no longer work on: the dead, the silent, and one's own lost answers.
+
+Twice a second a lane looks for three things, and runs what it finds like fresh entries:
+
+- A neighbour whose lock is free is dead. Its entries are taken at once, and it is forgotten after the last.
+- An entry whose lease has run out belonged to a host that is gone. That counts only after one lease of
+  unbroken contact with Redis: idle times go on while Redis is away, and everybody would rob everybody.
+- After a lost answer, this runner's own consumer may hold entries of which no lane knows.
+"""
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Collection, Iterator, Sequence
+from pathlib import Path
+from typing import Final
+
+from service import triage
+from service.presence import Presence, Remains
+from service.registry import Registry
+from service.store import Entry, Store
+from service.triage import Finding
+
+LOOK_SECONDS: Final = 0.5
+BATCH: Final = 64
+UNHEARD_MS: Final = 2500  # longer than any answer may take
+UNHEARD_SECONDS: Final = 10.0
+NO_REMAINS: Final = Remains("", Path(), {})
+
+log = logging.getLogger("sandbox.runner")
+
+
+class Recovery:
+    def __init__(
+        self,
+        *,
+        store: Store,
+        registry: Registry,
+        presence: Presence,
+        queues: Sequence[str],
+        lease_seconds: float,
+        held: Callable[[], Collection[Entry]],
+    ) -> None:
+        self._store = store
+        self._registry = registry
+        self._presence = presence
+        self._queues = queues
+        self._lease = lease_seconds
+        self._held = held
+        self._lock = threading.Lock()
+        self._next_look = 0.0
+        self._contact_since = time.monotonic()
+        self._unheard_until = 0.0
+
+    def lost_contact(self) -> None:
+        now = time.monotonic()
+        self._contact_since = now
+        self._unheard_until = now + UNHEARD_SECONDS
+
+    def findings(self) -> list[Finding]:
+        """What there is to take over, judged; at most twice a second, by one lane at a time."""
+        if time.monotonic() < self._next_look or not self._lock.acquire(blocking=False):
+            return []
+        try:
+            self._next_look = time.monotonic() + LOOK_SECONDS
+            found = self._of_the_dead() or self._of_the_silent() or self._unheard()
+            if found:
+                self._next_look = 0.0  # there may be more
+            return found
+        finally:
+            self._lock.release()
+
+    def _of_the_dead(self) -> list[Finding]:
+        for remains in self._presence.dead_neighbours():
+            for entries in self._take(dead=remains.consumer, idle_ms=0):
+                log.warning("%s is dead: took over %d of its tasks", remains.consumer, len(entries))
+                return triage.judge_all(entries, self._registry, remains)
+            self._forget(remains)
+        for remains in self._presence.left_by_earlier_boots():
+            self._forget(remains)
+        return []
+
+    def _forget(self, remains: Remains) -> None:
+        if all(self._store.retire(partition, self._queues, remains.consumer) for partition in self._partitions):
+            remains.path.unlink(missing_ok=True)
+
+    def _of_the_silent(self) -> list[Finding]:
+        if time.monotonic() - self._contact_since < self._lease:
+            return []
+        for entries in self._take(idle_ms=int(self._lease * 1000)):
+            own = [entry for entry in entries if entry.owner == self._presence.consumer]
+            others = [entry for entry in entries if entry.owner != self._presence.consumer]
+            if others:
+                log.warning("the lease of %d tasks has run out: took them over", len(others))
+            return triage.judge_all(others, self._registry) + triage.judge_all(own, self._registry, NO_REMAINS)
+        return []
+
+    def _unheard(self) -> list[Finding]:
+        if time.monotonic() > self._unheard_until:
+            return []
+        for entries in self._take(dead=self._presence.consumer, idle_ms=UNHEARD_MS):
+            return triage.judge_all(entries, self._registry, NO_REMAINS)
+        return []
+
+    def _take(self, *, dead: str = "", idle_ms: int) -> Iterator[list[Entry]]:
+        """Stream by stream, where there is something; never what a lane of this runner works on."""
+        for partition in self._partitions:
+            for stream in self._store.streams(partition, self._queues):
+                entries = self._store.take(
+                    stream, partition, self._presence.consumer, dead=dead, idle_ms=idle_ms, count=BATCH
+                )
+                known = {(entry.stream, entry.id) for entry in self._held()} if entries else ()
+                if entries := [entry for entry in entries if (entry.stream, entry.id) not in known]:
+                    yield entries
+
+    @property
+    def _partitions(self) -> range:
+        return range(self._store.partitions)

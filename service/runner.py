@@ -1,0 +1,192 @@
+"""A runner: lanes that execute tasks, and the threads that watch over them.
+
+The order of stopping, on TERM, INT or HUP:
+1. the lanes take nothing new, and what has not started goes back to the front of its queue;
+2. what runs may finish, for the grace time;
+3. what still runs is interrupted, and goes back too, uncharged;
+4. what cannot be interrupted ends with the process, two seconds later;
+5. the runner leaves: its consumer is forgotten, its lock file removed.
+"""
+
+import faulthandler
+import logging
+import os
+import signal
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from types import FrameType
+from typing import Final
+
+from service import execution
+from service import task as tasks
+from service.errors import SandboxError, Stopping, TimedOut
+from service.execution import Transition
+from service.lane import HARD_SECONDS, Alarm, Lane, Running, Stop
+from service.presence import Presence
+from service.recovery import Recovery
+from service.registry import Registry
+from service.report import Report
+from service.store import Change, Entry, Store
+from service.upkeep import Upkeep
+
+TICK_SECONDS: Final = 0.05
+LAST_WORDS_SECONDS: Final = 3.0
+EXIT_REPLACE_ME: Final = 70
+
+log = logging.getLogger("sandbox.runner")
+
+
+class Runner:
+    def __init__(
+        self,
+        *,
+        store: Store,
+        registry: Registry,
+        report: Report,
+        folder: Path,
+        stacks: Path,
+        queues: Sequence[str],
+        threads: int,
+        lease_seconds: float,
+        grace_seconds: float,
+        retention_seconds: float,
+    ) -> None:
+        self._store = store
+        self._queues = queues
+        self._grace = grace_seconds
+        self._stacks = stacks
+        self._stopping = Stop()
+        self._presence = Presence(folder, threads)
+        self._recovery = Recovery(
+            store=store,
+            registry=registry,
+            presence=self._presence,
+            queues=queues,
+            lease_seconds=lease_seconds,
+            held=self._held,
+        )
+        alarm = Alarm()
+        self._lanes = [
+            Lane(
+                number,
+                store=store,
+                registry=registry,
+                presence=self._presence,
+                report=report,
+                queues=queues,
+                stopping=self._stopping,
+                alarm=alarm,
+                lease_seconds=lease_seconds,
+                grace_seconds=grace_seconds,
+                recovery=self._recovery,
+            )
+            for number in range(threads)
+        ]
+        self._upkeep = Upkeep(
+            lanes=self._lanes,
+            store=store,
+            presence=self._presence,
+            queues=queues,
+            stopping=self._stopping,
+            recovery=self._recovery,
+            lease_seconds=lease_seconds,
+            retention_seconds=retention_seconds,
+        )
+
+    def run(self) -> int:
+        self._listen_to_signals()
+        log.info("runner %s serves %s", self._presence.consumer, ", ".join(self._queues))
+        threading.Thread(target=self._watch, name="watch", daemon=True).start()
+        self._upkeep.start()
+        others = [threading.Thread(target=lane.work, name=f"lane-{lane.number}") for lane in self._lanes[1:]]
+        for thread in others:
+            thread.start()
+        self._lanes[0].work()
+        for thread in others:
+            thread.join()
+        self._upkeep.end()
+        self._leave()
+        return 0
+
+    def stop(self) -> None:
+        self._stopping.request()
+
+    def _listen_to_signals(self) -> None:
+        def stop(signum: int, frame: FrameType | None) -> None:
+            self._stopping.request()
+
+        def interrupt(signum: int, frame: FrameType | None) -> None:
+            self._lanes[0].raise_interruption()
+
+        for signum in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            signal.signal(signum, stop)
+        signal.signal(signal.SIGUSR1, interrupt)
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)
+        stacks = open(self._stacks, "a")  # noqa: SIM115 - the alarm writes to it at the end
+        faulthandler.register(signal.SIGALRM, file=stacks, all_threads=True, chain=True)
+
+    def _held(self) -> list[Entry]:
+        return [entry for lane in self._lanes for entry in lane.holding]
+
+    def _leave(self) -> None:
+        try:
+            for number in range(self._store.partitions):
+                self._store.retire(number, self._queues, self._presence.consumer)
+        except SandboxError as error:
+            log.warning("%s; another runner will forget this one", error)
+            return  # the lock file stays, and tells it to
+        self._presence.leave()
+        log.info("runner %s has stopped", self._presence.consumer)
+
+    # --- the watch: time-outs, and the end of the grace time ---------------------------------------
+
+    def _watch(self) -> None:
+        while True:
+            time.sleep(TICK_SECONDS)
+            for lane in self._lanes:
+                if (running := lane.running) is not None:
+                    self._watch_over(lane, running)
+
+    def _watch_over(self, lane: Lane, running: Running) -> None:
+        now = time.monotonic()
+        if now >= running.deadline:
+            lane.interrupt(running, TimedOut)
+        elif self._stopping.is_set() and self._stopping.seconds() >= self._grace:
+            lane.interrupt(running, Stopping)
+        if now >= running.interrupted_at + HARD_SECONDS and lane.running is running:
+            self._replace_process(lane, running)
+
+    def _replace_process(self, lane: Lane, running: Running) -> None:
+        """A handler that swallows its interruption is ended with its process; the supervisor starts another."""
+        stack = traceback.format_stack(sys._current_frames()[lane.thread.ident or 0])
+        log.error(
+            "%s of type %s does not end; replacing the process. It is at:\n%s",
+            running.held.entry.uid,
+            running.context.type,
+            "".join(stack),
+        )
+        last_words = threading.Thread(target=self._say_last_words, args=(running,), daemon=True)
+        last_words.start()
+        last_words.join(LAST_WORDS_SECONDS)
+        os._exit(EXIT_REPLACE_ME)
+
+    def _say_last_words(self, stuck: Running) -> None:
+        """Settles what has ended and what is stuck; hands back everything else. What fails here, neighbours find."""
+        for lane in self._lanes:
+            lane.relieve()
+            if (running := lane.running) is not None and (transition := self._fate(running, stuck)) is not None:
+                document = running.held.document
+                self._store.move([Change(document.text, document.task, transition(document.task), running.held.entry)])
+            self._presence.clear(lane.number)
+
+    def _fate(self, running: Running, stuck: Running) -> Transition | None:
+        if running is not stuck or running.interruption is Stopping:
+            return partial(tasks.handed_back, ran=True)
+        if running.interruption is TimedOut:
+            return partial(execution.time_out, running.started, time.monotonic() - running.begun)
+        return None  # cancelled: its document says so already

@@ -1,0 +1,167 @@
+"""What a runner does beside its lanes, in a thread that no handler blocks.
+
+Hands back what waits behind a long task, renews leases, publishes since when a task runs and how far
+it is, sees that a task was cancelled, queues what is due, and sweeps up after expired documents.
+"""
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Sequence
+from typing import Final
+
+from service import task as tasks
+from service.errors import Cancelled, StoreUnavailable
+from service.lane import Held, Lane, Running, Stop
+from service.presence import Presence
+from service.recovery import Recovery
+from service.store import Change, Document, Entry, Store
+
+TICK_SECONDS: Final = 0.05
+LONG_SECONDS: Final = 0.08
+PUBLISH_SECONDS: Final = 0.4
+PROMOTE_SECONDS: Final = 0.4
+PROMOTE_BATCH: Final = 500
+SWEEP_SECONDS: Final = 1.0
+SWEEP_BATCH: Final = 1000
+
+log = logging.getLogger("sandbox.runner")
+
+
+class Duty:
+    def __init__(self, every_seconds: float, do: Callable[[], None]) -> None:
+        self._every = every_seconds
+        self._do = do
+        self._next = 0.0
+
+    def do_if_due(self, now: float) -> None:
+        if now >= self._next:
+            self._next = now + self._every
+            self._do()
+
+
+class Upkeep:
+    def __init__(
+        self,
+        *,
+        lanes: Sequence[Lane],
+        store: Store,
+        presence: Presence,
+        queues: Sequence[str],
+        stopping: Stop,
+        recovery: Recovery,
+        lease_seconds: float,
+        retention_seconds: float,
+    ) -> None:
+        self._lanes = lanes
+        self._store = store
+        self._presence = presence
+        self._queues = queues
+        self._stopping = stopping
+        self._recovery = recovery
+        self._lease = lease_seconds
+        self._retention = retention_seconds
+        self._sweep_places: list[dict[str, int]] = [{} for _ in range(store.partitions)]
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._work, name="upkeep", daemon=True)
+        self._duties = [
+            Duty(0.0, self._relieve),
+            Duty(lease_seconds / 3, self._renew),
+            Duty(lease_seconds / 3, self._vouch),
+            Duty(PUBLISH_SECONDS, self._publish),
+            Duty(PROMOTE_SECONDS, self._promote),
+            Duty(SWEEP_SECONDS, self._sweep),
+        ]
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def end(self) -> None:
+        self._over.set()
+        self._thread.join(timeout=3)
+
+    def _work(self) -> None:
+        while not self._over.wait(TICK_SECONDS):
+            for duty in self._duties:
+                try:
+                    duty.do_if_due(time.monotonic())
+                except StoreUnavailable as error:
+                    self._recovery.lost_contact()
+                    log.warning("%s; trying again", error, extra={"once": "store"})
+                except Exception as error:
+                    log.error("upkeep failed", exc_info=error, extra={"once": "upkeep"})
+
+    def _relieve(self) -> None:
+        """No task sits behind a long one, and no outcome waits for its end."""
+        for lane in self._lanes:
+            late = time.monotonic() - lane.fetched > LONG_SECONDS
+            if (lane.ended and late) or (lane.waiting and (late or self._stopping.is_set())):
+                lane.relieve()
+
+    def _renew(self) -> None:
+        for lane in self._lanes:
+            running, now = lane.running, time.monotonic()
+            by_partition: dict[int, list[Entry]] = {}
+            for entry in lane.holding:
+                by_partition.setdefault(entry.partition, []).append(entry)
+            for partition, entries in by_partition.items():
+                renewed = self._store.renew(partition, self._presence.consumer, entries)
+                lane.renewed = now
+                if running is not None and running.held.entry in entries and running.held.entry not in renewed:
+                    lane.interrupt(running, Cancelled)  # somebody else has it
+
+    def _vouch(self) -> None:
+        """For neighbours that live, but whose threads a handler holds up in C code."""
+        for consumer in self._presence.living_neighbours():
+            for partition in range(self._store.partitions):
+                self._store.vouch(partition, self._queues, consumer, idle_ms=int(self._lease * 600))
+
+    def _publish(self) -> None:
+        """Running tasks: since when, how far; and is it still ours?"""
+        runs = [
+            (lane, running)
+            for lane in self._lanes
+            if (running := lane.running) is not None and time.monotonic() - running.begun > LONG_SECONDS
+        ]
+        texts = self._store.texts([running.held.entry.uid for _, running in runs]) if runs else []
+        for (lane, running), text in zip(runs, texts, strict=True):
+            if not self._is_ours(running.held, text):
+                lane.interrupt(running, Cancelled)
+            elif (change := self._news(running)) is not None:
+                [stored] = self._store.move([change], consumer=self._presence.consumer)
+                if stored is not None:
+                    running.held.document = Document(change.after, stored)
+
+    def _is_ours(self, held: Held, text: bytes | None) -> bool:
+        if text == held.document.text:
+            return True
+        task = None if text is None else tasks.decode(text)
+        if task is None or text is None or task.claim is None or task.claim.token != held.token:
+            return False
+        held.document = Document(task, text)
+        return True
+
+    def _news(self, running: Running) -> Change | None:
+        task, text = running.held.document
+        after = task
+        if task.started_at is None:
+            after = tasks.started(after, tasks.stamp(running.started))
+        if (news := running.context.news) is not None:
+            running.context.news = None
+            after = tasks.progressed(after, news)
+        return None if after is task else Change(text, task, after, running.held.entry)
+
+    def _promote(self) -> None:
+        for partition in range(self._store.partitions):
+            while self._store.promote(partition, PROMOTE_BATCH) == PROMOTE_BATCH:
+                pass
+
+    def _sweep(self) -> None:
+        """One runner of all does it, each second."""
+        created_before = int((time.time() - self._retention) * 1_000_000)
+        for partition, places in enumerate(self._sweep_places):
+            if self._store.is_my_turn(partition, "sweep", int(SWEEP_SECONDS * 900)):
+                while not self._over.is_set() and self._store.sweep(
+                    partition, created_before=created_before, count=SWEEP_BATCH, places=places
+                ):
+                    self._relieve()

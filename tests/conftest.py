@@ -1,0 +1,79 @@
+"""Real Redis servers, started once a session, emptied between tests."""
+
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from service.store import SCRIPTS, Store
+from service.wire import connect
+from tests.servers import DEBIAN, EMBEDDED, RedisCluster, RedisServer
+
+KINDS = {"embedded": (EMBEDDED,), "redis-server": (DEBIAN,), "both": (EMBEDDED, DEBIAN)}
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--redis", choices=sorted(KINDS), default="both", help="which Redis the store is tested on")
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "server_kind" in metafunc.fixturenames:
+        metafunc.parametrize("server_kind", KINDS[metafunc.config.getoption("--redis")], scope="session")
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    """A folder with a path short enough for unix sockets."""
+    with _folder() as path:
+        yield path
+
+
+@contextmanager
+def _folder() -> Iterator[Path]:
+    with tempfile.TemporaryDirectory(prefix="sandbox-") as path:
+        yield Path(path)
+
+
+@pytest.fixture(scope="session")
+def running_server(server_kind: str) -> Iterator[RedisServer]:
+    if server_kind == DEBIAN and shutil.which(DEBIAN) is None:
+        pytest.skip(f"{DEBIAN} is not installed; `apt-get install {DEBIAN}` does it")
+    with _folder() as folder:
+        server = RedisServer(folder, server_kind).start()
+        yield server
+        server.stop()
+
+
+@pytest.fixture
+def server(running_server: RedisServer) -> Iterator[RedisServer]:
+    """An empty server, shared with other tests: not to be killed."""
+    with running_server.client() as client:
+        client.flushall()
+        client.config_resetstat()
+    yield running_server
+
+
+@pytest.fixture
+def store(server: RedisServer) -> Iterator[Store]:
+    store = Store(connect(server.url, SCRIPTS))
+    yield store
+    store.close()
+
+
+@pytest.fixture
+def own_server(folder: Path) -> Iterator[RedisServer]:
+    """The embedded server, for one test alone: to be killed, frozen or filled."""
+    server = RedisServer(folder).start()
+    yield server
+    server.kill()
+
+
+@pytest.fixture(scope="session")
+def cluster() -> Iterator[RedisCluster]:
+    with _folder() as folder:
+        cluster = RedisCluster(folder).start()
+        yield cluster
+        cluster.stop()
