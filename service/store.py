@@ -86,9 +86,11 @@ class Store:
 
     # --- names ---------------------------------------------------------------------------------
 
-    def uid(self, prefix: str) -> str:
-        """The whole UID: its partition follows from the prefix, its last characters from the slot."""
-        return tasks.steer(prefix, self._slots[int(prefix[:8], 16) % self.partitions])
+    def uid(self, prefix: str, partition: int | None = None) -> str:
+        """The whole UID: its partition follows from the prefix, unless given, its last characters from the slot."""
+        if partition is None:
+            partition = int(prefix[:8], 16) % self.partitions
+        return tasks.steer(prefix, self._slots[partition])
 
     def partition(self, uid: str) -> int | None:
         """Where a UID lies; None if it is none of this service's."""
