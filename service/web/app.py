@@ -5,6 +5,7 @@ from typing import Any
 
 from flask import Flask, Request, request
 from flask.sessions import SessionInterface, SessionMixin
+from werkzeug.routing import MapAdapter
 
 from service.registry import Registry
 from service.store import Store
@@ -37,6 +38,12 @@ class Web(Flask):
     response_class = Answer
     session_interface = NoSessions()
     waiting: Waiting
+
+    def create_url_adapter(self, request: Request | None) -> MapAdapter | None:
+        """No path here depends on the host; working it out is a sixth of what Flask does for a request."""
+        if request is None:
+            return super().create_url_adapter(request)
+        return MapAdapter(self.url_map, "", "/", "", "http", request.path, request.method)
 
     def make_default_options_response(self) -> Answer:
         allowed = super().make_default_options_response().headers["Allow"]

@@ -12,6 +12,7 @@ from service.store import Document, Store
 from service.task import Task
 from service.web import answers, listing
 from service.web.answers import Answer
+from service.web.gathering import Gathering
 from service.web.intake import BODY_LIMIT, Intake, Key
 from service.web.problem import Problem, not_found, wrong
 from service.web.waiting import Waiting, preferred_seconds
@@ -23,6 +24,7 @@ IDEMPOTENCY_KEY: Final = re.compile(r"[\x21-\x7e]{1,255}")
 class TaskCalls:
     def __init__(self, *, store: Store, intake: Intake, waiting: Waiting) -> None:
         self._store = store
+        self._gathering = Gathering(store)
         self._intake = intake
         self._waiting = waiting
 
@@ -48,7 +50,7 @@ class TaskCalls:
         return answers.json({"tasks": [tasks.public(task) for task in batch]}, status)
 
     def _stored(self, new: Sequence[Task]) -> tuple[Sequence[Task], int]:
-        present = self._store.create(new)
+        present = self._gathering.create(new)
         if not present:
             return new, 201
         if new[0].request is None:
