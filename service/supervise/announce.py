@@ -36,10 +36,12 @@ def _announce(settings: Settings, supervisor: int) -> None:
     while os.getppid() == supervisor:
         problem = _problem(settings)
         if problem is None:
-            return print(_welcome(settings), flush=True)
+            print(_welcome(settings), flush=True)
+            return
         if time.monotonic() > complain_at:
             complain_at = float("inf")
-            print(f"sandbox is not ready after {PATIENCE_SECONDS:g} s: {problem}. Its logs: {settings.logs}", flush=True)
+            waited = f"sandbox is not ready after {PATIENCE_SECONDS:g} s"
+            print(f"{waited}: {problem}. Its logs: {settings.logs}", flush=True)
         time.sleep(LOOK_SECONDS)
 
 

@@ -17,7 +17,6 @@ import signal
 import sys
 from collections.abc import Callable, Iterable
 from operator import attrgetter
-from pathlib import Path
 from typing import Any, Final
 
 from circus.arbiter import Arbiter
@@ -51,8 +50,16 @@ def log_handler() -> logging.Handler:
 
 def terminal_handler() -> logging.Handler:
     handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(_Brief("circusd: %(message)s"))
     handler.addFilter(_is_news)
     return handler
+
+
+class _Brief(logging.Formatter):
+    """An exception in one line; the log has the rest."""
+
+    def formatException(self, ei: Any) -> str:
+        return str(ei[1]).strip().rpartition("\n")[2]
 
 
 def _is_news(record: logging.LogRecord) -> bool:

@@ -4,7 +4,7 @@ import errno
 import os
 import socket
 
-from service.errors import SettingsError
+from service.errors import SandboxError, SettingsError
 from service.settings import Settings
 from service.supervise import state
 
@@ -28,8 +28,8 @@ def _check_tokens(settings: Settings) -> None:
 
     try:
         found = tokens.read(settings.tokens)
-    except (OSError, ValueError) as error:
-        raise SettingsError(f"SANDBOX_TOKENS is {str(settings.tokens)!r}, which cannot be read: {error}") from error
+    except (OSError, ValueError, SandboxError) as error:
+        raise SettingsError(f"SANDBOX_TOKENS is {str(settings.tokens)!r}, which cannot be used: {error}.") from error
     if not found:
         raise SettingsError(
             f"SANDBOX_TOKENS is {str(settings.tokens)!r}, which holds no token. "

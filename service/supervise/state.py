@@ -34,7 +34,8 @@ def prepare(settings: Settings) -> None:
         ) from error
     if holder is not None:
         raise AlreadyRunning(
-            f"another sandbox (process {holder}) runs on {settings.home}. Stop it, or set SANDBOX_HOME and SANDBOX_PORT."
+            f"another sandbox (process {holder}) runs on {settings.home}. "
+            f"Stop it, or set SANDBOX_HOME and SANDBOX_PORT for this one."
         )
     if server is not None:
         raise AlreadyRunning(
