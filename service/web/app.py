@@ -35,7 +35,6 @@ class NoSessions(SessionInterface):
 
 
 class Web(Flask):
-    response_class = Answer
     session_interface = NoSessions()
     waiting: Waiting
 

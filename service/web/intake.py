@@ -53,12 +53,12 @@ class Intake:
     def one(self, body: bytes, key: Key | None) -> Task:
         new = _parsed(_decode_one, body)
         uid = self._store.uid(tasks.random_prefix() if key is None else tasks.prefix_for(*key))
-        request = None if key is None else fingerprint.of(_decode_any(body))
+        request = None if key is None else fingerprint.of(_parsed(_decode_any, body))
         return self._task(new, uid, request, time.time_ns() // 1000)
 
     def many(self, body: bytes, key: Key | None) -> list[Task]:
         batch = _parsed(_decode_many, body)
-        request = None if key is None else fingerprint.of(_decode_any(body))
+        request = None if key is None else fingerprint.of(_parsed(_decode_any, body))
         now = time.time_ns() // 1000
         made: list[Task] = []
         for index, (new, uid) in enumerate(zip(batch, self._uids(len(batch), key), strict=True)):
@@ -103,14 +103,27 @@ class Intake:
 
 def _checked(args: Raw, task_type: TaskType) -> Raw:
     """The arguments, written anew: nothing that another reader of the document could stumble over survives."""
-    task_type.check(args)
     if args is NO_ARGS:
+        task_type.check(args)
         return args
-    value = _decode_any(args)
-    text = _encode(value)
+    try:
+        value = _decode_any(args)
+        text = _encode(value)
+    except RecursionError as error:
+        raise _too_deep() from error
+    except msgspec.ValidationError as error:
+        raise InvalidTask(f"args: {error}", field="args") from error
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise _not_json(error) from error
     if text.count(b"[") + text.count(b"{") > NESTING_LIMIT and _depth(value) > NESTING_LIMIT:
-        raise InvalidTask(f"args: nested more than {NESTING_LIMIT} levels deep", field="args")
-    return Raw(text)
+        raise _too_deep()
+    written = Raw(text)
+    task_type.check(written)
+    return written
+
+
+def _too_deep() -> InvalidTask:
+    return InvalidTask(f"args: nested more than {NESTING_LIMIT} levels deep", field="args")
 
 
 def _depth(value: Any) -> int:
@@ -155,9 +168,13 @@ def _parsed(decode: Callable[[bytes], Found], body: bytes) -> Found:
     except msgspec.ValidationError as error:
         raise _wrong(str(error)) from error
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise Problem(400, f"the body is not JSON: {error}") from error
+        raise _not_json(error) from error
     except RecursionError as error:
         raise Problem(400, "the body is nested too deeply") from error
+
+
+def _not_json(error: Exception) -> Problem:
+    return Problem(400, f"the body is not JSON: {error}")
 
 
 _PLACE: Final = re.compile(r" - at `\$(?:\[(\d+)\])?(?:\.(\w+))?.*`$")
