@@ -228,7 +228,7 @@ class TestCrashes:
         first.kill()
         first.wait()
         killed = time.monotonic()
-        eventually(lambda: len((tmp_path / "runs").read_text().splitlines()) == 2)
+        eventually(lambda: len(noted(tmp_path / "runs")) == 2)
         assert time.monotonic() - killed < 2
         assert crew.finished(uid).crashes == 1
         eventually(lambda: len(list((crew.home / "runners").iterdir())) == 1)
@@ -242,7 +242,7 @@ class TestCrashes:
         first.send_signal(signal.SIGSTOP)
         stopped = time.monotonic()
         try:
-            eventually(lambda: len((tmp_path / "runs").read_text().splitlines()) == 2)
+            eventually(lambda: len(noted(tmp_path / "runs")) == 2)
             assert 1.3 < time.monotonic() - stopped < 2 + 5
             taken = crew.running(uid)
             first.send_signal(signal.SIGCONT)
@@ -280,9 +280,7 @@ class TestSharing:
         crew.create("note", count=3, queue="low", args={"path": path, "text": "low"})
         crew.create("note", count=3, queue="high", args={"path": path, "text": "high"})
         crew.start(queues="high,low")
-        lines = eventually(
-            lambda: (t if len(t := Path(path).read_text().split("\n")) == 7 else None) if Path(path).exists() else None
-        )
+        lines = eventually(lambda: found if len(found := noted(tmp_path / "runs")) == 6 else None)
         assert [line.split()[0] for line in lines] == ["high"] * 3 + ["low"] * 3
 
     def test_scheduled_tasks_become_due_within_a_second(self, crew: Crew) -> None:
