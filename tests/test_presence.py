@@ -70,7 +70,7 @@ def test_who_leaves_is_not_dead(me: Presence, tmp_path: Path) -> None:
 
 
 def test_a_fork_of_a_handler_does_not_keep_the_dead_alive(me: Presence, tmp_path: Path) -> None:
-    code = LIVE.replace("time.sleep(60)", "import os; os.write(1, b"%d\\n" % os.fork()); time.sleep(60)")
+    code = LIVE.replace("time.sleep(60)", "import os; os.write(1, f'{os.fork()}\\n'.encode()); time.sleep(60)")
     process = subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
     process.stdout.readline()
