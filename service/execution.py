@@ -63,7 +63,7 @@ def run(task_type: TaskType, context: Context, task: Task, window: "Window") -> 
             window.close()
     except BaseException as error:
         window.open = False
-        return _transition_of(error, started, time.perf_counter() - begun)
+        return _transition_of(error, context, started, time.perf_counter() - begun)
     duration = time.perf_counter() - begun
     return partial(_succeed, result, started, duration)
 
@@ -82,7 +82,7 @@ def _succeed(result: msgspec.Raw, started: float, duration: float, task: Task) -
     return tasks.succeeded(task, result, tasks.stamp(started), tasks.stamp(started + duration), duration)
 
 
-def _transition_of(error: BaseException, started: float, duration: float) -> Transition | None:
+def _transition_of(error: BaseException, context: Context, started: float, duration: float) -> Transition | None:
     if isinstance(error, Cancelled):
         return None
     if isinstance(error, Stopping):
@@ -92,7 +92,7 @@ def _transition_of(error: BaseException, started: float, duration: float) -> Tra
     if isinstance(error, Reject | BadResult):
         return partial(fail, describe(error), started, duration)
     if not isinstance(error, Retry):
-        log.info("an attempt failed", exc_info=error)
+        context.logger.info("an attempt failed", exc_info=error)
     after = error.after if isinstance(error, Retry) else None
     return partial(fail_or_retry, describe(error), started, duration, after)
 
@@ -110,7 +110,7 @@ def fail_or_retry(error: TaskError, started: float, duration: float, after: floa
 
 
 def time_out(started: float, duration: float, task: Task) -> Task:
-    error = TaskError(type="TimedOut", message=f"the attempt took longer than its timeout of {task.timeout:g} s")
+    error = TaskError(type="TimedOut", message=f"the attempt took longer than its timeout of {task.timeout or duration:g} s")
     return fail_or_retry(error, started, duration, None, task)
 
 

@@ -17,6 +17,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Iterable, Sequence
+from functools import partial
 from typing import Final
 
 from service import execution, triage
@@ -355,7 +356,8 @@ class Lane(execution.Window):
             if task.claim.token != held.token:
                 return False  # another claim's token: it is lost, and nothing more is touched
             held.document = Document(task, text)
-            return held.transition is not None
+            held.transition = held.transition or partial(tasks.handed_back, ran=True)  # it was not cancelled after all
+            return True
         self._again.append(entry._replace(text=text))
         return False
 

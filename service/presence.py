@@ -47,7 +47,7 @@ class Presence:
         self._file.write(NOBODY * lanes)
         self._file.flush()
         self._map = mmap.mmap(self._file.fileno(), 0)
-        fcntl.flock(self._file, fcntl.LOCK_EX)
+        fcntl.lockf(self._file, fcntl.LOCK_EX)  # of this process alone: a handler's forks do not inherit it
         os.rename(self._file.name, self._path)  # seen by others only when it is locked
 
     def mark(self, lane: int, token: bytes, deadline: float = NEVER) -> None:
@@ -74,11 +74,19 @@ class Presence:
                 yield path.name
 
 
+    def left_by_earlier_boots(self) -> Iterator[Remains]:
+        """Files of runners from before this host was started again; what they held comes back by its lease."""
+        here = _here()
+        for path in self._folder.glob(f"{here.rpartition(':')[0]}:*"):
+            if not path.name.startswith(f"{here}:") and _content_if_dead(path) is not None:
+                yield Remains(path.name, path, {})
+
+
 def _content_if_dead(path: Path) -> bytes | None:
     """The file's content if nobody holds its lock."""
     try:
         with path.open("rb") as file:
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            fcntl.lockf(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
             return file.read()
     except OSError:
         return None  # held, or just removed

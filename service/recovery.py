@@ -1,6 +1,6 @@
 """Takes over what others hold and no longer work on: the dead, the silent, and one's own lost answers.
 
-Each second a lane looks for three things, and runs what it finds like fresh entries:
+Twice a second a lane looks for three things, and runs what it finds like fresh entries:
 
 - A neighbour whose lock is free is dead. Its entries are taken at once, and it is forgotten after the last.
 - An entry whose lease has run out belonged to a host that is gone. That counts only after one lease of
@@ -21,7 +21,7 @@ from service.registry import Registry
 from service.store import Entry, Store
 from service.triage import Finding
 
-LOOK_SECONDS: Final = 1.0
+LOOK_SECONDS: Final = 0.5
 BATCH: Final = 64
 UNHEARD_MS: Final = 2500  # longer than any answer may take
 UNHEARD_SECONDS: Final = 10.0
@@ -58,7 +58,7 @@ class Recovery:
         self._unheard_until = now + UNHEARD_SECONDS
 
     def findings(self) -> list[Finding]:
-        """What there is to take over, judged; at most once a second, by one lane at a time."""
+        """What there is to take over, judged; at most twice a second, by one lane at a time."""
         if time.monotonic() < self._next_look or not self._lock.acquire(blocking=False):
             return []
         try:
@@ -75,9 +75,14 @@ class Recovery:
             for entries in self._take(dead=remains.consumer, idle_ms=0):
                 log.warning("%s is dead: took over %d of its tasks", remains.consumer, len(entries))
                 return triage.judge_all(entries, self._registry, remains)
-            if all([self._store.retire(partition, self._queues, remains.consumer) for partition in self._partitions]):
-                remains.path.unlink(missing_ok=True)
+            self._forget(remains)
+        for remains in self._presence.left_by_earlier_boots():
+            self._forget(remains)
         return []
+
+    def _forget(self, remains: Remains) -> None:
+        if all(self._store.retire(partition, self._queues, remains.consumer) for partition in self._partitions):
+            remains.path.unlink(missing_ok=True)
 
     def _of_the_silent(self) -> list[Finding]:
         if time.monotonic() - self._contact_since < self._lease:

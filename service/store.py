@@ -79,6 +79,9 @@ class Filter(NamedTuple):
         )
 
 
+EVERYTHING: Final = Filter()
+
+
 class Store:
     def __init__(self, wire: Wire, *, partitions: int = 1, retention_seconds: float = 7 * 86400) -> None:
         self._wire = wire
@@ -245,7 +248,7 @@ class Store:
     # --- the list --------------------------------------------------------------------------------
 
     def page(
-        self, *, limit: int, after: Position | None = None, only: Filter = Filter()
+        self, *, limit: int, after: Position | None = None, only: Filter = EVERYTHING
     ) -> tuple[list[Task], Position | None]:
         """Tasks from newest to oldest, and where the next page begins."""
         page: list[Task] = []

@@ -16,6 +16,7 @@ from urllib.parse import urlsplit, urlunsplit
 
 import hiredis
 import redis
+from redis.connection import ConnectionInterface
 from redis.exceptions import (
     AskError,
     AuthenticationError,
@@ -77,7 +78,7 @@ class ServerWire:
 
     def __init__(self, url: str, scripts: Scripts) -> None:
         self._scripts = scripts
-        self._idle: deque[redis.Connection] = deque()
+        self._idle: deque[ConnectionInterface] = deque()
         self._pool = redis.ConnectionPool.from_url(
             url,
             protocol=2,
@@ -97,7 +98,7 @@ class ServerWire:
 
     def exchange(self, commands: Sequence[Command], wait_seconds: float) -> list[Any]:
         """The answers, errors among them; a lost connection raises."""
-        packed = [b"".join(map(hiredis.pack_command, commands))]
+        packed = [b"".join(hiredis.pack_command(tuple(command)) for command in commands)]  # type: ignore[arg-type]
         try:
             connection = self._idle.pop()
         except IndexError:
@@ -122,7 +123,7 @@ class ServerWire:
             raise unavailable(error) from error
 
     def _exchange_on(
-        self, connection: redis.Connection, packed: list[bytes], count: int, wait_seconds: float
+        self, connection: ConnectionInterface, packed: list[bytes], count: int, wait_seconds: float
     ) -> list[Any]:
         replies: list[Any] = []
         timeout = {"timeout": wait_seconds + ANSWER_SECONDS} if wait_seconds else {}

@@ -1,0 +1,92 @@
+"""Real runner processes for the tests."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from service import task as tasks
+from service.store import Store
+from service.task import Task
+from tests.servers import eventually
+
+RUN = "import os, sys; from service import settings, wiring; sys.exit(wiring.run_runner(settings.read(os.environ)))"
+
+
+class Crew:
+    def __init__(self, home: Path, redis_url: str, store: Store) -> None:
+        self.home = home
+        self.store = store
+        self._url = redis_url
+        self._runners: list[subprocess.Popen[bytes]] = []
+
+    def start(self, count: int = 1, **settings: Any) -> list[subprocess.Popen[bytes]]:
+        environment = {
+            **os.environ,
+            "SANDBOX_HOME": str(self.home),
+            "REDIS_URL": self._url,
+            "SANDBOX_TASKS": "service.tasks.demo,tests.runner.handlers",
+            **{f"SANDBOX_{name.upper()}": str(value) for name, value in settings.items()},
+        }
+        started = [subprocess.Popen([sys.executable, "-c", RUN], env=environment) for _ in range(count)]
+        self._runners += started
+        return started
+
+    def kill_all(self) -> None:
+        for runner in self._runners:
+            runner.kill()
+            runner.wait()
+
+    def create(self, type: str, *, count: int = 1, run_at: str | None = None, **fields: Any) -> list[str]:
+        args = msgspec.Raw(json.dumps(fields.pop("args", {})).encode())
+        now = time.time()
+        new = [
+            Task(
+                uid=self.store.uid(tasks.random_prefix()),
+                type=type,
+                queue=fields.get("queue", "default"),
+                status=tasks.SCHEDULED if run_at else tasks.QUEUED,
+                created_at=tasks.stamp(now + place / 1e6),
+                args=args,
+                run_at=run_at,
+                **{name: value for name, value in fields.items() if name != "queue"},
+            )
+            for place in range(count)
+        ]
+        self.store.create(new)
+        return [task.uid for task in new]
+
+    def read(self, uid: str) -> Task:
+        found = self.store.read(uid)
+        assert found is not None
+        return found.task
+
+    def finished(self, uid: str, seconds: float = 10.0) -> Task:
+        return eventually(lambda: task if (task := self.read(uid)).finished else None, seconds)  # type: ignore[no-any-return]
+
+    def running(self, uid: str, seconds: float = 10.0) -> Task:
+        """Once its start is published."""
+        return eventually(lambda: task if (task := self.read(uid)).started_at else None, seconds)  # type: ignore[no-any-return]
+
+    def log(self) -> list[dict[str, Any]]:
+        path = self.home / "log" / "runner.log"
+        return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+
+    def stop(self, runner: "subprocess.Popen[bytes]", seconds: float = 10.0) -> int:
+        runner.send_signal(signal.SIGTERM)
+        return runner.wait(seconds)
+
+    def nothing_left(self) -> bool:
+        """No entry, no pending claim, no due time, no consumer's debt."""
+        wire = self.store._wire
+        for stream in self.store.streams(0, ["default"]):
+            [length] = wire.call(0, ("XLEN", stream))
+            if length:
+                return False
+        return wire.call(0, ("ZCARD", "sandbox:{0}:due")) == [0]

@@ -1,0 +1,114 @@
+"""Task types that behave badly, each in its own way."""
+
+import ctypes
+import os
+import re
+import signal
+import subprocess
+import time
+from pathlib import Path
+from typing import Any
+
+from service.errors import Reject, Retry
+from service.registry import task
+
+
+@task("note")
+def note(context: Any, path: str, text: str = "", seconds: float = 0.0) -> int:
+    """Writes down each of its runs, then takes its time."""
+    with Path(path).open("a") as file:
+        file.write(f"{text or context.uid} {context.attempt} {os.getpid()}\n")
+    time.sleep(seconds)
+    return os.getpid()
+
+
+@task("nap")
+def nap(context: Any, seconds: float) -> str:
+    """One long blocking call."""
+    time.sleep(seconds)
+    return "slept"
+
+
+@task("shell")
+def shell(context: Any, command: str) -> int:
+    return subprocess.run(command, shell=True, check=False).returncode
+
+
+@task("stubborn")
+def stubborn(context: Any, seconds: float) -> str:
+    """Swallows whatever is raised in it."""
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        try:
+            time.sleep(0.05)
+        except BaseException:
+            continue
+    return "as I wished"
+
+
+@task("hog")
+def hog(context: Any) -> None:
+    """Holds the interpreter in C code, for minutes."""
+    re.match(r"(a+)+$", "a" * 64 + "b")
+
+
+@task("crash")
+def crash(context: Any) -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+@task("segfault")
+def segfault(context: Any) -> None:
+    ctypes.string_at(0)
+
+
+@task("crash.once")
+def crash_once(context: Any, path: str) -> int:
+    if not Path(path).exists():
+        Path(path).touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+    return context.attempt  # type: ignore[no-any-return]
+
+
+@task("reject")
+def reject(context: Any) -> None:
+    raise Reject("not with me")
+
+
+@task("again")
+def again(context: Any, after: float) -> int:
+    if context.attempt == 1:
+        raise Retry("come back", after=after)
+    return context.attempt  # type: ignore[no-any-return]
+
+
+@task("fails")
+def fails(context: Any) -> None:
+    raise ValueError("broken \ud800 text")
+
+
+@task("exits")
+def exits(context: Any) -> None:
+    raise SystemExit(3)
+
+
+@task("returns")
+def returns(context: Any, what: str) -> Any:
+    return {
+        "set": {1, 2},
+        "nan": float("nan"),
+        "object": object(),
+        "bytes": b"x",
+        "large": "x" * 300_000,
+        "surrogate": "\ud800",
+        "tuple": (1, "two", None, 3.5),
+        "huge number": 10**40,
+    }[what]
+
+
+@task("steps")
+def steps(context: Any, seconds: float) -> str:
+    for step in range(10):
+        context.progress(step / 10, f"step {step}")
+        time.sleep(seconds / 10)
+    return "done"
