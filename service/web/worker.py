@@ -13,6 +13,7 @@ import io
 import os
 import socket
 import time
+from contextlib import suppress
 from functools import partial
 from http import HTTPStatus
 from typing import Any, Final
@@ -83,18 +84,14 @@ class Connection(SocketUnreader):  # type: ignore[misc]
 
     def wake(self) -> None:
         """Ends a wait for a request that has not begun; one that is on its way is still read."""
-        try:
+        with suppress(OSError):
             self.sock.shutdown(socket.SHUT_RD)
-        except OSError:
-            pass
 
     def close(self) -> None:
-        try:
+        with suppress(OSError):
             if self.linger:
                 self._discard()
-            self.sock.close()
-        except OSError:
-            pass
+        self.sock.close()
 
     def _discard(self) -> None:
         """Reads on for a moment: closing with unread data makes the client lose the answer."""
@@ -112,6 +109,7 @@ class Connection(SocketUnreader):  # type: ignore[misc]
 class Worker(GeventWorker):  # type: ignore[misc]
     request_seconds = 10.0
     last_request_seconds = 2.0
+    alive: bool
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -206,7 +204,7 @@ class Worker(GeventWorker):  # type: ignore[misc]
             if length is not None and len(body) < length:
                 raise errors.NoMoreData
             request.body = io.BytesIO(body)
-        if length is None and len(body) > BODY_LIMIT or length is not None and length > BODY_LIMIT:
+        if (length is None and len(body) > BODY_LIMIT) or (length is not None and length > BODY_LIMIT):
             connection.linger = True
             request.force_close()
         request._expected_100_continue = False
@@ -219,18 +217,15 @@ class Worker(GeventWorker):  # type: ignore[misc]
         else:
             self.log.info("refused a request from %s: %s", address and address[0], refusal.detail)
         connection.linger = True
-        try:
+        with suppress(OSError):  # it may not listen any more
             connection.sock.settimeout(LINGER_SECONDS)
             connection.sock.sendall(_response(refusal))
-        except OSError:
-            pass  # it does not listen any more
 
 
 _STATUSES: Final = {
     errors.LimitRequestLine: HTTPStatus.REQUEST_URI_TOO_LONG,
     errors.LimitRequestHeaders: HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE,
     errors.ExpectationFailed: HTTPStatus.EXPECTATION_FAILED,
-    errors.UnsupportedTransferCoding: HTTPStatus.NOT_IMPLEMENTED,
 }
 
 

@@ -5,8 +5,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from conf.gunicorn import *  # noqa: E402, F403
-from service.web.worker import Worker  # noqa: E402
+from conf.gunicorn import *  # noqa: F403
+from service.web.worker import Worker
 
 
 class ImpatientWorker(Worker):

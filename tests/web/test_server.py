@@ -1,5 +1,6 @@
 """What only the whole web server can show: gunicorn, its worker, its log, with a real Redis."""
 
+import contextlib
 import http.client
 import json
 import os
@@ -7,7 +8,7 @@ import signal
 import socket
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -24,9 +25,20 @@ WHOLE = HEAD + b"Content-Length: %d\r\n\r\n" % len(BODY) + BODY
 MakeServer = Callable[..., WebServer]
 
 
-@pytest.fixture
-def impatient(make_server: MakeServer) -> WebServer:
-    return make_server(configuration=Path(__file__).parent / "impatient.py").start()
+@pytest.fixture(scope="module")
+def standing(redis_of_all: RedisServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[WebServer]:
+    """One server for all tests that leave it as it is."""
+    server = WebServer(tmp_path_factory.mktemp("home"), redis_of_all.url).start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="module")
+def impatient(redis_of_all: RedisServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[WebServer]:
+    configuration = Path(__file__).parent / "impatient.py"
+    server = WebServer(tmp_path_factory.mktemp("home"), redis_of_all.url, configuration).start()
+    yield server
+    server.stop()
 
 
 class Client:
@@ -110,34 +122,34 @@ def test_requests_are_served_and_logged_without_secrets(server: WebServer) -> No
         (HEAD + b"Expect: something\r\n\r\n", 417),
     ],
 )
-def test_what_is_not_http_is_refused_as_a_problem(server: WebServer, request_text: bytes, status: int) -> None:
-    with Client(server) as client:
+def test_what_is_not_http_is_refused_as_a_problem(standing: WebServer, request_text: bytes, status: int) -> None:
+    with Client(standing) as client:
         received = client.send(request_text).receive()
         assert received.status == status
         assert received.headers["Content-Type"] == "application/problem+json"
         assert received.headers["X-Request-ID"]
         assert json.loads(received.read())["status"] == status
         assert client.closed()
-    assert server.status("/health/live") == 200
+    assert standing.status("/health/live") == 200
 
 
-def test_a_large_body_is_refused_before_it_is_read(server: WebServer) -> None:
-    with Client(server) as client:
+def test_a_large_body_is_refused_before_it_is_read(standing: WebServer) -> None:
+    with Client(standing) as client:
         client.send(HEAD + b"Content-Length: 1000000000\r\n\r\n" + b"x" * 100_000)
         assert client.answer()[0] == 413
         assert client.closed()
 
 
-def test_a_large_body_in_chunks_is_refused_where_it_becomes_too_large(server: WebServer) -> None:
+def test_a_large_body_in_chunks_is_refused_where_it_becomes_too_large(standing: WebServer) -> None:
     chunk = b"%x\r\n" % 65536 + b"x" * 65536 + b"\r\n"
-    with Client(server) as client:
+    with Client(standing) as client:
         client.send(HEAD + b"Transfer-Encoding: chunked\r\n\r\n" + chunk * 5)
         assert client.answer()[0] == 413
         assert client.closed()
 
 
-def test_chunks_pipelines_and_expectations_are_served(server: WebServer) -> None:
-    with Client(server) as client:
+def test_chunks_pipelines_and_expectations_are_served(standing: WebServer) -> None:
+    with Client(standing) as client:
         client.send(HEAD + b"Transfer-Encoding: chunked\r\n\r\n%x\r\n%s\r\n0\r\n\r\n" % (len(BODY), BODY))
         assert client.answer()[0] == 201
         client.send(WHOLE + WHOLE)
@@ -145,14 +157,14 @@ def test_chunks_pipelines_and_expectations_are_served(server: WebServer) -> None
         received = b""
         while received.count(b"HTTP/1.1 201") < 2:
             received += client.socket.recv(65536)
-    with Client(server) as client:
+    with Client(standing) as client:
         client.send(HEAD + b"Expect: 100-continue\r\nContent-Length: %d\r\n\r\n" % len(BODY))
         assert client.socket.recv(65536) == b"HTTP/1.1 100 Continue\r\n\r\n"
         assert client.send(BODY).answer()[0] == 201
 
 
-def test_a_body_that_breaks_off_creates_nothing(server: WebServer, store: Store) -> None:
-    with Client(server) as client:
+def test_a_body_that_breaks_off_creates_nothing(standing: WebServer, store: Store) -> None:
+    with Client(standing) as client:
         client.send(HEAD + b"Content-Length: 100\r\n\r\n" + BODY)
         client.socket.shutdown(socket.SHUT_WR)
         assert client.closed()
@@ -182,10 +194,8 @@ def test_a_client_that_drips_is_cut_off_too(impatient: WebServer) -> None:
         received = b""
         while not received and time.monotonic() - began < 10:
             client.send(b"x")
-            try:
+            with contextlib.suppress(TimeoutError):
                 received = client.socket.recv(65536)
-            except TimeoutError:
-                pass
     assert received.startswith(b"HTTP/1.1 408")
     assert 0.9 < time.monotonic() - began < 5
 
@@ -254,7 +264,9 @@ def own_redis(redis_folder: Path) -> Any:
     server.kill()
 
 
-def test_a_frozen_redis_is_a_503_within_two_seconds_and_recovers(make_server: MakeServer, own_redis: RedisServer) -> None:
+def test_a_frozen_redis_is_a_503_within_two_seconds_and_recovers(
+    make_server: MakeServer, own_redis: RedisServer
+) -> None:
     server = make_server(redis_url=own_redis.url).start()
     assert post(server)[0] == 201
     own_redis.freeze()
