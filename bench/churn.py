@@ -26,7 +26,13 @@ def measure(plan: Plan) -> Iterator[Row]:
             after = _after_step(service, tasks)
             complain(f"  step {number + 1}/{STEPS}: {after / 1e6:.2f} MB after {before / 1e6:.2f} MB")
     growth = (after - before) / (STEPS * tasks)
-    yield Row(f"Redis memory left by each of {STEPS * tasks:,} tasks that come and go", TENTHS_OF_BYTES, [growth], bar=1.0, aim=0.1)
+    yield Row(
+        f"Redis memory left by each of {STEPS * tasks:,} tasks that come and go",
+        TENTHS_OF_BYTES,
+        [growth],
+        bar=1.0,
+        aim=0.1,
+    )
 
 
 def _after_step(service: Service, tasks: int) -> int:

@@ -35,7 +35,7 @@ class Drained(NamedTuple):
 
 
 class Workers(Protocol):
-    redis: "redis.Redis[bytes]"
+    redis: redis.Redis
 
     def count(self) -> int: ...
 
@@ -50,28 +50,25 @@ def measure(plan: Plan) -> Iterator[Row]:
     samples = interleaved(plan, ours | theirs, fewer=(DRAMATIQ.name, RQ.name))
 
     def row(what: str, unit: Unit, each: Peer, figure: Callable[[Drained], float], **wanted: Any) -> Row:
-        return Row(what, unit, [*map(figure, samples["sandbox"])], each.name, [*map(figure, samples[each.name])], **wanted)
+        return Row(
+            what, unit, [*map(figure, samples["sandbox"])], each.name, [*map(figure, samples[each.name])], **wanted
+        )
 
     wanted = {HUEY: {"bar": 5.0, "aim": 8.0}, CELERY: {"bar": 25.0, "aim": 35.0}}
     for each in PEERS:
         yield row("no-op tasks drained", PER_SECOND, each, lambda sample: sample.rate, **wanted.get(each, {}))
-    for each in PEERS:
-        yield row(
-            "resident memory of a runner", MEGABYTES, each, lambda sample: sample.resident_mb, bar=40, aim=32, absolute=True
-        )
-    for each in PEERS:
-        yield row(
-            "Redis memory of a finished no-op task",
-            BYTES,
-            each,
-            lambda sample: sample.bytes_a_task,
-            bar=1200,
-            aim=800,
-            absolute=True,
-        )
+    weight, left = "resident memory of a runner", "Redis memory of a finished no-op task"
+    yield row(weight, MEGABYTES, HUEY, lambda sample: sample.resident_mb, bar=40, aim=32, absolute=True)
+    yield row(weight, MEGABYTES, CELERY, lambda sample: sample.resident_mb)
+    yield row(left, BYTES, HUEY, lambda sample: sample.bytes_a_task, bar=1200, aim=800, absolute=True)
+    yield row(left, BYTES, CELERY, lambda sample: sample.bytes_a_task)
     for each in PEERS:
         yield Row(
-            "(one process creates tasks)", PER_SECOND, (), each.name, [sample.created for sample in samples[each.name]]
+            "(tasks created by one process)",
+            PER_SECOND,
+            (),
+            each.name,
+            [sample.created for sample in samples[each.name]],
         )
 
 
@@ -87,7 +84,9 @@ def _of_peer(each: Peer, tasks: int) -> Drained:
         return _drained(workers, workers.workers(), tasks, lambda: workers.create(tasks))
 
 
-def _drained(workers: Workers, processes: Sequence[psutil.Process], tasks: int, create: Callable[[], object]) -> Drained:
+def _drained(
+    workers: Workers, processes: Sequence[psutil.Process], tasks: int, create: Callable[[], object]
+) -> Drained:
     memory = used_memory(workers.redis)
     begun = time.perf_counter()
     create()

@@ -33,11 +33,11 @@ class Peer:
     name: str
     app: str
     workers: tuple[tuple[str, ...], ...]
-    ready: Callable[["redis.Redis[bytes]"], bool]
-    count: Callable[["redis.Redis[bytes]", "redis.Redis[bytes]"], int]
+    ready: Callable[[redis.Redis], bool]
+    count: Callable[[redis.Redis, redis.Redis], int]
 
 
-def _blocked(count: int) -> Callable[["redis.Redis[bytes]"], bool]:
+def _blocked(count: int) -> Callable[[redis.Redis], bool]:
     return lambda broker: int(broker.info("clients")["blocked_clients"]) >= count
 
 
@@ -91,8 +91,8 @@ class Running:
         """By one process; answers how many a second."""
         return float(self._run("bench.peers.enqueue", str(count))["rate"])
 
-    def latencies(self, count: int) -> list[float]:
-        return [float(seconds) for seconds in self._run("bench.peers.latency", str(count))["seconds"]]
+    def moments(self, count: int) -> list[tuple[float, float, float]]:
+        return [tuple(moments) for moments in self._run("bench.peers.latency", str(count))["moments"]]
 
     def _run(self, module: str, *words: str) -> Any:
         command = [PYTHON, "-m", module, self._peer.app, *words]

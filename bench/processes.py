@@ -6,7 +6,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from statistics import fmean
 from typing import Final, TypeVar
@@ -70,7 +70,7 @@ class Program:
         self._process.terminate()
         _, left = psutil.wait_procs(family, timeout=STOP_SECONDS)
         for process in left:
-            with _gone_is_fine():
+            with suppress(psutil.NoSuchProcess):
                 process.kill()
         self._process.wait()
 
@@ -86,7 +86,7 @@ def started(words: Sequence[str], environment: Mapping[str, str], log: Path) -> 
 
 def words_of(process: psutil.Process | None) -> list[str]:
     """Its command line; none if it has ended."""
-    with _gone_is_fine():
+    with suppress(psutil.NoSuchProcess):
         return process.cmdline() if process else []
     return []
 
@@ -101,21 +101,13 @@ def thaw(processes: Iterable[psutil.Process]) -> None:
 
 def _signal(processes: Iterable[psutil.Process], signum: int) -> None:
     for process in processes:
-        with _gone_is_fine():
+        with suppress(psutil.NoSuchProcess):
             process.send_signal(signum)
 
 
 def resident_mb(processes: Iterable[psutil.Process]) -> float:
     """Of each process on average."""
     return fmean(process.memory_info().rss / 1e6 for process in processes)
-
-
-@contextmanager
-def _gone_is_fine() -> Iterator[None]:
-    try:
-        yield
-    except psutil.NoSuchProcess:
-        pass
 
 
 def complain(text: str) -> None:

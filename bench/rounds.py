@@ -1,4 +1,4 @@
-"""How often something is measured, and in which order: every candidate once a round, never one after the other's rounds."""
+"""How often something is measured, and in which order: every candidate once a round."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass

@@ -52,7 +52,9 @@ def main() -> int:
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--only", action="append", choices=MEASUREMENTS, metavar="NAME", help=", ".join(MEASUREMENTS))
-    parser.add_argument("--quick", action="store_true", help=f"{QUICK_ROUNDS} rounds of a tenth of the tasks: only rough")
+    parser.add_argument(
+        "--quick", action="store_true", help=f"{QUICK_ROUNDS} rounds of a tenth of the tasks: only rough"
+    )
     parser.add_argument("--write", action="store_true", help="put the table into README.md")
     options = parser.parse_args()
     if options.write and (options.quick or options.only):
@@ -95,8 +97,8 @@ def _write(report: str) -> None:
 def _machine() -> str:
     load = ", ".join(f"{number:.2f}" for number in os.getloadavg())
     return (
-        f"{time.strftime('%Y-%m-%d')}, {_revision()}: {os.cpu_count()} cores of {_processor()}, Linux {platform.release()}, "
-        f"Python {platform.python_version()}; load at the start {load}."
+        f"{time.strftime('%Y-%m-%d')}, {_revision()}: {os.cpu_count()} cores of {_processor()}, "
+        f"Linux {platform.release()}, Python {platform.python_version()}; load at the start {load}."
     )
 
 

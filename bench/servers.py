@@ -34,7 +34,7 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def used_memory(client: "redis.Redis[bytes]") -> int:
+def used_memory(client: redis.Redis) -> int:
     """What Redis has allocated, when it does nothing beside."""
     eventually(lambda: not client.info("persistence")["aof_rewrite_in_progress"], seconds=120)
     return int(client.info("memory")["used_memory"])

@@ -26,8 +26,8 @@ TENTHS_OF_BYTES: Final = Unit(lambda number: f"{number:.1f} B", more_is_better=F
 
 @dataclass(frozen=True)
 class Row:
-    """A figure with its samples. Bar and aim are for the ratio to a peer if there is a peer and
-    `absolute` is not set, for the figure itself otherwise; None where nothing is asked for."""
+    """A figure with its samples. Bar and aim, where there are any, are for the ratio to the
+    peer, or for the figure itself if there is no peer or `absolute` is set."""
 
     what: str
     unit: Unit
@@ -40,11 +40,18 @@ class Row:
 
     @property
     def ratio(self) -> float | None:
-        return median(self.samples) / median(self.peer_samples) if self.samples and self.peer_samples else None
+        if not self.samples or not self.peer_samples:
+            return None
+        ours, theirs = median(self.samples), median(self.peer_samples)
+        return ours / theirs if ours > 0 and theirs > 0 else None
 
     @property
     def judged(self) -> float:
-        return median(self.samples) if self.absolute or self.ratio is None else self.ratio
+        return median(self.samples) if self._is_absolute else self.ratio or 0.0
+
+    @property
+    def _is_absolute(self) -> bool:
+        return self.absolute or not self.peer
 
     @property
     def verdict(self) -> str:
@@ -55,7 +62,7 @@ class Row:
         return "bar reached" if self._reaches(self.bar) else MISSED
 
     def _reaches(self, wanted: float) -> bool:
-        more_is_better = self.unit.more_is_better or not (self.absolute or self.ratio is None)
+        more_is_better = self.unit.more_is_better or not self._is_absolute
         return self.judged >= wanted if more_is_better else self.judged <= wanted
 
     def cells(self) -> tuple[str, ...]:
@@ -80,16 +87,18 @@ class Row:
     def _wanted(self, number: float | None) -> str:
         if number is None:
             return ""
-        return self.unit.show(number) if self.absolute or self.ratio is None else _times(number)
+        return self.unit.show(number) if self._is_absolute else _times(number)
 
 
 def _times(ratio: float | None) -> str:
-    return "" if ratio is None else f"{ratio:.3g} ×"
+    return "" if ratio is None else f"{ratio:.3g} \N{MULTIPLICATION SIGN}"
 
 
 def markdown(rows: Iterable[Row]) -> str:
     cells = [HEADER, *[row.cells() for row in rows]]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-    lines = ["| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) + " |" for row in cells]
+    lines = [
+        "| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) + " |" for row in cells
+    ]
     lines.insert(1, "| " + " | ".join("-" * max(3, width) for width in widths) + " |")
     return "\n".join(lines) + "\n"

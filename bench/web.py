@@ -7,6 +7,7 @@ tasks beside. A further row lets the runners work.
 
 import json
 import shutil
+import socket
 import subprocess
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -15,12 +16,13 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 import psutil
+import redis
 
 from bench import servers
 from bench.peer import PYTHON
 from bench.processes import ROOT, environment, eventually, resident_mb, started
 from bench.rounds import Plan, interleaved
-from bench.servers import BATCH, Service
+from bench.servers import BATCH
 from bench.table import MEGABYTES, PER_SECOND, Row
 
 WRK: Final = "wrk"
@@ -30,12 +32,14 @@ CONNECTIONS: Final = 16
 SECONDS: Final = 5.0
 BARE: Final = "bare Flask route"
 DELAY: Final = "Flask + celery.delay()"
+DELAYING: Final = "bench.peers.flask_celery:app"
 WORKING: Final = "runners at work"
 
 
 class Load(NamedTuple):
     rate: float
     p99_ms: float
+    requests: int
     resident_mb: float
 
 
@@ -48,7 +52,7 @@ def measure_post(plan: Plan) -> Iterator[Row]:
     candidates: dict[str, Callable[[], Load]] = {
         "sandbox": partial(_service, plan, TASK, CONNECTIONS),
         BARE: partial(_flask, plan, "bench.peers.flask_bare:app"),
-        DELAY: partial(_flask, plan, "bench.peers.flask_celery:app"),
+        DELAY: partial(_flask, plan, DELAYING),
         WORKING: partial(_service, plan, TASK, CONNECTIONS, runners_work=True),
     }
     samples = interleaved(plan, candidates, fewer=(WORKING,))
@@ -59,7 +63,7 @@ def measure_post(plan: Plan) -> Iterator[Row]:
     weights = {name: [load.resident_mb for load in loads] for name, loads in samples.items()}
     what = "resident memory of a web worker"
     yield Row(what, MEGABYTES, weights["sandbox"], BARE, weights[BARE], bar=50, aim=40, absolute=True)
-    yield Row(what, MEGABYTES, weights["sandbox"], DELAY, weights[DELAY], bar=50, aim=40, absolute=True)
+    yield Row(what, MEGABYTES, weights["sandbox"], DELAY, weights[DELAY])
 
 
 def measure_batch(plan: Plan) -> Iterator[Row]:
@@ -73,19 +77,30 @@ def _service(plan: Plan, body: Any, connections: int, *, runners_work: bool = Fa
         if not runners_work:
             service.freeze()
         path = "/batch" if isinstance(body, list) else ""
-        return _load(plan, service.url + path, body, connections, service.web_workers())
+        load = _load(plan, service.url + path, body, connections, service.web_workers())
+        each = len(body) if isinstance(body, list) else 1
+        _check_stored(load, sum(map(service.count, ("queued", "running", "succeeded"))) // each)
+        return load
 
 
 def _flask(plan: Plan, app: str) -> Load:
-    with _flask_server(app) as (url, workers):
-        return _load(plan, url, TASK, CONNECTIONS, workers())
+    with _flask_server(app) as (url, workers, broker):
+        load = _load(plan, url, TASK, CONNECTIONS, workers())
+        if app is DELAYING:
+            _check_stored(load, broker.llen("celery"))
+        return load
+
+
+def _check_stored(load: Load, stored: int) -> None:
+    if stored < load.requests:
+        raise RuntimeError(f"{load.requests} requests were answered, and {stored} stored")
 
 
 @contextmanager
-def _flask_server(app: str) -> Iterator[tuple[str, Callable[[], Sequence[psutil.Process]]]]:
+def _flask_server(app: str) -> Iterator[tuple[str, Callable[[], Sequence[psutil.Process]], redis.Redis]]:
     port = servers.free_port()
-    with servers.folder() as home, servers.fresh_redis(home) as socket:
-        own = environment(SANDBOX_HOME=str(home), BENCH_REDIS=str(socket))
+    with servers.folder() as home, servers.fresh_redis(home) as broker:
+        own = environment(SANDBOX_HOME=str(home), BENCH_REDIS=str(broker))
         words = [PYTHON, "-m", "gunicorn", "-c", str(ROOT / "conf" / "gunicorn.py"), "--bind", f"127.0.0.1:{port}", app]
         with started(words, own, home / "output.log") as program:
             url = f"http://127.0.0.1:{port}/tasks"
@@ -95,12 +110,10 @@ def _flask_server(app: str) -> Iterator[tuple[str, Callable[[], Sequence[psutil.
                 return len(program.family()) > 2 and _accepts(port)
 
             eventually(is_ready)
-            yield url, lambda: program.family()[1:]
+            yield url, lambda: program.family()[1:], redis.Redis(unix_socket_path=str(broker))
 
 
 def _accepts(port: int) -> bool:
-    import socket
-
     with socket.socket() as probe:
         return probe.connect_ex(("127.0.0.1", port)) == 0
 
@@ -111,7 +124,7 @@ def _load(plan: Plan, url: str, body: Any, connections: int, workers: Sequence[p
         file.write_text(json.dumps(body))
         _wrk(url, file, connections, seconds=1)
         result = _wrk(url, file, connections, seconds=plan.seconds(SECONDS))
-    return Load(result["requests"] / result["seconds"], result["p99_ms"], resident_mb(workers))
+    return Load(result["requests"] / result["seconds"], result["p99_ms"], result["requests"], resident_mb(workers))
 
 
 def _wrk(url: str, body: Path, connections: int, *, seconds: float) -> Any:

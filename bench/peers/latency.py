@@ -1,4 +1,4 @@
-"""Sends tasks one by one to idle workers, and prints how long after the sending each handler started."""
+"""Sends tasks one by one to idle workers, and prints three moments of each: call, return, start of the handler."""
 
 import importlib
 import json
@@ -8,10 +8,10 @@ import time
 PAUSE_SECONDS = 0.01
 
 app = importlib.import_module(sys.argv[1])
-seconds = []
+moments = []
 for _ in range(int(sys.argv[2])):
+    called = time.time()
     answer = app.send_moment()
-    sent = time.time()
-    seconds.append(answer() - sent)
+    moments.append((called, time.time(), answer()))
     time.sleep(PAUSE_SECONDS)
-print(json.dumps({"seconds": seconds}))
+print(json.dumps({"moments": moments}))
