@@ -179,7 +179,7 @@ class Lane(execution.Window):
         if self._again:
             return self._judge_again()
         count = min(LARGEST_BATCH, max(1, int(BATCH_SECONDS / self._pace)))
-        for _ in self._partitions:
+        for _ in range(len(self._partitions)):
             if entries := self._store.fetch(self._partitions[0], self._queues, self._presence.consumer, count):
                 return triage.judge_all(entries, self._registry)
             self._partitions.rotate(-1)
@@ -192,8 +192,7 @@ class Lane(execution.Window):
         entries = [self._again.popleft() for _ in range(len(self._again))]
         texts = self._store.texts([entry.uid for entry in entries])
         own = [
-            entry._replace(text=text, owner=self._presence.consumer)
-            for entry, text in zip(entries, texts, strict=True)
+            entry._replace(text=text, owner=self._presence.consumer) for entry, text in zip(entries, texts, strict=True)
         ]
         return triage.judge_all(own, self._registry, NO_REMAINS)
 
@@ -337,7 +336,11 @@ class Lane(execution.Window):
         ]
         texts = self._store.move(changes) if changes else []
         self._report.outcomes([change.after for change, text in zip(changes, texts, strict=True) if text is not None])
-        refused = {change.entry: tasks.encode(change.after) for change, text in zip(changes, texts, strict=True) if text is None}
+        refused = {
+            change.entry: tasks.encode(change.after)
+            for change, text in zip(changes, texts, strict=True)
+            if text is None
+        }
         return [
             held
             for held in ended

@@ -28,8 +28,7 @@ _NO_GROUP: Final = ("NOGROUP", "UNBLOCKED", "no such key")
 PAGE_READS: Final = 1000
 
 CREATE, MOVE, FETCH, TAKE, RENEW, DROP, DUE, SHELVES, SWEEP, RETIRE = SCRIPTS = tuple(
-    Script(name)
-    for name in ("create", "move", "fetch", "take", "renew", "drop", "due", "shelves", "sweep", "retire")
+    Script(name) for name in ("create", "move", "fetch", "take", "renew", "drop", "due", "shelves", "sweep", "retire")
 )
 
 
@@ -73,9 +72,7 @@ class Filter(NamedTuple):
 
     def admits(self, task: Task) -> bool:
         return (
-            self.type in (None, task.type)
-            and self.queue in (None, task.queue)
-            and self.status in (None, task.status)
+            self.type in (None, task.type) and self.queue in (None, task.queue) and self.status in (None, task.status)
         )
 
 
@@ -332,7 +329,8 @@ class Store:
     def wait(self, partition: int, queues: Sequence[str], consumer: str, seconds: float) -> list[Entry]:
         """Like fetch, waiting so long for one entry (of each stream). The streams' groups exist since a fetch."""
         streams = self.streams(partition, queues)
-        options = ("COUNT", 1, "BLOCK", max(1, int(seconds * 1000)), "STREAMS", *streams, *[">"] * len(streams))
+        block: Command = ("COUNT", 1, "BLOCK", max(1, int(seconds * 1000)))
+        options = (*block, "STREAMS", *streams, *[">"] * len(streams))
         answer = self._of_group(partition, ("XREADGROUP", "GROUP", GROUP, consumer, *options), wait_seconds=seconds)
         found = [
             (stream.decode(), entry.decode(), fields[1].decode())

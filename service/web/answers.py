@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Iterable
 from http import HTTPStatus
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 from flask import Flask, Response
@@ -79,7 +79,7 @@ def _http_exception(error: HTTPException) -> Answer:
     return of_problem(Problem(status, _DETAILS.get(status) or error.description or error.name, headers=kept))
 
 
-_DETAILS = {
+_DETAILS: Final[dict[int, str]] = {
     HTTPStatus.NOT_FOUND: "there is nothing at this path; GET /openapi.json describes all that there is",
     HTTPStatus.METHOD_NOT_ALLOWED: "this path does not take this method; the header Allow lists those that it takes",
 }

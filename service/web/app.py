@@ -65,7 +65,7 @@ def create_app(
     answers.register(app)
     if tokens is not None:
         app.before_request(_authentication(tokens))
-    app.wsgi_app = RequestIds(app.wsgi_app)  # type: ignore[assignment]
+    app.wsgi_app = RequestIds(app.wsgi_app)  # type: ignore[method-assign]
     return app
 
 

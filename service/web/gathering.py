@@ -50,7 +50,9 @@ class Line:
         with self._lock:
             together, self._waiting = self._waiting, []
         try:
-            for group, present in zip(together, self._store.create_each([group.new for group in together]), strict=True):
+            for group, present in zip(
+                together, self._store.create_each([group.new for group in together]), strict=True
+            ):
                 group.present = present
         except BaseException as error:
             self._fail(together, error)
@@ -62,7 +64,9 @@ class Line:
 
     def _fail(self, together: list[Group], error: BaseException) -> None:
         """Those who came meanwhile fail too: one after the other they would wait for the same lost Redis."""
-        failure = error if isinstance(error, StoreUnavailable) else StoreUnavailable(f"the request beside it failed: {error}")
+        failure = (
+            error if isinstance(error, StoreUnavailable) else StoreUnavailable(f"the request beside it failed: {error}")
+        )
         with self._lock:
             together += self._waiting
             self._waiting = []

@@ -29,7 +29,9 @@ def query(parameters: MultiDict[str, str]) -> tuple[int, Position | None, Filter
 def check_names(parameters: MultiDict[str, str], allowed: Collection[str]) -> None:
     for name, values in parameters.lists():
         if name not in allowed:
-            raise wrong(f"{name[:100]}: not a parameter here; these are: {', '.join(sorted(allowed))}", field=name[:100])
+            raise wrong(
+                f"{name[:100]}: not a parameter here; these are: {', '.join(sorted(allowed))}", field=name[:100]
+            )
         if len(values) > 1:
             raise wrong(f"{name}: give it once", field=name)
 

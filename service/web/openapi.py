@@ -54,7 +54,9 @@ def _paths() -> Object:
             "get": _call("listTasks", 200, _page(), refused=(404, 422), parameters=[*_query(), wait]),
             "post": _call("createTask", 201, task, 200, body=_reference("NewTask"), parameters=[key]),
         },
-        "/tasks/batch": {"post": _call("createTasks", 201, tasks, 200, body=_batch(), refused=(409,), parameters=[key])},
+        "/tasks/batch": {
+            "post": _call("createTasks", 201, tasks, 200, body=_batch(), refused=(409,), parameters=[key])
+        },
         "/tasks/{uid}": {
             "get": _call("readTask", 200, task, refused=(404,), parameters=[uid, wait]),
             "delete": _call("cancelTask", 200, task, refused=(404, 409), parameters=[uid]),
@@ -77,7 +79,7 @@ def _call(
     """`successes_and_schema`: a status and the schema of its answer, then other statuses that have the same."""
     first, schema, *others = successes_and_schema
     call: Object = {"operationId": name, "parameters": list(parameters)}
-    statuses = (401, 403, *refused, 500, 503)
+    statuses = (401, 403, *refused, 503, "default")
     if body is not None:
         call["requestBody"] = {"required": True, "content": {"application/json": {"schema": body}}}
         statuses = (400, 413, 415, 422, *statuses)
@@ -102,7 +104,7 @@ def _parameter(place: str, name: str, schema: Object) -> Object:
 
 def _query() -> list[Object]:
     limit = {"type": "integer", "minimum": 1, "maximum": HIGHEST_LIMIT, "default": DEFAULT_LIMIT}
-    schemas = {
+    schemas: dict[str, Object] = {
         "task_id": UID,
         "status": {"enum": list(STATUSES)},
         "type": TEXT,

@@ -27,7 +27,9 @@ class Problem(SandboxError):
 
     def body(self) -> bytes:
         title = HTTPStatus(self.status).phrase
-        return _encode({"type": "about:blank", "title": title, "status": self.status, "detail": self.detail} | self.members)
+        return _encode(
+            {"type": "about:blank", "title": title, "status": self.status, "detail": self.detail} | self.members
+        )
 
 
 def not_found(detail: str) -> Problem:

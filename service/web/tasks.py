@@ -105,7 +105,9 @@ def _same(asked: str, present: Sequence[Document | None]) -> list[Task]:
     if any(task.request != asked for task in known):
         raise wrong("Idempotency-Key: it was used for another request; take a new one", field="Idempotency-Key")
     if len(known) < len(present):
-        raise Problem(409, "some of this batch's tasks have finished and expired; send the others with a new Idempotency-Key")
+        raise Problem(
+            409, "some of this batch's tasks have finished and expired; send the others with a new Idempotency-Key"
+        )
     return known
 
 

@@ -11,8 +11,10 @@ with `Connection: close`; then close them.
 
 import io
 import os
+import signal
 import socket
 import time
+from contextlib import suppress
 from functools import partial
 from http import HTTPStatus
 from typing import Any, Final
@@ -37,6 +39,32 @@ LINGER_SECONDS: Final = 1.0
 LINGER_BYTES: Final = 4 * 1024 * 1024
 DRAIN_POLL_SECONDS: Final = 0.02
 NOTIFY_SECONDS: Final = 1.0
+
+
+STOP_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)
+
+
+def lose_no_signal_at_fork() -> None:
+    """For the arbiter: until a new worker has handlers of its own, a signal to stop simply ends it.
+
+    Stock gunicorn loses a signal that arrives before: the worker still has the arbiter's handlers, and
+    the arbiter waits for it until the graceful timeout.
+    """
+    os.register_at_fork(before=_hold_signals, after_in_parent=_release_signals, after_in_child=_take_signals)
+
+
+def _hold_signals() -> None:
+    signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
+
+
+def _release_signals() -> None:
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
+
+
+def _take_signals() -> None:
+    for signum in STOP_SIGNALS:
+        signal.signal(signum, signal.SIG_DFL)
+    _release_signals()
 
 
 class TooSlow(Exception):
@@ -83,18 +111,14 @@ class Connection(SocketUnreader):  # type: ignore[misc]
 
     def wake(self) -> None:
         """Ends a wait for a request that has not begun; one that is on its way is still read."""
-        try:
+        with suppress(OSError):
             self.sock.shutdown(socket.SHUT_RD)
-        except OSError:
-            pass
 
     def close(self) -> None:
-        try:
+        with suppress(OSError):
             if self.linger:
                 self._discard()
-            self.sock.close()
-        except OSError:
-            pass
+        self.sock.close()
 
     def _discard(self) -> None:
         """Reads on for a moment: closing with unread data makes the client lose the answer."""
@@ -112,10 +136,12 @@ class Connection(SocketUnreader):  # type: ignore[misc]
 class Worker(GeventWorker):  # type: ignore[misc]
     request_seconds = 10.0
     last_request_seconds = 2.0
+    alive: bool
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._connections: set[Connection] = set()
+        self._stop: Event | None = None
 
     # --- life ------------------------------------------------------------------------------------
 
@@ -143,7 +169,8 @@ class Worker(GeventWorker):  # type: ignore[misc]
 
     def handle_exit(self, sig: int, frame: Any) -> None:
         super().handle_exit(sig, frame)
-        self._stop.set()
+        if self._stop is not None:
+            self._stop.set()
 
     def _drain(self, servers: list[StreamServer]) -> None:
         until = time.monotonic() + self.cfg.graceful_timeout
@@ -206,7 +233,7 @@ class Worker(GeventWorker):  # type: ignore[misc]
             if length is not None and len(body) < length:
                 raise errors.NoMoreData
             request.body = io.BytesIO(body)
-        if length is None and len(body) > BODY_LIMIT or length is not None and length > BODY_LIMIT:
+        if (length is None and len(body) > BODY_LIMIT) or (length is not None and length > BODY_LIMIT):
             connection.linger = True
             request.force_close()
         request._expected_100_continue = False
@@ -219,18 +246,15 @@ class Worker(GeventWorker):  # type: ignore[misc]
         else:
             self.log.info("refused a request from %s: %s", address and address[0], refusal.detail)
         connection.linger = True
-        try:
+        with suppress(OSError):  # it may not listen any more
             connection.sock.settimeout(LINGER_SECONDS)
             connection.sock.sendall(_response(refusal))
-        except OSError:
-            pass  # it does not listen any more
 
 
 _STATUSES: Final = {
     errors.LimitRequestLine: HTTPStatus.REQUEST_URI_TOO_LONG,
     errors.LimitRequestHeaders: HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE,
     errors.ExpectationFailed: HTTPStatus.EXPECTATION_FAILED,
-    errors.UnsupportedTransferCoding: HTTPStatus.NOT_IMPLEMENTED,
 }
 
 

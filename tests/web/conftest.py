@@ -1,5 +1,6 @@
 """The application against a real Redis; and the whole web server, for what only it can show."""
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -140,10 +141,8 @@ class WebServer:
         try:
             process.wait(timeout=40)
         finally:
-            try:
+            with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
-            except ProcessLookupError:
-                pass
 
 
 @pytest.fixture

@@ -103,7 +103,8 @@ def test_the_wrong_argument_is_named(client: FlaskClient) -> None:
 
 @pytest.mark.parametrize(
     "body",
-    [b"", b"{", b"nonsense", b'{"type":"echo"} {}', b'{"type":"ec\xffho"}', b'{"type":"\\ud800"}', b'{"type":"echo","args":{"message":"\xff"}}',
+    [b"", b"{", b"nonsense", b'{"type":"echo"} {}',
+     b'{"type":"ec\xffho"}', b'{"type":"\\ud800"}', b'{"type":"echo","args":{"message":"\xff"}}',
      b'{"type":"echo","args":{"message":"\\ud800"}}', b'{"type":"echo","args":' + b"[" * 100_000, b"\xef\xbb\xbf{}"],
 )  # fmt: skip
 @pytest.mark.parametrize("headers", [{}, {"Idempotency-Key": "k"}])

@@ -46,7 +46,9 @@ def test_tokens_are_added_listed_and_removed_and_comments_stay(path: Path) -> No
     assert path.read_text().startswith("# of the build machines\n\n")
 
 
-@pytest.mark.parametrize(("name", "scope"), [("ci", "read"), ("a b", "read"), ("", "read"), ("#x", "read"), ("x", "admin")])
+@pytest.mark.parametrize(
+    ("name", "scope"), [("ci", "read"), ("a b", "read"), ("", "read"), ("#x", "read"), ("x", "admin")]
+)
 def test_a_wrong_name_or_scope_is_refused(path: Path, name: str, scope: str) -> None:
     tokens.add(path, "ci", "write")
     before = path.read_text()
@@ -60,7 +62,9 @@ def test_removing_what_is_not_there_is_refused(path: Path) -> None:
         tokens.remove(path, "ci")
 
 
-@pytest.mark.parametrize("line", ["ci", "ci write", "ci write abc", "ci admin " + "0" * 64, "ci write " + "0" * 64 + " x"])
+@pytest.mark.parametrize(
+    "line", ["ci", "ci write", "ci write abc", "ci admin " + "0" * 64, "ci write " + "0" * 64 + " x"]
+)
 def test_a_broken_line_is_named(path: Path, line: str) -> None:
     path.write_text(f"# first\n{line}\n")
     with pytest.raises(InvalidToken, match=f"{path}, line 2"):
@@ -76,7 +80,9 @@ def test_two_who_add_at_once_lose_nothing(path: Path) -> None:
     assert {token.name for token in tokens.read(path)} == {f"t{number}" for number in range(8)}
 
 
-@pytest.mark.parametrize("sent", [None, "", "Bearer", "Bearer ", "Basic abc", "Bearer sbx_wrong", "Bearer \xff", "x" * 5000])
+@pytest.mark.parametrize(
+    "sent", [None, "", "Bearer", "Bearer ", "Basic abc", "Bearer sbx_wrong", "Bearer \xff", "x" * 5000]
+)
 def test_a_missing_or_wrong_token_is_a_401(guarded: FlaskClient, path: Path, sent: str | None) -> None:
     tokens.add(path, "ci", "write")
     for call in (guarded.get, guarded.post, guarded.delete):

@@ -135,7 +135,9 @@ def test_when_redis_is_lost_the_wait_ends_with_a_503(store: Store, client: Flask
         Waiting(lost, limit=1).wait(uid, found, 30)
 
 
-def test_many_waiters_share_their_looks_at_redis(store: Store, client: FlaskClient, finish: Callable[..., None]) -> None:
+def test_many_waiters_share_their_looks_at_redis(
+    store: Store, client: FlaskClient, finish: Callable[..., None]
+) -> None:
     uids = [client.post("/tasks", json={"type": "echo"}).json["uid"] for _ in range(50)]
     looks: list[int] = []
 
