@@ -316,7 +316,7 @@ def test_a_dollar_in_a_setting_reaches_every_process(make_instance: Callable[...
 
 
 def test_a_folder_may_have_any_name(make_instance: Callable[..., Instance]) -> None:
-    instance = make_instance("it's \"a\" $HOME #1; %s").started()
+    instance = make_instance('it\'s "a" $HOME #1; %s').started()
     uid = instance.create("echo")
     eventually(lambda: instance.succeeded(uid))
     assert instance.circusctl("status") == "redis: active\nsandbox: active\nsandbox-runner: active\n"
