@@ -44,6 +44,12 @@ class Died(BaseException):
     """The end of a process, in each of its threads."""
 
 
+def _closed() -> threading.Lock:
+    lock = threading.Lock()
+    lock.acquire()
+    return lock
+
+
 class Actor:
     def __init__(self, name: str, do: Callable[[], object], process: "Process | None" = None) -> None:
         self.name = name
@@ -52,8 +58,8 @@ class Actor:
         self.failure: BaseException | None = None
         self._do = do
         self._fate = Fate.GO
-        self._go = threading.Semaphore(0)
-        self._at_gate = threading.Semaphore(0)
+        self._go = _closed()
+        self._at_gate = _closed()
         self._thread = threading.Thread(target=self._act, name=name, daemon=True)
         self._thread.start()
         self._wait_at_gate()
