@@ -1,0 +1,3 @@
+"""sandbox: tasks over HTTP, kept in Redis, executed by runners."""
+
+__version__ = "0.1.0"

@@ -38,6 +38,10 @@ class InvalidTaskType(SandboxError):
     """A function cannot serve as a task type; the message says why."""
 
 
+class InvalidToken(SandboxError):
+    """An API token cannot be made, found or read; the message says why."""
+
+
 class Reject(SandboxError):
     """Raised by a handler: this task has failed, and trying again would not help."""
 

@@ -110,7 +110,9 @@ def fail_or_retry(error: TaskError, started: float, duration: float, after: floa
 
 
 def time_out(started: float, duration: float, task: Task) -> Task:
-    error = TaskError(type="TimedOut", message=f"the attempt took longer than its timeout of {task.timeout or duration:g} s")
+    error = TaskError(
+        type="TimedOut", message=f"the attempt took longer than its timeout of {task.timeout or duration:g} s"
+    )
     return fail_or_retry(error, started, duration, None, task)
 
 

@@ -73,7 +73,6 @@ class Presence:
             if path != self._path and _content_if_dead(path) is None:
                 yield path.name
 
-
     def left_by_earlier_boots(self) -> Iterator[Remains]:
         """Files of runners from before this host was started again; what they held comes back by its lease."""
         here = _here()

@@ -77,7 +77,9 @@ def task(
     return mark
 
 
-def _task_type(name: str, handler: Callable[..., Any], queue: str, max_attempts: int, timeout: float | None) -> TaskType:
+def _task_type(
+    name: str, handler: Callable[..., Any], queue: str, max_attempts: int, timeout: float | None
+) -> TaskType:
     if not TYPE_NAME.fullmatch(name):
         raise InvalidTaskType(f"{name!r} cannot name a task type: letters, digits, '.', '_' and '-', at most 100")
     if max_attempts < 1 or (timeout is not None and timeout <= 0):

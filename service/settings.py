@@ -13,6 +13,7 @@ from service.errors import SettingsError
 NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 MODULE: Final = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")
 REDIS_SCHEMES: Final = ("redis", "rediss", "unix", "redis+cluster")
+TEN_YEARS: Final = 10 * 366 * 86400
 SOCKET_PATH_LIMIT: Final = 100
 DEMO_TASKS: Final = "service.tasks.demo"
 
@@ -161,13 +162,21 @@ VARIABLES: Final = (
     Variable("SANDBOX_TASKS", "tasks", _names(MODULE), DEMO_TASKS, "names of Python modules, with commas between"),
     Variable("SANDBOX_QUEUES", "queues", _queues, "default", "names of queues, with commas between, each once"),
     Variable("SANDBOX_PARTITIONS", "partitions", _whole(1, 64), "1", "a number from 1 to 64"),
-    Variable("SANDBOX_RETENTION", "retention_seconds", _seconds(1, 10 * 366 * 86400), "604800", "seconds from 1 to 316224000"),
+    Variable(
+        "SANDBOX_RETENTION", "retention_seconds", _seconds(1, 10 * 366 * 86400), "604800", "seconds from 1 to 316224000"
+    ),
     Variable("SANDBOX_LEASE", "lease_seconds", _seconds(2, 3600), "15", "seconds from 2 to 3600"),
     Variable("SANDBOX_GRACE", "grace_seconds", _seconds(0, 3600), "10", "seconds from 0 to 3600"),
     Variable("SANDBOX_WAITING_CLIENTS", "waiting_clients", _whole(0, 100_000), "500", "a number from 0 to 100000"),
     Variable("SANDBOX_TOKENS", "tokens", _optional_path, "", "the file that `sandbox token add` writes"),
     Variable("SANDBOX_FSYNC", "fsync", _choice("everysec", "always"), "everysec", "everysec or always"),
-    Variable("REDIS_URL", "redis_url", _redis_url, "", "a URL that begins with " + ", ".join(f"{s}://" for s in REDIS_SCHEMES)),
+    Variable(
+        "REDIS_URL",
+        "redis_url",
+        _redis_url,
+        "",
+        "a URL that begins with " + ", ".join(f"{s}://" for s in REDIS_SCHEMES),
+    ),
 )
 
 

@@ -28,8 +28,7 @@ _NO_GROUP: Final = ("NOGROUP", "UNBLOCKED", "no such key")
 PAGE_READS: Final = 1000
 
 CREATE, MOVE, FETCH, TAKE, RENEW, DROP, DUE, SHELVES, SWEEP, RETIRE = SCRIPTS = tuple(
-    Script(name)
-    for name in ("create", "move", "fetch", "take", "renew", "drop", "due", "shelves", "sweep", "retire")
+    Script(name) for name in ("create", "move", "fetch", "take", "renew", "drop", "due", "shelves", "sweep", "retire")
 )
 
 
@@ -73,9 +72,7 @@ class Filter(NamedTuple):
 
     def admits(self, task: Task) -> bool:
         return (
-            self.type in (None, task.type)
-            and self.queue in (None, task.queue)
-            and self.status in (None, task.status)
+            self.type in (None, task.type) and self.queue in (None, task.queue) and self.status in (None, task.status)
         )
 
 
@@ -95,9 +92,11 @@ class Store:
 
     # --- names ---------------------------------------------------------------------------------
 
-    def uid(self, prefix: str) -> str:
-        """The whole UID: its partition follows from the prefix, its last characters from the slot."""
-        return tasks.steer(prefix, self._slots[int(prefix[:8], 16) % self.partitions])
+    def uid(self, prefix: str, partition: int | None = None) -> str:
+        """The whole UID: its partition follows from the prefix, unless given, its last characters from the slot."""
+        if partition is None:
+            partition = int(prefix[:8], 16) % self.partitions
+        return tasks.steer(prefix, self._slots[partition])
 
     def partition(self, uid: str) -> int | None:
         """Where a UID lies; None if it is none of this service's."""
@@ -129,7 +128,15 @@ class Store:
 
     def create(self, new: Sequence[Task]) -> list[Document | None]:
         """Stores all of the tasks; or none, and tells which are there already. One partition."""
-        partition = self._home(new[0].uid)
+        return self.create_each([new])[0]
+
+    def create_each(self, groups: Sequence[Sequence[Task]]) -> list[list[Document | None]]:
+        """Like `create` for each group by itself, all in one round trip. One partition."""
+        partition = self._home(groups[0][0].uid)
+        answers = self._wire.call(partition, *[self._create_command(partition, new) for new in groups])
+        return [[_document(text) for text in present] for present in answers]
+
+    def _create_command(self, partition: int, new: Sequence[Task]) -> Command:
         keys = [self._shelves(partition), self._due(partition)]
         arguments: list[Any] = [len(new)]
         for task in new:
@@ -141,8 +148,7 @@ class Store:
                 tasks.microseconds(task.created_at),
                 tasks.microseconds(task.run_at) if task.run_at else "",
             )
-        [present] = self._wire.call(partition, CREATE.call(keys, arguments))
-        return [_document(text) for text in present]
+        return CREATE.call(keys, arguments)
 
     def read(self, uid: str) -> Document | None:
         return self.read_many([uid])[0]
@@ -323,7 +329,8 @@ class Store:
     def wait(self, partition: int, queues: Sequence[str], consumer: str, seconds: float) -> list[Entry]:
         """Like fetch, waiting so long for one entry (of each stream). The streams' groups exist since a fetch."""
         streams = self.streams(partition, queues)
-        options = ("COUNT", 1, "BLOCK", max(1, int(seconds * 1000)), "STREAMS", *streams, *[">"] * len(streams))
+        block: Command = ("COUNT", 1, "BLOCK", max(1, int(seconds * 1000)))
+        options = (*block, "STREAMS", *streams, *[">"] * len(streams))
         answer = self._of_group(partition, ("XREADGROUP", "GROUP", GROUP, consumer, *options), wait_seconds=seconds)
         found = [
             (stream.decode(), entry.decode(), fields[1].decode())

@@ -164,9 +164,7 @@ def slot(key: bytes) -> int:
 
 _TAILS: Final = [bytes((a, b)) for a in _HEX for b in _HEX]
 _TAIL_SLOTS: Final = [slot(tail) for tail in _TAILS]
-_MIDDLES: Final = {
-    slot(bytes((a, b, c, 0, 0))): bytes((a, b, c)) for a in _HEX for b in _HEX for c in _HEX
-}
+_MIDDLES: Final = {slot(bytes((a, b, c, 0, 0))): bytes((a, b, c)) for a in _HEX for b in _HEX for c in _HEX}
 
 
 def steer(prefix: str, wanted: int) -> str:

@@ -1,34 +1,51 @@
-"""The one place where settings become objects."""
+"""The one place where settings become objects.
 
-import logging
+A process imports only its own side: the web's modules cost a runner 15 MB, and it never needs them.
+"""
 
-from service import logs, store, wire
+from typing import TYPE_CHECKING
+
+from service import store as stores
+from service import wire
 from service.registry import Registry
-from service.report import Report
-from service.runner import Runner
 from service.settings import Settings
 from service.store import Store
 
-log = logging.getLogger("sandbox")
+if TYPE_CHECKING:
+    from service.web.app import Web
 
 
-def make_store(settings: Settings) -> Store:
-    return Store(
-        wire.connect(settings.store_url, store.SCRIPTS),
-        partitions=settings.partitions,
-        retention_seconds=settings.retention_seconds,
-    )
+def store(settings: Settings) -> Store:
+    connected = wire.connect(settings.store_url, stores.SCRIPTS)
+    return Store(connected, partitions=settings.partitions, retention_seconds=settings.retention_seconds)
 
 
-def make_registry(settings: Settings) -> Registry:
+def registry(settings: Settings) -> Registry:
     return Registry.load(settings.tasks)
 
 
+def app(settings: Settings) -> "Web":
+    from service.web.app import create_app
+    from service.web.tokens import Tokens
+
+    return create_app(
+        store=store(settings),
+        registry=registry(settings),
+        queues=settings.queues,
+        tokens=Tokens(settings.tokens) if settings.tokens else None,
+        waiting_clients=-(-settings.waiting_clients // settings.web_workers),
+    )
+
+
 def run_runner(settings: Settings) -> int:
+    from service import logs
+    from service.report import Report
+    from service.runner import Runner
+
     lines = logs.configure("runner", settings.logs)
     runner = Runner(
-        store=make_store(settings),
-        registry=make_registry(settings),
+        store=store(settings),
+        registry=registry(settings),
         report=Report(lines),
         folder=settings.home / "runners",
         stacks=settings.logs / "runner-stacks.log",

@@ -734,9 +734,7 @@ def test_the_list_stays_right_while_tasks_come_go_and_change(store: Store, raw: 
 
 
 @pytest.mark.parametrize("call", [1, 2, 3])
-def test_a_task_that_moves_to_a_new_shelf_meanwhile_is_not_missed(
-    server: RedisServer, store: Store, call: int
-) -> None:
+def test_a_task_that_moves_to_a_new_shelf_meanwhile_is_not_missed(server: RedisServer, store: Store, call: int) -> None:
     task = stored(store)
     slow = interrupted(server, call, lambda: store.change(task.uid, lambda task: tasks.cancelled(task, NOW)))
     assert listed(slow) == [task.uid]
@@ -872,4 +870,3 @@ def test_error_of_an_attempt_is_kept_until_the_next_end(store: Store) -> None:
     found = store.read(entry.uid)
     assert found is not None
     assert found.task.error == TaskError("X", "no")
-

@@ -7,25 +7,35 @@
 -- changes, and the answer lists every document's present text, or false.
 
 local count = tonumber(ARGV[1])
-local present, documents = false, {}
+local uids = {}
 for i = 1, count do
-  documents[i] = redis.call('GET', KEYS[3 * i])
-  present = present or documents[i]
+  uids[i] = KEYS[3 * i]
 end
-if present then
-  return documents
+if redis.call('EXISTS', unpack(uids)) > 0 then
+  return redis.call('MGET', unpack(uids))
 end
 
+local texts, shelves, names = {}, {}, {}
 for i = 1, count do
-  local uid, shelf, stream = KEYS[3 * i], KEYS[3 * i + 1], KEYS[3 * i + 2]
-  local text, name, created, due = ARGV[4 * i - 2], ARGV[4 * i - 1], ARGV[4 * i], ARGV[4 * i + 1]
-  redis.call('SET', uid, text)
-  redis.call('ZADD', shelf, created, uid)
-  redis.call('SADD', KEYS[1], name)
+  local uid, shelf, stream = uids[i], KEYS[3 * i + 1], KEYS[3 * i + 2]
+  local due = ARGV[4 * i + 1]
+  texts[2 * i - 1], texts[2 * i] = uid, ARGV[4 * i - 2]
+  if not shelves[shelf] then
+    shelves[shelf] = {}
+    names[#names + 1] = ARGV[4 * i - 1]
+  end
+  local joining = shelves[shelf]
+  joining[#joining + 1] = ARGV[4 * i]
+  joining[#joining + 1] = uid
   if due == '' then
     redis.call('XADD', stream, '*', 'uid', uid)
   else
     redis.call('ZADD', KEYS[2], due, uid)
   end
+end
+redis.call('MSET', unpack(texts))
+redis.call('SADD', KEYS[1], unpack(names))
+for shelf, joining in pairs(shelves) do
+  redis.call('ZADD', shelf, unpack(joining))
 end
 return {}

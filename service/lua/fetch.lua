@@ -19,14 +19,18 @@ for place = 2, #KEYS do
     reply = redis.call('XREADGROUP', 'GROUP', group, consumer, 'COUNT', wanted, 'STREAMS', stream, '>')
   end
   if reply then
-    for _, entry in ipairs(reply[1][2]) do
-      local uid = entry[2][2]
+    local entries, uids = reply[1][2], {}
+    for i, entry in ipairs(entries) do
+      uids[i] = entry[2][2]
+    end
+    local documents = redis.call('MGET', unpack(uids))
+    for i, entry in ipairs(entries) do
       found[#found + 1] = place - 1
       found[#found + 1] = entry[1]
-      found[#found + 1] = uid
-      found[#found + 1] = redis.call('GET', uid)
-      wanted = wanted - 1
+      found[#found + 1] = uids[i]
+      found[#found + 1] = documents[i]
     end
+    wanted = wanted - #entries
     if wanted <= 0 then
       break
     end

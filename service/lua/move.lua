@@ -24,18 +24,22 @@ local function is_taken(entry)
   return unsure and #redis.pcall('XPENDING', KEYS[5], group, entry, entry, 1, consumer) == 0
 end
 
-local refused, joining, leaving, dropped = {}, {}, {}, {}
+local refused, joining, leaving, dropped, texts = {}, {}, {}, {}, {}
+local moved = {}
+local present = redis.call('MGET', unpack(KEYS, 8))
 for i = 1, count do
   local at = 5 * i + 3
-  local uid, entry = KEYS[7 + i], ARGV[at + 3]
-  -- Read one by one: two entries of a batch may point at the same document.
-  if redis.call('GET', uid) ~= ARGV[at] or is_taken(entry) then
+  local uid, text, entry = KEYS[7 + i], ARGV[at + 1], ARGV[at + 3]
+  -- Two entries of a batch may point at the same document: the second one comes too late.
+  if present[i] ~= ARGV[at] or moved[uid] or is_taken(entry) then
     refused[#refused + 1] = i
   else
+    moved[uid] = true
     if ttl == '' then
-      redis.call('SET', uid, ARGV[at + 1])
+      texts[#texts + 1] = uid
+      texts[#texts + 1] = text
     else
-      redis.call('SET', uid, ARGV[at + 1], 'PX', ttl)
+      redis.call('SET', uid, text, 'PX', ttl)
     end
     leaving[#leaving + 1] = uid
     joining[#joining + 1] = ARGV[at + 2]
@@ -51,6 +55,9 @@ for i = 1, count do
   end
 end
 
+if #texts > 0 then
+  redis.call('MSET', unpack(texts))
+end
 if #leaving > 0 then
   if before == 'scheduled' and after ~= 'scheduled' then
     redis.call('ZREM', KEYS[4], unpack(leaving))

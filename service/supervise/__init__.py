@@ -1,0 +1,1 @@
+"""What runs inside circusd, and what must hold before it starts."""

@@ -29,5 +29,3 @@ def crew(redis_server: RedisServer, store: Store, tmp_path: Path) -> Iterator[Cr
     crew = Crew(tmp_path, redis_server.url, store)
     yield crew
     crew.kill_all()
-
-

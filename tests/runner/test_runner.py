@@ -22,6 +22,10 @@ def error(task: tasks.Task) -> TaskError:
     return task.error
 
 
+def noted(path: Path) -> list[str]:
+    return path.read_text().splitlines() if path.exists() else []
+
+
 class TestOutcomes:
     def test_a_task_succeeds_with_its_result_and_its_times(self, crew: Crew) -> None:
         crew.start()
@@ -224,7 +228,7 @@ class TestCrashes:
         first.kill()
         first.wait()
         killed = time.monotonic()
-        eventually(lambda: len((tmp_path / "runs").read_text().splitlines()) == 2)
+        eventually(lambda: len(noted(tmp_path / "runs")) == 2)
         assert time.monotonic() - killed < 2
         assert crew.finished(uid).crashes == 1
         eventually(lambda: len(list((crew.home / "runners").iterdir())) == 1)
@@ -238,7 +242,7 @@ class TestCrashes:
         first.send_signal(signal.SIGSTOP)
         stopped = time.monotonic()
         try:
-            eventually(lambda: len((tmp_path / "runs").read_text().splitlines()) == 2)
+            eventually(lambda: len(noted(tmp_path / "runs")) == 2)
             assert 1.3 < time.monotonic() - stopped < 2 + 5
             taken = crew.running(uid)
             first.send_signal(signal.SIGCONT)
@@ -276,8 +280,8 @@ class TestSharing:
         crew.create("note", count=3, queue="low", args={"path": path, "text": "low"})
         crew.create("note", count=3, queue="high", args={"path": path, "text": "high"})
         crew.start(queues="high,low")
-        lines = eventually(lambda: (t if len(t := Path(path).read_text().split("\n")) == 7 else None) if Path(path).exists() else None)
-        assert [line.split()[0] for line in lines[:6]] == ["high"] * 3 + ["low"] * 3
+        lines = eventually(lambda: found if len(found := noted(tmp_path / "runs")) == 6 else None)
+        assert [line.split()[0] for line in lines] == ["high"] * 3 + ["low"] * 3
 
     def test_scheduled_tasks_become_due_within_a_second(self, crew: Crew) -> None:
         crew.start()
@@ -302,6 +306,15 @@ class TestSharing:
         crew.start()
         eventually(lambda: crew.read(uid).status == "scheduled")
         assert json.loads(redis_server.client().get(uid))["priority"] == 7
+
+    def test_what_is_no_document_does_not_stop_the_others(self, crew: Crew, redis_server: RedisServer) -> None:
+        [broken, fine] = crew.create("echo", count=2)
+        redis_server.client().set(broken, b"no JSON")
+        [runner] = crew.start()
+        assert crew.finished(fine).status == "succeeded"
+        assert runner.poll() is None
+        eventually(crew.nothing_left)
+        assert redis_server.client().get(broken) == b"no JSON"
 
 
 class TestStopping:

@@ -341,7 +341,6 @@ class Transitions(RuleBasedStateMachine):
         return {name for partition in range(self.partitions) for name in self.store.consumers(partition, QUEUES)}
 
 
-
 def explore(url: str, partitions: int, examples: int) -> None:
     wire = connect(url, SCRIPTS)
     machine = type("Transitions", (Transitions,), {"wire": wire, "partitions": partitions})
@@ -367,4 +366,3 @@ def test_nothing_is_lost_whatever_the_order_and_whoever_dies(server: RedisServer
 
 def test_nothing_is_lost_on_a_cluster(cluster: RedisCluster) -> None:
     explore(cluster.url, partitions=4, examples=15)
-

@@ -1,0 +1,44 @@
+# What people and CI call. `make run` needs nothing but Python 3.11 and make.
+
+PYTHON ?= python3
+BIN := .venv/bin
+RUN := .venv/ready-to-run
+TEST := .venv/ready-to-test
+
+.PHONY: run test lint bench clean
+
+run: $(RUN)
+	@exec $(BIN)/sandbox run
+
+test: lint
+	@exec $(BIN)/python -m pytest -p tests.no_skips
+
+lint: $(TEST)
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports --no-logo
+
+bench: $(RUN)
+	@exec $(BIN)/python bench/run.py
+
+clean:
+	rm -rf .venv build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis bench/.venv
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(RUN): requirements.txt pyproject.toml setup.py
+	@command -v $(PYTHON) >/dev/null || \
+	    { echo "sandbox needs Python: apt-get install python3 python3-venv" >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	    { echo "sandbox needs Python 3.11 or newer; name it: make $(MAKECMDGOALS) PYTHON=python3.11" >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || \
+	    { echo "Python cannot make a virtualenv here: apt-get install python3-venv" >&2; exit 1; }
+	@echo "Setting up .venv; this happens once."
+	@$(PYTHON) -m venv .venv
+	@$(BIN)/pip install --quiet --disable-pip-version-check -r requirements.txt
+	@$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --editable .
+	@touch $@
+
+$(TEST): $(RUN) requirements-test.txt
+	@$(BIN)/pip install --quiet --disable-pip-version-check -r requirements-test.txt
+	@touch $@

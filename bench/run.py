@@ -1,0 +1,119 @@
+"""Measures the service against its peers: `make bench`. README.md says how."""
+
+import argparse
+import os
+import platform
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Final, NamedTuple
+
+HERE: Final = Path(__file__).absolute().parent
+sys.path[0] = str(HERE.parent)  # bench is a package; run as a script, Python would look inside it
+
+from bench import churn, drain, latency, peer, waiting, web  # noqa: E402
+from bench.processes import complain  # noqa: E402
+from bench.rounds import QUICK_ROUNDS, ROUNDS, Plan  # noqa: E402
+from bench.table import MISSED, Row, markdown  # noqa: E402
+
+README: Final = HERE / "README.md"
+BEGIN: Final = "<!-- results: written by run.py --write -->"
+END: Final = "<!-- end of results -->"
+
+
+class Measurement(NamedTuple):
+    measure: Callable[[Plan], Iterable[Row]]
+    lacks: Callable[[], str] = str
+
+
+MEASUREMENTS: Final = {
+    "drain": Measurement(drain.measure),
+    "waiting": Measurement(waiting.measure),
+    "post": Measurement(web.measure_post, web.lacks),
+    "batch": Measurement(web.measure_batch, web.lacks),
+    "latency": Measurement(latency.measure),
+    "churn": Measurement(churn.measure),
+}
+
+
+def main() -> int:
+    options = _options()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # unwinds: every program is stopped
+    try:
+        return _run(options)
+    except KeyboardInterrupt:
+        complain("stopped")
+        return 130
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--only", action="append", choices=MEASUREMENTS, metavar="NAME", help=", ".join(MEASUREMENTS))
+    parser.add_argument(
+        "--quick", action="store_true", help=f"{QUICK_ROUNDS} rounds of a tenth of the tasks: only rough"
+    )
+    parser.add_argument("--write", action="store_true", help="put the table into README.md")
+    options = parser.parse_args()
+    if options.write and (options.quick or options.only):
+        parser.error("--write takes the whole run: without --quick and --only")
+    return options
+
+
+def _run(options: argparse.Namespace) -> int:
+    peer.prepare()
+    plan = Plan(QUICK_ROUNDS if options.quick else ROUNDS, options.quick)
+    machine = _machine()
+    skipped: list[str] = []
+    rows = [row for name in options.only or MEASUREMENTS for row in _measured(name, plan, skipped)]
+    report = f"{machine}\n\n{markdown(rows)}"
+    print(report)
+    for line in skipped:
+        complain(f"SKIPPED {line}")
+    if options.write and not skipped:
+        _write(report)
+    return 1 if skipped or any(row.verdict == MISSED for row in rows) else 0
+
+
+def _measured(name: str, plan: Plan, skipped: list[str]) -> Iterator[Row]:
+    measure, lacks = MEASUREMENTS[name]
+    if reason := lacks():
+        skipped.append(f"{name}: {reason}")
+        return
+    begun = time.monotonic()
+    complain(name)
+    yield from measure(plan)
+    complain(f"  took {time.monotonic() - begun:.0f} s")
+
+
+def _write(report: str) -> None:
+    before, _, rest = README.read_text().partition(BEGIN)
+    _, _, after = rest.partition(END)
+    README.write_text(f"{before}{BEGIN}\n\n{report}\n{END}{after}")
+
+
+def _machine() -> str:
+    load = ", ".join(f"{number:.2f}" for number in os.getloadavg())
+    return (
+        f"{time.strftime('%Y-%m-%d')}, {_revision()}: {os.cpu_count()} cores of {_processor()}, "
+        f"Linux {platform.release()}, Python {platform.python_version()}; load at the start {load}."
+    )
+
+
+def _processor() -> str:
+    for line in Path("/proc/cpuinfo").read_text().splitlines():
+        if line.startswith("model name"):
+            return line.partition(":")[2].strip()
+    return platform.machine()
+
+
+def _revision() -> str:
+    words = ["git", "-C", str(HERE), "describe", "--always", "--dirty"]
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    return f"revision {done.stdout.strip()}" if done.returncode == 0 else "no repository"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,151 @@
+"""The command `sandbox`. What a command needs is imported when it is called: most are small."""
+
+import argparse
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Final
+
+from service import __version__
+from service.errors import SandboxError, SettingsError
+
+REDIS_WAIT_SECONDS: Final = 60.0
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    arguments = _parser().parse_args(words)
+    try:
+        return int(arguments.command(arguments))
+    except SandboxError as error:
+        print(f"sandbox: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="sandbox", description="A task service: HTTP, Redis, runners.")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    for name, command, text in (
+        ("run", run, "start everything in the foreground; Ctrl-C stops it"),
+        ("env", env, 'print what circusd and circusctl need: eval "$(sandbox env)"'),
+        ("path", path, "print the folder that holds circus.ini and conf/"),
+        ("redis", redis, "become the embedded Redis (circusd calls this)"),
+        ("runner", runner, "execute tasks (circusd calls this)"),
+        ("version", version, "print the version"),
+    ):
+        commands.add_parser(name, help=text, description=text).set_defaults(command=command)
+    _add_token_commands(commands.add_parser("token", help="API tokens in the file that SANDBOX_TOKENS names"))
+    return parser
+
+
+def _add_token_commands(parser: argparse.ArgumentParser) -> None:
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    add = commands.add_parser("add", help="make a token and show it once")
+    add.add_argument("name", metavar="NAME")
+    add.add_argument("--scope", choices=("read", "write"), required=True)
+    add.set_defaults(command=token_add)
+    commands.add_parser("list", help="names and scopes").set_defaults(command=token_list)
+    remove = commands.add_parser("remove", help="make a token invalid")
+    remove.add_argument("name", metavar="NAME")
+    remove.set_defaults(command=token_remove)
+
+
+def run(_: argparse.Namespace) -> int:
+    """Becomes circusd: its signals, its exit code."""
+    from service import settings
+    from service.supervise import announce, environment, start
+
+    read = settings.read(os.environ)
+    start.check(read)
+    os.environ.update(environment.variables(read))
+    announce.in_background(read)
+    from circus import circusd
+
+    sys.argv[:] = ["circusd", str(environment.conf_folder() / "circus.ini")]
+    circusd.main()
+    return 0
+
+
+def env(_: argparse.Namespace) -> int:
+    from service import settings
+    from service.supervise import environment
+
+    print(environment.exports(settings.read(os.environ), os.environ))
+    return 0
+
+
+def path(_: argparse.Namespace) -> int:
+    from service.supervise import environment
+
+    print(environment.conf_folder())
+    return 0
+
+
+def redis(_: argparse.Namespace) -> int:
+    """Holds the lock of the data for as long as the server lives: two servers would ruin them."""
+    from service import embedded, settings
+    from service.supervise import state
+
+    read = settings.read(os.environ)
+    folder = state.redis_folder(read)
+    holder = state.lock(folder / "lock", wait_seconds=REDIS_WAIT_SECONDS, survives_exec=True)
+    if holder is not None:
+        raise SandboxError(f"another Redis (process {holder}) still serves {folder}")
+    _write_to(read.logs / "redis.log")
+    embedded.run(read.sockets / "redis.sock", folder, read.fsync)
+    return 0
+
+
+def _write_to(log: Path) -> None:
+    """What this process prints goes into the log from here on."""
+    descriptor = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o640)
+    for stream in (sys.stdout, sys.stderr):
+        os.dup2(descriptor, stream.fileno())
+
+
+def runner(_: argparse.Namespace) -> int:
+    from service import settings, wiring
+
+    return wiring.run_runner(settings.read(os.environ))
+
+
+def version(_: argparse.Namespace) -> int:
+    print(f"sandbox {__version__}")
+    return 0
+
+
+def token_add(arguments: argparse.Namespace) -> int:
+    from service.web import tokens
+
+    print(tokens.add(_tokens_file(), arguments.name, arguments.scope))
+    return 0
+
+
+def token_list(_: argparse.Namespace) -> int:
+    from service.web import tokens
+
+    for token in tokens.read(_tokens_file()):
+        print(f"{token.name}\t{token.scope}")
+    return 0
+
+
+def token_remove(arguments: argparse.Namespace) -> int:
+    from service.web import tokens
+
+    tokens.remove(_tokens_file(), arguments.name)
+    return 0
+
+
+def _tokens_file() -> Path:
+    from service import settings
+
+    file = settings.read(os.environ).tokens
+    if file is None:
+        raise SettingsError("SANDBOX_TOKENS is not set; it names the file that holds the tokens.")
+    return file
+
+
+if __name__ == "__main__":
+    sys.exit(main())

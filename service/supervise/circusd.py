@@ -1,0 +1,129 @@
+"""Changes to circusd, made by its logging configuration (conf/circusd-log.json).
+
+That file is what circusd loads before anything else, and it does not start without it, so this works
+under `sandbox run` and under plain circusd, and nobody gets a circusd that lacks one of these:
+
+- Stopping goes by priority: what has the lowest is gone before the next is told (stock: all at once).
+- A signal to stop waits for the command that is running (stock: it is dropped).
+- A watcher or socket that cannot be made, or an address that is taken, ends the start (stock: a
+  warning in the log; exit code 0).
+"""
+
+import contextlib
+import itertools
+import logging
+import os
+import signal
+import sys
+from collections.abc import Callable, Iterable
+from operator import attrgetter
+from typing import Any, Final
+
+from circus.arbiter import Arbiter
+from circus.config import get_config
+from circus.exc import ConflictError
+from circus.sighandler import SysHandler
+from tornado import gen
+
+from service import logs, settings
+from service.errors import SandboxError
+from service.supervise import start
+
+LOOK_SECONDS: Final = 0.05
+
+_load_from_config = Arbiter.load_from_config.__func__
+_initialize = Arbiter.initialize
+
+
+def log_handler() -> logging.Handler:
+    """Called by circusd's logging configuration: checks the start, changes circusd, gives it its log."""
+    try:
+        read = settings.read(os.environ)
+        start.check(read)
+    except SandboxError as error:
+        raise SystemExit(f"sandbox: {error}") from error
+    install()
+    handler = logs.JsonHandler(logs.LogFile(read.logs / "circus.log"), "circusd")
+    handler.addFilter(_is_news)
+    return handler
+
+
+def terminal_handler() -> logging.Handler:
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(_Brief("circusd: %(message)s"))
+    handler.addFilter(_is_news)
+    return handler
+
+
+class _Brief(logging.Formatter):
+    """An exception in one line; the log has the rest."""
+
+    def formatException(self, ei: Any) -> str:
+        return str(ei[1]).strip().rpartition("\n")[2]
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    """The check that circusd makes each second gives way to a running command, and logs that as an error."""
+    return not (record.exc_info and isinstance(record.exc_info[1], ConflictError))
+
+
+def install() -> None:
+    Arbiter._stop_watchers = _stop_in_order
+    Arbiter.load_from_config = classmethod(_load_everything)
+    Arbiter.initialize = _initialize_or_exit
+    SysHandler.quit = _quit
+
+
+async def _stop_in_order(
+    arbiter: Any, close_output_streams: bool = False, watcher_iter_func: Callable[..., Iterable[Any]] | None = None
+) -> None:
+    """Web, then runners, then Redis: nobody loses what is still needed to end in peace."""
+    watchers = (watcher_iter_func or arbiter.iter_watchers)(reverse=False)
+    for _, group in itertools.groupby(watchers, key=attrgetter("priority")):
+        stopping = list(group)
+        leaders = [pid for watcher in stopping for pid in watcher.processes]
+        await gen.multi([watcher._stop(close_output_streams) for watcher in stopping])
+        for pid in leaders:
+            _end_group(pid)
+
+
+def _end_group(leader: int) -> None:
+    """Circus makes each process the leader of a group; nobody of it outlives the stop."""
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(leader, signal.SIGKILL)
+
+
+def _quit(handler: Any) -> None:
+    handler.controller.loop.add_callback_from_signal(_stop_when_free, handler.controller.arbiter)
+
+
+async def _stop_when_free(arbiter: Any) -> None:
+    arbiter._restarting = False
+    if arbiter._stopping:
+        return
+    arbiter._stopping = True
+    while arbiter._exclusive_running_command is not None:
+        await gen.sleep(LOOK_SECONDS)
+    for signum in (signal.SIGINT, signal.SIGTERM):
+        arbiter.ctrl.sys_hdl._old[signum] = signal.SIG_IGN
+    await arbiter.stop()
+
+
+def _load_everything(kind: Any, config_file: str, loop: Any = None) -> Any:
+    arbiter = _load_from_config(kind, config_file, loop)
+    config = get_config(config_file)
+    _refuse_missing("watcher", config["watchers"], {watcher.name for watcher in arbiter.watchers})
+    _refuse_missing("socket", config["sockets"], set(arbiter.sockets))
+    return arbiter
+
+
+def _refuse_missing(kind: str, wanted: Iterable[dict[str, Any]], made: set[str]) -> None:
+    for name in sorted({section["name"] for section in wanted} - made):
+        raise SystemExit(f"sandbox: circusd could not make the {kind} {name}; the reason stands above.")
+
+
+def _initialize_or_exit(arbiter: Any) -> None:
+    try:
+        _initialize(arbiter)
+    except OSError as error:
+        raise SystemExit(f"sandbox: circusd could not listen: {error}") from error

@@ -1,0 +1,14 @@
+"""Hooks of circus.ini's watchers. Circus calls them in its loop: they must be quick."""
+
+import os
+from typing import Any
+
+from circus.util import parse_env_dict
+
+
+def before_start(watcher: Any, **_: Any) -> bool:
+    """Gives the processes the environment as it is: circus takes a $NAME inside a value for a variable."""
+    for name, value in os.environ.items():
+        if watcher.env.get(name) == parse_env_dict({name: value})[name]:
+            watcher.env[name] = value
+    return True

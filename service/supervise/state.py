@@ -1,0 +1,98 @@
+"""The state folder: its parts, the lock of whoever runs on it, and the lock of its Redis.
+
+A lock is a file that its owner keeps open and locked, so it is free exactly when the owner is gone.
+"""
+
+import fcntl
+import os
+import time
+from pathlib import Path
+from typing import Final
+
+from service.errors import AlreadyRunning, SettingsError
+from service.settings import Settings
+
+OWNER_ONLY: Final = 0o700
+LOOK_SECONDS: Final = 0.05
+
+_held: dict[Path, int] = {}
+
+
+def prepare(settings: Settings) -> None:
+    """Makes the folders, and takes the state folder for this process."""
+    try:
+        settings.logs.mkdir(parents=True, exist_ok=True)
+        for folder in (settings.sockets, redis_folder(settings), settings.home / "runners"):
+            folder.mkdir(exist_ok=True)
+            folder.chmod(OWNER_ONLY)
+        holder = lock(settings.sockets / "lock")
+        server = _holder(redis_folder(settings) / "lock") if settings.embedded_redis else None
+    except OSError as error:
+        raise SettingsError(
+            f"SANDBOX_HOME is {str(settings.home)!r}, which cannot be used: {error}. "
+            f"Allowed is a folder that this user may write."
+        ) from error
+    if holder is not None:
+        raise AlreadyRunning(
+            f"another sandbox (process {holder}) runs on {settings.home}. "
+            f"Stop it, or set SANDBOX_HOME and SANDBOX_PORT for this one."
+        )
+    if server is not None:
+        raise AlreadyRunning(
+            f"the Redis of an earlier sandbox on {settings.home}, whose supervisor was killed, still runs. "
+            f"End it with: kill {server}"
+        )
+
+
+def redis_folder(settings: Settings) -> Path:
+    return settings.home / "redis"
+
+
+def lock(path: Path, *, wait_seconds: float = 0.0, survives_exec: bool = False) -> int | None:
+    """Holds the file until this process ends; or, if another does, tells which."""
+    if path in _held:
+        return None
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    if not _locked(descriptor, time.monotonic() + wait_seconds):
+        holder = _read(descriptor)
+        os.close(descriptor)
+        return holder
+    os.ftruncate(descriptor, 0)
+    os.pwrite(descriptor, b"%d\n" % os.getpid(), 0)
+    os.set_inheritable(descriptor, survives_exec)
+    _held[path] = descriptor
+    return None
+
+
+def let_go() -> None:
+    """For a forked child: the locks are its parent's."""
+    for descriptor in _held.values():
+        os.close(descriptor)
+    _held.clear()
+
+
+def _locked(descriptor: int, until: float) -> bool:
+    while True:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return True
+        except BlockingIOError:
+            if time.monotonic() >= until:
+                return False
+        time.sleep(LOOK_SECONDS)
+
+
+def _holder(path: Path) -> int | None:
+    """The process that holds a lock, if one does."""
+    try:
+        descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return None
+    try:
+        return None if _locked(descriptor, 0.0) else _read(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _read(descriptor: int) -> int:
+    return int(os.pread(descriptor, 32, 0) or b"0")

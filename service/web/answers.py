@@ -1,0 +1,90 @@
+"""What leaves the Flask application: JSON, and a problem for every error."""
+
+import logging
+from collections.abc import Iterable
+from http import HTTPStatus
+from typing import Any, Final
+
+import msgspec
+from flask import Flask, Response
+from werkzeug.datastructures import Headers
+from werkzeug.exceptions import HTTPException
+
+from service.errors import InvalidTask, InvalidTransition, StoreUnavailable
+from service.web import problem
+from service.web.problem import Problem
+
+_encode = msgspec.json.Encoder().encode
+_log = logging.getLogger(__name__)
+
+
+class Answer(Response):
+    """A finished body, sent as it is; werkzeug's own way to the wire works out again what is known here."""
+
+    def __init__(
+        self,
+        body: bytes = b"",
+        status: int = 200,
+        headers: problem.Headers = (),
+        content_type: str = "application/json",
+    ) -> None:
+        length = ("Content-Length", str(len(body)))
+        super().__init__(status=status, headers=Headers([("Content-Type", content_type), length, *headers]))
+        self.response = [body]
+
+    def __call__(self, environ: Any, start_response: Any) -> Iterable[bytes]:
+        start_response(self.status, self.headers.to_wsgi_list())
+        return () if environ["REQUEST_METHOD"] == "HEAD" else self.response  # type: ignore[return-value]
+
+
+def json(value: Any, status: int = 200, headers: problem.Headers = ()) -> Answer:
+    return Answer(_encode(value), status, headers)
+
+
+def of_problem(error: Problem) -> Answer:
+    return Answer(error.body(), error.status, error.headers, problem.CONTENT_TYPE)
+
+
+def register(app: Flask) -> None:
+    app.register_error_handler(Problem, of_problem)
+    app.register_error_handler(InvalidTask, _invalid_task)
+    app.register_error_handler(InvalidTransition, _invalid_transition)
+    app.register_error_handler(StoreUnavailable, _store_unavailable)
+    app.register_error_handler(HTTPException, _http_exception)
+    app.register_error_handler(Exception, _unforeseen)
+
+
+def _invalid_task(error: InvalidTask) -> Answer:
+    return of_problem(problem.wrong(error.detail, field=error.field))
+
+
+def _invalid_transition(error: InvalidTransition) -> Answer:
+    return of_problem(Problem(HTTPStatus.CONFLICT, str(error)))
+
+
+def _store_unavailable(error: StoreUnavailable) -> Answer:
+    _log.warning("answering 503: %s", error, extra={"once": "store"})
+    return of_problem(unavailable(error))
+
+
+def unavailable(error: StoreUnavailable, **members: Any) -> Problem:
+    detail = f"{error}; send the same request again later"
+    return Problem(HTTPStatus.SERVICE_UNAVAILABLE, detail, headers=[("Retry-After", "1")], **members)
+
+
+def _http_exception(error: HTTPException) -> Answer:
+    """What Flask itself refuses: unknown paths, methods that a path does not have."""
+    status = error.code or HTTPStatus.INTERNAL_SERVER_ERROR
+    kept = [(name, value) for name, value in error.get_headers() if name not in ("Content-Type", "Content-Length")]
+    return of_problem(Problem(status, _DETAILS.get(status) or error.description or error.name, headers=kept))
+
+
+_DETAILS: Final[dict[int, str]] = {
+    HTTPStatus.NOT_FOUND: "there is nothing at this path; GET /openapi.json describes all that there is",
+    HTTPStatus.METHOD_NOT_ALLOWED: "this path does not take this method; the header Allow lists those that it takes",
+}
+
+
+def _unforeseen(error: Exception) -> Answer:
+    _log.error("a request failed", exc_info=error)
+    return of_problem(Problem(HTTPStatus.INTERNAL_SERVER_ERROR, "the service has a fault; it is in its log"))

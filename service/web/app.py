@@ -1,0 +1,79 @@
+"""The Flask application."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from flask import Flask, Request, request
+from flask.sessions import SessionInterface, SessionMixin
+from werkzeug.routing import MapAdapter
+
+from service.registry import Registry
+from service.store import Store
+from service.web import answers, health, openapi, types
+from service.web.answers import Answer
+from service.web.intake import Intake
+from service.web.request_id import RequestIds
+from service.web.tasks import TaskCalls
+from service.web.tokens import Tokens
+from service.web.waiting import Waiting
+
+CALLER = "sandbox.caller"
+
+
+class NoSession(dict[str, Any], SessionMixin):
+    pass
+
+
+class NoSessions(SessionInterface):
+    """Nothing here has a session; Flask need not look for one in every request."""
+
+    null_session_class = NoSession  # type: ignore[assignment]
+    _session = NoSession()
+
+    def open_session(self, app: Flask, request: Request) -> SessionMixin:
+        return self._session
+
+
+class Web(Flask):
+    session_interface = NoSessions()
+    waiting: Waiting
+
+    def create_url_adapter(self, request: Request | None) -> MapAdapter | None:
+        """No path here depends on the host; working it out is a sixth of what Flask does for a request."""
+        if request is None:
+            return super().create_url_adapter(request)
+        return MapAdapter(self.url_map, "", "/", "", "http", request.path, request.method)
+
+    def make_default_options_response(self) -> Answer:
+        allowed = super().make_default_options_response().headers["Allow"]
+        return Answer(status=200, headers=[("Allow", allowed)])
+
+
+def create_app(
+    *, store: Store, registry: Registry, queues: Sequence[str], tokens: Tokens | None, waiting_clients: int
+) -> Web:
+    """`waiting_clients` is how many may wait in this process."""
+    app = Web(__name__, static_folder=None)
+    app.url_map.merge_slashes = False
+    app.url_map.redirect_defaults = False
+    app.waiting = Waiting(store.texts, limit=waiting_clients)
+    intake = Intake(registry=registry, queues=queues, store=store)
+    app.register_blueprint(TaskCalls(store=store, intake=intake, waiting=app.waiting).blueprint())
+    app.register_blueprint(types.blueprint(registry))
+    app.register_blueprint(health.blueprint(store))
+    app.register_blueprint(openapi.blueprint(registry, queues))
+    answers.register(app)
+    if tokens is not None:
+        app.before_request(_authentication(tokens))
+    app.wsgi_app = RequestIds(app.wsgi_app)  # type: ignore[method-assign]
+    return app
+
+
+def _authentication(tokens: Tokens) -> Any:
+    def authenticate() -> None:
+        if request.blueprint != health.NAME:
+            environ = request.environ
+            scope = "read" if environ["REQUEST_METHOD"] in ("GET", "HEAD", "OPTIONS") else "write"
+            environ[CALLER] = tokens.caller(environ.get("HTTP_AUTHORIZATION"), scope)
+
+    return authenticate

@@ -1,0 +1,39 @@
+"""The X-Request-ID of every request and answer: the client's, if it is sane, or a new one."""
+
+import os
+import re
+from collections.abc import Callable, Iterable
+from itertools import count
+from typing import Any, Final, TypeAlias
+
+HEADER: Final = "X-Request-ID"
+KEY: Final = "sandbox.request_id"
+SANE: Final = re.compile(r"[A-Za-z0-9._:/+=-]{1,128}")
+
+Wsgi: TypeAlias = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
+
+
+def new() -> str:
+    return os.urandom(12).hex()
+
+
+class RequestIds:
+    """Middleware. It is outermost, so that no answer goes without."""
+
+    def __init__(self, application: Wsgi) -> None:
+        self._application = application
+        # Random once, then counting: ids need not be secret, and asking the kernel each time is slow.
+        self._numbers = count(int.from_bytes(os.urandom(12)))
+
+    def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
+        sent = environ.get("HTTP_X_REQUEST_ID")
+        request_id = environ[KEY] = sent if sent is not None and SANE.fullmatch(sent) else self._next()
+
+        def start(status: str, headers: list[tuple[str, str]], *more: Any) -> Any:
+            headers.append((HEADER, request_id))
+            return start_response(status, headers, *more)
+
+        return self._application(environ, start)
+
+    def _next(self) -> str:
+        return f"{next(self._numbers):024x}"

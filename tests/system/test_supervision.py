@@ -1,0 +1,338 @@
+"""The processes under circusd: how they start, stop, and stay apart."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import psutil
+import pytest
+
+from tests.servers import RedisServer, eventually
+from tests.system.instance import ROOT, SANDBOX, Instance, Process, deaths
+
+IN_ORDER = ["web", "runner", "redis"]
+CIRCUSD = str(Path(sys.executable).with_name("circusd"))
+
+
+@contextmanager
+def frozen(process: Process) -> Iterator[None]:
+    """Deaf to everything but SIGKILL."""
+    os.kill(process.pid, signal.SIGSTOP)
+    yield
+    os.kill(process.pid, signal.SIGCONT)
+
+
+def test_it_starts_and_says_where_and_its_curl_line_works(instance: Instance) -> None:
+    instance.started()
+    eventually(lambda: "Ctrl-C" in instance.output)
+    curl = re.search(r"try +(curl .+)", instance.output)
+    assert curl
+    done = subprocess.run(f"{curl[1]} -sf", shell=True, capture_output=True, text=True, check=True)
+    assert '"type":"echo"' in done.stdout
+    assert f"listens on http://127.0.0.1:{instance.port}\n" in instance.output
+    assert f"{instance.home}/log\n" in instance.output
+
+
+def test_every_process_runs_and_no_other(instance: Instance) -> None:
+    kinds = instance.started().kinds()
+    eventually(lambda: len(instance.processes()) == 7)  # with circusd; who told of the start is gone
+    assert [len(kinds[kind]) for kind in IN_ORDER] == [3, 2, 1], "an arbiter and two workers, runners, Redis"
+
+
+def test_only_its_owner_reaches_the_sockets(instance: Instance) -> None:
+    instance.started()
+    assert (instance.home / "run").stat().st_mode & 0o777 == 0o700
+    assert (instance.home / "redis").stat().st_mode & 0o777 == 0o700
+    assert psutil.Process(instance.pid).net_connections("udp") == [], "circus listens for multicast"
+
+
+@pytest.mark.parametrize("end", [Instance.interrupt, Instance.terminate])
+def test_it_stops_in_order_and_leaves_nothing(instance: Instance, end: Callable[[Instance], None]) -> None:
+    kinds = instance.started().kinds()
+    end(instance)
+    assert deaths(kinds) == IN_ORDER
+    assert instance.wait() == 0
+    instance.is_gone()
+
+
+def test_web_is_gone_before_a_runner_is_told_to_stop(instance: Instance) -> None:
+    kinds = instance.started().kinds()
+    arbiter = min(kinds["web"])
+    with frozen(arbiter):
+        instance.terminate()
+        eventually(lambda: "Got signal SIG_TERM" in (instance.home / "log" / "circus.log").read_text())
+        instance.interrupt()  # nor does a Ctrl-C after it change the order
+        until = time.monotonic() + 1
+        while time.monotonic() < until:
+            assert all(process.alive for process in kinds["runner"] + kinds["redis"])
+    assert deaths(kinds) == IN_ORDER
+    assert instance.wait() == 0
+    instance.is_gone()
+
+
+def test_a_running_task_ends_and_is_stored_before_redis_goes(instance: Instance) -> None:
+    instance.started()
+    uid = instance.create("sleep", seconds=2)
+    eventually(lambda: instance.task(uid)["status"] == "running")
+    instance.interrupt()
+    assert instance.wait() == 0
+    assert instance.started().succeeded(uid)
+    assert instance.task(uid)["attempt"] == 1
+
+
+def test_a_signal_during_the_start_is_not_lost(instance: Instance) -> None:
+    instance.start()
+    eventually(lambda: instance.kinds()["redis"])
+    instance.terminate()
+    assert instance.wait() == 0
+    instance.is_gone()
+
+
+def test_a_signal_waits_for_the_command_that_is_running(instance: Instance) -> None:
+    runner = instance.started().kinds()["runner"][-1]
+    with frozen(runner):
+        assert "ok" in instance.circusctl("decr", "sandbox-runner")
+        instance.terminate()
+        eventually(lambda: "Got signal SIG_TERM" in (instance.home / "log" / "circus.log").read_text())
+        assert instance.is_running()
+    assert instance.wait() == 0
+    instance.is_gone()
+
+
+def test_what_a_process_started_goes_with_it(instance: Instance) -> None:
+    """A runner that dies of its alarm, or is killed, cannot tell its own children."""
+    (instance.home.parent / "leaving.py").write_text(
+        "import subprocess\n"
+        "from service.registry import task\n\n"
+        "@task('leave')\n"
+        "def leave(context) -> int:\n"
+        "    return subprocess.Popen(['sleep', '600']).pid\n"
+    )
+    instance.environment["SANDBOX_TASKS"] = "leaving"
+    instance.started()
+    uid = instance.create("leave")
+    eventually(lambda: instance.succeeded(uid))
+    assert instance.stop() == 0
+    instance.is_gone()
+
+
+def test_stop_without_a_name_stops_in_order_and_start_starts_again(instance: Instance) -> None:
+    kinds = instance.started().kinds()
+    assert instance.circusctl("stop") == "ok\n"
+    assert deaths(kinds) == IN_ORDER
+    assert instance.circusctl("start", "--waiting") == "ok\n"
+    eventually(instance.is_ready)
+
+
+def test_restart_without_a_name_stops_in_order_and_starts_again(instance: Instance) -> None:
+    kinds = instance.started().kinds()
+    eventually(lambda: instance.circusctl("restart") == "ok\n")
+    assert deaths(kinds) == IN_ORDER
+    eventually(instance.is_ready, 20)
+    assert instance.stop() == 0
+    instance.is_gone()
+
+
+@pytest.mark.parametrize("kind", IN_ORDER)
+def test_what_dies_is_replaced(instance: Instance, kind: str) -> None:
+    before = instance.started().kinds()[kind]
+    os.kill(min(before).pid, signal.SIGKILL)
+    eventually(lambda: len(set(instance.kinds()[kind]) - {min(before)}) >= len(before))
+    eventually(instance.is_ready)
+    uid = instance.create("echo")
+    eventually(lambda: instance.succeeded(uid))
+
+
+def test_a_second_one_on_the_same_folder_says_so(instance: Instance) -> None:
+    instance.started()
+    second = instance.run()
+    assert second.returncode == 1
+    assert second.stderr == (
+        f"sandbox: another sandbox (process {instance.pid}) runs on {instance.home}. "
+        f"Stop it, or set SANDBOX_HOME and SANDBOX_PORT for this one.\n"
+    )
+    assert second.stdout == ""
+    plain = instance.run(CIRCUSD, str(ROOT / "circus.ini"), **instance.variables())
+    assert (plain.returncode, plain.stderr) == (1, second.stderr)
+    assert instance.is_ready()
+
+
+def test_the_folder_is_free_as_soon_as_circusd_is_gone(instance: Instance) -> None:
+    instance.started()
+    assert instance.stop() == 0
+    instance.started()
+
+
+def test_after_its_supervisor_was_killed_the_next_start_names_what_is_left(instance: Instance) -> None:
+    """Two servers on the same append-only file would ruin it."""
+    [server] = instance.started().kinds()["redis"]
+    os.kill(instance.pid, signal.SIGKILL)
+    instance.wait()
+    second = instance.run()
+    assert second.returncode == 1
+    assert second.stderr.endswith(f"End it with: kill {server.pid}\n")
+    assert server.alive
+
+
+def test_two_redis_never_serve_the_same_folder(instance: Instance) -> None:
+    [first] = instance.started().kinds()["redis"]
+    with frozen(first):
+        assert "ok" in instance.circusctl("reload", "redis")
+        eventually(lambda: [process for process in instance.processes() if "service.cli redis" in process.command])
+        assert instance.kinds()["redis"] == [first]
+    eventually(lambda: instance.kinds()["redis"] not in ([], [first]))
+    eventually(instance.is_ready)
+
+
+def test_a_taken_port_is_named(instance: Instance, make_instance: Callable[..., Instance]) -> None:
+    instance.started()
+    other = make_instance("b").run(SANDBOX_PORT=str(instance.port))
+    assert other.returncode == 1
+    assert (
+        other.stderr == f"sandbox: SANDBOX_PORT is {instance.port}, which is in use on 127.0.0.1. Choose a free port.\n"
+    )
+
+
+def test_without_tokens_only_loopback_is_allowed(instance: Instance) -> None:
+    refused = instance.run(SANDBOX_BIND="0.0.0.0")
+    assert refused.returncode == 1
+    assert refused.stderr.startswith("sandbox: SANDBOX_BIND is '0.0.0.0'; without SANDBOX_TOKENS only loopback")
+    file = instance.home.parent / "tokens"
+    empty = instance.run(SANDBOX_BIND="0.0.0.0", SANDBOX_TOKENS=str(file))
+    assert empty.returncode == 1
+    assert f"SANDBOX_TOKENS is '{file}', which holds no token." in empty.stderr
+
+
+def test_with_a_token_it_listens_everywhere(instance: Instance) -> None:
+    instance.environment |= {"SANDBOX_BIND": "0.0.0.0", "SANDBOX_TOKENS": str(instance.home.parent / "tokens")}
+    assert instance.run(*SANDBOX, "token", "add", "ci", "--scope", "write").returncode == 0
+    instance.started()
+    assert instance.call("GET", "/tasks")[0] == 401
+    eventually(lambda: "Bearer <token>" in instance.output)
+
+
+def test_an_unusable_setting_is_one_line(instance: Instance) -> None:
+    wrong = instance.run(SANDBOX_RUNNERS="many")
+    assert wrong.returncode == 1
+    assert wrong.stderr == "sandbox: SANDBOX_RUNNERS is 'many'; allowed is a number from 1 to 256.\n"
+    long = instance.run(SANDBOX_HOME="/" + "x" * 120)
+    assert long.returncode == 1
+    assert "too long by" in long.stderr
+    file = instance.home.parent / "file"
+    file.touch()
+    blocked = instance.run(SANDBOX_HOME=str(file))
+    assert blocked.returncode == 1
+    assert blocked.stderr.startswith(f"sandbox: SANDBOX_HOME is '{file}', which cannot be used:")
+
+
+def test_plain_circusd_and_circusctl_work_after_env(instance: Instance) -> None:
+    kinds = instance.started(CIRCUSD, str(ROOT / "circus.ini"), environment=instance.variables()).kinds()
+    assert instance.circusctl("status") == "redis: active\nsandbox: active\nsandbox-runner: active\n"
+    eventually(lambda: instance.succeeded(instance.create("echo")), pause=0.1)
+    instance.interrupt()
+    assert deaths(kinds) == IN_ORDER
+    assert instance.wait() == 0
+    instance.is_gone()
+
+
+def test_plain_circusd_without_env_names_a_variable_and_ends(instance: Instance) -> None:
+    refused = instance.run(CIRCUSD, str(ROOT / "circus.ini"))
+    assert refused.returncode == 1
+    assert "$(circus.env.SANDBOX_" in refused.stderr
+    assert not instance.home.exists()
+
+
+@pytest.mark.parametrize(
+    ("line", "reason"),
+    [
+        ("hooks.before_start = service.nowhere.hook", "No module named 'service.nowhere'"),
+        ("hooks.before_start = service.supervise.hooks.nothing", "nothing"),
+    ],
+)
+def test_a_watcher_that_cannot_be_made_ends_the_start(instance: Instance, line: str, reason: str) -> None:
+    broken = instance.home.parent / "circus.ini"
+    broken.write_text(
+        (ROOT / "circus.ini").read_text().replace("hooks.before_start = service.supervise.hooks.before_start", line, 1)
+    )
+    refused = instance.run(CIRCUSD, str(broken), **instance.variables())
+    assert refused.returncode == 1
+    assert reason in refused.stderr
+    assert refused.stderr.endswith("could not make the watcher redis; the reason stands above.\n")
+    instance.is_gone()
+
+
+def test_a_port_taken_at_the_last_moment_ends_circusd(
+    instance: Instance, make_instance: Callable[..., Instance]
+) -> None:
+    instance.started()
+    other = make_instance("b")
+    elsewhere = other.home.parent / "circus.ini"
+    elsewhere.write_text((ROOT / "circus.ini").read_text().replace("$(circus.env.SANDBOX_PORT)", str(instance.port)))
+    refused = other.run(CIRCUSD, str(elsewhere), **other.variables())
+    assert refused.returncode == 1
+    assert "could not listen" in refused.stderr
+    other.is_gone()
+
+
+def test_with_a_redis_of_ones_own_none_is_started(make_instance: Callable[..., Instance], folder: Path) -> None:
+    (folder / "redis").mkdir()
+    server = RedisServer(folder / "redis").start()
+    try:
+        instance = make_instance(REDIS_URL=server.url).started()
+        assert instance.kinds()["redis"] == []
+        uid = instance.create("echo")
+        eventually(lambda: instance.succeeded(uid))
+        assert server.client().exists(uid)
+        assert instance.circusctl("status") == "redis: stopped\nsandbox: active\nsandbox-runner: active\n"
+        assert instance.stop() == 0
+        assert server.client().ping()
+    finally:
+        server.stop()
+
+
+def test_a_dollar_in_a_setting_reaches_every_process(make_instance: Callable[..., Instance], folder: Path) -> None:
+    (folder / "redis").mkdir()
+    server = RedisServer(folder / "redis").start()
+    try:
+        server.client().config_set("requirepass", "a$HOME$NONE")
+        instance = make_instance(REDIS_URL=server.url.replace("unix://", "unix://:a$HOME$NONE@")).started()
+        uid = instance.create("echo")
+        eventually(lambda: instance.succeeded(uid))
+    finally:
+        server.stop()
+
+
+def test_two_instances_run_side_by_side(make_instance: Callable[..., Instance]) -> None:
+    one, two = make_instance("a").started(), make_instance("b").started()
+    uid = one.create("echo")
+    eventually(lambda: one.succeeded(uid))
+    assert two.call("GET", f"/tasks?task_id={uid}")[0] == 404
+    assert one.stop() == 0
+    assert two.is_ready()
+    uid = two.create("echo")
+    eventually(lambda: two.succeeded(uid))
+
+
+def test_a_second_start_is_quick_and_yesterdays_tasks_are_there(instance: Instance) -> None:
+    instance.started()
+    uid = instance.create("echo", message="kept")
+    eventually(lambda: instance.succeeded(uid))
+    instance.interrupt()
+    assert instance.wait() == 0
+    began = time.monotonic()
+    instance.started()
+    assert time.monotonic() - began < 5
+    assert instance.task(uid)["result"] == "kept"
+
+
+def test_a_start_that_is_not_ready_says_why(make_instance: Callable[..., Instance], folder: Path) -> None:
+    instance = make_instance(REDIS_URL=f"unix://{folder}/nobody.sock").start()
+    eventually(lambda: "sandbox is not ready after 10 s: " in instance.output, 25)
+    assert "edis" in instance.output
+    assert instance.stop() == 0

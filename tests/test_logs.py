@@ -1,0 +1,85 @@
+"""Lines in files that several processes write."""
+
+import json
+import logging
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from service import logs
+from service.logs import JsonHandler, LogFile, OncePerMinute
+
+WRITE = """
+import sys
+from pathlib import Path
+from service import logs
+logs.LOOK_SECONDS = 0.0
+file = logs.LogFile(Path(sys.argv[1]), largest_bytes=20_000)
+for number in range(500):
+    file.entry(writer=sys.argv[2], number=number, filling="x" * 100)
+"""
+
+
+@pytest.fixture
+def root() -> Iterator[logging.Logger]:
+    root = logging.getLogger()
+    handlers, level, raising = root.handlers[:], root.level, logging.raiseExceptions
+    yield root
+    root.handlers[:], logging.raiseExceptions = handlers, raising
+    root.setLevel(level)
+
+
+def test_lines_of_several_writers_are_whole_and_files_are_rolled(tmp_path: Path) -> None:
+    path = tmp_path / "x.log"
+    writers = [subprocess.Popen([sys.executable, "-c", WRITE, str(path), str(writer)]) for writer in range(3)]
+    assert [writer.wait(30) for writer in writers] == [0, 0, 0]
+    files = sorted(tmp_path.glob("x.log*"))
+    assert 3 < len(files) <= 1 + logs.KEPT_FILES + 1
+    lines = [json.loads(line) for file in files for line in file.read_text().splitlines()]
+    assert all(line["filling"] == "x" * 100 for line in lines)
+    assert all(file.stat().st_size < 25_000 for file in files)
+
+
+def test_a_log_that_was_moved_away_is_made_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(logs, "LOOK_SECONDS", 0.0)
+    file = LogFile(tmp_path / "x.log")
+    file.entry(a=1)
+    (tmp_path / "x.log").rename(tmp_path / "y.log")
+    file.entry(a=2)
+    assert (tmp_path / "x.log").read_text() == '{"a":2}\n'
+
+
+def test_a_folder_that_is_gone_is_nobodys_problem(tmp_path: Path) -> None:
+    LogFile(tmp_path / "gone" / "x.log").entry(a=1)
+
+
+def test_python_records_become_lines(tmp_path: Path) -> None:
+    logger = logging.getLogger("test-of-logs")
+    logger.propagate = False
+    logger.addHandler(handler := JsonHandler(LogFile(tmp_path / "x.log"), "runner"))
+    try:
+        1 / 0  # noqa: B018 - for its traceback
+    except ZeroDivisionError:
+        logger.exception("went %s", "wrong", extra={"fields": {"uid": "u"}})
+    logger.removeHandler(handler)
+    [line] = map(json.loads, (tmp_path / "x.log").read_text().splitlines())
+    assert (line["level"], line["message"], line["uid"]) == ("error", "went wrong", "u")
+    assert "ZeroDivisionError" in line["traceback"] and line["process"].startswith("runner/")
+
+
+def test_what_may_come_in_storms_comes_once_a_minute(tmp_path: Path, root: logging.Logger) -> None:
+    logs.configure("test", tmp_path)
+    for _ in range(100):
+        logging.getLogger("sandbox").warning("Redis is away", extra={"once": "store"})
+        logging.getLogger("sandbox").info("every time")
+    lines = (tmp_path / "test.log").read_text()
+    assert (lines.count("Redis is away"), lines.count("every time")) == (1, 100)
+
+
+def test_and_again_in_the_next_minute() -> None:
+    once = OncePerMinute(seconds=0.0)
+    record = logging.makeLogRecord({"once": "x"})
+    assert once.filter(record) and once.filter(record)

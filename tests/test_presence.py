@@ -1,0 +1,98 @@
+"""Whether a runner lives, and what it was doing, as its neighbours see it."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from service import presence
+from service.presence import Presence, Remains
+from tests.servers import eventually
+
+LIVE = """
+import sys, time
+from pathlib import Path
+from service.presence import Presence
+here = Presence(Path(sys.argv[1]), 2)
+here.mark(0, b"first", 5.0)
+here.mark(1, b"second")
+here.clear(1)
+print(here.consumer, flush=True)
+time.sleep(60)
+"""
+
+
+@pytest.fixture
+def neighbour(tmp_path: Path) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    process = subprocess.Popen([sys.executable, "-c", LIVE, str(tmp_path)], stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    yield process, process.stdout.readline().strip()
+    process.kill()
+    process.wait()
+    process.stdout.close()
+
+
+@pytest.fixture
+def me(tmp_path: Path) -> Iterator[Presence]:
+    me = Presence(tmp_path, 1)
+    yield me
+    me.leave()
+
+
+def test_a_living_neighbour_is_not_dead(me: Presence, neighbour: tuple[subprocess.Popen[str], str]) -> None:
+    assert list(me.dead_neighbours()) == []
+    assert list(me.living_neighbours()) == [neighbour[1]]
+
+
+def test_nor_is_one_that_stands_still(me: Presence, neighbour: tuple[subprocess.Popen[str], str]) -> None:
+    neighbour[0].send_signal(signal.SIGSTOP)
+    assert list(me.dead_neighbours()) == []
+
+
+def test_a_killed_one_is_dead_and_leaves_its_marks(me: Presence, neighbour: tuple[subprocess.Popen[str], str]) -> None:
+    process, consumer = neighbour
+    process.kill()
+    [remains] = eventually(lambda: list(me.dead_neighbours()))
+    assert (remains.consumer, remains.deadlines) == (consumer, {"first": 5.0})
+    assert remains.blames("first") and not remains.blames("second")
+    assert list(me.living_neighbours()) == []
+
+
+def test_who_leaves_is_not_dead(me: Presence, tmp_path: Path) -> None:
+    other = Presence(tmp_path, 1)
+    other.leave()
+    assert list(me.dead_neighbours()) == [] == list(me.living_neighbours())
+
+
+def test_a_fork_of_a_handler_does_not_keep_the_dead_alive(me: Presence, tmp_path: Path) -> None:
+    code = LIVE.replace("time.sleep(60)", "import os; os.write(1, f'{os.fork()}\\n'.encode()); time.sleep(60)")
+    process = subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    process.stdout.readline()
+    fork = max(int(process.stdout.readline()), int(process.stdout.readline()))
+    try:
+        process.kill()
+        eventually(lambda: list(me.dead_neighbours()))
+    finally:
+        os.kill(fork, signal.SIGKILL)
+        process.wait()
+        process.stdout.close()
+
+
+def test_an_earlier_boot_proves_nothing(me: Presence, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(presence, "_boot", lambda: "before")
+    earlier = Presence(tmp_path, 1)
+    earlier._file.close()
+    monkeypatch.undo()
+    assert list(me.dead_neighbours()) == []
+    assert [remains.consumer for remains in me.left_by_earlier_boots()] == [earlier.consumer]
+
+
+def test_a_deadline_that_has_passed_makes_overdue() -> None:
+    remains = Remains("c", Path("p"), {"late": time.monotonic() - 1, "free": presence.NEVER})
+    assert remains.overdue("late") and not remains.overdue("free")

@@ -1,0 +1,165 @@
+"""The application against a real Redis; and the whole web server, for what only it can show."""
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from flask.testing import FlaskClient
+
+from service import task as tasks
+from service import wire
+from service.registry import Registry
+from service.store import SCRIPTS, Change, Store
+from service.web.app import Web, create_app
+from tests.servers import RedisServer, eventually, free_port
+
+ROOT = Path(__file__).parents[2]
+QUEUES = ("default", "reports")
+
+
+@pytest.fixture(scope="session")
+def redis_folder() -> Iterator[Path]:
+    with tempfile.TemporaryDirectory(prefix="sbx") as folder:  # short, for the path of a unix socket
+        yield Path(folder)
+
+
+@pytest.fixture(scope="session")
+def redis_of_all(redis_folder: Path) -> Iterator[RedisServer]:
+    server = RedisServer(redis_folder).start()
+    yield server
+    server.kill()
+
+
+@pytest.fixture
+def redis_server(redis_of_all: RedisServer) -> RedisServer:
+    redis_of_all.client().flushall()
+    return redis_of_all
+
+
+@pytest.fixture
+def store(redis_server: RedisServer) -> Iterator[Store]:
+    store = Store(wire.connect(redis_server.url, SCRIPTS))
+    yield store
+    store.close()
+
+
+@pytest.fixture(scope="session")
+def registry() -> Registry:
+    return Registry.load(["service.tasks.demo", "tests.web.types"])
+
+
+@pytest.fixture
+def make_app(store: Store, registry: Registry) -> Callable[..., Web]:
+    def make(**changed: Any) -> Web:
+        given: dict[str, Any] = {
+            "store": store, "registry": registry, "queues": QUEUES, "tokens": None, "waiting_clients": 10,
+        }  # fmt: skip
+        return create_app(**(given | changed))
+
+    return make
+
+
+@pytest.fixture
+def client(make_app: Callable[..., Web]) -> FlaskClient:
+    return make_app().test_client()
+
+
+@pytest.fixture
+def finish(store: Store) -> Callable[..., None]:
+    """Ends a task as a runner would."""
+
+    def finish(uid: str, error: tasks.TaskError | None = None) -> None:
+        found = store.read(uid)
+        assert found is not None
+        now = tasks.stamp(1_000_000_000.0)
+        if error is None:
+            after = tasks.succeeded(found.task, tasks.NULL, now, now, 0.5)
+        else:
+            after = tasks.failed(found.task, error, now, now, 0.5)
+        assert store.move([Change(found.text, found.task, after)]) != [None]
+
+    return finish
+
+
+class WebServer:
+    """gunicorn as the service runs it, in a state folder of its own."""
+
+    def __init__(self, home: Path, redis_url: str, configuration: Path = ROOT / "conf" / "gunicorn.py") -> None:
+        self.home = home
+        self.port = free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
+        self._environment = os.environ | {
+            "SANDBOX_HOME": str(home), "SANDBOX_WEB_WORKERS": "2", "REDIS_URL": redis_url, "PYTHONPATH": str(ROOT),
+            "SANDBOX_TASKS": "service.tasks.demo", "SANDBOX_QUEUES": "default", "PYTHONWARNINGS": "default",
+        }  # fmt: skip
+        self._environment.pop("SANDBOX_TOKENS", None)
+        self._configuration = configuration
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def start(self, **variables: str) -> "WebServer":
+        words = [sys.executable, "-m", "gunicorn", "-c", str(self._configuration), "--bind", f"127.0.0.1:{self.port}"]
+        self.output = self.home / "output"
+        with open(self.output, "wb") as output:
+            self.process = subprocess.Popen(
+                words, env=self._environment | variables, cwd=ROOT, stdout=output, stderr=output, start_new_session=True
+            )
+        eventually(lambda: self.status("/health/live") == 200, seconds=20)
+        return self
+
+    def status(self, path: str) -> int:
+        try:
+            with urllib.request.urlopen(self.url + path, timeout=5) as answer:
+                return int(answer.status)
+        except urllib.error.HTTPError as error:
+            return error.code
+        except OSError:
+            return 0
+
+    @property
+    def pid(self) -> int:
+        assert self.process is not None
+        return self.process.pid
+
+    def workers(self) -> list[int]:
+        return [int(word) for word in Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text().split()]
+
+    def stop(self) -> None:
+        """Asks it to end; whatever has not ended after a while is killed, and the test fails."""
+        if self.process is None:
+            return
+        process, self.process = self.process, None
+        process.send_signal(signal.SIGTERM)
+        try:
+            process.wait(timeout=40)
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+
+
+@pytest.fixture
+def make_server(redis_server: RedisServer, tmp_path: Path) -> Iterator[Callable[..., WebServer]]:
+    made: list[WebServer] = []
+
+    def make(**given: Any) -> WebServer:
+        home = tmp_path / f"home{len(made)}"
+        home.mkdir()
+        made.append(WebServer(home, **({"redis_url": redis_server.url} | given)))
+        return made[-1]
+
+    yield make
+    for server in made:
+        server.stop()
+
+
+@pytest.fixture
+def server(make_server: Callable[..., WebServer]) -> WebServer:
+    return make_server().start()

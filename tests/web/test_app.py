@@ -1,0 +1,159 @@
+import logging
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from flask.testing import FlaskClient
+
+from service import wire
+from service.errors import StoreUnavailable
+from service.registry import Registry
+from service.store import SCRIPTS, Store
+from service.web.app import Web
+from tests.servers import RedisServer
+
+UNKNOWN = "0" * 64
+PATHS = {
+    "/tasks": "GET, HEAD, OPTIONS, POST",
+    "/tasks/batch": "DELETE, GET, HEAD, OPTIONS, POST",  # `batch` reads as a UID too
+    f"/tasks/{UNKNOWN}": "DELETE, GET, HEAD, OPTIONS",
+    f"/tasks/{UNKNOWN}/retry": "OPTIONS, POST",
+    "/types": "GET, HEAD, OPTIONS",
+    "/health/live": "GET, HEAD, OPTIONS",
+    "/health/ready": "GET, HEAD, OPTIONS",
+    "/openapi.json": "GET, HEAD, OPTIONS",
+}
+
+
+def allowed(answer: Any) -> str:
+    return ", ".join(sorted(re.split(r",\s*", answer.headers["Allow"])))
+
+
+@pytest.mark.parametrize(("path", "methods"), PATHS.items())
+def test_options_and_refused_methods_list_what_is_allowed(client: FlaskClient, path: str, methods: str) -> None:
+    options, refused = client.options(path), client.patch(path)
+    assert (options.status_code, allowed(options), options.data) == (200, methods, b"")
+    assert (refused.status_code, allowed(refused)) == (405, methods)
+    assert refused.content_type == "application/problem+json"
+
+
+@pytest.mark.parametrize(
+    "path", ["/types", "/health/live", "/health/ready", "/tasks", f"/tasks/{UNKNOWN}", "/openapi.json"]
+)
+def test_head_is_get_without_the_body(client: FlaskClient, path: str) -> None:
+    head, get = client.head(path), client.get(path)
+    assert (head.status_code, head.data) == (get.status_code, b"")
+    assert head.headers["Content-Length"] == str(len(get.data))
+
+
+@pytest.mark.parametrize(
+    "path", ["/", "/task", "/tasks/", "//tasks", "/tasks/a/b", "/health", "/%00", "/%ff%fe", "/static/x", "*"]
+)
+def test_unknown_paths_are_problems(client: FlaskClient, path: str) -> None:
+    answer = client.get(path)
+    assert (answer.status_code, answer.content_type) == (404, "application/problem+json")
+    assert answer.json.keys() == {"type", "title", "status", "detail"}
+
+
+def test_every_answer_has_a_request_id(client: FlaskClient) -> None:
+    answers = [client.get("/types"), client.get("/nothing"), client.post("/tasks"), client.options("/tasks")]
+    ids = [answer.headers["X-Request-ID"] for answer in answers]
+    assert len(set(ids)) == 4 and all(ids)
+
+
+def test_a_sane_request_id_is_taken_over(client: FlaskClient) -> None:
+    assert client.get("/types", headers={"X-Request-ID": "abc-1"}).headers["X-Request-ID"] == "abc-1"
+
+
+@pytest.mark.parametrize("sent", ["", "x" * 129, "a b", 'a"b', "ü"])
+def test_another_request_id_is_replaced(client: FlaskClient, sent: str) -> None:
+    assert re.fullmatch("[0-9a-f]{24}", client.get("/types", headers={"X-Request-ID": sent}).headers["X-Request-ID"])
+
+
+def test_the_types_are_described(client: FlaskClient) -> None:
+    types = {described["type"]: described for described in client.get("/types").json["types"]}
+    report = types["report.build"]
+    assert (report["queue"], report["max_attempts"], report["timeout"]) == ("reports", 5, 120)
+    assert report["description"] == "Builds a report."
+    assert report["args"]["required"] == ["month"]
+    assert report["args"]["properties"]["rows"] == {"type": "integer", "default": 10}
+
+
+def test_the_description_covers_every_call(client: FlaskClient, make_app: Callable[..., Web]) -> None:
+    described = client.get("/openapi.json").json["paths"]
+    routes = {
+        (re.sub(r"<(\w+)>", r"{\1}", rule.rule), method.lower())
+        for rule in make_app().url_map.iter_rules()
+        for method in (rule.methods or set()) - {"HEAD", "OPTIONS"}
+    }
+    assert {(path, method) for path, calls in described.items() for method in calls} == routes
+
+
+def test_a_fault_of_the_service_is_a_problem_and_in_the_log(
+    make_app: Callable[..., Web], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    app = make_app()
+    app.view_functions["types.list"] = lambda: 1 // 0  # type: ignore[assignment]
+    answer = app.test_client().get("/types")
+    assert (answer.status_code, answer.content_type) == (500, "application/problem+json")
+    assert "ZeroDivisionError" in caplog.text and "ZeroDivisionError" not in answer.text
+
+
+# --- without Redis -----------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def cut_off(tmp_path: Path, make_app: Callable[..., Web]) -> Iterator[FlaskClient]:
+    store = Store(wire.connect(f"unix://{tmp_path}/nothing", SCRIPTS))
+    yield make_app(store=store).test_client()
+    store.close()
+
+
+def test_without_redis_every_call_is_a_503(cut_off: FlaskClient, caplog: pytest.LogCaptureFixture) -> None:
+    answers = [
+        cut_off.post("/tasks", json={"type": "echo"}), cut_off.post("/tasks/batch", json=[{"type": "echo"}]),
+        cut_off.get("/tasks"), cut_off.get(f"/tasks/{uid_of_partition_0()}"), cut_off.get("/health/ready"),
+    ]  # fmt: skip
+    for answer in answers:
+        assert (answer.status_code, answer.headers["Retry-After"]) == (503, "1")
+        assert "Redis cannot be reached" in answer.json["detail"]
+    assert answers[-1].json["failing"] == {"redis": "Redis cannot be reached"}
+    assert cut_off.get("/health/live").status_code == 200
+    assert "Traceback" not in caplog.text
+    assert all(record.once == "store" for record in caplog.records if record.levelno >= logging.WARNING)  # type: ignore[attr-defined]
+
+
+def uid_of_partition_0() -> str:
+    return Store(wire.connect("unix:///nothing", SCRIPTS)).uid("0" * 59)
+
+
+def test_ready_says_what_is_wrong_with_redis(client: FlaskClient, redis_server: RedisServer) -> None:
+    assert client.get("/health/ready").json == {"status": "ready"}
+    redis_server.client().config_set("maxmemory", 1)
+    try:
+        answer = client.get("/health/ready")
+        assert answer.json["failing"] == {"redis": "Redis is out of memory"}
+        assert client.post("/tasks", json={"type": "echo"}).status_code == 503
+        assert client.get("/tasks").status_code == 200
+    finally:
+        redis_server.client().config_set("maxmemory", 0)
+    assert client.post("/tasks", json={"type": "echo"}).status_code == 201
+
+
+def test_a_client_that_was_answered_503_sends_the_same_again(
+    client: FlaskClient, store: Store, registry: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The worst case: it was stored, and only the answer was lost."""
+    create = Store.create_each
+
+    def lost(self: Store, groups: Any) -> Any:
+        create(self, groups)
+        raise StoreUnavailable("Redis does not answer in time")
+
+    with monkeypatch.context() as fault:
+        fault.setattr(Store, "create_each", lost)
+        assert client.post("/tasks", json={"type": "echo"}, headers={"Idempotency-Key": "k"}).status_code == 503
+    assert client.post("/tasks", json={"type": "echo"}, headers={"Idempotency-Key": "k"}).status_code == 200
+    assert len(store.page(limit=10)[0]) == 1

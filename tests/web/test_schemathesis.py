@@ -1,0 +1,33 @@
+"""Requests that nobody would think of, right and wrong, made from the service's own description of itself."""
+
+from contextlib import suppress
+from typing import Any
+
+import schemathesis
+from hypothesis import HealthCheck, given, settings
+from hypothesis.errors import Unsatisfiable
+from schemathesis import GenerationMode
+from schemathesis.specs.openapi.checks import positive_data_acceptance
+
+from tests.web.conftest import WebServer
+
+
+def test_no_input_brings_forth_a_fault(server: WebServer) -> None:
+    description = schemathesis.openapi.from_url(f"{server.url}/openapi.json")
+    for operation in description.get_all_operations():
+        for mode in (GenerationMode.POSITIVE, GenerationMode.NEGATIVE):
+            with suppress(Unsatisfiable):  # a call without parameters cannot be made wrongly
+                _try(operation.ok(), mode)
+
+
+def _try(operation: Any, mode: GenerationMode) -> None:
+    @settings(max_examples=50, deadline=None, suppress_health_check=list(HealthCheck), database=None)
+    @given(case=operation.as_strategy(generation_mode=mode))
+    def each(case: Any) -> None:
+        case.headers.pop("Prefer", None)  # nobody will finish the task
+        # What one type wants of its arguments, or one parameter of another, is not in the description.
+        answer = case.call(timeout=10)
+        if answer.status_code != 413:  # a wrong batch may be too large as well
+            case.validate_response(answer, excluded_checks=[positive_data_acceptance])
+
+    each()

@@ -1,0 +1,374 @@
+"""What only the whole web server can show: gunicorn, its worker, its log, with a real Redis."""
+
+import contextlib
+import http.client
+import json
+import os
+import signal
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from service.store import Store
+from tests.servers import RedisServer, eventually
+from tests.web.conftest import WebServer
+
+BODY = b'{"type":"echo"}'
+HEAD = b"POST /tasks HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+WHOLE = HEAD + b"Content-Length: %d\r\n\r\n" % len(BODY) + BODY
+
+MakeServer = Callable[..., WebServer]
+
+
+@pytest.fixture(scope="module")
+def standing(redis_of_all: RedisServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[WebServer]:
+    """One server for all tests that leave it as it is."""
+    server = WebServer(tmp_path_factory.mktemp("home"), redis_of_all.url).start()
+    yield server
+    server.stop()
+
+
+@pytest.fixture(scope="module")
+def impatient(redis_of_all: RedisServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[WebServer]:
+    configuration = Path(__file__).parent / "impatient.py"
+    server = WebServer(tmp_path_factory.mktemp("home"), redis_of_all.url, configuration).start()
+    yield server
+    server.stop()
+
+
+class Client:
+    """A connection that says exactly what it is told to."""
+
+    def __init__(self, server: WebServer) -> None:
+        self.socket = socket.create_connection(("127.0.0.1", server.port), timeout=15)
+
+    def send(self, words: bytes) -> "Client":
+        self.socket.sendall(words)
+        return self
+
+    def receive(self) -> http.client.HTTPResponse:
+        answer = http.client.HTTPResponse(self.socket, method="POST")
+        answer.begin()
+        return answer
+
+    def answer(self) -> tuple[int, Any]:
+        received = self.receive()
+        return received.status, json.loads(received.read() or b"null")
+
+    def closed(self) -> bool:
+        try:
+            return self.socket.recv(1) == b""
+        except ConnectionResetError:
+            return True
+
+    def __enter__(self) -> "Client":
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.socket.close()
+
+
+def post(server: WebServer, body: bytes = BODY, **headers: str) -> tuple[int, Any]:
+    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=10)
+    try:
+        connection.request("POST", "/tasks", body, {"Content-Type": "application/json"} | headers)
+        received = connection.getresponse()
+        return received.status, json.loads(received.read())
+    finally:
+        connection.close()
+
+
+def lines(server: WebServer) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (server.home / "log" / "web.log").read_text().splitlines()]
+
+
+def test_requests_are_served_and_logged_without_secrets(server: WebServer) -> None:
+    with Client(server) as client:
+        client.send(WHOLE.replace(b"Host: x", b"Host: x\r\nX-Request-ID: id-1\r\nAuthorization: Bearer hidden"))
+        assert client.answer()[0] == 201
+        client.send(b"GET /tasks?cursor=hidden HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert client.answer()[0] == 422
+    found = eventually(lambda: [line for line in lines(server) if line.get("path") == "/tasks"][1:] and lines(server))
+    requests = [line for line in found if line.get("path") == "/tasks"]
+    assert [(line["method"], line["status"]) for line in requests] == [("POST", 201), ("GET", 422)]
+    assert requests[0]["request_id"] == "id-1" and requests[0]["remote"] == "127.0.0.1"
+    assert requests[0]["bytes"] > 100 and 0 < requests[0]["duration_ms"] < 5000
+    assert int(requests[0]["process"].removeprefix("web/")) in server.workers()
+    assert "hidden" not in json.dumps(found)
+    assert server.output.read_text() == ""
+
+
+@pytest.mark.parametrize(
+    ("request_text", "status"),
+    [
+        (b"nonsense\r\n\r\n", 400),
+        (b"GET / HTTP/9.9\r\n\r\n", 400),
+        (b"get / HTTP/1.1\r\n\r\n", 400),
+        (b"GET /\xff HTTP/1.1\r\n\r\n", 400),
+        (b"GET /" + b"x" * 9000 + b" HTTP/1.1\r\n\r\n", 414),
+        (b"GET / HTTP/1.1\r\nX: " + b"x" * 9000 + b"\r\n\r\n", 431),
+        (b"GET / HTTP/1.1\r\n" + b"X: y\r\n" * 200 + b"\r\n", 431),
+        (b"GET / HTTP/1.1\r\nX Y: z\r\n\r\n", 400),
+        (HEAD + b"Content-Length: 2\r\nContent-Length: 3\r\n\r\n{}", 400),
+        (HEAD + b"Content-Length: -1\r\n\r\n", 400),
+        (HEAD + b"Content-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\n", 400),
+        (HEAD + b"Content-Type: text/plain\r\nContent-Length: 2\r\n\r\n{}", 400),
+        (HEAD + b"Transfer-Encoding: chunked\r\n\r\nnonsense\r\n", 400),
+        (HEAD + b"Expect: something\r\n\r\n", 417),
+    ],
+)
+def test_what_is_not_http_is_refused_as_a_problem(standing: WebServer, request_text: bytes, status: int) -> None:
+    with Client(standing) as client:
+        received = client.send(request_text).receive()
+        assert received.status == status
+        assert received.headers["Content-Type"] == "application/problem+json"
+        assert received.headers["X-Request-ID"]
+        assert json.loads(received.read())["status"] == status
+        assert client.closed()
+    assert standing.status("/health/live") == 200
+
+
+def test_a_large_body_is_refused_before_it_is_read(standing: WebServer) -> None:
+    with Client(standing) as client:
+        client.send(HEAD + b"Content-Length: 1000000000\r\n\r\n" + b"x" * 100_000)
+        assert client.answer()[0] == 413
+        assert client.closed()
+
+
+def test_a_large_body_in_chunks_is_refused_where_it_becomes_too_large(standing: WebServer) -> None:
+    chunk = b"%x\r\n" % 65536 + b"x" * 65536 + b"\r\n"
+    with Client(standing) as client:
+        client.send(HEAD + b"Transfer-Encoding: chunked\r\n\r\n" + chunk * 5)
+        assert client.answer()[0] == 413
+        assert client.closed()
+
+
+def test_chunks_pipelines_and_expectations_are_served(standing: WebServer) -> None:
+    with Client(standing) as client:
+        client.send(HEAD + b"Transfer-Encoding: chunked\r\n\r\n%x\r\n%s\r\n0\r\n\r\n" % (len(BODY), BODY))
+        assert client.answer()[0] == 201
+        client.send(WHOLE + WHOLE)
+        # A response object may read ahead; the second answer is therefore looked for in the bytes.
+        received = b""
+        while received.count(b"HTTP/1.1 201") < 2:
+            received += client.socket.recv(65536)
+    with Client(standing) as client:
+        client.send(HEAD + b"Expect: 100-continue\r\nContent-Length: %d\r\n\r\n" % len(BODY))
+        assert client.socket.recv(65536) == b"HTTP/1.1 100 Continue\r\n\r\n"
+        assert client.send(BODY).answer()[0] == 201
+
+
+def test_a_body_that_breaks_off_creates_nothing(standing: WebServer, store: Store) -> None:
+    with Client(standing) as client:
+        client.send(HEAD + b"Content-Length: 100\r\n\r\n" + BODY)
+        client.socket.shutdown(socket.SHUT_WR)
+        assert client.closed()
+    assert store.page(limit=10) == ([], None)
+
+
+# --- slow clients --------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("begun", [b"", b"POST /tas", HEAD, HEAD + b"Content-Length: 100\r\n\r\n{", b"HTTP"])
+def test_a_request_that_is_not_complete_in_time_is_cut_off(impatient: WebServer, begun: bytes) -> None:
+    began = time.monotonic()
+    with Client(impatient) as client:
+        client.send(begun)
+        if begun:
+            assert client.answer()[0] == 408
+        assert client.closed()
+    assert 0.9 < time.monotonic() - began < 5
+
+
+def test_a_client_that_drips_is_cut_off_too(impatient: WebServer) -> None:
+    began = time.monotonic()
+    with Client(impatient) as client:
+        client.send(WHOLE).answer()
+        client.send(HEAD + b"Content-Length: 1000\r\n\r\n")
+        client.socket.settimeout(0.1)
+        received = b""
+        while not received and time.monotonic() - began < 10:
+            client.send(b"x")
+            with contextlib.suppress(TimeoutError):
+                received = client.socket.recv(65536)
+    assert received.startswith(b"HTTP/1.1 408")
+    assert 0.9 < time.monotonic() - began < 5
+
+
+def test_an_idle_connection_outlives_the_deadline_of_a_request(impatient: WebServer) -> None:
+    with Client(impatient) as client:
+        assert client.send(WHOLE).answer()[0] == 201
+        client.socket.settimeout(2.0)
+        with pytest.raises(TimeoutError):
+            client.socket.recv(1)
+        client.socket.settimeout(15)
+        assert client.send(WHOLE).answer()[0] == 201
+
+
+def latencies_ms(server: WebServer, count: int) -> list[float]:
+    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=10)
+    taken: list[float] = []
+    for _ in range(count):
+        began = time.perf_counter()
+        connection.request("POST", "/tasks", BODY, {"Content-Type": "application/json"})
+        received = connection.getresponse()
+        received.read()
+        taken.append((time.perf_counter() - began) * 1000)
+        assert received.status == 201
+    connection.close()
+    return sorted(taken)
+
+
+def test_slow_and_waiting_clients_hurt_nobody(server: WebServer) -> None:
+    uid = post(server)[1]["uid"]
+    waiting = b"GET /tasks/%s HTTP/1.1\r\nHost: x\r\nPrefer: wait=60\r\n\r\n" % uid.encode()
+
+    def p99(count: int = 1500) -> float:
+        return latencies_ms(server, count)[int(count * 0.99)]
+
+    latencies_ms(server, 200)
+    clients: list[Client] = []
+    ratios: list[float] = []
+    try:
+        for _ in range(3):  # a machine that is busy with other things may spoil one
+            alone = p99()
+            clients += [Client(server).send(waiting) for _ in range(200 if not clients else 0)]
+            half = [Client(server).send(HEAD + b"Content-Length: 100\r\n\r\n{") for _ in range(50)]
+            clients += half
+            ratios.append(p99() / alone)
+            if ratios[-1] <= 2:
+                break
+            for client in half:
+                client.socket.close()
+    finally:
+        for client in clients:
+            client.socket.close()
+    assert ratios[-1] <= 2, ratios
+
+
+# --- without Redis -------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def own_redis(redis_folder: Path) -> Any:
+    folder = redis_folder / "own"
+    folder.mkdir(exist_ok=True)
+    server = RedisServer(folder).start()
+    yield server
+    server.thaw()
+    server.kill()
+
+
+def test_a_frozen_redis_is_a_503_within_two_seconds_and_recovers(
+    make_server: MakeServer, own_redis: RedisServer
+) -> None:
+    server = make_server(redis_url=own_redis.url).start()
+    assert post(server)[0] == 201
+    own_redis.freeze()
+    answers: list[tuple[int, float]] = []
+
+    def call() -> None:
+        began = time.monotonic()
+        status = post(server)[0]
+        answers.append((status, time.monotonic() - began))
+
+    threads = [threading.Thread(target=call) for _ in range(20)]
+    for thread in threads:
+        thread.start()
+    assert server.status("/health/live") == 200
+    for thread in threads:
+        thread.join()
+    assert {status for status, _ in answers} == {503}
+    assert max(seconds for _, seconds in answers) < 2
+    assert server.status("/health/ready") == 503
+    own_redis.thaw()
+    assert post(server)[0] == 201
+    assert server.status("/health/ready") == 200
+
+
+def test_a_dead_redis_is_a_503_and_one_line_a_minute(make_server: MakeServer, own_redis: RedisServer) -> None:
+    server = make_server(redis_url=own_redis.url).start()
+    workers = server.workers()
+    assert post(server)[0] == 201
+    own_redis.kill()
+    assert {post(server)[0] for _ in range(50)} == {503}
+    own_redis.start()
+    assert eventually(lambda: post(server)[0] == 201)
+    assert server.workers() == workers
+    warnings = [line for line in lines(server) if line["level"] not in ("info", "debug")]
+    assert 1 <= len(warnings) <= len(workers)
+    assert not [line for line in lines(server) if "traceback" in line]
+
+
+def test_the_workers_start_and_serve_without_redis(make_server: MakeServer, tmp_path: Path) -> None:
+    server = make_server(redis_url=f"unix://{tmp_path}/nothing").start()
+    assert server.status("/health/ready") == 503
+    assert server.status("/types") == 200
+
+
+# --- the end -------------------------------------------------------------------------------------------
+
+
+def wait_for_task(server: WebServer) -> Client:
+    uid = post(server)[1]["uid"]
+    client = Client(server).send(b"GET /tasks/%s HTTP/1.1\r\nHost: x\r\nPrefer: wait=60\r\n\r\n" % uid.encode())
+    client.socket.settimeout(0.3)
+    with pytest.raises(TimeoutError):
+        client.socket.recv(1)
+    client.socket.settimeout(15)
+    return client
+
+
+def test_with_nothing_in_flight_it_stops_at_once(server: WebServer) -> None:
+    began = time.monotonic()
+    server.stop()
+    assert time.monotonic() - began < 1.0
+
+
+def test_at_the_end_waiting_clients_are_answered_and_requests_in_flight_served(server: WebServer) -> None:
+    waiting = wait_for_task(server)
+    with Client(server) as half, Client(server) as idle, waiting:
+        half.send(WHOLE[:-1])
+        assert idle.send(WHOLE).answer()[0] == 201
+        workers = server.workers()
+        assert server.process is not None
+        server.process.send_signal(signal.SIGTERM)
+        assert waiting.answer()[1]["status"] == "queued"
+        received = half.send(WHOLE[-1:]).receive()
+        assert (received.status, received.headers["Connection"]) == (201, "close")
+        received = idle.send(WHOLE).receive()
+        assert (received.status, received.headers["Connection"]) == (201, "close")
+        server.process.wait(timeout=10)
+    assert not [pid for pid in workers if Path(f"/proc/{pid}").exists()]
+
+
+def test_an_idle_client_does_not_hold_up_the_end(server: WebServer) -> None:
+    with Client(server) as idle:
+        assert idle.send(WHOLE).answer()[0] == 201
+        began = time.monotonic()
+        server.stop()
+        assert time.monotonic() - began < 5
+        assert idle.closed()
+
+
+def test_when_the_arbiter_dies_requests_in_flight_are_served(server: WebServer) -> None:
+    workers = server.workers()
+    with wait_for_task(server) as waiting, Client(server) as half:
+        half.send(WHOLE[:-1])
+        os.kill(server.pid, signal.SIGKILL)
+        assert waiting.answer()[1]["status"] == "queued"  # the worker has noticed
+        assert half.send(WHOLE[-1:]).answer()[0] == 201
+    eventually(lambda: not [pid for pid in workers if Path(f"/proc/{pid}").exists()])
+
+
+def test_a_worker_is_small(server: WebServer) -> None:
+    latencies_ms(server, 500)
+    for pid in server.workers():
+        status = Path(f"/proc/{pid}/status").read_text()
+        resident_kb = int(status.partition("VmRSS:")[2].split()[0])
+        assert resident_kb <= 45 * 1024

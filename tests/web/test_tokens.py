@@ -1,0 +1,140 @@
+import hashlib
+import stat
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from flask.testing import FlaskClient
+
+from service.errors import InvalidToken
+from service.web import tokens
+from service.web.app import Web
+from service.web.tokens import Tokens
+
+ECHO = {"type": "echo"}
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "tokens"
+
+
+@pytest.fixture
+def guarded(make_app: Callable[..., Web], path: Path) -> FlaskClient:
+    return make_app(tokens=Tokens(path)).test_client()
+
+
+def bearer(secret: str, **more: str) -> dict[str, str]:
+    return {"Authorization": f"Bearer {secret}"} | more
+
+
+def test_a_token_is_shown_once_and_kept_as_a_hash(path: Path) -> None:
+    secret = tokens.add(path, "ci", "write")
+    assert secret.startswith("sbx_") and len(secret) == 4 + 43
+    assert path.read_text() == f"ci write {hashlib.sha256(secret.encode()).hexdigest()}\n"
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+
+
+def test_tokens_are_added_listed_and_removed_and_comments_stay(path: Path) -> None:
+    path.write_text("# of the build machines\n\n")
+    tokens.add(path, "ci", "write")
+    tokens.add(path, "board", "read")
+    assert [(token.name, token.scope) for token in tokens.read(path)] == [("ci", "write"), ("board", "read")]
+    tokens.remove(path, "ci")
+    assert [token.name for token in tokens.read(path)] == ["board"]
+    assert path.read_text().startswith("# of the build machines\n\n")
+
+
+@pytest.mark.parametrize(
+    ("name", "scope"), [("ci", "read"), ("a b", "read"), ("", "read"), ("#x", "read"), ("x", "admin")]
+)
+def test_a_wrong_name_or_scope_is_refused(path: Path, name: str, scope: str) -> None:
+    tokens.add(path, "ci", "write")
+    before = path.read_text()
+    with pytest.raises(InvalidToken):
+        tokens.add(path, name, scope)
+    assert path.read_text() == before
+
+
+def test_removing_what_is_not_there_is_refused(path: Path) -> None:
+    with pytest.raises(InvalidToken, match="no token ci"):
+        tokens.remove(path, "ci")
+
+
+@pytest.mark.parametrize(
+    "line", ["ci", "ci write", "ci write abc", "ci admin " + "0" * 64, "ci write " + "0" * 64 + " x"]
+)
+def test_a_broken_line_is_named(path: Path, line: str) -> None:
+    path.write_text(f"# first\n{line}\n")
+    with pytest.raises(InvalidToken, match=f"{path}, line 2"):
+        tokens.read(path)
+
+
+def test_two_who_add_at_once_lose_nothing(path: Path) -> None:
+    threads = [threading.Thread(target=tokens.add, args=(path, f"t{number}", "read")) for number in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert {token.name for token in tokens.read(path)} == {f"t{number}" for number in range(8)}
+
+
+@pytest.mark.parametrize(
+    "sent", [None, "", "Bearer", "Bearer ", "Basic abc", "Bearer sbx_wrong", "Bearer \xff", "x" * 5000]
+)
+def test_a_missing_or_wrong_token_is_a_401(guarded: FlaskClient, path: Path, sent: str | None) -> None:
+    tokens.add(path, "ci", "write")
+    for call in (guarded.get, guarded.post, guarded.delete):
+        answer = call("/tasks", headers={} if sent is None else {"Authorization": sent})
+        assert (answer.status_code, answer.content_type) == (401, "application/problem+json")
+        assert answer.headers["WWW-Authenticate"].startswith("Bearer")
+
+
+def test_without_any_token_nobody_is_let_in(guarded: FlaskClient) -> None:
+    assert guarded.get("/tasks").status_code == 401
+
+
+def test_reading_needs_read_and_writing_needs_write(guarded: FlaskClient, path: Path) -> None:
+    reader, writer = bearer(tokens.add(path, "board", "read")), bearer(tokens.add(path, "ci", "write"))
+    refused = guarded.post("/tasks", json=ECHO, headers=reader)
+    assert (refused.status_code, refused.content_type) == (403, "application/problem+json")
+    created = guarded.post("/tasks", json=ECHO, headers=writer)
+    assert created.status_code == 201
+    location = created.headers["Location"]
+    assert guarded.get(location, headers=reader).status_code == guarded.get(location, headers=writer).status_code == 200
+    assert guarded.delete(location, headers=reader).status_code == 403
+    assert guarded.post(f"{location}/retry", headers=reader).status_code == 403
+
+
+def test_the_word_bearer_may_be_written_in_any_case(guarded: FlaskClient, path: Path) -> None:
+    secret = tokens.add(path, "board", "read")
+    assert guarded.get("/tasks", headers={"Authorization": f"bearer {secret}"}).status_code == 200
+
+
+def test_health_needs_no_token(guarded: FlaskClient) -> None:
+    assert guarded.get("/health/live").status_code == guarded.get("/health/ready").status_code == 200
+
+
+def test_the_file_is_read_again_when_it_changes(guarded: FlaskClient, path: Path) -> None:
+    headers = bearer(tokens.add(path, "board", "read"))
+    assert guarded.get("/tasks", headers=headers).status_code == 200
+    tokens.remove(path, "board")
+    assert guarded.get("/tasks", headers=headers).status_code == 401
+
+
+def test_a_file_that_was_spoilt_leaves_the_tokens_in_force(guarded: FlaskClient, path: Path) -> None:
+    headers = bearer(tokens.add(path, "board", "read"))
+    assert guarded.get("/tasks", headers=headers).status_code == 200
+    path.write_text("nonsense\n")
+    assert guarded.get("/tasks", headers=headers).status_code == 200
+
+
+def test_each_caller_has_keys_of_its_own(guarded: FlaskClient, path: Path) -> None:
+    first, second = (tokens.add(path, name, "write") for name in ("a", "b"))
+    answers = [
+        guarded.post("/tasks", json=ECHO, headers=bearer(secret, **{"Idempotency-Key": "k"}))
+        for secret in (first, second, first)
+    ]
+    assert [answer.status_code for answer in answers] == [201, 201, 200]
+    assert answers[0].json["uid"] == answers[2].json["uid"] != answers[1].json["uid"]

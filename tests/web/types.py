@@ -1,0 +1,15 @@
+"""Task types for the tests of the web application."""
+
+from typing import Any
+
+from service.registry import task
+
+
+@task("report.build", queue="reports", max_attempts=5, timeout=120)
+def build_report(context: Any, month: str, rows: int = 10) -> None:
+    """Builds a report."""
+
+
+@task("elsewhere", queue="not-served")
+def elsewhere(context: Any) -> None:
+    """Its own queue is not served here."""
