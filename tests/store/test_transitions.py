@@ -79,9 +79,9 @@ class Transitions(RuleBasedStateMachine):
     @precondition(lambda self: sum(process.alive for process in self.processes) < 3)
     @rule(robber=st.booleans(), release=st.sampled_from(sorted(RELEASES)))
     def start_runner(self, robber: bool, release: str) -> None:
-        folder = Path(self.home.name)
-        known = RELEASES[release]
-        process = Process(self.wire, folder, partitions=self.partitions, known=known, robber=robber)
+        name = f"runner-{len(self.processes) + 1}"
+        folder, known = Path(self.home.name), RELEASES[release]
+        process = Process(name, self.wire, folder, partitions=self.partitions, known=known, robber=robber)
         self.processes.append(process)
         self._enter(Actor("runner", process.live, process))
 
