@@ -361,8 +361,8 @@ def explore(url: str, partitions: int, examples: int) -> None:
 
 
 def test_nothing_is_lost_whatever_the_order_and_whoever_dies(server: RedisServer) -> None:
-    explore(server.url, partitions=1, examples=60)
+    explore(server.url, partitions=1, examples=250)
 
 
 def test_nothing_is_lost_on_a_cluster(cluster: RedisCluster) -> None:
-    explore(cluster.url, partitions=4, examples=15)
+    explore(cluster.url, partitions=4, examples=60)
