@@ -254,7 +254,7 @@ class Lane(execution.Window):
         now = time.time()
         for entry, document, verdict in findings:
             if document is None or verdict is Verdict.DROP:
-                self._store.drop(self._presence.consumer, [entry])
+                self.again.extend(self._store.drop(self._presence.consumer, [entry]))
                 continue
             task = document.task
             if verdict is Verdict.POSTPONE:

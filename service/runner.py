@@ -135,11 +135,13 @@ class Runner:
 
     def _leave(self) -> None:
         try:
-            for number in range(self._store.partitions):
-                self._store.retire(number, self._queues, self._presence.consumer)
+            partitions = range(self._store.partitions)
+            if not all([self._store.retire(number, self._queues, self._presence.consumer) for number in partitions]):
+                log.warning("something is left; another runner will take it, and forget this one")
+                return  # the lock file stays, and tells it to
         except SandboxError as error:
             log.warning("%s; another runner will forget this one", error)
-            return  # the lock file stays, and tells it to
+            return
         self._presence.leave()
         log.info("runner %s has stopped", self._presence.consumer)
 

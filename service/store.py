@@ -384,11 +384,15 @@ class Store:
             if pending := self._of_group(partition, command):
                 self._wire.call(partition, RENEW.call([stream], (GROUP, consumer, *[entry[0] for entry in pending])))
 
-    def drop(self, consumer: str, entries: Sequence[Entry]) -> None:
-        """Removes stale entries, each only while its document still is what was read."""
+    def drop(self, consumer: str, entries: Sequence[Entry]) -> list[Entry]:
+        """Removes stale entries, each only while its document still is what was read; answers those that stay."""
+        kept = []
         for entry in entries:
             arguments = (GROUP, consumer, entry.id, entry.text or b"")
-            self._wire.call(entry.partition, DROP.call([entry.stream, entry.uid], arguments))
+            [places] = self._wire.call(entry.partition, DROP.call([entry.stream, entry.uid], arguments))
+            if places:
+                kept.append(entry)
+        return kept
 
     def consumers(self, partition: int, queues: Sequence[str]) -> dict[str, int]:
         """Every consumer's number of pending entries."""

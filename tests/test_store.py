@@ -564,7 +564,7 @@ def test_vouching_refreshes_what_another_consumer_holds(store: Store, raw: redis
 def test_a_stale_entry_is_dropped(store: Store, raw: redis.Redis) -> None:
     task = finished(store)
     [entry] = store.fetch(0, QUEUES, "a", 1)
-    store.drop("a", [entry])
+    assert store.drop("a", [entry]) == []
     assert (raw.xlen(STREAM), held_by(raw, "a")) == (0, [])
     assert store.read(task.uid) is not None
 
@@ -573,7 +573,7 @@ def test_an_entry_stays_when_its_document_has_changed_since(store: Store, raw: r
     task = finished(store)
     [entry] = store.fetch(0, QUEUES, "a", 1)
     store.change(task.uid, tasks.requeued)
-    store.drop("a", [entry])
+    assert store.drop("a", [entry]) == [entry]
     assert held_by(raw, "a") == [entry.id]
 
 
@@ -581,7 +581,7 @@ def test_an_entry_of_another_consumer_is_not_dropped(store: Store, raw: redis.Re
     finished(store)
     [entry] = store.fetch(0, QUEUES, "a", 1)
     store.take(STREAM, 0, "b", idle_ms=0, count=1)
-    store.drop("a", [entry])
+    assert store.drop("a", [entry]) == [entry]
     assert held_by(raw, "b") == [entry.id]
 
 

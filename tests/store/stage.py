@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from service.errors import Cancelled, Reject, Retry, SandboxError, Stopping, StoreUnavailable
 from service.lane import Alarm, Lane, Running, Stop
-from service.presence import Presence
+from service.presence import NEVER, Presence, Remains
 from service.recovery import Recovery
 from service.registry import Registry, task
 from service.report import Report
@@ -44,6 +44,12 @@ class Died(BaseException):
     """The end of a process, in each of its threads."""
 
 
+def _closed() -> threading.Lock:
+    lock = threading.Lock()
+    lock.acquire()
+    return lock
+
+
 class Actor:
     def __init__(self, name: str, do: Callable[[], object], process: "Process | None" = None) -> None:
         self.name = name
@@ -52,8 +58,8 @@ class Actor:
         self.failure: BaseException | None = None
         self._do = do
         self._fate = Fate.GO
-        self._go = threading.Semaphore(0)
-        self._at_gate = threading.Semaphore(0)
+        self._go = _closed()
+        self._at_gate = _closed()
         self._thread = threading.Thread(target=self._act, name=name, daemon=True)
         self._thread.start()
         self._wait_at_gate()
@@ -184,6 +190,47 @@ class QuietLane(Lane):
         running.context.cancelled = True
 
 
+class StagedPresence(Presence):
+    """Presence, but for the lock: locks belong to processes, and here all runners share one."""
+
+    def __init__(self, folder: Path, name: str) -> None:
+        self.consumer = name
+        self._folder = folder
+        self._path = folder / name
+        self._path.touch()
+        _marks[self._path] = {}
+        _living.add(self._path)
+
+    def mark(self, lane: int, token: bytes, deadline: float = NEVER) -> None:
+        _marks[self._path] = {token.decode(): deadline}
+
+    def clear(self, lane: int) -> None:
+        _marks[self._path] = {}
+
+    def leave(self) -> None:
+        self._path.unlink(missing_ok=True)
+
+    def die(self) -> None:
+        _living.discard(self._path)
+
+    def dead_neighbours(self) -> Iterator[Remains]:
+        for path in sorted(self._folder.iterdir()):
+            if path not in _living:
+                yield Remains(path.name, path, dict(_marks[path]))
+
+    def living_neighbours(self) -> Iterator[str]:
+        for path in sorted(self._folder.iterdir()):
+            if path in _living and path != self._path:
+                yield path.name
+
+    def left_by_earlier_boots(self) -> Iterator[Remains]:
+        return iter(())
+
+
+_marks: Final[dict[Path, dict[str, float]]] = {}
+_living: Final[set[Path]] = set()
+
+
 class _Silence:
     def write(self, lines: bytes) -> None:
         pass
@@ -194,12 +241,13 @@ class Process:
 
     DUTIES: Final = ("_relieve", "_renew", "_publish")
 
-    def __init__(self, wire: Wire, folder: Path, *, partitions: int, known: Registry, robber: bool) -> None:
+    def __init__(
+        self, name: str, wire: Wire, folder: Path, *, partitions: int, known: Registry, robber: bool
+    ) -> None:
         self.store = Store(GatedWire(wire), partitions=partitions)
-        self.presence = Presence(folder, 1)
+        self.presence = StagedPresence(folder, name)
         self.stopping = Stop()
         self.alive = True
-        self._folder = folder
         lease = 0.0 if robber else FOREVER_SECONDS
         recovery = Recovery(
             store=self.store,
@@ -239,10 +287,10 @@ class Process:
     def live(self) -> None:
         self.lane.work()
         with suppress(StoreUnavailable):
-            for partition in range(self.store.partitions):
-                self.store.retire(partition, QUEUES, self.presence.consumer)
-            self.presence.leave()
-        self.alive = False
+            consumer = self.presence.consumer
+            if all([self.store.retire(partition, QUEUES, consumer) for partition in range(self.store.partitions)]):
+                self.presence.leave()
+        self.die()
 
     def do_duty(self, duty: str) -> None:
         with suppress(StoreUnavailable):
@@ -251,8 +299,7 @@ class Process:
     def die(self) -> None:
         """The kernel frees the lock."""
         self.alive = False
-        self.presence._map.close()
-        self.presence._file.close()
+        self.presence.die()
 
 
 # --- what Redis holds -------------------------------------------------------------------------------

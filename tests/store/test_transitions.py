@@ -28,6 +28,7 @@ from tests.store.stage import DEADLY, ENDS, QUEUES, RELEASES, Actor, Fate, Proce
 CREATED = "2026-01-01T00:00:00.%06dZ"
 LONG_AGO = "2026-01-01T00:00:00.000000Z"
 KEYS = st.integers(0, 5)
+CHOICES = st.integers(0, 20)
 PLANS = st.lists(st.sampled_from(ENDS), max_size=4)
 ENOUGH_ROUNDS = 400
 EXAMPLES = int(os.environ.get("SANDBOX_TEST_EXAMPLES", "0"))
@@ -55,8 +56,8 @@ class Transitions(RuleBasedStateMachine):
         self.home = tempfile.TemporaryDirectory(prefix="sandbox-")
         self.store = Store(self.wire, partitions=self.partitions)
         self.uids = [self.store.uid(tasks.prefix_for("", str(key))) for key in range(6)]
-        for uid in self.uids:
-            self.wire.call(self.store.partition(uid) or 0, ("FLUSHALL",))
+        for partition in range(self.partitions):
+            self.wire.call(partition, ("FLUSHALL",))
         self.actors: list[Actor] = []
         self.processes: list[Process] = []
         self.created = 0
@@ -66,29 +67,36 @@ class Transitions(RuleBasedStateMachine):
 
     # --- who there is ------------------------------------------------------------------------------
 
-    @initialize()
-    def begin(self) -> None:
-        self.start_runner(robber=False, release="new")
+    @initialize(plans=st.lists(PLANS, min_size=2, max_size=4), robbers=st.lists(st.booleans(), min_size=1, max_size=2))
+    def begin(self, plans: list[list[str]], robbers: list[bool]) -> None:
+        """Some tasks wait, and somebody is there to run them."""
+        for key, plan in enumerate(plans):
+            self.create([key], plan, "work", scheduled=False)
+            self._go_on(self.actors[-1], 1)
+        for robber in robbers:
+            self.start_runner(robber=robber, release="new")
 
     @precondition(lambda self: sum(process.alive for process in self.processes) < 3)
     @rule(robber=st.booleans(), release=st.sampled_from(sorted(RELEASES)))
     def start_runner(self, robber: bool, release: str) -> None:
-        folder = Path(self.home.name)
-        known = RELEASES[release]
-        process = Process(self.wire, folder, partitions=self.partitions, known=known, robber=robber)
+        name = f"runner-{len(self.processes) + 1}"
+        folder, known = Path(self.home.name), RELEASES[release]
+        process = Process(name, self.wire, folder, partitions=self.partitions, known=known, robber=robber)
         self.processes.append(process)
-        self._enter(Actor(f"runner {len(self.processes)}", process.live, process))
+        self._enter(Actor("runner", process.live, process))
 
     @precondition(lambda self: self.living())
-    @rule(data=st.data(), duty=st.sampled_from(Process.DUTIES))
-    def do_duty(self, data: st.DataObject, duty: str) -> None:
-        process = data.draw(st.sampled_from(self.living()))
-        self._enter(Actor(duty, lambda: process.do_duty(duty), process))
+    @rule(choice=CHOICES, duty=st.sampled_from(Process.DUTIES), steps=st.integers(0, 3))
+    def do_duty(self, choice: int, duty: str, steps: int) -> None:
+        process = self._chosen_process(choice)
+        actor = Actor(duty, lambda: process.do_duty(duty), process)
+        self._enter(actor)
+        self._go_on(actor, steps)
 
     @precondition(lambda self: self.living())
-    @rule(data=st.data())
-    def stop_runner(self, data: st.DataObject) -> None:
-        data.draw(st.sampled_from(self.living())).stopping.request()
+    @rule(choice=CHOICES)
+    def stop_runner(self, choice: int) -> None:
+        self._chosen_process(choice).stopping.request()
 
     def living(self) -> list[Process]:
         return [process for process in self.processes if process.alive]
@@ -129,40 +137,41 @@ class Transitions(RuleBasedStateMachine):
             run_at=LONG_AGO if scheduled else None,
         )
 
-    @rule(key=KEYS)
-    def cancel(self, key: int) -> None:
-        self._change("cancel", key, lambda task: tasks.cancelled(task, LONG_AGO))
+    @rule(key=KEYS, steps=st.integers(0, 2))
+    def cancel(self, key: int, steps: int) -> None:
+        self._change("cancel", key, lambda task: tasks.cancelled(task, LONG_AGO), steps)
 
-    @rule(key=KEYS)
-    def retry(self, key: int) -> None:
-        self._change("retry", key, tasks.requeued)
+    @rule(key=KEYS, steps=st.integers(0, 2))
+    def retry(self, key: int, steps: int) -> None:
+        self._change("retry", key, tasks.requeued, steps)
 
-    def _change(self, name: str, key: int, transition: Any) -> None:
+    def _change(self, name: str, key: int, transition: Any, steps: int) -> None:
         uid = self.uids[key]
-        self._enter(client(lambda store: store.change(uid, transition), self.wire, self.partitions, name))
+        actor = client(lambda store: store.change(uid, transition), self.wire, self.partitions, name)
+        self._enter(actor)
+        self._go_on(actor, steps)
 
     # --- what happens by itself ----------------------------------------------------------------------
 
-    @rule(key=KEYS)
-    def promote(self, key: int) -> None:
+    @rule(key=KEYS, steps=st.integers(0, 2))
+    def promote(self, key: int, steps: int) -> None:
         home = self.store.partition(self.uids[key]) or 0
-        self._enter(client(lambda store: store.promote(home, 2), self.wire, self.partitions, "promote"))
+        actor = client(lambda store: store.promote(home, 2), self.wire, self.partitions, "promote")
+        self._enter(actor)
+        self._go_on(actor, steps)
 
-    @rule(key=KEYS)
-    def sweep(self, key: int) -> None:
-        home = self.store.partition(self.uids[key]) or 0
+    @rule(key=KEYS, expires=st.booleans())
+    def sweep(self, key: int, expires: bool) -> None:
+        uid = self.uids[key]
+        home = self.store.partition(uid) or 0
 
         def do(store: Store) -> None:
             store.sweep(home, created_before=2**60, count=2, places={})
 
         self._enter(client(do, self.wire, self.partitions, "sweep"))
-
-    @rule(key=KEYS)
-    def expire(self, key: int) -> None:
-        uid = self.uids[key]
         found = self.store.read(uid)
-        if found is not None and found.task.finished:
-            self.wire.call(self.store.partition(uid) or 0, ("PEXPIRE", uid, 0))
+        if expires and found is not None and found.task.finished:
+            self.wire.call(home, ("PEXPIRE", uid, 0))
             self.expired.add(uid)
             self.accepted.discard(uid)
             self.last.pop(uid, None)
@@ -170,17 +179,45 @@ class Transitions(RuleBasedStateMachine):
     # --- who goes next ---------------------------------------------------------------------------------
 
     @precondition(lambda self: self.actors)
-    @rule(data=st.data(), steps=st.integers(1, 12))
-    def go_on(self, data: st.DataObject, steps: int) -> None:
-        actor = data.draw(st.sampled_from(self.actors))
+    @rule(choice=CHOICES, steps=st.integers(1, 8))
+    def go_on(self, choice: int, steps: int) -> None:
+        self._go_on(self._chosen(choice), steps)
+
+    @precondition(lambda self: self.actors)
+    @rule(choices=st.lists(CHOICES, min_size=2, max_size=10))
+    def take_turns(self, choices: list[int]) -> None:
+        for choice in choices:
+            if self.actors:
+                self._go_on(self._chosen(choice), 1)
+
+    @precondition(lambda self: self.actors)
+    @rule(choice=CHOICES, steps=st.integers(0, 3), fate=st.sampled_from([*Fate][1:]))
+    def meet_fate(self, choice: int, steps: int, fate: Fate) -> None:
+        actor = self._chosen(choice)
+        self._go_on(actor, steps)
+        if not actor.ended:
+            self.step(actor, fate)
+
+    @precondition(lambda self: self.living())
+    @rule(choice=CHOICES, steps=st.integers(0, 6), fate=st.sampled_from(DEADLY))
+    def kill_runner(self, choice: int, steps: int, fate: Fate) -> None:
+        process = self._chosen_process(choice)
+        [actor] = [actor for actor in self.actors if actor.process is process and actor.name == "runner"]
+        self._go_on(actor, steps)
+        if not actor.ended:
+            self.step(actor, fate)
+
+    def _chosen(self, choice: int) -> Actor:
+        return self.actors[choice % len(self.actors)]
+
+    def _chosen_process(self, choice: int) -> Process:
+        living = self.living()
+        return living[choice % len(living)]
+
+    def _go_on(self, actor: Actor, steps: int) -> None:
         for _ in range(steps):
             if not actor.ended:
                 self.step(actor, Fate.GO)
-
-    @precondition(lambda self: self.actors)
-    @rule(data=st.data(), fate=st.sampled_from(list(Fate)))
-    def meet_fate(self, data: st.DataObject, fate: Fate) -> None:
-        self.step(data.draw(st.sampled_from(self.actors)), fate)
 
     def step(self, actor: Actor, fate: Fate) -> None:
         actor.go(fate)
@@ -324,8 +361,8 @@ def explore(url: str, partitions: int, examples: int) -> None:
 
 
 def test_nothing_is_lost_whatever_the_order_and_whoever_dies(server: RedisServer) -> None:
-    explore(server.url, partitions=1, examples=60)
+    explore(server.url, partitions=1, examples=250)
 
 
 def test_nothing_is_lost_on_a_cluster(cluster: RedisCluster) -> None:
-    explore(cluster.url, partitions=4, examples=15)
+    explore(cluster.url, partitions=4, examples=60)
