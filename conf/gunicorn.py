@@ -1,8 +1,10 @@
 """gunicorn's configuration. `bind` is given on the command line: the supervisor holds the socket."""
 
 import os
+from typing import Any
 
 from service import settings
+from service.web.worker import lose_no_signal_at_fork
 
 _settings = settings.read(os.environ)
 
@@ -16,3 +18,7 @@ accesslog = str(_settings.logs / "web.log")
 keepalive = 75  # above the upstream keepalive_timeout of a proxy in front (nginx: 60)
 graceful_timeout = 30
 control_socket_disable = True
+
+
+def on_starting(arbiter: Any) -> None:
+    lose_no_signal_at_fork()

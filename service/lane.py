@@ -179,7 +179,7 @@ class Lane(execution.Window):
         if self._again:
             return self._judge_again()
         count = min(LARGEST_BATCH, max(1, int(BATCH_SECONDS / self._pace)))
-        for _ in self._partitions:
+        for _ in range(len(self._partitions)):
             if entries := self._store.fetch(self._partitions[0], self._queues, self._presence.consumer, count):
                 return triage.judge_all(entries, self._registry)
             self._partitions.rotate(-1)

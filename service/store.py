@@ -329,15 +329,8 @@ class Store:
     def wait(self, partition: int, queues: Sequence[str], consumer: str, seconds: float) -> list[Entry]:
         """Like fetch, waiting so long for one entry (of each stream). The streams' groups exist since a fetch."""
         streams = self.streams(partition, queues)
-        options: Command = (
-            "COUNT",
-            1,
-            "BLOCK",
-            max(1, int(seconds * 1000)),
-            "STREAMS",
-            *streams,
-            *[">"] * len(streams),
-        )
+        block: Command = ("COUNT", 1, "BLOCK", max(1, int(seconds * 1000)))
+        options = (*block, "STREAMS", *streams, *[">"] * len(streams))
         answer = self._of_group(partition, ("XREADGROUP", "GROUP", GROUP, consumer, *options), wait_seconds=seconds)
         found = [
             (stream.decode(), entry.decode(), fields[1].decode())

@@ -48,12 +48,12 @@ def running_server(server_kind: str) -> Iterator[RedisServer]:
 
 
 @pytest.fixture
-def server(running_server: RedisServer) -> Iterator[RedisServer]:
+def server(running_server: RedisServer) -> RedisServer:
     """An empty server, shared with other tests: not to be killed."""
     with running_server.client() as client:
         client.flushall()
         client.config_resetstat()
-    yield running_server
+    return running_server
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ from service import __version__
 from service.settings import DEMO_TASKS, Settings
 from service.supervise import state
 
-PATIENCE_SECONDS: Final = 15.0
+PATIENCE_SECONDS: Final = 10.0
 LOOK_SECONDS: Final = 0.1
 PARENT_DEATH_SIGNAL: Final = 1  # PR_SET_PDEATHSIG
 EVERYWHERE: Final = {"0.0.0.0": "127.0.0.1", "::": "::1"}

@@ -11,6 +11,7 @@ with `Connection: close`; then close them.
 
 import io
 import os
+import signal
 import socket
 import time
 from contextlib import suppress
@@ -38,6 +39,32 @@ LINGER_SECONDS: Final = 1.0
 LINGER_BYTES: Final = 4 * 1024 * 1024
 DRAIN_POLL_SECONDS: Final = 0.02
 NOTIFY_SECONDS: Final = 1.0
+
+
+STOP_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)
+
+
+def lose_no_signal_at_fork() -> None:
+    """For the arbiter: until a new worker has handlers of its own, a signal to stop simply ends it.
+
+    Stock gunicorn loses a signal that arrives before: the worker still has the arbiter's handlers, and
+    the arbiter waits for it until the graceful timeout.
+    """
+    os.register_at_fork(before=_hold_signals, after_in_parent=_release_signals, after_in_child=_take_signals)
+
+
+def _hold_signals() -> None:
+    signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
+
+
+def _release_signals() -> None:
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
+
+
+def _take_signals() -> None:
+    for signum in STOP_SIGNALS:
+        signal.signal(signum, signal.SIG_DFL)
+    _release_signals()
 
 
 class TooSlow(Exception):
@@ -114,6 +141,7 @@ class Worker(GeventWorker):  # type: ignore[misc]
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._connections: set[Connection] = set()
+        self._stop: Event | None = None
 
     # --- life ------------------------------------------------------------------------------------
 
@@ -141,7 +169,8 @@ class Worker(GeventWorker):  # type: ignore[misc]
 
     def handle_exit(self, sig: int, frame: Any) -> None:
         super().handle_exit(sig, frame)
-        self._stop.set()
+        if self._stop is not None:
+            self._stop.set()
 
     def _drain(self, servers: list[StreamServer]) -> None:
         until = time.monotonic() + self.cfg.graceful_timeout

@@ -333,6 +333,6 @@ def test_a_second_start_is_quick_and_yesterdays_tasks_are_there(instance: Instan
 
 def test_a_start_that_is_not_ready_says_why(make_instance: Callable[..., Instance], folder: Path) -> None:
     instance = make_instance(REDIS_URL=f"unix://{folder}/nobody.sock").start()
-    eventually(lambda: "sandbox is not ready after 15 s: " in instance.output, 25)
+    eventually(lambda: "sandbox is not ready after 10 s: " in instance.output, 25)
     assert "edis" in instance.output
     assert instance.stop() == 0

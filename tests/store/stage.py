@@ -1,0 +1,316 @@
+"""Actors that stop before every call to Redis, so that a test chooses who goes next, and who dies.
+
+An actor is a thread that runs the service's own code on a wire with a gate. At the gate it waits
+for its fate: the call is made, or made twice (a wire repeats what it sent on a dead connection),
+or fails, or is made and its answer lost; or the actor's whole process dies before or after it.
+"""
+
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from enum import Enum
+from pathlib import Path
+from typing import Any, Final
+
+from service.errors import Cancelled, Reject, Retry, SandboxError, Stopping, StoreUnavailable
+from service.lane import Alarm, Lane, Running, Stop
+from service.presence import Presence
+from service.recovery import Recovery
+from service.registry import Registry, task
+from service.report import Report
+from service.store import Store
+from service.task import Task
+from service.upkeep import Upkeep
+from service.wire import Command, Wire
+
+QUEUES: Final = ("default",)
+GATE_SECONDS: Final = 10.0
+FOREVER_SECONDS: Final = 1e6
+
+
+class Fate(Enum):
+    GO = "the call is made"
+    TWICE = "the call is made twice"
+    FAIL = "the call fails"
+    LOSE_ANSWER = "the call is made, its answer lost"
+    DIE_BEFORE = "the process dies before the call"
+    DIE_AFTER = "the process dies after the call"
+
+
+DEADLY: Final = (Fate.DIE_BEFORE, Fate.DIE_AFTER)
+
+
+class Died(BaseException):
+    """The end of a process, in each of its threads."""
+
+
+class Actor:
+    def __init__(self, name: str, do: Callable[[], object], process: "Process | None" = None) -> None:
+        self.name = name
+        self.process = process
+        self.ended = False
+        self.failure: BaseException | None = None
+        self._do = do
+        self._fate = Fate.GO
+        self._go = threading.Semaphore(0)
+        self._at_gate = threading.Semaphore(0)
+        self._thread = threading.Thread(target=self._act, name=name, daemon=True)
+        self._thread.start()
+        self._wait_at_gate()
+
+    def __repr__(self) -> str:
+        return self.name
+
+    def _act(self) -> None:
+        _actors[threading.get_ident()] = self
+        try:
+            self._do()
+        except Died:
+            pass
+        except SandboxError:
+            pass  # a client that is told so
+        except BaseException as error:
+            if self._fate not in DEADLY:
+                self.failure = error
+        self.ended = True
+        self._at_gate.release()
+
+    def _wait_at_gate(self) -> None:
+        assert self._at_gate.acquire(timeout=GATE_SECONDS), f"{self} neither ends nor calls Redis"
+        if self.failure is not None:
+            raise self.failure
+
+    def go(self, fate: Fate) -> None:
+        """Up to its next call."""
+        self._fate = fate
+        self._go.release()
+        self._wait_at_gate()
+
+    def meet_fate(self) -> Fate:
+        """Waits at the gate."""
+        if self._fate not in DEADLY:
+            self._at_gate.release()
+            self._go.acquire()
+        if self._fate is Fate.DIE_BEFORE:
+            raise Died
+        return self._fate
+
+    def die(self) -> None:
+        if not self.ended:
+            self.go(Fate.DIE_BEFORE)
+        self._thread.join(GATE_SECONDS)
+
+
+_actors: dict[int, Actor] = {}
+
+
+def gate() -> Fate:
+    return _actors[threading.get_ident()].meet_fate()
+
+
+class GatedWire(Wire):
+    def __init__(self, wire: Wire) -> None:
+        self._wire = wire
+
+    def call(self, partition: int, *commands: Command, wait_seconds: float = 0) -> list[Any]:
+        fate = gate()
+        if fate is Fate.FAIL:
+            raise StoreUnavailable("as the test wishes")
+        if wait_seconds:
+            commands = tuple(map(_without_block, commands))
+        answers = self._wire.call(partition, *commands)
+        if fate is Fate.TWICE:
+            answers = self._wire.call(partition, *commands)
+        if fate is Fate.LOSE_ANSWER:
+            raise StoreUnavailable("as the test wishes")
+        if fate is Fate.DIE_AFTER:
+            raise Died
+        return answers
+
+    def close(self) -> None:
+        """The real wire is shared."""
+
+
+def _without_block(command: Command) -> Command:
+    """While one waited, nobody else would move."""
+    place = list(command).index("BLOCK")
+    return (*command[:place], *command[place + 2 :])
+
+
+# --- what the runners run --------------------------------------------------------------------------
+
+ENDS: Final = ("succeed", "fail", "retry", "reject", "stop")
+
+
+def work(context: Any, ends: list[str]) -> str:
+    gate()
+    if context.cancelled:
+        raise Cancelled
+    end = ends[context.attempt - 1] if context.attempt <= len(ends) else "succeed"
+    if end == "fail":
+        raise RuntimeError("as the test wishes")
+    if end == "retry":
+        raise Retry(after=0)
+    if end == "reject":
+        raise Reject("as the test wishes")
+    if end == "stop":
+        raise Stopping
+    return end
+
+
+@task("work")
+def known_work(context: Any, ends: list[str]) -> str:
+    """What every release knows."""
+    return work(context, ends)
+
+
+@task("new")
+def new_work(context: Any, ends: list[str]) -> str:
+    """What only the newer release knows."""
+    return work(context, ends)
+
+
+def registry(*handlers: Any) -> Registry:
+    return Registry(handler.__sandbox_task__ for handler in handlers)
+
+
+RELEASES: Final = {"old": registry(known_work), "new": registry(known_work, new_work)}
+
+
+class QuietLane(Lane):
+    """An interruption is told to the handler, which looks for it after its gate."""
+
+    def interrupt(self, running: Running, reason: Any) -> None:
+        running.context.cancelled = True
+
+
+class _Silence:
+    def write(self, lines: bytes) -> None:
+        pass
+
+
+class Process:
+    """A runner with one lane, and its upkeep. With a lease of no time it robs everybody."""
+
+    DUTIES: Final = ("_relieve", "_renew", "_publish")
+
+    def __init__(self, wire: Wire, folder: Path, *, partitions: int, known: Registry, robber: bool) -> None:
+        self.store = Store(GatedWire(wire), partitions=partitions)
+        self.presence = Presence(folder, 1)
+        self.stopping = Stop()
+        self.alive = True
+        self._folder = folder
+        lease = 0.0 if robber else FOREVER_SECONDS
+        recovery = Recovery(
+            store=self.store,
+            registry=known,
+            presence=self.presence,
+            queues=QUEUES,
+            lease_seconds=lease,
+            held=lambda: list(self.lane.holding),
+        )
+        self.lane = QuietLane(
+            0,
+            store=self.store,
+            registry=known,
+            presence=self.presence,
+            report=Report(_Silence()),
+            queues=QUEUES,
+            stopping=self.stopping,
+            alarm=Alarm(),
+            lease_seconds=lease,
+            grace_seconds=FOREVER_SECONDS,
+            recovery=recovery,
+        )
+        self._upkeep = Upkeep(
+            lanes=[self.lane],
+            store=self.store,
+            presence=self.presence,
+            queues=QUEUES,
+            stopping=self.stopping,
+            recovery=recovery,
+            lease_seconds=FOREVER_SECONDS,
+            retention_seconds=FOREVER_SECONDS,
+        )
+
+    def __repr__(self) -> str:
+        return self.presence.consumer
+
+    def live(self) -> None:
+        self.lane.work()
+        with suppress(StoreUnavailable):
+            for partition in range(self.store.partitions):
+                self.store.retire(partition, QUEUES, self.presence.consumer)
+            self.presence.leave()
+        self.alive = False
+
+    def do_duty(self, duty: str) -> None:
+        with suppress(StoreUnavailable):
+            getattr(self._upkeep, duty)()
+
+    def die(self) -> None:
+        """The kernel frees the lock."""
+        self.alive = False
+        self.presence._map.close()
+        self.presence._file.close()
+
+
+# --- what Redis holds -------------------------------------------------------------------------------
+
+SNAPSHOT: Final = b"""
+local function stream(key)
+  if redis.call('EXISTS', key) == 0 then
+    return { {}, {} }
+  end
+  local pending = redis.pcall('XPENDING', key, 'runners', '-', '+', 10000)
+  if pending.err then
+    pending = {}
+  end
+  return { redis.call('XRANGE', key, '-', '+'), pending }
+end
+
+local documents, streams, shelves = {}, {}, {}
+for i = 2, #ARGV do
+  documents[#documents + 1] = { ARGV[i], redis.call('GET', ARGV[i]), redis.call('PTTL', ARGV[i]) }
+end
+for i = 2, #KEYS do
+  streams[#streams + 1] = stream(KEYS[i])
+end
+for _, name in ipairs(redis.call('SMEMBERS', ARGV[1] .. 'shelves')) do
+  shelves[#shelves + 1] = { name, redis.call('ZRANGE', ARGV[1] .. 'shelf:' .. name, 0, -1, 'WITHSCORES') }
+end
+return { documents, streams, redis.call('ZRANGE', KEYS[1], 0, -1, 'WITHSCORES'), shelves }
+"""
+
+
+def pairs(flat: Sequence[Any]) -> Iterator[tuple[str, int]]:
+    for member, score in zip(flat[::2], flat[1::2], strict=True):
+        yield member.decode(), int(score)
+
+
+class Snapshot:
+    """Everything in one partition, read raw and at one moment."""
+
+    def __init__(self, wire: Wire, store: Store, partition: int, uids: Sequence[str]) -> None:
+        streams = store.streams(partition, QUEUES)
+        base = f"sandbox:{{{partition}}}:"
+        keys = [base + "due", *streams]
+        [answer] = wire.call(partition, ("EVAL", SNAPSHOT, len(keys), *keys, base, *uids))
+        documents, in_streams, due, shelves = answer
+        self.texts: dict[str, bytes] = {uid.decode(): text for uid, text, _ in documents if text}
+        self.ttl: dict[str, int] = {uid.decode(): ttl for uid, _, ttl in documents}
+        self.entries: dict[tuple[str, str], str] = {}
+        self.holders: dict[tuple[str, str], str] = {}
+        for stream, (entries, pending) in zip(streams, in_streams, strict=True):
+            self.entries.update({(stream, entry.decode()): fields[1].decode() for entry, fields in entries})
+            self.holders.update({(stream, row[0].decode()): row[1].decode() for row in pending})
+        self.due = dict(pairs(due))
+        self.shelves = {name.decode(): dict(pairs(members)) for name, members in shelves}
+
+
+def client(do: Callable[[Store], object], wire: Wire, partitions: int, name: str) -> Actor:
+    store = Store(GatedWire(wire), partitions=partitions)
+    return Actor(name, lambda: do(store))
+
+
+__all__ = ["Actor", "Fate", "Process", "Snapshot", "Task", "client"]

@@ -1,0 +1,331 @@
+"""The store's transitions: any two steps may interleave, and a crash may come between any two Redis calls.
+
+Several clients and runners (the service's own lanes, recovery and upkeep) work on one real Redis.
+Hypothesis chooses who goes next, what becomes of each call, and who dies. After every single call
+everything in Redis is read and held against what must be true; at the end a healthy runner must
+be able to finish every accepted task, and leave nothing behind.
+"""
+
+import os
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import HealthCheck, Phase, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule, run_state_machine_as_test
+
+from service import lane, recovery, upkeep
+from service import task as tasks
+from service.store import SCRIPTS, Store
+from service.task import Task
+from service.wire import Wire, connect
+from tests.servers import RedisCluster, RedisServer
+from tests.store.stage import DEADLY, ENDS, QUEUES, RELEASES, Actor, Fate, Process, Snapshot, client
+
+CREATED = "2026-01-01T00:00:00.%06dZ"
+LONG_AGO = "2026-01-01T00:00:00.000000Z"
+KEYS = st.integers(0, 5)
+PLANS = st.lists(st.sampled_from(ENDS), max_size=4)
+ENOUGH_ROUNDS = 400
+EXAMPLES = int(os.environ.get("SANDBOX_TEST_EXAMPLES", "0"))
+
+
+@pytest.fixture(autouse=True)
+def hurry(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No pause is taken for real: the order of the steps is the test's."""
+    monkeypatch.setattr(lane, "PAUSE_SECONDS", 0.0)
+    monkeypatch.setattr(lane, "POSTPONE_SECONDS", -1.0)
+    monkeypatch.setattr(lane, "LARGEST_BATCH", 3)
+    monkeypatch.setattr(lane, "BATCH_SECONDS", 1e9)
+    monkeypatch.setattr(recovery, "LOOK_SECONDS", -1.0)
+    monkeypatch.setattr(recovery, "UNHEARD_MS", 0)
+    monkeypatch.setattr(upkeep, "LONG_SECONDS", -1.0)
+    monkeypatch.setattr(tasks, "backoff_seconds", lambda failures: 0.0)
+
+
+class Transitions(RuleBasedStateMachine):
+    wire: Wire
+    partitions: int
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.home = tempfile.TemporaryDirectory(prefix="sandbox-")
+        self.store = Store(self.wire, partitions=self.partitions)
+        self.uids = [self.store.uid(tasks.prefix_for("", str(key))) for key in range(6)]
+        for uid in self.uids:
+            self.wire.call(self.store.partition(uid) or 0, ("FLUSHALL",))
+        self.actors: list[Actor] = []
+        self.processes: list[Process] = []
+        self.created = 0
+        self.accepted: set[str] = set()
+        self.expired: set[str] = set()
+        self.last: dict[str, bytes] = {}
+
+    # --- who there is ------------------------------------------------------------------------------
+
+    @initialize()
+    def begin(self) -> None:
+        self.start_runner(robber=False, release="new")
+
+    @precondition(lambda self: sum(process.alive for process in self.processes) < 3)
+    @rule(robber=st.booleans(), release=st.sampled_from(sorted(RELEASES)))
+    def start_runner(self, robber: bool, release: str) -> None:
+        folder = Path(self.home.name)
+        known = RELEASES[release]
+        process = Process(self.wire, folder, partitions=self.partitions, known=known, robber=robber)
+        self.processes.append(process)
+        self._enter(Actor(f"runner {len(self.processes)}", process.live, process))
+
+    @precondition(lambda self: self.living())
+    @rule(data=st.data(), duty=st.sampled_from(Process.DUTIES))
+    def do_duty(self, data: st.DataObject, duty: str) -> None:
+        process = data.draw(st.sampled_from(self.living()))
+        self._enter(Actor(duty, lambda: process.do_duty(duty), process))
+
+    @precondition(lambda self: self.living())
+    @rule(data=st.data())
+    def stop_runner(self, data: st.DataObject) -> None:
+        data.draw(st.sampled_from(self.living())).stopping.request()
+
+    def living(self) -> list[Process]:
+        return [process for process in self.processes if process.alive]
+
+    def _enter(self, actor: Actor) -> None:
+        """On to its first call, if it makes one at all."""
+        if not actor.ended:
+            self.actors.append(actor)
+
+    # --- what clients ask for ------------------------------------------------------------------------
+
+    @rule(
+        keys=st.lists(KEYS, min_size=1, max_size=3, unique=True),
+        plan=PLANS,
+        type=st.sampled_from(["work", "work", "new"]),
+        scheduled=st.booleans(),
+    )
+    def create(self, keys: list[int], plan: list[str], type: str, scheduled: bool) -> None:
+        homes = [self.store.partition(self.uids[key]) for key in keys]
+        uids = [self.uids[key] for key, home in zip(keys, homes, strict=True) if home == homes[0]]
+        self.created += 1
+        new = [self._new(uid, plan, type, scheduled) for uid in uids]
+
+        def do(store: Store) -> None:
+            if not store.create(new):
+                self.accepted.update(uids)
+
+        self._enter(client(do, self.wire, self.partitions, "create"))
+
+    def _new(self, uid: str, plan: list[str], type: str, scheduled: bool) -> Task:
+        return Task(
+            uid=uid,
+            type=type,
+            queue="default",
+            status=tasks.SCHEDULED if scheduled else tasks.QUEUED,
+            args=msgspec.Raw(msgspec.json.encode({"ends": plan})),
+            created_at=CREATED % self.created,
+            run_at=LONG_AGO if scheduled else None,
+        )
+
+    @rule(key=KEYS)
+    def cancel(self, key: int) -> None:
+        self._change("cancel", key, lambda task: tasks.cancelled(task, LONG_AGO))
+
+    @rule(key=KEYS)
+    def retry(self, key: int) -> None:
+        self._change("retry", key, tasks.requeued)
+
+    def _change(self, name: str, key: int, transition: Any) -> None:
+        uid = self.uids[key]
+        self._enter(client(lambda store: store.change(uid, transition), self.wire, self.partitions, name))
+
+    # --- what happens by itself ----------------------------------------------------------------------
+
+    @rule(key=KEYS)
+    def promote(self, key: int) -> None:
+        home = self.store.partition(self.uids[key]) or 0
+        self._enter(client(lambda store: store.promote(home, 2), self.wire, self.partitions, "promote"))
+
+    @rule(key=KEYS)
+    def sweep(self, key: int) -> None:
+        home = self.store.partition(self.uids[key]) or 0
+
+        def do(store: Store) -> None:
+            store.sweep(home, created_before=2**60, count=2, places={})
+
+        self._enter(client(do, self.wire, self.partitions, "sweep"))
+
+    @rule(key=KEYS)
+    def expire(self, key: int) -> None:
+        uid = self.uids[key]
+        found = self.store.read(uid)
+        if found is not None and found.task.finished:
+            self.wire.call(self.store.partition(uid) or 0, ("PEXPIRE", uid, 0))
+            self.expired.add(uid)
+            self.accepted.discard(uid)
+            self.last.pop(uid, None)
+
+    # --- who goes next ---------------------------------------------------------------------------------
+
+    @precondition(lambda self: self.actors)
+    @rule(data=st.data(), steps=st.integers(1, 12))
+    def go_on(self, data: st.DataObject, steps: int) -> None:
+        actor = data.draw(st.sampled_from(self.actors))
+        for _ in range(steps):
+            if not actor.ended:
+                self.step(actor, Fate.GO)
+
+    @precondition(lambda self: self.actors)
+    @rule(data=st.data(), fate=st.sampled_from(list(Fate)))
+    def meet_fate(self, data: st.DataObject, fate: Fate) -> None:
+        self.step(data.draw(st.sampled_from(self.actors)), fate)
+
+    def step(self, actor: Actor, fate: Fate) -> None:
+        actor.go(fate)
+        if fate in DEADLY:
+            self._bury(actor)
+        self.actors = [actor for actor in self.actors if not actor.ended]
+        self.check(actor)
+
+    def _bury(self, actor: Actor) -> None:
+        if actor.process is None:
+            return
+        actor.process.die()
+        for thread in self.actors:
+            if thread.process is actor.process:
+                thread.die()
+
+    # --- what must be true after every call -------------------------------------------------------------
+
+    def check(self, actor: Actor) -> None:
+        for partition in range(self.partitions):
+            uids = [uid for uid in self.uids if self.store.partition(uid) == partition]
+            if uids:
+                snapshot = Snapshot(self.wire, self.store, partition, uids)
+                self._check_partition(snapshot, uids)
+                self._check_changes(snapshot, uids, actor)
+
+    def _check_partition(self, now: Snapshot, uids: list[str]) -> None:
+        waiting = set(now.entries.values())
+        assert waiting <= set(uids), "an entry points at nothing that was ever asked for"
+        assert set(now.holders) <= set(now.entries), "an entry that is gone is still pending"
+        known = {uid: tasks.decode(text) for uid, text in now.texts.items()}
+        scheduled = {uid for uid, task in known.items() if task.status == tasks.SCHEDULED}
+        assert set(now.due) == scheduled, "the due set holds the scheduled tasks, and no others"
+        for uid, task in known.items():
+            self._check_task(now, uid, task, waiting)
+        self._check_shelves(now, known)
+
+    def _check_task(self, now: Snapshot, uid: str, task: Task, waiting: set[str]) -> None:
+        assert (task.uid, task.claim is not None) == (uid, task.status == tasks.RUNNING)
+        assert (now.ttl[uid] > 0) == task.finished, "what has finished expires, and nothing else"
+        if task.status == tasks.QUEUED:
+            assert uid in waiting, "a queued task has an entry"
+        if task.status == tasks.SCHEDULED:
+            assert now.due[uid] == tasks.microseconds(task.run_at or "")
+        if task.claim is not None:
+            place = (task.claim.stream, task.claim.entry)
+            assert now.entries.get(place) == uid, "a running task's entry is in its stream"
+            assert place in now.holders, "a running task's entry is pending"
+
+    def _check_shelves(self, now: Snapshot, known: dict[str, Task]) -> None:
+        for uid, task in known.items():
+            created = tasks.microseconds(task.created_at)
+            name = f"{task.type}:{task.queue}:{task.status}"
+            places = [shelf for shelf, members in now.shelves.items() if members.get(uid) == created]
+            assert places == [name], "a document stands on its shelf, and on no other"
+        for members in now.shelves.values():
+            for uid, created in members.items():
+                of_this = uid in known and tasks.microseconds(known[uid].created_at) == created
+                assert of_this or uid in self.expired, "a shelf points at nothing that was"
+
+    def _check_changes(self, now: Snapshot, uids: list[str], actor: Actor) -> None:
+        for uid in uids:
+            before, after = self.last.get(uid), now.texts.get(uid)
+            assert after is not None or (before is None and uid not in self.accepted), "an accepted task is lost"
+            if after is None:
+                continue
+            if before is not None and after != before:
+                old, new = tasks.decode(before), tasks.decode(after)
+                assert new.revision > old.revision, "a revision counts up"
+                assert not old.finished or actor.name == "retry", "only a client's retry changes what has finished"
+            self.last[uid] = after
+
+    # --- the end: a healthy runner finishes everything ----------------------------------------------------
+
+    def teardown(self) -> None:
+        try:
+            self._finish()
+        finally:
+            for actor in self.actors:
+                actor.die()
+            self.home.cleanup()
+
+    def _finish(self) -> None:
+        for actor in self.actors:
+            actor.die()
+        for process in self.living():
+            process.die()
+        self.actors = []
+        self.start_runner(robber=False, release="new")
+        [runner], healthy = self.actors, self.processes[-1]
+        for _ in range(ENOUGH_ROUNDS):
+            if self._is_over(healthy):
+                break
+            self._promote_all()
+            for _ in range(4):
+                self.step(runner, Fate.GO)
+        else:
+            raise AssertionError(f"not finished: {self._left()}, {self._consumers()}")
+        healthy.stopping.request()
+        while not runner.ended:
+            self.step(runner, Fate.GO)
+        assert self._consumers() == set(), "a consumer is left"
+
+    def _promote_all(self) -> None:
+        for partition in range(self.partitions):
+            self.store.promote(partition, 100)
+
+    def _left(self) -> list[Any]:
+        left: list[Any] = []
+        for partition in range(self.partitions):
+            uids = [uid for uid in self.uids if self.store.partition(uid) == partition]
+            now = Snapshot(self.wire, self.store, partition, uids)
+            left += [task for task in map(tasks.decode, now.texts.values()) if not task.finished]
+            left += [now.entries, now.holders, now.due] if now.entries or now.holders or now.due else []
+        return left
+
+    def _is_over(self, healthy: Process) -> bool:
+        return not self._left() and self._consumers() <= {healthy.presence.consumer}
+
+    def _consumers(self) -> set[str]:
+        return {name for partition in range(self.partitions) for name in self.store.consumers(partition, QUEUES)}
+
+
+def explore(url: str, partitions: int, examples: int) -> None:
+    wire = connect(url, SCRIPTS)
+    machine = type("Transitions", (Transitions,), {"wire": wire, "partitions": partitions})
+    profile = settings(
+        phases=(Phase.explicit, Phase.generate),
+        max_examples=EXAMPLES or examples,
+        stateful_step_count=40,
+        deadline=None,
+        derandomize=not EXAMPLES,
+        database=None,
+        print_blob=True,
+        suppress_health_check=list(HealthCheck),
+    )
+    try:
+        run_state_machine_as_test(machine, settings=profile)
+    finally:
+        wire.close()
+
+
+def test_nothing_is_lost_whatever_the_order_and_whoever_dies(server: RedisServer) -> None:
+    explore(server.url, partitions=1, examples=60)
+
+
+def test_nothing_is_lost_on_a_cluster(cluster: RedisCluster) -> None:
+    explore(cluster.url, partitions=4, examples=15)

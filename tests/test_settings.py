@@ -1,0 +1,144 @@
+"""Each variable: what it is by default, what it takes, and what it says when it cannot be used."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from service import settings
+from service.errors import SettingsError
+from service.settings import VARIABLES, Settings, read, texts
+
+PAGE = Path(__file__).parent.parent / "docs" / "settings.md"
+NAMES = [variable.name for variable in VARIABLES]
+
+
+class Case:
+    """For one variable: its field's default, texts with what they mean, and texts that are refused."""
+
+    def __init__(self, default: Any, good: dict[str, Any], bad: list[str], allowed: str) -> None:
+        self.default, self.good, self.bad, self.allowed = default, good, bad, allowed
+
+
+CASES = {
+    "SANDBOX_HOME": Case(
+        Path.cwd() / "var",
+        {"/srv/sandbox": Path("/srv/sandbox"), "x": Path.cwd() / "x", "~/x": Path.home() / "x"},
+        ["", " "],
+        "a folder that this user may write",
+    ),
+    "SANDBOX_BIND": Case(
+        "127.0.0.1",
+        {"::1": "::1", "0.0.0.0": "0.0.0.0", "localhost": "localhost", " 10.0.0.1 ": "10.0.0.1"},
+        ["", "example.com", "127.0.0.1:80", "256.0.0.1"],
+        "an IP address, or localhost",
+    ),
+    "SANDBOX_PORT": Case(8000, {"1": 1, "65535": 65535}, ["", "0", "65536", "http", "80.0"], "a port from 1 to 65535"),
+    "SANDBOX_WEB_WORKERS": Case(2, {"1": 1, "64": 64}, ["", "0", "65", "two"], "a number from 1 to 64"),
+    "SANDBOX_RUNNERS": Case(2, {"1": 1, "256": 256}, ["0", "257", "two"], "a number from 1 to 256"),
+    "SANDBOX_THREADS": Case(1, {"1": 1, "64": 64}, ["0", "65", "1.5"], "a number from 1 to 64"),
+    "SANDBOX_TASKS": Case(
+        ("service.tasks.demo",),
+        {"": (), "a.b,c": ("a.b", "c"), " a , b\tc\n": ("a", "b", "c")},
+        ["a,a", "a-b", "a..b", "a;b", "/a.py"],
+        "names of Python modules, with commas between",
+    ),
+    "SANDBOX_QUEUES": Case(
+        ("default",),
+        {"high,default": ("high", "default"), "a b": ("a", "b")},
+        ["", ",", "a,a", "a:b", "x" * 65],
+        "names of queues, with commas between, each once",
+    ),
+    "SANDBOX_PARTITIONS": Case(1, {"4": 4}, ["0", "65"], "a number from 1 to 64"),
+    "SANDBOX_RETENTION": Case(
+        604800.0, {"1": 1.0, "0.5e2": 50.0}, ["", "0", "1e12", "nan", "7d"], "seconds from 1 to 316224000"
+    ),
+    "SANDBOX_LEASE": Case(15.0, {"2": 2.0, "3600": 3600.0}, ["1", "3601", "nan", "inf"], "seconds from 2 to 3600"),
+    "SANDBOX_GRACE": Case(10.0, {"0": 0.0, "3600": 3600.0}, ["-1", "3601", "nan"], "seconds from 0 to 3600"),
+    "SANDBOX_WAITING_CLIENTS": Case(500, {"0": 0, "100000": 100000}, ["-1", "100001"], "a number from 0 to 100000"),
+    "SANDBOX_TOKENS": Case(None, {"": None, "/etc/t": Path("/etc/t")}, [], "the file that `sandbox token add` writes"),
+    "SANDBOX_FSYNC": Case("everysec", {"always": "always"}, ["", "no", "ALWAYS"], "everysec or always"),
+    "REDIS_URL": Case(
+        "",
+        {url: url for url in ("", "redis://h:6379/0", "rediss://h", "unix:///run/r.sock", "redis+cluster://a:1,b:2")},
+        ["localhost:6379", "http://h", "redis://", "redis"],
+        "a URL that begins with redis://, rediss://, unix://, redis+cluster://",
+    ),
+}
+FIELDS = {variable.name: variable.field for variable in VARIABLES}
+
+
+def value(name: str, text: str) -> Any:
+    return getattr(read({name: text}), FIELDS[name])
+
+
+def test_every_variable_is_tried() -> None:
+    assert list(CASES) == NAMES
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_default_needs_no_environment(name: str) -> None:
+    assert getattr(read({}), FIELDS[name]) == CASES[name].default
+
+
+@pytest.mark.parametrize(("name", "text"), [(name, text) for name in NAMES for text in CASES[name].good])
+def test_a_good_value_is_taken(name: str, text: str) -> None:
+    assert value(name, text) == CASES[name].good[text]
+
+
+@pytest.mark.parametrize(("name", "text"), [(name, text) for name in NAMES for text in CASES[name].bad])
+def test_a_bad_value_is_named_with_what_is_allowed(name: str, text: str) -> None:
+    shown = "a URL that is none" if name == "REDIS_URL" else repr(text.strip())
+    with pytest.raises(SettingsError) as refused:
+        read({name: text})
+    assert str(refused.value) == f"{name} is {shown}; allowed is {CASES[name].allowed}."
+
+
+def test_a_password_is_never_shown() -> None:
+    with pytest.raises(SettingsError) as refused:
+        read({"REDIS_URL": "http://:secret@host"})
+    assert "secret" not in str(refused.value)
+
+
+def test_a_home_too_long_for_a_socket_says_by_how_much() -> None:
+    fits = "/" + "h" * (settings.SOCKET_PATH_LIMIT - len("//run/control.sock"))
+    read({"SANDBOX_HOME": fits})
+    with pytest.raises(SettingsError, match=r"^SANDBOX_HOME is '/h+x': too long by 1 characters? for the path"):
+        read({"SANDBOX_HOME": fits + "x"})
+
+
+def test_the_demo_types_are_for_loopback_unless_asked_for() -> None:
+    assert read({"SANDBOX_BIND": "::1"}).tasks == ("service.tasks.demo",)
+    assert read({"SANDBOX_BIND": "10.0.0.1"}).tasks == ()
+    assert read({"SANDBOX_BIND": "10.0.0.1", "SANDBOX_TASKS": "service.tasks.demo"}).tasks == ("service.tasks.demo",)
+
+
+def test_the_embedded_redis_is_used_when_no_other_is_named() -> None:
+    assert read({"SANDBOX_HOME": "/h"}).store_url == "unix:///h/run/redis.sock"
+    assert read({"SANDBOX_HOME": "/h"}).embedded_redis
+    assert read({"REDIS_URL": "redis://r"}).store_url == "redis://r"
+    assert not read({"REDIS_URL": "redis://r"}).embedded_redis
+
+
+@pytest.mark.parametrize(("name", "text"), [(name, text) for name in NAMES for text in ["", *CASES[name].good]])
+def test_texts_give_the_same_settings_again(name: str, text: str) -> None:
+    before = read({name: text} if text else {})
+    assert read(texts(before)) == before
+    assert list(texts(before)) == NAMES
+
+
+def test_settings_cannot_be_changed() -> None:
+    with pytest.raises(AttributeError):
+        read({}).port = 1  # type: ignore[misc]
+
+
+def test_the_page_lists_exactly_these_variables_with_their_defaults() -> None:
+    rows = re.findall(r"^\| `([A-Z_]+)` \| (.*?) \|", PAGE.read_text(), re.MULTILINE)
+    assert [name for name, _ in rows] == NAMES
+    for (name, default), variable in zip(rows, VARIABLES, strict=True):
+        assert default == (f"`{variable.default}`" if variable.default else "none"), name
+
+
+def test_every_field_comes_from_a_variable() -> None:
+    assert set(FIELDS.values()) == set(Settings.__dataclass_fields__)
