@@ -118,11 +118,11 @@ class Lane(execution.Window):
         self.waiting: deque[Held] = deque()
         self.running: Running | None = None
         self.ended: deque[Held] = deque()
-        self.holding: Sequence[Entry] = ()
+        self.again: deque[Entry] = deque()
         self.fetched = 0.0
         self.renewed = 0.0
         self.thread = threading.main_thread()
-        self._again: deque[Entry] = deque()
+        self._batch: Sequence[Entry] = ()
         self._store = store
         self._registry = registry
         self._presence = presence
@@ -138,6 +138,10 @@ class Lane(execution.Window):
         self._partitions = deque(range(store.partitions))
         self._partitions.rotate(-number)
         self._closing = threading.Lock()
+
+    def holding(self) -> list[Entry]:
+        """The entries whose leases are this lane's to keep."""
+        return [*self._batch, *self.again]
 
     # --- the loop ------------------------------------------------------------------------------
 
@@ -160,23 +164,23 @@ class Lane(execution.Window):
             log.error("a batch was cut short", exc_info=error, extra={"once": "lane"})
         _drain(self.waiting)
         self.settle_ended()
-        self._again.extend(self.holding)
-        self.holding = ()
+        self.again.extend(self._batch)
+        self._batch = ()
 
     def _cycle(self) -> None:
         found = self._recovery.findings() or self._find()
-        self.holding = [finding.entry for finding in found]
+        self._batch = [finding.entry for finding in found]
         self.fetched = self.renewed = time.monotonic()
         alone = [finding for finding in found if _has_crashed(finding)]
         together = [finding for finding in found if not _has_crashed(finding)] if alone else found
         for batch in (together, *([finding] for finding in alone)):
             if batch:
                 self._work_off(batch)
-        self.holding = ()
+        self._batch = ()
 
     def _find(self) -> list[Finding]:
         """Fresh entries; waits a moment if there are none."""
-        if self._again:
+        if self.again:
             return self._judge_again()
         count = min(LARGEST_BATCH, max(1, int(BATCH_SECONDS / self._pace)))
         for _ in range(len(self._partitions)):
@@ -188,13 +192,20 @@ class Lane(execution.Window):
         return triage.judge_all(entries, self._registry)
 
     def _judge_again(self) -> list[Finding]:
-        """Entries that turned out to point at something else than their claim."""
-        entries = [self._again.popleft() for _ in range(len(self._again))]
-        texts = self._store.texts([entry.uid for entry in entries])
-        own = [
-            entry._replace(text=text, owner=self._presence.consumer) for entry, text in zip(entries, texts, strict=True)
+        """Entries that may point at something else by now, or be somebody else's."""
+        entries = list(self.again)
+        still_ours = [entry for entry in entries if self._renewed(entry)]
+        texts = self._store.texts([entry.uid for entry in still_ours])
+        found = [
+            entry._replace(text=text, owner=self._presence.consumer)
+            for entry, text in zip(still_ours, texts, strict=True)
         ]
-        return triage.judge_all(own, self._registry, NO_REMAINS)
+        for _ in entries:
+            self.again.popleft()
+        return triage.judge_all(found, self._registry, NO_REMAINS)
+
+    def _renewed(self, entry: Entry) -> bool:
+        return entry in self._store.renew(entry.partition, self._presence.consumer, [entry])
 
     def _work_off(self, findings: Sequence[Finding]) -> None:
         self.waiting.extend(self._claim(findings))
@@ -236,7 +247,7 @@ class Lane(execution.Window):
             if text is not None and change.entry is not None:
                 held.append(Held(change.entry, Document(change.after, text)))
             elif change.entry is not None:
-                self._again.append(change.entry)  # somebody changed it since: look again
+                self.again.append(change.entry)  # somebody changed it since: look again
         return held
 
     def _clear_away(self, findings: Iterable[Finding]) -> None:
@@ -255,7 +266,7 @@ class Lane(execution.Window):
                 after = execution.crash(task, now)
             [text] = self._store.move([Change(document.text, task, after, entry)])
             if text is None:
-                self._again.append(entry)
+                self.again.append(entry)
             elif verdict is not Verdict.POSTPONE:
                 self._report.outcomes([after])
 
@@ -281,8 +292,7 @@ class Lane(execution.Window):
 
     def _still_ours(self, held: Held) -> bool:
         """After a long pause (a stopped process, a busy machine) somebody may have taken over."""
-        renewed = self._store.renew(held.entry.partition, self._presence.consumer, [held.entry])
-        return held.entry in renewed and self._store.texts([held.entry.uid]) == [held.document.text]
+        return self._renewed(held.entry) and self._store.texts([held.entry.uid]) == [held.document.text]
 
     # --- interrupt -----------------------------------------------------------------------------
 
@@ -361,7 +371,7 @@ class Lane(execution.Window):
             held.document = Document(task, text)
             held.transition = held.transition or partial(tasks.handed_back, ran=True)  # it was not cancelled after all
             return True
-        self._again.append(entry._replace(text=text))
+        self.again.append(entry._replace(text=text))
         return False
 
     def hand_back_waiting(self) -> None:

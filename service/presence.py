@@ -47,7 +47,8 @@ class Presence:
         self._file.write(NOBODY * lanes)
         self._file.flush()
         self._map = mmap.mmap(self._file.fileno(), 0)
-        fcntl.lockf(self._file, fcntl.LOCK_EX)  # of this process alone: a handler's forks do not inherit it
+        fcntl.flock(self._file, fcntl.LOCK_EX)
+        os.register_at_fork(after_in_child=self._let_go)  # a handler's fork must not keep the lock
         os.rename(self._file.name, self._path)  # seen by others only when it is locked
 
     def mark(self, lane: int, token: bytes, deadline: float = NEVER) -> None:
@@ -60,6 +61,10 @@ class Presence:
 
     def leave(self) -> None:
         self._path.unlink(missing_ok=True)
+        self._let_go()
+
+    def _let_go(self) -> None:
+        self._map.close()  # it keeps the file open, too
         self._file.close()
 
     def dead_neighbours(self) -> Iterator[Remains]:
@@ -85,7 +90,7 @@ def _content_if_dead(path: Path) -> bytes | None:
     """The file's content if nobody holds its lock."""
     try:
         with path.open("rb") as file:
-            fcntl.lockf(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
             return file.read()
     except OSError:
         return None  # held, or just removed

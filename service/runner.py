@@ -131,7 +131,7 @@ class Runner:
         faulthandler.register(signal.SIGALRM, file=stacks, all_threads=True, chain=True)
 
     def _held(self) -> list[Entry]:
-        return [entry for lane in self._lanes for entry in lane.holding]
+        return [entry for lane in self._lanes for entry in lane.holding()]
 
     def _leave(self) -> None:
         try:

@@ -11,15 +11,20 @@
 What this release does not understand (a type, a field) goes back untouched, for another one to take.
 """
 
+import logging
 from collections.abc import Iterable
 from enum import Enum
 from typing import Final, NamedTuple
+
+import msgspec
 
 from service import task as tasks
 from service.presence import Remains
 from service.registry import Registry
 from service.store import Document, Entry
 from service.task import Task
+
+log = logging.getLogger("sandbox.runner")
 
 
 class Verdict(Enum):
@@ -43,7 +48,11 @@ class Finding(NamedTuple):
 def judge_all(entries: Iterable[Entry], registry: Registry, remains: Remains | None = None) -> list[Finding]:
     findings = []
     for entry in entries:
-        document = Document(tasks.decode(entry.text), entry.text) if entry.text is not None else None
+        try:
+            document = Document(tasks.decode(entry.text), entry.text) if entry.text is not None else None
+        except msgspec.MsgspecError:
+            log.error("what stands under %s is no task; its entry is dropped", entry.uid)
+            document = None
         findings.append(Finding(entry, document, judge(entry, document, registry, remains)))
     return findings
 

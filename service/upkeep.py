@@ -102,7 +102,7 @@ class Upkeep:
         for lane in self._lanes:
             running, now = lane.running, time.monotonic()
             by_partition: dict[int, list[Entry]] = {}
-            for entry in lane.holding:
+            for entry in lane.holding():
                 by_partition.setdefault(entry.partition, []).append(entry)
             for partition, entries in by_partition.items():
                 renewed = self._store.renew(partition, self._presence.consumer, entries)

@@ -87,7 +87,7 @@ def test_a_fork_of_a_handler_does_not_keep_the_dead_alive(me: Presence, tmp_path
 def test_an_earlier_boot_proves_nothing(me: Presence, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(presence, "_boot", lambda: "before")
     earlier = Presence(tmp_path, 1)
-    earlier._file.close()
+    earlier._let_go()
     monkeypatch.undo()
     assert list(me.dead_neighbours()) == []
     assert [remains.consumer for remains in me.left_by_earlier_boots()] == [earlier.consumer]

@@ -307,6 +307,15 @@ class TestSharing:
         eventually(lambda: crew.read(uid).status == "scheduled")
         assert json.loads(redis_server.client().get(uid))["priority"] == 7
 
+    def test_what_is_no_document_does_not_stop_the_others(self, crew: Crew, redis_server: RedisServer) -> None:
+        [broken, fine] = crew.create("echo", count=2)
+        redis_server.client().set(broken, b"no JSON")
+        [runner] = crew.start()
+        assert crew.finished(fine).status == "succeeded"
+        assert runner.poll() is None
+        eventually(crew.nothing_left)
+        assert redis_server.client().get(broken) == b"no JSON"
+
 
 class TestStopping:
     def test_term_finishes_what_runs_and_hands_back_what_waits(self, crew: Crew) -> None:

@@ -207,7 +207,7 @@ class Process:
             presence=self.presence,
             queues=QUEUES,
             lease_seconds=lease,
-            held=lambda: list(self.lane.holding),
+            held=lambda: self.lane.holding(),
         )
         self.lane = QuietLane(
             0,
