@@ -366,9 +366,31 @@ def test_when_the_arbiter_dies_requests_in_flight_are_served(server: WebServer) 
     eventually(lambda: not [pid for pid in workers if Path(f"/proc/{pid}").exists()])
 
 
+def test_an_end_while_the_workers_are_born_is_an_orderly_one(make_server: MakeServer) -> None:
+    server = make_server()
+    process = server.launch()
+    eventually(server.workers)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(timeout=10) == 0
+
+
+def test_an_end_while_the_workers_import_the_application_is_an_orderly_one(make_server: MakeServer) -> None:
+    server = make_server()
+    process = server.launch()
+    eventually(lambda: (server.home / "log" / "web.log").exists() and len(lines(server)) >= 4)  # both are booting
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(timeout=10) == 0
+    assert [line for line in lines(server) if line["level"] not in ("info", "debug")] == []
+
+
 def test_a_worker_is_small(server: WebServer) -> None:
-    latencies_ms(server, 500)
-    for pid in server.workers():
+    def served() -> set[int]:
+        latencies_ms(server, 100)
+        return {int(line["process"].removeprefix("web/")) for line in lines(server) if "status" in line}
+
+    workers = server.workers()
+    eventually(lambda: served() == set(workers), seconds=20)
+    for pid in workers:
         status = Path(f"/proc/{pid}/status").read_text()
         resident_kb = int(status.partition("VmRSS:")[2].split()[0])
         assert resident_kb <= 45 * 1024
