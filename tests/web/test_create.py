@@ -257,5 +257,6 @@ def test_many_clients_at_once_with_one_key_create_one_task(make_app: Callable[..
         thread.start()
     for thread in threads:
         thread.join(10)
+        assert not thread.is_alive()
     assert sorted(statuses) == [200] * 15 + [201]
     assert len(store.page(limit=10)[0]) == 1
