@@ -105,15 +105,19 @@ class WebServer:
         self._configuration = configuration
         self.process: subprocess.Popen[bytes] | None = None
 
-    def start(self, **variables: str) -> "WebServer":
+    def start(self) -> "WebServer":
+        self.launch()
+        eventually(lambda: self.status("/health/live") == 200, seconds=20)
+        return self
+
+    def launch(self) -> subprocess.Popen[bytes]:
         words = [sys.executable, "-m", "gunicorn", "-c", str(self._configuration), "--bind", f"127.0.0.1:{self.port}"]
         self.output = self.home / "output"
         with open(self.output, "wb") as output:
             self.process = subprocess.Popen(
-                words, env=self._environment | variables, cwd=ROOT, stdout=output, stderr=output, start_new_session=True
+                words, env=self._environment, cwd=ROOT, stdout=output, stderr=output, start_new_session=True
             )
-        eventually(lambda: self.status("/health/live") == 200, seconds=20)
-        return self
+        return self.process
 
     def status(self, path: str) -> int:
         try:
