@@ -101,7 +101,8 @@ class WebServer:
         self.url = f"http://127.0.0.1:{self.port}"
         self._environment = os.environ | {
             "SANDBOX_HOME": str(home), "SANDBOX_WEB_WORKERS": str(workers), "REDIS_URL": redis_url,
-            "PYTHONPATH": str(ROOT), "SANDBOX_TASKS": "service.tasks.demo", "SANDBOX_QUEUES": "default", "PYTHONWARNINGS": "default",
+            "PYTHONPATH": str(ROOT), "SANDBOX_TASKS": "service.tasks.demo", "SANDBOX_QUEUES": "default",
+            "PYTHONWARNINGS": "default",
         }  # fmt: skip
         self._environment.pop("SANDBOX_TOKENS", None)
         self._configuration = configuration
