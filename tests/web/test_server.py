@@ -210,6 +210,28 @@ def test_an_idle_connection_outlives_the_deadline_of_a_request(impatient: WebSer
         assert client.send(WHOLE).answer()[0] == 201
 
 
+def test_a_client_that_never_pauses_does_not_keep_the_others_out(make_server: MakeServer) -> None:
+    server = make_server(workers=1).start()
+    request, count = b"GET /health/live HTTP/1.1\r\nHost: x\r\n\r\n", 2000
+    answered = 0
+    with Client(server) as greedy, Client(server) as other:
+
+        def drain() -> None:
+            nonlocal answered
+            while received := greedy.socket.recv(1024 * 1024):
+                answered += received.count(b"HTTP/1.1 200")
+
+        assert other.send(request).answer()[0] == 200
+        reader = threading.Thread(target=drain, daemon=True)
+        reader.start()
+        greedy.send(request * count)
+        eventually(lambda: answered, pause=0.0)
+        assert other.send(request).answer()[0] == 200
+        assert answered < count / 2
+        greedy.socket.shutdown(socket.SHUT_RDWR)
+        reader.join(10)
+
+
 def latencies_ms(server: WebServer, count: int) -> list[float]:
     connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=10)
     taken: list[float] = []
