@@ -19,7 +19,6 @@ from service.web.problem import Problem, wrong
 
 BODY_LIMIT: Final = 256 * 1024
 BATCH_LIMIT: Final = 1000
-NESTING_LIMIT: Final = 64
 LATEST_SECONDS: Final = 10 * 366 * 86400
 LONGEST_TIMEOUT_SECONDS: Final = 7 * 86400
 MOST_ATTEMPTS: Final = 1000
@@ -124,14 +123,6 @@ def _checked(args: Raw, task_type: TaskType) -> Raw:
 
 def _too_deep() -> InvalidTask:
     return InvalidTask(f"args: nested more than {NESTING_LIMIT} levels deep", field="args")
-
-
-def _depth(value: Any) -> int:
-    depth, level = 0, [value]
-    while level := [member for member in level if isinstance(member, (dict, list))]:
-        depth += 1
-        level = [inner for member in level for inner in (member.values() if isinstance(member, dict) else member)]
-    return depth
 
 
 def _due(new: NewTask, now: int) -> int | None:
