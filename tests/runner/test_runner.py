@@ -299,22 +299,22 @@ class TestSharing:
         crew.start()
         assert crew.finished(uid, 20).status == "succeeded"
 
-    def test_an_unknown_field_is_neither_ignored_nor_dropped(self, crew: Crew, redis_server: RedisServer) -> None:
+    def test_an_unknown_field_is_neither_ignored_nor_dropped(self, crew: Crew, server: RedisServer) -> None:
         [uid] = crew.create("echo")
-        text = redis_server.client().get(uid)
-        redis_server.client().set(uid, text[:-1] + b',"priority":7}')
+        text = server.client().get(uid)
+        server.client().set(uid, text[:-1] + b',"priority":7}')
         crew.start()
         eventually(lambda: crew.read(uid).status == "scheduled")
-        assert json.loads(redis_server.client().get(uid))["priority"] == 7
+        assert json.loads(server.client().get(uid))["priority"] == 7
 
-    def test_what_is_no_document_does_not_stop_the_others(self, crew: Crew, redis_server: RedisServer) -> None:
+    def test_what_is_no_document_does_not_stop_the_others(self, crew: Crew, server: RedisServer) -> None:
         [broken, fine] = crew.create("echo", count=2)
-        redis_server.client().set(broken, b"no JSON")
+        server.client().set(broken, b"no JSON")
         [runner] = crew.start()
         assert crew.finished(fine).status == "succeeded"
         assert runner.poll() is None
         eventually(crew.nothing_left)
-        assert redis_server.client().get(broken) == b"no JSON"
+        assert server.client().get(broken) == b"no JSON"
 
 
 class TestStopping:
@@ -362,12 +362,12 @@ class TestStopping:
 
 
 class TestOutages:
-    def test_tasks_go_on_by_themselves_after_redis_was_killed(self, tmp_path: Path) -> None:
+    def test_tasks_go_on_by_themselves_after_redis_was_killed(self, tmp_path: Path, server_kind: str) -> None:
         from service.store import SCRIPTS, Store
         from service.wire import connect
 
         (tmp_path / "r").mkdir()
-        server = RedisServer(tmp_path / "r").start("--appendfsync", "always")
+        server = RedisServer(tmp_path / "r", server_kind).start("--appendfsync", "always")
         crew = Crew(tmp_path, server.url, Store(connect(server.url, SCRIPTS)))
         try:
             [runner] = crew.start()
@@ -385,12 +385,12 @@ class TestOutages:
             crew.kill_all()
             server.stop()
 
-    def test_a_frozen_redis_is_only_a_pause(self, crew: Crew, redis_server: RedisServer) -> None:
+    def test_a_frozen_redis_is_only_a_pause(self, crew: Crew, server: RedisServer) -> None:
         crew.start(2)
         uids = crew.create("sleep", count=20, args={"seconds": 0.2})
-        redis_server.freeze()
+        server.freeze()
         time.sleep(2)  # the outage itself
-        redis_server.thaw()
+        server.thaw()
         for uid in uids:
             task = crew.finished(uid, 30)
             assert (task.status, task.crashes) == ("succeeded", 0)

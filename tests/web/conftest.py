@@ -5,7 +5,6 @@ import os
 import signal
 import subprocess
 import sys
-import tempfile
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
@@ -26,23 +25,10 @@ ROOT = Path(__file__).parents[2]
 QUEUES = ("default", "reports")
 
 
-@pytest.fixture(scope="session")
-def redis_folder() -> Iterator[Path]:
-    with tempfile.TemporaryDirectory(prefix="sbx") as folder:  # short, for the path of a unix socket
-        yield Path(folder)
-
-
-@pytest.fixture(scope="session")
-def redis_of_all(redis_folder: Path) -> Iterator[RedisServer]:
-    server = RedisServer(redis_folder).start()
-    yield server
-    server.kill()
-
-
 @pytest.fixture
-def redis_server(redis_of_all: RedisServer) -> RedisServer:
-    redis_of_all.client().flushall()
-    return redis_of_all
+def redis_server(running_server: RedisServer) -> RedisServer:
+    running_server.client().flushall()
+    return running_server
 
 
 @pytest.fixture

@@ -26,17 +26,17 @@ MakeServer = Callable[..., WebServer]
 
 
 @pytest.fixture(scope="module")
-def standing(redis_of_all: RedisServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[WebServer]:
+def standing(running_server: RedisServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[WebServer]:
     """One server for all tests that leave it as it is."""
-    server = WebServer(tmp_path_factory.mktemp("home"), redis_of_all.url).start()
+    server = WebServer(tmp_path_factory.mktemp("home"), running_server.url).start()
     yield server
     server.stop()
 
 
 @pytest.fixture(scope="module")
-def impatient(redis_of_all: RedisServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[WebServer]:
+def impatient(running_server: RedisServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[WebServer]:
     configuration = Path(__file__).parent / "impatient.py"
-    server = WebServer(tmp_path_factory.mktemp("home"), redis_of_all.url, configuration).start()
+    server = WebServer(tmp_path_factory.mktemp("home"), running_server.url, configuration).start()
     yield server
     server.stop()
 
@@ -277,10 +277,8 @@ def test_slow_and_waiting_clients_hurt_nobody(server: WebServer) -> None:
 
 
 @pytest.fixture
-def own_redis(redis_folder: Path) -> Any:
-    folder = redis_folder / "own"
-    folder.mkdir(exist_ok=True)
-    server = RedisServer(folder).start()
+def own_redis(folder: Path, server_kind: str) -> Iterator[RedisServer]:
+    server = RedisServer(folder, server_kind).start()
     yield server
     server.thaw()
     server.kill()
