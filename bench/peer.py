@@ -44,7 +44,7 @@ def _blocked(count: int) -> Callable[[redis.Redis], bool]:
 HUEY: Final = Peer(
     "Huey",
     "bench.peers.huey_app",
-    (("huey.bin.huey_consumer", "bench.peers.huey_app.huey", "--quiet"),) * 2,
+    (("huey.bin.huey_consumer", "bench.peers.huey_app.huey", "-w", "2", "-k", "process", "--quiet"),),
     _blocked(2),
     lambda broker, results: int(broker.hlen("huey.results.peers")),
 )

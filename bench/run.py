@@ -52,9 +52,7 @@ def main() -> int:
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--only", action="append", choices=MEASUREMENTS, metavar="NAME", help=", ".join(MEASUREMENTS))
-    parser.add_argument(
-        "--quick", action="store_true", help=f"{QUICK_ROUNDS} rounds of a tenth of the tasks: only rough"
-    )
+    parser.add_argument("--quick", action="store_true", help=f"{QUICK_ROUNDS} rounds of fewer tasks: only rough")
     parser.add_argument("--write", action="store_true", help="put the table into README.md")
     options = parser.parse_args()
     if options.write and (options.quick or options.only):

@@ -5,6 +5,7 @@ import json
 import socket
 import sys
 import tempfile
+from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -88,13 +89,16 @@ class Service:
 
     def create(self, count: int, type: str = "echo") -> None:
         """By two clients, as batches; whatever doesn't make a whole batch is one of its own."""
-        sizes = [BATCH] * (count // BATCH) + [count % BATCH] * (count % BATCH > 0)
+        sizes = deque([BATCH] * (count // BATCH) + [count % BATCH] * (count % BATCH > 0))
         with ThreadPoolExecutor(2) as clients:
-            list(clients.map(self._create_all, (sizes[::2], sizes[1::2]), (type, type)))
+            try:
+                list(clients.map(self._create_all, (sizes, sizes), (type, type)))
+            finally:
+                sizes.clear()  # an interrupted run does not wait for the rest
 
-    def _create_all(self, sizes: list[int], type: str) -> None:
+    def _create_all(self, sizes: deque[int], type: str) -> None:
         connection = self.connection()
-        for size in sizes:
+        while (size := _next(sizes)) is not None:
             self.ask(connection, "POST", "/tasks/batch", [{"type": type}] * size)
         connection.close()
 
@@ -121,6 +125,13 @@ class Service:
     def warm_up(self, count: int = 500) -> None:
         self.create(count)
         eventually(lambda: self.count() == count)
+
+
+def _next(sizes: deque[int]) -> int | None:
+    try:
+        return sizes.popleft()
+    except IndexError:
+        return None
 
 
 @contextmanager

@@ -5,6 +5,7 @@ has drained is created again before the next one.
 """
 
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import partial
 from typing import Final
 
@@ -20,13 +21,14 @@ DRAINED_OF_MANY: Final = 50_000
 
 
 def measure(plan: Plan) -> Iterator[Row]:
-    many, part = plan.size(MANY), plan.size(DRAINED_OF_MANY)
+    many, part = plan.size(MANY), DRAINED_OF_MANY
     with servers.service() as small, servers.service() as large:
         small.freeze()
         large.freeze()
         large.create(many - part)
         samples = interleaved(
-            plan, {f"{FEW:,} waiting": partial(_rate, small, FEW), f"{many:,} waiting": partial(_rate, large, part)}
+            replace(plan, rounds=2 * plan.rounds),
+            {f"{FEW:,} waiting": partial(_rate, small, FEW), f"{many:,} waiting": partial(_rate, large, part)},
         )
     few, most = samples.values()
     yield Row(f"drained with {many:,} waiting", PER_SECOND, most, f"sandbox, {FEW:,} waiting", few, bar=0.9, aim=1.0)

@@ -148,4 +148,6 @@ def encode_result(value: Any) -> msgspec.Raw:
         raise BadResult(f"the result is not JSON-able: {error}") from error
     if len(text) > RESULT_LIMIT:
         raise BadResult(f"the result is {len(text):,} bytes of JSON; {RESULT_LIMIT:,} are allowed")
+    if tasks.is_nested_too_deeply(value, text):
+        raise BadResult(f"the result is nested more than {tasks.NESTING_LIMIT} levels deep")
     return msgspec.Raw(text)

@@ -136,7 +136,8 @@ class Runner:
     def _leave(self) -> None:
         try:
             partitions = range(self._store.partitions)
-            if not all([self._store.retire(number, self._queues, self._presence.consumer) for number in partitions]):
+            forgotten = [self._store.retire(number, self._queues, self._presence.consumer) for number in partitions]
+            if not all(forgotten):
                 log.warning("something is left; another runner will take it, and forget this one")
                 return  # the lock file stays, and tells it to
         except SandboxError as error:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Final
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 from service.errors import SettingsError
 
@@ -52,7 +52,7 @@ class Settings:
 
     @property
     def store_url(self) -> str:
-        return self.redis_url or f"unix://{self.sockets / 'redis.sock'}"
+        return self.redis_url or f"unix://{quote(str(self.sockets / 'redis.sock'))}"
 
     @property
     def logs(self) -> Path:

@@ -30,6 +30,8 @@ DEFAULT_MAX_ATTEMPTS: Final = 3
 BACKOFF_FIRST_SECONDS: Final = 1.0
 BACKOFF_LONGEST_SECONDS: Final = 600.0
 
+NESTING_LIMIT: Final = 64
+
 NULL: Final = msgspec.Raw(b"null")
 NO_ARGS: Final = msgspec.Raw(b"{}")
 
@@ -119,6 +121,17 @@ def public(task: Task) -> dict[str, Any]:
     for name in INTERNAL:
         del fields[name]
     return fields
+
+
+def is_nested_too_deeply(value: Any, text: bytes) -> bool:
+    """Every reader must be able to decode it, however deep its own stack is. `text` is the value as JSON."""
+    if text.count(b"[") + text.count(b"{") <= NESTING_LIMIT:
+        return False
+    depth, level = 0, [value]
+    while level := [member for member in level if isinstance(member, dict | list | tuple)]:
+        depth += 1
+        level = [inner for member in level for inner in (member.values() if isinstance(member, dict) else member)]
+    return depth > NESTING_LIMIT
 
 
 # --- time -------------------------------------------------------------------------------------

@@ -105,6 +105,19 @@ def test_anything_else_is_none(value: Any) -> None:
         encode_result(value)
 
 
+def nested(levels: int) -> list[Any]:
+    value: list[Any] = []
+    for _ in range(levels - 1):
+        value = [value]
+    return value
+
+
+def test_a_result_is_nested_64_levels_deep_at_most() -> None:
+    encode_result([nested(63), nested(63)])
+    with pytest.raises(BadResult, match="64 levels"):
+        encode_result([nested(64)])
+
+
 def test_a_cycle_is_no_result() -> None:
     cycle: list[Any] = []
     cycle.append(cycle)

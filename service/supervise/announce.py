@@ -4,12 +4,10 @@ A forked child, so that circusd stays a program of one thread: it lives until th
 or circusd is gone.
 """
 
-import ctypes
 import http.client
 import json
 import os
 import signal
-import sys
 import time
 from typing import Final
 
@@ -19,7 +17,6 @@ from service.supervise import state
 
 PATIENCE_SECONDS: Final = 10.0
 LOOK_SECONDS: Final = 0.1
-PARENT_DEATH_SIGNAL: Final = 1  # PR_SET_PDEATHSIG
 EVERYWHERE: Final = {"0.0.0.0": "127.0.0.1", "::": "::1"}
 
 
@@ -28,17 +25,10 @@ def in_background(settings: Settings) -> None:
     if os.fork() == 0:
         try:
             signal.signal(signal.SIGINT, signal.SIG_DFL)
-            _end_with_parent()
             state.let_go()
             _announce(settings, supervisor)
         finally:
             os._exit(0)
-
-
-def _end_with_parent() -> None:
-    """At once, where the system can; otherwise it is noticed between two looks."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(PARENT_DEATH_SIGNAL, signal.SIGKILL)
 
 
 def _announce(settings: Settings, supervisor: int) -> None:

@@ -4,7 +4,7 @@ import re
 import time
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
-from typing import Annotated, Any, Final, TypeVar
+from typing import Annotated, Final, TypeVar
 
 import msgspec
 from msgspec import UNSET, Meta, Raw, UnsetType
@@ -19,7 +19,6 @@ from service.web.problem import Problem, wrong
 
 BODY_LIMIT: Final = 256 * 1024
 BATCH_LIMIT: Final = 1000
-NESTING_LIMIT: Final = 64
 LATEST_SECONDS: Final = 10 * 366 * 86400
 LONGEST_TIMEOUT_SECONDS: Final = 7 * 86400
 MOST_ATTEMPTS: Final = 1000
@@ -115,7 +114,7 @@ def _checked(args: Raw, task_type: TaskType) -> Raw:
         raise InvalidTask(f"args: {error}", field="args") from error
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise _not_json(error) from error
-    if text.count(b"[") + text.count(b"{") > NESTING_LIMIT and _depth(value) > NESTING_LIMIT:
+    if tasks.is_nested_too_deeply(value, text):
         raise _too_deep()
     written = Raw(text)
     task_type.check(written)
@@ -123,15 +122,7 @@ def _checked(args: Raw, task_type: TaskType) -> Raw:
 
 
 def _too_deep() -> InvalidTask:
-    return InvalidTask(f"args: nested more than {NESTING_LIMIT} levels deep", field="args")
-
-
-def _depth(value: Any) -> int:
-    depth, level = 0, [value]
-    while level := [member for member in level if isinstance(member, (dict, list))]:
-        depth += 1
-        level = [inner for member in level for inner in (member.values() if isinstance(member, dict) else member)]
-    return depth
+    return InvalidTask(f"args: nested more than {tasks.NESTING_LIMIT} levels deep", field="args")
 
 
 def _due(new: NewTask, now: int) -> int | None:

@@ -219,6 +219,7 @@ class Worker(GeventWorker):  # type: ignore[misc]
             client.settimeout(SEND_SECONDS)
             self.handle_request(server, request, client, address)
             connection.rest()
+            gevent.sleep(0)  # a client that always has a next request ready must not keep the others out
 
     def _complete(self, connection: Connection, request: Any) -> None:
         """Reads the body, if it is not too large; the application refuses one that is."""

@@ -241,9 +241,7 @@ class Process:
 
     DUTIES: Final = ("_relieve", "_renew", "_publish")
 
-    def __init__(
-        self, name: str, wire: Wire, folder: Path, *, partitions: int, known: Registry, robber: bool
-    ) -> None:
+    def __init__(self, name: str, wire: Wire, folder: Path, *, partitions: int, known: Registry, robber: bool) -> None:
         self.store = Store(GatedWire(wire), partitions=partitions)
         self.presence = StagedPresence(folder, name)
         self.stopping = Stop()
@@ -288,7 +286,9 @@ class Process:
         self.lane.work()
         with suppress(StoreUnavailable):
             consumer = self.presence.consumer
-            if all([self.store.retire(partition, QUEUES, consumer) for partition in range(self.store.partitions)]):
+            partitions = range(self.store.partitions)
+            forgotten = [self.store.retire(partition, QUEUES, consumer) for partition in partitions]
+            if all(forgotten):
                 self.presence.leave()
         self.die()
 

@@ -28,6 +28,13 @@ def frozen(process: Process) -> Iterator[None]:
     os.kill(process.pid, signal.SIGCONT)
 
 
+def seconds(count: float) -> Iterator[None]:
+    """To look again and again for so long that something does not happen."""
+    until = time.monotonic() + count
+    while time.monotonic() < until:
+        yield
+
+
 def test_it_starts_and_says_where_and_its_curl_line_works(instance: Instance) -> None:
     instance.started()
     eventually(lambda: "Ctrl-C" in instance.output)
@@ -68,8 +75,7 @@ def test_web_is_gone_before_a_runner_is_told_to_stop(instance: Instance) -> None
         instance.terminate()
         eventually(lambda: "Got signal SIG_TERM" in (instance.home / "log" / "circus.log").read_text())
         instance.interrupt()  # nor does a Ctrl-C after it change the order
-        until = time.monotonic() + 1
-        while time.monotonic() < until:
+        for _ in seconds(1):
             assert all(process.alive for process in kinds["runner"] + kinds["redis"])
     assert deaths(kinds) == IN_ORDER
     assert instance.wait() == 0
@@ -185,7 +191,8 @@ def test_two_redis_never_serve_the_same_folder(instance: Instance) -> None:
     with frozen(first):
         assert "ok" in instance.circusctl("reload", "redis")
         eventually(lambda: [process for process in instance.processes() if "service.cli redis" in process.command])
-        assert instance.kinds()["redis"] == [first]
+        for _ in seconds(1):
+            assert instance.kinds()["redis"] == [first]
     eventually(lambda: instance.kinds()["redis"] not in ([], [first]))
     eventually(instance.is_ready)
 
@@ -306,6 +313,13 @@ def test_a_dollar_in_a_setting_reaches_every_process(make_instance: Callable[...
         eventually(lambda: instance.succeeded(uid))
     finally:
         server.stop()
+
+
+def test_a_folder_may_have_any_name(make_instance: Callable[..., Instance]) -> None:
+    instance = make_instance('it\'s "a" $HOME #1; %s').started()
+    uid = instance.create("echo")
+    eventually(lambda: instance.succeeded(uid))
+    assert instance.circusctl("status") == "redis: active\nsandbox: active\nsandbox-runner: active\n"
 
 
 def test_two_instances_run_side_by_side(make_instance: Callable[..., Instance]) -> None:

@@ -93,27 +93,34 @@ def finish(store: Store) -> Callable[..., None]:
 class WebServer:
     """gunicorn as the service runs it, in a state folder of its own."""
 
-    def __init__(self, home: Path, redis_url: str, configuration: Path = ROOT / "conf" / "gunicorn.py") -> None:
+    def __init__(
+        self, home: Path, redis_url: str, configuration: Path = ROOT / "conf" / "gunicorn.py", workers: int = 2
+    ) -> None:
         self.home = home
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self._environment = os.environ | {
-            "SANDBOX_HOME": str(home), "SANDBOX_WEB_WORKERS": "2", "REDIS_URL": redis_url, "PYTHONPATH": str(ROOT),
-            "SANDBOX_TASKS": "service.tasks.demo", "SANDBOX_QUEUES": "default", "PYTHONWARNINGS": "default",
+            "SANDBOX_HOME": str(home), "SANDBOX_WEB_WORKERS": str(workers), "REDIS_URL": redis_url,
+            "PYTHONPATH": str(ROOT), "SANDBOX_TASKS": "service.tasks.demo", "SANDBOX_QUEUES": "default",
+            "PYTHONWARNINGS": "default",
         }  # fmt: skip
         self._environment.pop("SANDBOX_TOKENS", None)
         self._configuration = configuration
         self.process: subprocess.Popen[bytes] | None = None
 
-    def start(self, **variables: str) -> "WebServer":
+    def start(self) -> "WebServer":
+        self.launch()
+        eventually(lambda: self.status("/health/live") == 200, seconds=20)
+        return self
+
+    def launch(self) -> subprocess.Popen[bytes]:
         words = [sys.executable, "-m", "gunicorn", "-c", str(self._configuration), "--bind", f"127.0.0.1:{self.port}"]
         self.output = self.home / "output"
         with open(self.output, "wb") as output:
             self.process = subprocess.Popen(
-                words, env=self._environment | variables, cwd=ROOT, stdout=output, stderr=output, start_new_session=True
+                words, env=self._environment, cwd=ROOT, stdout=output, stderr=output, start_new_session=True
             )
-        eventually(lambda: self.status("/health/live") == 200, seconds=20)
-        return self
+        return self.process
 
     def status(self, path: str) -> int:
         try:

@@ -252,10 +252,11 @@ def test_many_clients_at_once_with_one_key_create_one_task(make_app: Callable[..
     def create() -> None:
         statuses.append(post(app.test_client(), ECHO, Idempotency_Key="k").status_code)
 
-    threads = [threading.Thread(target=create) for _ in range(16)]
+    threads = [threading.Thread(target=create, daemon=True) for _ in range(16)]
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join()
+        thread.join(10)
+        assert not thread.is_alive()
     assert sorted(statuses) == [200] * 15 + [201]
     assert len(store.page(limit=10)[0]) == 1

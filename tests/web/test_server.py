@@ -210,6 +210,28 @@ def test_an_idle_connection_outlives_the_deadline_of_a_request(impatient: WebSer
         assert client.send(WHOLE).answer()[0] == 201
 
 
+def test_a_client_that_never_pauses_does_not_keep_the_others_out(make_server: MakeServer) -> None:
+    server = make_server(workers=1).start()
+    request, count = b"GET /health/live HTTP/1.1\r\nHost: x\r\n\r\n", 2000
+    answered = 0
+    with Client(server) as greedy, Client(server) as other:
+
+        def drain() -> None:
+            nonlocal answered
+            while received := greedy.socket.recv(1024 * 1024):
+                answered += received.count(b"HTTP/1.1 200")
+
+        assert other.send(request).answer()[0] == 200
+        reader = threading.Thread(target=drain, daemon=True)
+        reader.start()
+        greedy.send(request * count)
+        eventually(lambda: answered, pause=0.0)
+        assert other.send(request).answer()[0] == 200
+        assert answered < count / 2
+        greedy.socket.shutdown(socket.SHUT_RDWR)
+        reader.join(10)
+
+
 def latencies_ms(server: WebServer, count: int) -> list[float]:
     connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=10)
     taken: list[float] = []
@@ -366,9 +388,38 @@ def test_when_the_arbiter_dies_requests_in_flight_are_served(server: WebServer) 
     eventually(lambda: not [pid for pid in workers if Path(f"/proc/{pid}").exists()])
 
 
+def catches_sigterm(pid: int) -> bool:
+    """Of a worker that is just being made: it has its own handlers, and imports the application next."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    caught = int(status.partition("SigCgt:")[2].split()[0], 16)
+    return bool(caught & 1 << signal.SIGTERM - 1)
+
+
+def test_an_end_while_the_workers_are_born_is_an_orderly_one(make_server: MakeServer) -> None:
+    server = make_server()
+    process = server.launch()
+    eventually(server.workers)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(timeout=10) == 0
+
+
+def test_an_end_while_the_workers_import_the_application_is_an_orderly_one(make_server: MakeServer) -> None:
+    server = make_server()
+    process = server.launch()
+    eventually(lambda: any(map(catches_sigterm, server.workers())), pause=0.001)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(timeout=10) == 0
+    assert [line for line in lines(server) if line["level"] not in ("info", "debug")] == []
+
+
 def test_a_worker_is_small(server: WebServer) -> None:
-    latencies_ms(server, 500)
-    for pid in server.workers():
+    def served() -> set[int]:
+        latencies_ms(server, 100)
+        return {int(line["process"].removeprefix("web/")) for line in lines(server) if "status" in line}
+
+    workers = server.workers()
+    eventually(lambda: served() == set(workers), seconds=20)
+    for pid in workers:
         status = Path(f"/proc/{pid}/status").read_text()
         resident_kb = int(status.partition("VmRSS:")[2].split()[0])
         assert resident_kb <= 45 * 1024
