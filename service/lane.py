@@ -134,6 +134,7 @@ class Lane(execution.Window):
         self._grace = grace_seconds
         self._recovery = recovery
         self._pace = BATCH_SECONDS
+        self._plenty = True
         self._tokens = (f"{presence.consumer.rpartition(':')[2]}-{number}-{count:x}" for count in itertools.count(1))
         self._partitions = deque(range(store.partitions))
         self._partitions.rotate(-number)
@@ -183,13 +184,25 @@ class Lane(execution.Window):
         if self.again:
             return self._judge_again()
         count = min(LARGEST_BATCH, max(1, int(BATCH_SECONDS / self._pace)))
+        entries = self._fetch(count) or self._wait(count)
+        return triage.judge_all(entries, self._registry)
+
+    def _fetch(self, count: int) -> list[Entry]:
+        """In one round trip, but it cannot wait; so not right after a time when there was less than asked for."""
+        if not self._plenty:
+            return []
         for _ in range(len(self._partitions)):
             if entries := self._store.fetch(self._partitions[0], self._queues, self._presence.consumer, count):
-                return triage.judge_all(entries, self._registry)
+                self._plenty = len(entries) == count or len(self._partitions) > 1
+                return entries
             self._partitions.rotate(-1)
+        return []
+
+    def _wait(self, count: int) -> list[Entry]:
         seconds = WAIT_SECONDS if len(self._partitions) == 1 else WAIT_SECONDS / 20
-        entries = self._store.wait(self._partitions[0], self._queues, self._presence.consumer, seconds)
-        return triage.judge_all(entries, self._registry)
+        entries = self._store.wait(self._partitions[0], self._queues, self._presence.consumer, count, seconds)
+        self._plenty = len(entries) in (0, count) or len(self._partitions) > 1
+        return entries
 
     def _judge_again(self) -> list[Finding]:
         """Entries that may point at something else by now, or be somebody else's."""

@@ -326,10 +326,14 @@ class Store:
             for place, entry, uid, text in _rows(found, 4)
         ]
 
-    def wait(self, partition: int, queues: Sequence[str], consumer: str, seconds: float) -> list[Entry]:
-        """Like fetch, waiting so long for one entry (of each stream). The streams' groups exist since a fetch."""
+    def wait(self, partition: int, queues: Sequence[str], consumer: str, count: int, seconds: float) -> list[Entry]:
+        """Like fetch, waiting so long if there is nothing. The streams' groups exist since a fetch.
+
+        Redis counts each stream by itself: with several queues only one is asked of each, or a later
+        queue's tasks would come along with an earlier one's.
+        """
         streams = self.streams(partition, queues)
-        block: Command = ("COUNT", 1, "BLOCK", max(1, int(seconds * 1000)))
+        block: Command = ("COUNT", count if len(queues) == 1 else 1, "BLOCK", max(1, int(seconds * 1000)))
         options = (*block, "STREAMS", *streams, *[">"] * len(streams))
         answer = self._of_group(partition, ("XREADGROUP", "GROUP", GROUP, consumer, *options), wait_seconds=seconds)
         found = [

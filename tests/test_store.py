@@ -416,7 +416,7 @@ def test_a_claim_is_refused_when_the_entry_is_gone(store: Store) -> None:
 def test_a_waited_for_entry_is_looked_up(store: Store, raw: redis.Redis) -> None:
     assert store.fetch(0, QUEUES, "a", 1) == []
     stored(store)
-    [entry] = store.wait(0, QUEUES, "a", 1.0)
+    [entry] = store.wait(0, QUEUES, "a", 1, 1.0)
     raw.xclaim(STREAM, stores.GROUP, "b", 0, [entry.id])
 
     assert store.move([claim_of(entry, "a")], consumer="a") == [None]
@@ -442,7 +442,7 @@ def test_news_of_a_task_whose_entry_was_taken_is_refused(store: Store) -> None:
 def test_waiting_ends_with_a_task(server: RedisServer, store: Store) -> None:
     store.fetch(0, QUEUES, "a", 1)
     found: list[Entry] = []
-    waiting = threading.Thread(target=lambda: found.extend(store.wait(0, QUEUES, "a", 10.0)))
+    waiting = threading.Thread(target=lambda: found.extend(store.wait(0, QUEUES, "a", 1, 10.0)))
     waiting.start()
     with server.client() as raw:
         eventually(lambda: raw.info("clients")["blocked_clients"])
@@ -455,7 +455,7 @@ def test_waiting_ends_with_a_task(server: RedisServer, store: Store) -> None:
 
 def test_waiting_ends_without_one(store: Store) -> None:
     store.fetch(0, QUEUES, "a", 1)
-    assert store.wait(0, QUEUES, "a", 0.01) == []
+    assert store.wait(0, QUEUES, "a", 1, 0.01) == []
 
 
 def test_whoever_waits_while_all_data_is_lost_goes_on(server: RedisServer, store: Store, raw: redis.Redis) -> None:
@@ -463,7 +463,7 @@ def test_whoever_waits_while_all_data_is_lost_goes_on(server: RedisServer, store
     ends: list[object] = []
 
     def wait() -> None:
-        ends.append(store.wait(0, QUEUES, "a", 10.0))
+        ends.append(store.wait(0, QUEUES, "a", 1, 10.0))
 
     waiting = threading.Thread(target=wait)
     waiting.start()
@@ -482,7 +482,7 @@ def test_streams_that_are_gone_hold_nothing_and_come_back(store: Store, raw: red
     assert store.take(STREAM, 0, "a", idle_ms=0, count=1) == []
     assert store.consumers(0, QUEUES) == {}
     assert store.retire(0, QUEUES, "a") is True
-    assert store.wait(0, QUEUES, "a", 0.01) == []
+    assert store.wait(0, QUEUES, "a", 1, 0.01) == []
     assert store.move([claim_of(entry, "a")], consumer="a") == [None]
     store.drop("a", [entry])
     store.vouch(0, QUEUES, "a", idle_ms=0)
