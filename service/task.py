@@ -136,7 +136,7 @@ def is_nested_too_deeply(value: Any, text: bytes) -> bool:
 
 # --- time -------------------------------------------------------------------------------------
 
-_second_text: tuple[int, str] = (0, "")
+_second_text: tuple[int, str] = (-1, "")
 
 
 def stamp(seconds: float) -> str:

@@ -220,7 +220,7 @@ _REASONS_BY_CODE: Final = {
     "OOM": "is out of memory",
     "READONLY": "is read-only",
     "LOADING": "is loading its data",
-    "MISCONF": "cannot write its append-only file",
+    "MISCONF": "cannot write to its disk",
     "BUSY": "is busy with a script",
     "NOREPLICAS": "has too few replicas",
 }

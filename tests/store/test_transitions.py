@@ -145,6 +145,15 @@ class Transitions(RuleBasedStateMachine):
     def retry(self, key: int, steps: int) -> None:
         self._change("retry", key, tasks.requeued, steps)
 
+    @precondition(lambda self: self.actors)
+    @rule(key=KEYS, choice=CHOICES, steps=st.integers(0, 5))
+    def cancel_and_retry(self, key: int, choice: int, steps: int) -> None:
+        """So that several entries point at one task, and somebody has seen it in between."""
+        self.cancel(key, 2)
+        if self.actors:
+            self._go_on(self._chosen(choice), steps)
+        self.retry(key, 2)
+
     def _change(self, name: str, key: int, transition: Any, steps: int) -> None:
         uid = self.uids[key]
         actor = client(lambda store: store.change(uid, transition), self.wire, self.partitions, name)
@@ -288,6 +297,9 @@ class Transitions(RuleBasedStateMachine):
                 old, new = tasks.decode(before), tasks.decode(after)
                 assert new.revision > old.revision, "a revision counts up"
                 assert not old.finished or actor.name == "retry", "only a client's retry changes what has finished"
+                if new.claim is not None and new.claim != old.claim:
+                    holder = now.holders[new.claim.stream, new.claim.entry]
+                    assert holder == new.claim.consumer, "who claims holds the entry"
             self.last[uid] = after
 
     # --- the end: a healthy runner finishes everything ----------------------------------------------------

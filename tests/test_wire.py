@@ -1,0 +1,318 @@
+"""The wire to a Redis that dies, freezes, fills up, forgets, or is somewhere else."""
+
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+import redis
+
+from service import task as tasks
+from service.errors import StoreRefused, StoreUnavailable
+from service.store import SCRIPTS, Store
+from service.task import Task
+from service.wire import Wire, connect
+from tests.servers import RedisCluster, RedisServer, eventually
+
+WITHIN_SECONDS = 2.0
+
+
+@pytest.fixture
+def wire(own_server: RedisServer) -> Iterator[Wire]:
+    wire = connect(own_server.url, SCRIPTS)
+    yield wire
+    wire.close()
+
+
+@contextmanager
+def unavailable(reason: str) -> Iterator[None]:
+    begun = time.monotonic()
+    with pytest.raises(StoreUnavailable, match=reason):
+        yield
+    assert time.monotonic() - begun < WITHIN_SECONDS
+
+
+def echo(wire: Wire, text: str = "hello") -> bool:
+    return wire.call(0, ("ECHO", text)) == [text.encode()]
+
+
+def warm(wire: Wire, connections: int) -> None:
+    """So many connections lie in the pool."""
+    together = threading.Barrier(connections)
+
+    def use() -> None:
+        together.wait()
+        wire.call(0, ("BLPOP", "nothing", 0.2), wait_seconds=0.3)
+
+    threads = [threading.Thread(target=use) for _ in range(connections)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+
+def test_commands_are_answered_in_their_order(wire: Wire) -> None:
+    assert wire.call(0, *[("ECHO", str(number)) for number in range(100)]) == [b"%d" % number for number in range(100)]
+
+
+def test_a_redis_that_is_away_is_unavailable_and_comes_back(own_server: RedisServer, wire: Wire) -> None:
+    assert echo(wire)
+    own_server.kill()
+
+    for _ in range(2):
+        with unavailable("cannot be reached"):
+            echo(wire)
+
+    own_server.start()
+    assert echo(wire)
+
+
+def test_connections_that_died_in_the_pool_fail_no_request(own_server: RedisServer, wire: Wire) -> None:
+    warm(wire, 5)
+    own_server.kill()
+    own_server.start()
+    for _ in range(5):
+        assert echo(wire)
+
+
+def test_a_frozen_redis_is_unavailable_in_time(own_server: RedisServer, wire: Wire) -> None:
+    warm(wire, 1)
+    own_server.freeze()
+    try:
+        for _ in range(2):  # on a pooled connection, and on a new one
+            with unavailable("does not answer in time"):
+                echo(wire)
+    finally:
+        own_server.thaw()
+    assert eventually(lambda: echo(wire, "again"))
+
+
+def test_an_answer_that_comes_too_late_is_given_to_nobody(own_server: RedisServer, wire: Wire) -> None:
+    assert echo(wire, "first")
+    own_server.freeze()
+    with unavailable("in time"):
+        echo(wire, "late")
+    own_server.thaw()
+    assert echo(wire, "next")
+
+
+def test_a_wait_may_take_longer_than_an_answer(wire: Wire) -> None:
+    assert wire.call(0, ("BLPOP", "nothing", 1.5), wait_seconds=1.5) == [None]
+
+
+def test_a_thread_that_is_interrupted_leaves_no_half_answer_behind(wire: Wire) -> None:
+    class Interruption(BaseException):
+        pass
+
+    def interrupt(*_: object) -> None:
+        raise Interruption
+
+    before = signal.signal(signal.SIGALRM, interrupt)
+    try:
+        for microseconds in range(100, 4000, 100):
+            signal.setitimer(signal.ITIMER_REAL, microseconds / 1e6)
+            try:
+                while True:
+                    assert wire.call(0, *[("ECHO", str(number)) for number in range(50)]) == [
+                        b"%d" % number for number in range(50)
+                    ]
+            except Interruption:
+                pass
+            assert echo(wire, "whole")
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
+def test_scripts_that_redis_has_forgotten_are_sent_again(own_server: RedisServer) -> None:
+    store = Store(connect(own_server.url, SCRIPTS))
+    with own_server.client() as raw:
+        for _ in range(2):
+            raw.script_flush()
+            assert store.fetch(0, ("default",), "a", 1) == []
+            assert store.retire(0, ("default",), "a") is True
+    store.close()
+
+
+def test_a_redis_that_loads_its_data_is_unavailable_until_it_has(own_server: RedisServer, wire: Wire) -> None:
+    with own_server.client() as raw:
+        writing = raw.pipeline(transaction=False)
+        for number in range(4000):
+            writing.set(f"key{number}", "value")
+        writing.execute()
+    own_server.kill()
+    slowly = ("--key-load-delay", "300")
+    starting = threading.Thread(target=own_server.start, args=slowly)
+    starting.start()
+
+    reasons = set()
+    while starting.is_alive():
+        try:
+            write(wire)
+        except StoreUnavailable as error:
+            reasons.add(str(error))
+    starting.join()
+
+    assert "Redis is loading its data" in reasons
+    assert echo(wire)
+
+
+def write(wire: Wire) -> list[object]:
+    return wire.call(0, ("SET", "key", "value"))
+
+
+def test_a_full_redis_says_so_and_is_used_again_when_it_is_not(own_server: RedisServer) -> None:
+    store = Store(connect(own_server.url, SCRIPTS))
+    with own_server.client() as raw:
+        raw.config_set("maxmemory", "1")
+        with unavailable("is out of memory"):
+            store.check()
+        with unavailable("is out of memory"):
+            store.create([a_task(store)])
+        assert raw.keys() == []
+        raw.config_set("maxmemory", "0")
+    assert store.create([a_task(store)]) == []
+    store.close()
+
+
+def test_a_replica_is_read_only(own_server: RedisServer) -> None:
+    store = Store(connect(own_server.url, SCRIPTS))
+    with own_server.client() as raw:
+        raw.replicaof("127.0.0.1", "1")
+        try:
+            with unavailable("is read-only"):
+                store.check()
+            with unavailable("is read-only"):
+                store.create([a_task(store)])
+        finally:
+            raw.replicaof("NO", "ONE")
+    store.check()
+    store.close()
+
+
+def test_a_redis_that_cannot_write_to_its_disk_says_so(own_server: RedisServer, wire: Wire) -> None:
+    with own_server.client() as raw:
+        raw.config_set("appendonly", "no")
+        raw.config_set("save", "3600 1")
+        (own_server.folder / "dump.rdb").mkdir()  # nobody can write a file of that name
+        write(wire)
+        raw.bgsave()
+        eventually(lambda: raw.info("persistence")["rdb_last_bgsave_status"] == "err")
+        with unavailable("cannot write to its disk"):
+            write(wire)
+
+
+def test_a_wrong_password_is_named(own_server: RedisServer) -> None:
+    with own_server.client() as raw:
+        raw.config_set("requirepass", "right")
+        wire = connect(f"unix://:wrong@{own_server.socket}", SCRIPTS)
+        with unavailable("does not accept the password"):
+            echo(wire)
+        right = connect(f"unix://:right@{own_server.socket}", SCRIPTS)
+        assert echo(right)
+        right.close()
+        wire.close()
+
+
+def test_an_error_of_the_command_is_none_of_redis(wire: Wire) -> None:
+    wire.call(0, ("SET", "key", "text"))
+    with pytest.raises(StoreRefused, match="WRONGTYPE"):
+        wire.call(0, ("LPUSH", "key", "x"))
+    assert echo(wire)
+
+
+def test_the_wire_keeps_no_more_connections_than_were_used_at_once(own_server: RedisServer, wire: Wire) -> None:
+    with own_server.client() as raw:
+        before = raw.info("clients")["connected_clients"]
+        for _ in range(50):
+            echo(wire)
+        assert raw.info("clients")["connected_clients"] == before + 1
+        wire.close()
+        eventually(lambda: raw.info("clients")["connected_clients"] == before)
+
+
+# --- a cluster ---------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def own_cluster(folder: Path) -> Iterator[RedisCluster]:
+    cluster = RedisCluster(folder).start()
+    yield cluster
+    cluster.stop()
+
+
+def test_each_partition_is_found_wherever_it_is(cluster: RedisCluster) -> None:
+    store = Store(connect(cluster.url, SCRIPTS), partitions=16)
+    store.check()
+    store.close()
+
+
+def test_one_known_node_is_enough_to_find_the_others(cluster: RedisCluster) -> None:
+    store = Store(connect(cluster.url.partition(",")[0], SCRIPTS), partitions=16)
+    store.check()
+    store.close()
+
+
+def test_a_cluster_with_a_frozen_node_is_unavailable_in_time(own_cluster: RedisCluster) -> None:
+    wire = connect(own_cluster.url, SCRIPTS)
+    store = Store(wire, partitions=16)
+    store.check()
+    node = own_cluster.nodes[0]
+    home = next(partition for partition in range(16) if _is_at(node, partition))
+    node.freeze()
+    try:
+        with unavailable("."):
+            wire.call(home, ("SET", f"sandbox:{{{home}}}:x", 1))
+    finally:
+        node.thaw()
+    eventually(lambda: _works(store))
+    store.close()
+
+
+def test_a_slot_that_moves_is_followed(own_cluster: RedisCluster) -> None:
+    store = Store(connect(own_cluster.url, SCRIPTS), partitions=1)
+    store.check()
+    clients = [node.client() for node in own_cluster.nodes]
+    slot = clients[0].execute_command("CLUSTER", "KEYSLOT", "0")
+    target = next(node for node in own_cluster.nodes if not _is_at(node, 0))
+    name = target.client().execute_command("CLUSTER", "MYID").decode()
+    with next(node for node in own_cluster.nodes if _is_at(node, 0)).client() as raw:
+        raw.flushall()
+
+    for client in [target.client(), *clients]:
+        client.execute_command("CLUSTER", "SETSLOT", slot, "NODE", name)
+
+    assert store.create([a_task(store)]) == []
+    with target.client() as raw:
+        assert raw.exists("sandbox:{0}:queue:default")
+    store.close()
+
+
+def _is_at(node: RedisServer, partition: int) -> bool:
+    with node.client() as raw:
+        try:
+            raw.execute_command("GET", f"sandbox:{{{partition}}}:ready")
+        except redis.exceptions.MovedError:
+            return False
+        return True
+
+
+def _works(store: Store) -> bool:
+    try:
+        store.check()
+    except StoreUnavailable:
+        return False
+    return True
+
+
+def a_task(store: Store) -> Task:
+    return Task(
+        uid=store.uid(tasks.random_prefix()),
+        type="echo",
+        queue="default",
+        status=tasks.QUEUED,
+        created_at=tasks.stamp(time.time()),
+    )
