@@ -16,6 +16,7 @@ from service.registry import TaskType
 from service.task import Task, TaskError
 
 RESULT_LIMIT: Final = 256 * 1024
+LONGEST_PAUSE_SECONDS: Final = 10 * 366 * 86400
 MESSAGE_LIMIT: Final = 8 * 1024
 
 # What becomes of the document, whatever it says meanwhile; None if its fate is already written.
@@ -94,6 +95,9 @@ def _transition_of(error: BaseException, context: Context, started: float, durat
     if not isinstance(error, Retry):
         context.logger.info("an attempt failed", exc_info=error)
     after = error.after if isinstance(error, Retry) else None
+    if after is not None and not _is_pause(after):
+        unusable = BadRetry(f"Retry(after={after!r}): it must be a number of seconds, from 0 to ten years")
+        return partial(fail, describe(unusable), started, duration)
     return partial(fail_or_retry, describe(error), started, duration, after)
 
 
@@ -104,7 +108,7 @@ def fail(error: TaskError, started: float, duration: float, task: Task) -> Task:
 def fail_or_retry(error: TaskError, started: float, duration: float, after: float | None, task: Task) -> Task:
     if task.failures + 1 >= task.max_attempts:
         return fail(error, started, duration, task)
-    pause = tasks.backoff_seconds(task.failures + 1) if after is None else max(0.0, after)
+    pause = tasks.backoff_seconds(task.failures + 1) if after is None else after
     run_at = tasks.stamp(started + duration + pause)
     return tasks.retried(task, error, tasks.stamp(started), duration, run_at)
 
@@ -114,6 +118,16 @@ def time_out(started: float, duration: float, task: Task) -> Task:
         type="TimedOut", message=f"the attempt took longer than its timeout of {task.timeout or duration:g} s"
     )
     return fail_or_retry(error, started, duration, None, task)
+
+
+def time_out_late(now: float, task: Task) -> Task:
+    """For an attempt that ended with its process, found later by somebody else."""
+    begun = tasks.microseconds(task.started_at) / 1e6 if task.started_at else now - (task.timeout or 0.0)
+    return time_out(min(begun, now), max(0.0, now - begun), task)
+
+
+def fail_now(error: Exception, task: Task) -> Task:
+    return fail(describe(error), time.time(), 0.0, task)
 
 
 def crash(task: Task, now: float) -> Task:
@@ -133,6 +147,14 @@ def describe(error: BaseException) -> TaskError:
 def _clean(text: str) -> str:
     """Text that any JSON parser takes, and not too much of it."""
     return text[:MESSAGE_LIMIT].encode("utf-8", "replace").decode()
+
+
+class BadRetry(Exception):
+    """A handler asked for another attempt at no possible time."""
+
+
+def _is_pause(after: object) -> bool:
+    return isinstance(after, int | float) and 0 <= after <= LONGEST_PAUSE_SECONDS
 
 
 class BadResult(Exception):

@@ -1,9 +1,9 @@
 """Claim → run → settle, one task after the other.
 
 A lane fetches a batch while recent tasks were short, and one task while they are not. What it has
-claimed lies in three places: `waiting`, `running`, `ended`. The lane moves tasks from left to right;
-the upkeep thread may at any moment take what waits (to hand it back) and what has ended (to settle
-it), when a long task holds up the lane. Both take by popping from a deque, so each item has one owner.
+claimed moves from `holdings.waiting` over `running` to `holdings.ended`; the upkeep thread may at any
+moment take what waits and what has ended, when a long task holds up the lane. Both take by popping
+from a deque, so each claim has one owner.
 
 A runner has one lane per thread; the one in the main thread is interrupted by a signal, which also
 ends a blocking call, the others by an asynchronous exception.
@@ -17,17 +17,19 @@ import threading
 import time
 from collections import deque
 from collections.abc import Iterable, Sequence
-from functools import partial
 from typing import Final
 
 from service import execution, triage
 from service import task as tasks
-from service.errors import Interrupted, SandboxError, StoreUnavailable
-from service.execution import Context, Transition
+from service.alarm import Alarm
+from service.errors import Interrupted, StoreUnavailable
+from service.execution import Context
+from service.holdings import Held, Holdings
 from service.presence import NEVER, Presence
 from service.recovery import NO_REMAINS, Recovery
 from service.registry import Registry
 from service.report import Report
+from service.stop import Stop
 from service.store import Change, Document, Entry, Store
 from service.task import Claim
 from service.triage import Finding, Verdict
@@ -41,45 +43,6 @@ HARD_SECONDS: Final = 2.0
 ALARM_SECONDS: Final = 0.5
 
 log = logging.getLogger("sandbox.runner")
-
-
-class Stop:
-    """The wish to stop; a signal handler may set it, because it is one assignment."""
-
-    def __init__(self) -> None:
-        self.since: float | None = None
-
-    def request(self) -> None:
-        if self.since is None:
-            self.since = time.monotonic()
-
-    def is_set(self) -> bool:
-        return self.since is not None
-
-    def seconds(self) -> float:
-        """How long ago it was wished."""
-        return 0.0 if self.since is None else time.monotonic() - self.since
-
-    def wait(self, seconds: float) -> None:
-        until = time.monotonic() + seconds
-        while self.since is None and (left := until - time.monotonic()) > 0:
-            time.sleep(min(left, 0.05))
-
-
-class Held:
-    """A claim that this runner holds: the document as stored, and the entry that it names."""
-
-    __slots__ = ("document", "entry", "transition")
-
-    def __init__(self, entry: Entry, document: Document) -> None:
-        self.entry = entry
-        self.document = document
-        self.transition: Transition | None = None
-
-    @property
-    def token(self) -> str:
-        claim = self.document.task.claim
-        return "" if claim is None else claim.token
 
 
 class Running:
@@ -108,21 +71,18 @@ class Lane(execution.Window):
         report: Report,
         queues: Sequence[str],
         stopping: Stop,
-        alarm: "Alarm",
+        alarm: Alarm,
         lease_seconds: float,
         grace_seconds: float,
         recovery: Recovery,
     ) -> None:
         super().__init__()
         self.number = number
-        self.waiting: deque[Held] = deque()
+        self.holdings = Holdings(store, report)
         self.running: Running | None = None
-        self.ended: deque[Held] = deque()
-        self.again: deque[Entry] = deque()
         self.fetched = 0.0
         self.renewed = 0.0
         self.thread = threading.main_thread()
-        self._batch: Sequence[Entry] = ()
         self._store = store
         self._registry = registry
         self._presence = presence
@@ -140,62 +100,61 @@ class Lane(execution.Window):
         self._partitions.rotate(-number)
         self._closing = threading.Lock()
 
-    def holding(self) -> list[Entry]:
-        """The entries whose leases are this lane's to keep."""
-        return [*self._batch, *self.again]
-
     # --- the loop ------------------------------------------------------------------------------
 
     def work(self) -> None:
-        """Until the runner stops."""
+        """Until the runner stops. Nothing but that ends a lane: its tasks would wait for ever."""
         self.thread = threading.current_thread()
         while not self._stopping.is_set():
             try:
                 self._cycle()
-            except SandboxError as error:
+            except Exception as error:
                 self._pick_up_after(error)
-                self._stopping.wait(PAUSE_SECONDS)
+        self._settle()
 
-    def _pick_up_after(self, error: SandboxError) -> None:
-        """A batch was cut short: what its entries stand for must be read again."""
+    def _pick_up_after(self, error: Exception) -> None:
         if isinstance(error, StoreUnavailable):
             log.warning("%s; trying again", error, extra={"once": "store"})
             self._recovery.lost_contact()
         else:
             log.error("a batch was cut short", exc_info=error, extra={"once": "lane"})
-        _drain(self.waiting)
-        self.settle_ended()
-        self.again.extend(self._batch)
-        self._batch = ()
+        self._presence.clear(self.number)
+        self.holdings.start_over()
+        self._stopping.wait(PAUSE_SECONDS)
 
     def _cycle(self) -> None:
+        self._settle()
         found = self._recovery.findings() or self._find()
-        self._batch = [finding.entry for finding in found]
+        self.holdings.keep(finding.entry for finding in found)
         self.fetched = self.renewed = time.monotonic()
         alone = [finding for finding in found if _has_crashed(finding)]
         together = [finding for finding in found if not _has_crashed(finding)] if alone else found
         for batch in (together, *([finding] for finding in alone)):
             if batch:
                 self._work_off(batch)
-        self._batch = ()
 
     def _find(self) -> list[Finding]:
         """Fresh entries; waits a moment if there are none."""
-        if self.again:
+        if self.holdings.again:
             return self._judge_again()
         count = min(LARGEST_BATCH, max(1, int(BATCH_SECONDS / self._pace)))
         entries = self._fetch(count) or self._wait(count)
         return triage.judge_all(entries, self._registry)
 
     def _fetch(self, count: int) -> list[Entry]:
-        """In one round trip, but it cannot wait; so not right after a time when there was less than asked for."""
+        """In one round trip, but it cannot wait; so not right after a time when there was less than asked for.
+
+        With several partitions, each is asked for the first queue before any is for the second.
+        """
         if not self._plenty:
             return []
-        for _ in range(len(self._partitions)):
-            if entries := self._store.fetch(self._partitions[0], self._queues, self._presence.consumer, count):
-                self._plenty = len(entries) == count or len(self._partitions) > 1
-                return entries
-            self._partitions.rotate(-1)
+        several = len(self._partitions) > 1
+        for queues in [[queue] for queue in self._queues] if several else [self._queues]:
+            for _ in range(len(self._partitions)):
+                self._partitions.rotate(-1)
+                if entries := self._store.fetch(self._partitions[0], queues, self._presence.consumer, count):
+                    self._plenty = len(entries) == count or several
+                    return entries
         return []
 
     def _wait(self, count: int) -> list[Entry]:
@@ -205,27 +164,27 @@ class Lane(execution.Window):
         return entries
 
     def _judge_again(self) -> list[Finding]:
-        """Entries that may point at something else by now, or be somebody else's."""
-        entries = list(self.again)
-        still_ours = [entry for entry in entries if self._renewed(entry)]
-        texts = self._store.texts([entry.uid for entry in still_ours])
-        found = [
-            entry._replace(text=text, owner=self._presence.consumer)
-            for entry, text in zip(still_ours, texts, strict=True)
-        ]
+        entries = list(self.holdings.again)
+        ours = [entry for entry in entries if self._renewed(entry)]
+        texts = self._store.texts([entry.uid for entry in ours])
+        self.holdings.release(set(entries).difference(ours))
         for _ in entries:
-            self.again.popleft()
+            self.holdings.again.popleft()
+        found = [
+            entry._replace(text=text, owner=self._presence.consumer) for entry, text in zip(ours, texts, strict=True)
+        ]
         return triage.judge_all(found, self._registry, NO_REMAINS)
 
     def _renewed(self, entry: Entry) -> bool:
         return entry in self._store.renew(entry.partition, self._presence.consumer, [entry])
 
     def _work_off(self, findings: Sequence[Finding]) -> None:
-        self.waiting.extend(self._claim(findings))
+        waiting = self.holdings.waiting
+        waiting.extend(self._claim(findings))
         begun, count = time.perf_counter(), 0
-        while self.waiting and not self._stopping.is_set():
+        while waiting and not self._stopping.is_set():
             try:
-                held = self.waiting.popleft()
+                held = waiting.popleft()
             except IndexError:
                 break  # the upkeep thread was quicker
             self._run(held)
@@ -233,8 +192,21 @@ class Lane(execution.Window):
         if count:
             self._presence.clear(self.number)
             self._pace = (self._pace + 3 * (time.perf_counter() - begun) / count) / 4
-        self.settle_ended()
-        self.hand_back_waiting()
+        self._settle()
+        self.holdings.hand_back_waiting()
+
+    def _settle(self) -> None:
+        """Until Redis answers; at the end of the grace time, others will run the tasks again."""
+        while True:
+            try:
+                return self.holdings.settle_ended()
+            except StoreUnavailable as error:
+                self._recovery.lost_contact()
+                log.warning("%s; %d outcomes wait for it", error, len(self.holdings.ended), extra={"once": "store"})
+                if self._stopping.seconds() > self._grace:
+                    log.error("%s; %d outcomes are lost, their tasks run again", error, len(self.holdings.ended))
+                    return None
+                time.sleep(PAUSE_SECONDS)
 
     # --- claim ---------------------------------------------------------------------------------
 
@@ -252,41 +224,47 @@ class Lane(execution.Window):
             changes.append(Change(document.text, document.task, after, entry))
         if others:
             self._clear_away(others)
-        if not changes:
-            return []
-        texts = self._store.move(changes, consumer=self._presence.consumer)
         held = []
-        for change, text in zip(changes, texts, strict=True):
-            if text is not None and change.entry is not None:
+        for change, text in zip(changes, self._store.move(changes, consumer=self._presence.consumer), strict=True):
+            assert change.entry is not None
+            if text is not None:
                 held.append(Held(change.entry, Document(change.after, text)))
-            elif change.entry is not None:
-                self.again.append(change.entry)  # somebody changed it since: look again
+            else:
+                self.holdings.look_again([change.entry])  # somebody changed it since
         return held
 
     def _clear_away(self, findings: Iterable[Finding]) -> None:
-        now = time.time()
-        for entry, document, verdict in findings:
-            if document is None or verdict is Verdict.DROP:
-                self.again.extend(self._store.drop(self._presence.consumer, [entry]))
-                continue
-            task = document.task
-            if verdict is Verdict.POSTPONE:
-                log.warning("type %s, or a field, is unknown here: handed back", task.type, extra={"once": task.type})
-                after = tasks.postponed(task, tasks.stamp(now + POSTPONE_SECONDS))
-            elif verdict is Verdict.FAIL_BY_TIMEOUT:
-                after = execution.time_out(now, task.timeout or 0.0, task)
+        for finding in findings:
+            entry = finding.entry
+            if finding.document is None or finding.verdict is Verdict.DROP:
+                refused = bool(self._store.drop(self._presence.consumer, [entry]))
             else:
-                after = execution.crash(task, now)
-            [text] = self._store.move([Change(document.text, task, after, entry)])
-            if text is None:
-                self.again.append(entry)
-            elif verdict is not Verdict.POSTPONE:
-                self._report.outcomes([after])
+                refused = not self._put_aside(entry, finding.document, finding.verdict)
+            if refused:
+                self.holdings.look_again([entry])
+            else:
+                self.holdings.release([entry])
+
+    def _put_aside(self, entry: Entry, document: Document, verdict: Verdict) -> bool:
+        """What is not to be run now, or never again."""
+        task = document.task
+        if verdict is Verdict.POSTPONE:
+            log.warning("type %s, or a field, is unknown here: handed back", task.type, extra={"once": task.type})
+            after = tasks.postponed(task, tasks.stamp(time.time() + POSTPONE_SECONDS))
+        elif verdict is Verdict.FAIL_BY_TIMEOUT:
+            after = execution.time_out_late(time.time(), task)
+        else:
+            after = execution.crash(task, time.time())
+        [text] = self._store.move([Change(document.text, task, after, entry)])
+        if text is not None and verdict is not Verdict.POSTPONE:
+            self._report.outcomes([after])
+        return text is not None
 
     # --- run -----------------------------------------------------------------------------------
 
     def _run(self, held: Held) -> None:
         if time.monotonic() - self.renewed > self._lease / 2 and not self._still_ours(held):
+            self.holdings.look_again([held.entry])
             return
         task = held.document.task
         task_type = self._registry.get(task.type)
@@ -301,7 +279,7 @@ class Lane(execution.Window):
         self.running = None
         if task.timeout is not None:
             self._alarm.set(self.number, NEVER)
-        self.ended.append(held)
+        self.holdings.ended.append(held)
 
     def _still_ours(self, held: Held) -> bool:
         """After a long pause (a stopped process, a busy machine) somebody may have taken over."""
@@ -334,107 +312,12 @@ class Lane(execution.Window):
             with self._closing:
                 _raise_in(self.thread, None)
 
-    # --- settle --------------------------------------------------------------------------------
-
-    def settle_ended(self) -> None:
-        """Writes down how attempts ended. Not answered means not known: tries until Redis answers."""
-        held = _drain(self.ended)
-        while held:
-            try:
-                held = self._settle(held)
-            except StoreUnavailable as error:
-                self._recovery.lost_contact()
-                log.warning("%s; %d outcomes wait for it", error, len(held), extra={"once": "store"})
-                if self._stopping.seconds() > self._grace:
-                    log.error("%s; %d outcomes are lost, and their tasks will run again", error, len(held))
-                    return
-                time.sleep(PAUSE_SECONDS)
-
-    def _settle(self, ended: Sequence[Held]) -> list[Held]:
-        """One round; answers those to be tried again, against the document as it is now."""
-        changes = [
-            Change(document.text, document.task, transition(document.task), held.entry)
-            for held in ended
-            if (transition := held.transition) is not None and (document := held.document)
-        ]
-        texts = self._store.move(changes) if changes else []
-        self._report.outcomes([change.after for change, text in zip(changes, texts, strict=True) if text is not None])
-        refused = {
-            change.entry: tasks.encode(change.after)
-            for change, text in zip(changes, texts, strict=True)
-            if text is None
-        }
-        return [
-            held
-            for held in ended
-            if (held.transition is None or held.entry in refused) and self._look_again(held, refused.get(held.entry))
-        ]
-
-    def _look_again(self, held: Held, wanted: bytes | None) -> bool:
-        """A refused settlement proves nothing: what does the document say? True if it is still ours."""
-        entry = held.entry
-        [text] = self._store.texts([entry.uid])
-        if text is not None and text == wanted:
-            self._report.outcomes([tasks.decode(text)])  # it was stored, only the answer was lost
-            return False
-        task = None if text is None else tasks.decode(text)
-        if task is not None and text is not None and task.claim is not None:
-            if task.claim.token != held.token:
-                return False  # another claim's token: it is lost, and nothing more is touched
-            held.document = Document(task, text)
-            held.transition = held.transition or partial(tasks.handed_back, ran=True)  # it was not cancelled after all
-            return True
-        self.again.append(entry._replace(text=text))
-        return False
-
-    def hand_back_waiting(self) -> None:
-        """What has not started goes to the front of its queue, for anybody."""
-        changes = [
-            Change(held.document.text, held.document.task, tasks.handed_back(held.document.task, ran=False), held.entry)
-            for held in _drain(self.waiting)
-        ]
-        if changes:
-            self._store.move(changes)
-
-    def relieve(self) -> None:
-        """Another thread's help, while a long task holds up the lane."""
-        self.settle_ended()
-        self.hand_back_waiting()
-
 
 def _has_crashed(finding: Finding) -> bool:
     return finding.document is not None and finding.document.task.crashes > 0
-
-
-def _drain(items: deque[Held]) -> list[Held]:
-    drained = []
-    while True:
-        try:
-            drained.append(items.popleft())
-        except IndexError:
-            return drained
 
 
 def _raise_in(thread: threading.Thread, reason: type[Interrupted] | None) -> None:
     """Raises an exception in a thread as soon as it runs Python code; None takes it back."""
     ident = ctypes.c_ulong(thread.ident or 0)
     ctypes.pythonapi.PyThreadState_SetAsyncExc(ident, ctypes.py_object(reason) if reason else None)
-
-
-class Alarm:
-    """The last resort against a handler that holds the interpreter: the kernel's own timer.
-
-    Its signal has no Python handler. It writes every thread's stack and ends the process, even in
-    the middle of a C call; the neighbours see the death, and whose time was over.
-    """
-
-    def __init__(self) -> None:
-        self._deadlines: dict[int, float] = {}
-        self._lock = threading.Lock()
-
-    def set(self, lane: int, deadline: float) -> None:
-        with self._lock:
-            self._deadlines[lane] = deadline
-            earliest = min(self._deadlines.values())
-            left = 0.0 if earliest == NEVER else max(0.001, earliest - time.monotonic())
-            signal.setitimer(signal.ITIMER_REAL, left)

@@ -4,6 +4,7 @@ Each runner holds a lock on a file of its own in the state folder for as long as
 frees the lock at its death, however it comes. In the file stands, per lane, the token of the claim
 whose handler is executing, written through a memory map: it outlives a kill -9, and costs no system
 call. So a neighbour on the same host knows at once that a runner is dead, and which task to blame.
+Behind these records the alarm writes the stacks, if it has to end the process.
 """
 
 import fcntl
@@ -15,26 +16,29 @@ import struct
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
-RECORD: Final = struct.Struct("=48sd")
+HEAD: Final = struct.Struct("=Qd")  # number of lanes; when the upkeep thread was last alive
+RECORD: Final = struct.Struct("=48sd")  # token of the claim that is executing; by when it has to end
 NOBODY: Final = b"\0" * RECORD.size
 NEVER: Final = float("inf")
+HELD_UP_SECONDS: Final = 1.0
 
 
 class Remains(NamedTuple):
-    """What a dead runner left: the claims that were executing, and by when each had to end."""
+    """What a dead runner left: the claims that were executing, by when each had to end, the alarm's stacks."""
 
     consumer: str
     path: Path
     deadlines: dict[str, float]
+    stacks: str = ""
 
     def blames(self, token: str) -> bool:
         return token in self.deadlines
 
     def overdue(self, token: str) -> bool:
-        """Did it die by its own alarm, because the task would not end?"""
-        return self.deadlines[token] <= time.monotonic()
+        """Did it die by its own alarm, and because of this task?"""
+        return bool(self.stacks) and self.deadlines[token] == min(self.deadlines.values())
 
 
 class Presence:
@@ -44,7 +48,7 @@ class Presence:
         self._path = folder / self.consumer
         folder.mkdir(parents=True, exist_ok=True)
         self._file = open(folder / f".{self.consumer}", "w+b")  # noqa: SIM115 - held for life
-        self._file.write(NOBODY * lanes)
+        self._file.write(HEAD.pack(lanes, time.monotonic()) + NOBODY * lanes)
         self._file.flush()
         self._map = mmap.mmap(self._file.fileno(), 0)
         fcntl.flock(self._file, fcntl.LOCK_EX)
@@ -53,11 +57,20 @@ class Presence:
 
     def mark(self, lane: int, token: bytes, deadline: float = NEVER) -> None:
         """This claim's handler starts now."""
-        RECORD.pack_into(self._map, lane * RECORD.size, token, deadline)
+        RECORD.pack_into(self._map, HEAD.size + lane * RECORD.size, token, deadline)
 
     def clear(self, lane: int) -> None:
-        at = lane * RECORD.size
+        at = HEAD.size + lane * RECORD.size
         self._map[at : at + RECORD.size] = NOBODY
+
+    def beat(self, lanes: int) -> None:
+        """The upkeep thread is alive, and renews the leases."""
+        HEAD.pack_into(self._map, 0, lanes, time.monotonic())
+
+    @property
+    def stacks(self) -> Any:
+        """The file, for the alarm: it writes behind the records."""
+        return self._file
 
     def leave(self) -> None:
         self._path.unlink(missing_ok=True)
@@ -71,11 +84,12 @@ class Presence:
         """Runners of this host and boot that have died without leaving."""
         for path in sorted(self._folder.glob(f"{_here()}:*")):
             if path != self._path and (content := _content_if_dead(path)) is not None:
-                yield Remains(path.name, path, dict(_records(content)))
+                yield _remains(path, content)
 
-    def living_neighbours(self) -> Iterator[str]:
+    def held_up_neighbours(self) -> Iterator[str]:
+        """Runners that live, but whose threads a handler holds up in C code."""
         for path in self._folder.glob(f"{_here()}:*"):
-            if path != self._path and _content_if_dead(path) is None:
+            if path != self._path and _is_held_up(path):
                 yield path.name
 
     def left_by_earlier_boots(self) -> Iterator[Remains]:
@@ -96,10 +110,23 @@ def _content_if_dead(path: Path) -> bytes | None:
         return None  # held, or just removed
 
 
-def _records(content: bytes) -> Iterator[tuple[str, float]]:
-    for token, deadline in RECORD.iter_unpack(content):
-        if token := token.rstrip(b"\0"):
-            yield token.decode(), deadline
+def _is_held_up(path: Path) -> bool:
+    try:
+        _, beat = HEAD.unpack_from(path.read_bytes())
+    except (OSError, struct.error):
+        return False
+    return time.monotonic() - beat > HELD_UP_SECONDS and _content_if_dead(path) is None
+
+
+def _remains(path: Path, content: bytes) -> Remains:
+    lanes, _ = HEAD.unpack_from(content.ljust(HEAD.size, b"\0"))
+    end = HEAD.size + lanes * RECORD.size
+    deadlines = {
+        token.rstrip(b"\0").decode(): deadline
+        for token, deadline in RECORD.iter_unpack(content[HEAD.size : end].ljust(end - HEAD.size, b"\0"))
+        if token.strip(b"\0")
+    }
+    return Remains(path.name, path, deadlines, content[end:].decode(errors="replace"))
 
 
 def _here() -> str:

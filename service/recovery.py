@@ -5,7 +5,8 @@ Twice a second a lane looks for three things, and runs what it finds like fresh 
 - A neighbour whose lock is free is dead. Its entries are taken at once, and it is forgotten after the last.
 - An entry whose lease has run out belonged to a host that is gone. That counts only after one lease of
   unbroken contact with Redis: idle times go on while Redis is away, and everybody would rob everybody.
-- After a lost answer, this runner's own consumer may hold entries of which no lane knows.
+- After a lost answer, this runner's own consumer may hold entries of which no lane knows. Nobody renews
+  them: it looks for them at once, and at the latest their lease runs out.
 """
 
 import logging
@@ -72,6 +73,13 @@ class Recovery:
 
     def _of_the_dead(self) -> list[Finding]:
         for remains in self._presence.dead_neighbours():
+            if remains.stacks:
+                log.error(
+                    "%s was ended by its alarm, at:\n%s",
+                    remains.consumer,
+                    remains.stacks,
+                    extra={"once": remains.consumer},
+                )
             for entries in self._take(dead=remains.consumer, idle_ms=0):
                 log.warning("%s is dead: took over %d of its tasks", remains.consumer, len(entries))
                 return triage.judge_all(entries, self._registry, remains)

@@ -8,7 +8,6 @@ The order of stopping, on TERM, INT or HUP:
 5. the runner leaves: its consumer is forgotten, its lock file removed.
 """
 
-import faulthandler
 import logging
 import os
 import signal
@@ -24,13 +23,15 @@ from typing import Final
 
 from service import execution
 from service import task as tasks
+from service.alarm import Alarm
 from service.errors import SandboxError, Stopping, TimedOut
 from service.execution import Transition
-from service.lane import HARD_SECONDS, Alarm, Lane, Running, Stop
+from service.lane import HARD_SECONDS, Lane, Running
 from service.presence import Presence
 from service.recovery import Recovery
 from service.registry import Registry
 from service.report import Report
+from service.stop import Stop
 from service.store import Change, Entry, Store
 from service.upkeep import Upkeep
 
@@ -49,7 +50,6 @@ class Runner:
         registry: Registry,
         report: Report,
         folder: Path,
-        stacks: Path,
         queues: Sequence[str],
         threads: int,
         lease_seconds: float,
@@ -59,7 +59,6 @@ class Runner:
         self._store = store
         self._queues = queues
         self._grace = grace_seconds
-        self._stacks = stacks
         self._stopping = Stop()
         self._presence = Presence(folder, threads)
         self._recovery = Recovery(
@@ -70,7 +69,7 @@ class Runner:
             lease_seconds=lease_seconds,
             held=self._held,
         )
-        alarm = Alarm()
+        self._alarm = Alarm()
         self._lanes = [
             Lane(
                 number,
@@ -80,7 +79,7 @@ class Runner:
                 report=report,
                 queues=queues,
                 stopping=self._stopping,
-                alarm=alarm,
+                alarm=self._alarm,
                 lease_seconds=lease_seconds,
                 grace_seconds=grace_seconds,
                 recovery=self._recovery,
@@ -126,12 +125,10 @@ class Runner:
         for signum in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             signal.signal(signum, stop)
         signal.signal(signal.SIGUSR1, interrupt)
-        signal.signal(signal.SIGALRM, signal.SIG_DFL)
-        stacks = open(self._stacks, "a")  # noqa: SIM115 - the alarm writes to it at the end
-        faulthandler.register(signal.SIGALRM, file=stacks, all_threads=True, chain=True)
+        self._alarm.arm(self._presence.stacks)
 
     def _held(self) -> list[Entry]:
-        return [entry for lane in self._lanes for entry in lane.holding()]
+        return [entry for lane in self._lanes for entry in lane.holdings.entries()]
 
     def _leave(self) -> None:
         try:
@@ -153,7 +150,10 @@ class Runner:
             time.sleep(TICK_SECONDS)
             for lane in self._lanes:
                 if (running := lane.running) is not None:
-                    self._watch_over(lane, running)
+                    try:
+                        self._watch_over(lane, running)
+                    except Exception as error:
+                        log.error("the watch failed", exc_info=error, extra={"once": "watch"})
 
     def _watch_over(self, lane: Lane, running: Running) -> None:
         now = time.monotonic()
@@ -173,6 +173,7 @@ class Runner:
             running.context.type,
             "".join(stack),
         )
+        self._alarm.disarm()
         last_words = threading.Thread(target=self._say_last_words, args=(running,), daemon=True)
         last_words.start()
         last_words.join(LAST_WORDS_SECONDS)
@@ -181,7 +182,8 @@ class Runner:
     def _say_last_words(self, stuck: Running) -> None:
         """Settles what has ended and what is stuck; hands back everything else. What fails here, neighbours find."""
         for lane in self._lanes:
-            lane.relieve()
+            lane.holdings.settle_ended()
+            lane.holdings.hand_back_waiting()
             if (running := lane.running) is not None and (transition := self._fate(running, stuck)) is not None:
                 document = running.held.document
                 self._store.move([Change(document.text, document.task, transition(document.task), running.held.entry)])

@@ -50,7 +50,7 @@ def judge_all(entries: Iterable[Entry], registry: Registry, remains: Remains | N
     for entry in entries:
         try:
             document = Document(tasks.decode(entry.text), entry.text) if entry.text is not None else None
-        except msgspec.MsgspecError:
+        except (msgspec.MsgspecError, RecursionError):
             log.error("what stands under %s is no task; its entry is dropped", entry.uid)
             document = None
         findings.append(Finding(entry, document, judge(entry, document, registry, remains)))

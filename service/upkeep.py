@@ -12,9 +12,11 @@ from typing import Final
 
 from service import task as tasks
 from service.errors import Cancelled, StoreUnavailable
-from service.lane import Held, Lane, Running, Stop
+from service.holdings import Held
+from service.lane import Lane, Running
 from service.presence import Presence
 from service.recovery import Recovery
+from service.stop import Stop
 from service.store import Change, Document, Entry, Store
 
 TICK_SECONDS: Final = 0.05
@@ -24,12 +26,15 @@ PROMOTE_SECONDS: Final = 0.4
 PROMOTE_BATCH: Final = 500
 SWEEP_SECONDS: Final = 1.0
 SWEEP_BATCH: Final = 1000
+SLICE_SECONDS: Final = 0.1
 
 log = logging.getLogger("sandbox.runner")
 
 
 class Duty:
-    def __init__(self, every_seconds: float, do: Callable[[], None]) -> None:
+    """Something to be done every so often; again at the next tick, if it says that there is more of it."""
+
+    def __init__(self, every_seconds: float, do: Callable[[], bool | None]) -> None:
         self._every = every_seconds
         self._do = do
         self._next = 0.0
@@ -37,7 +42,8 @@ class Duty:
     def do_if_due(self, now: float) -> None:
         if now >= self._next:
             self._next = now + self._every
-            self._do()
+            if self._do():
+                self._next = now
 
 
 class Upkeep:
@@ -62,9 +68,11 @@ class Upkeep:
         self._lease = lease_seconds
         self._retention = retention_seconds
         self._sweep_places: list[dict[str, int]] = [{} for _ in range(store.partitions)]
+        self._sweeping = False
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._work, name="upkeep", daemon=True)
         self._duties = [
+            Duty(0.0, self._beat),
             Duty(0.0, self._relieve),
             Duty(lease_seconds / 3, self._renew),
             Duty(lease_seconds / 3, self._vouch),
@@ -91,18 +99,23 @@ class Upkeep:
                 except Exception as error:
                     log.error("upkeep failed", exc_info=error, extra={"once": "upkeep"})
 
+    def _beat(self) -> None:
+        self._presence.beat(len(self._lanes))
+
     def _relieve(self) -> None:
         """No task sits behind a long one, and no outcome waits for its end."""
         for lane in self._lanes:
             late = time.monotonic() - lane.fetched > LONG_SECONDS
-            if (lane.ended and late) or (lane.waiting and (late or self._stopping.is_set())):
-                lane.relieve()
+            if late and lane.running is not None and lane.holdings.ended:
+                lane.holdings.settle_ended()
+            if lane.holdings.waiting and (late or self._stopping.is_set()):
+                lane.holdings.hand_back_waiting()
 
     def _renew(self) -> None:
         for lane in self._lanes:
             running, now = lane.running, time.monotonic()
             by_partition: dict[int, list[Entry]] = {}
-            for entry in lane.holding():
+            for entry in lane.holdings.entries():
                 by_partition.setdefault(entry.partition, []).append(entry)
             for partition, entries in by_partition.items():
                 renewed = self._store.renew(partition, self._presence.consumer, entries)
@@ -111,8 +124,8 @@ class Upkeep:
                     lane.interrupt(running, Cancelled)  # somebody else has it
 
     def _vouch(self) -> None:
-        """For neighbours that live, but whose threads a handler holds up in C code."""
-        for consumer in self._presence.living_neighbours():
+        """Renews leases for neighbours that live, but cannot do it themselves."""
+        for consumer in self._presence.held_up_neighbours():
             for partition in range(self._store.partitions):
                 self._store.vouch(partition, self._queues, consumer, idle_ms=int(self._lease * 600))
 
@@ -151,17 +164,25 @@ class Upkeep:
             after = tasks.progressed(after, news)
         return None if after is task else Change(text, task, after, running.held.entry)
 
-    def _promote(self) -> None:
-        for partition in range(self._store.partitions):
-            while self._store.promote(partition, PROMOTE_BATCH) == PROMOTE_BATCH:
-                pass
+    def _promote(self) -> bool:
+        """In slices: a million that are due at once must not hold up the leases."""
+        until = time.monotonic() + SLICE_SECONDS
+        promoted = [self._store.promote(partition, PROMOTE_BATCH) for partition in range(self._store.partitions)]
+        while max(promoted) == PROMOTE_BATCH and time.monotonic() < until:
+            promoted = [self._store.promote(partition, PROMOTE_BATCH) for partition in range(self._store.partitions)]
+        return max(promoted) == PROMOTE_BATCH
 
-    def _sweep(self) -> None:
-        """One runner of all does it, each second."""
+    def _sweep(self) -> bool:
+        """One runner of all begins with it, each second."""
         created_before = int((time.time() - self._retention) * 1_000_000)
+        until = time.monotonic() + SLICE_SECONDS
+        more = False
         for partition, places in enumerate(self._sweep_places):
-            if self._store.is_my_turn(partition, "sweep", int(SWEEP_SECONDS * 900)):
-                while not self._over.is_set() and self._store.sweep(
-                    partition, created_before=created_before, count=SWEEP_BATCH, places=places
-                ):
-                    self._relieve()
+            if not self._sweeping and not self._store.is_my_turn(partition, "sweep", int(SWEEP_SECONDS * 900)):
+                continue
+            removed = 1
+            while removed and time.monotonic() < until:
+                removed = self._store.sweep(partition, created_before=created_before, count=SWEEP_BATCH, places=places)
+            more = more or bool(removed)
+        self._sweeping = more
+        return more

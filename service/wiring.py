@@ -48,7 +48,6 @@ def run_runner(settings: Settings) -> int:
         registry=registry(settings),
         report=Report(lines),
         folder=settings.home / "runners",
-        stacks=settings.logs / "runner-stacks.log",
         queues=settings.queues,
         threads=settings.threads,
         lease_seconds=settings.lease_seconds,

@@ -1,10 +1,8 @@
 """Whether a runner lives, and what it was doing, as its neighbours see it."""
 
 import os
-import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -46,11 +44,11 @@ def me(tmp_path: Path) -> Iterator[Presence]:
 
 def test_a_living_neighbour_is_not_dead(me: Presence, neighbour: tuple[subprocess.Popen[str], str]) -> None:
     assert list(me.dead_neighbours()) == []
-    assert list(me.living_neighbours()) == [neighbour[1]]
+    assert list(me.held_up_neighbours()) == []
 
 
-def test_nor_is_one_that_stands_still(me: Presence, neighbour: tuple[subprocess.Popen[str], str]) -> None:
-    neighbour[0].send_signal(signal.SIGSTOP)
+def test_nor_is_one_whose_upkeep_is_held_up(me: Presence, neighbour: tuple[subprocess.Popen[str], str]) -> None:
+    assert eventually(lambda: list(me.held_up_neighbours()), 5) == [neighbour[1]]
     assert list(me.dead_neighbours()) == []
 
 
@@ -60,13 +58,13 @@ def test_a_killed_one_is_dead_and_leaves_its_marks(me: Presence, neighbour: tupl
     [remains] = eventually(lambda: list(me.dead_neighbours()))
     assert (remains.consumer, remains.deadlines) == (consumer, {"first": 5.0})
     assert remains.blames("first") and not remains.blames("second")
-    assert list(me.living_neighbours()) == []
+    assert list(me.held_up_neighbours()) == []
 
 
 def test_who_leaves_is_not_dead(me: Presence, tmp_path: Path) -> None:
     other = Presence(tmp_path, 1)
     other.leave()
-    assert list(me.dead_neighbours()) == [] == list(me.living_neighbours())
+    assert list(me.dead_neighbours()) == [] == list(me.held_up_neighbours())
 
 
 def test_a_fork_of_a_handler_does_not_keep_the_dead_alive(me: Presence, tmp_path: Path) -> None:
@@ -79,7 +77,7 @@ def test_a_fork_of_a_handler_does_not_keep_the_dead_alive(me: Presence, tmp_path
         process.kill()
         eventually(lambda: list(me.dead_neighbours()))
     finally:
-        os.kill(fork, signal.SIGKILL)
+        os.kill(fork, 9)
         process.wait()
         process.stdout.close()
 
@@ -93,6 +91,9 @@ def test_an_earlier_boot_proves_nothing(me: Presence, tmp_path: Path, monkeypatc
     assert [remains.consumer for remains in me.left_by_earlier_boots()] == [earlier.consumer]
 
 
-def test_a_deadline_that_has_passed_makes_overdue() -> None:
-    remains = Remains("c", Path("p"), {"late": time.monotonic() - 1, "free": presence.NEVER})
-    assert remains.overdue("late") and not remains.overdue("free")
+def test_only_the_alarm_makes_overdue_and_only_the_first_deadline() -> None:
+    deadlines = {"late": 5.0, "later": 6.0, "free": presence.NEVER}
+    killed = Remains("c", Path("p"), deadlines)
+    alarmed = Remains("c", Path("p"), deadlines, stacks="Thread 0x1")
+    assert [killed.overdue(token) for token in deadlines] == [False, False, False]
+    assert [alarmed.overdue(token) for token in deadlines] == [True, False, False]

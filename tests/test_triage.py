@@ -1,6 +1,5 @@
 """The table of what a runner does with an entry: every row of it."""
 
-import time
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +24,8 @@ def document(status: str, **fields: Any) -> Document:
     return Document(task, tasks.encode(task))
 
 
-def remains(*tokens: str, deadline: float = NEVER) -> Remains:
-    return Remains("runner-that-was", Path("lock"), dict.fromkeys(tokens, deadline))
+def remains(*tokens: str, stacks: str = "") -> Remains:
+    return Remains("runner-that-was", Path("lock"), dict.fromkeys(tokens, NEVER), stacks)
 
 
 @pytest.mark.parametrize("entry", [FRESH, TAKEN])
@@ -74,7 +73,7 @@ class TestTakenOver:
 
     def test_what_its_own_alarm_ended_has_timed_out(self) -> None:
         found = document("running", claim=THIS, timeout=1.0)
-        assert judge(TAKEN, found, KNOWN, remains("t1", deadline=time.monotonic() - 1)) is Verdict.FAIL_BY_TIMEOUT
+        assert judge(TAKEN, found, KNOWN, remains("t1", stacks="Thread 0x1")) is Verdict.FAIL_BY_TIMEOUT
 
     def test_without_proof_of_death_the_document_tells_what_was_executing(self) -> None:
         assert judge(TAKEN, document("running", claim=THIS), KNOWN) is Verdict.CLAIM

@@ -82,6 +82,11 @@ def again(context: Any, after: float) -> int:
     return context.attempt  # type: ignore[no-any-return]
 
 
+@task("retries")
+def retries(context: Any, after: Any) -> None:
+    raise Retry("as asked", after=after)
+
+
 @task("fails")
 def fails(context: Any) -> None:
     raise ValueError("broken \ud800 text")

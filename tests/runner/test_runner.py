@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from service import task as tasks
+from service.presence import HEAD
 from service.task import TaskError
 from tests.runner.crew import Crew
 from tests.servers import RedisServer, eventually
@@ -62,6 +63,15 @@ class TestOutcomes:
         crew.start()
         [uid] = crew.create("again", args={"after": 0.2})
         assert result(crew.finished(uid)) == 2
+
+    @pytest.mark.parametrize("after", [1e12, -1, "soon", None])
+    def test_an_impossible_retry_fails_the_task_and_nothing_else(self, crew: Crew, after: object) -> None:
+        [runner] = crew.start()
+        [uid] = crew.create("retries", args={"after": after}, max_attempts=1 if after is None else 3)
+        [other] = crew.create("echo")
+        task = crew.finished(uid)
+        assert (task.status, task.attempt) == ("failed", 1)
+        assert crew.finished(other).status == "succeeded" and runner.poll() is None
 
     def test_reject_fails_at_once(self, crew: Crew) -> None:
         crew.start()
@@ -182,10 +192,22 @@ class TestTimeouts:
         [runner, *_] = crew.start()
         [uid] = crew.create("hog", timeout=0.5, max_attempts=1)
         assert runner.wait(10) == -signal.SIGALRM
-        assert "in hog" in (crew.home / "log" / "runner-stacks.log").read_text()
         crew.start()
         task = crew.finished(uid)
         assert (task.status, error(task).type, task.failures, task.crashes) == ("failed", "TimedOut", 1, 0)
+        assert task.started_at and task.finished_at and task.started_at < task.finished_at < tasks.stamp(time.time())
+        assert any("in hog" in line["message"] for line in crew.log())
+
+    def test_a_runner_killed_by_others_has_crashed_even_if_it_is_found_late(self, crew: Crew) -> None:
+        [runner] = crew.start()
+        [uid] = crew.create("sleep", timeout=1, max_attempts=1, args={"seconds": 0.9})
+        crew.running(uid)
+        runner.kill()
+        runner.wait()
+        time.sleep(1.5)  # until its time would be over
+        crew.start()
+        task = crew.finished(uid)
+        assert (task.status, task.crashes, task.failures) == ("succeeded", 1, 0)
 
     def test_a_stale_alarm_does_not_hit_the_next_task(self, crew: Crew) -> None:
         [runner] = crew.start()
@@ -248,7 +270,7 @@ class TestCrashes:
             first.send_signal(signal.SIGCONT)
             # Who has lost the claim touches nothing more.
             [marks] = (tmp_path / "other-host" / "runners").iterdir()
-            eventually(lambda: not marks.read_bytes().strip(b"\0"))
+            eventually(lambda: not marks.read_bytes()[HEAD.size :].strip(b"\0"))
             assert crew.read(uid).claim == taken.claim
         finally:
             first.send_signal(signal.SIGCONT)

@@ -12,12 +12,14 @@ from enum import Enum
 from pathlib import Path
 from typing import Any, Final
 
+from service.alarm import Alarm
 from service.errors import Cancelled, Reject, Retry, SandboxError, Stopping, StoreUnavailable
-from service.lane import Alarm, Lane, Running, Stop
+from service.lane import Lane, Running
 from service.presence import NEVER, Presence, Remains
 from service.recovery import Recovery
 from service.registry import Registry, task
 from service.report import Report
+from service.stop import Stop
 from service.store import Store
 from service.task import Task
 from service.upkeep import Upkeep
@@ -218,7 +220,10 @@ class StagedPresence(Presence):
             if path not in _living:
                 yield Remains(path.name, path, dict(_marks[path]))
 
-    def living_neighbours(self) -> Iterator[str]:
+    def beat(self, lanes: int) -> None:
+        """Nobody here is held up, or everybody: whoever vouches does so for all that live."""
+
+    def held_up_neighbours(self) -> Iterator[str]:
         for path in sorted(self._folder.iterdir()):
             if path in _living and path != self._path:
                 yield path.name
@@ -253,7 +258,7 @@ class Process:
             presence=self.presence,
             queues=QUEUES,
             lease_seconds=lease,
-            held=lambda: self.lane.holding(),
+            held=lambda: self.lane.holdings.entries(),
         )
         self.lane = QuietLane(
             0,
