@@ -44,7 +44,7 @@ class TaskType(NamedTuple):
             raise InvalidTask(f"args: {error}", field="args") from None
 
     def run(self, context: Any, args: msgspec.Raw) -> Any:
-        if bytes(args) == b"{}" and not self.arguments.__struct_fields__:
+        if args == NO_ARGS and not self.arguments.__struct_fields__:
             return self.handler(context)
         values = self.decode(args)
         return self.handler(context, **{name: getattr(values, name) for name in self.arguments.__struct_fields__})
@@ -175,6 +175,3 @@ class Registry:
 
 def _where(task_type: TaskType) -> str:
     return f"{task_type.handler.__module__}.{task_type.handler.__qualname__}"
-
-
-assert bytes(NO_ARGS) == b"{}"

@@ -163,7 +163,7 @@ VARIABLES: Final = (
     Variable("SANDBOX_QUEUES", "queues", _queues, "default", "names of queues, with commas between, each once"),
     Variable("SANDBOX_PARTITIONS", "partitions", _whole(1, 64), "1", "a number from 1 to 64"),
     Variable(
-        "SANDBOX_RETENTION", "retention_seconds", _seconds(1, 10 * 366 * 86400), "604800", "seconds from 1 to 316224000"
+        "SANDBOX_RETENTION", "retention_seconds", _seconds(1, TEN_YEARS), "604800", f"seconds from 1 to {TEN_YEARS}"
     ),
     Variable("SANDBOX_LEASE", "lease_seconds", _seconds(2, 3600), "15", "seconds from 2 to 3600"),
     Variable("SANDBOX_GRACE", "grace_seconds", _seconds(0, 3600), "10", "seconds from 0 to 3600"),

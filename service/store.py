@@ -320,7 +320,7 @@ class Store:
         """Waiting entries, at once; they are pending for the consumer from now on."""
         streams = self.streams(partition, queues)
         keys = [self._takes(partition), *streams]
-        [[takes, *found]] = self._wire.call(partition, FETCH.call(keys, (GROUP, consumer, count)))
+        [[takes, *found]] = self._wire.call(partition, FETCH.call(keys, (GROUP, consumer, count)), once=True)
         return [
             Entry(partition, streams[place - 1], entry.decode(), uid.decode(), text, takes)
             for place, entry, uid, text in _rows(found, 4)
@@ -347,7 +347,7 @@ class Store:
     def _of_group(self, partition: int, command: Command, wait_seconds: float = 0) -> Any:
         """What a stream's group answers: nothing, where it is gone with all the data; a fetch makes it anew."""
         try:
-            [answer] = self._wire.call(partition, command, wait_seconds=wait_seconds)
+            [answer] = self._wire.call(partition, command, wait_seconds=wait_seconds, once=wait_seconds > 0)
         except StoreRefused as error:
             if any(sign in str(error) for sign in _NO_GROUP):
                 return ()
@@ -359,7 +359,7 @@ class Store:
     ) -> list[Entry]:
         """Entries that a dead consumer holds (or any, if idle for so long), now pending for this one."""
         [[takes, *found]] = self._wire.call(
-            partition, TAKE.call([stream, self._takes(partition)], (GROUP, consumer, dead, idle_ms, count))
+            partition, TAKE.call([stream, self._takes(partition)], (GROUP, consumer, dead, idle_ms, count)), once=True
         )
         return [
             Entry(partition, stream, entry.decode(), uid.decode(), text, takes, owner.decode())

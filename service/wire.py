@@ -4,7 +4,8 @@ redis-py opens the connections (URLs, passwords, TLS) and parses the answers; th
 many commands with one write, which costs a third of `redis.Redis.execute_command`.
 
 A command may be sent twice: once on a pooled connection that turns out to be dead, and again on a
-fresh one. Every script bears that, because it compares before it changes (rule 4).
+fresh one. A script that compares before it changes bears that (rule 4). What hands out entries does
+not: its first answer would be lost, and nobody would know of the entries. It is sent `once`.
 """
 
 import hashlib
@@ -36,8 +37,8 @@ from redis.exceptions import (
 
 from service.errors import StoreRefused, StoreUnavailable
 
-CONNECT_SECONDS: Final = 0.6
-ANSWER_SECONDS: Final = 1.2
+CONNECT_SECONDS: Final = 0.5
+ANSWER_SECONDS: Final = 0.9  # a request makes two calls, and is to be answered within two seconds
 IDLE_CONNECTIONS: Final = 64
 
 Argument: TypeAlias = str | bytes | int | float
@@ -58,9 +59,13 @@ class Script:
 class Wire(Protocol):
     """What the store needs of a Redis: commands of one partition, answers in the same order."""
 
-    def call(self, partition: int, *commands: Command, wait_seconds: float = 0) -> list[Any]: ...
+    def call(self, partition: int, *commands: Command, wait_seconds: float = 0, once: bool = False) -> list[Any]: ...
 
     def close(self) -> None: ...
+
+
+class Unreachable(StoreUnavailable):
+    """No connection could be made, so nothing was sent."""
 
 
 class Scripts:
@@ -89,14 +94,14 @@ class ServerWire:
             health_check_interval=0,
         )
 
-    def call(self, partition: int, *commands: Command, wait_seconds: float = 0) -> list[Any]:
-        replies = self.exchange(commands, wait_seconds)
+    def call(self, partition: int, *commands: Command, wait_seconds: float = 0, once: bool = False) -> list[Any]:
+        replies = self.exchange(commands, wait_seconds, once)
         for reply in replies:
             if isinstance(reply, Exception):
                 raise unavailable(reply)
         return replies
 
-    def exchange(self, commands: Sequence[Command], wait_seconds: float) -> list[Any]:
+    def exchange(self, commands: Sequence[Command], wait_seconds: float, once: bool) -> list[Any]:
         """The answers, errors among them; a lost connection raises."""
         packed = [b"".join(hiredis.pack_command(tuple(command)) for command in commands)]  # type: ignore[arg-type]
         try:
@@ -106,18 +111,23 @@ class ServerWire:
         else:
             try:
                 replies = self._exchange_on(connection, packed, len(commands), wait_seconds)
-            except ConnectionError:
+            except ConnectionError as error:
                 self._forget_idle()
+                if once:
+                    raise unavailable(error) from error
                 replies = self._exchange_anew(packed, len(commands), wait_seconds)
         for place, reply in enumerate(replies):
             if isinstance(reply, NoScriptError):
-                replies[place] = self.exchange([self._scripts.reload(commands[place])], wait_seconds)[0]
+                replies[place] = self.exchange([self._scripts.reload(commands[place])], wait_seconds, once)[0]
         return replies
 
     def _exchange_anew(self, packed: list[bytes], count: int, wait_seconds: float) -> list[Any]:
         connection = self._pool.make_connection()
         try:
             connection.connect()
+        except (RedisError, OSError) as error:
+            raise Unreachable(str(unavailable(error))) from error
+        try:
             return self._exchange_on(connection, packed, count, wait_seconds)
         except (RedisError, OSError) as error:
             raise unavailable(error) from error
@@ -166,7 +176,7 @@ class ClusterWire:
         self._servers = {urlsplit(url).netloc.rpartition("@")[2]: ServerWire(url, scripts) for url in urls}
         self._homes: dict[int, str] = {}
 
-    def call(self, partition: int, *commands: Command, wait_seconds: float = 0) -> list[Any]:
+    def call(self, partition: int, *commands: Command, wait_seconds: float = 0, once: bool = False) -> list[Any]:
         problem: Exception = StoreUnavailable("no node of the cluster answered")
         untried = deque(sorted(self._servers, key=lambda address: address != self._homes.get(partition)))
         failed: set[str] = set()
@@ -175,8 +185,10 @@ class ClusterWire:
                 break
             address = untried.popleft()
             try:
-                replies = self._server(address).exchange(commands, wait_seconds)
-            except (StoreUnavailable, ConnectionError) as error:
+                replies = self._server(address).exchange(commands, wait_seconds, once)
+            except StoreUnavailable as error:
+                if once and not isinstance(error, Unreachable):
+                    raise
                 problem = error
                 failed.add(address)
                 continue

@@ -84,11 +84,11 @@ class Between(Wire):
         self._left = number
         self._do = do
 
-    def call(self, partition: int, *commands: Command, wait_seconds: float = 0) -> list[Any]:
+    def call(self, partition: int, *commands: Command, wait_seconds: float = 0, once: bool = False) -> list[Any]:
         self._left -= 1
         if self._left == 0:
             self._do()
-        return self._wire.call(partition, *commands, wait_seconds=wait_seconds)
+        return self._wire.call(partition, *commands, wait_seconds=wait_seconds, once=once)
 
     def close(self) -> None:
         self._wire.close()
@@ -305,9 +305,9 @@ class _Counting(Wire):
         self._wire = wire
         self._calls = calls
 
-    def call(self, partition: int, *commands: Command, wait_seconds: float = 0) -> list[Any]:
+    def call(self, partition: int, *commands: Command, wait_seconds: float = 0, once: bool = False) -> list[Any]:
         self._calls.append(len(commands))
-        return self._wire.call(partition, *commands, wait_seconds=wait_seconds)
+        return self._wire.call(partition, *commands, wait_seconds=wait_seconds, once=once)
 
     def close(self) -> None:
         self._wire.close()

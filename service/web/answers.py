@@ -10,7 +10,7 @@ from flask import Flask, Response
 from werkzeug.datastructures import Headers
 from werkzeug.exceptions import HTTPException
 
-from service.errors import InvalidTask, InvalidTransition, StoreUnavailable
+from service.errors import InvalidTask, InvalidTransition, StoreRefused, StoreUnavailable
 from service.web import problem
 from service.web.problem import Problem
 
@@ -50,6 +50,7 @@ def register(app: Flask) -> None:
     app.register_error_handler(InvalidTask, _invalid_task)
     app.register_error_handler(InvalidTransition, _invalid_transition)
     app.register_error_handler(StoreUnavailable, _store_unavailable)
+    app.register_error_handler(StoreRefused, _store_unavailable)
     app.register_error_handler(HTTPException, _http_exception)
     app.register_error_handler(Exception, _unforeseen)
 
@@ -62,12 +63,12 @@ def _invalid_transition(error: InvalidTransition) -> Answer:
     return of_problem(Problem(HTTPStatus.CONFLICT, str(error)))
 
 
-def _store_unavailable(error: StoreUnavailable) -> Answer:
+def _store_unavailable(error: StoreUnavailable | StoreRefused) -> Answer:
     _log.warning("answering 503: %s", error, extra={"once": "store"})
     return of_problem(unavailable(error))
 
 
-def unavailable(error: StoreUnavailable, **members: Any) -> Problem:
+def unavailable(error: StoreUnavailable | StoreRefused, **members: Any) -> Problem:
     detail = f"{error}; send the same request again later"
     return Problem(HTTPStatus.SERVICE_UNAVAILABLE, detail, headers=[("Retry-After", "1")], **members)
 

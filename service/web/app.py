@@ -14,10 +14,8 @@ from service.web.answers import Answer
 from service.web.intake import Intake
 from service.web.request_id import RequestIds
 from service.web.tasks import TaskCalls
-from service.web.tokens import Tokens
+from service.web.tokens import CALLER, Tokens
 from service.web.waiting import Waiting
-
-CALLER = "sandbox.caller"
 
 
 class NoSession(dict[str, Any], SessionMixin):

@@ -46,10 +46,11 @@ class Line:
             self._lead()
 
     def _lead(self) -> None:
-        time.sleep(0)  # lets clients whose requests have arrived already come along
-        with self._lock:
-            together, self._waiting = self._waiting, []
+        together: list[Group] = []
         try:
+            time.sleep(0)  # lets clients whose requests have arrived already come along
+            with self._lock:
+                together, self._waiting = self._waiting, []
             for group, present in zip(
                 together, self._store.create_each([group.new for group in together]), strict=True
             ):

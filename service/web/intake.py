@@ -17,7 +17,6 @@ from service.task import NO_ARGS, Task
 from service.web import fingerprint
 from service.web.problem import Problem, wrong
 
-BODY_LIMIT: Final = 256 * 1024
 BATCH_LIMIT: Final = 1000
 LATEST_SECONDS: Final = 10 * 366 * 86400
 LONGEST_TIMEOUT_SECONDS: Final = 7 * 86400

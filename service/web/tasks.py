@@ -13,8 +13,10 @@ from service.task import Task
 from service.web import answers, listing
 from service.web.answers import Answer
 from service.web.gathering import Gathering
-from service.web.intake import BODY_LIMIT, Intake, Key
+from service.web.intake import Intake, Key
+from service.web.limits import BODY_LIMIT
 from service.web.problem import Problem, not_found, wrong
+from service.web.tokens import CALLER
 from service.web.waiting import Waiting, preferred_seconds
 
 UID: Final = re.compile(r"[0-9a-f]{64}")
@@ -127,7 +129,7 @@ def _key(environ: dict[str, Any]) -> Key | None:
         return None
     if not IDEMPOTENCY_KEY.fullmatch(key):
         raise Problem(400, "Idempotency-Key: 1 to 255 visible ASCII characters", field="Idempotency-Key")
-    return environ.get("sandbox.caller", ""), key
+    return environ.get(CALLER, ""), key
 
 
 def _body(environ: dict[str, Any]) -> bytes:

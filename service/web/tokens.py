@@ -20,6 +20,7 @@ from service.web.problem import Problem
 
 READ: Final = "read"
 WRITE: Final = "write"
+CALLER: Final = "sandbox.caller"  # in the environ of a request: the name of its token
 SCOPES: Final = (READ, WRITE)
 PREFIX: Final = "sbx_"
 NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,63}")
@@ -145,6 +146,8 @@ def _lines(path: Path) -> list[str]:
         return path.read_text().splitlines()
     except FileNotFoundError:
         return []
+    except UnicodeDecodeError as error:
+        raise InvalidToken(f"{path} is no text: {error}") from error
 
 
 def _rewrite(path: Path, change: Callable[[list[str]], list[str]]) -> None:

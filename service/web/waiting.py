@@ -14,7 +14,6 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 from service import task as tasks
-from service.errors import StoreUnavailable
 from service.store import Document
 
 LONGEST_SECONDS: Final = 60
@@ -38,7 +37,7 @@ class Waiter:
     def __init__(self, uid: str, document: Document) -> None:
         self.uid = uid
         self.document: Document | None = document
-        self.failure: StoreUnavailable | None = None
+        self.failure: Exception | None = None
         self.over = threading.Event()
         self.since = time.monotonic()
         self.next_look = self.since + SHORTEST_PAUSE
@@ -53,7 +52,7 @@ class Waiter:
             if self.document.task.finished:
                 self.over.set()
 
-    def fail(self, failure: StoreUnavailable) -> None:
+    def fail(self, failure: Exception) -> None:
         self.failure = failure
         self.over.set()
 
@@ -116,9 +115,9 @@ class Waiting:
     def _look(self, due: Sequence[Waiter], now: float) -> None:
         try:
             texts = self._texts([waiter.uid for waiter in due])
-        except StoreUnavailable as failure:
+            for waiter, text in zip(due, texts, strict=True):
+                waiter.see(text, now)
+        except Exception as error:
+            # Whatever it is, the watcher goes on: others wait for it, and more will.
             for waiter in due:
-                waiter.fail(failure)
-            return
-        for waiter, text in zip(due, texts, strict=True):
-            waiter.see(text, now)
+                waiter.fail(error)

@@ -31,9 +31,9 @@ from gunicorn.workers.base import Worker as BaseWorker
 from gunicorn.workers.ggevent import GeventWorker
 
 from service.web import problem, request_id
+from service.web.limits import BODY_LIMIT
 from service.web.problem import Problem
 
-BODY_LIMIT: Final = 256 * 1024
 SEND_SECONDS: Final = 60.0
 LINGER_SECONDS: Final = 1.0
 LINGER_BYTES: Final = 4 * 1024 * 1024

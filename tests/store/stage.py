@@ -120,14 +120,14 @@ class GatedWire(Wire):
     def __init__(self, wire: Wire) -> None:
         self._wire = wire
 
-    def call(self, partition: int, *commands: Command, wait_seconds: float = 0) -> list[Any]:
+    def call(self, partition: int, *commands: Command, wait_seconds: float = 0, once: bool = False) -> list[Any]:
         fate = gate()
         if fate is Fate.FAIL:
             raise StoreUnavailable("as the test wishes")
         if wait_seconds:
             commands = tuple(map(_without_block, commands))
         answers = self._wire.call(partition, *commands)
-        if fate is Fate.TWICE:
+        if fate is Fate.TWICE and not once:
             answers = self._wire.call(partition, *commands)
         if fate is Fate.LOSE_ANSWER:
             raise StoreUnavailable("as the test wishes")
