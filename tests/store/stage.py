@@ -116,6 +116,20 @@ def gate() -> Fate:
     return _actors[threading.get_ident()].meet_fate()
 
 
+class GatedLock:
+    """Whoever waits for it stands at the gate too: its holder may be waiting there for a step of its own."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+
+    def __enter__(self) -> None:
+        while not self._lock.acquire(blocking=False):
+            gate()
+
+    def __exit__(self, *exception: object) -> None:
+        self._lock.release()
+
+
 class GatedWire(Wire):
     def __init__(self, wire: Wire) -> None:
         self._wire = wire
@@ -273,6 +287,7 @@ class Process:
             grace_seconds=FOREVER_SECONDS,
             recovery=recovery,
         )
+        self.lane.holdings._writing = GatedLock()  # type: ignore[assignment]
         self._upkeep = Upkeep(
             lanes=[self.lane],
             store=self.store,
