@@ -43,22 +43,28 @@ class Crew:
             runner.kill()
             runner.wait()
 
-    def create(self, type: str, *, count: int = 1, run_at: str | None = None, **fields: Any) -> list[str]:
+    def new(self, type: str, *, count: int = 1, run_at: str | None = None, **fields: Any) -> list[Task]:
         args = msgspec.Raw(json.dumps(fields.pop("args", {})).encode())
+        queue = fields.pop("queue", "default")
         now = time.time()
-        new = [
+        return [
             Task(
                 uid=self.store.uid(tasks.random_prefix()),
                 type=type,
-                queue=fields.get("queue", "default"),
+                queue=queue,
                 status=tasks.SCHEDULED if run_at else tasks.QUEUED,
                 created_at=tasks.stamp(now + place / 1e6),
                 args=args,
                 run_at=run_at,
-                **{name: value for name, value in fields.items() if name != "queue"},
+                **fields,
             )
             for place in range(count)
         ]
+
+    def create(self, type: str, **fields: Any) -> list[str]:
+        return self.store_all(self.new(type, **fields))
+
+    def store_all(self, new: list[Task]) -> list[str]:
         self.store.create(new)
         return [task.uid for task in new]
 

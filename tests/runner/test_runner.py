@@ -277,17 +277,26 @@ class TestCrashes:
 
 
 class TestSharing:
-    def test_a_long_task_does_not_hold_up_what_an_idle_runner_could_take(self, crew: Crew) -> None:
-        crew.start(2)
-        for uid in crew.create("echo", count=500):  # so that both fetch in batches
+    @pytest.mark.parametrize("threads", [1, 2])
+    def test_a_long_task_does_not_hold_up_what_an_idle_runner_could_take(self, crew: Crew, threads: int) -> None:
+        runners = crew.start(2, threads=threads)
+        for uid in crew.create("echo", count=1000):  # so that everybody fetches in batches
             crew.finished(uid)
-        [long] = crew.create("sleep", args={"seconds": 5})
-        short = crew.create("echo", count=200)
+        for runner in runners:
+            runner.send_signal(signal.SIGSTOP)
+        before, long, after = (
+            crew.new("echo", count=20),
+            crew.new("sleep", args={"seconds": 5}),
+            crew.new("echo", count=43),
+        )
+        crew.store_all(before + long + after)  # one batch of 64, for whoever is first
+        for runner in runners:
+            runner.send_signal(signal.SIGCONT)
         began = time.monotonic()
-        for uid in short:
-            crew.finished(uid)
+        for task in before + after:
+            assert crew.finished(task.uid).attempt == 1
         assert time.monotonic() - began < 2
-        assert crew.read(long).status == "running"
+        assert crew.read(long[0].uid).status == "running"
 
     def test_threads_run_side_by_side(self, crew: Crew) -> None:
         crew.start(threads=4)
