@@ -18,7 +18,7 @@ accesslog = str(_settings.logs / "web.log")
 keepalive = 75  # above the upstream keepalive_timeout of a proxy in front (nginx: 60)
 graceful_timeout = 30
 control_socket_disable = True
-worker_tmp_dir = str(_settings.sockets)
+worker_tmp_dir = str(_settings.home)
 
 
 def on_starting(arbiter: Any) -> None:
