@@ -31,6 +31,7 @@ def _parser() -> argparse.ArgumentParser:
         ("run", run, "start everything in the foreground; Ctrl-C stops it"),
         ("env", env, 'print what circusd and circusctl need: eval "$(sandbox env)"'),
         ("path", path, "print the folder that holds circus.ini and conf/"),
+        ("types", types, "print the task types and their queues"),
         ("redis", redis, "become the embedded Redis (circusd calls this)"),
         ("runner", runner, "execute tasks (circusd calls this)"),
         ("version", version, "print the version"),
@@ -80,6 +81,14 @@ def path(_: argparse.Namespace) -> int:
     from service.supervise import environment
 
     print(environment.conf_folder())
+    return 0
+
+
+def types(_: argparse.Namespace) -> int:
+    from service import settings, wiring
+
+    for task_type in wiring.registry(settings.read(os.environ)):
+        print(f"{task_type.name}\t{task_type.queue}")
     return 0
 
 

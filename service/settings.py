@@ -194,7 +194,7 @@ def _read_one(variable: Variable, environment: Mapping[str, str]) -> Any:
     try:
         return variable.read(text)
     except ValueError:
-        shown = "a URL that is none" if variable.name == "REDIS_URL" else repr(text)
+        shown = "a URL that cannot be used" if variable.name == "REDIS_URL" else repr(text)
         raise SettingsError(f"{variable.name} is {shown}; allowed is {variable.allowed}.") from None
 
 

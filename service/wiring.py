@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from service import store as stores
 from service import wire
+from service.errors import SandboxError, SettingsError
 from service.registry import Registry
 from service.settings import Settings
 from service.store import Store
@@ -21,7 +22,13 @@ def store(settings: Settings) -> Store:
 
 
 def registry(settings: Settings) -> Registry:
-    return Registry.load(settings.tasks)
+    try:
+        return Registry.load(settings.tasks)
+    except Exception as error:
+        reason = str(error) if isinstance(error, SandboxError) else f"{type(error).__name__}: {error}"
+        raise SettingsError(
+            f"SANDBOX_TASKS is {','.join(settings.tasks)!r}, which cannot be loaded: {reason}"
+        ) from error
 
 
 def app(settings: Settings) -> "Web":

@@ -120,3 +120,22 @@ def test_tokens_need_a_file() -> None:
     done = sandbox("token", "list")
     assert done.returncode == 1
     assert done.stderr == "sandbox: SANDBOX_TOKENS is not set; it names the file that holds the tokens.\n"
+
+
+def test_types_lists_what_the_modules_offer(folder: Path) -> None:
+    (folder / "mine.py").write_text(
+        "from service.registry import task\n\n@task('mine', queue='side')\ndef mine(context): ...\n"
+    )
+    listed = sandbox("types", SANDBOX_TASKS="mine", PYTHONPATH=f"{ROOT}{os.pathsep}{folder}")
+    assert listed.stdout == "mine\tside\n"
+
+
+@pytest.mark.parametrize("broken", ["import nowhere", "def", "from service.registry import task\ntask('a b')(print)"])
+def test_modules_that_cannot_be_loaded_refuse_the_start_in_one_line(folder: Path, broken: str) -> None:
+    (folder / "broken.py").write_text(broken)
+    path = f"{ROOT}{os.pathsep}{folder}"
+    refused = sandbox("run", SANDBOX_TASKS="broken", SANDBOX_HOME=str(folder / "home"), PYTHONPATH=path)
+    [line] = refused.stderr.splitlines()
+    assert refused.returncode == 1
+    assert line.startswith("sandbox: SANDBOX_TASKS is 'broken', which cannot be loaded: ")
+    assert not (folder / "home").exists()

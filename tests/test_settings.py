@@ -89,7 +89,7 @@ def test_a_good_value_is_taken(name: str, text: str) -> None:
 
 @pytest.mark.parametrize(("name", "text"), [(name, text) for name in NAMES for text in CASES[name].bad])
 def test_a_bad_value_is_named_with_what_is_allowed(name: str, text: str) -> None:
-    shown = "a URL that is none" if name == "REDIS_URL" else repr(text.strip())
+    shown = "a URL that cannot be used" if name == "REDIS_URL" else repr(text.strip())
     with pytest.raises(SettingsError) as refused:
         read({name: text})
     assert str(refused.value) == f"{name} is {shown}; allowed is {CASES[name].allowed}."

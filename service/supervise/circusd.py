@@ -102,6 +102,7 @@ async def _stop_when_free(arbiter: Any) -> None:
     if arbiter._stopping:
         return
     arbiter._stopping = True
+    print("sandbox is stopping: web, then runners, then Redis", file=sys.stderr, flush=True)
     while arbiter._exclusive_running_command is not None:
         await gen.sleep(LOOK_SECONDS)
     for signum in (signal.SIGINT, signal.SIGTERM):

@@ -1,17 +1,21 @@
 """What must hold before circusd starts; `sandbox run` and plain circusd both ask."""
 
 import errno
+import functools
 import os
 import socket
+import subprocess
+import sys
 
 from service.errors import SandboxError, SettingsError
-from service.settings import Settings
+from service.settings import Settings, texts
 from service.supervise import state
 
 
 def check(settings: Settings) -> None:
     """Raises an error that says what to change; otherwise the state folder is this process's."""
     _check_tokens(settings)
+    _check_tasks(settings)
     state.prepare(settings)
     _check_address(settings)
 
@@ -21,7 +25,7 @@ def _check_tokens(settings: Settings) -> None:
         if not settings.on_loopback:
             raise SettingsError(
                 f"SANDBOX_BIND is {settings.bind!r}; without SANDBOX_TOKENS only loopback (127.0.0.1, ::1, localhost) "
-                f"is allowed. Make a token with `sandbox token add NAME --scope write`."
+                f"is allowed. Set SANDBOX_TOKENS to a file, and make a token: `sandbox token add NAME --scope write`."
             )
         return
     from service.web import tokens
@@ -35,6 +39,20 @@ def _check_tokens(settings: Settings) -> None:
             f"SANDBOX_TOKENS is {str(settings.tokens)!r}, which holds no token. "
             f"Make one with `sandbox token add NAME --scope write`."
         )
+
+
+@functools.cache
+def _check_tasks(settings: Settings) -> None:
+    """In a process of its own: circusd is to run none of their code."""
+    environment = {**os.environ, **texts(settings)}
+    words = [sys.executable, "-m", "service.cli", "types"]
+    found = subprocess.run(words, env=environment, capture_output=True, text=True, check=False)
+    if found.returncode:
+        *_, reason = found.stderr.strip().splitlines() or [f"exit code {found.returncode}"]
+        raise SettingsError(reason.removeprefix("sandbox: "))
+    queues = {line.partition("\t")[2] for line in found.stdout.splitlines()}
+    for queue in sorted(queues.difference(settings.queues)):
+        print(f"sandbox: SANDBOX_QUEUES does not name {queue!r}, where types have their tasks wait.", file=sys.stderr)
 
 
 def _check_address(settings: Settings) -> None:
