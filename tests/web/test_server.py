@@ -218,8 +218,9 @@ def test_a_client_that_never_pauses_does_not_keep_the_others_out(make_server: Ma
 
         def drain() -> None:
             nonlocal answered
-            while received := greedy.socket.recv(1024 * 1024):
-                answered += received.count(b"HTTP/1.1 200")
+            with contextlib.suppress(ConnectionResetError):  # it hangs up with answers under way
+                while received := greedy.socket.recv(1024 * 1024):
+                    answered += received.count(b"HTTP/1.1 200")
 
         assert other.send(request).answer()[0] == 200
         reader = threading.Thread(target=drain, daemon=True)
