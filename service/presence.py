@@ -45,6 +45,7 @@ class Presence:
     def __init__(self, folder: Path, lanes: int) -> None:
         self.consumer = f"{_here()}:{os.getpid()}:{secrets.token_hex(4)}"
         self._folder = folder
+        self._lanes = lanes
         self._path = folder / self.consumer
         folder.mkdir(parents=True, exist_ok=True)
         self._file = open(folder / f".{self.consumer}", "w+b")  # noqa: SIM115 - held for life
@@ -63,9 +64,9 @@ class Presence:
         at = HEAD.size + lane * RECORD.size
         self._map[at : at + RECORD.size] = NOBODY
 
-    def beat(self, lanes: int) -> None:
+    def beat(self) -> None:
         """The upkeep thread is alive, and renews the leases."""
-        HEAD.pack_into(self._map, 0, lanes, time.monotonic())
+        HEAD.pack_into(self._map, 0, self._lanes, time.monotonic())
 
     @property
     def stacks(self) -> Any:

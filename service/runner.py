@@ -112,9 +112,6 @@ class Runner:
         self._leave()
         return 0
 
-    def stop(self) -> None:
-        self._stopping.request()
-
     def _listen_to_signals(self) -> None:
         def stop(signum: int, frame: FrameType | None) -> None:
             self._stopping.request()

@@ -72,7 +72,7 @@ class Upkeep:
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._work, name="upkeep", daemon=True)
         self._duties = [
-            Duty(0.0, self._beat),
+            Duty(0.0, presence.beat),
             Duty(0.0, self._relieve),
             Duty(lease_seconds / 3, self._renew),
             Duty(lease_seconds / 3, self._vouch),
@@ -98,9 +98,6 @@ class Upkeep:
                     log.warning("%s; trying again", error, extra={"once": "store"})
                 except Exception as error:
                     log.error("upkeep failed", exc_info=error, extra={"once": "upkeep"})
-
-    def _beat(self) -> None:
-        self._presence.beat(len(self._lanes))
 
     def _relieve(self) -> None:
         """No task sits behind a long one, and no outcome waits for its end."""

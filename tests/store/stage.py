@@ -234,7 +234,7 @@ class StagedPresence(Presence):
             if path not in _living:
                 yield Remains(path.name, path, dict(_marks[path]))
 
-    def beat(self, lanes: int) -> None:
+    def beat(self) -> None:
         """Nobody here is held up, or everybody: whoever vouches does so for all that live."""
 
     def held_up_neighbours(self) -> Iterator[str]:
