@@ -11,7 +11,7 @@ what waits. Only one of the two does so at a time; so when the lane has settled 
 import logging
 import threading
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 
 from service import execution
@@ -21,6 +21,8 @@ from service.execution import Transition
 from service.report import Report
 from service.store import Change, Document, Entry, Store
 from service.task import Task
+
+Move = Callable[[Sequence[Change]], list[bytes | None]]
 
 log = logging.getLogger("sandbox.runner")
 
@@ -79,23 +81,39 @@ class Holdings:
 
     def settle_ended(self) -> None:
         """Writes down how attempts ended. Not answered means not known: the outcomes are kept."""
+        self._settle_all(self._store.move)
+
+    def settle_and_fetch(self, partition: int, queues: Sequence[str], consumer: str, count: int) -> list[Entry]:
+        """The same, and fetches in the same round trip."""
+        fetched: list[Entry] = []
+
+        def move(changes: Sequence[Change]) -> list[bytes | None]:
+            texts, fetched[:] = self._store.move_and_fetch(changes, partition, queues, consumer, count)
+            self.keep(fetched)  # known before anything else can fail
+            return texts
+
+        self._settle_all(move)
+        return fetched
+
+    def _settle_all(self, move: Move) -> None:
         with self._writing:  # also when nothing has ended: the upkeep thread may be about to settle it
             held = _drain(self.ended)
             try:
+                held = self._settle(held, move)
                 while held:
-                    held = self._settle(held)
+                    held = self._settle(held, self._store.move)
             except SandboxError:
                 self.ended.extendleft(reversed(held))
                 raise
 
-    def _settle(self, ended: Sequence[Held]) -> list[Held]:
+    def _settle(self, ended: Sequence[Held], move: Move) -> list[Held]:
         """One round; answers those to be tried again, against the document as it is now."""
         changes = [
             Change(held.document.text, held.document.task, _outcome(held.transition, held.document.task), held.entry)
             for held in ended
             if held.transition is not None
         ]
-        results = list(zip(changes, self._store.move(changes) if changes else [], strict=True))
+        results = list(zip(changes, move(changes), strict=True))
         self._report.outcomes([change.after for change, text in results if text is not None])
         refused = {change.entry: tasks.encode(change.after) for change, text in results if text is None}
         settled = [held for held in ended if held.transition is not None and held.entry not in refused]

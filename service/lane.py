@@ -119,11 +119,11 @@ class Lane(execution.Window):
         else:
             log.error("a batch was cut short", exc_info=error, extra={"once": "lane"})
         self._presence.clear(self.number)
+        self._plenty = False
         self.holdings.start_over()
         self._stopping.wait(PAUSE_SECONDS)
 
     def _cycle(self) -> None:
-        self._settle()
         found = self._recovery.findings() or self._find()
         self.holdings.keep(finding.entry for finding in found)
         self.fetched = self.renewed = time.monotonic()
@@ -134,26 +134,34 @@ class Lane(execution.Window):
                 self._work_off(batch)
 
     def _find(self) -> list[Finding]:
-        """Fresh entries; waits a moment if there are none."""
-        if self.holdings.again:
-            return self._judge_again()
+        """Settles what has ended, and finds fresh entries; waits a moment if there are none.
+
+        A fetch cannot wait; so nothing is fetched right after a time when there was less than asked for.
+        """
         count = min(LARGEST_BATCH, max(1, int(BATCH_SECONDS / self._pace)))
-        entries = self._fetch(count) or self._wait(count)
-        return triage.judge_all(entries, self._registry)
+        entries: list[Entry] = []
+        if self._plenty and len(self._partitions) == 1 and not self.holdings.again:
+            entries = self._settle_and_fetch(count)
+        else:
+            self._settle()
+        if not entries and self.holdings.again:
+            return self._judge_again()
+        if not entries and self._plenty:
+            entries = self._fetch(count)
+        return triage.judge_all(entries or self._wait(count), self._registry)
+
+    def _settle_and_fetch(self, count: int) -> list[Entry]:
+        """In one round trip."""
+        entries = self.holdings.settle_and_fetch(self._partitions[0], self._queues, self._presence.consumer, count)
+        self._plenty = len(entries) == count
+        return entries
 
     def _fetch(self, count: int) -> list[Entry]:
-        """In one round trip, but it cannot wait; so not right after a time when there was less than asked for.
-
-        With several partitions, each is asked for the first queue before any is for the second.
-        """
-        if not self._plenty:
-            return []
-        several = len(self._partitions) > 1
-        for queues in [[queue] for queue in self._queues] if several else [self._queues]:
+        """With several partitions, each is asked for the first queue before any is for the second."""
+        for queue in self._queues:
             for _ in range(len(self._partitions)):
                 self._partitions.rotate(-1)
-                if entries := self._store.fetch(self._partitions[0], queues, self._presence.consumer, count):
-                    self._plenty = len(entries) == count or several
+                if entries := self._store.fetch(self._partitions[0], [queue], self._presence.consumer, count):
                     return entries
         return []
 
@@ -179,6 +187,7 @@ class Lane(execution.Window):
         return entry in self._store.renew(entry.partition, self._presence.consumer, [entry])
 
     def _work_off(self, findings: Sequence[Finding]) -> None:
+        self._settle()
         waiting = self.holdings.waiting
         waiting.extend(self._claim(findings))
         begun, count = time.perf_counter(), 0
@@ -192,7 +201,6 @@ class Lane(execution.Window):
         if count:
             self._presence.clear(self.number)
             self._pace = (self._pace + 3 * (time.perf_counter() - begun) / count) / 4
-        self._settle()
         self.holdings.hand_back_waiting()
 
     def _settle(self) -> None:

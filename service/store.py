@@ -175,14 +175,27 @@ class Store:
         With a consumer, the entry must be pending for it and stays; without one, it is dropped.
         """
         stored: list[bytes | None] = [tasks.encode(change.after) for change in changes]
-        for places, answer in self._move_in_groups(changes, stored, consumer):
-            for refused in answer:
-                stored[places[refused - 1]] = None
+        for partition, moves in self._moves(changes, stored, consumer).items():
+            answers = self._wire.call(partition, *[command for _, command in moves])
+            _mark_refused(stored, moves, answers)
         return stored
 
-    def _move_in_groups(
+    def move_and_fetch(
+        self, changes: Sequence[Change], partition: int, queues: Sequence[str], consumer: str, count: int
+    ) -> tuple[list[bytes | None], list[Entry]]:
+        """Both in one round trip. The changes are of this partition; fetched is also when some are refused."""
+        stored: list[bytes | None] = [tasks.encode(change.after) for change in changes]
+        moves = self._moves(changes, stored, "").get(partition, [])
+        streams = self.streams(partition, queues)
+        fetch = self._fetch_command(partition, streams, consumer, count)
+        *answers, found = self._wire.call(partition, *[command for _, command in moves], fetch, once=True)
+        _mark_refused(stored, moves, answers)
+        return stored, _fetched(partition, streams, found)
+
+    def _moves(
         self, changes: Sequence[Change], texts: Sequence[bytes | None], consumer: str
-    ) -> Iterable[tuple[list[int], list[int]]]:
+    ) -> dict[int, list[tuple[list[int], Command]]]:
+        """The commands of each partition, and the places of the changes that each makes."""
         groups: dict[tuple[Any, ...], list[int]] = {}
         for place, (_, before, after, entry) in enumerate(changes):
             stream = entry.stream if entry else None
@@ -193,15 +206,12 @@ class Store:
                 groups[group].append(place)
             except KeyError:
                 groups[group] = [place]
-        by_partition: dict[int, list[tuple[list[int], Command]]] = {}
+        moves: dict[int, list[tuple[list[int], Command]]] = {}
         for (partition, *_), places in groups.items():
             members = [changes[place] for place in places]
             command = self._move_command(partition, members, [texts[place] for place in places], consumer)
-            by_partition.setdefault(partition, []).append((places, command))
-        for partition, calls in by_partition.items():
-            answers = self._wire.call(partition, *[command for _, command in calls])
-            for (places, _), answer in zip(calls, answers, strict=True):
-                yield places, answer
+            moves.setdefault(partition, []).append((places, command))
+        return moves
 
     def _move_command(
         self, partition: int, changes: Sequence[Change], texts: Sequence[bytes | None], consumer: str
@@ -318,13 +328,10 @@ class Store:
 
     def fetch(self, partition: int, queues: Sequence[str], consumer: str, count: int) -> list[Entry]:
         """Waiting entries, at once; they are pending for the consumer from now on."""
-        streams = self.streams(partition, queues)
-        keys = [self._takes(partition), *streams]
-        [[takes, *found]] = self._wire.call(partition, FETCH.call(keys, (GROUP, consumer, count)), once=True)
-        return [
-            Entry(partition, streams[place - 1], entry.decode(), uid.decode(), text, takes)
-            for place, entry, uid, text in _rows(found, 4)
-        ]
+        return self.move_and_fetch((), partition, queues, consumer, count)[1]
+
+    def _fetch_command(self, partition: int, streams: Sequence[str], consumer: str, count: int) -> Command:
+        return FETCH.call([self._takes(partition), *streams], (GROUP, consumer, count))
 
     def wait(self, partition: int, queues: Sequence[str], consumer: str, count: int, seconds: float) -> list[Entry]:
         """Like fetch, waiting so long if there is nothing. The streams' groups exist since a fetch.
@@ -437,6 +444,22 @@ class Store:
 
 def _document(text: bytes | None) -> Document | None:
     return Document(tasks.decode(text), text) if text else None
+
+
+def _fetched(partition: int, streams: Sequence[str], answer: Sequence[Any]) -> list[Entry]:
+    takes, *found = answer
+    return [
+        Entry(partition, streams[place - 1], entry.decode(), uid.decode(), text, takes)
+        for place, entry, uid, text in _rows(found, 4)
+    ]
+
+
+def _mark_refused(
+    stored: list[bytes | None], moves: Sequence[tuple[list[int], Command]], answers: Sequence[Sequence[int]]
+) -> None:
+    for (places, _), answer in zip(moves, answers, strict=True):
+        for refused in answer:
+            stored[places[refused - 1]] = None
 
 
 def _rows(flat: Sequence[Any], width: int) -> Iterable[tuple[Any, ...]]:

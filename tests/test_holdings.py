@@ -57,18 +57,18 @@ def holdings(store: Store) -> Holdings:
     return Holdings(store, Report(Silence()))
 
 
+def new_task(store: Store) -> Task:
+    return Task(
+        uid=store.uid(tasks.random_prefix()),
+        type="echo",
+        queue="default",
+        status="queued",
+        created_at=tasks.stamp(time.time()),
+    )
+
+
 def claims(store: Store, holdings: Holdings, count: int = 2) -> list[Held]:
-    new = [
-        Task(
-            uid=store.uid(tasks.random_prefix()),
-            type="echo",
-            queue="default",
-            status="queued",
-            created_at=tasks.stamp(time.time()),
-        )
-        for _ in range(count)
-    ]
-    store.create(new)
+    store.create([new_task(store) for _ in range(count)])
     entries = store.fetch(0, QUEUES, "me", count)
     holdings.keep(entries)
     changes = [change(entry) for entry in entries]
@@ -101,6 +101,32 @@ def test_what_is_settled_is_held_no_more(store: Store, holdings: Holdings) -> No
     holdings.settle_ended()
     assert statuses(store, held) == ["succeeded", "succeeded"]
     assert holdings.entries() == [] == list(holdings.again)
+
+
+def test_what_is_fetched_along_with_a_settlement_is_known_though_a_part_of_it_was_refused(
+    store: Store, holdings: Holdings
+) -> None:
+    cancelled, fine = claims(store, holdings)
+    store.change(cancelled.entry.uid, lambda task: tasks.cancelled(task, tasks.stamp(time.time())))
+    waits = new_task(store)
+    store.create([waits])
+    holdings.ended.extend(map(succeed, (cancelled, fine)))
+    [entry] = holdings.settle_and_fetch(0, QUEUES, "me", 9)
+    assert entry.uid == waits.uid
+    assert statuses(store, [cancelled, fine]) == ["cancelled", "succeeded"]
+    assert {known.uid for known in holdings.entries()} == {waits.uid, cancelled.entry.uid}
+    assert [again.uid for again in holdings.again] == [cancelled.entry.uid]
+
+
+def test_a_settlement_that_is_lost_together_with_a_fetch_keeps_its_outcomes(
+    store: Store, holdings: Holdings, wire: FaultyWire
+) -> None:
+    held = claims(store, holdings)
+    holdings.ended.extend(map(succeed, held))
+    wire.lost = 1
+    with pytest.raises(StoreUnavailable):
+        holdings.settle_and_fetch(0, QUEUES, "me", 9)
+    assert len(holdings.ended) == 2 == len(holdings.entries())
 
 
 def test_an_outcome_whose_answer_is_lost_is_kept_and_settled_once(

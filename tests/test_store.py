@@ -280,8 +280,10 @@ def test_a_claim_keeps_the_entry_and_a_settlement_removes_it(store: Store, raw: 
     assert raw.pttl(entry.uid) > 0
 
 
-def test_many_claims_and_settlements_go_in_one_round_trip_each(server: RedisServer, store: Store) -> None:
-    for _ in range(64):
+def test_a_batch_takes_two_round_trips_one_to_claim_and_one_to_settle_and_fetch(
+    server: RedisServer, store: Store
+) -> None:
+    for _ in range(65):
         stored(store)
     calls: list[int] = []
     counting = Store(_Counting(connect(server.url, stores.SCRIPTS), calls))
@@ -293,9 +295,10 @@ def test_many_claims_and_settlements_go_in_one_round_trip_each(server: RedisServ
         success_of(Document(change.after, text or b""), entry)
         for change, text, entry in zip(changes, texts, entries, strict=True)
     ]
-    assert None not in counting.move(done)
+    settled, [following] = counting.move_and_fetch(done, 0, QUEUES, "a", 64)
 
-    assert calls == [1, 1, 1]
+    assert None not in settled and following.uid not in {entry.uid for entry in entries}
+    assert calls == [1, 1, 2]
     assert len(listed(store, status=tasks.SUCCEEDED)) == 64
     counting.close()
 
