@@ -1,10 +1,7 @@
 """Measures the service against its peers: `make bench`. README.md says how."""
 
 import argparse
-import os
-import platform
 import signal
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -14,14 +11,13 @@ from typing import Final, NamedTuple
 HERE: Final = Path(__file__).absolute().parent
 sys.path[0] = str(HERE.parent)  # bench is a package; run as a script, Python would look inside it
 
-from bench import churn, drain, latency, peer, waiting, web  # noqa: E402
+from bench import churn, drain, latency, machine, peer, waiting, web  # noqa: E402
+from bench.machine import Section  # noqa: E402
 from bench.processes import complain  # noqa: E402
 from bench.rounds import QUICK_ROUNDS, ROUNDS, Plan  # noqa: E402
 from bench.table import MISSED, Row, markdown  # noqa: E402
 
-README: Final = HERE / "README.md"
-BEGIN: Final = "<!-- results: written by run.py --write -->"
-END: Final = "<!-- end of results -->"
+RESULTS: Final = Section(HERE / "README.md", "results: written by run.py --write")
 
 
 class Measurement(NamedTuple):
@@ -63,15 +59,15 @@ def _options() -> argparse.Namespace:
 def _run(options: argparse.Namespace) -> int:
     peer.prepare()
     plan = Plan(QUICK_ROUNDS if options.quick else ROUNDS, options.quick)
-    machine = _machine()
+    described = machine.described()
     skipped: list[str] = []
     rows = [row for name in options.only or MEASUREMENTS for row in _measured(name, plan, skipped)]
-    report = f"{machine}\n\n{markdown(rows)}"
+    report = f"{described}\n\n{markdown(rows)}"
     print(report)
     for line in skipped:
         complain(f"SKIPPED {line}")
     if options.write and not skipped:
-        _write(report)
+        RESULTS.write(report)
     return 1 if skipped or any(row.verdict == MISSED for row in rows) else 0
 
 
@@ -84,33 +80,6 @@ def _measured(name: str, plan: Plan, skipped: list[str]) -> Iterator[Row]:
     complain(name)
     yield from measure(plan)
     complain(f"  took {time.monotonic() - begun:.0f} s")
-
-
-def _write(report: str) -> None:
-    before, _, rest = README.read_text().partition(BEGIN)
-    _, _, after = rest.partition(END)
-    README.write_text(f"{before}{BEGIN}\n\n{report}\n{END}{after}")
-
-
-def _machine() -> str:
-    load = ", ".join(f"{number:.2f}" for number in os.getloadavg())
-    return (
-        f"{time.strftime('%Y-%m-%d')}, {_revision()}: {os.cpu_count()} cores of {_processor()}, "
-        f"Linux {platform.release()}, Python {platform.python_version()}; load at the start {load}."
-    )
-
-
-def _processor() -> str:
-    for line in Path("/proc/cpuinfo").read_text().splitlines():
-        if line.startswith("model name"):
-            return line.partition(":")[2].strip()
-    return platform.machine()
-
-
-def _revision() -> str:
-    words = ["git", "-C", str(HERE), "describe", "--always", "--dirty"]
-    done = subprocess.run(words, capture_output=True, text=True, check=False)
-    return f"revision {done.stdout.strip()}" if done.returncode == 0 else "no repository"
 
 
 if __name__ == "__main__":

@@ -95,7 +95,11 @@ def _times(ratio: float | None) -> str:
 
 
 def markdown(rows: Iterable[Row]) -> str:
-    cells = [HEADER, *[row.cells() for row in rows]]
+    return table([HEADER, *[row.cells() for row in rows]])
+
+
+def table(cells: Sequence[Sequence[str]]) -> str:
+    """Of cells; the first row is the header."""
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     lines = [
         "| " + " | ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) + " |" for row in cells

@@ -1,0 +1,361 @@
+"""Reloads under load, against what people do today: `make bench-reload`. README.md says how."""
+
+import argparse
+import asyncio
+import math
+import os
+import shutil
+import signal
+import sys
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
+from itertools import cycle, islice, pairwise
+from pathlib import Path
+from statistics import median
+from typing import Final, NamedTuple
+
+HERE: Final = Path(__file__).absolute().parent
+sys.path[0] = str(HERE.parent)  # bench is a package; run as a script, Python would look inside it
+
+from bench import machine  # noqa: E402
+from bench.machine import Section  # noqa: E402
+from bench.openloop import Asked, Clients  # noqa: E402
+from bench.processes import ROOT, Program, complain, environment, started  # noqa: E402
+from bench.servers import folder, free_port, fresh_redis  # noqa: E402
+from bench.table import table  # noqa: E402
+
+RESULTS: Final = Section(HERE / "README.md", "reloads: written by reload.py --write")
+
+REQUESTS: Final = 100_000
+RELOADS: Final = 21
+RIVAL_SECONDS: Final = 12.0
+PAUSE_SECONDS: Final = 3.0
+PATIENCE_SECONDS: Final = 5  # of the gate: a hanging release is to be refused soon
+CAPACITY_CLIENTS: Final = 16
+CAPACITY_SECONDS: Final = 4.0
+
+GOOD: Final = "from service.wsgi import app\n"
+BROKEN: Final = {
+    "does not import": "import a_module_that_does_not_exist\n",
+    "is not ready": "from service.wsgi import app\n\n\ndef refuse(*_):\n    raise RuntimeError('broken')\n\n\n"
+    "app.wsgi_app = refuse\napp.view_functions = {name: refuse for name in app.view_functions}\n",
+    "hangs": "import time\n\ntime.sleep(600)\n",
+    "dies": "import os\n\nos._exit(7)\n",
+}
+
+
+class Span(NamedTuple):
+    begun: float
+    ended: float
+    good: bool
+    answer: str
+
+
+class Outcome(NamedTuple):
+    asked: Sequence[Asked]
+    spans: Sequence[Span]
+
+    @property
+    def failed(self) -> list[Asked]:
+        return [asked for asked in self.asked if asked.failure]
+
+    def p99(self, during: bool) -> float:
+        """Of the requests that were due while a reload was under way, or of the others."""
+        return percentile(
+            [asked.seconds for asked in self.asked if self._is_during(asked.due) is during and not asked.failure]
+        )
+
+    def _is_during(self, moment: float) -> bool:
+        return any(span.begun <= moment <= span.ended for span in self.spans)
+
+    @property
+    def outage(self) -> float:
+        """The longest time in which no request was answered well."""
+        answered = sorted(asked.due + asked.seconds for asked in self.asked if not asked.failure)
+        moments = [self.asked[0].due, *answered, max(asked.due for asked in self.asked)]
+        return max(later - earlier for earlier, later in pairwise(moments))
+
+
+def percentile(seconds: Sequence[float], part: float = 0.99) -> float:
+    return sorted(seconds)[math.ceil(part * len(seconds)) - 1] if seconds else math.nan
+
+
+# --- ours ------------------------------------------------------------------------------------------
+
+
+class Sandbox:
+    """The service, with `current` as the link that names its release."""
+
+    def __init__(self, home: Path) -> None:
+        self.port = free_port()
+        self._home = home
+        self._current = home / "current"
+        self._count = 0
+        self.install(GOOD)
+        self.environment = environment(
+            SANDBOX_HOME=str(home / "var"),
+            SANDBOX_PORT=str(self.port),
+            SANDBOX_RELEASE=str(self._current),
+            SANDBOX_RELOAD=str(PATIENCE_SECONDS),
+            CIRCUSCTL_ENDPOINT=f"ipc://{home / 'var' / 'run' / 'control.sock'}",
+        )
+
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        with started([sys.executable, "-m", "service.cli", "run"], self.environment, self._home / "output.log"):
+            yield
+
+    def install(self, text: str) -> None:
+        """A new folder, and the link is switched to it."""
+        self._count += 1
+        release = self._home / "releases" / str(self._count)
+        for name in ("service", "conf"):
+            shutil.copytree(ROOT / name, release / name, ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copy(ROOT / "circus.ini", release)
+        if text != GOOD:
+            wsgi = release / "service" / "wsgi.py"
+            wsgi.write_text(text.replace(GOOD, wsgi.read_text()))
+        switched = self._home / "switched"
+        switched.symlink_to(release)
+        switched.replace(self._current)
+
+    async def reload(self) -> tuple[bool, str]:
+        words = ("-m", "circus.circusctl", "reload", "sandbox")
+        return await answer(self.environment, *words)
+
+
+async def answer(environment: dict[str, str], *words: str) -> tuple[bool, str]:
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, *words, env=environment, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT
+    )
+    said, _ = await process.communicate()
+    return process.returncode == 0, said.decode(errors="replace").strip()
+
+
+async def measure_ours(requests: int, reloads: int) -> tuple[float, Outcome]:
+    with folder() as home:
+        sandbox = Sandbox(home)
+        with sandbox.running():
+            clients = Clients(sandbox.port)
+            await reachable(clients)
+            capacity = await clients.capacity(CAPACITY_CLIENTS, CAPACITY_SECONDS)
+            rate = capacity / 3
+            spans: list[Span] = []
+
+            async def reload_all() -> None:
+                pause = max(PAUSE_SECONDS, requests / rate / reloads - PAUSE_SECONDS)
+                for name in islice(mixed(), reloads):
+                    await asyncio.sleep(pause)
+                    sandbox.install(BROKEN.get(name, GOOD))
+                    spans.append(await timed(name, sandbox.reload))
+                await asyncio.sleep(pause)
+
+            changing = asyncio.ensure_future(reload_all())
+            await clients.run(rate, lambda: changing.done() and len(clients.asked) >= requests)
+            await changing
+    return rate, Outcome(clients.asked, spans)
+
+
+def mixed() -> Iterator[str]:
+    """Two good releases, then a broken one, each time in another way."""
+    broken = cycle(BROKEN)
+    while True:
+        yield from ("good", "good", next(broken))
+
+
+async def timed(name: str, reload: Callable[[], Awaitable[tuple[bool, str]]]) -> Span:
+    begun = time.monotonic()
+    accepted, said = await reload()
+    span = Span(begun, time.monotonic(), name == "good", said)
+    complain(f"  {name}: {'accepted' if accepted else 'refused'} after {span.ended - begun:.1f} s")
+    if accepted is not (name == "good"):
+        raise RuntimeError(f"a release that is {name} was {'accepted' if accepted else 'refused'}:\n{said}")
+    return span
+
+
+async def reachable(clients: Clients) -> None:
+    until = time.monotonic() + 30
+    while True:
+        try:
+            return await clients.create_first()
+        except (OSError, KeyError, ValueError):
+            if time.monotonic() > until:
+                raise
+            await asyncio.sleep(0.1)
+
+
+# --- what people do today ----------------------------------------------------------------------------
+
+
+class Rival:
+    """gunicorn as it comes, with the same application; its code is changed in place."""
+
+    name: str
+    steps = "kill -HUP"
+
+    def __init__(self, home: Path, redis: Path) -> None:
+        self.port = free_port()
+        self.home = home
+        self.live = home / "live"
+        shutil.rmtree(self.live, ignore_errors=True)
+        self.live.mkdir()
+        self.environment = environment(
+            SANDBOX_HOME=str(home / "var"), REDIS_URL=f"unix://{redis}", PYTHONPATH=f"{self.live}:{ROOT}"
+        )
+        self.install(GOOD)
+
+    def install(self, text: str) -> None:
+        (self.live / "release.py").write_text(text)
+
+    def gunicorn(self, bind: str) -> list[str]:
+        options = ("-k", "gevent", "-w", "2", "--keep-alive", "75", "--no-control-socket")
+        return [sys.executable, "-m", "gunicorn", *options, "--bind", bind, "release:app"]
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        with started(self.gunicorn(f"127.0.0.1:{self.port}"), self.environment, self.home / "rival.log") as program:
+            self.program = program
+            yield
+
+    async def reload(self) -> None:
+        raise NotImplementedError
+
+
+class Hup(Rival):
+    name = "gunicorn, HUP"
+
+    async def reload(self) -> None:
+        if family := self.program.family():
+            family[0].send_signal(signal.SIGHUP)
+
+
+class StopAndStart(Rival):
+    name = "gunicorn, stop and start"
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        self.program = self._start()
+        try:
+            yield
+        finally:
+            await asyncio.to_thread(self.program.stop)
+
+    def _start(self) -> Program:
+        return Program(self.gunicorn(f"127.0.0.1:{self.port}"), self.environment, self.home / "rival.log")
+
+    async def reload(self) -> None:
+        await asyncio.to_thread(self.program.stop)
+        self.program = self._start()
+
+
+class StockCircus(Rival):
+    name = "circus, reload"
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        control = f"ipc://{self.home / 'control'}"
+        words = " ".join(self.gunicorn("fd://$(circus.sockets.web)"))
+        file = self.home / "stock.ini"
+        file.write_text(
+            f"[circus]\nendpoint = {control}\npubsub_endpoint = ipc://{self.home / 'events'}\n"
+            f"[socket:web]\nhost = 127.0.0.1\nport = {self.port}\n"
+            f"[watcher:web]\ncmd = {words}\nuse_sockets = True\ncopy_env = True\n"
+        )
+        self.environment["CIRCUSCTL_ENDPOINT"] = control
+        words_of_circusd = [sys.executable, "-m", "circus.circusd", str(file)]
+        with started(words_of_circusd, self.environment, self.home / "rival.log"):
+            yield
+
+    async def reload(self) -> None:
+        await answer(self.environment, "-m", "circus.circusctl", "reload", "web")
+
+
+async def measure_rival(kind: type[Rival], rate: float, text: str, seconds: float) -> Outcome:
+    with folder() as home, fresh_redis(home) as redis:
+        rival = kind(home, redis)
+        async with rival.running():
+            clients = Clients(rival.port)
+            await reachable(clients)
+            spans: list[Span] = []
+
+            async def reload_once() -> None:
+                await asyncio.sleep(seconds / 3)
+                rival.install(text)
+                begun = time.monotonic()
+                await rival.reload()
+                spans.append(Span(begun, time.monotonic() + seconds / 3, text == GOOD, ""))
+
+            changing = asyncio.ensure_future(reload_once())
+            until = time.monotonic() + seconds
+            await clients.run(rate, lambda: time.monotonic() > until and changing.done())
+    return Outcome(clients.asked, spans)
+
+
+# --- the table -----------------------------------------------------------------------------------------
+
+HEADER: Final = ("how", "release", "requests", "failed", "longest time without an answer")
+
+
+def rival_row(name: str, release: str, outcome: Outcome) -> tuple[str, ...]:
+    return (name, release, f"{len(outcome.asked):,}", f"{len(outcome.failed):,}", f"{outcome.outage:.2f} s")
+
+
+def report(rate: float, ours: Outcome, rows: Sequence[tuple[str, ...]]) -> str:
+    good = [span.ended - span.begun for span in ours.spans if span.good]
+    broken = [span.ended - span.begun for span in ours.spans if not span.good]
+    steady, during = ours.p99(during=False), ours.p99(during=True)
+    own = ("sandbox, circusctl reload", f"{len(good)} good, {len(broken)} broken in four ways")
+    lines = [
+        f"{rate:,.0f} requests/s, a third of what the service can do beside the clients.",
+        "",
+        table([HEADER, (*own, *rival_row("", "", ours)[2:]), *rows]),
+        f"p99 of the service: {steady * 1e3:.1f} ms steady, {during * 1e3:.1f} ms during reloads, "
+        f"{during / steady:.2f} \N{MULTIPLICATION SIGN} (bar 2 \N{MULTIPLICATION SIGN}).",
+        f"A good release served after {median(good):.1f} s ({min(good):.1f} to {max(good):.1f} s); "
+        f"a broken one was refused after {median(broken):.1f} s ({min(broken):.1f} to {max(broken):.1f} s; one that "
+        f"hangs after the gate's {PATIENCE_SECONDS} s).",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def is_reached(ours: Outcome) -> bool:
+    return not ours.failed and ours.p99(during=True) <= 2 * ours.p99(during=False)
+
+
+async def run(options: argparse.Namespace) -> int:
+    requests, reloads = (REQUESTS // 10, 6) if options.quick else (REQUESTS, RELOADS)
+    complain("sandbox")
+    rate, ours = await measure_ours(requests, reloads)
+    for asked in ours.failed[:10]:
+        complain(f"  failed: {asked.failure} after {asked.seconds:.2f} s")
+    rows = []
+    for kind in (Hup, StockCircus, StopAndStart):
+        for release, text in (("good", GOOD), ("does not import", BROKEN["does not import"])):
+            complain(f"{kind.name}, {release}")
+            rows.append(rival_row(kind.name, release, await measure_rival(kind, rate, text, RIVAL_SECONDS)))
+    text = f"{machine.described()}\n\n{report(rate, ours, rows)}"
+    print(text)
+    if options.write:
+        RESULTS.write(text)
+    return 0 if is_reached(ours) else 1
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="six reloads and a tenth of the requests: only rough")
+    parser.add_argument("--write", action="store_true", help="put the table into README.md")
+    options = parser.parse_args()
+    if options.write and options.quick:
+        parser.error("--write takes the whole run: without --quick")
+    os.environ.pop("SANDBOX_HOME", None)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # unwinds: every program is stopped
+    try:
+        return asyncio.run(run(options))
+    except KeyboardInterrupt:
+        complain("stopped")
+        return 130
+
+
+if __name__ == "__main__":
+    sys.exit(main())
