@@ -31,6 +31,7 @@ def command(socket: Path, folder: Path, fsync: str = "everysec") -> list[str]:
         "auto-aof-rewrite-min-size": "256mb",
         "maxmemory-policy": "noeviction",
         "daemonize": "no",
+        "set-proc-title": "no",  # it would overwrite the environment, which tells whose process it is
         "logfile": "",
     }
     return [str(_binary.get_binary_path()), *[word for name, value in options.items() for word in (f"--{name}", value)]]

@@ -5,10 +5,13 @@ from typing import Any
 
 from circus.util import parse_env_dict
 
+from service.supervise import orphans
+
 
 def before_start(watcher: Any, **_: Any) -> bool:
     """Gives the processes the environment as it is: circus takes a $NAME inside a value for a variable."""
     for name, value in os.environ.items():
         if watcher.env.get(name) == parse_env_dict({name: value})[name]:
             watcher.env[name] = value
+    orphans.mark(watcher)
     return True
