@@ -14,7 +14,7 @@ import signal
 import sys
 import time
 from collections import Counter
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from operator import attrgetter
 from pathlib import Path
@@ -59,13 +59,13 @@ def name_session() -> None:
     os.environ[SESSION] = str(os.getsid(0))
 
 
-def end(home: Path) -> None:
-    """Returns when nothing of an earlier circusd is left; nobody else may start one on the folder meanwhile."""
-    left = sorted(find(home), key=attrgetter("watcher"))
-    if left:
-        count = Counter(orphan.watcher.name for orphan in left)
-        those = ", ".join(f"{name} ({number})" for name, number in count.items())
-        _say(f"the supervisor on {home} was killed; ending first what it left: {those}")
+def end(home: Path, left: Sequence[Orphan]) -> None:
+    """Returns when they are gone; nobody else may start a circusd on the folder meanwhile."""
+    count = Counter(orphan.watcher.name for orphan in left)
+    those = ", ".join(f"{name} ({number})" for name, number in count.items())
+    print(
+        f"sandbox: the supervisor on {home} was killed; ending first what it left: {those}", file=sys.stderr, flush=True
+    )
     for watcher, group in itertools.groupby(left, key=attrgetter("watcher")):
         members = list(group)
         leaders = _leaders(members)
@@ -76,6 +76,7 @@ def end(home: Path) -> None:
 
 
 def find(home: Path) -> list[Orphan]:
+    """In the order in which they are to be ended."""
     sessions: dict[int, Watcher] = {}
     processes: dict[int, list[psutil.Process]] = {}
     for process in psutil.process_iter():
@@ -85,7 +86,8 @@ def find(home: Path) -> list[Orphan]:
             if (watcher := _watcher(process.environ(), home, session)) is not None:
                 sessions[session] = watcher
     sessions.pop(os.getsid(0), None)
-    return [Orphan(process, watcher) for session, watcher in sessions.items() for process in processes[session]]
+    found = [Orphan(process, watcher) for session, watcher in sessions.items() for process in processes[session]]
+    return sorted(found, key=attrgetter("watcher"))
 
 
 def _watcher(environment: Mapping[str, str], home: Path, session: int) -> Watcher | None:
@@ -129,7 +131,3 @@ def _kill(orphans: Collection[Orphan]) -> None:
     if not _wait(orphans, KILL_SECONDS):
         left = ", ".join(str(orphan.process.pid) for orphan in orphans if orphan.lives)
         raise AlreadyRunning(f"processes of an earlier sandbox could not be ended: {left}. End them, and start again.")
-
-
-def _say(message: str) -> None:
-    print(f"sandbox: {message}", file=sys.stderr, flush=True)

@@ -9,7 +9,7 @@ import sys
 
 from service.errors import SandboxError, SettingsError
 from service.settings import Settings, texts
-from service.supervise import state
+from service.supervise import listener, state
 
 
 def check(settings: Settings) -> None:
@@ -17,7 +17,8 @@ def check(settings: Settings) -> None:
     _check_tokens(settings)
     _check_tasks(settings)
     state.prepare(settings)
-    _check_address(settings)
+    if not listener.keeps(settings.bind, settings.port):
+        _check_address(settings)
 
 
 def _check_tokens(settings: Settings) -> None:

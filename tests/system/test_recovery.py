@@ -1,15 +1,21 @@
 """What dies by kill -9, and what holds nevertheless."""
 
+import errno
+import http.client
 import os
 import signal
+import socket
 import sys
+import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import psutil
 import pytest
 
-from tests.servers import eventually
+from tests.servers import eventually, free_port
 from tests.system.instance import ROOT, SANDBOX, Instance, Process, deaths, frozen
 
 CIRCUSD = (str(Path(sys.executable).with_name("circusd")), str(ROOT / "circus.ini"))
@@ -36,6 +42,28 @@ def start_again(instance: Instance) -> None:
     """Until it says that it serves: what is left of the earlier one answers as well, for a while."""
     instance.start()
     eventually(lambda: "Ctrl-C" in instance.output, 60)
+
+
+@contextmanager
+def knocking(instance: Instance, path: str = "/health/live") -> Iterator[list[int]]:
+    """A client that asks again and again, each time on a connection of its own; its answers' statuses."""
+    answers: list[int] = []
+    over = threading.Event()
+
+    def knock() -> None:
+        while not over.wait(0.02):
+            try:
+                answers.append(instance.call("GET", path)[0])
+            except (OSError, http.client.HTTPException) as error:
+                answers.append(getattr(error, "errno", None) or -1)
+
+    thread = threading.Thread(target=knock)
+    thread.start()
+    try:
+        yield answers
+    finally:
+        over.set()
+        thread.join()
 
 
 def started_by_a_task(instance: Instance, *command: str) -> Process:
@@ -85,6 +113,26 @@ class TestCircusd:
         assert instance.task(uid)["status"] == "succeeded" and instance.task(uid)["attempt"] == 1
         assert instance.stop() == 0
         instance.is_gone()
+
+    def test_connections_wait_for_the_next_start(self, instance: Instance) -> None:
+        """From the moment at which circusd dies, not one is refused or reset."""
+        instance.started()
+        with knocking(instance) as answers:
+            left(instance)
+            start_again(instance)
+        assert len(answers) > 10 and set(answers) == {200}
+        assert instance.stop() == 0
+        instance.started()
+
+    def test_another_port_is_not_taken_from_what_is_left(self, instance: Instance) -> None:
+        instance.started()
+        left(instance)
+        former, instance.port = instance.port, free_port()
+        instance.environment["SANDBOX_PORT"] = str(instance.port)
+        start_again(instance)
+        assert instance.is_ready()
+        with socket.socket() as probe:
+            assert probe.connect_ex(("127.0.0.1", former)) == errno.ECONNREFUSED
 
     def test_what_a_dead_runner_started_is_found_by_its_session(self, starting: Instance) -> None:
         programs = [
