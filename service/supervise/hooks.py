@@ -1,6 +1,8 @@
 """Hooks of circus.ini's watchers. Circus calls them in its loop: they must be quick."""
 
 import os
+import signal
+from contextlib import suppress
 from typing import Any
 
 from circus.util import parse_env_dict
@@ -15,3 +17,9 @@ def before_start(watcher: Any, **_: Any) -> bool:
             watcher.env[name] = value
     orphans.mark(watcher)
     return True
+
+
+def before_reap(process_pid: int, **_: Any) -> None:
+    """What a runner started, and left behind when it was killed, must not go on beside the next attempt."""
+    with suppress(ProcessLookupError, PermissionError):
+        os.killpg(process_pid, signal.SIGKILL)
