@@ -10,34 +10,40 @@ import os
 import socket
 from collections.abc import Iterable
 from contextlib import suppress
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 import psutil
 from circus.sockets import CircusSocket
 
 PIDFD_GETFD: Final = 438  # the same number on every architecture
 
-_kept: dict[tuple[str, int], socket.socket] = {}
+Address: TypeAlias = tuple[str, int] | str
+
+_kept: dict[Address, socket.socket] = {}
 _bind_and_listen = CircusSocket.bind_and_listen
 
 
 def keep(processes: Iterable[psutil.Process], host: str, port: int) -> None:
     """Takes the socket that listens there from one of these, if one has it."""
-    address = _resolved(host, port)
+    address = _address(host, port)
     for process in processes:
         with suppress(psutil.Error, OSError, AttributeError):
-            for held in process.net_connections("tcp"):
-                if held.status == psutil.CONN_LISTEN and held.laddr == address:
-                    _kept[address] = _copy(process.pid, held.fd)
-                    CircusSocket.bind_and_listen = _listen_again
-                    return
+            for held in process.net_connections("all"):
+                if held.laddr == address and held.type == socket.SOCK_STREAM and not held.raddr:
+                    copied = _copy(process.pid, held.fd)
+                    if copied.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
+                        _kept[address] = copied
+                        CircusSocket.bind_and_listen = _listen_again
+                        return
 
 
 def keeps(host: str, port: int) -> bool:
-    return _resolved(host, port) in _kept
+    return _address(host, port) in _kept
 
 
-def _resolved(host: str, port: int) -> tuple[str, int]:
+def _address(host: str, port: int) -> Address:
+    if host.startswith("unix:"):
+        return host.removeprefix("unix:")
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     return socket.getaddrinfo(host, port, family)[0][4][:2]  # type: ignore[return-value]
 
@@ -55,7 +61,7 @@ def _copy(pid: int, descriptor: int) -> socket.socket:
 
 
 def _listen_again(bound: Any) -> None:
-    kept = None if bound.is_unix else _kept.pop((bound.host, bound.port), None)
+    kept = _kept.pop(bound.path if bound.is_unix else (bound.host, bound.port), None)
     if kept is None:
         return _bind_and_listen(bound)  # type: ignore[no-any-return]
     os.dup2(kept.fileno(), bound.fileno())
