@@ -116,7 +116,9 @@ def _write_to(log: Path) -> None:
 
 def runner(_: argparse.Namespace) -> int:
     from service import settings, wiring
+    from service.supervise import orphans
 
+    orphans.name_session()
     return wiring.run_runner(settings.read(os.environ))
 
 

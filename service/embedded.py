@@ -36,6 +36,7 @@ def command(socket: Path, folder: Path, fsync: str = "everysec") -> list[str]:
         "maxmemory-policy": "noeviction",
         "disable-thp": "no",
         "daemonize": "no",
+        "set-proc-title": "no",  # it would overwrite the environment, which tells whose process it is
         "logfile": "",
     }
     return [str(_binary.get_binary_path()), *[word for name, value in options.items() for word in (f"--{name}", value)]]

@@ -21,6 +21,10 @@ class AlreadyRunning(SandboxError):
     """Another sandbox holds the state folder."""
 
 
+class ReleaseBroken(SandboxError):
+    """The code that is on the disk now does not load; the message says why."""
+
+
 class InvalidTask(SandboxError):
     """A client's request for a task cannot be met; `detail` says what to change."""
 

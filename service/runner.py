@@ -1,6 +1,9 @@
 """A runner: lanes that execute tasks, and the threads that watch over them.
 
-The order of stopping, on TERM, INT or HUP:
+On HUP it tries whether the task types load from the code that is on the disk now. If they do, it stops, and the
+supervisor starts another in its place; if not, it says why, and goes on with the code that it has.
+
+The order of stopping, on TERM, INT or such a HUP:
 1. the lanes take nothing new, and what has not started goes back to the front of its queue;
 2. what runs may finish, for the grace time;
 3. what still runs is interrupted, and goes back too, uncharged;
@@ -15,7 +18,7 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from types import FrameType
@@ -55,11 +58,14 @@ class Runner:
         lease_seconds: float,
         grace_seconds: float,
         retention_seconds: float,
+        rehearse: Callable[[Callable[[], bool]], object],
     ) -> None:
         self._store = store
         self._queues = queues
         self._grace = grace_seconds
         self._stopping = Stop()
+        self._rehearse = rehearse
+        self._reload_wanted = False
         self._presence = Presence(folder, threads)
         self._recovery = Recovery(
             store=store,
@@ -101,12 +107,14 @@ class Runner:
         self._listen_to_signals()
         log.info("runner %s serves %s", self._presence.consumer, ", ".join(self._queues))
         threading.Thread(target=self._watch, name="watch", daemon=True).start()
+        reload = threading.Thread(target=self._reload, name="reload", daemon=True)
+        reload.start()
         self._upkeep.start()
         others = [threading.Thread(target=lane.work, name=f"lane-{lane.number}") for lane in self._lanes[1:]]
         for thread in others:
             thread.start()
         self._lanes[0].work()
-        for thread in others:
+        for thread in (*others, reload):
             thread.join()
         self._upkeep.end()
         self._leave()
@@ -119,8 +127,12 @@ class Runner:
         def interrupt(signum: int, frame: FrameType | None) -> None:
             self._lanes[0].raise_interruption()
 
-        for signum in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        def reload(signum: int, frame: FrameType | None) -> None:
+            self._reload_wanted = True
+
+        for signum in (signal.SIGTERM, signal.SIGINT):
             signal.signal(signum, stop)
+        signal.signal(signal.SIGHUP, reload)
         signal.signal(signal.SIGUSR1, interrupt)
         self._alarm.arm(self._presence.stacks)
 
@@ -139,6 +151,25 @@ class Runner:
             return
         self._presence.leave()
         log.info("runner %s has stopped", self._presence.consumer)
+
+    # --- HUP: the code that is on the disk now -----------------------------------------------------
+
+    def _reload(self) -> None:
+        while not self._stopping.is_set():
+            time.sleep(TICK_SECONDS)
+            if self._reload_wanted:
+                self._reload_wanted = False
+                self._stop_if_replaceable()
+
+    def _stop_if_replaceable(self) -> None:
+        try:
+            self._rehearse(self._stopping.is_set)
+        except SandboxError as error:
+            if not self._stopping.is_set():
+                log.error("HUP is not obeyed, and this runner goes on with the code that it has: %s", error)
+            return
+        log.info("HUP: this runner stops, to be replaced by one with the code that is on the disk now")
+        self._stopping.request()
 
     # --- the watch: time-outs, and the end of the grace time ---------------------------------------
 
@@ -174,7 +205,7 @@ class Runner:
         last_words = threading.Thread(target=self._say_last_words, args=(running,), daemon=True)
         last_words.start()
         last_words.join(LAST_WORDS_SECONDS)
-        os._exit(EXIT_REPLACE_ME)
+        os._exit(0 if running.interruption is Stopping else EXIT_REPLACE_ME)
 
     def _say_last_words(self, stuck: Running) -> None:
         """Settles what has ended and what is stuck; hands back everything else. What fails here, neighbours find."""

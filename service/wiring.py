@@ -3,13 +3,15 @@
 A process imports only its own side: the web's modules cost a runner 15 MB, and it never needs them.
 """
 
+import os
+from functools import partial
 from typing import TYPE_CHECKING
 
 from service import store as stores
 from service import wire
 from service.errors import SandboxError, SettingsError
 from service.registry import Registry
-from service.settings import Settings
+from service.settings import Settings, texts
 from service.store import Store
 
 if TYPE_CHECKING:
@@ -45,7 +47,7 @@ def app(settings: Settings) -> "Web":
 
 
 def run_runner(settings: Settings) -> int:
-    from service import logs
+    from service import logs, rehearsal
     from service.report import Report
     from service.runner import Runner
 
@@ -60,5 +62,6 @@ def run_runner(settings: Settings) -> int:
         lease_seconds=settings.lease_seconds,
         grace_seconds=settings.grace_seconds,
         retention_seconds=settings.retention_seconds,
+        rehearse=partial(rehearsal.types, {**os.environ, **texts(settings)}),
     )
     return runner.run()

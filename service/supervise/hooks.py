@@ -1,9 +1,13 @@
 """Hooks of circus.ini's watchers. Circus calls them in its loop: they must be quick."""
 
 import os
+import signal
+from contextlib import suppress
 from typing import Any
 
 from circus.util import parse_env_dict
+
+from service.supervise import orphans
 
 
 def before_start(watcher: Any, **_: Any) -> bool:
@@ -11,4 +15,11 @@ def before_start(watcher: Any, **_: Any) -> bool:
     for name, value in os.environ.items():
         if watcher.env.get(name) == parse_env_dict({name: value})[name]:
             watcher.env[name] = value
+    orphans.mark(watcher)
     return True
+
+
+def before_reap(process_pid: int, **_: Any) -> None:
+    """What a runner started, and left behind when it was killed, must not go on beside the next attempt."""
+    with suppress(ProcessLookupError, PermissionError):
+        os.killpg(process_pid, signal.SIGKILL)

@@ -4,12 +4,12 @@ import errno
 import functools
 import os
 import socket
-import subprocess
 import sys
 
-from service.errors import SandboxError, SettingsError
+from service import rehearsal
+from service.errors import ReleaseBroken, SandboxError, SettingsError
 from service.settings import Settings, texts
-from service.supervise import state
+from service.supervise import listener, state
 
 
 def check(settings: Settings) -> None:
@@ -17,7 +17,8 @@ def check(settings: Settings) -> None:
     _check_tokens(settings)
     _check_tasks(settings)
     state.prepare(settings)
-    _check_address(settings)
+    if not listener.keeps(settings.bind, settings.port):
+        _check_address(settings)
 
 
 def _check_tokens(settings: Settings) -> None:
@@ -44,13 +45,11 @@ def _check_tokens(settings: Settings) -> None:
 @functools.cache
 def _check_tasks(settings: Settings) -> None:
     """In a process of its own: circusd is to run none of their code."""
-    environment = {**os.environ, **texts(settings)}
-    words = [sys.executable, "-m", "service.cli", "types"]
-    found = subprocess.run(words, env=environment, capture_output=True, text=True, check=False)
-    if found.returncode:
-        *_, reason = found.stderr.strip().splitlines() or [f"exit code {found.returncode}"]
-        raise SettingsError(reason.removeprefix("sandbox: "))
-    queues = {line.partition("\t")[2] for line in found.stdout.splitlines()}
+    try:
+        lines = rehearsal.types({**os.environ, **texts(settings)}).splitlines()
+    except ReleaseBroken as error:
+        raise SettingsError(str(error)) from error
+    queues = {line.partition("\t")[2] for line in lines}
     for queue in sorted(queues.difference(settings.queues)):
         print(f"sandbox: SANDBOX_QUEUES does not name {queue!r}, where types have their tasks wait.", file=sys.stderr)
 

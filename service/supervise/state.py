@@ -11,6 +11,7 @@ from typing import Final
 
 from service.errors import AlreadyRunning, SettingsError
 from service.settings import Settings
+from service.supervise import listener, orphans
 
 OWNER_ONLY: Final = 0o700
 LOOK_SECONDS: Final = 0.05
@@ -26,7 +27,6 @@ def prepare(settings: Settings) -> None:
             folder.mkdir(exist_ok=True)
             folder.chmod(OWNER_ONLY)
         holder = lock(settings.sockets / "lock")
-        server = _holder(redis_folder(settings) / "lock") if settings.embedded_redis else None
     except OSError as error:
         raise SettingsError(
             f"SANDBOX_HOME is {str(settings.home)!r}, which cannot be used: {error}. "
@@ -37,10 +37,14 @@ def prepare(settings: Settings) -> None:
             f"another sandbox (process {holder}) runs on {settings.home}. "
             f"Stop it, or set SANDBOX_HOME and SANDBOX_PORT for this one."
         )
+    if left := orphans.find(settings.home):
+        listener.keep((orphan.process for orphan in left), settings.bind, settings.port)
+        orphans.end(settings.home, left)
+    server = _holder(redis_folder(settings) / "lock") if settings.embedded_redis else None
     if server is not None:
         raise AlreadyRunning(
-            f"the Redis of an earlier sandbox on {settings.home}, whose supervisor was killed, still runs. "
-            f"End it with: kill {server}"
+            f"a Redis that this sandbox has not started (process {server}) serves the data of {settings.home}. "
+            f"End it, and start again."
         )
 
 

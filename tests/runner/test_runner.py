@@ -5,6 +5,7 @@ import signal
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 
 from service import task as tasks
@@ -390,6 +391,59 @@ class TestStopping:
         began = time.monotonic()
         assert crew.stop(runner) == 0
         assert time.monotonic() - began < 2
+
+    def test_a_handler_that_swallows_it_is_handed_back_too(self, crew: Crew) -> None:
+        [runner] = crew.start(grace=0.2)
+        [uid] = crew.create("stubborn", args={"seconds": 60})
+        crew.running(uid)
+        assert crew.stop(runner) == 0
+        task = crew.read(uid)
+        assert (task.status, task.attempt, task.failures, task.crashes) == ("queued", 1, 0, 0)
+
+
+class TestHup:
+    @pytest.fixture
+    def release(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+        """A module of task types that a test may break while a runner uses it."""
+        monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+        module = tmp_path / "release.py"
+        module.write_text("from tests.runner import handlers\n")
+        return module
+
+    def test_with_code_that_loads_it_stops_in_peace_to_be_replaced(self, crew: Crew, release: Path) -> None:
+        [runner] = crew.start(tasks="service.tasks.demo,release")
+        [uid] = crew.create("sleep", args={"seconds": 2})
+        crew.running(uid)
+        runner.send_signal(signal.SIGHUP)
+        assert runner.wait(10) == 0
+        task = crew.read(uid)
+        assert (task.status, task.attempt) == ("succeeded", 1)
+        assert list((crew.home / "runners").iterdir()) == []
+
+    def test_with_broken_code_it_says_so_in_one_line_and_goes_on(self, crew: Crew, release: Path) -> None:
+        [runner] = crew.start(tasks="service.tasks.demo,release")
+        crew.finished(*crew.create("echo"))
+        release.write_text("import nowhere\n")
+        runner.send_signal(signal.SIGHUP)
+        [line] = eventually(lambda: [line for line in crew.log() if line["level"] == "error"])
+        assert line["message"] == (
+            "HUP is not obeyed, and this runner goes on with the code that it has: SANDBOX_TASKS is "
+            "'service.tasks.demo,release', which cannot be loaded: ModuleNotFoundError: No module named 'nowhere'"
+        )
+        assert crew.finished(*crew.create("echo")).status == "succeeded"
+        release.write_text("")
+        runner.send_signal(signal.SIGHUP)
+        assert runner.wait(10) == 0
+
+    def test_term_does_not_wait_for_code_that_hangs(self, crew: Crew, release: Path) -> None:
+        [runner] = crew.start(tasks="service.tasks.demo,release")
+        crew.finished(*crew.create("echo"))
+        release.write_text("import time; time.sleep(600)\n")
+        runner.send_signal(signal.SIGHUP)
+        [rehearsal] = eventually(psutil.Process(runner.pid).children)
+        assert crew.finished(*crew.create("echo")).status == "succeeded"
+        assert crew.stop(runner, 3) == 0
+        eventually(lambda: not rehearsal.is_running())
 
 
 class TestOutages:

@@ -6,9 +6,10 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import IO, Any, NamedTuple
 
 from tests.servers import eventually, free_port
 
@@ -33,6 +34,17 @@ class Process(NamedTuple):
         return KINDS[kind] in self.command
 
 
+@contextmanager
+def frozen(*processes: Process) -> Iterator[None]:
+    """Deaf to everything but SIGKILL."""
+    for process in processes:
+        os.kill(process.pid, signal.SIGSTOP)
+    yield
+    for process in processes:
+        with suppress(ProcessLookupError):
+            os.kill(process.pid, signal.SIGCONT)
+
+
 class Instance:
     def __init__(self, folder: Path, **variables: str) -> None:
         self.home = folder / "var"
@@ -52,9 +64,11 @@ class Instance:
         self._output = folder / "output"
         self._process: subprocess.Popen[bytes] | None = None
 
-    def start(self, *words: str, environment: Mapping[str, str] | None = None) -> "Instance":
+    def start(
+        self, *words: str, environment: Mapping[str, str] | None = None, output: IO[bytes] | None = None
+    ) -> "Instance":
         """In a process group of its own, as a terminal does it."""
-        with self._output.open("wb") as output:
+        with output or self._output.open("wb") as output:
             self._process = subprocess.Popen(
                 words or (*SANDBOX, "run"),
                 cwd=self._folder,
@@ -173,6 +187,11 @@ class Instance:
     def wait(self, seconds: float = 30) -> int:
         assert self._process is not None
         return self._process.wait(seconds)
+
+    def kill(self) -> None:
+        """circusd alone."""
+        os.kill(self.pid, signal.SIGKILL)
+        self.wait()
 
     def stop(self) -> int:
         self.terminate()

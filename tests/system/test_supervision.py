@@ -7,25 +7,16 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import psutil
 import pytest
 
 from tests.servers import RedisServer, eventually
-from tests.system.instance import ROOT, SANDBOX, Instance, Process, deaths
+from tests.system.instance import ROOT, SANDBOX, Instance, deaths, frozen
 
 IN_ORDER = ["web", "runner", "redis"]
 CIRCUSD = str(Path(sys.executable).with_name("circusd"))
-
-
-@contextmanager
-def frozen(process: Process) -> Iterator[None]:
-    """Deaf to everything but SIGKILL."""
-    os.kill(process.pid, signal.SIGSTOP)
-    yield
-    os.kill(process.pid, signal.SIGCONT)
 
 
 def seconds(count: float) -> Iterator[None]:
@@ -173,17 +164,6 @@ def test_the_folder_is_free_as_soon_as_circusd_is_gone(instance: Instance) -> No
     instance.started()
     assert instance.stop() == 0
     instance.started()
-
-
-def test_after_its_supervisor_was_killed_the_next_start_names_what_is_left(instance: Instance) -> None:
-    """Two servers on the same append-only file would ruin it."""
-    [server] = instance.started().kinds()["redis"]
-    os.kill(instance.pid, signal.SIGKILL)
-    instance.wait()
-    second = instance.run()
-    assert second.returncode == 1
-    assert second.stderr.endswith(f"End it with: kill {server.pid}\n")
-    assert server.alive
 
 
 def test_two_redis_never_serve_the_same_folder(instance: Instance) -> None:

@@ -1,0 +1,70 @@
+"""The listening socket outlives a killed circusd: its web processes hold it. The next circusd takes a copy of it
+before it ends them, so that connections wait meanwhile, and are not refused.
+
+Linux lets a process copy a descriptor out of another of the same user (pidfd_getfd). Where there is no such
+thing, or the host forbids it (ptrace_scope), the address is free for a moment, and then bound anew.
+"""
+
+import ctypes
+import os
+import socket
+from collections.abc import Iterable
+from contextlib import suppress
+from typing import Any, Final, TypeAlias
+
+import psutil
+from circus.sockets import CircusSocket
+
+PIDFD_GETFD: Final = 438  # the same number on every architecture
+
+Address: TypeAlias = tuple[str, int] | str
+
+_kept: dict[Address, socket.socket] = {}
+_bind_and_listen = CircusSocket.bind_and_listen
+
+
+def keep(processes: Iterable[psutil.Process], host: str, port: int) -> None:
+    """Takes the socket that listens there from one of these, if one has it."""
+    address = _address(host, port)
+    for process in processes:
+        with suppress(psutil.Error, OSError, AttributeError):
+            for held in process.net_connections("all"):
+                if held.laddr == address and held.type == socket.SOCK_STREAM and not held.raddr:
+                    copied = _copy(process.pid, held.fd)
+                    if copied.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
+                        _kept[address] = copied
+                        CircusSocket.bind_and_listen = _listen_again
+                        return
+
+
+def keeps(host: str, port: int) -> bool:
+    return _address(host, port) in _kept
+
+
+def _address(host: str, port: int) -> Address:
+    if host.startswith("unix:"):
+        return host.removeprefix("unix:")
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    return socket.getaddrinfo(host, port, family)[0][4][:2]  # type: ignore[return-value]
+
+
+def _copy(pid: int, descriptor: int) -> socket.socket:
+    """Raises OSError where it is not allowed, and AttributeError where there is no pidfd."""
+    process = os.pidfd_open(pid)
+    try:
+        copied = ctypes.CDLL(None, use_errno=True).syscall(PIDFD_GETFD, process, descriptor, 0)
+    finally:
+        os.close(process)
+    if copied < 0:
+        raise OSError(ctypes.get_errno(), "the descriptor cannot be copied")
+    return socket.socket(fileno=copied)
+
+
+def _listen_again(bound: Any) -> None:
+    kept = _kept.pop(bound.path if bound.is_unix else (bound.host, bound.port), None)
+    if kept is None:
+        return _bind_and_listen(bound)  # type: ignore[no-any-return]
+    os.dup2(kept.fileno(), bound.fileno())
+    kept.close()
+    bound.setblocking(bound.blocking)
+    return bound.listen(bound.backlog)  # type: ignore[no-any-return]

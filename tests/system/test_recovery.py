@@ -1,0 +1,372 @@
+"""What dies by kill -9, and what holds nevertheless."""
+
+import errno
+import http.client
+import json
+import os
+import signal
+import socket
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+import psutil
+import pytest
+
+from tests.servers import DEBIAN, EMBEDDED, RedisServer, eventually, free_port
+from tests.system.instance import ROOT, SANDBOX, Instance, Process, deaths, frozen
+
+CIRCUSD = (str(Path(sys.executable).with_name("circusd")), str(ROOT / "circus.ini"))
+IN_ORDER = ["web", "runner", "redis"]
+STARTING = """
+import subprocess
+from service.registry import task
+
+@task("start")
+def start(context, command: list) -> int:
+    return subprocess.Popen(command).pid
+"""
+
+
+def left(instance: Instance) -> list[Process]:
+    """Kills circusd, and answers what lives on: not who tells of the start."""
+    eventually(lambda: sum(process.command.endswith("service.cli run ") for process in instance.processes()) == 1)
+    processes = [process for processes in instance.kinds().values() for process in processes]
+    instance.kill()
+    return processes
+
+
+def start_again(instance: Instance) -> None:
+    """Until it says that it serves: what is left of the earlier one answers as well, for a while."""
+    instance.start()
+    eventually(lambda: "Ctrl-C" in instance.output, 60)
+
+
+class Knock(NamedTuple):
+    answer: int | str
+    seconds: float
+
+
+@contextmanager
+def knocking(instance: Instance) -> Iterator[list[Knock]]:
+    """A client that asks again and again, each time on a connection of its own."""
+    knocks: list[Knock] = []
+    over = threading.Event()
+
+    def knock() -> None:
+        while not over.wait(0.02):
+            began = time.monotonic()
+            try:
+                answer: int | str = instance.call("GET", "/health/live")[0]
+            except (OSError, http.client.HTTPException) as error:
+                answer = repr(error)
+            knocks.append(Knock(answer, time.monotonic() - began))
+
+    thread = threading.Thread(target=knock)
+    thread.start()
+    try:
+        yield knocks
+    finally:
+        over.set()
+        thread.join()
+
+
+@contextmanager
+def creating(instance: Instance) -> Iterator[tuple[list[str], list[int]]]:
+    """A client that creates one task after another: the UIDs that were acknowledged, and all
+    statuses; 0 for one that was not answered.
+    """
+    accepted: list[str] = []
+    statuses: list[int] = []
+    over = threading.Event()
+
+    def create() -> None:
+        while not over.wait(0.02):
+            try:
+                status, task = instance.call("POST", "/tasks", {"type": "echo"})
+            except (OSError, http.client.HTTPException):
+                status = 0
+            statuses.append(status)
+            if status == 201:
+                accepted.append(task["uid"])
+
+    thread = threading.Thread(target=create)
+    thread.start()
+    try:
+        yield accepted, statuses
+    finally:
+        over.set()
+        thread.join()
+
+
+def notes(path: Path) -> list[str]:
+    return path.read_text().splitlines() if path.exists() else []
+
+
+def started_by_a_task(instance: Instance, *command: str) -> Process:
+    uid = instance.create("start", command=command)
+    eventually(lambda: instance.succeeded(uid))
+    return Process(instance.task(uid)["result"], " ".join(command))
+
+
+@pytest.fixture
+def starting(instance: Instance) -> Instance:
+    """Its tasks start programs that live on."""
+    (instance.home.parent / "starting.py").write_text(STARTING)
+    instance.environment |= {"SANDBOX_TASKS": "starting,service.tasks.demo", "SANDBOX_RUNNERS": "1"}
+    return instance.started()
+
+
+class TestCircusd:
+    def test_its_processes_go_on_serving_though_nobody_reads_what_they_print(self, instance: Instance) -> None:
+        """They warn on the terminal when Redis is away; the terminal is a pipe here, and closed."""
+        reader, writer = os.pipe()
+        instance.start(output=os.fdopen(writer, "wb"))
+        eventually(instance.is_ready, 30)
+        [redis] = instance.kinds()["redis"]
+        processes = left(instance)
+        os.close(reader)
+        with frozen(redis):
+            assert instance.call("POST", "/tasks", {"type": "echo"})[0] == 503
+        uid = instance.create("echo")
+        eventually(lambda: instance.succeeded(uid))
+        assert all(process.alive for process in processes)
+
+    @pytest.mark.parametrize("words", [(*SANDBOX, "run"), CIRCUSD])
+    def test_the_next_start_takes_over_in_order_and_says_so(self, instance: Instance, words: tuple[str, ...]) -> None:
+        kinds = instance.started().kinds()
+        uid = instance.create("sleep", seconds=2)
+        eventually(lambda: instance.task(uid)["status"] == "running")
+        processes = left(instance)
+        instance.start(*words, environment=instance.variables())
+        assert deaths(kinds) == IN_ORDER
+        eventually(instance.is_ready, 30)
+        assert (
+            f"sandbox: the supervisor on {instance.home} was killed; ending first what it left: "
+            f"sandbox (3), sandbox-runner (2), redis (1)\n"
+        ) in instance.output
+        assert not any(process.alive for process in processes)
+        assert [len(instance.kinds()[kind]) for kind in IN_ORDER] == [3, 2, 1]
+        assert instance.task(uid)["status"] == "succeeded" and instance.task(uid)["attempt"] == 1
+        assert instance.stop() == 0
+        instance.is_gone()
+
+    def test_connections_wait_for_the_next_start(self, instance: Instance) -> None:
+        """From the moment at which circusd dies, not one is refused or reset."""
+        instance.started()
+        with knocking(instance) as knocks:
+            left(instance)
+            start_again(instance)
+        assert len(knocks) > 10 and {knock.answer for knock in knocks} == {200}
+        assert instance.stop() == 0
+        instance.started()
+
+    def test_another_port_is_not_taken_from_what_is_left(self, instance: Instance) -> None:
+        instance.started()
+        left(instance)
+        former, instance.port = instance.port, free_port()
+        instance.environment["SANDBOX_PORT"] = str(instance.port)
+        start_again(instance)
+        assert instance.is_ready()
+        with socket.socket() as probe:
+            assert probe.connect_ex(("127.0.0.1", former)) == errno.ECONNREFUSED
+
+    def test_what_a_dead_runner_started_is_found_by_its_session(self, starting: Instance) -> None:
+        programs = [
+            started_by_a_task(starting, "sleep", "600"),
+            started_by_a_task(starting, "env", "-i", "sleep", "600"),
+        ]
+        [runner] = starting.kinds()["runner"]
+        left(starting)
+        os.kill(runner.pid, signal.SIGKILL)
+        assert all(program.alive for program in programs)
+        start_again(starting)
+        assert not any(program.alive for program in programs)
+
+    def test_what_does_not_end_in_its_time_is_killed(self, instance: Instance) -> None:
+        instance.environment["SANDBOX_GRACE"] = "0"
+        runners = instance.started().kinds()["runner"]
+        left(instance)
+        with frozen(*runners):
+            began = time.monotonic()
+            start_again(instance)
+            assert time.monotonic() - began > 10
+            assert not any(runner.alive for runner in runners)
+
+    def test_who_has_left_or_only_knows_the_folder_is_left_alone(self, starting: Instance) -> None:
+        daemon = started_by_a_task(starting, "setsid", "sleep", "600")
+        shell = psutil.Popen(["sleep", "600"], env=starting.variables(), start_new_session=True)
+        try:
+            left(starting)
+            start_again(starting)
+            assert daemon.alive and shell.is_running()
+            assert starting.stop() == 0
+            assert daemon.alive
+        finally:
+            os.kill(daemon.pid, signal.SIGKILL)
+            shell.kill()
+            shell.wait()
+
+
+class TestRunner:
+    def test_its_task_runs_again_within_two_seconds_though_all_others_are_busy(
+        self, instance: Instance, tmp_path: Path
+    ) -> None:
+        instance.environment["SANDBOX_TASKS"] = "tests.runner.handlers"
+        instance.started()
+        uids = [instance.create("note", path=str(tmp_path / "runs"), seconds=20) for _ in range(2)]
+        lines = eventually(lambda: found if len(found := notes(tmp_path / "runs")) == 2 else None)
+        uid, _, pid = lines[0].split()
+        os.kill(int(pid), signal.SIGKILL)
+        killed = time.monotonic()
+        again = eventually(lambda: found[2] if len(found := notes(tmp_path / "runs")) == 3 else None)
+        assert time.monotonic() - killed < 2
+        assert again.split()[:2] == [uid, "2"] and uid in uids
+
+    def test_what_it_started_dies_with_it(self, starting: Instance) -> None:
+        programs = [
+            started_by_a_task(starting, "sleep", "600"),
+            started_by_a_task(starting, "env", "-i", "sleep", "600"),
+        ]
+        [runner] = starting.kinds()["runner"]
+        os.kill(runner.pid, signal.SIGKILL)
+        eventually(lambda: not any(program.alive for program in programs), 2)
+
+
+class TestWeb:
+    def test_a_worker_is_replaced_and_the_other_goes_on(self, instance: Instance) -> None:
+        instance.started()
+        connections = [http.client.HTTPConnection("127.0.0.1", instance.port, timeout=10) for _ in range(16)]
+        for connection in connections:
+            assert answers(connection)
+        arbiter, *workers = sorted(instance.kinds()["web"])
+        os.kill(workers[0].pid, signal.SIGKILL)
+        eventually(lambda: not workers[0].alive)
+        for connection in connections:
+            connection.auto_open = False
+        assert 0 < sum(map(answers, connections)) < len(connections)
+        eventually(lambda: len(instance.kinds()["web"]) == 3, 2)
+        for connection in connections:
+            connection.close()
+        assert arbiter.alive and workers[1].alive
+
+    def test_while_the_arbiter_is_replaced_connections_wait(self, instance: Instance) -> None:
+        kinds = instance.started().kinds()
+        body = json.dumps({"type": "sleep", "args": {"seconds": 1.5}})
+        under_way = http.client.HTTPConnection("127.0.0.1", instance.port, timeout=10)
+        under_way.request("POST", "/tasks", body, {"Content-Type": "application/json", "Prefer": "wait=5"})
+        with knocking(instance) as knocks:
+            eventually(lambda: len(knocks) > 3)
+            os.kill(min(kinds["web"]).pid, signal.SIGKILL)
+            eventually(
+                lambda: len(instance.kinds()["web"]) >= 3 and not set(instance.kinds()["web"]) & {min(kinds["web"])}
+            )
+            eventually(lambda: not any(process.alive for process in kinds["web"]))
+            count = len(knocks)
+            eventually(lambda: len(knocks) > count + 3)
+        assert {knock.answer for knock in knocks} == {200}
+        assert max(knock.seconds for knock in knocks) < 2
+        assert under_way.getresponse().status == 201
+        under_way.close()
+
+
+def answers(connection: http.client.HTTPConnection) -> bool:
+    try:
+        connection.request("GET", "/health/live")
+        answer = connection.getresponse()
+        answer.read()
+    except (OSError, http.client.HTTPException):
+        return False
+    return answer.status == 200
+
+
+class TestRedis:
+    def test_after_the_embedded_one_was_killed_all_goes_on_and_nothing_is_lost(self, instance: Instance) -> None:
+        instance.started()
+        with creating(instance) as (accepted, statuses):
+            for _ in range(2):
+                [redis] = instance.kinds()["redis"]
+                before = len(accepted)
+                eventually(lambda before=before: len(accepted) > before + 10)
+                os.kill(redis.pid, signal.SIGKILL)
+                killed, before = time.monotonic(), len(accepted)
+                eventually(lambda redis=redis: instance.kinds()["redis"] not in ([], [redis]))
+                eventually(lambda before=before: len(accepted) > before + 10)
+                assert time.monotonic() - killed < 5
+        assert set(statuses) <= {201, 503}
+        for uid in accepted:
+            eventually(lambda uid=uid: instance.succeeded(uid), 20)
+
+    @pytest.mark.parametrize("kind", [EMBEDDED, DEBIAN])
+    def test_one_beside_it_may_be_killed_and_started_again(
+        self, make_instance: Callable[..., Instance], folder: Path, kind: str
+    ) -> None:
+        (folder / "redis").mkdir()
+        server = RedisServer(folder / "redis", kind).start()
+        try:
+            instance = make_instance(REDIS_URL=server.url).started()
+            processes = instance.processes()
+            with creating(instance) as (accepted, statuses):
+                eventually(lambda: len(accepted) > 10)
+                server.kill()
+                eventually(lambda: statuses[-1] == 503)
+                server.start()
+                before = len(accepted)
+                eventually(lambda: len(accepted) > before + 10)
+            assert set(statuses) == {201, 503}
+            for uid in accepted:
+                eventually(lambda uid=uid: instance.succeeded(uid), 20)
+            assert set(instance.processes()) <= set(processes), "nobody had to be replaced"
+            assert instance.stop() == 0
+        finally:
+            server.stop()
+
+
+class TestHost:
+    LEASE_SECONDS = 3
+
+    def test_what_a_silent_host_held_runs_elsewhere(
+        self, make_instance: Callable[..., Instance], folder: Path, tmp_path: Path
+    ) -> None:
+        """Two state folders are two hosts: neither can tell that the other's runners are dead."""
+        (folder / "redis").mkdir()
+        server = RedisServer(folder / "redis").start()
+        settings = {"REDIS_URL": server.url, "SANDBOX_LEASE": str(self.LEASE_SECONDS)}
+        settings["SANDBOX_TASKS"] = "tests.runner.handlers"
+        try:
+            silent = make_instance("a", **settings).started()
+            uids = [silent.create("note", path=str(tmp_path / "runs"), seconds=1.5) for _ in range(2)]
+            eventually(lambda: all(silent.task(uid)["started_at"] for uid in uids))
+            with frozen(*silent.kinds()["runner"]):
+                stopped = time.monotonic()
+                make_instance("b", **settings).started()
+                eventually(lambda: len(notes(tmp_path / "runs")) == 4, 20)
+                assert time.monotonic() - stopped < self.LEASE_SECONDS + 5
+                for uid in uids:
+                    eventually(lambda uid=uid: silent.succeeded(uid))
+                    assert silent.task(uid)["attempt"] == 2
+        finally:
+            server.stop()
+
+
+class TestEverything:
+    def test_after_a_kill_of_all_at_once_nothing_accepted_is_lost(self, instance: Instance) -> None:
+        instance.started()
+        uids = [instance.create("sleep", seconds=1) for _ in range(4)]
+        status, batch = instance.call("POST", "/tasks/batch", [{"type": "echo"}] * 500)
+        assert status == 201
+        uids += [task["uid"] for task in batch["tasks"]]
+        with creating(instance) as (accepted, _):
+            eventually(lambda: len(accepted) > 20)
+            for process in instance.processes():
+                os.kill(process.pid, signal.SIGKILL)
+        instance.wait()
+        instance.started()
+        for uid in uids + accepted:
+            eventually(lambda uid=uid: instance.succeeded(uid), 20)
+        assert instance.stop() == 0
+        instance.is_gone()
