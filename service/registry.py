@@ -68,6 +68,8 @@ def task(
     timeout: float | None = None,
 ) -> Callable[[Handler], Handler]:
     """Marks a function as the handler of a task type."""
+    if not isinstance(name, str):
+        raise InvalidTaskType(f'a task type needs a name: @task("{getattr(name, "__name__", "name")}")')
 
     def mark(handler: Handler) -> Handler:
         task_type = _task_type(name, handler, queue, max_attempts, timeout)
@@ -90,6 +92,12 @@ def _task_type(
 
 def _arguments(name: str, handler: Callable[..., Any]) -> type[msgspec.Struct]:
     """A struct with the handler's parameters after `context`."""
+    if (
+        inspect.iscoroutinefunction(handler)
+        or inspect.isgeneratorfunction(handler)
+        or inspect.isasyncgenfunction(handler)
+    ):
+        raise InvalidTaskType(f"{name}: the handler must be a plain function: no async def, no yield")
     _, *parameters = _parameters(name, handler)
     definitions: list[Any] = []
     for parameter in parameters:

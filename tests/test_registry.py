@@ -86,6 +86,9 @@ def free(context: Any, **options: int) -> None: ...
 def by_position(context: Any, first: int, /) -> None: ...
 def shared(context: Any, rows: list[int] = []) -> None: ...  # noqa: B006 - what is refused
 def no_schema(context: Any, when: complex) -> None: ...
+async def later(context: Any) -> None: ...
+def stepwise(context: Any) -> Iterator[int]:
+    yield 1
 
 
 @pytest.mark.parametrize(
@@ -97,11 +100,18 @@ def no_schema(context: Any, when: complex) -> None: ...
         (by_position, "first must be allowed as a keyword"),
         (shared, "the default of rows is shared"),
         (no_schema, "its arguments cannot come from JSON"),
+        (later, "must be a plain function"),
+        (stepwise, "must be a plain function"),
     ],
 )
 def test_a_function_that_cannot_serve_is_refused(handler: Callable[..., Any], told: str) -> None:
     with pytest.raises(InvalidTaskType, match=told):
         task("t")(handler)
+
+
+def test_a_decorator_without_a_name_says_what_to_write() -> None:
+    with pytest.raises(InvalidTaskType, match=r'@task\("build"\)'):
+        task(build)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("name", ["", "-a", ".a", "a b", "a:b", "a/b", "ü", "a" * 101, "a\n"])
