@@ -13,11 +13,13 @@ import io
 import os
 import signal
 import socket
+import sys
 import time
 from contextlib import suppress
 from functools import partial
 from http import HTTPStatus
 from typing import Any, Final
+from wsgiref.util import setup_testing_defaults
 
 import gevent
 from gevent.event import Event
@@ -153,9 +155,21 @@ class Worker(GeventWorker):  # type: ignore[misc]
             self._stop.wait(NOTIFY_SECONDS)
         self._drain(servers)
 
+    def prove(self) -> None:
+        """Raises what keeps the application from being ready."""
+        status, problem = answers_to(self.wsgi, "/health/ready")
+        if not status.startswith("200"):
+            raise RuntimeError(f"GET /health/ready answers {status}: {problem}")
+
+    def beat(self) -> bool:
+        self.notify()
+        return self.alive
+
     def _server(self, listener: Any) -> StreamServer:
         listener.setblocking(True)
-        server = StreamServer(listener, handle=partial(self.handle, listener), spawn=Pool(self.worker_connections))
+        server = StreamServer(
+            listener, handle=partial(self.handle, listener.getsockname()), spawn=Pool(self.worker_connections)
+        )
         if self.cfg.workers > 1:
             server.max_accept = 1
         server.start()
@@ -177,6 +191,7 @@ class Worker(GeventWorker):  # type: ignore[misc]
         last_requests = time.monotonic() + self.last_request_seconds
         for server in servers:
             server.close()
+        gevent.sleep(0)  # what was accepted a moment ago has not begun yet, and is not among the connections
         waiting = getattr(self.wsgi, "waiting", None)
         if waiting is not None:
             waiting.release()
@@ -194,11 +209,11 @@ class Worker(GeventWorker):  # type: ignore[misc]
 
     # --- a connection ----------------------------------------------------------------------------
 
-    def handle(self, listener: Any, client: Any, address: Any) -> None:
+    def handle(self, server: Any, client: Any, address: Any) -> None:
         connection = Connection(client, request_seconds=self.request_seconds, idle_seconds=self.cfg.keepalive)
         self._connections.add(connection)
         try:
-            self._serve(connection, listener.getsockname(), address)
+            self._serve(connection, server, address)
         except (StopIteration, errors.NoMoreData):
             pass  # the client or the answer has ended the connection
         except OSError as error:
@@ -257,6 +272,15 @@ _STATUSES: Final = {
     errors.LimitRequestHeaders: HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE,
     errors.ExpectationFailed: HTTPStatus.EXPECTATION_FAILED,
 }
+
+
+def answers_to(application: Any, path: str) -> tuple[str, str]:
+    """The status and body of a GET, without a server."""
+    statuses: list[str] = []
+    environ = {"PATH_INFO": path, "wsgi.errors": sys.stderr}
+    setup_testing_defaults(environ)
+    body = b"".join(application(environ, lambda status, headers: statuses.append(status)))
+    return statuses[-1], body.decode()
 
 
 def _refusal(error: Exception) -> Problem:
