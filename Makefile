@@ -5,7 +5,7 @@ BIN := .venv/bin
 RUN := .venv/ready-to-run
 TEST := .venv/ready-to-test
 
-.PHONY: run test lint bench clean
+.PHONY: run test lint bench soak clean
 
 run: $(RUN)
 	@exec $(BIN)/sandbox run
@@ -21,6 +21,9 @@ lint: $(TEST)
 
 bench: $(RUN)
 	@exec $(BIN)/python bench/run.py
+
+soak: $(TEST)
+	@exec $(BIN)/python -m tests.faults.soak $(if $(SECONDS),--seconds $(SECONDS)) $(if $(SEED),--seed $(SEED))
 
 clean:
 	rm -rf .venv build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis bench/.venv
