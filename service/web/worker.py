@@ -155,7 +155,7 @@ class Worker(GeventWorker):  # type: ignore[misc]
 
     def _server(self, listener: Any) -> StreamServer:
         listener.setblocking(True)
-        server = StreamServer(listener, handle=partial(self.handle, listener), spawn=Pool(self.worker_connections))
+        server = StreamServer(listener, handle=partial(self.handle, listener.getsockname()), spawn=Pool(self.worker_connections))
         if self.cfg.workers > 1:
             server.max_accept = 1
         server.start()
@@ -177,6 +177,7 @@ class Worker(GeventWorker):  # type: ignore[misc]
         last_requests = time.monotonic() + self.last_request_seconds
         for server in servers:
             server.close()
+        gevent.sleep(0)  # what was accepted a moment ago has not begun yet, and is not among the connections
         waiting = getattr(self.wsgi, "waiting", None)
         if waiting is not None:
             waiting.release()
@@ -194,11 +195,11 @@ class Worker(GeventWorker):  # type: ignore[misc]
 
     # --- a connection ----------------------------------------------------------------------------
 
-    def handle(self, listener: Any, client: Any, address: Any) -> None:
+    def handle(self, server: Any, client: Any, address: Any) -> None:
         connection = Connection(client, request_seconds=self.request_seconds, idle_seconds=self.cfg.keepalive)
         self._connections.add(connection)
         try:
-            self._serve(connection, listener.getsockname(), address)
+            self._serve(connection, server, address)
         except (StopIteration, errors.NoMoreData):
             pass  # the client or the answer has ended the connection
         except OSError as error:
