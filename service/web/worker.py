@@ -155,7 +155,9 @@ class Worker(GeventWorker):  # type: ignore[misc]
 
     def _server(self, listener: Any) -> StreamServer:
         listener.setblocking(True)
-        server = StreamServer(listener, handle=partial(self.handle, listener.getsockname()), spawn=Pool(self.worker_connections))
+        server = StreamServer(
+            listener, handle=partial(self.handle, listener.getsockname()), spawn=Pool(self.worker_connections)
+        )
         if self.cfg.workers > 1:
             server.max_accept = 1
         server.start()
