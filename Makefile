@@ -5,7 +5,7 @@ BIN := .venv/bin
 RUN := .venv/ready-to-run
 TEST := .venv/ready-to-test
 
-.PHONY: run test lint bench bench-reload clean
+.PHONY: run test lint bench bench-reload soak clean
 
 run: $(RUN)
 	@exec $(BIN)/sandbox run
@@ -24,6 +24,9 @@ bench: $(RUN)
 
 bench-reload: $(RUN)
 	@exec $(BIN)/python bench/reload.py
+
+soak: $(TEST)
+	@exec $(BIN)/python -m tests.faults.soak $(if $(SECONDS),--seconds $(SECONDS)) $(if $(SEED),--seed $(SEED))
 
 clean:
 	rm -rf .venv build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis bench/.venv

@@ -1,0 +1,90 @@
+"""A client that never gives up: what was not answered, or with a 503, is sent again with the same key."""
+
+import http.client
+import json
+import random
+import threading
+import uuid
+from typing import Any, Final
+
+from tests.faults.ledger import Ledger
+
+PAUSE_SECONDS: Final = 0.1
+ANSWER_SECONDS: Final = 15.0
+
+
+class Client(threading.Thread):
+    def __init__(self, port: int, ledger: Ledger, dice: random.Random) -> None:
+        super().__init__(daemon=True)
+        self._port = port
+        self._ledger = ledger
+        self._dice = dice
+        self._over = threading.Event()
+
+    def run(self) -> None:
+        try:
+            while not self._over.wait(self._dice.uniform(0.02, 0.15)):
+                self._ask()
+        except Exception as error:
+            self._ledger.complain(f"a client failed: {error!r}")
+
+    def end(self) -> None:
+        """After the answer that it waits for: the service must be there."""
+        self._over.set()
+        self.join(60)
+        if self.is_alive():
+            self._ledger.complain("a client was not answered for a minute")
+
+    def _ask(self) -> None:
+        batch = self._dice.random() < 0.1
+        tasks = [self._task() for _ in range(self._dice.randint(2, 30) if batch else 1)]
+        key = uuid.UUID(int=self._dice.getrandbits(128)).hex if self._dice.random() < 0.9 else None
+        uids = self._create("/tasks/batch" if batch else "/tasks", tasks if batch else tasks[0], key)
+        if uids is None:
+            return self._ledger.leave_open(len(tasks))
+        self._ledger.accept(uids, "batches" if batch else "alone")
+        if key and self._dice.random() < 0.1:
+            again = self._create("/tasks/batch" if batch else "/tasks", tasks if batch else tasks[0], key)
+            if again != uids:
+                self._ledger.complain(f"the same key gave {again} after {uids}")
+        return None
+
+    def _task(self) -> dict[str, Any]:
+        args: dict[str, Any] = {"path": str(self._ledger.runs)}
+        task: dict[str, Any] = {"type": "work", "args": args}
+        kind = self._dice.random()
+        if kind < 0.05:
+            args["seconds"] = round(self._dice.uniform(0.05, 0.3), 3)
+        elif kind < 0.06:
+            args["seconds"] = round(self._dice.uniform(1, 3), 3)
+        elif kind < 0.1:
+            task["delay"] = round(self._dice.uniform(0.2, 3), 3)
+        elif kind < 0.12:
+            args["failures"] = 1
+        return task
+
+    def _create(self, path: str, body: Any, key: str | None) -> list[str] | None:
+        while True:
+            status, answer = self._send(path, body, key)
+            if status in (200, 201):
+                tasks = answer["tasks"] if path.endswith("batch") else [answer]
+                return [task["uid"] for task in tasks]
+            if status not in (0, 503):
+                self._ledger.complain(f"POST {path} was answered with {status}: {answer}")
+                return None
+            self._ledger.count("503s" if status else "lost answers")
+            if key is None:
+                return None
+            threading.Event().wait(PAUSE_SECONDS)
+
+    def _send(self, path: str, body: Any, key: str | None) -> tuple[int, Any]:
+        headers = {"Content-Type": "application/json"} | ({"Idempotency-Key": key} if key else {})
+        connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=ANSWER_SECONDS)
+        try:
+            connection.request("POST", path, json.dumps(body), headers)
+            answer = connection.getresponse()
+            return answer.status, json.loads(answer.read())
+        except (OSError, http.client.HTTPException):
+            return 0, None
+        finally:
+            connection.close()

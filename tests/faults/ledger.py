@@ -1,0 +1,172 @@
+"""What clients were promised, what ran, what was done to the processes; and whether it all adds up.
+
+It adds up if each accepted task has finished, with the result of a run of its own; if each run but a task's first
+is explained, by a blow to the process of the run before it, or by that run's failure; if a task that was seen
+finished has not changed since, nor run again; and if Redis holds no task that no client asked for.
+"""
+
+import itertools
+import json
+import threading
+import time
+from collections import Counter, defaultdict
+from collections.abc import Collection, Iterable, Mapping
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+CRASH_LIMIT: Final = 3
+FINAL: Final = ("succeeded", "failed", "cancelled")
+LINGER_SECONDS: Final = 30.0  # a reload looks at the new code first, and the old runner works on
+
+
+class Run(NamedTuple):
+    uid: str
+    attempt: int
+    pid: int
+    begun: float
+    end: str  # ended, failed, or nothing
+
+
+class Blow(NamedTuple):
+    """Something was done to these processes, and what they were doing is not theirs any more."""
+
+    kind: str
+    pids: frozenset[int]
+    at: float
+
+
+class Finished(NamedTuple):
+    text: bytes
+    seen: float
+
+
+class Ledger:
+    def __init__(self, runs: Path) -> None:
+        self.runs = runs
+        self.accepted: set[str] = set()
+        self.unanswered = 0
+        self.counts: Counter[str] = Counter()
+        self.blows: list[Blow] = []
+        self.complaints: list[str] = []
+        self.finished: dict[str, Finished] = {}
+        self.unfinished: set[str] = set()
+        self._lock = threading.Lock()
+
+    # --- entries -----------------------------------------------------------------------------------
+
+    def accept(self, uids: Collection[str], how: str) -> None:
+        with self._lock:
+            self.counts[how] += 1
+            self.unfinished.update(set(uids) - self.accepted)
+            self.accepted.update(uids)
+
+    def leave_open(self, tasks: int) -> None:
+        """A request without a key was not answered: so many tasks may have been created, or not."""
+        with self._lock:
+            self.unanswered += tasks
+
+    def count(self, what: str) -> None:
+        with self._lock:
+            self.counts[what] += 1
+
+    def complain(self, problem: str) -> None:
+        with self._lock:
+            self.complaints.append(problem)
+
+    def strike(self, kind: str, pids: Iterable[int] = ()) -> None:
+        """To be called before the blow."""
+        self.blows.append(Blow(kind, frozenset(pids), time.monotonic()))
+
+    def look(self, texts: Mapping[str, bytes | None]) -> None:
+        """Documents as they are now; a finished one is remembered as it was first seen."""
+        seen = time.monotonic()
+        done = {uid: text for uid, text in texts.items() if text and json.loads(text)["status"] in FINAL}
+        with self._lock:
+            self.finished.update({uid: Finished(text, seen) for uid, text in done.items()})
+            self.unfinished.difference_update(done)
+
+    # --- the balance ---------------------------------------------------------------------------------
+
+    def problems(self, documents: Mapping[str, bytes]) -> list[str]:
+        """`documents` is all that Redis holds, when everybody is idle."""
+        runs = self._read_runs()
+        found = list(self.complaints)
+        for uid in sorted(self.accepted):
+            if problem := self._problem(documents.get(uid), runs.get(uid, [])):
+                found.append(f"{uid[:12]} {problem}")
+            found += [f"{uid[:12]} {problem}" for problem in self._repetitions(uid, runs.get(uid, []))]
+            if uid in self.finished and self.finished[uid].text != documents.get(uid):
+                found.append(f"{uid[:12]} has changed since it was finished")
+        strangers = documents.keys() - self.accepted
+        if len(strangers) > self.unanswered:
+            found.append(f"{len(strangers)} tasks that nobody was promised; {self.unanswered} may be")
+        return found
+
+    def _problem(self, text: bytes | None, runs: list[Run]) -> str | None:
+        if text is None:
+            return "is lost"
+        task = json.loads(text)
+        if task["status"] == "failed" and task["crashes"] == CRASH_LIMIT:
+            return None  # killed too often, as promised
+        if task["status"] != "succeeded":
+            return f"is {task['status']}: {task['error']}"
+        if not any([run.attempt, run.pid] == task["result"] and run.end == "ended" for run in runs):
+            return f"has a result that no run of it gave: {task['result']}, {runs}"
+        return None
+
+    def _repetitions(self, uid: str, runs: list[Run]) -> Iterable[str]:
+        for before, again in itertools.pairwise(runs):
+            if uid in self.finished and self.finished[uid].seen < again.begun:
+                yield f"ran again after it was finished: {again}"
+            elif self._reason(before, again) is None:
+                yield f"ran again for no reason: {before}, {again}"
+
+    def _reason(self, before: Run, again: Run) -> str | None:
+        if before.end == "failed":
+            return "failure"
+        for blow in self.blows:
+            doomed = before.pid in blow.pids and before.begun < blow.at + LINGER_SECONDS
+            if doomed and blow.at <= again.begun:
+                return blow.kind
+        return None
+
+    def _read_runs(self) -> dict[str, list[Run]]:
+        """By task, in the order in which they began."""
+        ends: dict[tuple[str, str, str], str] = {}
+        begun: list[tuple[str, str, str, str]] = []
+        for line in self.runs.read_text().splitlines() if self.runs.exists() else ():
+            what, uid, attempt, pid, at = line.split()
+            if what == "begun":
+                begun.append((uid, attempt, pid, at))
+            else:
+                ends[uid, attempt, pid] = what
+        runs = defaultdict(list)
+        for uid, attempt, pid, at in sorted(begun, key=lambda line: float(line[3])):
+            runs[uid].append(Run(uid, int(attempt), int(pid), float(at), ends.get((uid, attempt, pid), "")))
+        return runs
+
+    # --- for people ------------------------------------------------------------------------------------
+
+    def line(self) -> str:
+        blows = len(self.blows)
+        return f"accepted {len(self.accepted):6,}   finished {len(self.finished):6,}   blows {blows:4,}"
+
+    def table(self) -> str:
+        runs = self._read_runs()
+        again = Counter(
+            f"after {reason}" if (reason := self._reason(before, after)) else "for no reason"
+            for of_one in runs.values()
+            for before, after in itertools.pairwise(of_one)
+        )
+        rows = [
+            ("accepted", len(self.accepted), self.counts),
+            ("finished", len(self.finished), {}),
+            ("runs", sum(map(len, runs.values())), {}),
+            ("runs again", sum(again.values()), again),
+            ("blows", len(self.blows), Counter(blow.kind for blow in self.blows)),
+        ]
+        return "\n".join(f"  {name:<10} {number:>7,}  {_listed(parts)}".rstrip() for name, number, parts in rows)
+
+
+def _listed(parts: Mapping[Any, int]) -> str:
+    return ", ".join(f"{name} {count:,}" for name, count in sorted(parts.items(), key=lambda part: -part[1]))

@@ -1,0 +1,141 @@
+"""Does to the processes of a sandbox what happens to processes, and writes it into the ledger."""
+
+import os
+import random
+import signal
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Final
+
+from tests.faults.ledger import Ledger
+from tests.servers import RedisServer
+from tests.system.instance import Instance, Process
+
+START_SECONDS: Final = 90.0
+
+
+class Saboteur:
+    def __init__(self, instance: Instance, redis: RedisServer | None, ledger: Ledger, dice: random.Random) -> None:
+        self._instance = instance
+        self._redis = redis
+        self._ledger = ledger
+        self._dice = dice
+        self.deeds: list[Callable[[], None]] = [
+            self.kill_a_runner,
+            self.kill_a_runner,
+            self.kill_a_web_worker,
+            self.kill_the_arbiter,
+            self.kill_redis,
+            self.freeze_redis,
+            self.freeze_a_runner,
+            self.kill_circusd,
+            self.kill_everything,
+            self.stop_a_runner,
+            self.reload_a_runner,
+            self.reload_all_runners,
+            self.reload_the_web,
+        ]
+
+    def strike(self) -> None:
+        self._dice.choice(self.deeds)()
+
+    # --- one process ---------------------------------------------------------------------------------
+
+    def kill_a_runner(self) -> None:
+        self._send(signal.SIGKILL, "runner killed", self._some("runner"))
+
+    def stop_a_runner(self) -> None:
+        self._send(signal.SIGTERM, "runner stopped", self._some("runner"))
+
+    def reload_a_runner(self) -> None:
+        self._send(signal.SIGHUP, "runner reloaded", self._some("runner"))
+
+    def freeze_a_runner(self) -> None:
+        self._freeze("runner frozen", self._some("runner"))
+
+    def kill_a_web_worker(self) -> None:
+        self._send(signal.SIGKILL, "web worker killed", self._some("web", first=1))
+
+    def kill_the_arbiter(self) -> None:
+        self._send(signal.SIGKILL, "arbiter killed", self._some("web", last=1))
+
+    # --- Redis -----------------------------------------------------------------------------------------
+
+    def kill_redis(self) -> None:
+        if self._redis is None:
+            self._send(signal.SIGKILL, "Redis killed", self._some("redis"))
+        else:
+            self._ledger.strike("Redis killed")
+            self._redis.kill()
+            self._pause(0, 3)
+            self._redis.start()
+
+    def freeze_redis(self) -> None:
+        if self._redis is None:
+            self._freeze("Redis frozen", self._some("redis"))
+        else:
+            self._ledger.strike("Redis frozen")
+            self._redis.freeze()
+            self._pause(0.2, 4)
+            self._redis.thaw()
+
+    # --- the supervisor, and what it is told -----------------------------------------------------------
+
+    def kill_circusd(self) -> None:
+        self._ledger.strike("circusd killed")
+        self._instance.kill()
+        self._pause(0, 3)
+        self._ledger.strike("take-over", [runner.pid for runner in self._instance.kinds()["runner"]])
+        self.start()
+
+    def kill_everything(self) -> None:
+        while processes := self._instance.processes():
+            self._ledger.strike("everything killed", [process.pid for process in processes])
+            for process in processes:
+                with suppress(ProcessLookupError):
+                    os.kill(process.pid, signal.SIGKILL)
+        self._instance.wait()
+        self._pause(0, 2)
+        self.start()
+
+    def start(self) -> None:
+        """Until it says that it serves. What was left of the one before is told to stop meanwhile."""
+        self._instance.start()
+        until = time.monotonic() + START_SECONDS
+        while "Ctrl-C" not in self._instance.output:
+            if not self._instance.is_running() or time.monotonic() > until:
+                raise AssertionError(f"it does not start: {self._instance.output}")
+            time.sleep(0.05)
+
+    def reload_all_runners(self) -> None:
+        self._ledger.strike("runners reloaded", [runner.pid for runner in self._instance.kinds()["runner"]])
+        self._instance.circusctl("reload", "sandbox-runner")
+
+    def reload_the_web(self) -> None:
+        self._ledger.strike("web reloaded")
+        self._instance.circusctl("reload", "sandbox")
+
+    # --- how -------------------------------------------------------------------------------------------
+
+    def _some(self, kind: str, first: int = 0, last: int | None = None) -> Process | None:
+        """By their pids an arbiter comes before its workers."""
+        processes = sorted(self._instance.kinds()[kind])[first:last]
+        return self._dice.choice(processes) if processes else None
+
+    def _send(self, signum: int, kind: str, process: Process | None) -> None:
+        if process is not None:
+            with suppress(ProcessLookupError):
+                self._ledger.strike(kind, [process.pid])
+                os.kill(process.pid, signum)
+
+    def _freeze(self, kind: str, process: Process | None) -> None:
+        if process is not None:
+            with suppress(ProcessLookupError):
+                self._ledger.strike(kind)
+                os.kill(process.pid, signal.SIGSTOP)
+                self._pause(0.2, 4)
+                os.kill(process.pid, signal.SIGCONT)
+
+    def _pause(self, shortest: float, longest: float) -> None:
+        time.sleep(self._dice.uniform(shortest, longest))

@@ -1,0 +1,100 @@
+"""A ledger that adds up although something went wrong would prove nothing."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.faults.ledger import Ledger
+
+UID = "a" * 64
+
+
+@pytest.fixture
+def ledger(tmp_path: Path) -> Ledger:
+    """One task, accepted."""
+    ledger = Ledger(tmp_path / "runs")
+    ledger.accept([UID], "alone")
+    return ledger
+
+
+def note(ledger: Ledger, *lines: str) -> None:
+    """What the handlers wrote: what, attempt, pid, second."""
+    with ledger.runs.open("a") as file:
+        file.writelines(f"{what} {UID} {rest}\n" for what, rest in (line.split(" ", 1) for line in lines))
+
+
+def document(status: str = "succeeded", result: Any = (1, 7), **fields: Any) -> dict[str, bytes]:
+    task = {"status": status, "result": result, "error": None, "crashes": 0, **fields}
+    return {UID: json.dumps(task).encode()}
+
+
+def test_a_task_that_ran_once_adds_up(ledger: Ledger) -> None:
+    note(ledger, "begun 1 7 10", "ended 1 7 11")
+    assert ledger.problems(document()) == []
+
+
+def test_a_task_that_is_gone_is_lost(ledger: Ledger) -> None:
+    assert ledger.problems({}) == ["aaaaaaaaaaaa is lost"]
+
+
+@pytest.mark.parametrize("status", ["queued", "running", "scheduled", "cancelled", "failed"])
+def test_a_task_that_does_not_finish_is_seen(ledger: Ledger, status: str) -> None:
+    [problem] = ledger.problems(document(status))
+    assert problem == f"aaaaaaaaaaaa is {status}: None"
+
+
+def test_a_result_that_no_run_gave_is_seen(ledger: Ledger) -> None:
+    note(ledger, "begun 1 7 10")
+    [problem] = ledger.problems(document())
+    assert "a result that no run of it gave" in problem
+
+
+def test_a_second_run_needs_a_reason(ledger: Ledger) -> None:
+    note(ledger, "begun 1 7 10", "begun 2 8 20", "ended 2 8 21")
+    [problem] = ledger.problems(document(result=[2, 8]))
+    assert "ran again for no reason" in problem
+
+
+def test_a_blow_to_the_process_of_the_first_is_one(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+    note(ledger, "begun 1 7 10", "begun 2 8 20", "ended 2 8 21")
+    monkeypatch.setattr("time.monotonic", lambda: 15.0)
+    ledger.strike("runner killed", [7])
+    assert ledger.problems(document(result=[2, 8])) == []
+    assert "after runner killed 1" in ledger.table()
+
+
+@pytest.mark.parametrize(("pid", "at"), [(8, 15.0), (7, 25.0)])
+def test_a_blow_to_another_process_or_a_later_one_is_none(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch, pid: int, at: float
+) -> None:
+    note(ledger, "begun 1 7 10", "begun 2 8 20", "ended 2 8 21")
+    monkeypatch.setattr("time.monotonic", lambda: at)
+    ledger.strike("runner killed", [pid])
+    assert len(ledger.problems(document(result=[2, 8]))) == 1
+
+
+def test_a_failure_on_purpose_is_a_reason(ledger: Ledger) -> None:
+    note(ledger, "begun 1 7 10", "failed 1 7 11", "begun 2 7 20", "ended 2 7 21")
+    assert ledger.problems(document(result=[2, 7])) == []
+
+
+def test_whoever_was_seen_finished_neither_changes_nor_runs_again(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    note(ledger, "begun 1 7 10", "ended 1 7 11")
+    monkeypatch.setattr("time.monotonic", lambda: 12.0)
+    ledger.look(document())
+    note(ledger, "begun 2 8 20", "ended 2 8 21")
+    changed, again = sorted(ledger.problems(document(result=[2, 8])))
+    assert changed.endswith("has changed since it was finished")
+    assert "ran again after it was finished" in again
+
+
+def test_a_task_that_nobody_asked_for_is_seen(ledger: Ledger) -> None:
+    note(ledger, "begun 1 7 10", "ended 1 7 11")
+    documents = document() | {"b" * 64: b"{}"}
+    assert ledger.problems(documents) == ["1 tasks that nobody was promised; 0 may be"]
+    ledger.leave_open(1)
+    assert ledger.problems(documents) == []
