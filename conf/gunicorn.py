@@ -1,5 +1,6 @@
 """gunicorn's configuration. `bind` is given on the command line: the supervisor holds the socket."""
 
+import math
 import os
 import subprocess
 import sys
@@ -7,9 +8,10 @@ from types import MethodType
 from typing import Any
 
 from service import settings, trial
-from service.web.worker import lose_no_signal_at_fork
+from service.web.worker import Worker, lose_no_signal_at_fork
 
 _settings = settings.read(os.environ)
+Worker.grace_seconds = _settings.web_grace_seconds
 
 wsgi_app = "service.wsgi:app"
 workers = _settings.web_workers
@@ -19,7 +21,7 @@ logger_class = "service.web.access.AccessLogger"
 accesslog = str(_settings.logs / "web.log")
 
 keepalive = 75  # above the upstream keepalive_timeout of a proxy in front (nginx: 60)
-graceful_timeout = int(_settings.web_grace_seconds)
+graceful_timeout = math.ceil(_settings.web_grace_seconds) + 5  # the workers are to end by themselves
 control_socket_disable = True
 worker_tmp_dir = str(_settings.home)
 

@@ -43,6 +43,7 @@ def app(settings: Settings) -> "Web":
         queues=settings.queues,
         tokens=Tokens(settings.tokens) if settings.tokens else None,
         waiting_clients=-(-settings.waiting_clients // settings.web_workers),
+        throttled=settings.sockets / "throttled",
     )
 
 

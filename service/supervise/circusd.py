@@ -126,6 +126,12 @@ def _load_everything(kind: Any, config_file: str, loop: Any = None) -> Any:
     config = get_config(config_file)
     _refuse_missing("watcher", config["watchers"], {watcher.name for watcher in arbiter.watchers})
     _refuse_missing("socket", config["sockets"], set(arbiter.sockets))
+    try:
+        start.check_order(
+            settings.read(os.environ), {watcher.name: watcher.graceful_timeout for watcher in arbiter.watchers}
+        )
+    except SandboxError as error:
+        raise SystemExit(f"sandbox: {error}") from error
     return arbiter
 
 

@@ -1,7 +1,7 @@
 """`circusctl reload`, for one watcher or all, and HUP to circusd, which is the latter.
 
 It answers when the outcome is known. circusctl waits for its time-out only since the last thing that it has heard,
-so it is told every second that the answer is to come.
+so it is told again and again that the answer is to come.
 """
 
 import asyncio
@@ -16,7 +16,7 @@ from tornado import gen
 from service.supervise.release import Supervisor
 from service.supervise.watcher import GatedWatcher, Refused
 
-TELL_SECONDS: Final = 1.0
+TELL_SECONDS: Final = 0.5
 
 _dispatch = Controller.dispatch
 

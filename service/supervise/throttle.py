@@ -8,6 +8,7 @@ from typing import Final
 
 OLD_SECONDS: Final = 5.0
 LONGEST_SECONDS: Final = 60.0
+DOUBLINGS: Final = 6
 
 
 class Throttle:
@@ -25,7 +26,7 @@ class Throttle:
     @property
     def pause(self) -> float:
         excess = self.crashes - self.allowed
-        return min(2.0**excess, LONGEST_SECONDS) if excess >= 0 else 0.0
+        return min(2.0 ** min(excess, DOUBLINGS), LONGEST_SECONDS) if excess >= 0 else 0.0
 
     def holds(self, now: float) -> bool:
         return now < self._until

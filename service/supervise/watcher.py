@@ -208,8 +208,12 @@ class GatedWatcher(Watcher):  # type: ignore[misc]
         if len(self.processes) < self.numprocesses and self._throttle.holds(time.monotonic()):
             return
         await super().manage_processes()
-        if self._throttle.crashes and all(process.age() > OLD_SECONDS for process in self.processes.values()):
+        if self._throttle.crashes and self._is_steady():
             self._calm_down()
+
+    def _is_steady(self) -> bool:
+        ages = [process.age() for process in self.processes.values()]
+        return len(ages) >= self.numprocesses and min(ages, default=OLD_SECONDS) >= OLD_SECONDS
 
     def _note_death(self, age_seconds: float) -> None:
         self._throttle.died(age_seconds, time.monotonic())

@@ -138,6 +138,7 @@ class Connection(SocketUnreader):  # type: ignore[misc]
 class Worker(GeventWorker):  # type: ignore[misc]
     request_seconds = 10.0
     last_request_seconds = 2.0
+    grace_seconds = 30.0
     alive: bool
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -187,7 +188,7 @@ class Worker(GeventWorker):  # type: ignore[misc]
             self._stop.set()
 
     def _drain(self, servers: list[StreamServer]) -> None:
-        until = time.monotonic() + self.cfg.graceful_timeout
+        until = time.monotonic() + self.grace_seconds
         last_requests = time.monotonic() + self.last_request_seconds
         for server in servers:
             server.close()

@@ -5,6 +5,7 @@ import http.client
 import threading
 from collections.abc import Iterator
 
+from service.supervise.announce import UnixConnection
 from tests.system.instance import Instance
 
 BODY = b'{"type": "echo"}'
@@ -14,15 +15,16 @@ HEADERS = {"Content-Type": "application/json"}
 class Load:
     """One client keeps its connection, and opens a new one when it was told to; one opens one each time."""
 
-    def __init__(self, port: int) -> None:
+    def __init__(self, port: int, path: str = "") -> None:
         self.answered = 0
         self.failures: list[str] = []
         self._port = port
+        self._path = path
         self._over = threading.Event()
         self._threads = [threading.Thread(target=self._ask, args=(keep,)) for keep in (True, False)]
 
     def _ask(self, keep: bool) -> None:
-        connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=15)
+        connection = self._connection()
         while not self._over.is_set():
             try:
                 connection.request("POST", "/tasks", BODY, HEADERS | ({} if keep else {"Connection": "close"}))
@@ -35,6 +37,11 @@ class Load:
                 self.failures.append(repr(error))
                 connection.close()
         connection.close()
+
+    def _connection(self) -> http.client.HTTPConnection:
+        if self._path:
+            return UnixConnection(self._path, timeout=15)
+        return http.client.HTTPConnection("127.0.0.1", self._port, timeout=15)
 
     def start(self) -> None:
         for thread in self._threads:
@@ -49,7 +56,7 @@ class Load:
 @contextlib.contextmanager
 def load(instance: Instance) -> Iterator[Load]:
     """In the end none has failed."""
-    clients = Load(instance.port)
+    clients = Load(instance.port, instance.environment.get("SANDBOX_BIND", "").removeprefix("unix:"))
     clients.start()
     try:
         yield clients

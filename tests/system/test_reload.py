@@ -3,15 +3,15 @@
 import json
 import os
 import signal
-import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.servers import RedisServer, eventually
+from tests.system.events import Events
 from tests.system.instance import Instance, Process
 from tests.system.load import load
 from tests.system.releases import Releases
@@ -20,15 +20,8 @@ LEAVE_A_CHILD = "import subprocess; subprocess.Popen(['sleep', '600'], start_new
 
 
 @pytest.fixture
-def releases(folder: Path) -> Releases:
-    (folder / "releases").mkdir()
-    return Releases(folder / "releases")
-
-
-@pytest.fixture
-def instance(make_instance: Callable[..., Instance], releases: Releases) -> Instance:
-    releases.switch(releases.make("one").named("one"))
-    return make_instance(SANDBOX_RELEASE=str(releases.link), SANDBOX_RELOAD="10")
+def instance(released: Instance) -> Instance:
+    return released
 
 
 def mark(instance: Instance) -> object:
@@ -238,10 +231,7 @@ def test_a_stopped_watcher_and_one_that_is_none_have_no_reload(instance: Instanc
 def test_a_release_has_its_own_interpreter(instance: Instance, releases: Releases) -> None:
     instance.started()
     two = releases.make("two").named("two")
-    python = two.path / ".venv" / "bin" / "python"
-    python.parent.mkdir(parents=True)
-    python.write_text(f'#!/bin/sh\ntouch "{two.path}/called"\nexec {sys.executable} "$@"\n')
-    python.chmod(0o755)
+    two.with_interpreter()
     releases.switch(two)
     assert instance.circusctl("reload", "sandbox") == "ok\n"
     assert (two.path / "called").exists()
@@ -323,6 +313,22 @@ def test_hup_to_the_arbiter_is_a_reload_and_a_broken_one_changes_nothing(
         os.kill(min(after).pid, signal.SIGHUP)
         eventually(lambda: "broken" in log(instance))
         eventually(lambda: instance.kinds()["web"] == after)
+
+
+def test_outcomes_are_published(instance: Instance, releases: Releases) -> None:
+    instance.started()
+    with Events(instance) as events:
+        assert instance.circusctl("reload", "sandbox") == "ok\n"
+        broken = releases.make("broken").add("service/web/app.py", "raise ImportError('published')")
+        releases.switch(broken)
+        assert "published" in instance.circusctl("reload", "sandbox")
+        [reloaded] = events.of("watcher.sandbox.reloaded")
+        [refused] = events.of("watcher.sandbox.reload_refused")
+    assert reloaded.keys() == {"release", "seconds", "started", "stopping"}
+    assert refused["release"] == str(broken.path)
+    assert 0 < refused["seconds"] < 10
+    assert "ended before it was ready" in refused["reason"]
+    assert "ImportError: published" in refused["traceback"]
 
 
 def test_term_to_the_arbiter_ends_it_gracefully_and_another_is_started(instance: Instance) -> None:

@@ -225,6 +225,14 @@ def test_plain_circusd_and_circusctl_work_after_env(instance: Instance) -> None:
     instance.is_gone()
 
 
+@pytest.mark.parametrize(("variable", "least"), [("SANDBOX_RUNNER_STOP", "15"), ("SANDBOX_WEB_STOP", "35")])
+def test_circus_must_wait_for_longer_than_what_it_stops_takes(instance: Instance, variable: str, least: str) -> None:
+    refused = instance.run(CIRCUSD, str(ROOT / "circus.ini"), **instance.variables() | {variable: "12"})
+    assert refused.returncode == 1
+    assert f"sandbox: {variable} is 12; it must be above {least}:" in refused.stderr
+    instance.is_gone()
+
+
 def test_plain_circusd_without_env_names_a_variable_and_ends(instance: Instance) -> None:
     refused = instance.run(CIRCUSD, str(ROOT / "circus.ini"))
     assert refused.returncode == 1
