@@ -5,9 +5,11 @@ A process imports only its own side: the web's modules cost a runner 15 MB, and 
 
 from typing import TYPE_CHECKING
 
+from service import metrics as reported
 from service import store as stores
 from service import wire
 from service.errors import SandboxError, SettingsError
+from service.metrics import Metrics
 from service.registry import Registry
 from service.settings import Settings
 from service.store import Store
@@ -19,6 +21,10 @@ if TYPE_CHECKING:
 def store(settings: Settings) -> Store:
     connected = wire.connect(settings.store_url, stores.SCRIPTS)
     return Store(connected, partitions=settings.partitions, retention_seconds=settings.retention_seconds)
+
+
+def metrics(settings: Settings) -> Metrics:
+    return reported.connect(settings.statsd_host, settings.statsd_port, settings.statsd_prefix)
 
 
 def registry(settings: Settings) -> Registry:
@@ -41,6 +47,7 @@ def app(settings: Settings) -> "Web":
         queues=settings.queues,
         tokens=Tokens(settings.tokens) if settings.tokens else None,
         waiting_clients=-(-settings.waiting_clients // settings.web_workers),
+        metrics=metrics(settings),
     )
 
 
@@ -50,15 +57,17 @@ def run_runner(settings: Settings) -> int:
     from service.runner import Runner
 
     lines = logs.configure("runner", settings.logs)
+    measures = metrics(settings)
     runner = Runner(
         store=store(settings),
         registry=registry(settings),
-        report=Report(lines),
+        report=Report(lines, metrics=measures),
         folder=settings.home / "runners",
         queues=settings.queues,
         threads=settings.threads,
         lease_seconds=settings.lease_seconds,
         grace_seconds=settings.grace_seconds,
         retention_seconds=settings.retention_seconds,
+        metrics=measures,
     )
     return runner.run()

@@ -15,6 +15,7 @@ from service.web.answers import Answer
 from service.web.gathering import Gathering
 from service.web.intake import Intake, Key
 from service.web.limits import BODY_LIMIT
+from service.web.measured import WAITED, note
 from service.web.problem import Problem, not_found, wrong
 from service.web.tokens import CALLER
 from service.web.waiting import Waiting, preferred_seconds
@@ -53,10 +54,10 @@ class TaskCalls:
 
     def _stored(self, new: Sequence[Task]) -> tuple[Sequence[Task], int]:
         present = self._gathering.create(new)
-        if not present:
+        # With random UIDs, what is present is what the store had stored before an answer was lost.
+        if not present or new[0].request is None:
+            note(request.environ, "created", new)
             return new, 201
-        if new[0].request is None:
-            return new, 201  # random UIDs: the store met what it had stored before an answer was lost
         return _same(new[0].request, present), 200
 
     def list(self) -> Answer:
@@ -76,22 +77,24 @@ class TaskCalls:
         seconds = preferred_seconds(request.environ.get("HTTP_PREFER"))
         if seconds is None:
             return answers.json(tasks.public(found.task))
+        request.environ[WAITED] = True
         waited = self._waiting.wait(uid, found, seconds)
         if waited is None:
             raise _missing(uid)
         return answers.json(tasks.public(waited.task), headers=[("Preference-Applied", "wait")])
 
     def retry(self, uid: str) -> Answer:
-        return self._change(uid, tasks.requeued)
+        return self._change(uid, tasks.requeued, "requeued")
 
     def cancel(self, uid: str) -> Answer:
         now = tasks.stamp(time.time())
-        return self._change(uid, lambda task: tasks.cancelled(task, now))
+        return self._change(uid, lambda task: tasks.cancelled(task, now), "cancelled")
 
-    def _change(self, uid: str, transition: Callable[[Task], Task]) -> Answer:
+    def _change(self, uid: str, transition: Callable[[Task], Task], event: str) -> Answer:
         changed = self._store.change(_checked(uid), transition)
         if changed is None:
             raise _missing(uid)
+        note(request.environ, event, [changed.task])
         return answers.json(tasks.public(changed.task))
 
     def _find(self, uid: str) -> Document:
