@@ -34,6 +34,7 @@ def _parser() -> argparse.ArgumentParser:
         ("types", types, "print the task types and their queues"),
         ("redis", redis, "become the embedded Redis (circusd calls this)"),
         ("runner", runner, "execute tasks (circusd calls this)"),
+        ("observer", observer, "tell metrics what the supervisor does (circusd calls this)"),
         ("version", version, "print the version"),
     ):
         commands.add_parser(name, help=text, description=text).set_defaults(command=command)
@@ -118,6 +119,13 @@ def runner(_: argparse.Namespace) -> int:
     from service import settings, wiring
 
     return wiring.run_runner(settings.read(os.environ))
+
+
+def observer(_: argparse.Namespace) -> int:
+    from service import settings
+    from service.supervise import observer
+
+    return observer.run(settings.read(os.environ), os.environ["CIRCUSCTL_ENDPOINT"])
 
 
 def version(_: argparse.Namespace) -> int:

@@ -62,8 +62,6 @@ class Metrics:
 
     def process_event(self, watcher: str, event: str) -> None: ...
 
-    def deployed(self) -> None: ...
-
 
 class StatsDMetrics(Metrics):
     wanted = True
@@ -112,9 +110,6 @@ class StatsDMetrics(Metrics):
 
     def process_event(self, watcher: str, event: str) -> None:
         self._send([f"{self._prefix}.processes.{clean(watcher)}.{clean(event)}:1|c"])
-
-    def deployed(self) -> None:
-        self._send([f"{self._prefix}.deployed:1|c"])
 
     def _gauges(self, kind: str, measured: Mapping[str, Backlog | Weight]) -> None:
         self._send(

@@ -56,6 +56,11 @@ class Settings:
         return not self.redis_url
 
     @property
+    def observed(self) -> bool:
+        """Is there anybody to be told what the supervisor does?"""
+        return bool(self.statsd_host or self.graphite_url)
+
+    @property
     def sockets(self) -> Path:
         """The folder of the unix sockets; only its owner may enter."""
         return self.home / "run"

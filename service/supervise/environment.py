@@ -30,6 +30,7 @@ def variables(settings: Settings) -> dict[str, str]:
         "SANDBOX_PYTHON": sys.executable,
         "SANDBOX_FAMILY": "AF_INET6" if _is_version_6(settings.bind) else "AF_INET",
         "SANDBOX_REDIS_SERVERS": "1" if settings.embedded_redis else "0",
+        "SANDBOX_OBSERVERS": "1" if settings.observed else "0",
         "SANDBOX_RUNNER_STOP": f"{settings.grace_seconds + RUNNER_MARGIN_SECONDS:g}",
         "CIRCUSCTL_ENDPOINT": f"ipc://{settings.sockets / 'control.sock'}",
     }

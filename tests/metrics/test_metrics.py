@@ -139,10 +139,9 @@ def test_queues_and_processes_are_gauges(told: StatsDMetrics, lines: Lines) -> N
     ]
 
 
-def test_events_of_processes_and_deploys_are_counters(told: StatsDMetrics, lines: Lines) -> None:
+def test_events_of_processes_are_counters(told: StatsDMetrics, lines: Lines) -> None:
     told.process_event("sandbox-runner", "spawned")
-    told.deployed()
-    assert lines.sent == [["my.app.processes.sandbox-runner.spawned:1|c"], ["my.app.deployed:1|c"]]
+    assert lines.sent == [["my.app.processes.sandbox-runner.spawned:1|c"]]
 
 
 @pytest.mark.parametrize(
