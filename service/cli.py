@@ -38,8 +38,16 @@ def _parser() -> argparse.ArgumentParser:
         ("version", version, "print the version"),
     ):
         commands.add_parser(name, help=text, description=text).set_defaults(command=command)
+    _add_dashboards_commands(commands.add_parser("dashboards", help="the dashboards for graphite-web"))
     _add_token_commands(commands.add_parser("token", help="API tokens in the file that SANDBOX_TOKENS names"))
     return parser
+
+
+def _add_dashboards_commands(parser: argparse.ArgumentParser) -> None:
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    load = commands.add_parser("load", help="save them there, for the metrics that begin with STATSD_PREFIX")
+    load.add_argument("url", metavar="URL", help="where graphite-web is, as in http://localhost:8080")
+    load.set_defaults(command=dashboards_load)
 
 
 def _add_token_commands(parser: argparse.ArgumentParser) -> None:
@@ -126,6 +134,18 @@ def observer(_: argparse.Namespace) -> int:
     from service.supervise import observer
 
     return observer.run(settings.read(os.environ), os.environ["CIRCUSCTL_ENDPOINT"])
+
+
+def dashboards_load(arguments: argparse.Namespace) -> int:
+    from service import settings
+    from service.supervise import dashboards, environment
+    from service.supervise.graphite import Graphite
+
+    folder = environment.conf_folder() / "conf" / "graphite" / "dashboards"
+    prefix = settings.read(os.environ).statsd_prefix
+    for address in dashboards.load(Graphite(arguments.url), prefix, folder):
+        print(address)
+    return 0
 
 
 def version(_: argparse.Namespace) -> int:
