@@ -1,6 +1,7 @@
 """The command `sandbox`. What a command needs is imported when it is called: most are small."""
 
 import argparse
+import logging
 import os
 import sys
 from collections.abc import Sequence
@@ -111,8 +112,9 @@ def redis(_: argparse.Namespace) -> int:
     holder = state.lock(folder / "lock", wait_seconds=REDIS_WAIT_SECONDS, survives_exec=True)
     if holder is not None:
         raise SandboxError(f"another Redis (process {holder}) still serves {folder}")
-    _write_to(read.logs / "redis.log")
-    embedded.run(read.sockets / "redis.sock", folder, read.fsync)
+    log = read.logs / "redis.log"
+    _write_to(log)
+    embedded.run(read.sockets / "redis.sock", folder, read.fsync, log)
     return 0
 
 
@@ -124,9 +126,19 @@ def _write_to(log: Path) -> None:
 
 
 def runner(_: argparse.Namespace) -> int:
-    from service import settings, wiring
+    from service import logs, settings
 
-    return wiring.run_runner(settings.read(os.environ))
+    read = settings.read(os.environ)
+    logs.keep_output("runner", read.logs)
+    logs.keep_small(read.logs / "redis.log")
+    lines = logs.configure("runner", read.logs, read.log_level, read.log_format)
+    from service import wiring
+
+    try:
+        return wiring.run_runner(read, lines)
+    except SandboxError as error:
+        logging.getLogger("sandbox").error("%s", error)  # what is printed from here on does not reach the terminal
+        return 1
 
 
 def observer(_: argparse.Namespace) -> int:

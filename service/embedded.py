@@ -18,7 +18,7 @@ ALLOCATOR: Final = ":".join(
 )
 
 
-def command(socket: Path, folder: Path, fsync: str = "everysec") -> list[str]:
+def command(socket: Path, folder: Path, fsync: str = "everysec", log: Path | None = None) -> list[str]:
     options = {
         "port": "0",
         "unixsocket": str(socket),
@@ -31,7 +31,7 @@ def command(socket: Path, folder: Path, fsync: str = "everysec") -> list[str]:
         "auto-aof-rewrite-min-size": "256mb",
         "maxmemory-policy": "noeviction",
         "daemonize": "no",
-        "logfile": "",
+        "logfile": str(log or ""),  # opened anew for each line: it may be moved aside at any time
     }
     return [str(_binary.get_binary_path()), *[word for name, value in options.items() for word in (f"--{name}", value)]]
 
@@ -40,8 +40,8 @@ def environment() -> dict[str, str]:
     return {**os.environ, "GLIBC_TUNABLES": ALLOCATOR}
 
 
-def run(socket: Path, folder: Path, fsync: str) -> None:
+def run(socket: Path, folder: Path, fsync: str, log: Path) -> None:
     """Becomes the server: the supervisor sees its real process."""
     folder.mkdir(parents=True, exist_ok=True)
-    words = command(socket, folder, fsync)
+    words = command(socket, folder, fsync, log)
     os.execve(words[0], words, environment())

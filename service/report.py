@@ -3,16 +3,12 @@
 import os
 import time
 from collections.abc import Sequence
-from typing import Protocol
 
 import msgspec
 
+from service.logs import Lines
 from service.metrics import Metrics
 from service.task import Task, TaskError, stamp
-
-
-class Lines(Protocol):
-    def write(self, lines: bytes) -> None: ...
 
 
 class OutcomeLine(msgspec.Struct):
@@ -27,6 +23,7 @@ class OutcomeLine(msgspec.Struct):
     attempt: int
     duration: float | None
     error: TaskError | None
+    request_id: str | None
 
 
 class Report:
@@ -57,4 +54,5 @@ class Report:
             task.attempt,
             task.duration,
             task.error,
+            task.request_id,
         )

@@ -15,6 +15,7 @@ from service.settings import Settings
 from service.store import Store
 
 if TYPE_CHECKING:
+    from service.logs import Lines
     from service.web.app import Web
 
 
@@ -51,12 +52,10 @@ def app(settings: Settings) -> "Web":
     )
 
 
-def run_runner(settings: Settings) -> int:
-    from service import logs
+def run_runner(settings: Settings, lines: "Lines") -> int:
     from service.report import Report
     from service.runner import Runner
 
-    lines = logs.configure("runner", settings.logs)
     measures = metrics(settings)
     runner = Runner(
         store=store(settings),

@@ -14,7 +14,7 @@ from service.supervise.graphite import Graphite
 
 SIZE: Final = {"width": 600, "height": 280}
 SINCE: Final = {"from": "-3hours", "until": "now"}
-MARKS: Final = {"reloaded": ("reload", "green"), "refused": ("refused reload", "red")}
+MARKS: Final = {"reloaded": ("reload", "black"), "refused": ("refused reload", "orange")}
 LOOKS: Final = {"yMin": 0, "hideLegend": "false", "lineMode": "connected"}
 
 

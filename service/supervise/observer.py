@@ -117,7 +117,8 @@ def _nobody(watcher: str, facts: Facts) -> None:
 
 
 def run(settings: Settings, control: str, *, refused: Told = _nobody) -> int:
-    logs.configure("observer", settings.logs)
+    logs.keep_output("observer", settings.logs)
+    logs.configure("observer", settings.logs, settings.log_level, settings.log_format)
     observer = Observer(
         events=f"ipc://{settings.sockets / 'events.sock'}",
         control=control,

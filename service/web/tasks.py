@@ -17,6 +17,7 @@ from service.web.intake import Intake, Key
 from service.web.limits import BODY_LIMIT
 from service.web.measured import WAITED, note
 from service.web.problem import Problem, not_found, wrong
+from service.web.request_id import KEY as REQUEST_ID
 from service.web.tokens import CALLER
 from service.web.waiting import Waiting, preferred_seconds
 
@@ -43,13 +44,13 @@ class TaskCalls:
 
     def create(self) -> Answer:
         environ = request.environ
-        task = self._intake.one(_body(environ), _key(environ))
+        task = self._intake.one(_body(environ), _key(environ), environ.get(REQUEST_ID))
         [task], status = self._stored([task])
         return answers.json(tasks.public(task), status, [("Location", f"/tasks/{task.uid}")])
 
     def create_batch(self) -> Answer:
         environ = request.environ
-        batch, status = self._stored(self._intake.many(_body(environ), _key(environ)))
+        batch, status = self._stored(self._intake.many(_body(environ), _key(environ), environ.get(REQUEST_ID)))
         return answers.json({"tasks": [tasks.public(task) for task in batch]}, status)
 
     def _stored(self, new: Sequence[Task]) -> tuple[Sequence[Task], int]:

@@ -53,7 +53,7 @@ SECRET_KEY = "of a test"
 ALLOWED_HOSTS = ["*"]
 DEBUG = False
 TIME_ZONE = "UTC"
-STORAGE_DIR = LOG_DIR = INDEX_FILE = "{home}"
+STORAGE_DIR = "{home}"
 CONF_DIR = "{home}"
 WHISPER_DIR = "{home}/whisper"
 STANDARD_DIRS = ["{home}/whisper"]
@@ -64,6 +64,7 @@ FIND_CACHE_DURATION = DEFAULT_CACHE_DURATION = 0
 DATABASES = {{"default": {{"ENGINE": "django.db.backends.sqlite3", "NAME": "{home}/graphite.db"}}}}
 STATIC_URL = "/static/"
 STATIC_ROOT = "{home}/static"
+STATICFILES_DIRS = ["{content}"]
 MIDDLEWARE = ("whitenoise.middleware.WhiteNoiseMiddleware",) + tuple(MIDDLEWARE)
 WHITENOISE_USE_FINDERS = True
 WHITENOISE_AUTOREFRESH = True
@@ -113,7 +114,7 @@ class Graphite:
 
     def start(self, flush_seconds: int = 1) -> None:
         """The project's configuration, with other ports; and other intervals, to be quick."""
-        fill = {"home": self._home, **self._ports}
+        fill = {"home": self._home, "content": INSTALLED / "webapp" / "content", **self._ports}
         (self._home / "carbon.conf").write_text(CARBON.format(**fill))
         (self._home / "graphite_test_settings.py").write_text(WEB.format(**fill))
         shutil.copy(CONF / "storage-aggregation.conf", self._home)
@@ -130,7 +131,7 @@ class Graphite:
         _run("django-admin", "migrate", "--run-syncdb", "-v0", **django)
         self._start("carbon-cache.py", f"--config={self._home}/carbon.conf", "--nodaemon", "start")
         web = ("--bind", f"127.0.0.1:{self._ports['web']}", "--no-control-socket", "--threads=4", "graphite.wsgi")
-        self._start("gunicorn", *web, **settings)
+        self._start("gunicorn", *web, **django)
         self._start("node", str(INSTALLED / "node_modules" / "statsd" / "stats.js"), f"{self._home}/statsd.js")
         eventually(self._answers, 60, 0.1)
 
