@@ -296,7 +296,8 @@ def test_with_a_redis_of_ones_own_none_is_started(make_instance: Callable[..., I
         uid = instance.create("echo")
         eventually(lambda: instance.succeeded(uid))
         assert server.client().exists(uid)
-        assert instance.circusctl("status") == "observer: stopped\nredis: stopped\nsandbox: active\nsandbox-runner: active\n"
+        shown = "observer: stopped\nredis: stopped\nsandbox: active\nsandbox-runner: active\n"
+        assert instance.circusctl("status") == shown
         assert instance.stop() == 0
         assert server.client().ping()
     finally:
