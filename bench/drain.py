@@ -75,18 +75,16 @@ def measure(plan: Plan) -> Iterator[Row]:
 def _of_service(tasks: int) -> Drained:
     with servers.service() as service:
         service.freeze()
-        return _drained(service, service.runners(), tasks, lambda: service.create(tasks))
+        return drained(service, service.runners(), tasks, lambda: service.create(tasks))
 
 
 def _of_peer(each: Peer, tasks: int) -> Drained:
     with peer.running(each) as workers:
         workers.freeze()
-        return _drained(workers, workers.workers(), tasks, lambda: workers.create(tasks))
+        return drained(workers, workers.workers(), tasks, lambda: workers.create(tasks))
 
 
-def _drained(
-    workers: Workers, processes: Sequence[psutil.Process], tasks: int, create: Callable[[], object]
-) -> Drained:
+def drained(workers: Workers, processes: Sequence[psutil.Process], tasks: int, create: Callable[[], object]) -> Drained:
     memory = used_memory(workers.redis)
     begun = time.perf_counter()
     create()

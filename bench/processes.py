@@ -16,7 +16,7 @@ import psutil
 ROOT: Final = Path(__file__).absolute().parent.parent
 STOP_SECONDS: Final = 30.0
 # What a person has set for a service of their own must not reach the ones that are measured.
-FOREIGN: Final = ("SANDBOX_", "REDIS_URL", "CIRCUS", "GUNICORN_", "CELERY_")
+FOREIGN: Final = ("SANDBOX_", "REDIS_URL", "STATSD_", "GRAPHITE_", "SENTRY_", "CIRCUS", "GUNICORN_", "CELERY_")
 
 Found = TypeVar("Found")
 

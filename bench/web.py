@@ -50,10 +50,10 @@ def lacks() -> str:
 
 def measure_post(plan: Plan) -> Iterator[Row]:
     candidates: dict[str, Callable[[], Load]] = {
-        "sandbox": partial(_service, plan, TASK, CONNECTIONS),
+        "sandbox": partial(service, plan, TASK, CONNECTIONS),
         BARE: partial(_flask, plan, "bench.peers.flask_bare:app"),
         DELAY: partial(_flask, plan, DELAYING),
-        WORKING: partial(_service, plan, TASK, CONNECTIONS, runners_work=True),
+        WORKING: partial(service, plan, TASK, CONNECTIONS, runners_work=True),
     }
     samples = interleaved(plan, candidates, fewer=(WORKING,))
     rates = {name: [load.rate for load in loads] for name, loads in samples.items()}
@@ -67,13 +67,13 @@ def measure_post(plan: Plan) -> Iterator[Row]:
 
 
 def measure_batch(plan: Plan) -> Iterator[Row]:
-    samples = interleaved(plan, {"sandbox": partial(_service, plan, [TASK] * BATCH, 4)})
+    samples = interleaved(plan, {"sandbox": partial(service, plan, [TASK] * BATCH, 4)})
     rates = [load.rate * BATCH for load in samples["sandbox"]]
     yield Row(f"tasks by POST /tasks/batch, {BATCH:,} each", PER_SECOND, rates, bar=15_000, aim=30_000)
 
 
-def _service(plan: Plan, body: Any, connections: int, *, runners_work: bool = False) -> Load:
-    with servers.service() as service:
+def service(plan: Plan, body: Any, connections: int, *, runners_work: bool = False, **settings: str) -> Load:
+    with servers.service(**settings) as service:
         if not runners_work:
             service.freeze()
         path = "/batch" if isinstance(body, list) else ""

@@ -7,7 +7,7 @@ import sys
 from types import MethodType
 from typing import Any
 
-from service import settings, trial
+from service import logs, settings, trial
 from service.web.worker import Worker, lose_no_signal_at_fork
 
 _settings = settings.read(os.environ)
@@ -19,6 +19,8 @@ worker_class = "service.web.worker.Worker"
 http_parser = "fast"
 logger_class = "service.web.access.AccessLogger"
 accesslog = str(_settings.logs / "web.log")
+access_log_format = _settings.log_format
+loglevel = _settings.log_level
 
 keepalive = 75  # above the upstream keepalive_timeout of a proxy in front (nginx: 60)
 graceful_timeout = math.ceil(_settings.web_grace_seconds) + 5  # the workers are to end by themselves
@@ -27,6 +29,7 @@ worker_tmp_dir = str(_settings.home)
 
 
 def on_starting(arbiter: Any) -> None:
+    logs.keep_output("web", _settings.logs)
     lose_no_signal_at_fork()
     if _settings.socket:
         arbiter.systemd = True  # the supervisor's socket: not gunicorn's to unlink

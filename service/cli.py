@@ -1,6 +1,7 @@
 """The command `sandbox`. What a command needs is imported when it is called: most are small."""
 
 import argparse
+import logging
 import os
 import sys
 from collections.abc import Sequence
@@ -34,11 +35,20 @@ def _parser() -> argparse.ArgumentParser:
         ("types", types, "print the task types and their queues"),
         ("redis", redis, "become the embedded Redis (circusd calls this)"),
         ("runner", runner, "execute tasks (circusd calls this)"),
+        ("observer", observer, "tell metrics what the supervisor does (circusd calls this)"),
         ("version", version, "print the version"),
     ):
         commands.add_parser(name, help=text, description=text).set_defaults(command=command)
+    _add_dashboards_commands(commands.add_parser("dashboards", help="the dashboards for graphite-web"))
     _add_token_commands(commands.add_parser("token", help="API tokens in the file that SANDBOX_TOKENS names"))
     return parser
+
+
+def _add_dashboards_commands(parser: argparse.ArgumentParser) -> None:
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    load = commands.add_parser("load", help="save them there, for the metrics that begin with STATSD_PREFIX")
+    load.add_argument("url", metavar="URL", help="where graphite-web is, as in http://localhost:8080")
+    load.set_defaults(command=dashboards_load)
 
 
 def _add_token_commands(parser: argparse.ArgumentParser) -> None:
@@ -102,8 +112,9 @@ def redis(_: argparse.Namespace) -> int:
     holder = state.lock(folder / "lock", wait_seconds=REDIS_WAIT_SECONDS, survives_exec=True)
     if holder is not None:
         raise SandboxError(f"another Redis (process {holder}) still serves {folder}")
-    _write_to(read.logs / "redis.log")
-    embedded.run(read.sockets / "redis.sock", folder, read.fsync)
+    log = read.logs / "redis.log"
+    _write_to(log)
+    embedded.run(read.sockets / "redis.sock", folder, read.fsync, log)
     return 0
 
 
@@ -115,11 +126,40 @@ def _write_to(log: Path) -> None:
 
 
 def runner(_: argparse.Namespace) -> int:
-    from service import settings, wiring
+    from service import logs, settings
     from service.supervise import orphans
 
     orphans.name_session()
-    return wiring.run_runner(settings.read(os.environ))
+    read = settings.read(os.environ)
+    logs.keep_output("runner", read.logs)
+    logs.keep_small(read.logs / "redis.log")
+    lines = logs.configure("runner", read.logs, read.log_level, read.log_format)
+    from service import wiring
+
+    try:
+        return wiring.run_runner(read, lines)
+    except SandboxError as error:
+        logging.getLogger("sandbox").error("%s", error)  # what is printed from here on does not reach the terminal
+        return 1
+
+
+def observer(_: argparse.Namespace) -> int:
+    from service import settings
+    from service.supervise import observer
+
+    return observer.run(settings.read(os.environ), os.environ["CIRCUSCTL_ENDPOINT"])
+
+
+def dashboards_load(arguments: argparse.Namespace) -> int:
+    from service import settings
+    from service.supervise import dashboards, environment
+    from service.supervise.graphite import Graphite
+
+    folder = environment.conf_folder() / "conf" / "graphite" / "dashboards"
+    prefix = settings.read(os.environ).statsd_prefix
+    for address in dashboards.load(Graphite(arguments.url), prefix, folder):
+        print(address)
+    return 0
 
 
 def version(_: argparse.Namespace) -> int:

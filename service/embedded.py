@@ -22,7 +22,7 @@ ALLOCATOR: Final = ":".join(
 )
 
 
-def command(socket: Path, folder: Path, fsync: str = "everysec") -> list[str]:
+def command(socket: Path, folder: Path, fsync: str = "everysec", log: Path | None = None) -> list[str]:
     options = {
         "port": "0",
         "unixsocket": str(socket),
@@ -37,7 +37,7 @@ def command(socket: Path, folder: Path, fsync: str = "everysec") -> list[str]:
         "disable-thp": "no",
         "daemonize": "no",
         "set-proc-title": "no",  # it would overwrite the environment, which tells whose process it is
-        "logfile": "",
+        "logfile": str(log or ""),  # opened anew for each line: it may be moved aside at any time
     }
     return [str(_binary.get_binary_path()), *[word for name, value in options.items() for word in (f"--{name}", value)]]
 
@@ -46,8 +46,8 @@ def environment() -> dict[str, str]:
     return {**os.environ, "GLIBC_TUNABLES": ALLOCATOR}
 
 
-def run(socket: Path, folder: Path, fsync: str) -> None:
+def run(socket: Path, folder: Path, fsync: str, log: Path) -> None:
     """Becomes the server: the supervisor sees its real process."""
     folder.mkdir(parents=True, exist_ok=True)
-    words = command(socket, folder, fsync)
+    words = command(socket, folder, fsync, log)
     os.execve(words[0], words, environment())

@@ -30,12 +30,13 @@ log = logging.getLogger("sandbox.task")
 class Context:
     """What a handler may know and say while it runs."""
 
-    __slots__ = ("attempt", "cancelled", "news", "told", "type", "uid")
+    __slots__ = ("attempt", "cancelled", "news", "request_id", "told", "type", "uid")
 
     def __init__(self, task: Task) -> None:
         self.uid = task.uid
         self.type = task.type
         self.attempt = task.attempt
+        self.request_id = task.request_id
         self.cancelled = False
         self.told = False
         self.news: msgspec.Raw | None = None
@@ -48,7 +49,7 @@ class Context:
 
     @property
     def logger(self) -> logging.LoggerAdapter[logging.Logger]:
-        fields = {"uid": self.uid, "type": self.type, "attempt": self.attempt}
+        fields = {"uid": self.uid, "type": self.type, "attempt": self.attempt, "request_id": self.request_id}
         return logging.LoggerAdapter(log, {"fields": fields})
 
 

@@ -114,7 +114,8 @@ class Holdings:
             if held.transition is not None
         ]
         results = list(zip(changes, move(changes), strict=True))
-        self._report.outcomes([change.after for change, text in results if text is not None])
+        stored = [change for change, text in results if text is not None]
+        self._report.outcomes([change.after for change in stored], [_entry_id(change) for change in stored])
         refused = {change.entry: tasks.encode(change.after) for change, text in results if text is None}
         settled = [held for held in ended if held.transition is not None and held.entry not in refused]
         self.release(held.entry for held in settled)
@@ -160,6 +161,10 @@ class Holdings:
                     self.look_again([held.entry])
                 else:
                     self.release([held.entry])
+
+
+def _entry_id(change: Change) -> str:
+    return change.entry.id if change.entry else ""
 
 
 def _hand_back(held: Held) -> Change:

@@ -2,16 +2,23 @@
 
 A line is one `write` to a file opened for appending: no other writer can tear it, and no reader is
 needed. Whoever finds the file too large moves it aside under a lock; the others notice within a second.
+
+What a process prints, rather than logs, goes into a file of its own in the same way (`keep_output`): a
+pipe would tear it, and would end or hold up the process when nobody reads any more. The terminal gets
+warnings only while it takes them.
 """
 
 import fcntl
 import logging
 import os
+import select
 import sys
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Final
+from types import TracebackType
+from typing import Any, Final, Protocol
 
 import msgspec
 
@@ -21,11 +28,28 @@ LARGEST_BYTES: Final = 64 * 1024 * 1024
 KEPT_FILES: Final = 5
 LOOK_SECONDS: Final = 1.0
 
+LONGEST_WRITE: Final = 4096  # a pipe with room takes that much without holding up the writer
+
 _encode = msgspec.json.Encoder(enc_hook=str).encode
+_decode = msgspec.json.Decoder(dict[str, Any]).decode
+_terminal = -1
+_looked_after: "list[Callable[[], None]]" = []  # files that are not written line by line, beside those that are
+
+
+class Lines(Protocol):
+    def write(self, lines: bytes) -> None: ...
 
 
 class LogFile:
-    def __init__(self, path: Path, largest_bytes: int = LARGEST_BYTES) -> None:
+    def __init__(
+        self,
+        path: Path,
+        largest_bytes: int = LARGEST_BYTES,
+        *,
+        stands_for: tuple[int, ...] = (),
+    ) -> None:
+        """`stands_for` are descriptors that shall lead here."""
+        self._stands_for = stands_for
         self._path = path
         self._largest = largest_bytes
         self._lock = threading.Lock()
@@ -39,7 +63,9 @@ class LogFile:
             if now - self._looked > LOOK_SECONDS:
                 with self._lock:
                     self._looked = now
-                    self._reopen()
+                    self.reopen()
+                    for look in _looked_after:
+                        look()
             os.write(self._descriptor, lines)
         except OSError:
             self._looked = 0.0
@@ -47,15 +73,20 @@ class LogFile:
     def entry(self, **fields: Any) -> None:
         self.write(_encode(fields) + b"\n")
 
-    def _reopen(self) -> None:
+    def keep_small(self) -> None:
         if self._is_too_large():
             self._roll()
+
+    def reopen(self) -> None:
+        self.keep_small()
         descriptor = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o640)
         if self._descriptor < 0:
             self._descriptor = descriptor
         else:
             os.dup2(descriptor, self._descriptor, inheritable=False)
             os.close(descriptor)
+        for number in self._stands_for:
+            os.dup2(self._descriptor, number)
 
     def _is_too_large(self) -> bool:
         try:
@@ -78,7 +109,7 @@ class LogFile:
 class JsonHandler(logging.Handler):
     """Python's log records as JSON lines."""
 
-    def __init__(self, file: LogFile, kind: str) -> None:
+    def __init__(self, file: Lines, kind: str) -> None:
         super().__init__()
         self._file = file
         self._kind = kind
@@ -100,6 +131,61 @@ class JsonHandler(logging.Handler):
             self.handleError(record)
 
 
+class Chosen:
+    """Passes on the lines that are important enough; to be read by people, if they shall be."""
+
+    def __init__(self, file: Lines, level: str, format: str) -> None:
+        self._file = file
+        self._least = logging.getLevelNamesMapping()[level.upper()]
+        self._readable = format == "text"
+
+    def write(self, lines: bytes) -> None:
+        chosen = [line for line in lines.splitlines() if self._is_important(line)]
+        if chosen:
+            self._file.write(b"".join(_text(line) if self._readable else line + b"\n" for line in chosen))
+
+    def _is_important(self, line: bytes) -> bool:
+        return logging.getLevelNamesMapping()[_decode(line)["level"].upper()] >= self._least
+
+
+def _text(line: bytes) -> bytes:
+    fields = _decode(line)
+    head = [str(fields.pop(name)) for name in ("time", "process", "level", "message") if name in fields]
+    traceback = fields.pop("traceback", "")
+    rest = [f"{name}={_shown(value)}" for name, value in fields.items() if value not in (None, "")]
+    return ("\n".join(filter(None, (" ".join(head + rest), traceback))) + "\n").encode(errors="replace")
+
+
+def _shown(value: Any) -> str:
+    text = value if isinstance(value, str) else _encode(value).decode()
+    return text if text.isprintable() and " " not in text else _encode(text).decode()
+
+
+def terminal() -> int:
+    """The descriptor that warnings go to, for people to see."""
+    return _terminal if _terminal >= 0 else sys.stderr.fileno()
+
+
+class Terminal(logging.Handler):
+    """Never waits: a terminal or a pipe that takes no more gets no more."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        descriptor = terminal()
+        try:
+            text = (self.format(record) + "\n").encode(errors="replace")
+            for begin in range(0, len(text), LONGEST_WRITE):
+                if _takes_more(descriptor):
+                    os.write(descriptor, text[begin : begin + LONGEST_WRITE])
+        except Exception:
+            self.handleError(record)
+
+
+def _takes_more(descriptor: int) -> bool:
+    poll = select.poll()
+    poll.register(descriptor, select.POLLOUT)
+    return any(event & (select.POLLOUT | select.POLLERR) == select.POLLOUT for _, event in poll.poll(0))
+
+
 class OncePerMinute(logging.Filter):
     """Lets one record a minute pass of those that carry the same `once` mark."""
 
@@ -119,16 +205,44 @@ class OncePerMinute(logging.Filter):
         return True
 
 
-def configure(kind: str, folder: Path, level: int = logging.INFO) -> LogFile:
+def lines(file: LogFile, level: str, format: str) -> Lines:
+    """A log file as the settings want it."""
+    return file if (level, format) in (("info", "json"), ("debug", "json")) else Chosen(file, level, format)
+
+
+def keep_output(kind: str, folder: Path) -> None:
+    """From here on, what this process and its children print goes into a file."""
+    global _terminal
+    folder.mkdir(parents=True, exist_ok=True)
+    if _terminal < 0:
+        _terminal = os.dup(2)
+    output = LogFile(folder / f"{kind}.out", stands_for=(1, 2))
+    output.reopen()
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(line_buffering=True)  # type: ignore[union-attr]
+    sys.excepthook = _log_exception
+    _looked_after.append(output.reopen)
+
+
+def keep_small(path: Path) -> None:
+    """A file that another program writes, and opens anew for each line."""
+    _looked_after.append(LogFile(path).keep_small)
+
+
+def _log_exception(kind: type[BaseException], error: BaseException, traceback: TracebackType | None) -> None:
+    logging.getLogger("sandbox").critical("this process ends: %s", error, exc_info=(kind, error, traceback))
+
+
+def configure(kind: str, folder: Path, level: str = "info", format: str = "json") -> Lines:
     """Sets up a process's log: everything into its file, warnings on the terminal too."""
     folder.mkdir(parents=True, exist_ok=True)
-    file = LogFile(folder / f"{kind}.log")
-    terminal = logging.StreamHandler(sys.stderr)
-    terminal.setLevel(logging.WARNING)
-    terminal.setFormatter(logging.Formatter(f"%(asctime)s {kind}/%(process)d %(levelname)s %(message)s"))
+    file = lines(LogFile(folder / f"{kind}.log"), level, format)
+    warnings = Terminal()
+    warnings.setLevel(logging.WARNING)
+    warnings.setFormatter(logging.Formatter(f"%(asctime)s {kind}/%(process)d %(levelname)s %(message)s"))
     root = logging.getLogger()
-    root.handlers[:] = [JsonHandler(file, kind), terminal]
-    root.setLevel(level)
+    root.handlers[:] = [JsonHandler(file, kind), warnings]
+    root.setLevel(level.upper())
     for handler in root.handlers:
         handler.addFilter(OncePerMinute())
     logging.raiseExceptions = False

@@ -1,17 +1,14 @@
-"""One outcome of an attempt: one line in the log."""
+"""One outcome of an attempt: one line in the log, and its share of the metrics."""
 
 import os
 import time
-from collections.abc import Iterable
-from typing import Protocol
+from collections.abc import Sequence
 
 import msgspec
 
+from service.logs import Lines
+from service.metrics import Metrics
 from service.task import Task, TaskError, stamp
-
-
-class Lines(Protocol):
-    def write(self, lines: bytes) -> None: ...
 
 
 class OutcomeLine(msgspec.Struct):
@@ -26,20 +23,23 @@ class OutcomeLine(msgspec.Struct):
     attempt: int
     duration: float | None
     error: TaskError | None
+    request_id: str | None
 
 
 class Report:
-    def __init__(self, lines: Lines) -> None:
+    def __init__(self, lines: Lines, *, metrics: Metrics | None = None) -> None:
         self._lines = lines
+        self._metrics = metrics or Metrics()
         self._process = f"runner/{os.getpid()}"
         self._encoder = msgspec.json.Encoder()
 
-    def outcomes(self, settled: Iterable[Task]) -> None:
-        """Tells of tasks whose attempt has ended, as they are stored now."""
+    def outcomes(self, settled: Sequence[Task], entries: Sequence[str] | None = None) -> None:
+        """Tells of tasks whose attempt has ended, as they are stored now; `entries` are the ids of theirs."""
+        if not settled:
+            return
         now = stamp(time.time())
-        lines = self._encoder.encode_lines([self._line(now, task) for task in settled])
-        if lines:
-            self._lines.write(lines)
+        self._lines.write(self._encoder.encode_lines([self._line(now, task) for task in settled]))
+        self._metrics.outcomes(settled, entries or [""] * len(settled))
 
     def _line(self, now: str, task: Task) -> OutcomeLine:
         return OutcomeLine(
@@ -54,4 +54,5 @@ class Report:
             task.attempt,
             task.duration,
             task.error,
+            task.request_id,
         )

@@ -30,6 +30,7 @@ from service.alarm import Alarm
 from service.errors import SandboxError, Stopping, TimedOut
 from service.execution import Transition
 from service.lane import HARD_SECONDS, Lane, Running
+from service.metrics import Metrics
 from service.presence import Presence
 from service.recovery import Recovery
 from service.registry import Registry
@@ -59,6 +60,7 @@ class Runner:
         grace_seconds: float,
         retention_seconds: float,
         rehearse: Callable[[Callable[[], bool]], object],
+        metrics: Metrics | None = None,
     ) -> None:
         self._store = store
         self._queues = queues
@@ -101,6 +103,7 @@ class Runner:
             recovery=self._recovery,
             lease_seconds=lease_seconds,
             retention_seconds=retention_seconds,
+            metrics=metrics or Metrics(),
         )
 
     def run(self) -> int:

@@ -15,6 +15,10 @@ MODULE: Final = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")
 REDIS_SCHEMES: Final = ("redis", "rediss", "unix", "redis+cluster")
 TEN_YEARS: Final = 10 * 366 * 86400
 SOCKET_PATH_LIMIT: Final = 100
+HOST: Final = re.compile(r"[A-Za-z0-9._:-]{0,253}")
+METRIC: Final = re.compile(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*")
+SECRETIVE: Final = ("REDIS_URL", "GRAPHITE_URL")  # a URL may hold a password
+LEVELS: Final = ("debug", "info", "warning", "error")
 DEMO_TASKS: Final = "service.tasks.demo"
 UNIX: Final = "unix:"
 
@@ -40,6 +44,12 @@ class Settings:
     tokens: Path | None
     redis_url: str
     fsync: str
+    log_format: str
+    log_level: str
+    statsd_host: str
+    statsd_port: int
+    statsd_prefix: str
+    graphite_url: str
 
     @property
     def on_loopback(self) -> bool:
@@ -53,6 +63,11 @@ class Settings:
     @property
     def embedded_redis(self) -> bool:
         return not self.redis_url
+
+    @property
+    def observed(self) -> bool:
+        """Is there anybody to be told what the supervisor does?"""
+        return bool(self.statsd_host or self.graphite_url)
 
     @property
     def sockets(self) -> Path:
@@ -161,6 +176,23 @@ def _redis_url(text: str) -> str:
     return text
 
 
+def _text_like(pattern: re.Pattern[str]) -> Callable[[str], str]:
+    def read(text: str) -> str:
+        if not pattern.fullmatch(text):
+            raise ValueError
+        return text
+
+    return read
+
+
+def _http_url(text: str) -> str:
+    if text:
+        parts = urlsplit(text)
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise ValueError
+    return text.rstrip("/")
+
+
 def _choice(*allowed: str) -> Callable[[str], str]:
     def read(text: str) -> str:
         if text not in allowed:
@@ -198,6 +230,12 @@ VARIABLES: Final = (
         "",
         "a URL that begins with " + ", ".join(f"{s}://" for s in REDIS_SCHEMES),
     ),
+    Variable("SANDBOX_LOG_FORMAT", "log_format", _choice("json", "text"), "json", "json or text"),
+    Variable("SANDBOX_LOG_LEVEL", "log_level", _choice(*LEVELS), "info", "debug, info, warning or error"),
+    Variable("STATSD_HOST", "statsd_host", _text_like(HOST), "", "the name or IP address of a host"),
+    Variable("STATSD_PORT", "statsd_port", _whole(1, 65535), "8125", "a port from 1 to 65535"),
+    Variable("STATSD_PREFIX", "statsd_prefix", _text_like(METRIC), "sandbox", "letters, digits, _ and -, dots between"),
+    Variable("GRAPHITE_URL", "graphite_url", _http_url, "", "a URL that begins with http:// or https://"),
 )
 
 
@@ -215,7 +253,7 @@ def _read_one(variable: Variable, environment: Mapping[str, str]) -> Any:
     try:
         return variable.read(text)
     except ValueError:
-        shown = "a URL that cannot be used" if variable.name == "REDIS_URL" else repr(text)
+        shown = "a URL that cannot be used" if variable.name in SECRETIVE else repr(text)
         raise SettingsError(f"{variable.name} is {shown}; allowed is {variable.allowed}.") from None
 
 

@@ -20,6 +20,7 @@ from typing import Any, Final, NamedTuple
 
 from service import task as tasks
 from service.errors import StoreRefused
+from service.metrics import Backlog
 from service.task import Task
 from service.wire import Command, Script, Wire
 
@@ -27,8 +28,9 @@ GROUP: Final = "runners"
 _NO_GROUP: Final = ("NOGROUP", "UNBLOCKED", "no such key")
 PAGE_READS: Final = 1000
 
-CREATE, MOVE, FETCH, TAKE, RENEW, DROP, DUE, SHELVES, SWEEP, RETIRE = SCRIPTS = tuple(
-    Script(name) for name in ("create", "move", "fetch", "take", "renew", "drop", "due", "shelves", "sweep", "retire")
+CREATE, MOVE, FETCH, TAKE, RENEW, DROP, DUE, SHELVES, SWEEP, RETIRE, BACKLOG = SCRIPTS = tuple(
+    Script(name)
+    for name in (*("create", "move", "fetch", "take", "renew", "drop", "due", "shelves", "sweep", "retire", "backlog"),)
 )
 
 
@@ -433,6 +435,31 @@ class Store:
         """Only one asker gets a duty in so many milliseconds."""
         [answer] = self._wire.call(partition, ("SET", f"sandbox:{{{partition}}}:{duty}", 1, "NX", "PX", milliseconds))
         return answer is not None
+
+    def backlog(self, queues: Iterable[str]) -> dict[str, Backlog]:
+        """What waits, runs and is scheduled in these queues, and in any other that has tasks."""
+        sizes: dict[str, dict[str, int]] = {queue: {} for queue in queues}
+        oldest: dict[str, float] = {}
+        for partition in range(self.partitions):
+            places = (self._shelf(partition, ""), self._queue(partition, ""), self._returned(partition, ""))
+            [[now, counts, heads]] = self._wire.call(
+                partition, BACKLOG.call([self._shelves(partition)], (GROUP, *places))
+            )
+            for queue, status, count in _rows(counts, 3):
+                size = sizes.setdefault(queue.decode(), {})
+                size[status.decode()] = size.get(status.decode(), 0) + count
+            for queue, queued_at in _rows(heads, 2):
+                seconds = max(0, now - queued_at) / 1000
+                oldest[queue.decode()] = max(seconds, oldest.get(queue.decode(), 0.0))
+        return {
+            queue: Backlog(
+                depth=size.get(tasks.QUEUED, 0),
+                running=size.get(tasks.RUNNING, 0),
+                scheduled=size.get(tasks.SCHEDULED, 0),
+                oldest=oldest.get(queue, 0.0),
+            )
+            for queue, size in sizes.items()
+        }
 
     # --- health ----------------------------------------------------------------------------------
 

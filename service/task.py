@@ -73,6 +73,7 @@ class Task(msgspec.Struct, kw_only=True, forbid_unknown_fields=True, dict=True):
     revision: int = 1
     claim: Claim | None = None
     request: str | None = None
+    request_id: str | None = None
 
     # Fields that a newer release wrote: carried along, never dropped (rule 4).
     unknown: ClassVar[dict[str, Any] | None] = None

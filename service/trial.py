@@ -12,6 +12,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
+from service import logs
+
 VARIABLE: Final = "SANDBOX_TRIAL"
 OUTPUT: Final = "output"
 READY: Final = "ready"
@@ -42,14 +44,14 @@ def fail() -> None:
 
 
 def speak_up() -> None:
-    """Prints where the supervisor does; the trial's command keeps that in place of standard input."""
+    """Warns where the supervisor does; the trial's command keeps that in place of standard input."""
     if VARIABLE in os.environ:
-        os.dup2(0, 2)
+        os.dup2(0, logs.terminal())
 
 
 def whisper() -> None:
-    """Prints into the trial's folder."""
+    """Warns in the trial's folder."""
     if (held := folder()) is not None:
         output = os.open(held / OUTPUT, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        os.dup2(output, 2)
+        os.dup2(output, logs.terminal())
         os.close(output)

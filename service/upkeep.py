@@ -14,6 +14,7 @@ from service import task as tasks
 from service.errors import Cancelled, StoreUnavailable
 from service.holdings import Held
 from service.lane import Lane, Running
+from service.metrics import Metrics
 from service.presence import Presence
 from service.recovery import Recovery
 from service.stop import Stop
@@ -27,6 +28,7 @@ PROMOTE_BATCH: Final = 500
 SWEEP_SECONDS: Final = 1.0
 SWEEP_BATCH: Final = 1000
 SLICE_SECONDS: Final = 0.1
+MEASURE_SECONDS: Final = 5.0
 
 log = logging.getLogger("sandbox.runner")
 
@@ -58,6 +60,7 @@ class Upkeep:
         recovery: Recovery,
         lease_seconds: float,
         retention_seconds: float,
+        metrics: Metrics,
     ) -> None:
         self._lanes = lanes
         self._store = store
@@ -67,6 +70,7 @@ class Upkeep:
         self._recovery = recovery
         self._lease = lease_seconds
         self._retention = retention_seconds
+        self._metrics = metrics
         self._sweep_places: list[dict[str, int]] = [{} for _ in range(store.partitions)]
         self._sweeping = False
         self._over = threading.Event()
@@ -80,6 +84,8 @@ class Upkeep:
             Duty(PROMOTE_SECONDS, self._promote),
             Duty(SWEEP_SECONDS, self._sweep),
         ]
+        if metrics.wanted:
+            self._duties.append(Duty(MEASURE_SECONDS / 5, self._measure))
 
     def start(self) -> None:
         self._thread.start()
@@ -168,6 +174,11 @@ class Upkeep:
         while max(promoted) == PROMOTE_BATCH and time.monotonic() < until:
             promoted = [self._store.promote(partition, PROMOTE_BATCH) for partition in range(self._store.partitions)]
         return max(promoted) == PROMOTE_BATCH
+
+    def _measure(self) -> None:
+        """The queues; one runner of all does it, each few seconds."""
+        if self._store.is_my_turn(0, "measure", int(MEASURE_SECONDS * 900)):
+            self._metrics.backlog(self._store.backlog(self._queues))
 
     def _sweep(self) -> bool:
         """One runner of all begins with it, each second."""

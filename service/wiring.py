@@ -7,20 +7,27 @@ import os
 from functools import partial
 from typing import TYPE_CHECKING
 
+from service import metrics as reported
 from service import store as stores
 from service import wire
 from service.errors import SandboxError, SettingsError
+from service.metrics import Metrics
 from service.registry import Registry
 from service.settings import Settings, texts
 from service.store import Store
 
 if TYPE_CHECKING:
+    from service.logs import Lines
     from service.web.app import Web
 
 
 def store(settings: Settings) -> Store:
     connected = wire.connect(settings.store_url, stores.SCRIPTS)
     return Store(connected, partitions=settings.partitions, retention_seconds=settings.retention_seconds)
+
+
+def metrics(settings: Settings) -> Metrics:
+    return reported.connect(settings.statsd_host, settings.statsd_port, settings.statsd_prefix)
 
 
 def registry(settings: Settings) -> Registry:
@@ -44,21 +51,22 @@ def app(settings: Settings) -> "Web":
         tokens=Tokens(settings.tokens) if settings.tokens else None,
         waiting_clients=-(-settings.waiting_clients // settings.web_workers),
         throttled=settings.sockets / "throttled",
+        metrics=metrics(settings),
     )
 
 
-def run_runner(settings: Settings) -> int:
-    from service import logs, rehearsal, trial
+def run_runner(settings: Settings, lines: "Lines") -> int:
+    from service import rehearsal, trial
     from service.report import Report
     from service.runner import Runner
 
-    lines = logs.configure("runner", settings.logs)
     types = registry(settings)
     trial.wait()
+    measures = metrics(settings)
     runner = Runner(
         store=store(settings),
         registry=types,
-        report=Report(lines),
+        report=Report(lines, metrics=measures),
         folder=settings.home / "runners",
         queues=settings.queues,
         threads=settings.threads,
@@ -66,5 +74,6 @@ def run_runner(settings: Settings) -> int:
         grace_seconds=settings.grace_seconds,
         retention_seconds=settings.retention_seconds,
         rehearse=partial(rehearsal.types, {**os.environ, **texts(settings)}),
+        metrics=measures,
     )
     return runner.run()

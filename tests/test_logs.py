@@ -83,3 +83,78 @@ def test_and_again_in_the_next_minute() -> None:
     once = OncePerMinute(seconds=0.0)
     record = logging.makeLogRecord({"once": "x"})
     assert once.filter(record) and once.filter(record)
+
+
+def test_lines_for_people_hold_the_same_and_a_traceback_below(tmp_path: Path) -> None:
+    file = logs.lines(LogFile(tmp_path / "x.log"), "info", "text")
+    file.write(b'{"time":"t","level":"info","process":"web/1","method":"GET","path":"/a b","status":200,"remote":""}\n')
+    file.write(
+        b'{"time":"t","level":"error","process":"web/1","logger":"l","message":"oh","traceback":"Trace\\n  x",'
+        b'"error":{"type":"E"}}\n'
+    )
+    assert (tmp_path / "x.log").read_text() == (
+        't web/1 info method=GET path="/a b" status=200\nt web/1 error oh logger=l error={"type":"E"}\nTrace\n  x\n'
+    )
+
+
+@pytest.mark.parametrize(("level", "kept"), [("debug", 3), ("info", 3), ("warning", 2), ("error", 1)])
+def test_what_is_too_unimportant_is_not_written(tmp_path: Path, level: str, kept: int) -> None:
+    file = logs.lines(LogFile(tmp_path / "x.log"), level, "json")
+    file.write(b'{"level":"info"}\n{"level":"warning"}\n{"level":"error"}\n')
+    assert len((tmp_path / "x.log").read_text().splitlines()) == kept
+
+
+PRINT = """
+import os, subprocess, sys
+from pathlib import Path
+from service import logs
+logs.keep_output("test", Path(sys.argv[1]))
+logs.configure("test", Path(sys.argv[1]))
+print("printed")
+subprocess.run(["echo", "by a child"])
+os.write(2, b"by C code\\n")
+import logging
+for number in range(3000):
+    logging.warning("warning %d %s", number, "x" * 100)
+raise RuntimeError("the end")
+"""
+
+
+def test_a_process_goes_on_when_nobody_reads_its_output_and_what_it_prints_is_kept(tmp_path: Path) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-c", PRINT, str(tmp_path)], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    assert process.wait(30) == 1  # its pipes are full since long
+    assert (tmp_path / "test.out").read_text().splitlines() == ["printed", "by a child", "by C code"]
+    logged = (tmp_path / "test.log").read_text()
+    assert logged.count("warning ") == 3000 and "RuntimeError: the end" in logged
+    assert process.stderr is not None and process.stdout is not None
+    assert process.stderr.read().startswith(b"20")
+    process.stderr.close()
+    process.stdout.close()
+
+
+def test_a_process_goes_on_when_its_terminal_is_gone(tmp_path: Path) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-c", "import sys; sys.stdin.read()\n" + PRINT, str(tmp_path)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    for pipe in (process.stdout, process.stderr, process.stdin):
+        assert pipe is not None
+        pipe.close()
+    assert process.wait(30) == 1
+    assert (tmp_path / "test.log").read_text().count("warning ") == 3000
+
+
+def test_what_others_write_is_kept_small_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(logs, "_looked_after", [])
+    monkeypatch.setattr(logs, "LOOK_SECONDS", 0.0)
+    (tmp_path / "redis.log").write_bytes(b"x" * 100)
+    logs.keep_small(tmp_path / "redis.log")
+    LogFile(tmp_path / "x.log").entry(a=1)
+    assert (tmp_path / "redis.log").exists()
+    monkeypatch.setattr(LogFile, "_is_too_large", lambda file: file._path.name == "redis.log")
+    LogFile(tmp_path / "x.log").entry(a=2)
+    assert not (tmp_path / "redis.log").exists() and (tmp_path / "redis.log.1").exists()

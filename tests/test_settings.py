@@ -79,6 +79,32 @@ CASES = {
         ["localhost:6379", "http://h", "redis://", "redis"],
         "a URL that begins with redis://, rediss://, unix://, redis+cluster://",
     ),
+    "SANDBOX_LOG_FORMAT": Case("json", {"text": "text"}, ["", "JSON", "xml"], "json or text"),
+    "SANDBOX_LOG_LEVEL": Case(
+        "info",
+        {level: level for level in ("debug", "warning", "error")},
+        ["", "INFO", "trace"],
+        "debug, info, warning or error",
+    ),
+    "STATSD_HOST": Case(
+        "",
+        {host: host for host in ("", "127.0.0.1", "::1", "statsd", "statsd.example.com")},
+        ["http://statsd", "a b", "x" * 254],
+        "the name or IP address of a host",
+    ),
+    "STATSD_PORT": Case(8125, {"9125": 9125}, ["", "0", "65536", "udp"], "a port from 1 to 65535"),
+    "STATSD_PREFIX": Case(
+        "sandbox",
+        {"a.b-1": "a.b-1"},
+        ["", ".", "a.", ".a", "a..b", "a:b", "a b"],
+        "letters, digits, _ and -, dots between",
+    ),
+    "GRAPHITE_URL": Case(
+        "",
+        {"": "", "http://g:8080/": "http://g:8080", "https://g/graphite": "https://g/graphite"},
+        ["g:8080", "http://", "udp://g"],
+        "a URL that begins with http:// or https://",
+    ),
 }
 FIELDS = {variable.name: variable.field for variable in VARIABLES}
 
@@ -103,7 +129,7 @@ def test_a_good_value_is_taken(name: str, text: str) -> None:
 
 @pytest.mark.parametrize(("name", "text"), [(name, text) for name in NAMES for text in CASES[name].bad])
 def test_a_bad_value_is_named_with_what_is_allowed(name: str, text: str) -> None:
-    shown = "a URL that cannot be used" if name == "REDIS_URL" else repr(text.strip())
+    shown = "a URL that cannot be used" if name in settings.SECRETIVE else repr(text.strip())
     with pytest.raises(SettingsError) as refused:
         read({name: text})
     assert str(refused.value) == f"{name} is {shown}; allowed is {CASES[name].allowed}."

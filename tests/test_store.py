@@ -873,3 +873,60 @@ def test_error_of_an_attempt_is_kept_until_the_next_end(store: Store) -> None:
     found = store.read(entry.uid)
     assert found is not None
     assert found.task.error == TaskError("X", "no")
+
+
+# --- the backlog ---------------------------------------------------------------------------------
+
+
+def test_the_backlog_counts_each_queue_by_status(store: Store) -> None:
+    for queue, status, count in (("default", tasks.QUEUED, 3), ("other", tasks.QUEUED, 1)):
+        for _ in range(count):
+            stored(store, queue=queue, status=status)
+    stored(store, status=tasks.SCHEDULED, run_at="2099-01-01T00:00:00.000000Z")
+    stored(store, type="another", status=tasks.QUEUED)
+    finished(store)
+    claimed(store, store.fetch(0, QUEUES, "a", 1)[0])
+    found = store.backlog(["default", "empty"])
+    assert {queue: sizes[:3] for queue, sizes in found.items()} == {
+        "default": (3, 1, 1),
+        "other": (1, 0, 0),
+        "empty": (0, 0, 0),
+    }
+
+
+def test_the_oldest_is_the_first_that_nobody_has_fetched(store: Store, raw: redis.Redis) -> None:
+    now = int(raw.time()[0]) * 1000
+    for seconds in (500, 300, 100):
+        raw.xadd(STREAM, {"uid": stored(store, queue="elsewhere").uid}, id=f"{now - seconds * 1000}-0")
+    stored(store)
+    assert store.backlog(QUEUES)["default"].oldest == pytest.approx(500, abs=30)
+    store.fetch(0, QUEUES, "a", 2)
+    assert store.backlog(QUEUES)["default"].oldest == pytest.approx(100, abs=30)
+    store.fetch(0, QUEUES, "a", 2)
+    assert store.backlog(QUEUES)["default"].oldest == 0
+
+
+def test_what_was_handed_back_is_as_old_as_its_return(store: Store) -> None:
+    stored(store)
+    [entry] = store.fetch(0, QUEUES, "a", 1)
+    held = claimed(store, entry)
+    store.move([Change(held.text, held.task, tasks.handed_back(held.task, ran=False), entry)])
+    eventually(lambda: store.backlog(QUEUES)["default"].oldest > 0.01)
+    assert store.backlog(QUEUES)["default"].depth == 1
+
+
+def test_a_backlog_of_many_costs_no_more_than_that_of_few(store: Store, raw: redis.Redis) -> None:
+    stored(store)
+    store.fetch(0, QUEUES, "a", 1)
+    raw.eval(
+        "for i = 1, 100000 do redis.call('XADD', KEYS[1], '*', 'uid', i); redis.call('ZADD', KEYS[2], i, i) end",
+        2,
+        STREAM,
+        "sandbox:{0}:shelf:echo:default:queued",
+    )
+    raw.xreadgroup(stores.GROUP, "a", {STREAM: ">"}, 50_000)
+    assert store.backlog(QUEUES)["default"].oldest >= 0
+    raw.config_resetstat()
+    for _ in range(10):
+        assert store.backlog(QUEUES)["default"].depth == 100_001
+    assert raw.info("commandstats")["cmdstat_evalsha"]["usec_per_call"] < 2000

@@ -52,7 +52,8 @@ def log_handler() -> logging.Handler:
     except SandboxError as error:
         raise SystemExit(f"sandbox: {error}") from error
     install(read)
-    handler = logs.JsonHandler(logs.LogFile(read.logs / "circus.log"), "circusd")
+    file = logs.LogFile(read.logs / "circus.log")
+    handler = logs.JsonHandler(logs.lines(file, read.log_level, read.log_format), "circusd")
     handler.addFilter(_is_news)
     return handler
 

@@ -34,6 +34,7 @@ def variables(settings: Settings) -> dict[str, str]:
         "SANDBOX_REDIS_SERVERS": "1" if settings.embedded_redis else "0",
         "SANDBOX_SOCKET": settings.socket,
         "SANDBOX_WEB_STOP": f"{settings.web_grace_seconds + WEB_MARGIN_SECONDS:g}",
+        "SANDBOX_OBSERVERS": "1" if settings.observed else "0",
         "SANDBOX_RUNNER_STOP": f"{settings.grace_seconds + RUNNER_MARGIN_SECONDS:g}",
         "CIRCUSCTL_ENDPOINT": f"ipc://{settings.sockets / 'control.sock'}",
     }

@@ -36,7 +36,8 @@ class AccessLogger(Logger):  # type: ignore[misc]
 
     def setup(self, cfg: Any) -> None:
         self.cfg = cfg
-        self._file = logs.configure("web", Path(cfg.accesslog).parent)
+        folder = Path(cfg.accesslog).parent
+        self._file = logs.configure("web", folder, cfg.loglevel, cfg.access_log_format)
         self.error_log.propagate = True
         self.error_log.setLevel(self.LOG_LEVELS[cfg.loglevel])
 

@@ -8,11 +8,13 @@ from flask import Flask, Request, request
 from flask.sessions import SessionInterface, SessionMixin
 from werkzeug.routing import MapAdapter
 
+from service.metrics import Metrics
 from service.registry import Registry
 from service.store import Store
 from service.web import answers, health, openapi, types
 from service.web.answers import Answer
 from service.web.intake import Intake
+from service.web.measured import Measured
 from service.web.request_id import RequestIds
 from service.web.tasks import TaskCalls
 from service.web.tokens import CALLER, Tokens
@@ -56,6 +58,7 @@ def create_app(
     tokens: Tokens | None,
     waiting_clients: int,
     throttled: Path | None = None,
+    metrics: Metrics | None = None,
 ) -> Web:
     """`waiting_clients` is how many may wait in this process."""
     app = Web(__name__, static_folder=None)
@@ -70,6 +73,8 @@ def create_app(
     answers.register(app)
     if tokens is not None:
         app.before_request(_authentication(tokens))
+    if metrics is not None and metrics.wanted:
+        app.wsgi_app = Measured(app.wsgi_app, metrics)  # type: ignore[method-assign]
     app.wsgi_app = RequestIds(app.wsgi_app)  # type: ignore[method-assign]
     return app
 

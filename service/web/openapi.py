@@ -176,6 +176,7 @@ def _task() -> Object:
             "progress": {"type": ["object", "null"]},
             "result": {},
             "error": {"type": ["object", "null"]},
+            "request_id": {"type": ["string", "null"]},
         }
     )
 

@@ -15,7 +15,9 @@ from service.web.answers import Answer
 from service.web.gathering import Gathering
 from service.web.intake import Intake, Key
 from service.web.limits import BODY_LIMIT
+from service.web.measured import WAITED, note
 from service.web.problem import Problem, not_found, wrong
+from service.web.request_id import KEY as REQUEST_ID
 from service.web.tokens import CALLER
 from service.web.waiting import Waiting, preferred_seconds
 
@@ -42,21 +44,21 @@ class TaskCalls:
 
     def create(self) -> Answer:
         environ = request.environ
-        task = self._intake.one(_body(environ), _key(environ))
+        task = self._intake.one(_body(environ), _key(environ), environ.get(REQUEST_ID))
         [task], status = self._stored([task])
         return answers.json(tasks.public(task), status, [("Location", f"/tasks/{task.uid}")])
 
     def create_batch(self) -> Answer:
         environ = request.environ
-        batch, status = self._stored(self._intake.many(_body(environ), _key(environ)))
+        batch, status = self._stored(self._intake.many(_body(environ), _key(environ), environ.get(REQUEST_ID)))
         return answers.json({"tasks": [tasks.public(task) for task in batch]}, status)
 
     def _stored(self, new: Sequence[Task]) -> tuple[Sequence[Task], int]:
         present = self._gathering.create(new)
-        if not present:
+        # With random UIDs, what is present is what the store had stored before an answer was lost.
+        if not present or new[0].request is None:
+            note(request.environ, "created", new)
             return new, 201
-        if new[0].request is None:
-            return new, 201  # random UIDs: the store met what it had stored before an answer was lost
         return _same(new[0].request, present), 200
 
     def list(self) -> Answer:
@@ -76,22 +78,24 @@ class TaskCalls:
         seconds = preferred_seconds(request.environ.get("HTTP_PREFER"))
         if seconds is None:
             return answers.json(tasks.public(found.task))
+        request.environ[WAITED] = True
         waited = self._waiting.wait(uid, found, seconds)
         if waited is None:
             raise _missing(uid)
         return answers.json(tasks.public(waited.task), headers=[("Preference-Applied", "wait")])
 
     def retry(self, uid: str) -> Answer:
-        return self._change(uid, tasks.requeued)
+        return self._change(uid, tasks.requeued, "requeued")
 
     def cancel(self, uid: str) -> Answer:
         now = tasks.stamp(time.time())
-        return self._change(uid, lambda task: tasks.cancelled(task, now))
+        return self._change(uid, lambda task: tasks.cancelled(task, now), "cancelled")
 
-    def _change(self, uid: str, transition: Callable[[Task], Task]) -> Answer:
+    def _change(self, uid: str, transition: Callable[[Task], Task], event: str) -> Answer:
         changed = self._store.change(_checked(uid), transition)
         if changed is None:
             raise _missing(uid)
+        note(request.environ, event, [changed.task])
         return answers.json(tasks.public(changed.task))
 
     def _find(self, uid: str) -> Document:

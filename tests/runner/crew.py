@@ -16,8 +16,6 @@ from service.store import Store
 from service.task import Task
 from tests.servers import eventually
 
-RUN = "import os, sys; from service import settings, wiring; sys.exit(wiring.run_runner(settings.read(os.environ)))"
-
 
 class Crew:
     def __init__(self, home: Path, redis_url: str, store: Store) -> None:
@@ -34,7 +32,9 @@ class Crew:
             "SANDBOX_TASKS": "service.tasks.demo,tests.runner.handlers",
             **{f"SANDBOX_{name.upper()}": str(value) for name, value in settings.items()},
         }
-        started = [subprocess.Popen([sys.executable, "-c", RUN], env=environment) for _ in range(count)]
+        started = [
+            subprocess.Popen([sys.executable, "-m", "service.cli", "runner"], env=environment) for _ in range(count)
+        ]
         self._runners += started
         return started
 

@@ -53,7 +53,7 @@ class Instance:
             **{
                 name: value
                 for name, value in os.environ.items()
-                if not name.startswith(("SANDBOX_", "CIRCUS", "REDIS"))
+                if not name.startswith(("SANDBOX_", "CIRCUS", "REDIS", "STATSD", "GRAPHITE", "SENTRY"))
             },
             "PYTHONPATH": str(ROOT),
             "SANDBOX_HOME": str(self.home),

@@ -217,7 +217,7 @@ def test_an_unusable_setting_is_one_line(instance: Instance) -> None:
 
 def test_plain_circusd_and_circusctl_work_after_env(instance: Instance) -> None:
     kinds = instance.started(CIRCUSD, str(ROOT / "circus.ini"), environment=instance.variables()).kinds()
-    assert instance.circusctl("status") == "redis: active\nsandbox: active\nsandbox-runner: active\n"
+    assert instance.circusctl("status") == "observer: stopped\nredis: active\nsandbox: active\nsandbox-runner: active\n"
     eventually(lambda: instance.succeeded(instance.create("echo")), pause=0.1)
     instance.interrupt()
     assert deaths(kinds) == IN_ORDER
@@ -281,7 +281,8 @@ def test_with_a_redis_of_ones_own_none_is_started(make_instance: Callable[..., I
         uid = instance.create("echo")
         eventually(lambda: instance.succeeded(uid))
         assert server.client().exists(uid)
-        assert instance.circusctl("status") == "redis: stopped\nsandbox: active\nsandbox-runner: active\n"
+        shown = "observer: stopped\nredis: stopped\nsandbox: active\nsandbox-runner: active\n"
+        assert instance.circusctl("status") == shown
         assert instance.stop() == 0
         assert server.client().ping()
     finally:
@@ -304,7 +305,7 @@ def test_a_folder_may_have_any_name(make_instance: Callable[..., Instance]) -> N
     instance = make_instance('it\'s "a" $HOME #1; %s').started()
     uid = instance.create("echo")
     eventually(lambda: instance.succeeded(uid))
-    assert instance.circusctl("status") == "redis: active\nsandbox: active\nsandbox-runner: active\n"
+    assert instance.circusctl("status") == "observer: stopped\nredis: active\nsandbox: active\nsandbox-runner: active\n"
 
 
 def test_two_instances_run_side_by_side(make_instance: Callable[..., Instance]) -> None:

@@ -1,0 +1,49 @@
+"""graphite-web: events that it draws into its graphs, and dashboards. Its URL may hold a user and a password."""
+
+import base64
+import json
+from collections.abc import Mapping
+from http.client import HTTPException
+from typing import Any, Final
+from urllib.error import HTTPError
+from urllib.parse import quote, unquote, urlencode, urlsplit, urlunsplit
+from urllib.request import Request, urlopen
+
+from service.errors import SandboxError
+
+PATIENCE_SECONDS: Final = 5.0
+
+
+class GraphiteUnavailable(SandboxError):
+    """graphite-web did not take what was sent to it."""
+
+
+class Graphite:
+    def __init__(self, url: str) -> None:
+        parts = urlsplit(url.rstrip("/"))
+        host = parts.netloc.rpartition("@")[2]
+        self.url = urlunsplit(parts._replace(netloc=host))
+        self._headers = {}
+        if parts.username:
+            login = f"{unquote(parts.username)}:{unquote(parts.password or '')}".encode()
+            self._headers["Authorization"] = f"Basic {base64.b64encode(login).decode()}"
+
+    def event(self, what: str, tags: list[str], text: str) -> None:
+        self._post("/events/", json.dumps({"what": what, "tags": tags, "data": text}).encode(), "application/json")
+
+    def save_dashboard(self, name: str, state: Mapping[str, Any]) -> None:
+        form = urlencode({"state": json.dumps(state)}).encode()
+        answer = self._post(f"/dashboard/save/{quote(name)}", form, "application/x-www-form-urlencoded")
+        if b"success" not in answer:
+            raise GraphiteUnavailable(f"{self.url} did not save the dashboard {name}: {answer[:200]!r}")
+
+    def _post(self, path: str, body: bytes, kind: str) -> bytes:
+        request = Request(self.url + path, body, {"Content-Type": kind, **self._headers}, method="POST")
+        try:
+            with urlopen(request, timeout=PATIENCE_SECONDS) as answer:
+                return bytes(answer.read(100_000))
+        except HTTPError as error:
+            with error:
+                raise GraphiteUnavailable(f"{self.url}{path} answered {error.code} {error.reason}") from error
+        except (OSError, ValueError, HTTPException) as error:
+            raise GraphiteUnavailable(f"{self.url}{path} cannot be reached: {error}") from error

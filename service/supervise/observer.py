@@ -1,0 +1,132 @@
+"""A process beside circusd that tells what circusd does: its events, and what its processes weigh.
+
+It only listens and asks, so that nothing that goes wrong here, and no server that hangs, is felt in the
+supervisor. circus.ini starts it if there is somebody to be told.
+"""
+
+import json
+import logging
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+import zmq
+from circus.client import CircusClient
+from circus.exc import CallError
+
+from service import logs, metrics
+from service.errors import SandboxError
+from service.metrics import Metrics
+from service.settings import Settings
+from service.supervise.graphite import Graphite
+from service.supervise.scales import Scales
+
+WEIGH_SECONDS: Final = 5.0
+TICK_MS: Final = 200
+ANSWER_SECONDS: Final = 2.0
+EVENTS: Final = {
+    "spawn": "spawned",
+    "reap": "reaped",
+    "reloaded": "reloaded",
+    "reload_refused": "refused",
+    "throttled": "throttled",
+}
+
+log = logging.getLogger("sandbox.observer")
+
+Facts = Mapping[str, Any]
+Told = Callable[[str, Facts], None]
+
+
+class Observer:
+    def __init__(
+        self, *, events: str, control: str, metrics: Metrics, graphite: Graphite | None, refused: Told
+    ) -> None:
+        """`refused` is told of each reload that was refused: the watcher, and what circusd said about it."""
+        self._events = events
+        self._control = control
+        self._metrics = metrics
+        self._graphite = graphite
+        self._refused = refused
+        self._scales = Scales()
+        self._stopping = False
+        self._weigh_at = 0.0
+
+    def stop(self, *_: Any) -> None:
+        self._stopping = True
+
+    def run(self) -> None:
+        supervisor = os.getppid()
+        context = zmq.Context()
+        with context.socket(zmq.SUB) as channel:
+            channel.setsockopt(zmq.SUBSCRIBE, b"watcher.")
+            channel.connect(self._events)
+            while not self._stopping and os.getppid() == supervisor:
+                if channel.poll(TICK_MS):
+                    self._take(channel.recv_multipart())
+                if self._metrics.wanted and time.monotonic() >= self._weigh_at:
+                    self._weigh_at = time.monotonic() + WEIGH_SECONDS
+                    self._weigh()
+        context.destroy(linger=0)
+
+    def _take(self, message: list[bytes]) -> None:
+        try:
+            _, watcher, event = message[0].decode().split(".", 2)
+            self._tell(watcher, event, json.loads(message[1]))
+        except Exception as error:
+            log.error("an event of circusd cannot be told: %r", message[:1], exc_info=error, extra={"once": "event"})
+
+    def _tell(self, watcher: str, event: str, facts: Facts) -> None:
+        if event not in EVENTS:
+            return
+        self._metrics.process_event(watcher, EVENTS[event])
+        if event == "reload_refused":
+            self._refused(watcher, facts)
+        if event in ("reloaded", "reload_refused") and self._graphite is not None:
+            what = f"{watcher} {EVENTS[event]}"
+            words = (self._graphite, what, ["sandbox", EVENTS[event]], str(facts.get("release", "")))
+            threading.Thread(target=_mark, args=words, name="graphite", daemon=True).start()
+
+    def _weigh(self) -> None:
+        try:
+            self._metrics.weights(self._scales.weigh(self._leaders()))
+        except CallError as error:
+            log.warning("circusd does not answer: %s", error, extra={"once": "circusd"})
+
+    def _leaders(self) -> dict[str, list[int]]:
+        client = CircusClient(endpoint=self._control, timeout=ANSWER_SECONDS)
+        try:
+            watchers = client.send_message("status").get("statuses", {})
+            return {watcher: client.send_message("list", name=watcher).get("pids", []) for watcher in watchers}
+        finally:
+            client.stop()
+
+
+def _mark(graphite: Graphite, what: str, tags: list[str], text: str) -> None:
+    try:
+        graphite.event(what, tags, text)
+    except SandboxError as error:
+        log.warning("%s; this event is not drawn: %s", error, what, extra={"once": "graphite"})
+
+
+def _nobody(watcher: str, facts: Facts) -> None:
+    """Nobody is told of refused reloads."""
+
+
+def run(settings: Settings, control: str, *, refused: Told = _nobody) -> int:
+    logs.keep_output("observer", settings.logs)
+    logs.configure("observer", settings.logs, settings.log_level, settings.log_format)
+    observer = Observer(
+        events=f"ipc://{settings.sockets / 'events.sock'}",
+        control=control,
+        metrics=metrics.connect(settings.statsd_host, settings.statsd_port, settings.statsd_prefix),
+        graphite=Graphite(settings.graphite_url) if settings.graphite_url else None,
+        refused=refused,
+    )
+    for signum in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(signum, observer.stop)
+    observer.run()
+    return 0

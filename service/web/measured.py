@@ -1,0 +1,53 @@
+"""What each request has to tell the metrics, sent when its answer begins.
+
+The request's route and tasks are known inside; this stands outside, so that no answer goes uncounted.
+"""
+
+import time
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Final
+
+from service.metrics import Metrics
+from service.task import Task
+from service.web.request_id import Wsgi
+
+ABOUT: Final = "sandbox.about"
+WAITED: Final = "sandbox.waited"
+
+
+def note(environ: dict[str, Any], event: str, about: Sequence[Task]) -> None:
+    """This request has made that happen to these tasks."""
+    environ[ABOUT] = event, about
+
+
+class Measured:
+    """Middleware."""
+
+    def __init__(self, application: Wsgi, metrics: Metrics) -> None:
+        self._application = application
+        self._metrics = metrics
+
+    def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
+        begun = time.perf_counter()
+
+        def start(status: str, headers: list[tuple[str, str]], *more: Any) -> Any:
+            event, about = environ.get(ABOUT, ("", ()))
+            self._metrics.request(
+                _route(environ),
+                environ["REQUEST_METHOD"],
+                status[:3],
+                time.perf_counter() - begun,
+                waited=WAITED in environ,
+                event=event,
+                about=about,
+            )
+            return start_response(status, headers, *more)
+
+        return self._application(environ, start)
+
+
+def _route(environ: dict[str, Any]) -> str:
+    """The template, as in /tasks/<uid>: never what a client has typed."""
+    request = environ.get("werkzeug.request")
+    rule = None if request is None else request.url_rule
+    return "unknown" if rule is None else rule.rule

@@ -1,0 +1,172 @@
+"""Names and numbers: what a StatsD is told of requests, tasks, queues and processes."""
+
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from subprocess import run
+
+import pytest
+
+from service import metrics, task
+from service.metrics import Backlog, Metrics, StatsDMetrics, Weight, clean
+from service.statsd import LARGEST_BYTES, packed
+from service.task import Task, TaskError
+
+ENTRY = "1000000000000-0"  # queued at that many milliseconds
+
+
+class Lines:
+    def __init__(self) -> None:
+        self.sent: list[list[str]] = []
+
+    def send(self, lines: Iterable[str]) -> None:
+        self.sent.append(list(lines))
+
+
+@pytest.fixture
+def lines() -> Lines:
+    return Lines()
+
+
+@pytest.fixture
+def told(lines: Lines) -> StatsDMetrics:
+    return StatsDMetrics(lines, "my.app")
+
+
+def new(type: str = "echo", queue: str = "default") -> Task:
+    return Task(uid="0" * 64, type=type, queue=queue, status=task.QUEUED, created_at=task.stamp(1e9))
+
+
+def succeeded(begun: float = 1e9 + 0.25, seconds: float = 0.5, **fields: str) -> Task:
+    return task.succeeded(new(**fields), task.NULL, task.stamp(begun), task.stamp(begun + seconds), seconds)
+
+
+def test_a_request_is_counted_by_route_method_and_status_and_timed_by_route_and_over_all(
+    told: StatsDMetrics, lines: Lines
+) -> None:
+    told.request("/tasks/<uid>", "GET", "200", 0.012345, waited=False, event="", about=())
+    assert lines.sent == [
+        [
+            "my.app.web.requests.tasks_uid.GET.200:1|c",
+            "my.app.web.latency.tasks_uid.GET:12.3|ms",
+            "my.app.web.latency_overall:12.3|ms",
+        ]
+    ]
+
+
+def test_a_client_that_wanted_to_wait_does_not_count_as_slow(told: StatsDMetrics, lines: Lines) -> None:
+    told.request("/tasks/<uid>", "GET", "200", 20.0, waited=True, event="", about=())
+    assert lines.sent == [["my.app.web.requests.tasks_uid.GET.200:1|c", "my.app.web.waited.tasks_uid.GET:2e+04|ms"]]
+
+
+def test_a_method_that_a_client_made_up_makes_no_new_name(told: StatsDMetrics, lines: Lines) -> None:
+    told.request("unknown", "BREW", "405", 0.001, waited=False, event="", about=())
+    assert lines.sent[0][0] == "my.app.web.requests.unknown.other.405:1|c"
+
+
+def test_created_tasks_are_counted_with_their_request(told: StatsDMetrics, lines: Lines) -> None:
+    batch = [new(), new("a.b"), new(), new(queue="slow.one")]
+    told.request("/tasks/batch", "POST", "201", 0.001, waited=False, event="created", about=batch)
+    assert lines.sent[0][3:] == [
+        "my.app.tasks.default.echo.created:2|c",
+        "my.app.tasks.default.a_b.created:1|c",
+        "my.app.tasks.slow_one.echo.created:1|c",
+    ]
+
+
+def test_a_batch_of_outcomes_tells_events_and_how_long_each_waited_and_ran(told: StatsDMetrics, lines: Lines) -> None:
+    error = TaskError(type="E", message="m")
+    failed = task.failed(new(), error, task.stamp(1e9 + 1), task.stamp(1e9 + 3), 2.0)
+    retried = task.retried(new("a.b"), error, task.stamp(1e9 + 1), 0.001, task.stamp(1e9 + 9))
+    told.outcomes([succeeded(), failed, retried], [ENTRY, ENTRY, ENTRY])
+    assert lines.sent == [
+        [
+            "my.app.tasks.default.echo.succeeded:1|c",
+            "my.app.tasks.default.echo.failed:1|c",
+            "my.app.tasks.default.a_b.retried:1|c",
+            "my.app.tasks.default.echo.running:500|ms:2e+03|ms",
+            "my.app.tasks.default.a_b.running:1|ms",
+            "my.app.tasks.default.echo.waiting:250|ms:1e+03|ms",
+            "my.app.tasks_overall.waiting:250|ms:1e+03|ms:1e+03|ms",
+            "my.app.tasks.default.a_b.waiting:1e+03|ms",
+        ]
+    ]
+
+
+def test_an_attempt_that_was_handed_back_or_never_began_has_no_times(told: StatsDMetrics, lines: Lines) -> None:
+    crashed = task.crashed_for_good(new(), TaskError(type="Crashed", message=""), task.stamp(1e9))
+    told.outcomes([task.handed_back(new(), ran=True), crashed], ["", ""])
+    assert lines.sent == [["my.app.tasks.default.echo.returned:1|c", "my.app.tasks.default.echo.failed:1|c"]]
+
+
+def test_a_clock_that_runs_behind_redis_makes_no_negative_time(told: StatsDMetrics, lines: Lines) -> None:
+    told.outcomes([succeeded(begun=1e9 - 5)], [ENTRY])
+    assert "my.app.tasks_overall.waiting:0|ms" in lines.sent[0]
+
+
+def test_the_largest_batch_fits_into_two_datagrams(told: StatsDMetrics, lines: Lines) -> None:
+    batch = [succeeded(begun=1e9 + number * 1.37, seconds=0.000_123 * number) for number in range(64)]
+    told.outcomes(batch, [ENTRY] * 64)
+    datagrams = list(packed(lines.sent[0]))
+    assert len(datagrams) <= 2
+    assert sum(datagram.count(b"|ms") for datagram in datagrams) == 3 * 64
+
+
+def test_a_thousand_outcomes_of_the_longest_names_are_split_and_none_is_lost(told: StatsDMetrics, lines: Lines) -> None:
+    batch = [succeeded(begun=1e9 + 123.456, type="t" * 100, queue="q" * 64) for _ in range(1000)]
+    told.outcomes(batch, [ENTRY] * 1000)
+    datagrams = list(packed(lines.sent[0]))
+    assert max(map(len, datagrams)) <= LARGEST_BYTES
+    assert sum(datagram.count(b"|ms") for datagram in datagrams) == 3 * 1000
+
+
+def test_queues_and_processes_are_gauges(told: StatsDMetrics, lines: Lines) -> None:
+    told.backlog({"default": Backlog(depth=1_000_000, running=2, scheduled=3, oldest=4.5)})
+    told.weights({"sandbox": Weight(number=3, cpu=12.5, memory=140_000_000_000, descriptors=40)})
+    assert lines.sent == [
+        [
+            "my.app.queues.default.depth:1000000|g",
+            "my.app.queues.default.running:2|g",
+            "my.app.queues.default.scheduled:3|g",
+            "my.app.queues.default.oldest:4.5|g",
+        ],
+        [
+            "my.app.processes.sandbox.number:3|g",
+            "my.app.processes.sandbox.cpu:12.5|g",
+            "my.app.processes.sandbox.memory:140000000000|g",
+            "my.app.processes.sandbox.descriptors:40|g",
+        ],
+    ]
+
+
+def test_events_of_processes_are_counters(told: StatsDMetrics, lines: Lines) -> None:
+    told.process_event("sandbox-runner", "spawned")
+    assert lines.sent == [["my.app.processes.sandbox-runner.spawned:1|c"]]
+
+
+@pytest.mark.parametrize(
+    ("name", "cleaned"),
+    [
+        ("a.b", "a_b"),
+        ("a:1|c\nb", "a_1_c_b"),
+        ("/tasks/<uid>/retry", "tasks_uid_retry"),
+        ("/", "root"),
+        ("", "root"),
+        ("émile", "mile"),
+        ("a@b#c;d", "a_b_c_d"),
+    ],
+)
+def test_a_name_holds_nothing_that_statsd_or_graphite_would_read_otherwise(name: str, cleaned: str) -> None:
+    assert clean(name) == cleaned
+
+
+def test_without_a_host_nothing_is_sent_loaded_or_started() -> None:
+    nobody = metrics.connect("", 8125, "x")
+    assert type(nobody) is Metrics and not nobody.wanted
+    nobody.outcomes([succeeded()], [ENTRY])
+    nobody.request("/", "GET", "200", 1.0, waited=False, event="", about=())
+    code = (
+        "import sys, threading\nfrom service import metrics\nmetrics.connect('', 1, 'x')\n"
+        "assert 'service.statsd' not in sys.modules and threading.active_count() == 1"
+    )
+    assert run([sys.executable, "-c", code], cwd=Path(__file__).parents[2], check=False).returncode == 0

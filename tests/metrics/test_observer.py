@@ -1,0 +1,205 @@
+"""What a StatsD and a graphite-web are told of a real circusd and its processes."""
+
+import json
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from typing import Any
+
+import psutil
+import pytest
+import zmq
+
+from service.metrics import StatsDMetrics, Weight
+from service.supervise import observer as observers
+from service.supervise.graphite import Graphite
+from service.supervise.observer import Observer
+from service.supervise.scales import Scales
+from tests.metrics.sink import Sink
+from tests.metrics.test_metrics import Lines
+from tests.servers import eventually
+from tests.system.conftest import make_instance  # noqa: F401 - a fixture
+from tests.system.instance import Instance
+
+
+@pytest.fixture
+def observed(make_instance: Callable[..., Instance], sink: Sink) -> Instance:  # noqa: F811
+    return make_instance(STATSD_HOST="127.0.0.1", STATSD_PORT=str(sink.port)).started()
+
+
+def pids(instance: Instance, part: str) -> list[int]:
+    return [process.pid for process in instance.processes() if part in process.command]
+
+
+def test_a_real_service_tells_what_its_processes_weigh_and_what_becomes_of_them(observed: Instance, sink: Sink) -> None:
+    gauges = sink.eventually(lambda sink: found if (found := sink.gauges()).get("sandbox.processes.sandbox.cpu") else 0)
+    assert gauges["sandbox.processes.sandbox.number"] == 3  # gunicorn's arbiter and its two workers
+    assert gauges["sandbox.processes.sandbox-runner.number"] == 2
+    assert gauges["sandbox.processes.redis.number"] == 1
+    assert 50e6 < gauges["sandbox.processes.sandbox.memory"] < 1e9
+    assert gauges["sandbox.processes.sandbox.descriptors"] > 10
+    sink.eventually(lambda sink: "sandbox.queues.default.depth" in sink.gauges())
+
+    runners = pids(observed, "service.cli runner")
+    sink.datagrams.clear()
+    os.kill(runners[0], signal.SIGKILL)
+    sink.eventually(lambda sink: sink.counts()["sandbox.processes.sandbox-runner.spawned"] == 1)
+    assert sink.counts()["sandbox.processes.sandbox-runner.reaped"] == 1
+    observed.circusctl("incr", "sandbox-runner", "1")
+    sink.eventually(lambda sink: sink.gauges().get("sandbox.processes.sandbox-runner.number") == 3, 20)
+    assert observed.stop() == 0
+    observed.is_gone()
+    assert sink.counts()["sandbox.processes.redis.reaped"] == 1, "the observer stops last"
+
+
+def test_the_observer_ends_with_a_supervisor_that_was_killed(observed: Instance, sink: Sink) -> None:
+    [observer] = [process for process in observed.processes() if "service.cli observer" in process.command]
+    os.kill(observed.pid, signal.SIGKILL)
+    eventually(lambda: not observer.alive, 10)
+
+
+def test_without_anybody_to_be_told_there_is_no_observer(
+    make_instance: Callable[..., Instance],  # noqa: F811
+) -> None:
+    instance = make_instance().started()
+    assert pids(instance, "service.cli observer") == []
+    assert instance.stop() == 0
+
+
+class Publisher:
+    """circusd's side of its events."""
+
+    def __init__(self, endpoint: str) -> None:
+        self._context = zmq.Context()
+        self._socket = self._context.socket(zmq.PUB)
+        self._socket.bind(endpoint)
+
+    def say(self, watcher: str, event: str, **facts: Any) -> None:
+        self._socket.send_multipart([f"watcher.{watcher}.{event}".encode(), json.dumps(facts).encode()])
+
+    def say_nonsense(self) -> None:
+        self._socket.send_multipart([b"watcher.sandbox.reloaded", b"{not json"])
+
+    def close(self) -> None:
+        self._context.destroy(linger=0)
+
+
+class Web:
+    """A graphite-web that keeps what it gets, and answers as it is told."""
+
+    def __init__(self) -> None:
+        self.got: list[tuple[str, dict[str, str], bytes]] = []
+        self.status = 200
+        web = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                body = self.rfile.read(int(self.headers["Content-Length"]))
+                web.got.append((self.path, dict(self.headers), body))
+                self.send_response(web.status)
+                self.end_headers()
+                self.wfile.write(b'{"success": true}')
+
+            def log_message(self, *_: Any) -> None: ...
+
+        self.server = HTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://user:p%40ss@127.0.0.1:{self.server.server_port}"
+        self._thread = threading.Thread(target=self.server.serve_forever, args=(0.02,))
+        self._thread.start()
+
+    def close(self) -> None:
+        self.server.shutdown()
+        self._thread.join()
+        self.server.server_close()
+
+
+@pytest.fixture
+def graphite() -> Iterator[Web]:
+    web = Web()
+    yield web
+    web.close()
+
+
+@pytest.fixture
+def publisher(folder: Any) -> Iterator[Publisher]:
+    publisher = Publisher(f"ipc://{folder}/e")
+    yield publisher
+    publisher.close()
+
+
+@pytest.fixture
+def lines() -> Lines:
+    return Lines()
+
+
+@pytest.fixture
+def refusals(folder: Any, publisher: Publisher, graphite: Web, lines: Lines) -> Iterator[list[Any]]:
+    """An observer at work; what it was told of refused reloads."""
+    told: list[Any] = []
+    observer = Observer(
+        events=f"ipc://{folder}/e",
+        control=f"ipc://{folder}/nobody",
+        metrics=StatsDMetrics(lines, "x"),
+        graphite=Graphite(graphite.url),
+        refused=lambda *facts: told.append(facts),
+    )
+    observer._weigh_at = float("inf")
+    thread = threading.Thread(target=observer.run)
+    thread.start()
+
+    def subscribed() -> bool:
+        publisher.say("first", "spawn")
+        return bool(lines.sent)
+
+    eventually(subscribed)
+    yield told
+    observer.stop()
+    thread.join()
+
+
+def test_reloads_are_counted_and_drawn_into_graphs(
+    refusals: list[Any], publisher: Publisher, graphite: Web, lines: Lines
+) -> None:
+    publisher.say_nonsense()
+    publisher.say("sandbox", "reloaded", release="/srv/releases/7")
+    publisher.say("sandbox", "throttled", pause=2, crashes=3)
+    eventually(lambda: ["x.processes.sandbox.throttled:1|c"] in lines.sent)
+    assert ["x.processes.sandbox.reloaded:1|c"] in lines.sent
+    [(path, headers, body)] = eventually(lambda: graphite.got)
+    assert path == "/events/" and headers["Authorization"] == "Basic dXNlcjpwQHNz"
+    assert json.loads(body) == {
+        "what": "sandbox reloaded",
+        "tags": ["sandbox", "reloaded"],
+        "data": "/srv/releases/7",
+    }
+    assert refusals == []
+
+
+def test_a_refused_reload_is_handed_on_with_all_that_is_known(
+    refusals: list[Any], publisher: Publisher, graphite: Web, lines: Lines
+) -> None:
+    graphite.status = 503  # nobody's problem
+    facts = {"reason": "it does not import", "release": "/r/8", "seconds": 1.5, "traceback": "Traceback …"}
+    publisher.say("sandbox", "reload_refused", **facts)
+    eventually(lambda: refusals)
+    assert refusals == [("sandbox", facts)]
+    assert ["x.processes.sandbox.refused:1|c"] in lines.sent
+
+
+def test_processor_time_is_that_since_the_last_weighing() -> None:
+    scales = Scales()
+    me = {"me": [os.getpid()], "nobody": [2**22 + 1]}
+    scales.weigh(me)
+    until = psutil.Process().cpu_times().user + 0.3
+    while psutil.Process().cpu_times().user < until:
+        sum(range(10_000))
+    weighed = scales.weigh(me)
+    assert weighed["nobody"] == Weight()
+    assert weighed["me"].number >= 1 and weighed["me"].cpu > 5
+    assert weighed["me"].memory > 10e6 and weighed["me"].descriptors >= 3
+
+
+def test_every_event_that_has_a_metric_has_a_name_in_the_past() -> None:
+    assert set(observers.EVENTS.values()) == {"spawned", "reaped", "reloaded", "refused", "throttled"}

@@ -1,0 +1,194 @@
+"""Sending: whatever the network does, nobody waits and nothing is raised."""
+
+import logging
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from service.statsd import LARGEST_BYTES, StatsD, packed
+from tests.metrics.sink import Sink
+from tests.servers import eventually, free_port
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+class Records(logging.Handler):
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: list[logging.LogRecord] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.seen.append(record)
+
+
+@pytest.fixture
+def records() -> Iterator[list[logging.LogRecord]]:
+    logger, handler = logging.getLogger("sandbox.statsd"), Records()
+    logger.addHandler(handler)
+    yield handler.seen
+    logger.removeHandler(handler)
+
+
+@pytest.fixture
+def make() -> Iterator[Callable[..., StatsD]]:
+    made: list[StatsD] = []
+
+    def make(*words: Any, **options: Any) -> StatsD:
+        made.append(StatsD(*words, **options))
+        return made[-1]
+
+    yield make
+    for statsd in made:
+        eventually(lambda statsd=statsd: not statsd._looking, 30)  # type: ignore[misc]
+        statsd.close()
+
+
+def sent(statsd: StatsD, sink: Sink, line: str) -> bool:
+    """UDP may lose what is sent before the name is known: again until it is there."""
+    statsd.send([line])
+    return line.encode() in sink.read()
+
+
+def found(port: int) -> list[Any]:
+    return socket.getaddrinfo("127.0.0.1", port, type=socket.SOCK_DGRAM)
+
+
+def test_lines_of_one_call_arrive_in_one_datagram(make: Callable[..., StatsD], sink: Sink) -> None:
+    statsd = make("localhost" if socket.gethostbyname("localhost") == "127.0.0.1" else "127.0.0.1", sink.port)
+    eventually(lambda: sent(statsd, sink, "ready:1|c"))
+    sink.datagrams.clear()
+    statsd.send(["a:1|c", "b:2|ms:3|ms"])
+    eventually(lambda: sink.read() == [b"a:1|c\nb:2|ms:3|ms"])
+
+
+def test_no_datagram_is_larger_than_a_packet_and_nothing_is_left_out() -> None:
+    lines = [f"{'x' * (number % 200)}:{number}|c" for number in range(500)]
+    datagrams = list(packed(lines))
+    assert max(map(len, datagrams)) <= LARGEST_BYTES
+    assert b"\n".join(datagrams).decode().split("\n") == lines
+    assert len(datagrams) < len(b"\n".join(datagrams)) / LARGEST_BYTES * 1.3
+
+
+def test_a_line_exactly_as_large_as_a_packet_goes_alone() -> None:
+    assert [len(datagram) for datagram in packed(["a", "b" * LARGEST_BYTES, "c"])] == [1, LARGEST_BYTES, 1]
+
+
+def test_a_name_that_does_not_resolve_costs_nothing_and_is_tried_again(
+    make: Callable[..., StatsD], sink: Sink, clock: Clock, records: list[logging.LogRecord]
+) -> None:
+    known = threading.Event()
+
+    def look_up(host: str, port: int, **_: Any) -> list[Any]:
+        if not known.is_set():
+            raise socket.gaierror(-2, "Name or service not known")
+        return found(port)
+
+    statsd = make("statsd.invalid", sink.port, look_up=look_up, clock=clock)
+    eventually(lambda: records)
+    for _ in range(1000):
+        statsd.send(["lost:1|c"])
+    assert len(records) == 1 and "Name or service not known" in records[0].getMessage()
+
+    def arrives() -> bool:
+        clock.now += 6  # a thread answers in its own time
+        return sent(statsd, sink, "healed:1|c")
+
+    known.set()
+    eventually(arrives)
+
+
+def test_a_look_up_that_hangs_holds_up_nobody(make: Callable[..., StatsD], clock: Clock) -> None:
+    going_on = threading.Event()
+    asked: list[str] = []
+
+    def look_up(host: str, port: int, **_: Any) -> list[Any]:
+        asked.append(host)
+        going_on.wait(30)
+        return found(port)
+
+    try:
+        begun = time.monotonic()
+        statsd = make("slow.invalid", 1, look_up=look_up, clock=clock)
+        for _ in range(1000):
+            clock.now += 100
+            statsd.send(["lost:1|c"])
+        assert time.monotonic() - begun < 2
+        assert asked == ["slow.invalid"]  # one thread waits, not a thousand
+    finally:
+        going_on.set()
+
+
+def test_a_host_that_moves_is_followed(make: Callable[..., StatsD], sink: Sink, clock: Clock) -> None:
+    other = Sink()
+    ports = iter([sink.port])
+    statsd = make("x", 1, look_up=lambda *_, **__: found(next(ports, other.port)), clock=clock)
+    eventually(lambda: sent(statsd, sink, "here:1|c"))
+
+    def arrives() -> bool:
+        clock.now += 61
+        return sent(statsd, other, "there:1|c")
+
+    eventually(arrives)
+    other.close()
+
+
+def test_where_nobody_listens_the_log_says_so_once_and_it_heals_without_losing_any(
+    make: Callable[..., StatsD], clock: Clock, records: list[logging.LogRecord]
+) -> None:
+    port = free_port()
+    statsd = make("127.0.0.1", port, clock=clock)
+
+    def complained() -> bool:
+        statsd.send(["lost:1|c"])
+        return bool(records)
+
+    eventually(complained)
+    for _ in range(1000):
+        statsd.send(["lost:1|c"])
+    assert len(records) == 1 and "refused" in records[0].getMessage()
+    clock.now += 59
+    statsd.send(["lost:1|c"])
+    assert len(records) == 1
+    clock.now += 2
+    eventually(lambda: statsd.send(["lost:1|c"]) or len(records) == 2)
+
+    sink = Sink(port)
+    for number in range(100):
+        statsd.send([f"n{number}:1|c"])
+    assert [datagram for datagram in sink.read() if b"lost" not in datagram] == [
+        b"n%d:1|c" % number for number in range(100)
+    ]
+    sink.close()
+
+
+def test_a_reader_that_never_reads_holds_up_nobody(make: Callable[..., StatsD], sink: Sink) -> None:
+    statsd = make("127.0.0.1", sink.port)
+    eventually(lambda: sent(statsd, sink, "ready:1|c"))
+    begun = time.monotonic()
+    for _ in range(20_000):
+        statsd.send(["x" * 1000 + ":1|c"])  # 20 MB; the sink's buffer takes 4
+    assert time.monotonic() - begun < 10
+
+
+@pytest.mark.parametrize("host", ["x" * 200, "a..b", "xn--\u00e9"])
+def test_what_is_no_name_at_all_is_nobodys_problem(
+    make: Callable[..., StatsD], host: str, records: list[logging.LogRecord]
+) -> None:
+    statsd = make(host, 1)
+    eventually(lambda: records, 30)
+    statsd.send(["a:1|c", "\udcff:1|c"])
