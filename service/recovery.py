@@ -16,11 +16,13 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
-from service import triage
+from service import execution, triage
 from service.presence import Presence, Remains
 from service.registry import Registry
+from service.sentry import NO_ERRORS, Errors
 from service.store import Entry, Store
-from service.triage import Finding
+from service.task import Task
+from service.triage import Finding, Verdict
 
 LOOK_SECONDS: Final = 0.5
 BATCH: Final = 64
@@ -41,6 +43,7 @@ class Recovery:
         queues: Sequence[str],
         lease_seconds: float,
         held: Callable[[], Collection[Entry]],
+        errors: Errors = NO_ERRORS,
     ) -> None:
         self._store = store
         self._registry = registry
@@ -48,6 +51,7 @@ class Recovery:
         self._queues = queues
         self._lease = lease_seconds
         self._held = held
+        self._errors = errors
         self._lock = threading.Lock()
         self._next_look = 0.0
         self._contact_since = time.monotonic()
@@ -78,11 +82,11 @@ class Recovery:
                     "%s was ended by its alarm, at:\n%s",
                     remains.consumer,
                     remains.stacks,
-                    extra={"once": remains.consumer},
+                    extra={"once": remains.consumer, "fields": {"event_id": None}},
                 )
             for entries in self._take(dead=remains.consumer, idle_ms=0):
                 log.warning("%s is dead: took over %d of its tasks", remains.consumer, len(entries))
-                return triage.judge_all(entries, self._registry, remains)
+                return self._reported(triage.judge_all(entries, self._registry, remains), remains)
             self._forget(remains)
         for remains in self._presence.left_by_earlier_boots():
             self._forget(remains)
@@ -100,8 +104,28 @@ class Recovery:
             others = [entry for entry in entries if entry.owner != self._presence.consumer]
             if others:
                 log.warning("the lease of %d tasks has run out: took them over", len(others))
-            return triage.judge_all(others, self._registry) + triage.judge_all(own, self._registry, NO_REMAINS)
+            lost = self._reported(triage.judge_all(others, self._registry), NO_REMAINS)
+            return lost + triage.judge_all(own, self._registry, NO_REMAINS)
         return []
+
+    def _reported(self, findings: list[Finding], remains: Remains) -> list[Finding]:
+        """Nobody but the next runner can tell of a crash."""
+        return [
+            finding._replace(event_id=self._report(finding.document.task, finding.verdict, remains))
+            if finding.verdict in triage.CRASHES and finding.document is not None
+            else finding
+            for finding in findings
+        ]
+
+    def _report(self, task: Task, verdict: Verdict, remains: Remains) -> str | None:
+        overdue = verdict is Verdict.FAIL_BY_TIMEOUT
+        return self._errors.capture_message(
+            "a runner was ended by its alarm: a task held it past its timeout"
+            if overdue
+            else "a runner died at a task",
+            tags=execution.about(task) | {"crashes": task.crashes + (not overdue)},
+            extra={"stacks": remains.stacks} if remains.stacks else {},
+        )
 
     def _unheard(self) -> list[Finding]:
         if time.monotonic() > self._unheard_until:

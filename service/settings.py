@@ -12,6 +12,9 @@ from service.errors import SettingsError
 
 NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 MODULE: Final = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")
+ENVIRONMENT: Final = re.compile(r"[^\s/\\]{1,64}")
+RELEASE: Final = re.compile(r"[^\s/\\]{0,200}")
+SECRET_URLS: Final = frozenset(("REDIS_URL", "SENTRY_DSN"))
 REDIS_SCHEMES: Final = ("redis", "rediss", "unix", "redis+cluster")
 TEN_YEARS: Final = 10 * 366 * 86400
 SOCKET_PATH_LIMIT: Final = 100
@@ -36,6 +39,10 @@ class Settings:
     tokens: Path | None
     redis_url: str
     fsync: str
+    sentry_dsn: str
+    sentry_client: str
+    sentry_environment: str
+    sentry_release: str
 
     @property
     def on_loopback(self) -> bool:
@@ -143,6 +150,25 @@ def _redis_url(text: str) -> str:
     return text
 
 
+def _sentry_dsn(text: str) -> str:
+    if text:
+        parts = urlsplit(text)
+        project = parts.path.rpartition("/")[2]
+        if parts.scheme not in ("http", "https") or not (parts.hostname and parts.username and project.isdigit()):
+            raise ValueError
+        _ = parts.port  # raises unless it is one
+    return text
+
+
+def _label(pattern: re.Pattern[str]) -> Callable[[str], str]:
+    def read(text: str) -> str:
+        if not pattern.fullmatch(text):
+            raise ValueError
+        return text
+
+    return read
+
+
 def _choice(*allowed: str) -> Callable[[str], str]:
     def read(text: str) -> str:
         if text not in allowed:
@@ -177,6 +203,24 @@ VARIABLES: Final = (
         "",
         "a URL that begins with " + ", ".join(f"{s}://" for s in REDIS_SCHEMES),
     ),
+    Variable(
+        "SENTRY_DSN", "sentry_dsn", _sentry_dsn, "", "what Sentry shows as the project's DSN: https://KEY@HOST/NUMBER"
+    ),
+    Variable("SENTRY_CLIENT", "sentry_client", _choice("raven", "sentry-sdk"), "raven", "raven or sentry-sdk"),
+    Variable(
+        "SENTRY_ENVIRONMENT",
+        "sentry_environment",
+        _label(ENVIRONMENT),
+        "production",
+        "a name of up to 64 characters without blanks and slashes",
+    ),
+    Variable(
+        "SENTRY_RELEASE",
+        "sentry_release",
+        _label(RELEASE),
+        "",
+        "a name of up to 200 characters without blanks and slashes",
+    ),
 )
 
 
@@ -194,7 +238,7 @@ def _read_one(variable: Variable, environment: Mapping[str, str]) -> Any:
     try:
         return variable.read(text)
     except ValueError:
-        shown = "a URL that cannot be used" if variable.name == "REDIS_URL" else repr(text)
+        shown = "a URL that cannot be used" if variable.name in SECRET_URLS else repr(text)
         raise SettingsError(f"{variable.name} is {shown}; allowed is {variable.allowed}.") from None
 
 

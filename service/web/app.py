@@ -8,6 +8,7 @@ from flask.sessions import SessionInterface, SessionMixin
 from werkzeug.routing import MapAdapter
 
 from service.registry import Registry
+from service.sentry import NO_ERRORS, Errors
 from service.store import Store
 from service.web import answers, health, openapi, types
 from service.web.answers import Answer
@@ -48,7 +49,13 @@ class Web(Flask):
 
 
 def create_app(
-    *, store: Store, registry: Registry, queues: Sequence[str], tokens: Tokens | None, waiting_clients: int
+    *,
+    store: Store,
+    registry: Registry,
+    queues: Sequence[str],
+    tokens: Tokens | None,
+    waiting_clients: int,
+    errors: Errors = NO_ERRORS,
 ) -> Web:
     """`waiting_clients` is how many may wait in this process."""
     app = Web(__name__, static_folder=None)
@@ -60,7 +67,9 @@ def create_app(
     app.register_blueprint(types.blueprint(registry))
     app.register_blueprint(health.blueprint(store))
     app.register_blueprint(openapi.blueprint(registry, queues))
-    answers.register(app)
+    answers.register(app, errors)
+    if errors is not NO_ERRORS:
+        app.before_request(errors.begin)
     if tokens is not None:
         app.before_request(_authentication(tokens))
     app.wsgi_app = RequestIds(app.wsgi_app)  # type: ignore[method-assign]
