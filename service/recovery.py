@@ -28,6 +28,7 @@ LOOK_SECONDS: Final = 0.5
 BATCH: Final = 64
 UNHEARD_MS: Final = 2500  # longer than any answer may take
 UNHEARD_SECONDS: Final = 10.0
+TELL_SECONDS: Final = 0.5
 NO_REMAINS: Final = Remains("", Path(), {})
 
 log = logging.getLogger("sandbox.runner")
@@ -109,13 +110,16 @@ class Recovery:
         return []
 
     def _reported(self, findings: list[Finding], remains: Remains) -> list[Finding]:
-        """Nobody but the next runner can tell of a crash."""
-        return [
+        """Nobody but the next runner can tell of a crash. It may be the next to die, so it tells before it goes on."""
+        told = [
             finding._replace(event_id=self._report(finding.document.task, finding.verdict, remains))
             if finding.verdict in triage.CRASHES and finding.document is not None
             else finding
             for finding in findings
         ]
+        if any(finding.event_id for finding in told):
+            self._errors.flush(TELL_SECONDS)
+        return told
 
     def _report(self, task: Task, verdict: Verdict, remains: Remains) -> str | None:
         overdue = verdict is Verdict.FAIL_BY_TIMEOUT

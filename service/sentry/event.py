@@ -115,6 +115,8 @@ def _message(error: BaseException) -> str:
 
 
 def _variables(frame: FrameType, budget: Budget) -> dict[str, Any]:
+    if frame.f_locals is frame.f_globals:
+        return {}  # a module's
     shown = scrubber.plain(dict(frame.f_locals), budget)
     return shown if isinstance(shown, dict) else {}
 

@@ -28,6 +28,7 @@ SDK: Final = "sentry-sdk"
 CLIENTS: Final = (RAVEN, SDK)
 MARK: Final = "__sandbox_event__"
 TAG_LIMIT: Final = 200
+EXTRA_LIMIT: Final = 8192
 OWN_LOGGERS: Final = ("sandbox.sentry", "raven", "sentry")
 
 log = logging.getLogger("sandbox.sentry")
@@ -163,7 +164,7 @@ class Reporter:
             name: scrubber.text(str(value), TAG_LIMIT) for name, value in (self._common["tags"] | dict(tags)).items()
         }
         event["breadcrumbs"] = {"values": self._trail.crumbs()}
-        event["extra"] = scrubber.plain(dict(extra))
+        event["extra"] = {name: _extra(value) for name, value in extra.items()}
         if logger:
             event["logger"] = logger
         if request is not None:
@@ -211,6 +212,10 @@ def _before(hook: Any, first: Any) -> Any:
         return hook(*words)
 
     return both
+
+
+def _extra(value: object) -> Any:
+    return scrubber.text(value, EXTRA_LIMIT) if isinstance(value, str) else scrubber.plain(value)
 
 
 def _group(tags: Mapping[str, object]) -> tuple[str, ...]:

@@ -16,6 +16,7 @@ import math
 import pathlib
 import re
 import time
+import types
 import uuid
 from collections import deque
 from collections.abc import Iterable, Mapping
@@ -61,7 +62,12 @@ _SHOWN_AS_TEXT: Final = frozenset(
 )  # fmt: skip
 
 
+_CODE: Final = (type, types.ModuleType, types.FunctionType, types.MethodType, types.BuiltinFunctionType)
+
+
 def is_secret(name: object) -> bool:
+    if type(name) is bytes:
+        name = name[:200].decode("latin-1")
     return issubclass(type(name), str) and _NAME.search(str(name)[:200]) is not None
 
 
@@ -157,7 +163,7 @@ def _list(value: Any, budget: Budget, depth: int) -> list[Any]:
 
 
 def _object(value: Any, budget: Budget, depth: int) -> Any:
-    attributes = None if issubclass(type(value), type) else _attributes(value)
+    attributes = None if issubclass(type(value), _CODE) else _attributes(value)
     if not attributes:
         return _class(value)
     return {"": _class(value)} | _members(dict.items(attributes), len(attributes), budget, min(depth, 2))
