@@ -9,6 +9,7 @@ Twice a second a lane looks for three things, and runs what it finds like fresh 
   them: it looks for them at once, and at the latest their lease runs out.
 """
 
+import contextlib
 import logging
 import threading
 import time
@@ -95,7 +96,9 @@ class Recovery:
 
     def _forget(self, remains: Remains) -> None:
         if all(self._store.retire(partition, self._queues, remains.consumer) for partition in self._partitions):
-            remains.path.unlink(missing_ok=True)
+            with contextlib.suppress(FileNotFoundError):  # another neighbour was quicker, and reports it
+                remains.path.unlink()
+                self._report_idle(remains)
 
     def _of_the_silent(self) -> list[Finding]:
         if time.monotonic() - self._contact_since < self._lease:
@@ -130,6 +133,11 @@ class Recovery:
             tags=execution.about(task) | {"crashes": task.crashes + (not overdue)},
             extra={"stacks": remains.stacks} if remains.stacks else {},
         )
+
+    def _report_idle(self, remains: Remains) -> None:
+        """A task that it died at is reported with the task."""
+        if not remains.deadlines and not remains.told:
+            self._errors.capture_message("a runner died between tasks", tags={"runner": remains.consumer})
 
     def _unheard(self) -> list[Finding]:
         if time.monotonic() > self._unheard_until:

@@ -139,9 +139,11 @@ class Runner:
             forgotten = [self._store.retire(number, self._queues, self._presence.consumer) for number in partitions]
             if not all(forgotten):
                 log.warning("something is left; another runner will take it, and forget this one")
+                self._presence.tell()
                 return  # the lock file stays, and tells it to
         except SandboxError as error:
             log.warning("%s; another runner will forget this one", error)
+            self._presence.tell()
             return
         self._presence.leave()
         log.info("runner %s has stopped", self._presence.consumer)
@@ -179,6 +181,7 @@ class Runner:
             extra={"fields": {"event_id": event_id}},
         )
         self._alarm.disarm()
+        self._presence.tell()
         last_words = threading.Thread(target=self._say_last_words, args=(running, event_id), daemon=True)
         last_words.start()
         last_words.join(LAST_WORDS_SECONDS)

@@ -1,8 +1,14 @@
 """What a part of the program asks of error reporting, and the answer where there is none. Imports nothing heavy."""
 
+import importlib.util
 from collections.abc import Mapping
 from typing import Any, Final, Protocol
 
+from service.errors import SettingsError
+
+RAVEN: Final = "raven"
+SDK: Final = "sentry-sdk"
+CLIENTS: Final = (RAVEN, SDK)
 EXIT_SECONDS: Final = 3.0
 
 
@@ -46,3 +52,11 @@ class NoErrors:
 
 
 NO_ERRORS: Final = NoErrors()
+
+
+def check(client: str) -> None:
+    if client == SDK and importlib.util.find_spec("sentry_sdk") is None:
+        raise SettingsError(
+            f"SENTRY_CLIENT is {SDK!r}, which is not installed. "
+            f"Install it with: pip install 'sandbox[sentry-sdk]'; or set SENTRY_CLIENT to {RAVEN!r}."
+        )

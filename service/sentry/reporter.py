@@ -5,7 +5,6 @@ what no thread has caught; what ends the process. An exception is one event in i
 even if it comes by two of them. Nothing here raises, and nothing but the outbox's thread waits.
 """
 
-import importlib.util
 import logging
 import platform
 import socket
@@ -14,18 +13,14 @@ import threading
 from collections.abc import Collection, Mapping
 from typing import Any, Final, Protocol
 
-from service.errors import SettingsError
 from service.logs import OncePerMinute
 from service.sentry import event as events
 from service.sentry import filters, scrubber
-from service.sentry.errors import EXIT_SECONDS
+from service.sentry.errors import EXIT_SECONDS, SDK, check
 from service.sentry.event import Event, Shape
 from service.sentry.outbox import Outbox
 from service.sentry.trail import Trail, message
 
-RAVEN: Final = "raven"
-SDK: Final = "sentry-sdk"
-CLIENTS: Final = (RAVEN, SDK)
 MARK: Final = "__sandbox_event__"
 TAG_LIMIT: Final = 200
 EXTRA_LIMIT: Final = 8192
@@ -57,14 +52,6 @@ def connect(
     )
     reporter.listen()
     return reporter
-
-
-def check(client: str) -> None:
-    if client == SDK and importlib.util.find_spec("sentry_sdk") is None:
-        raise SettingsError(
-            f"SENTRY_CLIENT is {SDK!r}, which is not installed. "
-            f"Install it with: pip install 'sandbox[sentry-sdk]'; or set SENTRY_CLIENT to {RAVEN!r}."
-        )
 
 
 def _client(name: str) -> Any:

@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 
+from service import sentry
 from service.errors import SandboxError, SettingsError
 from service.settings import Settings, texts
 from service.supervise import state
@@ -15,6 +16,7 @@ from service.supervise import state
 def check(settings: Settings) -> None:
     """Raises an error that says what to change; otherwise the state folder is this process's."""
     _check_tokens(settings)
+    _check_errors(settings)
     _check_tasks(settings)
     state.prepare(settings)
     _check_address(settings)
@@ -39,6 +41,11 @@ def _check_tokens(settings: Settings) -> None:
             f"SANDBOX_TOKENS is {str(settings.tokens)!r}, which holds no token. "
             f"Make one with `sandbox token add NAME --scope write`."
         )
+
+
+def _check_errors(settings: Settings) -> None:
+    if settings.sentry_dsn:
+        sentry.check(settings.sentry_client)
 
 
 @functools.cache

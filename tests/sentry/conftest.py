@@ -5,8 +5,8 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from service.sentry import reporter
-from service.sentry.reporter import CLIENTS, Reporter
+from service.sentry import CLIENTS, reporter
+from service.sentry.reporter import Reporter
 from tests.sentry.sink import MakeSink, Sink
 
 

@@ -6,6 +6,7 @@ import socket
 import ssl
 import threading
 import time
+import zlib
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -119,6 +120,8 @@ def _event(head: str, body: bytes) -> dict[str, Any]:
 
 
 def _unpacked(head: str, body: bytes) -> bytes:
+    if "content-encoding: deflate" in head:
+        return zlib.decompress(body)
     return gzip.decompress(body) if "content-encoding: gzip" in head else body
 
 

@@ -10,6 +10,9 @@ from typing import Any
 
 import pytest
 
+from service import sentry
+from service import task as tasks
+from service.errors import SettingsError
 from service.store import Store
 from service.task import Task
 from tests.runner.crew import Crew
@@ -45,6 +48,11 @@ def start(crew: Crew, client: str = "raven", **settings: Any) -> list["subproces
 def id_of(task: Task) -> str:
     assert task.error is not None and task.error.event_id is not None, task.error
     return task.error.event_id
+
+
+def pids(crew: Crew) -> list[int]:
+    """Of the runners whose lock files are there."""
+    return [int(path.name.split(":")[2]) for path in (crew.home / "runners").glob("[!.]*")]
 
 
 def exception(event: dict[str, Any]) -> dict[str, Any]:
@@ -83,7 +91,7 @@ def test_what_a_handler_or_a_client_wishes_is_no_event(crew: Crew, sink: Sink) -
         crew.finished(uid)
     [cancelled] = crew.create("nap", args={"seconds": 60})
     crew.running(cancelled)
-    crew.store.change(cancelled, lambda task: __import__("service.task").task.cancelled(task, "now"))
+    crew.store.change(cancelled, lambda task: tasks.cancelled(task, tasks.stamp(time.time())))
     [stopped] = crew.create("nap", args={"seconds": 60})
     crew.running(stopped)
     assert crew.stop(runner) == 0
@@ -188,3 +196,41 @@ print([name for name in sys.modules if name.startswith(("raven", "sentry_sdk", "
 """
     done = subprocess.run((sys.executable, "-c", program), capture_output=True, text=True, check=True)
     assert done.stdout == "['service.sentry.errors']\n"
+
+
+def test_a_runner_that_is_killed_between_tasks_is_reported_once(crew: Crew, sink: Sink) -> None:
+    victim, *_ = start(crew) + start(crew) + start(crew)
+    eventually(lambda: len(pids(crew)) == 3)
+    victim.kill()
+    victim.wait()
+    [event] = sink.expect(1)
+    assert event["message"] == "a runner died between tasks"
+    assert f":{victim.pid}:" in event["tags"]["runner"]
+    eventually(lambda: len(pids(crew)) == 2)
+    assert len(sink.requests) == 1
+
+
+def test_a_runner_that_replaces_itself_is_not_reported_as_dead(crew: Crew, sink: Sink) -> None:
+    [runner] = start(crew)
+    [uid] = crew.create("stubborn", args={"seconds": 60}, timeout=0.2, max_attempts=1)
+    crew.finished(uid)
+    runner.wait(10)
+    [neighbour] = start(crew)
+    eventually(lambda: pids(crew) == [neighbour.pid])
+    assert crew.stop(neighbour) == 0
+    assert len(sink.requests) == 1
+
+
+def test_what_waits_is_sent_when_a_runner_is_told_to_stop(crew: Crew, sink: Sink, client: str) -> None:
+    [runner] = start(crew, client)
+    uids = crew.create("faulty.run", count=30, args={"number": 1}, max_attempts=1)
+    crew.finished(uids[-1])
+    assert crew.stop(runner) == 0
+    assert len(sink.events) == len([uid for uid in uids if crew.read(uid).finished])
+
+
+def test_a_client_that_is_not_installed_refuses_the_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "sentry_sdk", None)
+    with pytest.raises(SettingsError, match=r"^SENTRY_CLIENT is 'sentry-sdk', which is not installed"):
+        sentry.check("sentry-sdk")
+    sentry.check("raven")
