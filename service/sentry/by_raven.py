@@ -4,15 +4,34 @@ What is unsafe in it stays off: hooks into logging and libraries, its contexts a
 its way to show values, its transports. See docs/decisions/0014-raven-and-sentry-sdk.md.
 """
 
+import contextlib
 import datetime
 import json
+import sys
+from collections.abc import Iterator
 from typing import Any
-
-import raven.base
-import raven.events
 
 from service.sentry.event import Event
 from service.sentry.outbox import Outbox, parcel
+
+TRANSPORTS = ("gevent", "requests", "tornado", "eventlet", "twisted")
+
+
+@contextlib.contextmanager
+def _without(names: tuple[str, ...]) -> Iterator[None]:
+    """raven would import every library for which it has a transport: 10 MB that no runner needs."""
+    hidden = [name for name in names if name not in sys.modules]
+    sys.modules.update(dict.fromkeys(hidden))  # type: ignore[arg-type]  # None stands for: cannot be imported
+    try:
+        yield
+    finally:
+        for name in hidden:
+            del sys.modules[name]
+
+
+with _without(TRANSPORTS):
+    import raven.base
+    import raven.events
 
 
 class Prepared(raven.events.BaseEvent):  # type: ignore[misc]

@@ -198,6 +198,18 @@ print([name for name in sys.modules if name.startswith(("raven", "sentry_sdk", "
     assert done.stdout == "['service.sentry.errors']\n"
 
 
+def test_raven_brings_no_other_library_into_a_runner() -> None:
+    program = """
+import sys
+from service.sentry import reporter
+reporter.connect("https://key@127.0.0.1/1", client="raven", release="r", environment="e", process="p")
+print([name for name in ("gevent", "requests", "tornado") if name in sys.modules])
+import gevent
+"""
+    done = subprocess.run((sys.executable, "-c", program), capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"
+
+
 def test_a_runner_that_is_killed_between_tasks_is_reported_once(crew: Crew, sink: Sink) -> None:
     victim, *_ = start(crew) + start(crew) + start(crew)
     eventually(lambda: len(pids(crew)) == 3)
