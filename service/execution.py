@@ -13,6 +13,7 @@ import msgspec
 from service import task as tasks
 from service.errors import Cancelled, Reject, Retry, Stopping, TimedOut
 from service.registry import TaskType
+from service.sentry import NO_ERRORS, Errors
 from service.task import Task, TaskError
 
 RESULT_LIMIT: Final = 256 * 1024
@@ -53,7 +54,9 @@ class Context:
         return logging.LoggerAdapter(log, {"fields": fields})
 
 
-def run(task_type: TaskType, context: Context, task: Task, window: "Window") -> Transition | None:
+def run(
+    task_type: TaskType, context: Context, task: Task, window: "Window", errors: Errors = NO_ERRORS
+) -> Transition | None:
     """Calls the handler; answers the transition that its end means, or None for a cancelled task."""
     started, begun = time.time(), time.perf_counter()
     try:
@@ -63,9 +66,11 @@ def run(task_type: TaskType, context: Context, task: Task, window: "Window") -> 
         finally:
             window.open = False
             window.close()
-    except BaseException as error:
+    except BaseException as raised:
         window.open = False
-        return _transition_of(error, context, started, time.perf_counter() - begun)
+        error = _meant(raised)
+        duration = time.perf_counter() - begun
+        return _transition_of(error, context, started, duration, errors.capture(error, tags=about(task)))
     duration = time.perf_counter() - begun
     return partial(_succeed, result, started, duration)
 
@@ -84,22 +89,27 @@ def _succeed(result: msgspec.Raw, started: float, duration: float, task: Task) -
     return tasks.succeeded(task, result, tasks.stamp(started), tasks.stamp(started + duration), duration)
 
 
-def _transition_of(error: BaseException, context: Context, started: float, duration: float) -> Transition | None:
+def about(task: Task) -> dict[str, object]:
+    """What finds the task of an error."""
+    runner = {} if task.claim is None else {"runner": task.claim.consumer}
+    return {"type": task.type, "queue": task.queue, "attempt": task.attempt, "uid": task.uid, **runner}
+
+
+def _transition_of(
+    error: BaseException, context: Context, started: float, duration: float, event_id: str | None
+) -> Transition | None:
     if isinstance(error, Cancelled):
         return None
     if isinstance(error, Stopping):
         return partial(tasks.handed_back, ran=True)
     if isinstance(error, TimedOut):
-        return partial(time_out, started, duration)
-    if isinstance(error, Reject | BadResult):
-        return partial(fail, describe(error), started, duration)
+        return partial(time_out, started, duration, event_id=event_id)
+    if isinstance(error, Reject | BadResult | BadRetry):
+        return partial(fail, describe(error, event_id), started, duration)
+    after = error.after if isinstance(error, Retry) else None
     if not isinstance(error, Retry):
         context.logger.info("an attempt failed", exc_info=error)
-    after = error.after if isinstance(error, Retry) else None
-    if after is not None and not _is_pause(after):
-        unusable = BadRetry(f"Retry(after={after!r}): it must be a number of seconds, from 0 to ten years")
-        return partial(fail, describe(unusable), started, duration)
-    return partial(fail_or_retry, describe(error), started, duration, after)
+    return partial(fail_or_retry, describe(error, event_id), started, duration, after)
 
 
 def fail(error: TaskError, started: float, duration: float, task: Task) -> Task:
@@ -114,35 +124,35 @@ def fail_or_retry(error: TaskError, started: float, duration: float, after: floa
     return tasks.retried(task, error, tasks.stamp(started), duration, run_at)
 
 
-def time_out(started: float, duration: float, task: Task) -> Task:
-    error = TaskError(
-        type="TimedOut", message=f"the attempt took longer than its timeout of {task.timeout or duration:g} s"
-    )
+def time_out(started: float, duration: float, task: Task, event_id: str | None = None) -> Task:
+    message = f"the attempt took longer than its timeout of {task.timeout or duration:g} s"
+    error = TaskError(type="TimedOut", message=message, event_id=event_id)
     return fail_or_retry(error, started, duration, None, task)
 
 
-def time_out_late(now: float, task: Task) -> Task:
+def time_out_late(now: float, task: Task, event_id: str | None = None) -> Task:
     """For an attempt that ended with its process, found later by somebody else."""
     begun = tasks.microseconds(task.started_at) / 1e6 if task.started_at else now - (task.timeout or 0.0)
-    return time_out(min(begun, now), max(0.0, now - begun), task)
+    return time_out(min(begun, now), max(0.0, now - begun), task, event_id)
 
 
 def fail_now(error: Exception, task: Task) -> Task:
     return fail(describe(error), time.time(), 0.0, task)
 
 
-def crash(task: Task, now: float) -> Task:
+def crash(task: Task, now: float, event_id: str | None = None) -> Task:
     """The task has brought down as many runners as it may."""
-    error = TaskError(type="Crashed", message=f"{tasks.CRASH_LIMIT} runners died while they ran this task")
+    message = f"{tasks.CRASH_LIMIT} runners died while they ran this task"
+    error = TaskError(type="Crashed", message=message, event_id=event_id)
     return tasks.crashed_for_good(task, error, tasks.stamp(now))
 
 
-def describe(error: BaseException) -> TaskError:
+def describe(error: BaseException, event_id: str | None = None) -> TaskError:
     try:
         message = str(error)
     except Exception:
         message = "(its message could not be read)"
-    return TaskError(type=type(error).__name__, message=_clean(message))
+    return TaskError(type=type(error).__name__, message=_clean(message), event_id=event_id)
 
 
 def _clean(text: str) -> str:
@@ -152,6 +162,13 @@ def _clean(text: str) -> str:
 
 class BadRetry(Exception):
     """A handler asked for another attempt at no possible time."""
+
+
+def _meant(error: BaseException) -> BaseException:
+    if isinstance(error, Retry) and error.after is not None and not _is_pause(error.after):
+        unusable = BadRetry(f"Retry(after={error.after!r}): it must be a number of seconds, from 0 to ten years")
+        return unusable.with_traceback(error.__traceback__)
+    return error
 
 
 def _is_pause(after: object) -> bool:

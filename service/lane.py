@@ -29,6 +29,7 @@ from service.presence import NEVER, Presence
 from service.recovery import NO_REMAINS, Recovery
 from service.registry import Registry
 from service.report import Report
+from service.sentry import NO_ERRORS, Errors
 from service.stop import Stop
 from service.store import Change, Document, Entry, Store
 from service.task import Claim
@@ -75,6 +76,7 @@ class Lane(execution.Window):
         lease_seconds: float,
         grace_seconds: float,
         recovery: Recovery,
+        errors: Errors = NO_ERRORS,
     ) -> None:
         super().__init__()
         self.number = number
@@ -93,6 +95,7 @@ class Lane(execution.Window):
         self._lease = lease_seconds
         self._grace = grace_seconds
         self._recovery = recovery
+        self._errors = errors
         self._pace = BATCH_SECONDS
         self._plenty = True
         self._tokens = (f"{presence.consumer.rpartition(':')[2]}-{number}-{count:x}" for count in itertools.count(1))
@@ -223,7 +226,7 @@ class Lane(execution.Window):
         changes: list[Change] = []
         others: list[Finding] = []
         for finding in findings:
-            entry, document, verdict = finding
+            entry, document, verdict, _ = finding
             if document is None or verdict not in triage.CLAIMS:
                 others.append(finding)
                 continue
@@ -247,22 +250,22 @@ class Lane(execution.Window):
             if finding.document is None or finding.verdict is Verdict.DROP:
                 refused = bool(self._store.drop(self._presence.consumer, [entry]))
             else:
-                refused = not self._put_aside(entry, finding.document, finding.verdict)
+                refused = not self._put_aside(entry, finding.document, finding.verdict, finding.event_id)
             if refused:
                 self.holdings.look_again([entry])
             else:
                 self.holdings.release([entry])
 
-    def _put_aside(self, entry: Entry, document: Document, verdict: Verdict) -> bool:
+    def _put_aside(self, entry: Entry, document: Document, verdict: Verdict, event_id: str | None) -> bool:
         """What is not to be run now, or never again."""
         task = document.task
         if verdict is Verdict.POSTPONE:
             log.warning("type %s, or a field, is unknown here: handed back", task.type, extra={"once": task.type})
             after = tasks.postponed(task, tasks.stamp(time.time() + POSTPONE_SECONDS))
         elif verdict is Verdict.FAIL_BY_TIMEOUT:
-            after = execution.time_out_late(time.time(), task)
+            after = execution.time_out_late(time.time(), task, event_id)
         else:
-            after = execution.crash(task, time.time())
+            after = execution.crash(task, time.time(), event_id)
         [text] = self._store.move([Change(document.text, task, after, entry)])
         if text is not None and verdict is not Verdict.POSTPONE:
             self._report.outcomes([after])
@@ -283,7 +286,8 @@ class Lane(execution.Window):
         if task.timeout is not None:
             self._alarm.set(self.number, running.deadline + HARD_SECONDS + ALARM_SECONDS)
         self.running = running
-        held.transition = execution.run(task_type, context, task, self)
+        self._errors.begin()
+        held.transition = execution.run(task_type, context, task, self, self._errors)
         self.running = None
         if task.timeout is not None:
             self._alarm.set(self.number, NEVER)

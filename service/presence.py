@@ -22,6 +22,7 @@ HEAD: Final = struct.Struct("=Qd")  # number of lanes; when the upkeep thread wa
 RECORD: Final = struct.Struct("=48sd")  # token of the claim that is executing; by when it has to end
 NOBODY: Final = b"\0" * RECORD.size
 NEVER: Final = float("inf")
+TOLD: Final = -1.0  # instead of the time: it has said itself why it ends
 HELD_UP_SECONDS: Final = 1.0
 
 
@@ -32,6 +33,7 @@ class Remains(NamedTuple):
     path: Path
     deadlines: dict[str, float]
     stacks: str = ""
+    told: bool = True
 
     def blames(self, token: str) -> bool:
         return token in self.deadlines
@@ -46,6 +48,7 @@ class Presence:
         self.consumer = f"{_here()}:{os.getpid()}:{secrets.token_hex(4)}"
         self._folder = folder
         self._lanes = lanes
+        self._told = False
         self._path = folder / self.consumer
         folder.mkdir(parents=True, exist_ok=True)
         self._file = open(folder / f".{self.consumer}", "w+b")  # noqa: SIM115 - held for life
@@ -66,7 +69,13 @@ class Presence:
 
     def beat(self) -> None:
         """The upkeep thread is alive, and renews the leases."""
-        HEAD.pack_into(self._map, 0, self._lanes, time.monotonic())
+        if not self._told:
+            HEAD.pack_into(self._map, 0, self._lanes, time.monotonic())
+
+    def tell(self) -> None:
+        """This process ends on purpose, but leaves something to others."""
+        self._told = True
+        HEAD.pack_into(self._map, 0, self._lanes, TOLD)
 
     @property
     def stacks(self) -> Any:
@@ -120,14 +129,14 @@ def _is_held_up(path: Path) -> bool:
 
 
 def _remains(path: Path, content: bytes) -> Remains:
-    lanes, _ = HEAD.unpack_from(content.ljust(HEAD.size, b"\0"))
+    lanes, beat = HEAD.unpack_from(content.ljust(HEAD.size, b"\0"))
     end = HEAD.size + lanes * RECORD.size
     deadlines = {
         token.rstrip(b"\0").decode(): deadline
         for token, deadline in RECORD.iter_unpack(content[HEAD.size : end].ljust(end - HEAD.size, b"\0"))
         if token.strip(b"\0")
     }
-    return Remains(path.name, path, deadlines, content[end:].decode(errors="replace"))
+    return Remains(path.name, path, deadlines, content[end:].decode(errors="replace"), beat == TOLD)
 
 
 def _here() -> str:

@@ -9,6 +9,7 @@ Twice a second a lane looks for three things, and runs what it finds like fresh 
   them: it looks for them at once, and at the latest their lease runs out.
 """
 
+import contextlib
 import logging
 import threading
 import time
@@ -16,16 +17,19 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
-from service import triage
+from service import execution, triage
 from service.presence import Presence, Remains
 from service.registry import Registry
+from service.sentry import NO_ERRORS, Errors
 from service.store import Entry, Store
-from service.triage import Finding
+from service.task import Task
+from service.triage import Finding, Verdict
 
 LOOK_SECONDS: Final = 0.5
 BATCH: Final = 64
 UNHEARD_MS: Final = 2500  # longer than any answer may take
 UNHEARD_SECONDS: Final = 10.0
+TELL_SECONDS: Final = 0.5
 NO_REMAINS: Final = Remains("", Path(), {})
 
 log = logging.getLogger("sandbox.runner")
@@ -41,6 +45,7 @@ class Recovery:
         queues: Sequence[str],
         lease_seconds: float,
         held: Callable[[], Collection[Entry]],
+        errors: Errors = NO_ERRORS,
     ) -> None:
         self._store = store
         self._registry = registry
@@ -48,6 +53,7 @@ class Recovery:
         self._queues = queues
         self._lease = lease_seconds
         self._held = held
+        self._errors = errors
         self._lock = threading.Lock()
         self._next_look = 0.0
         self._contact_since = time.monotonic()
@@ -78,11 +84,11 @@ class Recovery:
                     "%s was ended by its alarm, at:\n%s",
                     remains.consumer,
                     remains.stacks,
-                    extra={"once": remains.consumer},
+                    extra={"once": remains.consumer, "fields": {"event_id": None}},
                 )
             for entries in self._take(dead=remains.consumer, idle_ms=0):
                 log.warning("%s is dead: took over %d of its tasks", remains.consumer, len(entries))
-                return triage.judge_all(entries, self._registry, remains)
+                return self._reported(triage.judge_all(entries, self._registry, remains), remains)
             self._forget(remains)
         for remains in self._presence.left_by_earlier_boots():
             self._forget(remains)
@@ -90,7 +96,9 @@ class Recovery:
 
     def _forget(self, remains: Remains) -> None:
         if all(self._store.retire(partition, self._queues, remains.consumer) for partition in self._partitions):
-            remains.path.unlink(missing_ok=True)
+            with contextlib.suppress(FileNotFoundError):  # another neighbour was quicker, and reports it
+                remains.path.unlink()
+                self._report_idle(remains)
 
     def _of_the_silent(self) -> list[Finding]:
         if time.monotonic() - self._contact_since < self._lease:
@@ -100,8 +108,36 @@ class Recovery:
             others = [entry for entry in entries if entry.owner != self._presence.consumer]
             if others:
                 log.warning("the lease of %d tasks has run out: took them over", len(others))
-            return triage.judge_all(others, self._registry) + triage.judge_all(own, self._registry, NO_REMAINS)
+            lost = self._reported(triage.judge_all(others, self._registry), NO_REMAINS)
+            return lost + triage.judge_all(own, self._registry, NO_REMAINS)
         return []
+
+    def _reported(self, findings: list[Finding], remains: Remains) -> list[Finding]:
+        """Nobody but the next runner can tell of a crash. It may be the next to die, so it tells before it goes on."""
+        told = [
+            finding._replace(event_id=self._report(finding.document.task, finding.verdict, remains))
+            if finding.verdict in triage.CRASHES and finding.document is not None
+            else finding
+            for finding in findings
+        ]
+        if any(finding.event_id for finding in told):
+            self._errors.flush(TELL_SECONDS)
+        return told
+
+    def _report(self, task: Task, verdict: Verdict, remains: Remains) -> str | None:
+        overdue = verdict is Verdict.FAIL_BY_TIMEOUT
+        return self._errors.capture_message(
+            "a runner was ended by its alarm: a task held it past its timeout"
+            if overdue
+            else "a runner died at a task",
+            tags=execution.about(task) | {"crashes": task.crashes + (not overdue)},
+            extra={"stacks": remains.stacks} if remains.stacks else {},
+        )
+
+    def _report_idle(self, remains: Remains) -> None:
+        """A task that it died at is reported with the task."""
+        if not remains.deadlines and not remains.told:
+            self._errors.capture_message("a runner died between tasks", tags={"runner": remains.consumer})
 
     def _unheard(self) -> list[Finding]:
         if time.monotonic() > self._unheard_until:

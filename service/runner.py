@@ -21,7 +21,7 @@ import traceback
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from types import FrameType
+from types import FrameType, TracebackType
 from typing import Final
 
 from service import execution
@@ -35,12 +35,14 @@ from service.presence import Presence
 from service.recovery import Recovery
 from service.registry import Registry
 from service.report import Report
+from service.sentry import NO_ERRORS, Errors
 from service.stop import Stop
 from service.store import Change, Entry, Store
 from service.upkeep import Upkeep
 
 TICK_SECONDS: Final = 0.05
 LAST_WORDS_SECONDS: Final = 3.0
+LAST_REPORT_SECONDS: Final = 1.0
 EXIT_REPLACE_ME: Final = 70
 
 log = logging.getLogger("sandbox.runner")
@@ -61,10 +63,12 @@ class Runner:
         retention_seconds: float,
         rehearse: Callable[[Callable[[], bool]], object],
         metrics: Metrics | None = None,
+        errors: Errors = NO_ERRORS,
     ) -> None:
         self._store = store
         self._queues = queues
         self._grace = grace_seconds
+        self._errors = errors
         self._stopping = Stop()
         self._rehearse = rehearse
         self._reload_wanted = False
@@ -76,6 +80,7 @@ class Runner:
             queues=queues,
             lease_seconds=lease_seconds,
             held=self._held,
+            errors=errors,
         )
         self._alarm = Alarm()
         self._lanes = [
@@ -91,6 +96,7 @@ class Runner:
                 lease_seconds=lease_seconds,
                 grace_seconds=grace_seconds,
                 recovery=self._recovery,
+                errors=errors,
             )
             for number in range(threads)
         ]
@@ -148,9 +154,11 @@ class Runner:
             forgotten = [self._store.retire(number, self._queues, self._presence.consumer) for number in partitions]
             if not all(forgotten):
                 log.warning("something is left; another runner will take it, and forget this one")
+                self._presence.tell()
                 return  # the lock file stays, and tells it to
         except SandboxError as error:
             log.warning("%s; another runner will forget this one", error)
+            self._presence.tell()
             return
         self._presence.leave()
         log.info("runner %s has stopped", self._presence.consumer)
@@ -197,32 +205,53 @@ class Runner:
 
     def _replace_process(self, lane: Lane, running: Running) -> None:
         """A handler that swallows its interruption is ended with its process; the supervisor starts another."""
-        stack = traceback.format_stack(sys._current_frames()[lane.thread.ident or 0])
+        frame = sys._current_frames()[lane.thread.ident or 0]
+        event_id = self._report(running, frame) if running.interruption is TimedOut else None
         log.error(
             "%s of type %s does not end; replacing the process. It is at:\n%s",
             running.held.entry.uid,
             running.context.type,
-            "".join(stack),
+            "".join(traceback.format_stack(frame)),
+            extra={"fields": {"event_id": event_id}},
         )
         self._alarm.disarm()
-        last_words = threading.Thread(target=self._say_last_words, args=(running,), daemon=True)
+        self._presence.tell()
+        last_words = threading.Thread(target=self._say_last_words, args=(running, event_id), daemon=True)
         last_words.start()
         last_words.join(LAST_WORDS_SECONDS)
         os._exit(0 if running.interruption is Stopping else EXIT_REPLACE_ME)
 
-    def _say_last_words(self, stuck: Running) -> None:
+    def _report(self, stuck: Running, frame: FrameType) -> str | None:
+        error = TimedOut("the attempt does not end, long after its timeout; its process is replaced")
+        return self._errors.capture(
+            error.with_traceback(_traceback(frame)), tags=execution.about(stuck.held.document.task)
+        )
+
+    def _say_last_words(self, stuck: Running, event_id: str | None) -> None:
         """Settles what has ended and what is stuck; hands back everything else. What fails here, neighbours find."""
         for lane in self._lanes:
             lane.holdings.settle_ended()
             lane.holdings.hand_back_waiting()
-            if (running := lane.running) is not None and (transition := self._fate(running, stuck)) is not None:
+            if (running := lane.running) is not None and (
+                transition := self._fate(running, stuck, event_id)
+            ) is not None:
                 document = running.held.document
                 self._store.move([Change(document.text, document.task, transition(document.task), running.held.entry)])
             self._presence.clear(lane.number)
+        self._errors.flush(LAST_REPORT_SECONDS)
 
-    def _fate(self, running: Running, stuck: Running) -> Transition | None:
+    def _fate(self, running: Running, stuck: Running, event_id: str | None) -> Transition | None:
         if running is not stuck or running.interruption is Stopping:
             return partial(tasks.handed_back, ran=True)
         if running.interruption is TimedOut:
-            return partial(execution.time_out, running.started, time.monotonic() - running.begun)
+            return partial(execution.time_out, running.started, time.monotonic() - running.begun, event_id=event_id)
         return None  # cancelled: its document says so already
+
+
+def _traceback(frame: FrameType | None) -> TracebackType | None:
+    """Where a thread is, in the form in which an exception says where it came from."""
+    found = None
+    while frame is not None:
+        found = TracebackType(found, frame, frame.f_lasti, frame.f_lineno)
+        frame = frame.f_back
+    return found

@@ -12,12 +12,14 @@ from service.errors import SettingsError
 
 NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 MODULE: Final = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")
+ENVIRONMENT: Final = re.compile(r"[^\s/\\]{1,64}")
+RELEASE: Final = re.compile(r"[^\s/\\]{0,200}")
 REDIS_SCHEMES: Final = ("redis", "rediss", "unix", "redis+cluster")
 TEN_YEARS: Final = 10 * 366 * 86400
 SOCKET_PATH_LIMIT: Final = 100
 HOST: Final = re.compile(r"[A-Za-z0-9._:-]{0,253}")
 METRIC: Final = re.compile(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*")
-SECRETIVE: Final = ("REDIS_URL", "GRAPHITE_URL")  # a URL may hold a password
+SECRETIVE: Final = ("REDIS_URL", "GRAPHITE_URL", "SENTRY_DSN")  # a URL may hold a password
 LEVELS: Final = ("debug", "info", "warning", "error")
 DEMO_TASKS: Final = "service.tasks.demo"
 UNIX: Final = "unix:"
@@ -50,6 +52,10 @@ class Settings:
     statsd_port: int
     statsd_prefix: str
     graphite_url: str
+    sentry_dsn: str
+    sentry_client: str
+    sentry_environment: str
+    sentry_release: str
 
     @property
     def on_loopback(self) -> bool:
@@ -176,6 +182,16 @@ def _redis_url(text: str) -> str:
     return text
 
 
+def _sentry_dsn(text: str) -> str:
+    if text:
+        parts = urlsplit(text)
+        project = parts.path.rpartition("/")[2]
+        if parts.scheme not in ("http", "https") or not (parts.hostname and parts.username and project.isdigit()):
+            raise ValueError
+        _ = parts.port  # raises unless it is one
+    return text
+
+
 def _text_like(pattern: re.Pattern[str]) -> Callable[[str], str]:
     def read(text: str) -> str:
         if not pattern.fullmatch(text):
@@ -236,6 +252,24 @@ VARIABLES: Final = (
     Variable("STATSD_PORT", "statsd_port", _whole(1, 65535), "8125", "a port from 1 to 65535"),
     Variable("STATSD_PREFIX", "statsd_prefix", _text_like(METRIC), "sandbox", "letters, digits, _ and -, dots between"),
     Variable("GRAPHITE_URL", "graphite_url", _http_url, "", "a URL that begins with http:// or https://"),
+    Variable(
+        "SENTRY_DSN", "sentry_dsn", _sentry_dsn, "", "what Sentry shows as the project's DSN: https://KEY@HOST/NUMBER"
+    ),
+    Variable("SENTRY_CLIENT", "sentry_client", _choice("raven", "sentry-sdk"), "raven", "raven or sentry-sdk"),
+    Variable(
+        "SENTRY_ENVIRONMENT",
+        "sentry_environment",
+        _text_like(ENVIRONMENT),
+        "production",
+        "a name of up to 64 characters without blanks and slashes",
+    ),
+    Variable(
+        "SENTRY_RELEASE",
+        "sentry_release",
+        _text_like(RELEASE),
+        "",
+        "a name of up to 200 characters without blanks and slashes",
+    ),
 )
 
 

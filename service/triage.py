@@ -36,6 +36,7 @@ class Verdict(Enum):
     POSTPONE = "postpone"
 
 
+CRASHES: Final = frozenset((Verdict.CLAIM_AFTER_CRASH, Verdict.FAIL_BY_CRASHES, Verdict.FAIL_BY_TIMEOUT))
 CLAIMS: Final = frozenset((Verdict.CLAIM, Verdict.CLAIM_AFTER_CRASH))
 
 
@@ -43,6 +44,7 @@ class Finding(NamedTuple):
     entry: Entry
     document: Document | None
     verdict: Verdict
+    event_id: str | None = None  # under which its runner's crash was reported
 
 
 def judge_all(entries: Iterable[Entry], registry: Registry, remains: Remains | None = None) -> list[Finding]:

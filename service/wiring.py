@@ -7,12 +7,13 @@ import os
 from functools import partial
 from typing import TYPE_CHECKING
 
+from service import __version__, wire
 from service import metrics as reported
 from service import store as stores
-from service import wire
 from service.errors import SandboxError, SettingsError
 from service.metrics import Metrics
 from service.registry import Registry
+from service.sentry import NO_ERRORS, Errors
 from service.settings import Settings, texts
 from service.store import Store
 
@@ -40,13 +41,31 @@ def registry(settings: Settings) -> Registry:
         ) from error
 
 
+def errors(settings: Settings, process: str, types: Registry) -> Errors:
+    """Reporting to Sentry; without a DSN nothing of it is even imported."""
+    if not settings.sentry_dsn:
+        return NO_ERRORS
+    from service.sentry import reporter
+
+    return reporter.connect(
+        settings.sentry_dsn,
+        client=settings.sentry_client,
+        release=settings.sentry_release or f"sandbox@{__version__}",
+        environment=settings.sentry_environment,
+        process=process,
+        packages={task_type.handler.__module__.partition(".")[0] for task_type in types},
+    )
+
+
 def app(settings: Settings) -> "Web":
     from service.web.app import create_app
     from service.web.tokens import Tokens
 
+    types = registry(settings)
     return create_app(
         store=store(settings),
-        registry=registry(settings),
+        registry=types,
+        errors=errors(settings, "web", types),
         queues=settings.queues,
         tokens=Tokens(settings.tokens) if settings.tokens else None,
         waiting_clients=-(-settings.waiting_clients // settings.web_workers),
@@ -66,6 +85,7 @@ def run_runner(settings: Settings, lines: "Lines") -> int:
     runner = Runner(
         store=store(settings),
         registry=types,
+        errors=errors(settings, "runner", types),
         report=Report(lines, metrics=measures),
         folder=settings.home / "runners",
         queues=settings.queues,

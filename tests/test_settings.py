@@ -105,6 +105,25 @@ CASES = {
         ["g:8080", "http://", "udp://g"],
         "a URL that begins with http:// or https://",
     ),
+    "SENTRY_DSN": Case(
+        "",
+        {url: url for url in ("", "https://key@sentry.example/1", "http://key:secret@10.0.0.1:9000/path/7")},
+        ["https://sentry.example/1", "https://key@sentry.example", "ftp://key@h/1", "https://key@h:x/1", "key"],
+        "what Sentry shows as the project's DSN: https://KEY@HOST/NUMBER",
+    ),
+    "SENTRY_CLIENT": Case("raven", {"sentry-sdk": "sentry-sdk"}, ["", "sdk"], "raven or sentry-sdk"),
+    "SENTRY_ENVIRONMENT": Case(
+        "production",
+        {"staging": "staging", "x" * 64: "x" * 64},
+        ["", "a b", "a/b", "x" * 65],
+        "a name of up to 64 characters without blanks and slashes",
+    ),
+    "SENTRY_RELEASE": Case(
+        "",
+        {"sandbox@1.2": "sandbox@1.2", "": ""},
+        ["a b", "a/b", "x" * 201],
+        "a name of up to 200 characters without blanks and slashes",
+    ),
 }
 FIELDS = {variable.name: variable.field for variable in VARIABLES}
 
@@ -135,9 +154,10 @@ def test_a_bad_value_is_named_with_what_is_allowed(name: str, text: str) -> None
     assert str(refused.value) == f"{name} is {shown}; allowed is {CASES[name].allowed}."
 
 
-def test_a_password_is_never_shown() -> None:
+@pytest.mark.parametrize("name", ["REDIS_URL", "SENTRY_DSN"])
+def test_a_password_is_never_shown(name: str) -> None:
     with pytest.raises(SettingsError) as refused:
-        read({"REDIS_URL": "http://:secret@host"})
+        read({name: "http://:secret@host"})
     assert "secret" not in str(refused.value)
 
 

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
-from service import rehearsal
+from service import rehearsal, sentry
 from service.errors import ReleaseBroken, SandboxError, SettingsError
 from service.settings import UNIX, Settings, texts
 from service.supervise import listener, state
@@ -22,6 +22,7 @@ RUNNER_ENDS_SECONDS: Final = 5.0  # what a runner needs after the grace time, to
 def check(settings: Settings) -> None:
     """Raises an error that says what to change; otherwise the state folder is this process's."""
     _check_tokens(settings)
+    _check_errors(settings)
     _check_tasks(settings)
     state.prepare(settings)
     if not listener.keeps(settings.bind, settings.port):
@@ -60,6 +61,11 @@ def _check_tokens(settings: Settings) -> None:
             f"SANDBOX_TOKENS is {str(settings.tokens)!r}, which holds no token. "
             f"Make one with `sandbox token add NAME --scope write`."
         )
+
+
+def _check_errors(settings: Settings) -> None:
+    if settings.sentry_dsn:
+        sentry.check(settings.sentry_client)
 
 
 @functools.cache

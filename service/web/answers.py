@@ -1,18 +1,20 @@
 """What leaves the Flask application: JSON, and a problem for every error."""
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from http import HTTPStatus
 from typing import Any, Final
 
 import msgspec
-from flask import Flask, Response
+from flask import Flask, Response, request
 from werkzeug.datastructures import Headers
 from werkzeug.exceptions import HTTPException
 
 from service.errors import InvalidTask, InvalidTransition, StoreRefused, StoreUnavailable
-from service.web import problem
+from service.sentry import Errors
+from service.web import problem, request_id
 from service.web.problem import Problem
+from service.web.tokens import CALLER
 
 _encode = msgspec.json.Encoder().encode
 _log = logging.getLogger(__name__)
@@ -45,14 +47,14 @@ def of_problem(error: Problem) -> Answer:
     return Answer(error.body(), error.status, error.headers, problem.CONTENT_TYPE)
 
 
-def register(app: Flask) -> None:
+def register(app: Flask, errors: Errors) -> None:
     app.register_error_handler(Problem, of_problem)
     app.register_error_handler(InvalidTask, _invalid_task)
     app.register_error_handler(InvalidTransition, _invalid_transition)
     app.register_error_handler(StoreUnavailable, _store_unavailable)
     app.register_error_handler(StoreRefused, _store_unavailable)
     app.register_error_handler(HTTPException, _http_exception)
-    app.register_error_handler(Exception, _unforeseen)
+    app.register_error_handler(Exception, _unforeseen(errors))
 
 
 def _invalid_task(error: InvalidTask) -> Answer:
@@ -86,6 +88,20 @@ _DETAILS: Final[dict[int, str]] = {
 }
 
 
-def _unforeseen(error: Exception) -> Answer:
-    _log.error("a request failed", exc_info=error)
-    return of_problem(Problem(HTTPStatus.INTERNAL_SERVER_ERROR, "the service has a fault; it is in its log"))
+def _unforeseen(errors: Errors) -> Callable[[Exception], Answer]:
+    def answer(error: Exception) -> Answer:
+        found = {name: value for name, value in _about_request().items() if value}
+        event_id = errors.capture(error, tags=found, request=request.environ)
+        _log.error("a request failed", exc_info=error, extra={"fields": {**found, "event_id": event_id}})
+        return of_problem(Problem(HTTPStatus.INTERNAL_SERVER_ERROR, "the service has a fault; it is in its log"))
+
+    return answer
+
+
+def _about_request() -> dict[str, object]:
+    environ = request.environ
+    return {
+        "request_id": environ.get(request_id.KEY),
+        "route": request.url_rule and request.url_rule.rule,
+        "caller": environ.get(CALLER),
+    }

@@ -10,6 +10,7 @@ from werkzeug.routing import MapAdapter
 
 from service.metrics import Metrics
 from service.registry import Registry
+from service.sentry import NO_ERRORS, Errors
 from service.store import Store
 from service.web import answers, health, openapi, types
 from service.web.answers import Answer
@@ -59,6 +60,7 @@ def create_app(
     waiting_clients: int,
     throttled: Path | None = None,
     metrics: Metrics | None = None,
+    errors: Errors = NO_ERRORS,
 ) -> Web:
     """`waiting_clients` is how many may wait in this process."""
     app = Web(__name__, static_folder=None)
@@ -70,7 +72,9 @@ def create_app(
     app.register_blueprint(types.blueprint(registry))
     app.register_blueprint(health.blueprint(store, throttled))
     app.register_blueprint(openapi.blueprint(registry, queues))
-    answers.register(app)
+    answers.register(app, errors)
+    if errors is not NO_ERRORS:
+        app.before_request(errors.begin)
     if tokens is not None:
         app.before_request(_authentication(tokens))
     if metrics is not None and metrics.wanted:

@@ -1,0 +1,45 @@
+"""What is expected, and therefore no error to report. Each predicate names one reason."""
+
+from service.errors import (
+    Cancelled,
+    InvalidTask,
+    InvalidTransition,
+    Reject,
+    Retry,
+    SandboxError,
+    Stopping,
+    StoreUnavailable,
+)
+
+
+def is_refused_request(error: BaseException) -> bool:
+    """A client's 4xx: its problem, and it was told."""
+    status = getattr(error, "status", None) or getattr(error, "code", None)
+    is_problem = isinstance(error, SandboxError) or type(error).__module__ == "werkzeug.exceptions"
+    return isinstance(error, InvalidTask | InvalidTransition) or (
+        is_problem and isinstance(status, int) and status < 500
+    )
+
+
+def is_wish_of_handler(error: BaseException) -> bool:
+    """A handler said itself what is to become of its task."""
+    return isinstance(error, Reject | Retry)
+
+
+def is_interruption(error: BaseException) -> bool:
+    """The task was cancelled, or the runner stops."""
+    return isinstance(error, Cancelled | Stopping)
+
+
+def is_outage_of_redis(error: BaseException) -> bool:
+    """Everybody would report it at once; the log and the health check tell."""
+    return isinstance(error, StoreUnavailable)
+
+
+def is_end_of_process(error: BaseException) -> bool:
+    """Outside a handler these are how a process is stopped."""
+    return isinstance(error, KeyboardInterrupt | SystemExit | GeneratorExit)
+
+
+def is_expected(error: BaseException) -> bool:
+    return is_refused_request(error) or is_wish_of_handler(error) or is_interruption(error) or is_outage_of_redis(error)

@@ -1,0 +1,186 @@
+"""Turns any Python value into small, plain JSON data without secrets. The only scrubber, for both clients.
+
+It never calls code of the values that it shows: a `__repr__` may be slow, fail, or tell a password. Known
+types are shown, bounded in number, length and depth; of an object, its class and its attributes.
+
+A secret is what stands under a name that says so: a key, an attribute, a header, an option before its
+value, an assignment inside a text; and what looks like one wherever it stands: the user part of a URL,
+a bearer token, a JWT, a private key. When in doubt it is removed.
+"""
+
+import datetime
+import decimal
+import fractions
+import itertools
+import math
+import pathlib
+import re
+import time
+import types
+import uuid
+from collections import deque
+from collections.abc import Iterable, Mapping
+from typing import Any, Final
+from urllib.parse import parse_qsl, urlencode
+
+REMOVED: Final = "[removed]"
+CUT: Final = "…"
+TEXT_LIMIT: Final = 1024
+MEMBERS: Final = 30
+DEPTH: Final = 4
+LARGEST_NUMBER: Final = 2**63
+
+_WORDS: Final = (
+    r"passw(?:or)?d|passphrase|pwd|secret|token|api[-_ ]?key|access[-_ ]?key|private[-_ ]?key|credential"
+    r"|authori[sz]ation|cookie|session|csrf|xsrf|dsn|signature|jwt"
+)
+_NAME: Final = re.compile(rf"(?i){_WORDS}|^-*(?:auth|pass|pin|otp|sig)$")
+_QUERY_NAME: Final = re.compile(rf"(?i){_WORDS}|^(?:auth|pass|pin|otp|sig|key|code|state)$")
+
+_QUOTED: Final = r"\\*\"(?:[^\"\\]|\\.)*\"?|\\*'(?:[^'\\]|\\.)*'?"
+_NAMED: Final = rf"(?:{_WORDS})[\w.-]{{0,40}}"
+# Most texts hold nothing of the kind, and one look is quicker than seven.
+_SUSPECT: Final = re.compile(rf"(?i){_WORDS}|://|bearer|basic|eyJ|PRIVATE KEY")
+_PATTERNS: Final = [
+    # A header: the whole line may be the secret.
+    (re.compile(r"(?i)((?:authorization|cookie)\\*[\"']?\s*[:=]\s*\\*[\"']?)[^\r\n\"'\\]+"), rf"\1{REMOVED}"),
+    (re.compile(r"(?is)-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(?:-----END [A-Z ]*-----|\Z)"), REMOVED),
+    (re.compile(r"([A-Za-z][A-Za-z0-9+.-]{1,30}://)[^\s/\"'<>]*@"), rf"\1{REMOVED}@"),
+    (re.compile(r"(?i)\b(bearer|basic)\s+[\w.~+/=-]{6,}"), rf"\1 {REMOVED}"),
+    (re.compile(r"\beyJ[\w-]{5,}\.[\w-]+(?:\.[\w-]*)?"), REMOVED),
+    (re.compile(rf"(?i)({_NAMED}\\*[\"']?\s*(?:=>|[:=])\s*)(?:{_QUOTED}|[^\s,;&\"')}}\]]+)"), rf"\1{REMOVED}"),
+    (re.compile(rf"(?i)((?<![\w-])--?[\w-]{{0,40}}{_NAMED}\s+)(?:{_QUOTED}|[^\s-]\S*)"), rf"\1{REMOVED}"),
+]
+# Source code names secrets all the time; only a literal is one.
+_LITERAL: Final = re.compile(rf"(?i)({_NAMED}[\"']?\]?\s*(?:[:=]|,)\s*[rbfu]{{0,2}})(?:\"[^\"]+\"?|'[^']+'?)")
+
+_SHOWN_AS_TEXT: Final = frozenset(
+    (
+        datetime.datetime, datetime.date, datetime.time, datetime.timedelta, uuid.UUID, decimal.Decimal,
+        fractions.Fraction, pathlib.PosixPath, pathlib.PurePosixPath, complex, range,
+    )
+)  # fmt: skip
+
+
+_CODE: Final = (type, types.ModuleType, types.FunctionType, types.MethodType, types.BuiltinFunctionType)
+
+
+def is_secret(name: object) -> bool:
+    if type(name) is bytes:
+        name = name[:200].decode("latin-1")
+    return issubclass(type(name), str) and _NAME.search(str(name)[:200]) is not None
+
+
+def text(value: str, limit: int = TEXT_LIMIT) -> str:
+    """Without secrets, then cut: the other way round a half of one would not be recognised."""
+    shown = str.__str__(value)[: 4 * limit].encode("utf-8", "replace").decode().replace("\0", " ")
+    for pattern, replacement in _PATTERNS if _SUSPECT.search(shown) else ():
+        shown = pattern.sub(replacement, shown)
+    return shown if len(shown) <= limit else shown[:limit] + CUT
+
+
+def source(line: str) -> str:
+    return _LITERAL.sub(rf"\1{REMOVED!r}", line[:TEXT_LIMIT])
+
+
+def query(text_of_query: str) -> str:
+    """Names may be percent-encoded, so it is taken apart."""
+    pairs = parse_qsl(text_of_query[: 4 * TEXT_LIMIT], keep_blank_values=True)
+    shown = [(name, REMOVED if _QUERY_NAME.search(name) else text(value)) for name, value in pairs[:MEMBERS]]
+    return urlencode(shown, safe="[]")
+
+
+class Budget:
+    """How long, and how much, may be shown altogether."""
+
+    def __init__(self, seconds: float = 0.03, characters: int = 100_000) -> None:
+        self._until = time.monotonic() + seconds
+        self._left = characters
+
+    def spend(self, characters: int) -> None:
+        self._left -= characters
+
+    @property
+    def spent(self) -> bool:
+        return self._left <= 0 or time.monotonic() > self._until
+
+
+def plain(value: Any, budget: Budget | None = None, depth: int = DEPTH) -> Any:
+    """The value as JSON data, whatever it is. Never raises."""
+    budget = budget or Budget()
+    if budget.spent:
+        return CUT
+    try:
+        shown = _plain(value, budget, depth)
+    except Exception:  # it changed meanwhile, or lies about what it is
+        return _class(value)
+    budget.spend(len(shown) if type(shown) is str else 8)
+    return shown
+
+
+def _plain(value: Any, budget: Budget, depth: int) -> Any:
+    kind = type(value)
+    if value is None or kind is bool:
+        return value
+    if kind is int:
+        return value if -LARGEST_NUMBER < value < LARGEST_NUMBER else f"<a number of {value.bit_length()} bits>"
+    if kind is float:
+        return value if math.isfinite(value) else str(value)
+    if issubclass(kind, str):
+        return text(value)
+    if issubclass(kind, bytes | bytearray | memoryview):
+        return f"<{len(value)} bytes>"
+    if kind in _SHOWN_AS_TEXT:
+        return text(str(value))
+    if depth <= 0:
+        return _class(value)
+    if issubclass(kind, dict):
+        return _members(dict.items(value), dict.__len__(value), budget, depth)
+    if issubclass(kind, list | tuple | set | frozenset | deque):
+        return _list(value, budget, depth)
+    return _object(value, budget, depth)
+
+
+def _members(items: Iterable[tuple[Any, Any]], count: int, budget: Budget, depth: int) -> dict[str, Any]:
+    shown = {}
+    for name, value in itertools.islice(items, MEMBERS):
+        key = text(name, 100) if issubclass(type(name), str) else str(plain(name, budget, 0))
+        shown[key] = REMOVED if is_secret(name) else plain(value, budget, depth - 1)
+    if count > MEMBERS:
+        shown[CUT] = f"{count - MEMBERS} more"
+    return shown
+
+
+def _list(value: Any, budget: Budget, depth: int) -> list[Any]:
+    """After a name that says so comes a secret: ['--password', 'x'], or ('Authorization', 'x')."""
+    count = len(value)
+    before = itertools.chain([None], value)
+    shown = [
+        REMOVED if is_secret(name) and issubclass(type(member), str | bytes) else plain(member, budget, depth - 1)
+        for name, member in itertools.islice(zip(before, value, strict=False), MEMBERS)
+    ]
+    return shown if count <= MEMBERS else [*shown, f"{CUT} {count - MEMBERS} more"]
+
+
+def _object(value: Any, budget: Budget, depth: int) -> Any:
+    attributes = None if issubclass(type(value), _CODE) else _attributes(value)
+    if not attributes:
+        return _class(value)
+    return {"": _class(value)} | _members(dict.items(attributes), len(attributes), budget, min(depth, 2))
+
+
+def _attributes(value: Any) -> dict[str, Any] | None:
+    try:
+        found = object.__getattribute__(value, "__dict__")
+    except Exception:
+        return None
+    return found if type(found) is dict else None
+
+
+def _class(value: Any) -> str:
+    kind = value if issubclass(type(value), type) else type(value)
+    return f"<{type.__getattribute__(kind, '__module__')}.{type.__getattribute__(kind, '__qualname__')}>"
+
+
+def headers(pairs: Mapping[str, str]) -> dict[str, str]:
+    return {name: REMOVED if is_secret(name) else text(value) for name, value in itertools.islice(pairs.items(), 50)}

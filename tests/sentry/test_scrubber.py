@@ -1,0 +1,117 @@
+"""No secret passes, and what is none stays readable."""
+
+import time
+from typing import Any
+from urllib.parse import unquote
+
+import pytest
+
+from service.sentry import scrubber
+from service.sentry.scrubber import MEMBERS, REMOVED, plain, query, source, text
+
+S = "hunter2-x9"
+
+
+class Account:
+    def __init__(self) -> None:
+        self.name = "ann"
+        self.password = S
+        self.nested = {"Authorization": f"Bearer {S}"}
+
+
+class Loud(str):
+    def __str__(self) -> str:
+        return S
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        {"password": S}, {"a": [{"b": {"api_key": S}}]}, {"X-Auth-Token": S, "Set-Cookie": f"session={S}"},
+        {b"secret": S}, [("Authorization", f"Basic {S}")], ["program", "--password", S], ["program", f"--token={S}"],
+        Account(), {"sessionid": S}, {"csrf_token": S}, {"dsn": f"https://{S}@sentry/1"}, ("pin", S), Loud("x"),
+    ],
+)  # fmt: skip
+def test_a_value_under_the_name_of_a_secret_is_removed(value: Any) -> None:
+    assert S not in str(plain(value))
+
+
+@pytest.mark.parametrize(
+    "shown",
+    [
+        f"password={S}", f"password: {S}", f"PASSWORD = '{S}'", f'{{"password": "{S}"}}', f"{{'api_key': '{S}'}}",
+        f'{{\\"token\\": \\"{S}\\"}}', f"Authorization: Bearer {S}", f"Authorization: Digest username=u, response={S}",
+        f"Cookie: a=b; session={S}", f"bearer {S}", f"redis://:{S}@host:6379/0", f"postgres://u:p@{S}@host/db",
+        f"https://{S}@sentry.example/1", f"mysql --password {S} db", f"X-Api-Key: {S}", f"secret={S}&a=b",
+        f"Account(name='ann', password='{S}')", f'password="two words {S}"', f"-----BEGIN RSA PRIVATE KEY-----\n{S}\n",
+        f"eyJhbGciOiJI.eyJzdWIiOiIx.{S}", f"AWS_SECRET_ACCESS_KEY={S}", f"client_secret => {S}",
+    ],
+)  # fmt: skip
+def test_a_secret_inside_a_text_is_removed(shown: str) -> None:
+    assert S not in text(shown)
+    assert S not in str(plain({"note": [shown]}))
+
+
+@pytest.mark.parametrize(
+    "shown",
+    [
+        "no order 17",
+        "https://example.test/a?b=c",
+        "ann@example.test",
+        "the session has ended",
+        "a tokenizer",
+        "basic facts",
+    ],
+)
+def test_what_is_no_secret_stays(shown: str) -> None:
+    assert text(shown) == shown
+
+
+@pytest.mark.parametrize(
+    "given", [f"token={S}", f"a=1&%74oken={S}", f"API-KEY={S}&x", f"key={S}", f"next=https://u:{S}@h/", f"code={S}"]
+)
+def test_a_query_keeps_its_names_and_loses_its_secrets(given: str) -> None:
+    assert S not in unquote(query(given))
+    assert query("a=b&c=d%20e") == "a=b&c=d+e"
+
+
+def test_source_code_stays_readable() -> None:
+    assert source("    password = request.form['password']") == "    password = request.form['password']"
+    assert S not in source(f'    connect(user="u", password="{S}")')
+
+
+def test_a_secret_at_the_cut_is_not_told_by_half() -> None:
+    shown = text("x" * (scrubber.TEXT_LIMIT - 12) + f" password={S}")
+    assert "hunter" not in shown
+
+
+def test_everything_is_bounded() -> None:
+    assert len(plain(list(range(10_000)))) == MEMBERS + 1
+    assert len(plain(dict.fromkeys(range(10_000)))) == MEMBERS + 1
+    assert len(plain("x" * 10_000)) < 1100
+    nested: list[Any] = []
+    for _ in range(1000):
+        nested = [nested]
+    assert str(plain(nested)).count("[") <= 5
+    assert plain({"a": b"x" * 100}) == {"a": "<100 bytes>"}
+
+
+@pytest.mark.parametrize(
+    "shown",
+    ["password" * 1000, "a://" * 2000, "bearer " * 1000, 'password="' + "\\" * 8000, "--a-" * 2000, "x" * 10_000],
+)
+def test_no_text_takes_long(shown: str) -> None:
+    began = time.perf_counter()
+    text(shown)
+    assert time.perf_counter() - began < 0.05
+
+
+def test_known_values_are_shown_as_they_are() -> None:
+    assert plain([None, True, 3, 1.5, "é"]) == [None, True, 3, 1.5, "é"]
+    assert plain(float("nan")) == "nan"
+    assert plain(10**30) == "<a number of 100 bits>"
+    assert plain(Account()) == {
+        "": "<tests.sentry.test_scrubber.Account>", "name": "ann", "password": REMOVED,
+        "nested": {"Authorization": REMOVED},
+    }  # fmt: skip
+    assert plain(time) == "<builtins.module>"
