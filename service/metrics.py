@@ -6,14 +6,17 @@ still counts every one of them.
 """
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
-from typing import Final, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from service import task as tasks
 from service.task import Task
 
-VALUES_A_LINE: Final = 64
+if TYPE_CHECKING:
+    from service.statsd import StatsD, Together
+
 METHODS: Final = frozenset(("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"))
 _EVENTS: Final = {
     tasks.SUCCEEDED: "succeeded",
@@ -41,10 +44,6 @@ class Weight(NamedTuple):
     descriptors: int = 0
 
 
-class Sender(Protocol):
-    def send(self, lines: Iterable[str]) -> None: ...
-
-
 class Metrics:
     """Nobody is told anything."""
 
@@ -66,41 +65,38 @@ class Metrics:
 class StatsDMetrics(Metrics):
     wanted = True
 
-    def __init__(self, sender: Sender, prefix: str) -> None:
-        self._send = sender.send
-        self._prefix = ".".join(filter(None, map(clean, prefix.split("."))))
+    def __init__(self, statsd: "StatsD") -> None:
+        self._statsd = statsd
 
     def request(
         self, route: str, method: str, status: str, seconds: float, *, waited: bool, event: str, about: Sequence[Task]
     ) -> None:
         """`waited`: the client had asked to wait for a task. `event` is what happened to the tasks it is about."""
-        web = f"{self._prefix}.web"
         name = f"{clean(route)}.{method if method in METHODS else 'other'}"
-        time = f"{seconds * 1000:.3g}|ms"
-        lines = [f"{web}.requests.{name}.{status}:1|c"]
-        if waited:
-            lines.append(f"{web}.waited.{name}:{time}")
-        else:
-            lines += (f"{web}.latency.{name}:{time}", f"{web}.latency_overall:{time}")
-        if about:
-            lines += self._counters((task, event) for task in about)
-        self._send(lines)
+        timers = (f"web.waited.{name}",) if waited else (f"web.latency.{name}", "web.latency_overall")
+        with self._statsd.pipeline() as told:
+            told.incr(f"web.requests.{name}.{status}")
+            for timer in timers:
+                told.timings(timer, (seconds * 1000,))
+            _count(told, ((task, event) for task in about))
 
     def outcomes(self, settled: Sequence[Task], entries: Sequence[str]) -> None:
         """Attempts that ended, with the ids of the queue entries by which they were found, where known."""
-        running: dict[str, list[str]] = {}
-        waiting: dict[str, list[str]] = {}
+        running: dict[str, list[float]] = {}
+        waiting: dict[str, list[float]] = {}
         for task, entry in zip(settled, entries, strict=True):
             if task.duration is None or task.started_at is None or task.status == tasks.QUEUED:
                 continue
-            name = self._of_task(task)
-            running.setdefault(f"{name}.running", []).append(f"{task.duration * 1000:.3g}|ms")
+            name = _of_task(task)
+            running.setdefault(f"{name}.running", []).append(task.duration * 1000)
             if entry:
-                waited = f"{_waited_ms(task.started_at, entry):.3g}|ms"
-                waiting.setdefault(f"{name}.waiting", []).append(waited)
-                waiting.setdefault(f"{self._prefix}.tasks_overall.waiting", []).append(waited)
-        events = ((task, _EVENTS[task.status]) for task in settled if task.status in _EVENTS)
-        self._send((*self._counters(events), *_timers(running), *_timers(waiting)))
+                waited_ms = _waited_ms(task.started_at, entry)
+                waiting.setdefault(f"{name}.waiting", []).append(waited_ms)
+                waiting.setdefault("tasks_overall.waiting", []).append(waited_ms)
+        with self._statsd.pipeline() as told:
+            _count(told, ((task, _EVENTS[task.status]) for task in settled if task.status in _EVENTS))
+            for timer, milliseconds in (running | waiting).items():
+                told.timings(timer, milliseconds)
 
     def backlog(self, queues: Mapping[str, Backlog]) -> None:
         self._gauges("queues", queues)
@@ -109,24 +105,22 @@ class StatsDMetrics(Metrics):
         self._gauges("processes", watchers)
 
     def process_event(self, watcher: str, event: str) -> None:
-        self._send([f"{self._prefix}.processes.{clean(watcher)}.{clean(event)}:1|c"])
+        self._statsd.incr(f"processes.{clean(watcher)}.{clean(event)}")
 
     def _gauges(self, kind: str, measured: Mapping[str, Backlog | Weight]) -> None:
-        self._send(
-            f"{self._prefix}.{kind}.{clean(name)}.{field}:{value:.12g}|g"
-            for name, one in measured.items()
-            for field, value in one._asdict().items()
-        )
+        with self._statsd.pipeline() as told:
+            for name, one in measured.items():
+                for field, value in one._asdict().items():
+                    told.gauge(f"{kind}.{clean(name)}.{field}", round(value, 3))
 
-    def _counters(self, events: Iterable[tuple[Task, str]]) -> Iterator[str]:
-        counts: dict[str, int] = {}
-        for task, event in events:
-            name = f"{self._of_task(task)}.{event}"
-            counts[name] = counts.get(name, 0) + 1
-        return (f"{name}:{count}|c" for name, count in counts.items())
 
-    def _of_task(self, task: Task) -> str:
-        return f"{self._prefix}.tasks.{clean(task.queue)}.{clean(task.type)}"
+def _count(told: "Together", events: Iterable[tuple[Task, str]]) -> None:
+    for name, count in Counter(f"{_of_task(task)}.{event}" for task, event in events).items():
+        told.incr(name, count)
+
+
+def _of_task(task: Task) -> str:
+    return f"tasks.{clean(task.queue)}.{clean(task.type)}"
 
 
 def connect(host: str, port: int, prefix: str) -> Metrics:
@@ -135,7 +129,7 @@ def connect(host: str, port: int, prefix: str) -> Metrics:
         return Metrics()
     from service.statsd import StatsD
 
-    return StatsDMetrics(StatsD(host, port), prefix)
+    return StatsDMetrics(StatsD(host, port, prefix))
 
 
 _UNSAFE: Final = re.compile(r"[^A-Za-z0-9_-]+")
@@ -150,9 +144,3 @@ def clean(name: str) -> str:
 def _waited_ms(started_at: str, entry: str) -> float:
     """The entry's id holds when it was queued, by Redis's clock."""
     return max(0.0, tasks.microseconds(started_at) / 1000 - int(entry.partition("-")[0]))
-
-
-def _timers(values: Mapping[str, list[str]]) -> Iterator[str]:
-    for name, texts in values.items():
-        for begin in range(0, len(texts), VALUES_A_LINE):
-            yield f"{name}:{':'.join(texts[begin : begin + VALUES_A_LINE])}"

@@ -1,4 +1,5 @@
-"""Sends lines to StatsD by UDP. Nobody waits for it, and nothing is raised: what cannot be sent is lost.
+"""The client of the package `statsd`, with a sending of its own: nobody waits, nothing is raised, and what
+cannot be sent at once is lost.
 
 The host's name is looked up in a thread, at the start and again each minute: one that does not resolve,
 or that moves, costs those who send nothing. The socket does not block; it is connected, so that the
@@ -10,10 +11,14 @@ import logging
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
+from statsd.client.base import StatsClientBase
+from statsd.client.udp import Pipeline
+
 LARGEST_BYTES: Final = 1432  # what an Ethernet frame carries, whatever lies between
+VALUES_A_LINE: Final = 64
 LOOK_SECONDS: Final = 60.0
 LOOK_AGAIN_SECONDS: Final = 5.0
 COMPLAIN_SECONDS: Final = 60.0
@@ -21,15 +26,28 @@ COMPLAIN_SECONDS: Final = 60.0
 log = logging.getLogger("sandbox.statsd")
 
 
-class StatsD:
+class Together(Pipeline):  # type: ignore[misc]
+    """What goes out together, in as few datagrams as will hold it."""
+
+    def timings(self, name: str, milliseconds: Sequence[float]) -> None:
+        """Values of a timer share a line (`name:1|ms:2|ms`); StatsD counts every one of them."""
+        values = [f"{value:.3g}|ms" for value in milliseconds]
+        for begin in range(0, len(values), VALUES_A_LINE):
+            self._send_stat(name, ":".join(values[begin : begin + VALUES_A_LINE]), 1)
+
+
+class StatsD(StatsClientBase):  # type: ignore[misc]
     def __init__(
         self,
         host: str,
         port: int,
+        prefix: str = "",
         *,
         look_up: Callable[..., list[Any]] = socket.getaddrinfo,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        self._prefix = prefix
+        self._maxudpsize = LARGEST_BYTES + 1  # the package stays below it
         self._host = host
         self._port = port
         self._look_up = look_up
@@ -41,22 +59,21 @@ class StatsD:
         self._complain_at = 0.0
         self._look_in_background()
 
-    def send(self, lines: Iterable[str]) -> None:
-        """In as few datagrams as will hold them."""
-        if self._clock() >= self._look_at and not self._looking:
-            self._look_in_background()
-        for datagram in packed(lines) if self._socket is not None else ():
-            self._send(datagram)
+    def pipeline(self) -> Together:
+        return Together(self)
 
     def close(self) -> None:
         self._looking = True
         if self._socket is not None:
             self._socket.close()
 
-    def _send(self, datagram: bytes) -> None:
+    def _send(self, text: str) -> None:
+        if self._clock() >= self._look_at and not self._looking:
+            self._look_in_background()
         channel = self._socket
         if channel is None:
             return
+        datagram = text.encode("ascii", "replace")
         try:
             channel.send(datagram)
         except ConnectionRefusedError as error:
@@ -97,18 +114,3 @@ class StatsD:
         if (now := self._clock()) >= self._complain_at:
             self._complain_at = now + COMPLAIN_SECONDS
             log.warning("metrics do not reach StatsD at %s, port %d: %s", self._host, self._port, error)
-
-
-def packed(lines: Iterable[str]) -> Iterator[bytes]:
-    """Datagrams that together hold the lines, none longer than one packet of the network."""
-    held: list[bytes] = []
-    size = -1
-    for line in lines:
-        text = line.encode("ascii", "replace")
-        if held and size + 1 + len(text) > LARGEST_BYTES:
-            yield b"\n".join(held)
-            held, size = [], -1
-        held.append(text)
-        size += 1 + len(text)
-    if held:
-        yield b"\n".join(held)

@@ -78,8 +78,8 @@ def test_every_request_and_every_task_that_was_sent_is_counted(
 @pytest.fixture(scope="module")
 def told(graphite: Graphite) -> str:
     """The prefix under which everything that there is has been told, for a while."""
-    sender = StatsD("127.0.0.1", graphite.statsd_port)
-    metrics = StatsDMetrics(sender, "shown.x")
+    sender = StatsD("127.0.0.1", graphite.statsd_port, "shown.x")
+    metrics = StatsDMetrics(sender)
     eventually(lambda: sender._socket)
     for number in range(12):
         tell_everything(metrics, number)

@@ -1,7 +1,6 @@
 """Names and numbers: what a StatsD is told of requests, tasks, queues and processes."""
 
 import sys
-from collections.abc import Iterable
 from pathlib import Path
 from subprocess import run
 
@@ -9,28 +8,32 @@ import pytest
 
 from service import metrics, task
 from service.metrics import Backlog, Metrics, StatsDMetrics, Weight, clean
-from service.statsd import LARGEST_BYTES, packed
+from service.statsd import LARGEST_BYTES, StatsD
 from service.task import Task, TaskError
 
 ENTRY = "1000000000000-0"  # queued at that many milliseconds
 
 
-class Lines:
-    def __init__(self) -> None:
+class Lines(StatsD):
+    """What is sent together, as lines; however much it is."""
+
+    def __init__(self, prefix: str = "x", largest: int = sys.maxsize) -> None:
+        self._prefix = prefix
+        self._maxudpsize = largest + 1
         self.sent: list[list[str]] = []
 
-    def send(self, lines: Iterable[str]) -> None:
-        self.sent.append(list(lines))
+    def _send(self, text: str) -> None:
+        self.sent.append(text.split("\n"))
 
 
 @pytest.fixture
 def lines() -> Lines:
-    return Lines()
+    return Lines("my.app")
 
 
 @pytest.fixture
 def told(lines: Lines) -> StatsDMetrics:
-    return StatsDMetrics(lines, "my.app")
+    return StatsDMetrics(lines)
 
 
 def new(type: str = "echo", queue: str = "default") -> Task:
@@ -104,20 +107,24 @@ def test_a_clock_that_runs_behind_redis_makes_no_negative_time(told: StatsDMetri
     assert "my.app.tasks_overall.waiting:0|ms" in lines.sent[0]
 
 
-def test_the_largest_batch_fits_into_two_datagrams(told: StatsDMetrics, lines: Lines) -> None:
+def datagrams_of(batch: list[Task]) -> list[str]:
+    lines = Lines("my.app", LARGEST_BYTES)
+    StatsDMetrics(lines).outcomes(batch, [ENTRY] * len(batch))
+    return ["\n".join(datagram) for datagram in lines.sent]
+
+
+def test_the_largest_batch_fits_into_two_datagrams() -> None:
     batch = [succeeded(begun=1e9 + number * 1.37, seconds=0.000_123 * number) for number in range(64)]
-    told.outcomes(batch, [ENTRY] * 64)
-    datagrams = list(packed(lines.sent[0]))
+    datagrams = datagrams_of(batch)
     assert len(datagrams) <= 2
-    assert sum(datagram.count(b"|ms") for datagram in datagrams) == 3 * 64
+    assert sum(datagram.count("|ms") for datagram in datagrams) == 3 * 64
 
 
-def test_a_thousand_outcomes_of_the_longest_names_are_split_and_none_is_lost(told: StatsDMetrics, lines: Lines) -> None:
+def test_a_thousand_outcomes_of_the_longest_names_are_split_and_none_is_lost() -> None:
     batch = [succeeded(begun=1e9 + 123.456, type="t" * 100, queue="q" * 64) for _ in range(1000)]
-    told.outcomes(batch, [ENTRY] * 1000)
-    datagrams = list(packed(lines.sent[0]))
+    datagrams = datagrams_of(batch)
     assert max(map(len, datagrams)) <= LARGEST_BYTES
-    assert sum(datagram.count(b"|ms") for datagram in datagrams) == 3 * 1000
+    assert sum(datagram.count("|ms") for datagram in datagrams) == 3 * 1000
 
 
 def test_queues_and_processes_are_gauges(told: StatsDMetrics, lines: Lines) -> None:

@@ -141,7 +141,7 @@ def refusals(folder: Any, publisher: Publisher, graphite: Web, lines: Lines) -> 
     observer = Observer(
         events=f"ipc://{folder}/e",
         control=f"ipc://{folder}/nobody",
-        metrics=StatsDMetrics(lines, "x"),
+        metrics=StatsDMetrics(lines),
         graphite=Graphite(graphite.url),
         refused=lambda *facts: told.append(facts),
     )

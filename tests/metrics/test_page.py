@@ -24,7 +24,7 @@ def documented() -> dict[re.Pattern[str], str]:
 def told() -> dict[str, str]:
     lines = Lines()
     for number in range(10):
-        tell_everything(StatsDMetrics(lines, "x"), number)
+        tell_everything(StatsDMetrics(lines), number)
     sent = [line.split(":")[:2] for call in lines.sent for line in call]
     return {name.removeprefix("x."): KINDS[value.partition("|")[2]] for name, value in sent}
 

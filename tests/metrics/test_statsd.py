@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from service.statsd import LARGEST_BYTES, StatsD, packed
+from service.statsd import LARGEST_BYTES, StatsD
 from tests.metrics.sink import Sink
 from tests.servers import eventually, free_port
 
@@ -60,8 +60,8 @@ def make() -> Iterator[Callable[..., StatsD]]:
 
 def sent(statsd: StatsD, sink: Sink, line: str) -> bool:
     """UDP may lose what is sent before the name is known: again until it is there."""
-    statsd.send([line])
-    return line.encode() in sink.read()
+    statsd.incr(line)
+    return f"{line}:1|c".encode() in sink.read()
 
 
 def found(port: int) -> list[Any]:
@@ -70,22 +70,47 @@ def found(port: int) -> list[Any]:
 
 def test_lines_of_one_call_arrive_in_one_datagram(make: Callable[..., StatsD], sink: Sink) -> None:
     statsd = make("localhost" if socket.gethostbyname("localhost") == "127.0.0.1" else "127.0.0.1", sink.port)
-    eventually(lambda: sent(statsd, sink, "ready:1|c"))
+    eventually(lambda: sent(statsd, sink, "ready"))
     sink.datagrams.clear()
-    statsd.send(["a:1|c", "b:2|ms:3|ms"])
+    with statsd.pipeline() as told:
+        told.incr("a")
+        told.timings("b", (2, 3))
     eventually(lambda: sink.read() == [b"a:1|c\nb:2|ms:3|ms"])
 
 
-def test_no_datagram_is_larger_than_a_packet_and_nothing_is_left_out() -> None:
-    lines = [f"{'x' * (number % 200)}:{number}|c" for number in range(500)]
-    datagrams = list(packed(lines))
-    assert max(map(len, datagrams)) <= LARGEST_BYTES
-    assert b"\n".join(datagrams).decode().split("\n") == lines
-    assert len(datagrams) < len(b"\n".join(datagrams)) / LARGEST_BYTES * 1.3
+class Datagrams(StatsD):
+    def __init__(self) -> None:
+        super().__init__("127.0.0.1", 9)
+        self.sent: list[str] = []
+
+    def _send(self, text: str) -> None:
+        self.sent.append(text)
 
 
-def test_a_line_exactly_as_large_as_a_packet_goes_alone() -> None:
-    assert [len(datagram) for datagram in packed(["a", "b" * LARGEST_BYTES, "c"])] == [1, LARGEST_BYTES, 1]
+@pytest.fixture
+def datagrams() -> Iterator[Datagrams]:
+    datagrams = Datagrams()
+    yield datagrams
+    eventually(lambda: not datagrams._looking)
+    datagrams.close()
+
+
+def test_no_datagram_is_larger_than_a_packet_and_nothing_is_left_out(datagrams: Datagrams) -> None:
+    names = ["x" * (number % 200) + str(number) for number in range(500)]
+    with datagrams.pipeline() as told:
+        for name in names:
+            told.incr(name)
+    assert max(map(len, datagrams.sent)) <= LARGEST_BYTES
+    whole = "\n".join(datagrams.sent)
+    assert whole.split("\n") == [f"{name}:1|c" for name in names]
+    assert len(datagrams.sent) < len(whole) / LARGEST_BYTES * 1.3
+
+
+def test_a_line_exactly_as_large_as_a_packet_goes_alone(datagrams: Datagrams) -> None:
+    with datagrams.pipeline() as told:
+        for name in ("a", "b" * (LARGEST_BYTES - 4), "c"):
+            told.incr(name)
+    assert [len(datagram) for datagram in datagrams.sent] == [5, LARGEST_BYTES, 5]
 
 
 def test_a_name_that_does_not_resolve_costs_nothing_and_is_tried_again(
@@ -101,12 +126,12 @@ def test_a_name_that_does_not_resolve_costs_nothing_and_is_tried_again(
     statsd = make("statsd.invalid", sink.port, look_up=look_up, clock=clock)
     eventually(lambda: records)
     for _ in range(1000):
-        statsd.send(["lost:1|c"])
+        statsd.incr("lost")
     assert len(records) == 1 and "Name or service not known" in records[0].getMessage()
 
     def arrives() -> bool:
         clock.now += 6  # a thread answers in its own time
-        return sent(statsd, sink, "healed:1|c")
+        return sent(statsd, sink, "healed")
 
     known.set()
     eventually(arrives)
@@ -126,7 +151,7 @@ def test_a_look_up_that_hangs_holds_up_nobody(make: Callable[..., StatsD], clock
         statsd = make("slow.invalid", 1, look_up=look_up, clock=clock)
         for _ in range(1000):
             clock.now += 100
-            statsd.send(["lost:1|c"])
+            statsd.incr("lost")
         assert time.monotonic() - begun < 2
         assert asked == ["slow.invalid"]  # one thread waits, not a thousand
     finally:
@@ -137,11 +162,11 @@ def test_a_host_that_moves_is_followed(make: Callable[..., StatsD], sink: Sink, 
     other = Sink()
     ports = iter([sink.port])
     statsd = make("x", 1, look_up=lambda *_, **__: found(next(ports, other.port)), clock=clock)
-    eventually(lambda: sent(statsd, sink, "here:1|c"))
+    eventually(lambda: sent(statsd, sink, "here"))
 
     def arrives() -> bool:
         clock.now += 61
-        return sent(statsd, other, "there:1|c")
+        return sent(statsd, other, "there")
 
     eventually(arrives)
     other.close()
@@ -154,22 +179,22 @@ def test_where_nobody_listens_the_log_says_so_once_and_it_heals_without_losing_a
     statsd = make("127.0.0.1", port, clock=clock)
 
     def complained() -> bool:
-        statsd.send(["lost:1|c"])
+        statsd.incr("lost")
         return bool(records)
 
     eventually(complained)
     for _ in range(1000):
-        statsd.send(["lost:1|c"])
+        statsd.incr("lost")
     assert len(records) == 1 and "refused" in records[0].getMessage()
     clock.now += 59
-    statsd.send(["lost:1|c"])
+    statsd.incr("lost")
     assert len(records) == 1
     clock.now += 2
-    eventually(lambda: statsd.send(["lost:1|c"]) or len(records) == 2)
+    eventually(lambda: statsd.incr("lost") or len(records) == 2)
 
     sink = Sink(port)
     for number in range(100):
-        statsd.send([f"n{number}:1|c"])
+        statsd.incr(f"n{number}")
     assert [datagram for datagram in sink.read() if b"lost" not in datagram] == [
         b"n%d:1|c" % number for number in range(100)
     ]
@@ -178,10 +203,10 @@ def test_where_nobody_listens_the_log_says_so_once_and_it_heals_without_losing_a
 
 def test_a_reader_that_never_reads_holds_up_nobody(make: Callable[..., StatsD], sink: Sink) -> None:
     statsd = make("127.0.0.1", sink.port)
-    eventually(lambda: sent(statsd, sink, "ready:1|c"))
+    eventually(lambda: sent(statsd, sink, "ready"))
     begun = time.monotonic()
     for _ in range(20_000):
-        statsd.send(["x" * 1000 + ":1|c"])  # 20 MB; the sink's buffer takes 4
+        statsd.incr("x" * 1000)  # 20 MB; the sink's buffer takes 4
     assert time.monotonic() - begun < 10
 
 
@@ -191,4 +216,4 @@ def test_what_is_no_name_at_all_is_nobodys_problem(
 ) -> None:
     statsd = make(host, 1)
     eventually(lambda: records, 30)
-    statsd.send(["a:1|c", "\udcff:1|c"])
+    statsd.incr("\udcff")
