@@ -6,13 +6,14 @@ from http import HTTPStatus
 from typing import Any, Final
 
 import msgspec
-from flask import Flask, Response
+from flask import Flask, Response, request
 from werkzeug.datastructures import Headers
 from werkzeug.exceptions import HTTPException
 
 from service.errors import InvalidTask, InvalidTransition, StoreRefused, StoreUnavailable
 from service.web import problem
 from service.web.problem import Problem
+from service.web.request_id import KEY
 
 _encode = msgspec.json.Encoder().encode
 _log = logging.getLogger(__name__)
@@ -87,5 +88,7 @@ _DETAILS: Final[dict[int, str]] = {
 
 
 def _unforeseen(error: Exception) -> Answer:
-    _log.error("a request failed", exc_info=error)
+    environ = request.environ
+    fields = {"request_id": environ.get(KEY), "method": environ["REQUEST_METHOD"], "path": environ["PATH_INFO"]}
+    _log.error("a request failed", exc_info=error, extra={"fields": fields})
     return of_problem(Problem(HTTPStatus.INTERNAL_SERVER_ERROR, "the service has a fault; it is in its log"))
