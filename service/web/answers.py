@@ -90,9 +90,11 @@ _DETAILS: Final[dict[int, str]] = {
 
 def _unforeseen(errors: Errors) -> Callable[[Exception], Answer]:
     def answer(error: Exception) -> Answer:
+        environ = request.environ
         found = {name: value for name, value in _about_request().items() if value}
-        event_id = errors.capture(error, tags=found, request=request.environ)
-        _log.error("a request failed", exc_info=error, extra={"fields": {**found, "event_id": event_id}})
+        event_id = errors.capture(error, tags=found, request=environ)
+        asked = {"method": environ["REQUEST_METHOD"], "path": environ["PATH_INFO"]}
+        _log.error("a request failed", exc_info=error, extra={"fields": {**found, **asked, "event_id": event_id}})
         return of_problem(Problem(HTTPStatus.INTERNAL_SERVER_ERROR, "the service has a fault; it is in its log"))
 
     return answer

