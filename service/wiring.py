@@ -3,12 +3,13 @@
 A process imports only its own side: the web's modules cost a runner 15 MB, and it never needs them.
 """
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from service import __version__, wire
 from service import store as stores
 from service.errors import SandboxError, SettingsError
-from service.registry import Registry
+from service.registry import Registry, TaskType
 from service.sentry import NO_ERRORS, Errors
 from service.settings import Settings
 from service.store import Store
@@ -32,7 +33,7 @@ def registry(settings: Settings) -> Registry:
         ) from error
 
 
-def errors(settings: Settings, process: str, types: Registry) -> Errors:
+def errors(settings: Settings, process: str, types: Iterable[TaskType] = ()) -> Errors:
     """Reporting to Sentry; without a DSN nothing of it is even imported."""
     if not settings.sentry_dsn:
         return NO_ERRORS
