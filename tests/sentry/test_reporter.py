@@ -132,6 +132,13 @@ def test_a_logged_error_without_an_exception_is_grouped_by_its_text(errors: Repo
     assert events[0]["fingerprint"] == events[1]["fingerprint"]
 
 
+def test_an_error_that_is_logged_in_storms_is_an_event_a_minute(errors: Reporter, sink: Sink) -> None:
+    for _ in range(10):
+        log.error("upkeep failed", exc_info=caught(fail), extra={"once": "upkeep"})
+    assert errors.flush()
+    assert len(sink.events) == 1
+
+
 def test_an_error_in_a_thread_is_reported(errors: Reporter, sink: Sink) -> None:
     threading.Thread(target=fail, name="worker-9").start()
     [event] = sink.expect(1)
