@@ -4,7 +4,7 @@ import argparse
 import logging
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -144,10 +144,22 @@ def runner(_: argparse.Namespace) -> int:
 
 
 def observer(_: argparse.Namespace) -> int:
-    from service import settings
+    from service import logs, settings, wiring
     from service.supervise import observer
 
-    return observer.run(settings.read(os.environ), os.environ["CIRCUSCTL_ENDPOINT"])
+    read = settings.read(os.environ)
+    logs.keep_output("observer", read.logs)
+    logs.configure("observer", read.logs, read.log_level, read.log_format)
+    errors = wiring.errors(read, "observer")
+
+    def refused(watcher: str, facts: Mapping[str, object]) -> None:
+        tags = {"watcher": watcher, "release": facts.get("release")}
+        errors.capture_message(f"a reload of {watcher} was refused", tags=tags, extra=facts)
+
+    try:
+        return observer.run(read, os.environ["CIRCUSCTL_ENDPOINT"], refused=refused)
+    finally:
+        errors.flush()
 
 
 def dashboards_load(arguments: argparse.Namespace) -> int:

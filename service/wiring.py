@@ -4,6 +4,7 @@ A process imports only its own side: the web's modules cost a runner 15 MB, and 
 """
 
 import os
+from collections.abc import Iterable
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -12,7 +13,7 @@ from service import metrics as reported
 from service import store as stores
 from service.errors import SandboxError, SettingsError
 from service.metrics import Metrics
-from service.registry import Registry
+from service.registry import Registry, TaskType
 from service.sentry import NO_ERRORS, Errors
 from service.settings import Settings, texts
 from service.store import Store
@@ -41,7 +42,7 @@ def registry(settings: Settings) -> Registry:
         ) from error
 
 
-def errors(settings: Settings, process: str, types: Registry) -> Errors:
+def errors(settings: Settings, process: str, types: Iterable[TaskType] = ()) -> Errors:
     """Reporting to Sentry; without a DSN nothing of it is even imported."""
     if not settings.sentry_dsn:
         return NO_ERRORS

@@ -202,7 +202,11 @@ def _before(hook: Any, first: Any) -> Any:
 
 
 def _extra(value: object) -> Any:
-    return scrubber.text(value, EXTRA_LIMIT) if isinstance(value, str) else scrubber.plain(value)
+    """Of a text the end, in whole lines: a traceback says there what happened."""
+    if not isinstance(value, str):
+        return scrubber.plain(value)
+    end = value if len(value) <= EXTRA_LIMIT else value[-EXTRA_LIMIT:].partition("\n")[2]
+    return scrubber.text(end, EXTRA_LIMIT)
 
 
 def _group(tags: Mapping[str, object]) -> tuple[str, ...]:

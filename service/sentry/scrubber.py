@@ -41,18 +41,28 @@ _QUOTED: Final = r"\\*\"(?:[^\"\\]|\\.)*\"?|\\*'(?:[^'\\]|\\.)*'?"
 _NAMED: Final = rf"(?:{_WORDS})[\w.-]{{0,40}}"
 # Most texts hold nothing of the kind, and one look is quicker than seven.
 _SUSPECT: Final = re.compile(rf"(?i){_WORDS}|://|bearer|basic|eyJ|PRIVATE KEY")
-_PATTERNS: Final = [
-    # A header: the whole line may be the secret.
-    (re.compile(r"(?i)((?:authorization|cookie)\\*[\"']?\s*[:=]\s*\\*[\"']?)[^\r\n\"'\\]+"), rf"\1{REMOVED}"),
+_BY_LOOKS: Final = (
     (re.compile(r"(?is)-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(?:-----END [A-Z ]*-----|\Z)"), REMOVED),
     (re.compile(r"([A-Za-z][A-Za-z0-9+.-]{1,30}://)[^\s/\"'<>]*@"), rf"\1{REMOVED}@"),
     (re.compile(r"(?i)\b(bearer|basic)\s+[\w.~+/=-]{6,}"), rf"\1 {REMOVED}"),
     (re.compile(r"\beyJ[\w-]{5,}\.[\w-]+(?:\.[\w-]*)?"), REMOVED),
+)
+_BY_NAME: Final = (
     (re.compile(rf"(?i)({_NAMED}\\*[\"']?\s*(?:=>|[:=])\s*)(?:{_QUOTED}|[^\s,;&\"')}}\]]+)"), rf"\1{REMOVED}"),
     (re.compile(rf"(?i)((?<![\w-])--?[\w-]{{0,40}}{_NAMED}\s+)(?:{_QUOTED}|[^\s-]\S*)"), rf"\1{REMOVED}"),
-]
+)
+# A header: the whole line may be the secret.
+_BY_HEADER: Final = (
+    (re.compile(r"(?i)((?:authorization|cookie)\\*[\"']?\s*[:=]\s*\\*[\"']?)[^\r\n\"'\\]+"), rf"\1{REMOVED}"),
+)
 # Source code names secrets all the time; only a literal is one.
-_LITERAL: Final = re.compile(rf"(?i)({_NAMED}[\"']?\]?\s*(?:[:=]|,)\s*[rbfu]{{0,2}})(?:\"[^\"]+\"?|'[^']+'?)")
+_BY_LITERAL: Final = (
+    (
+        re.compile(rf"(?i)({_NAMED}[\"']?\]?\s*(?:[:=]|,)\s*[rbfu]{{0,2}})(?:\"[^\"]+\"?|'[^']+'?)"),
+        rf"\1{REMOVED!r}",
+    ),
+    (re.compile(rf"(?i)([?&]{_NAMED}=)[^\s&\"']+"), rf"\1{REMOVED}"),
+)
 
 _SHOWN_AS_TEXT: Final = frozenset(
     (
@@ -68,19 +78,26 @@ _CODE: Final = (type, types.ModuleType, types.FunctionType, types.MethodType, ty
 def is_secret(name: object) -> bool:
     if type(name) is bytes:
         name = name[:200].decode("latin-1")
-    return issubclass(type(name), str) and _NAME.search(str(name)[:200]) is not None
+    return issubclass(type(name), str) and _NAME.search(str.__str__(name)[:200]) is not None
 
 
 def text(value: str, limit: int = TEXT_LIMIT) -> str:
     """Without secrets, then cut: the other way round a half of one would not be recognised."""
     shown = str.__str__(value)[: 4 * limit].encode("utf-8", "replace").decode().replace("\0", " ")
-    for pattern, replacement in _PATTERNS if _SUSPECT.search(shown) else ():
-        shown = pattern.sub(replacement, shown)
+    if _SUSPECT.search(shown):
+        shown = _replaced(shown, *_BY_HEADER, *_BY_LOOKS, *_BY_NAME)
     return shown if len(shown) <= limit else shown[:limit] + CUT
 
 
 def source(line: str) -> str:
-    return _LITERAL.sub(rf"\1{REMOVED!r}", line[:TEXT_LIMIT])
+    line = line[:TEXT_LIMIT]
+    return _replaced(line, *_BY_LOOKS, *_BY_LITERAL) if _SUSPECT.search(line) else line
+
+
+def _replaced(shown: str, *replacements: tuple[re.Pattern[str], str]) -> str:
+    for pattern, replacement in replacements:
+        shown = pattern.sub(replacement, shown)
+    return shown
 
 
 def query(text_of_query: str) -> str:
@@ -93,7 +110,7 @@ def query(text_of_query: str) -> str:
 class Budget:
     """How long, and how much, may be shown altogether."""
 
-    def __init__(self, seconds: float = 0.03, characters: int = 100_000) -> None:
+    def __init__(self, seconds: float = 0.02, characters: int = 100_000) -> None:
         self._until = time.monotonic() + seconds
         self._left = characters
 

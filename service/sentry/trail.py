@@ -26,7 +26,7 @@ class Trail(threading.local):
 
     def crumbs(self) -> list[dict[str, Any]]:
         """In the order in which they came; where time is short, only the latest are told."""
-        budget = Budget()
+        budget = Budget(seconds=0.01)
         shown = []
         for created, level, name, message in reversed(self._crumbs):
             if budget.spent:

@@ -17,7 +17,7 @@ import zmq
 from circus.client import CircusClient
 from circus.exc import CallError
 
-from service import logs, metrics
+from service import metrics
 from service.errors import SandboxError
 from service.metrics import Metrics
 from service.settings import Settings
@@ -112,13 +112,7 @@ def _mark(graphite: Graphite, what: str, tags: list[str], text: str) -> None:
         log.warning("%s; this event is not drawn: %s", error, what, extra={"once": "graphite"})
 
 
-def _nobody(watcher: str, facts: Facts) -> None:
-    """Nobody is told of refused reloads."""
-
-
-def run(settings: Settings, control: str, *, refused: Told = _nobody) -> int:
-    logs.keep_output("observer", settings.logs)
-    logs.configure("observer", settings.logs, settings.log_level, settings.log_format)
+def run(settings: Settings, control: str, *, refused: Told) -> int:
     observer = Observer(
         events=f"ipc://{settings.sockets / 'events.sock'}",
         control=control,

@@ -25,6 +25,7 @@ class Sink:
     def __init__(self, behaviour: str | int = TAKES, *, tls: ssl.SSLContext | None = None, port: int = 0) -> None:
         self.behaviour = behaviour
         self.headers: Mapping[str, str] = {}
+        self.delay_seconds = 0.0
         self.events: list[dict[str, Any]] = []
         self.requests: list[str] = []
         self.times: list[float] = []
@@ -86,6 +87,7 @@ class Sink:
         if behaviour == BABBLES:
             connection.sendall(b"SSH-2.0-OpenSSH_9.2\r\n\r\n")
             return
+        self._over.wait(self.delay_seconds)
         status = 200 if behaviour == TAKES else int(behaviour)
         if status == 200:
             self.events.append(_event(head, body))

@@ -10,10 +10,11 @@ from typing import Any
 
 import pytest
 
-from service import sentry
+from service import sentry, settings
 from service import task as tasks
 from service.errors import SettingsError
 from service.store import Store
+from service.supervise import start as startup
 from service.task import Task
 from tests.runner.crew import Crew
 from tests.sentry.sink import HANGS, Sink
@@ -85,6 +86,14 @@ def test_every_attempt_is_an_event_and_all_are_one_issue(crew: Crew, sink: Sink)
     assert one["fingerprint"] == two["fingerprint"]
 
 
+def test_lines_of_one_attempt_are_not_those_of_the_next(crew: Crew, sink: Sink) -> None:
+    uids = [uid for number in (1, 2) for uid in crew.create("faulty.run", args={"number": number}, max_attempts=1)]
+    start(crew)
+    crew.finished(uids[-1])
+    _, second = sink.expect(2)
+    assert "order 1, " not in str(second["breadcrumbs"]) and "order 2, " in str(second["breadcrumbs"])
+
+
 def test_what_a_handler_or_a_client_wishes_is_no_event(crew: Crew, sink: Sink) -> None:
     [runner] = start(crew, grace=0)
     for uid in crew.create("reject") + crew.create("again", args={"after": 0.1}) + crew.create("echo"):
@@ -109,6 +118,7 @@ def test_a_time_out_says_where_the_handler_was(crew: Crew, sink: Sink) -> None:
 
 
 def test_a_handler_that_does_not_end_is_reported_before_its_process_does(crew: Crew, sink: Sink) -> None:
+    sink.delay_seconds = 0.3
     [runner] = start(crew)
     [uid] = crew.create("stubborn", args={"seconds": 60}, timeout=0.2, max_attempts=1)
     task = crew.finished(uid)
@@ -246,3 +256,6 @@ def test_a_client_that_is_not_installed_refuses_the_start(monkeypatch: pytest.Mo
     with pytest.raises(SettingsError, match=r"^SENTRY_CLIENT is 'sentry-sdk', which is not installed"):
         sentry.check("sentry-sdk")
     sentry.check("raven")
+    dsn = {"SENTRY_DSN": "https://key@127.0.0.1/1", "SENTRY_CLIENT": "sentry-sdk", "SANDBOX_HOME": "nowhere"}
+    with pytest.raises(SettingsError, match="not installed"):
+        startup.check(settings.read(dsn))

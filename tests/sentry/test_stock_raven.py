@@ -113,16 +113,17 @@ app.test_client().post("/", data={"a": "b"})
 
 
 def test_no_secret_is_told(setup: str, sink: Sink) -> None:
-    program = f"""
+    program = """
 from flask import Flask
 app = Flask("app")
 watch(app)
+it = sys.argv[-1]
 @app.route("/", methods=["POST"])
 def fails():
-    logging.getLogger("x").warning("connecting to redis://:{SECRET}@host with token=%s", "{SECRET}")
+    logging.getLogger("x").warning("connecting to redis://:%s@host with token=%s", it, it)
     raise RuntimeError
-headers = {{"X-Api-Key": "{SECRET}", "Cookie": "session={SECRET}"}}
-app.test_client().post("/?token={SECRET}", json={{"password": "{SECRET}"}}, headers=headers)
+headers = {"X-Api-Key": it, "Cookie": "session=" + it}
+app.test_client().post("/?token=" + it, json={"password": it}, headers=headers)
 """
     run(setup, sink.dsn, program, "--password", SECRET)
     assert len(sink.events) == 1
