@@ -13,7 +13,9 @@ from typing import Final
 
 from service.errors import SandboxError, SettingsError
 from service.settings import UNIX, Settings, texts
+from service.supervise import release as releases
 from service.supervise import state
+from service.supervise.environment import conf_folder
 
 WEB_ENDS_SECONDS: Final = 5.0  # what gunicorn needs after the grace time, to end its workers
 RUNNER_ENDS_SECONDS: Final = 5.0  # what a runner needs after the grace time, to interrupt and to hand back
@@ -64,9 +66,10 @@ def _check_tokens(settings: Settings) -> None:
 @functools.cache
 def _check_tasks(settings: Settings) -> None:
     """In a process of its own: circusd is to run none of their code."""
-    environment = {**os.environ, **texts(settings)}
-    words = [sys.executable, "-m", "service.cli", "types"]
-    found = subprocess.run(words, env=environment, capture_output=True, text=True, check=False)
+    release = releases.find(settings.release or conf_folder())
+    environment = release.environment({**os.environ, **texts(settings)}, os.getcwd())
+    words = [str(release.python), "-m", "service.cli", "types"]
+    found = subprocess.run(words, cwd=release.path, env=environment, capture_output=True, text=True, check=False)
     if found.returncode:
         *_, reason = found.stderr.strip().splitlines() or [f"exit code {found.returncode}"]
         raise SettingsError(reason.removeprefix("sandbox: "))
