@@ -1,12 +1,17 @@
 """gunicorn's configuration. `bind` is given on the command line: the supervisor holds the socket."""
 
+import math
 import os
+import subprocess
+import sys
+from types import MethodType
 from typing import Any
 
-from service import settings
-from service.web.worker import lose_no_signal_at_fork
+from service import settings, trial
+from service.web.worker import Worker, lose_no_signal_at_fork
 
 _settings = settings.read(os.environ)
+Worker.grace_seconds = _settings.web_grace_seconds
 
 wsgi_app = "service.wsgi:app"
 workers = _settings.web_workers
@@ -16,10 +21,42 @@ logger_class = "service.web.access.AccessLogger"
 accesslog = str(_settings.logs / "web.log")
 
 keepalive = 75  # above the upstream keepalive_timeout of a proxy in front (nginx: 60)
-graceful_timeout = 30
+graceful_timeout = math.ceil(_settings.web_grace_seconds) + 5  # the workers are to end by themselves
 control_socket_disable = True
 worker_tmp_dir = str(_settings.home)
 
 
 def on_starting(arbiter: Any) -> None:
     lose_no_signal_at_fork()
+    if _settings.socket:
+        arbiter.systemd = True  # the supervisor's socket: not gunicorn's to unlink
+    if "CIRCUSCTL_ENDPOINT" in os.environ:
+        arbiter.handle_hup = MethodType(_ask_for_a_reload, arbiter)
+
+
+def _ask_for_a_reload(arbiter: Any) -> None:
+    """HUP: gunicorn's own way ends the service if the code on the disk is broken, and mixes old modules with new."""
+    arbiter.log.info("HUP: asking the supervisor for a reload")
+    words = [sys.executable, "-m", "circus.circusctl", "reload", "sandbox"]
+    subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+
+
+def when_ready(arbiter: Any) -> None:
+    trial.speak_up()
+
+
+def post_fork(arbiter: Any, worker: Any) -> None:
+    trial.whisper()
+
+
+def post_worker_init(worker: Any) -> None:
+    if trial.folder() is not None:
+        worker.prove()
+        trial.wait(worker.cfg.workers, worker.beat)
+
+
+def worker_exit(arbiter: Any, worker: Any) -> None:
+    trial.fail()
+
+
+child_exit = worker_exit  # also of a worker that could not call its own

@@ -16,14 +16,18 @@ REDIS_SCHEMES: Final = ("redis", "rediss", "unix", "redis+cluster")
 TEN_YEARS: Final = 10 * 366 * 86400
 SOCKET_PATH_LIMIT: Final = 100
 DEMO_TASKS: Final = "service.tasks.demo"
+UNIX: Final = "unix:"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
     home: Path
+    release: Path | None
     bind: str
     port: int
     web_workers: int
+    web_grace_seconds: float
+    reload_seconds: float
     runners: int
     threads: int
     tasks: tuple[str, ...]
@@ -40,6 +44,11 @@ class Settings:
     @property
     def on_loopback(self) -> bool:
         return is_loopback(self.bind)
+
+    @property
+    def socket(self) -> str:
+        """The path of the unix socket to listen on, or nothing."""
+        return self.bind.removeprefix(UNIX) if self.bind.startswith(UNIX) else ""
 
     @property
     def embedded_redis(self) -> bool:
@@ -60,6 +69,8 @@ class Settings:
 
     @property
     def url(self) -> str:
+        if self.socket:
+            return self.bind
         host = f"[{self.bind}]" if ":" in self.bind else self.bind
         return f"http://{host}:{self.port}"
 
@@ -76,6 +87,9 @@ class Variable:
 
 
 def is_loopback(bind: str) -> bool:
+    """A unix socket is not reached from elsewhere either, and by whoever may write to it only."""
+    if bind.startswith(UNIX):
+        return True
     try:
         return ipaddress.ip_address(bind).is_loopback
     except ValueError:
@@ -93,7 +107,11 @@ def _optional_path(text: str) -> Path | None:
 
 
 def _address(text: str) -> str:
-    if text != "localhost":
+    if text.startswith(UNIX):
+        path = Path(text.removeprefix(UNIX))
+        if not path.is_absolute() or len(bytes(path)) > SOCKET_PATH_LIMIT:
+            raise ValueError
+    elif text != "localhost":
         ipaddress.ip_address(text)
     return text
 
@@ -154,9 +172,12 @@ def _choice(*allowed: str) -> Callable[[str], str]:
 
 VARIABLES: Final = (
     Variable("SANDBOX_HOME", "home", _path, "./var", "a folder that this user may write"),
-    Variable("SANDBOX_BIND", "bind", _address, "127.0.0.1", "an IP address, or localhost"),
+    Variable("SANDBOX_RELEASE", "release", _optional_path, "", "a folder with the code, or a link to one"),
+    Variable("SANDBOX_BIND", "bind", _address, "127.0.0.1", "an IP address, localhost, or unix:/path"),
     Variable("SANDBOX_PORT", "port", _whole(1, 65535), "8000", "a port from 1 to 65535"),
     Variable("SANDBOX_WEB_WORKERS", "web_workers", _whole(1, 64), "2", "a number from 1 to 64"),
+    Variable("SANDBOX_WEB_GRACE", "web_grace_seconds", _seconds(1, 3600), "30", "seconds from 1 to 3600"),
+    Variable("SANDBOX_RELOAD", "reload_seconds", _seconds(1, 3600), "30", "seconds from 1 to 3600"),
     Variable("SANDBOX_RUNNERS", "runners", _whole(1, 256), "2", "a number from 1 to 256"),
     Variable("SANDBOX_THREADS", "threads", _whole(1, 64), "1", "a number from 1 to 64"),
     Variable("SANDBOX_TASKS", "tasks", _names(MODULE), DEMO_TASKS, "names of Python modules, with commas between"),

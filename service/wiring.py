@@ -43,18 +43,21 @@ def app(settings: Settings) -> "Web":
         queues=settings.queues,
         tokens=Tokens(settings.tokens) if settings.tokens else None,
         waiting_clients=-(-settings.waiting_clients // settings.web_workers),
+        throttled=settings.sockets / "throttled",
     )
 
 
 def run_runner(settings: Settings) -> int:
-    from service import logs, rehearsal
+    from service import logs, rehearsal, trial
     from service.report import Report
     from service.runner import Runner
 
     lines = logs.configure("runner", settings.logs)
+    types = registry(settings)
+    trial.wait()
     runner = Runner(
         store=store(settings),
-        registry=registry(settings),
+        registry=types,
         report=Report(lines),
         folder=settings.home / "runners",
         queues=settings.queues,

@@ -60,7 +60,7 @@ def test_no_command_or_an_unknown_one_shows_the_usage() -> None:
 def test_env_exports_every_setting_and_what_circus_ini_asks_for(folder: Path) -> None:
     exported = evaluated(SANDBOX_HOME=str(folder), SANDBOX_GRACE="20")
     assert {name: exported[name] for name in settings.texts(settings.read({}))} == settings.texts(
-        settings.read({"SANDBOX_HOME": str(folder), "SANDBOX_GRACE": "20"})
+        settings.read({"SANDBOX_HOME": str(folder), "SANDBOX_GRACE": "20", "SANDBOX_RELEASE": str(ROOT)})
     )
     asked = set(re.findall(r"\$\(circus\.env\.(\w+)\)", (ROOT / "circus.ini").read_text()))
     assert asked <= set(exported)

@@ -28,14 +28,28 @@ CASES = {
         ["", " "],
         "a folder that this user may write",
     ),
+    "SANDBOX_RELEASE": Case(
+        None,
+        {"": None, "/srv/current": Path("/srv/current"), "x": Path.cwd() / "x"},
+        [],
+        "a folder with the code, or a link to one",
+    ),
     "SANDBOX_BIND": Case(
         "127.0.0.1",
-        {"::1": "::1", "0.0.0.0": "0.0.0.0", "localhost": "localhost", " 10.0.0.1 ": "10.0.0.1"},
-        ["", "example.com", "127.0.0.1:80", "256.0.0.1"],
-        "an IP address, or localhost",
+        {
+            "::1": "::1",
+            "0.0.0.0": "0.0.0.0",
+            "localhost": "localhost",
+            " 10.0.0.1 ": "10.0.0.1",
+            "unix:/run/x": "unix:/run/x",
+        },
+        ["", "example.com", "127.0.0.1:80", "256.0.0.1", "unix:", "unix:x", "unix:/" + "x" * 100],
+        "an IP address, localhost, or unix:/path",
     ),
     "SANDBOX_PORT": Case(8000, {"1": 1, "65535": 65535}, ["", "0", "65536", "http", "80.0"], "a port from 1 to 65535"),
     "SANDBOX_WEB_WORKERS": Case(2, {"1": 1, "64": 64}, ["", "0", "65", "two"], "a number from 1 to 64"),
+    "SANDBOX_WEB_GRACE": Case(30.0, {"1": 1.0, "3600": 3600.0}, ["0", "3601", "nan"], "seconds from 1 to 3600"),
+    "SANDBOX_RELOAD": Case(30.0, {"1": 1.0, "2.5": 2.5}, ["0", "3601", "nan"], "seconds from 1 to 3600"),
     "SANDBOX_RUNNERS": Case(2, {"1": 1, "256": 256}, ["0", "257", "two"], "a number from 1 to 256"),
     "SANDBOX_THREADS": Case(1, {"1": 1, "64": 64}, ["0", "65", "1.5"], "a number from 1 to 64"),
     "SANDBOX_TASKS": Case(
@@ -110,6 +124,7 @@ def test_a_home_too_long_for_a_socket_says_by_how_much() -> None:
 
 def test_the_demo_types_are_for_loopback_unless_asked_for() -> None:
     assert read({"SANDBOX_BIND": "::1"}).tasks == ("service.tasks.demo",)
+    assert read({"SANDBOX_BIND": "unix:/run/x"}).tasks == ("service.tasks.demo",)
     assert read({"SANDBOX_BIND": "10.0.0.1"}).tasks == ()
     assert read({"SANDBOX_BIND": "10.0.0.1", "SANDBOX_TASKS": "service.tasks.demo"}).tasks == ("service.tasks.demo",)
 

@@ -7,7 +7,9 @@ or circusd is gone.
 import http.client
 import json
 import os
+import shlex
 import signal
+import socket
 import time
 from typing import Final
 
@@ -17,6 +19,7 @@ from service.supervise import state
 
 PATIENCE_SECONDS: Final = 10.0
 LOOK_SECONDS: Final = 0.1
+ANSWER_SECONDS: Final = 3.0
 EVERYWHERE: Final = {"0.0.0.0": "127.0.0.1", "::": "::1"}
 
 
@@ -46,7 +49,7 @@ def _announce(settings: Settings, supervisor: int) -> None:
 
 
 def _problem(settings: Settings) -> str | None:
-    connection = http.client.HTTPConnection(_host(settings), settings.port, timeout=3)
+    connection = _connection(settings)
     try:
         connection.request("GET", "/health/ready")
         answer = connection.getresponse()
@@ -56,6 +59,23 @@ def _problem(settings: Settings) -> str | None:
     finally:
         connection.close()
     return None if answer.status == 200 else _detail(answer.status, body)
+
+
+class UnixConnection(http.client.HTTPConnection):
+    def __init__(self, path: str, timeout: float) -> None:
+        super().__init__("localhost", timeout=timeout)
+        self._path = path
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(self._path)
+
+
+def _connection(settings: Settings) -> http.client.HTTPConnection:
+    if settings.socket:
+        return UnixConnection(settings.socket, timeout=ANSWER_SECONDS)
+    return http.client.HTTPConnection(_host(settings), settings.port, timeout=ANSWER_SECONDS)
 
 
 def _detail(status: int, body: bytes) -> str:
@@ -71,7 +91,10 @@ def _host(settings: Settings) -> str:
 
 def _welcome(settings: Settings) -> str:
     host = _host(settings)
-    url = f"http://[{host}]:{settings.port}" if ":" in host else f"http://{host}:{settings.port}"
+    if settings.socket:
+        url = f"--unix-socket {shlex.quote(settings.socket)} http://localhost"
+    else:
+        url = f"http://[{host}]:{settings.port}" if ":" in host else f"http://{host}:{settings.port}"
     token = "-H 'Authorization: Bearer <token>' " if settings.tokens else ""
     if DEMO_TASKS in settings.tasks:
         call = f"""{url}/tasks -H 'Content-Type: application/json' -d '{{"type": "echo"}}'"""

@@ -5,34 +5,43 @@ under `sandbox run` and under plain circusd, and nobody gets a circusd that lack
 
 - Stopping goes by priority: what has the lowest is gone before the next is told (stock: all at once).
 - A signal to stop waits for the command that is running (stock: it is dropped).
+- A reload is a trial, and what crashes again and again is throttled (watcher.py, reload.py).
 - A watcher or socket that cannot be made, or an address that is taken, ends the start (stock: a
   warning in the log; exit code 0).
 """
 
-import contextlib
 import itertools
 import logging
 import os
+import shutil
 import signal
 import sys
 from collections.abc import Callable, Iterable
 from operator import attrgetter
 from typing import Any, Final
 
+from circus import arbiter as arbiters
 from circus.arbiter import Arbiter
 from circus.config import get_config
+from circus.controller import Controller
 from circus.exc import ConflictError
 from circus.sighandler import SysHandler
+from circus.sockets import CircusSocket
 from tornado import gen
 
 from service import logs, settings
 from service.errors import SandboxError
-from service.supervise import start
+from service.settings import Settings
+from service.supervise import environment, reload, start
+from service.supervise.release import Supervisor
+from service.supervise.trial import end_group
+from service.supervise.watcher import GatedWatcher
 
 LOOK_SECONDS: Final = 0.05
 
 _load_from_config = Arbiter.load_from_config.__func__
 _initialize = Arbiter.initialize
+_load_socket = CircusSocket.load_from_config.__func__
 
 
 def log_handler() -> logging.Handler:
@@ -42,7 +51,7 @@ def log_handler() -> logging.Handler:
         start.check(read)
     except SandboxError as error:
         raise SystemExit(f"sandbox: {error}") from error
-    install()
+    install(read)
     handler = logs.JsonHandler(logs.LogFile(read.logs / "circus.log"), "circusd")
     handler.addFilter(_is_news)
     return handler
@@ -67,7 +76,15 @@ def _is_news(record: logging.LogRecord) -> bool:
     return not (record.exc_info and isinstance(record.exc_info[1], ConflictError))
 
 
-def install() -> None:
+def install(read: Settings) -> None:
+    for name in ("trial", "throttled"):  # of a circusd that was killed
+        shutil.rmtree(read.sockets / name, ignore_errors=True)
+    GatedWatcher.folder = read.sockets
+    GatedWatcher.patience_seconds = read.reload_seconds
+    reload.Reload.supervisor = Supervisor(environment.conf_folder())
+    arbiters.Watcher = GatedWatcher
+    Controller.dispatch = reload.dispatch
+    CircusSocket.load_from_config = classmethod(_load_any_socket)
     Arbiter._stop_watchers = _stop_in_order
     Arbiter.load_from_config = classmethod(_load_everything)
     Arbiter.initialize = _initialize_or_exit
@@ -84,13 +101,7 @@ async def _stop_in_order(
         leaders = [pid for watcher in stopping for pid in watcher.processes]
         await gen.multi([watcher._stop(close_output_streams) for watcher in stopping])
         for pid in leaders:
-            _end_group(pid)
-
-
-def _end_group(leader: int) -> None:
-    """Circus makes each process the leader of a group; nobody of it outlives the stop."""
-    with contextlib.suppress(ProcessLookupError, PermissionError):
-        os.killpg(leader, signal.SIGKILL)
+            end_group(pid)
 
 
 def _quit(handler: Any) -> None:
@@ -115,7 +126,20 @@ def _load_everything(kind: Any, config_file: str, loop: Any = None) -> Any:
     config = get_config(config_file)
     _refuse_missing("watcher", config["watchers"], {watcher.name for watcher in arbiter.watchers})
     _refuse_missing("socket", config["sockets"], set(arbiter.sockets))
+    try:
+        start.check_order(
+            settings.read(os.environ), {watcher.name: watcher.graceful_timeout for watcher in arbiter.watchers}
+        )
+    except SandboxError as error:
+        raise SystemExit(f"sandbox: {error}") from error
     return arbiter
+
+
+def _load_any_socket(kind: Any, config: dict[str, Any]) -> Any:
+    """An empty path is none; circus would take it for a unix socket's."""
+    found = _load_socket(kind, {name: value for name, value in config.items() if name != "path" or value})
+    found._cfg = config.copy()
+    return found
 
 
 def _refuse_missing(kind: str, wanted: Iterable[dict[str, Any]], made: set[str]) -> None:

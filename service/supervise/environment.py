@@ -11,9 +11,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
-from service.settings import Settings, texts
+from service.settings import UNIX, Settings, texts
 
 RUNNER_MARGIN_SECONDS: Final = 10.0
+WEB_MARGIN_SECONDS: Final = 15.0
 
 
 def conf_folder() -> Path:
@@ -26,10 +27,13 @@ def conf_folder() -> Path:
 def variables(settings: Settings) -> dict[str, str]:
     return {
         **texts(settings),
+        "SANDBOX_RELEASE": str(settings.release or conf_folder()),
         "SANDBOX_PATH": str(conf_folder()),
         "SANDBOX_PYTHON": sys.executable,
         "SANDBOX_FAMILY": "AF_INET6" if _is_version_6(settings.bind) else "AF_INET",
         "SANDBOX_REDIS_SERVERS": "1" if settings.embedded_redis else "0",
+        "SANDBOX_SOCKET": settings.socket,
+        "SANDBOX_WEB_STOP": f"{settings.web_grace_seconds + WEB_MARGIN_SECONDS:g}",
         "SANDBOX_RUNNER_STOP": f"{settings.grace_seconds + RUNNER_MARGIN_SECONDS:g}",
         "CIRCUSCTL_ENDPOINT": f"ipc://{settings.sockets / 'control.sock'}",
     }
@@ -45,4 +49,4 @@ def exports(settings: Settings, environment: Mapping[str, str]) -> str:
 
 
 def _is_version_6(bind: str) -> bool:
-    return bind != "localhost" and ipaddress.ip_address(bind).version == 6
+    return bind != "localhost" and not bind.startswith(UNIX) and ipaddress.ip_address(bind).version == 6

@@ -2,14 +2,21 @@
 
 import errno
 import functools
+import math
 import os
 import socket
 import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final
 
 from service import rehearsal
 from service.errors import ReleaseBroken, SandboxError, SettingsError
-from service.settings import Settings, texts
+from service.settings import UNIX, Settings, texts
 from service.supervise import listener, state
+
+WEB_ENDS_SECONDS: Final = 5.0  # what gunicorn needs after the grace time, to end its workers
+RUNNER_ENDS_SECONDS: Final = 5.0  # what a runner needs after the grace time, to interrupt and to hand back
 
 
 def check(settings: Settings) -> None:
@@ -19,6 +26,19 @@ def check(settings: Settings) -> None:
     state.prepare(settings)
     if not listener.keeps(settings.bind, settings.port):
         _check_address(settings)
+
+
+def check_order(settings: Settings, circus_seconds: Mapping[str, float]) -> None:
+    """Who stops something waits for longer than that takes; `circus_seconds` is how long circus waits, by watcher."""
+    for watcher, variable, grace, within in (
+        ("sandbox", "SANDBOX_WEB", settings.web_grace_seconds, WEB_ENDS_SECONDS),
+        ("sandbox-runner", "SANDBOX_RUNNER", settings.grace_seconds, RUNNER_ENDS_SECONDS),
+    ):
+        if circus_seconds.get(watcher, math.inf) <= grace + within:
+            raise SettingsError(
+                f"{variable}_STOP is {circus_seconds[watcher]:g}; it must be above {grace + within:g}: the grace time "
+                f'of {grace:g} s and {within:g} s to end. `eval "$(sandbox env)"` works it out anew.'
+            )
 
 
 def _check_tokens(settings: Settings) -> None:
@@ -55,6 +75,9 @@ def _check_tasks(settings: Settings) -> None:
 
 
 def _check_address(settings: Settings) -> None:
+    if settings.socket:
+        _check_socket(Path(settings.socket))
+        return
     family = socket.AF_INET6 if ":" in settings.bind else socket.AF_INET
     with socket.socket(family) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -62,6 +85,22 @@ def _check_address(settings: Settings) -> None:
             probe.bind((settings.bind, settings.port))
         except OSError as error:
             raise SettingsError(_address_problem(settings, error)) from error
+
+
+def _check_socket(path: Path) -> None:
+    """One that is left from a service that was killed is replaced."""
+    with socket.socket(socket.AF_UNIX) as probe:
+        try:
+            probe.connect(str(path))
+        except OSError as error:
+            if error.errno == errno.ECONNREFUSED and path.is_socket():
+                return
+            if error.errno == errno.ENOENT and os.access(path.parent, os.W_OK):
+                return
+            wrong = f"where this user cannot listen: {error.strerror}. It must be a path in a folder that it may write"
+        else:
+            wrong = "which is in use. Choose another path"
+    raise SettingsError(f"SANDBOX_BIND is {UNIX + str(path)!r}, {wrong}.")
 
 
 def _address_problem(settings: Settings, error: OSError) -> str:

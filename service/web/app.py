@@ -1,6 +1,7 @@
 """The Flask application."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from flask import Flask, Request, request
@@ -48,7 +49,13 @@ class Web(Flask):
 
 
 def create_app(
-    *, store: Store, registry: Registry, queues: Sequence[str], tokens: Tokens | None, waiting_clients: int
+    *,
+    store: Store,
+    registry: Registry,
+    queues: Sequence[str],
+    tokens: Tokens | None,
+    waiting_clients: int,
+    throttled: Path | None = None,
 ) -> Web:
     """`waiting_clients` is how many may wait in this process."""
     app = Web(__name__, static_folder=None)
@@ -58,7 +65,7 @@ def create_app(
     intake = Intake(registry=registry, queues=queues, store=store)
     app.register_blueprint(TaskCalls(store=store, intake=intake, waiting=app.waiting).blueprint())
     app.register_blueprint(types.blueprint(registry))
-    app.register_blueprint(health.blueprint(store))
+    app.register_blueprint(health.blueprint(store, throttled))
     app.register_blueprint(openapi.blueprint(registry, queues))
     answers.register(app)
     if tokens is not None:

@@ -1,5 +1,6 @@
 """GET /health/live and /health/ready; neither asks for a token."""
 
+from pathlib import Path
 from typing import Final
 
 from flask import Blueprint
@@ -12,7 +13,8 @@ from service.web.answers import Answer
 NAME: Final = "health"
 
 
-def blueprint(store: Store) -> Blueprint:
+def blueprint(store: Store, throttled: Path | None) -> Blueprint:
+    """`throttled` is where the supervisor says what crashes again and again."""
     calls = Blueprint(NAME, __name__, url_prefix="/health")
 
     def live() -> Answer:
@@ -22,9 +24,17 @@ def blueprint(store: Store) -> Blueprint:
         try:
             store.check()
         except StoreUnavailable as error:
-            raise answers.unavailable(error, failing={"redis": str(error)}) from error
-        return answers.json({"status": "ready"})
+            raise answers.unavailable(error, failing={"redis": str(error)} | _notices(throttled)) from error
+        notices = _notices(throttled)
+        return answers.json({"status": "ready"} | ({"failing": notices} if notices else {}))
 
     calls.add_url_rule("/live", view_func=live)
     calls.add_url_rule("/ready", view_func=ready)
     return calls
+
+
+def _notices(folder: Path | None) -> dict[str, str]:
+    try:
+        return {notice.name: notice.read_text() for notice in folder.iterdir()} if folder else {}
+    except OSError:
+        return {}  # there are none, or one has just gone

@@ -13,11 +13,13 @@ import io
 import os
 import signal
 import socket
+import sys
 import time
 from contextlib import suppress
 from functools import partial
 from http import HTTPStatus
 from typing import Any, Final
+from wsgiref.util import setup_testing_defaults
 
 import gevent
 from gevent.event import Event
@@ -136,6 +138,7 @@ class Connection(SocketUnreader):  # type: ignore[misc]
 class Worker(GeventWorker):  # type: ignore[misc]
     request_seconds = 10.0
     last_request_seconds = 2.0
+    grace_seconds = 30.0
     alive: bool
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
@@ -152,6 +155,16 @@ class Worker(GeventWorker):  # type: ignore[misc]
             self.notify()
             self._stop.wait(NOTIFY_SECONDS)
         self._drain(servers)
+
+    def prove(self) -> None:
+        """Raises what keeps the application from being ready."""
+        status, problem = answers_to(self.wsgi, "/health/ready")
+        if not status.startswith("200"):
+            raise RuntimeError(f"GET /health/ready answers {status}: {problem}")
+
+    def beat(self) -> bool:
+        self.notify()
+        return self.alive
 
     def _server(self, listener: Any) -> StreamServer:
         listener.setblocking(True)
@@ -175,7 +188,7 @@ class Worker(GeventWorker):  # type: ignore[misc]
             self._stop.set()
 
     def _drain(self, servers: list[StreamServer]) -> None:
-        until = time.monotonic() + self.cfg.graceful_timeout
+        until = time.monotonic() + self.grace_seconds
         last_requests = time.monotonic() + self.last_request_seconds
         for server in servers:
             server.close()
@@ -260,6 +273,15 @@ _STATUSES: Final = {
     errors.LimitRequestHeaders: HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE,
     errors.ExpectationFailed: HTTPStatus.EXPECTATION_FAILED,
 }
+
+
+def answers_to(application: Any, path: str) -> tuple[str, str]:
+    """The status and body of a GET, without a server."""
+    statuses: list[str] = []
+    environ = {"PATH_INFO": path, "wsgi.errors": sys.stderr}
+    setup_testing_defaults(environ)
+    body = b"".join(application(environ, lambda status, headers: statuses.append(status)))
+    return statuses[-1], body.decode()
 
 
 def _refusal(error: Exception) -> Problem:

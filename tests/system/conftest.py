@@ -4,6 +4,7 @@ from pathlib import Path
 import pytest
 
 from tests.system.instance import Instance
+from tests.system.releases import Releases
 
 
 @pytest.fixture
@@ -23,3 +24,16 @@ def make_instance(folder: Path) -> Iterator[Callable[..., Instance]]:
 @pytest.fixture
 def instance(make_instance: Callable[..., Instance]) -> Instance:
     return make_instance()
+
+
+@pytest.fixture
+def releases(folder: Path) -> Releases:
+    (folder / "releases").mkdir()
+    return Releases(folder / "releases")
+
+
+@pytest.fixture
+def released(make_instance: Callable[..., Instance], releases: Releases) -> Instance:
+    """An instance of the release `one`."""
+    releases.switch(releases.make("one").named("one"))
+    return make_instance(SANDBOX_RELEASE=str(releases.link), SANDBOX_RELOAD="10")

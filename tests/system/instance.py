@@ -105,11 +105,14 @@ class Instance:
         return dict(line.split("=", 1) for line in shown.stdout.split("\0") if line)
 
     def circusctl(self, *words: str) -> str:
+        done = self.ask(*words)
+        return done.stdout + done.stderr
+
+    def ask(self, *words: str) -> subprocess.CompletedProcess[str]:
         program = Path(sys.executable).with_name("circusctl")
-        done = subprocess.run(
+        return subprocess.run(
             (program, *words), env=self.variables(), capture_output=True, text=True, timeout=60, check=False
         )
-        return done.stdout + done.stderr
 
     # --- what is seen of it -----------------------------------------------------------------------
 

@@ -168,13 +168,10 @@ def test_the_folder_is_free_as_soon_as_circusd_is_gone(instance: Instance) -> No
 
 def test_two_redis_never_serve_the_same_folder(instance: Instance) -> None:
     [first] = instance.started().kinds()["redis"]
-    with frozen(first):
-        assert "ok" in instance.circusctl("reload", "redis")
-        eventually(lambda: [process for process in instance.processes() if "service.cli redis" in process.command])
+    with subprocess.Popen([*SANDBOX, "redis"], env=instance.environment) as second:
         for _ in seconds(1):
             assert instance.kinds()["redis"] == [first]
-    eventually(lambda: instance.kinds()["redis"] not in ([], [first]))
-    eventually(instance.is_ready)
+        second.terminate()
 
 
 def test_a_taken_port_is_named(instance: Instance, make_instance: Callable[..., Instance]) -> None:
@@ -225,6 +222,14 @@ def test_plain_circusd_and_circusctl_work_after_env(instance: Instance) -> None:
     instance.interrupt()
     assert deaths(kinds) == IN_ORDER
     assert instance.wait() == 0
+    instance.is_gone()
+
+
+@pytest.mark.parametrize(("variable", "least"), [("SANDBOX_RUNNER_STOP", "15"), ("SANDBOX_WEB_STOP", "35")])
+def test_circus_must_wait_for_longer_than_what_it_stops_takes(instance: Instance, variable: str, least: str) -> None:
+    refused = instance.run(CIRCUSD, str(ROOT / "circus.ini"), **instance.variables() | {variable: "12"})
+    assert refused.returncode == 1
+    assert f"sandbox: {variable} is 12; it must be above {least}:" in refused.stderr
     instance.is_gone()
 
 

@@ -1,0 +1,236 @@
+"""A watcher of circus whose reload is a trial, and which does not spin.
+
+A watcher with the option `release` in circus.ini runs the release that this names. Its real path is held: whatever
+is started later (a crashed process, one more) is of the release that was accepted last. A reload starts the release
+that the name names now beside it, and only when all of that is ready the old processes are told to stop. The trial's
+processes are not among circus's own until then, nor are the old ones after it: in the meantime circus counts,
+replaces and stops what serves, as always.
+
+A watcher without that option (the embedded Redis) has no reload.
+"""
+
+import asyncio
+import contextlib
+import os
+import time
+from pathlib import Path
+from typing import Any, Final
+
+from circus import logger
+from circus.process import DEAD_OR_ZOMBIE, UNEXISTING, Process
+from circus.util import replace_gnu_args
+from circus.watcher import Watcher
+from psutil import NoSuchProcess
+from tornado import gen
+
+from service.errors import SandboxError
+from service.supervise import release as releases
+from service.supervise.release import NoRelease, Release
+from service.supervise.throttle import OLD_SECONDS, Throttle
+from service.supervise.trial import COMMAND, Trial, end_group
+
+LOOK_SECONDS: Final = 0.05
+OVERLAP_SECONDS: Final = 0.2
+DEATHS_A_PROCESS: Final = 2
+DEATHS_AT_LEAST: Final = 3
+
+
+class Refused(SandboxError):
+    """A release was not accepted; nothing has changed."""
+
+    def __init__(self, message: str, details: dict[str, Any] | None = None) -> None:
+        super().__init__(message)
+        self.details = details or {}
+
+
+class GatedWatcher(Watcher):  # type: ignore[misc]
+    processes: dict[int, Process]
+    folder: Path
+    patience_seconds: float
+
+    def __init__(self, name: str, cmd: str, **options: Any) -> None:
+        super().__init__(name, cmd, **options)
+        self._name = Path(options["release"]) if "release" in options else None
+        self.release = releases.find(self._name) if self._name else None
+        self._trial: Trial | None = None
+        self._starting: Trial | None = None
+        self._leaving: dict[int, asyncio.Task[None]] = {}
+        self._throttle = Throttle(DEATHS_AT_LEAST + DEATHS_A_PROCESS * self.numprocesses)
+
+    # --- processes ---------------------------------------------------------------------------------
+
+    @property
+    def _process_class(self) -> Any:
+        return self._process
+
+    def _process(self, name: str, wid: int, cmd: str, **options: Any) -> Process:
+        on_trial = self._starting
+        release = on_trial.release if on_trial else self.release
+        if release is not None:
+            cmd = (COMMAND if on_trial else "") + replace_gnu_args(cmd, release=release.words)
+            options["working_dir"] = str(release)
+            options["env"] = self._environment(options["env"], release) | (on_trial.environment if on_trial else {})
+        return Process(name, wid, cmd, **options)
+
+    def _environment(self, given: dict[str, str], release: Release) -> dict[str, str]:
+        """The folder that the service was started in holds task modules, too."""
+        paths = [path for path in (given.get("PYTHONPATH"), self.working_dir) if path]
+        return given | {"PYTHONPATH": os.pathsep.join(paths), "PWD": str(release)}
+
+    def spawn_process(self, recovery_wid: int | None = None) -> Any:
+        """A program that cannot be started is one that crashes; stock circus gives it up for good."""
+        started = super().spawn_process(recovery_wid)
+        if started is False and self._starting is None:
+            self._note_death(0.0)
+            return time.time()
+        return started
+
+    async def _stop(self, close_output_streams: bool = False) -> None:
+        if self._trial is not None:
+            self._trial.problem = f"{self.name} was stopped meanwhile"
+            self._trial.end()
+        await super()._stop(close_output_streams)
+        await gen.multi(list(self._leaving.values()))
+        self._calm_down()
+
+    # --- the gate ----------------------------------------------------------------------------------
+
+    async def _reload(self, graceful: bool = True, sequential: bool = False) -> None:
+        """What circus calls after `set`; the command `reload` and HUP come by service/supervise/reload.py."""
+        if self._name is not None and not self.is_stopped() and self._trial is None:
+            self.loop.spawn_callback(self._swap_or_stay)
+
+    async def _swap_or_stay(self) -> None:
+        with contextlib.suppress(Refused):
+            await self.swap(self.candidate())
+
+    def candidate(self) -> Release:
+        if self._name is None:
+            raise Refused(f"{self.name} has no reload. `circusctl restart {self.name}` stops and starts it.")
+        if self.is_stopped():
+            raise Refused(f"{self.name} is stopped. `circusctl start {self.name}` starts {self.release}.")
+        try:
+            return releases.find(self._name)
+        except NoRelease as error:
+            raise self._refusal(str(error), self._name, 0.0, "") from error
+
+    async def swap(self, release: Release) -> dict[str, Any]:
+        if self._trial is not None:
+            since = f"{self._trial.seconds:.0f} s"
+            raise Refused(f"{self.name} is being reloaded, for {since} so far; wait for the outcome.")
+        logger.info("%s: %s is on trial", self.name, release)
+        self._trial = Trial(release, self.folder / "trial")
+        try:
+            return await self._judge(self._trial)
+        except BaseException:
+            self._trial.end()
+            raise
+        finally:
+            self._trial = None
+
+    async def _judge(self, trial: Trial) -> dict[str, Any]:
+        for _ in range(self.numprocesses):
+            self._start_on_trial(trial)
+        problem = await trial.verdict(self.patience_seconds, lambda: bool(self.arbiter._stopping))
+        if problem is not None:
+            raise self._refusal(problem, trial.release.path, trial.seconds, trial.output)
+        return await self._accept(trial)
+
+    def _start_on_trial(self, trial: Trial) -> None:
+        known = set(self.processes)
+        self._starting = trial
+        try:
+            if self.spawn_process() is False:
+                trial.problem = f"its program cannot be started: {trial.release.python}"
+        finally:
+            self._starting = None
+        trial.processes += [self.processes.pop(pid) for pid in set(self.processes) - known]
+
+    async def _accept(self, trial: Trial) -> dict[str, Any]:
+        before = list(self.processes.values())
+        self.processes = {process.pid: process for process in trial.processes}
+        self.release = trial.release
+        seconds = round(trial.seconds, 3)
+        self._calm_down()
+        trial.accept()
+        outcome = {
+            "release": str(trial.release),
+            "seconds": seconds,
+            "started": sorted(self.processes),
+            "stopping": sorted(process.pid for process in before),
+        }
+        logger.info("%s: %s serves, after %.1f s", self.name, trial.release, seconds)
+        self.notify_event("reloaded", outcome)
+        await gen.sleep(OVERLAP_SECONDS)
+        for process in before:
+            self._let_go(process)
+        return outcome
+
+    def _refusal(self, reason: str, release: Path, seconds: float, output: str) -> Refused:
+        if self.release is not None and release == self.release.path:
+            reason += ". It lies where the running one was started from: what crashes now is replaced by it"
+        logger.error("%s: %s is refused: %s\n%s", self.name, release, reason, output)
+        details = {"reason": reason, "release": str(release), "seconds": round(seconds, 3), "traceback": output}
+        self.notify_event("reload_refused", details)
+        return Refused(f"{self.name}: {release} is refused: {reason}.", details)
+
+    def _let_go(self, process: Process) -> None:
+        leaving = asyncio.ensure_future(self._end(process))
+        self._leaving[process.pid] = leaving
+        leaving.add_done_callback(lambda _: self._leaving.pop(process.pid, None))
+
+    async def _end(self, process: Process) -> None:
+        """Of what is not among `processes` any more."""
+        until = time.monotonic() + self.graceful_timeout
+        try:
+            process.send_signal(self.stop_signal)
+            self.notify_event("kill", {"process_pid": process.pid, "time": time.time()})
+        except NoSuchProcess:
+            pass
+        while process.is_alive() and time.monotonic() < until:
+            await gen.sleep(LOOK_SECONDS)
+        end_group(process.pid)
+        process.stop()
+        self.notify_event("reap", {"process_pid": process.pid, "time": time.time(), "exit_code": process.returncode()})
+
+    # --- the throttle ------------------------------------------------------------------------------
+
+    def reap_process(self, pid: int, status: int | None = None) -> None:
+        process = self.processes.get(pid)
+        if process is not None and not process.stopping and not self.is_stopping():
+            self._note_death(process.age())
+        super().reap_process(pid, status)
+
+    async def manage_processes(self) -> None:
+        for process in list(self.processes.values()):
+            if process.status in (DEAD_OR_ZOMBIE, UNEXISTING) and not process.stopping:
+                self.reap_process(process.pid)
+        if len(self.processes) < self.numprocesses and self._throttle.holds(time.monotonic()):
+            return
+        await super().manage_processes()
+        if self._throttle.crashes and self._is_steady():
+            self._calm_down()
+
+    def _is_steady(self) -> bool:
+        ages = [process.age() for process in self.processes.values()]
+        return len(ages) >= self.numprocesses and min(ages, default=OLD_SECONDS) >= OLD_SECONDS
+
+    def _note_death(self, age_seconds: float) -> None:
+        self._throttle.died(age_seconds, time.monotonic())
+        if pause := self._throttle.pause:
+            crashes = self._throttle.crashes
+            self._mark.parent.mkdir(exist_ok=True)
+            self._mark.write_text(f"crashed {crashes} times in a row")
+            logger.warning("%s has crashed %d times in a row; the next start waits %g s", self.name, crashes, pause)
+            self.notify_event("throttled", {"pause": pause, "crashes": crashes})
+
+    def _calm_down(self) -> None:
+        self._throttle.grew_old()
+        if self._mark.exists():
+            self._mark.unlink()
+            logger.info("%s is not throttled any more", self.name)
+
+    @property
+    def _mark(self) -> Path:
+        """Tells the web workers."""
+        return self.folder / "throttled" / str(self.name)

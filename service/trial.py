@@ -1,0 +1,55 @@
+"""A process on trial: started beside the old one at a reload, it works only when it was accepted.
+
+The supervisor makes a folder for each trial, and names it in SANDBOX_TRIAL. A process that could work leaves a
+mark there and waits; a failure leaves another mark, and what it prints goes into a file in that folder. The
+supervisor removes the folder when all are ready. Refused ones are killed while they wait: they have begun nothing.
+Without the folder nobody is on trial: at the first start, and when a process is replaced later.
+"""
+
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+VARIABLE: Final = "SANDBOX_TRIAL"
+OUTPUT: Final = "output"
+READY: Final = "ready"
+FAILED: Final = "failed"
+LOOK_SECONDS: Final = 0.02
+
+
+def folder() -> Path | None:
+    named = Path(os.environ.get(VARIABLE, os.devnull))
+    return named if named.is_dir() else None
+
+
+def wait(of: int = 1, beat: Callable[[], bool] = lambda: True) -> None:
+    """This process, one of so many, is ready: returns when it may begin, or has been told to stop."""
+    if (held := folder()) is None:
+        return
+    (held / f"{READY}.{os.getpid()}.{of}").touch()
+    while held.is_dir() and beat():
+        time.sleep(LOOK_SECONDS)
+    speak_up()
+    with open(os.devnull) as nothing:
+        os.dup2(nothing.fileno(), 0)
+
+
+def fail() -> None:
+    if (held := folder()) is not None:
+        (held / f"{FAILED}.{os.getpid()}").touch()
+
+
+def speak_up() -> None:
+    """Prints where the supervisor does; the trial's command keeps that in place of standard input."""
+    if VARIABLE in os.environ:
+        os.dup2(0, 2)
+
+
+def whisper() -> None:
+    """Prints into the trial's folder."""
+    if (held := folder()) is not None:
+        output = os.open(held / OUTPUT, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        os.dup2(output, 2)
+        os.close(output)

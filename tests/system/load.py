@@ -1,0 +1,66 @@
+"""Clients that ask all the time, and count what fails."""
+
+import contextlib
+import http.client
+import threading
+from collections.abc import Iterator
+
+from service.supervise.announce import UnixConnection
+from tests.system.instance import Instance
+
+BODY = b'{"type": "echo"}'
+HEADERS = {"Content-Type": "application/json"}
+
+
+class Load:
+    """One client keeps its connection, and opens a new one when it was told to; one opens one each time."""
+
+    def __init__(self, port: int, path: str = "") -> None:
+        self.answered = 0
+        self.failures: list[str] = []
+        self._port = port
+        self._path = path
+        self._over = threading.Event()
+        self._threads = [threading.Thread(target=self._ask, args=(keep,)) for keep in (True, False)]
+
+    def _ask(self, keep: bool) -> None:
+        connection = self._connection()
+        while not self._over.is_set():
+            try:
+                connection.request("POST", "/tasks", BODY, HEADERS | ({} if keep else {"Connection": "close"}))
+                answer = connection.getresponse()
+                answer.read()
+                if answer.status != 201:
+                    self.failures.append(str(answer.status))
+                self.answered += 1
+            except (OSError, http.client.HTTPException) as error:
+                self.failures.append(repr(error))
+                connection.close()
+        connection.close()
+
+    def _connection(self) -> http.client.HTTPConnection:
+        if self._path:
+            return UnixConnection(self._path, timeout=15)
+        return http.client.HTTPConnection("127.0.0.1", self._port, timeout=15)
+
+    def start(self) -> None:
+        for thread in self._threads:
+            thread.start()
+
+    def stop(self) -> None:
+        self._over.set()
+        for thread in self._threads:
+            thread.join()
+
+
+@contextlib.contextmanager
+def load(instance: Instance) -> Iterator[Load]:
+    """In the end none has failed."""
+    clients = Load(instance.port, instance.environment.get("SANDBOX_BIND", "").removeprefix("unix:"))
+    clients.start()
+    try:
+        yield clients
+    finally:
+        clients.stop()
+    assert clients.answered > 0
+    assert not clients.failures, clients.failures[:5]

@@ -1,0 +1,339 @@
+"""The gated reload: a good release is swapped in, a broken one is refused, and no client notices either."""
+
+import json
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.servers import RedisServer, eventually
+from tests.system.events import Events
+from tests.system.instance import Instance, Process
+from tests.system.load import load
+from tests.system.releases import Releases
+
+LEAVE_A_CHILD = "import subprocess; subprocess.Popen(['sleep', '600'], start_new_session={})"
+
+
+@pytest.fixture
+def instance(released: Instance) -> Instance:
+    return released
+
+
+def mark(instance: Instance) -> object:
+    return instance.call("GET", "/health/ready")[1].get("mark")
+
+
+def pids(processes: list[Process]) -> set[int]:
+    return {process.pid for process in processes}
+
+
+def log(instance: Instance) -> str:
+    return (instance.home / "log" / "circus.log").read_text()
+
+
+def test_a_good_release_is_swapped_in_under_load(instance: Instance, releases: Releases) -> None:
+    before = instance.started().kinds()
+    with load(instance):
+        for name in ("two", "three"):
+            releases.switch(releases.make(name).named(name))
+            done = instance.ask("reload", "sandbox")
+            assert (done.returncode, done.stdout, done.stderr) == (0, "ok\n", "")
+            eventually(lambda name=name: mark(instance) == name)
+    eventually(lambda: len(instance.kinds()["web"]) == 3)
+    after = instance.kinds()
+    assert not pids(after["web"]) & pids(before["web"])
+    assert after["runner"] == before["runner"] and after["redis"] == before["redis"]
+    assert os.readlink(f"/proc/{min(after['web']).pid}/cwd") == str(releases.link.resolve())
+    assert instance.stop() == 0
+    instance.is_gone()
+
+
+BROKEN = {
+    "does not import": ("service/web/app.py", "raise ImportError('a module is missing')", "a module is missing"),
+    "has a wrong configuration": ("conf/gunicorn.py", "workers = 1 / 0", "ZeroDivisionError"),
+    "fails its check": (
+        "service/store.py",
+        "from service.errors import StoreUnavailable\ndef fail(self): raise StoreUnavailable\nStore.check = fail",
+        "503",
+    ),
+    "exits": ("service/web/app.py", "import os; os._exit(7)", "ended before it was ready"),
+    "is killed": ("service/web/app.py", "import os; os.kill(os.getpid(), 9)", "ended before it was ready"),
+    "leaves a child": ("service/web/app.py", f"{LEAVE_A_CHILD.format(False)}; raise ImportError('late')", "late"),
+    "hides a child": ("service/web/app.py", f"{LEAVE_A_CHILD.format(True)}; raise ImportError('late')", "late"),
+    "hangs": ("service/wsgi.py", "import time; time.sleep(600)", "not ready within 3 s"),
+}
+
+
+@pytest.mark.parametrize("kind", BROKEN)
+def test_a_release_that_is_broken_is_refused_under_load(instance: Instance, releases: Releases, kind: str) -> None:
+    file, line, reason = BROKEN[kind]
+    if kind == "hangs":
+        instance.environment["SANDBOX_RELOAD"] = "3"
+    instance.started()
+    eventually(lambda: len(instance.processes()) == 7)
+    before = sorted(instance.processes())
+    broken = releases.make("broken").add(file, line)
+    releases.switch(broken)
+    with load(instance):
+        done = instance.ask("reload", "sandbox")
+    assert (done.returncode, done.stdout) == (3, "")
+    assert done.stderr.startswith(f"error: sandbox: {broken.path} is refused: ")
+    assert reason in done.stderr
+    assert sorted(instance.processes()) == before
+    assert not list((instance.home / "run" / "trial").iterdir())
+    assert mark(instance) == "one"
+    assert "is refused" in log(instance)
+
+
+def test_after_a_refusal_what_crashes_is_replaced_by_the_accepted_release(
+    instance: Instance, releases: Releases
+) -> None:
+    arbiter = min(instance.started().kinds()["web"])
+    releases.switch(releases.make("broken").add("service/web/app.py", "raise ImportError"))
+    assert instance.ask("reload", "sandbox").returncode == 3
+    os.kill(arbiter.pid, signal.SIGKILL)
+    eventually(lambda: not arbiter.alive)
+    eventually(lambda: len(instance.kinds()["web"]) == 3)
+    assert mark(instance) == "one"
+
+
+def test_what_crashes_while_a_release_is_on_trial_is_replaced(instance: Instance, releases: Releases) -> None:
+    arbiter = min(instance.started().kinds()["web"])
+    releases.switch(releases.make("slow").add("service/wsgi.py", "import time; time.sleep(600)"))
+    with asking(instance, "reload", "sandbox") as answer:
+        eventually(lambda: len(instance.kinds()["web"]) == 6)
+        os.kill(arbiter.pid, signal.SIGKILL)
+        eventually(lambda: "200" in str(instance.call("GET", "/health/live")[0]) and not arbiter.alive)
+        eventually(lambda: len(instance.kinds()["web"]) == 6, 5)
+        assert instance.circusctl("list", "sandbox").strip() != str(arbiter.pid)
+    assert "not ready within 10 s" in answer.text
+    assert mark(instance) == "one"
+
+
+class asking:
+    """A command in the background; its answer when it is over."""
+
+    def __init__(self, instance: Instance, *words: str) -> None:
+        self.text = ""
+        self._thread = threading.Thread(target=self._ask, args=(instance, words))
+
+    def _ask(self, instance: Instance, words: tuple[str, ...]) -> None:
+        self.text = instance.circusctl(*words)
+
+    def __enter__(self) -> "asking":
+        self._thread.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._thread.join()
+
+
+def test_a_second_reload_is_refused_while_one_is_under_way(instance: Instance, releases: Releases) -> None:
+    instance.started()
+    releases.switch(releases.make("slow").change("service/wsgi.py", "import os", "import os, time\n\ntime.sleep(6)"))
+    with asking(instance, "reload", "sandbox") as first:
+        eventually(lambda: len(instance.kinds()["web"]) > 3)
+        for words in (("reload", "sandbox"), ("reload",)):
+            second = instance.ask(*words)
+            assert second.returncode == 3
+            assert second.stderr == "error: a reload of sandbox is under way; wait for its outcome\n"
+    assert first.text == "ok\n", "circusctl waits longer than its own time-out"
+
+
+def test_a_stop_in_the_middle_of_a_reload_stops_everything(instance: Instance, releases: Releases) -> None:
+    instance.started()
+    releases.switch(releases.make("slow").add("service/wsgi.py", "import time; time.sleep(600)"))
+    with asking(instance, "reload", "sandbox"):
+        eventually(lambda: len(instance.kinds()["web"]) == 6)
+        began = time.monotonic()
+        assert instance.stop() == 0
+        assert time.monotonic() - began < 8
+    instance.is_gone()
+
+
+def test_runners_are_reloaded_too(instance: Instance, releases: Releases) -> None:
+    before = instance.started().kinds()
+    two = releases.make("two").change("service/tasks/demo.py", "return message", 'return f"two: {message}"')
+    releases.switch(two)
+    done = instance.ask("--json", "reload", "sandbox-runner")
+    told = json.loads(done.stdout)["reloaded"]["sandbox-runner"]
+    assert told["release"] == str(two.path)
+    assert set(told["stopping"]) == pids(before["runner"])
+    eventually(lambda: pids(instance.kinds()["runner"]) == set(told["started"]))
+    uid = instance.create("echo", message="x")
+    eventually(lambda: instance.succeeded(uid))
+    assert instance.task(uid)["result"] == "two: x"
+    assert instance.kinds()["web"] == before["web"]
+
+
+def test_runners_that_do_not_know_their_types_are_refused(instance: Instance, releases: Releases) -> None:
+    before = instance.started().kinds()
+    releases.switch(releases.make("broken").add("service/tasks/demo.py", "raise ImportError('no such tool')"))
+    done = instance.ask("reload", "sandbox-runner")
+    assert done.returncode == 3
+    assert "no such tool" in done.stderr
+    assert instance.kinds() == before
+
+
+@pytest.mark.parametrize("way", ["circusctl", "HUP"])
+def test_without_a_name_all_are_reloaded_but_redis(instance: Instance, releases: Releases, way: str) -> None:
+    before = instance.started().kinds()
+    releases.switch(releases.make("two").named("two"))
+    with load(instance):
+        if way == "HUP":
+            os.kill(instance.pid, signal.SIGHUP)
+        else:
+            assert instance.circusctl("reload") == "ok\n"
+        eventually(lambda: mark(instance) == "two")
+        eventually(lambda: not any(process.alive for process in before["web"] + before["runner"]))
+    after = instance.kinds()
+    assert [len(after[kind]) for kind in ("web", "runner", "redis")] == [3, 2, 1]
+    assert after["redis"] == before["redis"]
+
+
+def test_a_refusal_ends_a_reload_of_all(instance: Instance, releases: Releases) -> None:
+    before = instance.started().kinds()
+    releases.switch(releases.make("broken").add("service/tasks/demo.py", "raise ImportError"))
+    assert instance.circusctl("reload").startswith("error: sandbox-runner: ")
+    assert instance.kinds() == before
+
+
+@pytest.mark.parametrize("words", [("reload", "redis"), ("incr", "redis"), ("set", "redis", "max_age", "100000")])
+def test_nothing_doubles_redis(instance: Instance, words: tuple[str, ...]) -> None:
+    before = instance.started().kinds()["redis"]
+    said = instance.circusctl(*words)
+    if words[0] == "reload":
+        assert said == "error: redis has no reload. `circusctl restart redis` stops and starts it.\n"
+    until = time.monotonic() + 1.5
+    while time.monotonic() < until:
+        assert instance.kinds()["redis"] == before
+
+
+def test_set_goes_through_the_gate(instance: Instance) -> None:
+    before = instance.started().kinds()["web"]
+    with load(instance):
+        assert instance.circusctl("set", "sandbox", "max_age", "100000") == "ok\n"
+        eventually(lambda: len(instance.kinds()["web"]) == 3 and not pids(instance.kinds()["web"]) & pids(before))
+
+
+def test_a_stopped_watcher_and_one_that_is_none_have_no_reload(instance: Instance) -> None:
+    instance.started()
+    assert instance.circusctl("stop", "sandbox-runner", "--waiting").startswith("ok")
+    assert instance.circusctl("reload", "sandbox-runner").startswith("error: sandbox-runner is stopped.")
+    assert instance.circusctl("reload", "sandbx") == "error: program sandbx not found\n"
+
+
+def test_a_release_has_its_own_interpreter(instance: Instance, releases: Releases) -> None:
+    instance.started()
+    two = releases.make("two").named("two")
+    two.with_interpreter()
+    releases.switch(two)
+    assert instance.circusctl("reload", "sandbox") == "ok\n"
+    assert (two.path / "called").exists()
+    assert mark(instance) == "two"
+
+
+def test_a_name_of_no_release_is_refused(instance: Instance, releases: Releases) -> None:
+    instance.started()
+    releases.link.unlink()
+    done = instance.ask("reload", "sandbox")
+    assert done.returncode == 3
+    assert f"SANDBOX_RELEASE is '{releases.link}', which is not a folder." in done.stderr
+
+
+def test_a_new_start_takes_the_release_that_is_named_then(instance: Instance, releases: Releases) -> None:
+    instance.started()
+    releases.switch(releases.make("two").named("two"))
+    assert mark(instance) == "one"
+    assert instance.stop() == 0
+    assert mark(instance.started()) == "two"
+
+
+@pytest.mark.parametrize("file", ["circus.ini", "service/supervise/watcher.py"])
+def test_it_says_when_circusd_itself_wants_a_restart(instance: Instance, releases: Releases, file: str) -> None:
+    instance.started()
+    releases.switch(releases.make("two"))
+    assert "circusd" not in json.loads(instance.circusctl("--json", "reload", "sandbox"))
+    releases.switch(releases.make("three").add(file, "# new"))
+    wish = f"circusd itself wants a restart: it was started with another {file}"
+    assert json.loads(instance.circusctl("--json", "reload", "sandbox"))["circusd"] == wish
+    assert wish in log(instance)
+    assert wish in instance.output
+
+
+@pytest.fixture
+def own_redis(folder: Path) -> Iterator[RedisServer]:
+    (folder / "redis").mkdir()
+    server = RedisServer(folder / "redis").start()
+    yield server
+    server.stop()
+
+
+def test_without_redis_a_reload_is_refused_but_a_crashed_worker_is_replaced(
+    instance: Instance, own_redis: RedisServer
+) -> None:
+    instance.environment["REDIS_URL"] = own_redis.url
+    instance.started()
+    assert instance.circusctl("reload", "sandbox") == "ok\n"
+    own_redis.stop()
+    assert "503" in instance.circusctl("reload", "sandbox")
+    eventually(lambda: len(instance.kinds()["web"]) == 3)
+    arbiter, *workers = sorted(instance.kinds()["web"])
+    os.kill(workers[0].pid, signal.SIGKILL)
+    eventually(lambda: len(set(instance.kinds()["web"]) - {workers[0]}) == 3)
+    assert arbiter.alive
+    assert instance.call("GET", "/health/live")[0] == 200
+
+
+def test_what_a_new_release_prints_later_is_seen_on_the_terminal(instance: Instance, releases: Releases) -> None:
+    instance.started()
+    two = releases.make("two").add("service/web/health.py", "import sys")
+    two.change("service/web/health.py", "store.check()", 'store.check(); print("seen", file=sys.stderr, flush=True)')
+    releases.switch(two)
+    assert instance.circusctl("reload", "sandbox") == "ok\n"
+    eventually(lambda: instance.call("GET", "/health/ready")[0] == 200 and "seen" in instance.output)
+
+
+def test_hup_to_the_arbiter_is_a_reload_and_a_broken_one_changes_nothing(
+    instance: Instance, releases: Releases
+) -> None:
+    before = instance.started().kinds()["web"]
+    with load(instance):
+        releases.switch(releases.make("two").named("two"))
+        os.kill(min(before).pid, signal.SIGHUP)
+        eventually(lambda: mark(instance) == "two", 20)
+        eventually(lambda: len(instance.kinds()["web"]) == 3)
+        after = instance.kinds()["web"]
+        releases.switch(releases.make("broken").add("service/web/app.py", "raise ImportError('broken')"))
+        os.kill(min(after).pid, signal.SIGHUP)
+        eventually(lambda: "broken" in log(instance))
+        eventually(lambda: instance.kinds()["web"] == after)
+
+
+def test_outcomes_are_published(instance: Instance, releases: Releases) -> None:
+    instance.started()
+    with Events(instance) as events:
+        assert instance.circusctl("reload", "sandbox") == "ok\n"
+        broken = releases.make("broken").add("service/web/app.py", "raise ImportError('published')")
+        releases.switch(broken)
+        assert "published" in instance.circusctl("reload", "sandbox")
+        [reloaded] = events.of("watcher.sandbox.reloaded")
+        [refused] = events.of("watcher.sandbox.reload_refused")
+    assert reloaded.keys() == {"release", "seconds", "started", "stopping"}
+    assert refused["release"] == str(broken.path)
+    assert 0 < refused["seconds"] < 10
+    assert "ended before it was ready" in refused["reason"]
+    assert "ImportError: published" in refused["traceback"]
+
+
+def test_term_to_the_arbiter_ends_it_gracefully_and_another_is_started(instance: Instance) -> None:
+    arbiter = min(instance.started().kinds()["web"])
+    with load(instance):
+        os.kill(arbiter.pid, signal.SIGTERM)
+        eventually(lambda: not arbiter.alive)
+        eventually(lambda: len(instance.kinds()["web"]) == 3)

@@ -1,0 +1,93 @@
+"""What crashes again and again is started less and less often, and everybody is told."""
+
+import re
+import time
+
+import pytest
+
+from tests.servers import eventually
+from tests.system.events import Events
+from tests.system.instance import Instance
+from tests.system.releases import Release, Releases
+
+PAUSE = re.compile(r"sandbox-runner has crashed \d+ times in a row; the next start waits (\d+) s")
+BROKEN = "raise ImportError('edited in place')"
+
+
+@pytest.fixture
+def instance(released: Instance) -> Instance:
+    released.environment["SANDBOX_RUNNERS"] = "1"
+    return released
+
+
+def log(instance: Instance) -> str:
+    return (instance.home / "log" / "circus.log").read_text()
+
+
+def failing(instance: Instance) -> dict[str, str]:
+    status, body = instance.call("GET", "/health/ready")
+    assert status == 200, "tasks are taken all the same"
+    return dict(body.get("failing", {}))
+
+
+def edit(release: Release, old: str, new: str) -> None:
+    release.change("service/runner.py", old, new)
+
+
+def crash(instance: Instance) -> None:
+    [runner] = eventually(lambda: len(found := instance.kinds()["runner"]) == 1 and found)
+    assert instance.circusctl("signal", "sandbox-runner", str(runner.pid), "kill") == "ok\n"
+
+
+def test_broken_code_in_place_is_throttled_and_named_until_it_is_mended(instance: Instance, releases: Releases) -> None:
+    instance.started()
+    one = Release.at(releases.link.resolve())
+    with Events(instance) as events:
+        one.add("service/runner.py", BROKEN)
+        refused = instance.circusctl("reload", "sandbox-runner")
+        assert "It lies where the running one was started from" in refused
+        crash(instance)
+        eventually(lambda: [int(pause) for pause in PAUSE.findall(log(instance))][:3] == [1, 2, 4], 40, 0.1)
+        assert {"pause": 1.0, "crashes": 5} in events.of("watcher.sandbox-runner.throttled")
+    assert failing(instance) == {"sandbox-runner": "crashed 7 times in a row"}
+    assert "has crashed 7 times in a row" in instance.output
+    edit(one, BROKEN, "")
+    assert instance.circusctl("reload", "sandbox-runner") == "ok\n"
+    assert failing(instance) == {}
+    uid = instance.create("echo")
+    eventually(lambda: instance.succeeded(uid))
+
+
+def test_it_recovers_by_itself_when_what_it_needs_is_back(instance: Instance, releases: Releases) -> None:
+    instance.started()
+    one = Release.at(releases.link.resolve())
+    one.add("service/runner.py", BROKEN)
+    crash(instance)
+    eventually(lambda: failing(instance), 30, 0.1)
+    edit(one, BROKEN, "")
+    eventually(lambda: not failing(instance), 30, 0.1)
+    assert "sandbox-runner is not throttled any more" in log(instance)
+
+
+def test_a_program_that_is_missing_is_tried_again_later(instance: Instance, releases: Releases) -> None:
+    instance.started()
+    two = releases.make("two")
+    python = two.with_interpreter()
+    releases.switch(two)
+    assert instance.circusctl("reload", "sandbox-runner") == "ok\n"
+    away = python.rename(python.with_name("away"))
+    crash(instance)
+    eventually(lambda: failing(instance), 30, 0.1)
+    away.rename(python)
+    eventually(lambda: instance.kinds()["runner"], 30, 0.1)
+
+
+def test_what_is_killed_now_and_then_is_replaced_at_once(instance: Instance) -> None:
+    instance.started()
+    for _ in range(3):
+        before = instance.kinds()["runner"]
+        crash(instance)
+        began = time.monotonic()
+        eventually(lambda before=before: len(instance.kinds()["runner"]) == 1 and instance.kinds()["runner"] != before)
+        assert time.monotonic() - began < 3
+    assert failing(instance) == {}
