@@ -6,6 +6,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from tempfile import TemporaryFile
 from typing import Final
 
@@ -15,11 +16,19 @@ LIMIT_SECONDS: Final = 60.0
 LOOK_SECONDS: Final = 0.05
 
 
-def types(environment: Mapping[str, str], given_up: Callable[[], bool] = lambda: False) -> str:
+def types(
+    environment: Mapping[str, str],
+    given_up: Callable[[], bool] = lambda: False,
+    *,
+    python: str = sys.executable,
+    folder: Path | None = None,
+) -> str:
     """What `sandbox types` prints; raises ReleaseBroken if it fails, or takes too long, or is not waited for."""
     with TemporaryFile() as output, TemporaryFile() as errors:
-        words = [sys.executable, "-m", "service.cli", "types"]
-        process = subprocess.Popen(words, env=environment, stdin=subprocess.DEVNULL, stdout=output, stderr=errors)
+        words = [python, "-m", "service.cli", "types"]
+        process = subprocess.Popen(
+            words, cwd=folder, env=environment, stdin=subprocess.DEVNULL, stdout=output, stderr=errors
+        )
         try:
             _wait(process, given_up)
         finally:

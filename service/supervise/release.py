@@ -4,8 +4,9 @@ It is found by a name that may be a link, and held by its real path: what the li
 """
 
 import hashlib
+import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -32,6 +33,11 @@ class Release:
         """What $(circus.release.…) stands for in circus.ini."""
         return {"path": str(self.path), "python": str(self.python), "conf": str(self.base / "conf")}
 
+    def environment(self, given: Mapping[str, str], start_folder: str) -> dict[str, str]:
+        """Of its processes. The folder that the service was started in holds task modules, too."""
+        paths = [path for path in (given.get("PYTHONPATH"), start_folder) if path]
+        return {**given, "PYTHONPATH": os.pathsep.join(paths), "PWD": str(self.path)}
+
     def __str__(self) -> str:
         return str(self.path)
 
@@ -39,13 +45,13 @@ class Release:
 def find(name: Path) -> Release:
     path = name.resolve()
     if not path.is_dir():
-        raise NoRelease(f"SANDBOX_RELEASE is {str(name)!r}, which is not a folder.")
+        raise NoRelease(f"SANDBOX_RELEASE is {str(name)!r}, which is not a folder")
     own = path / ".venv" / "bin" / "python"
     bases = [path, *path.glob(".venv/lib/python*/site-packages/service/_conf")]
     for base in bases:
         if (base / CONFIGURATION).is_file():
             return Release(path, own if own.exists() else Path(sys.executable), base)
-    raise NoRelease(f"SANDBOX_RELEASE is {str(name)!r}, which holds no release: {CONFIGURATION} is missing.")
+    raise NoRelease(f"SANDBOX_RELEASE is {str(name)!r}, which holds no release: {CONFIGURATION} is missing")
 
 
 class Supervisor:

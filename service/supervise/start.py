@@ -14,6 +14,8 @@ from service import rehearsal
 from service.errors import ReleaseBroken, SandboxError, SettingsError
 from service.settings import UNIX, Settings, texts
 from service.supervise import listener, state
+from service.supervise import release as releases
+from service.supervise.environment import conf_folder
 
 WEB_ENDS_SECONDS: Final = 5.0  # what gunicorn needs after the grace time, to end its workers
 RUNNER_ENDS_SECONDS: Final = 5.0  # what a runner needs after the grace time, to interrupt and to hand back
@@ -65,8 +67,10 @@ def _check_tokens(settings: Settings) -> None:
 @functools.cache
 def _check_tasks(settings: Settings) -> None:
     """In a process of its own: circusd is to run none of their code."""
+    release = releases.find(settings.release or conf_folder())
+    environment = release.environment({**os.environ, **texts(settings)}, os.getcwd())
     try:
-        lines = rehearsal.types({**os.environ, **texts(settings)}).splitlines()
+        lines = rehearsal.types(environment, python=str(release.python), folder=release.path).splitlines()
     except ReleaseBroken as error:
         raise SettingsError(str(error)) from error
     queues = {line.partition("\t")[2] for line in lines}

@@ -76,7 +76,7 @@ class Trial:
     def _is_ready(self) -> bool:
         """Each process tells by its marks how many of them it will leave."""
         marks = [mark.name.split(".") for mark in self._folder.glob(f"{trial.READY}.*")]
-        return bool(marks) and len(marks) >= len(self.processes) * max(int(of) for _, _, of in marks)
+        return len(marks) >= len(self.processes) * max((int(of) for _, _, of in marks), default=1)
 
     def accept(self) -> None:
         shutil.rmtree(self._folder, ignore_errors=True)

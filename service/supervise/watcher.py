@@ -11,7 +11,6 @@ A watcher without that option (the embedded Redis) has no reload.
 
 import asyncio
 import contextlib
-import os
 import time
 from pathlib import Path
 from typing import Any, Final
@@ -69,13 +68,9 @@ class GatedWatcher(Watcher):  # type: ignore[misc]
         if release is not None:
             cmd = (COMMAND if on_trial else "") + replace_gnu_args(cmd, release=release.words)
             options["working_dir"] = str(release)
-            options["env"] = self._environment(options["env"], release) | (on_trial.environment if on_trial else {})
+            options["env"] = release.environment(options["env"], self.working_dir)
+            options["env"] |= on_trial.environment if on_trial else {}
         return Process(name, wid, cmd, **options)
-
-    def _environment(self, given: dict[str, str], release: Release) -> dict[str, str]:
-        """The folder that the service was started in holds task modules, too."""
-        paths = [path for path in (given.get("PYTHONPATH"), self.working_dir) if path]
-        return given | {"PYTHONPATH": os.pathsep.join(paths), "PWD": str(release)}
 
     def spawn_process(self, recovery_wid: int | None = None) -> Any:
         """A program that cannot be started is one that crashes; stock circus gives it up for good."""
@@ -119,22 +114,22 @@ class GatedWatcher(Watcher):  # type: ignore[misc]
             since = f"{self._trial.seconds:.0f} s"
             raise Refused(f"{self.name} is being reloaded, for {since} so far; wait for the outcome.")
         logger.info("%s: %s is on trial", self.name, release)
-        self._trial = Trial(release, self.folder / "trial")
+        trial = self._trial = Trial(release, self.folder / "trial")
         try:
-            return await self._judge(self._trial)
+            await self._judge(trial)
         except BaseException:
-            self._trial.end()
+            trial.end()
             raise
         finally:
             self._trial = None
+        return self._accept(trial)
 
-    async def _judge(self, trial: Trial) -> dict[str, Any]:
+    async def _judge(self, trial: Trial) -> None:
         for _ in range(self.numprocesses):
             self._start_on_trial(trial)
         problem = await trial.verdict(self.patience_seconds, lambda: bool(self.arbiter._stopping))
         if problem is not None:
             raise self._refusal(problem, trial.release.path, trial.seconds, trial.output)
-        return await self._accept(trial)
 
     def _start_on_trial(self, trial: Trial) -> None:
         known = set(self.processes)
@@ -146,24 +141,22 @@ class GatedWatcher(Watcher):  # type: ignore[misc]
             self._starting = None
         trial.processes += [self.processes.pop(pid) for pid in set(self.processes) - known]
 
-    async def _accept(self, trial: Trial) -> dict[str, Any]:
-        before = list(self.processes.values())
-        self.processes = {process.pid: process for process in trial.processes}
-        self.release = trial.release
-        seconds = round(trial.seconds, 3)
-        self._calm_down()
-        trial.accept()
-        outcome = {
-            "release": str(trial.release),
-            "seconds": seconds,
-            "started": sorted(self.processes),
-            "stopping": sorted(process.pid for process in before),
-        }
-        logger.info("%s: %s serves, after %.1f s", self.name, trial.release, seconds)
-        self.notify_event("reloaded", outcome)
-        await gen.sleep(OVERLAP_SECONDS)
+    def _accept(self, trial: Trial) -> dict[str, Any]:
+        before = [process for process in self.processes.values() if not process.stopping]
         for process in before:
             self._let_go(process)
+        self.processes |= {process.pid: process for process in trial.processes}
+        self.release = trial.release
+        self._calm_down()
+        outcome = {
+            "release": str(trial.release),
+            "seconds": round(trial.seconds, 3),
+            "started": sorted(process.pid for process in trial.processes),
+            "stopping": sorted(process.pid for process in before),
+        }
+        trial.accept()
+        logger.info("%s: %s serves, after %.1f s", self.name, trial.release, trial.seconds)
+        self.notify_event("reloaded", outcome)
         return outcome
 
     def _refusal(self, reason: str, release: Path, seconds: float, output: str) -> Refused:
@@ -175,12 +168,14 @@ class GatedWatcher(Watcher):  # type: ignore[misc]
         return Refused(f"{self.name}: {release} is refused: {reason}.", details)
 
     def _let_go(self, process: Process) -> None:
+        del self.processes[process.pid]
         leaving = asyncio.ensure_future(self._end(process))
         self._leaving[process.pid] = leaving
         leaving.add_done_callback(lambda _: self._leaving.pop(process.pid, None))
 
     async def _end(self, process: Process) -> None:
-        """Of what is not among `processes` any more."""
+        """Of what is not among `processes` any more. It overlaps a little with those that begin now."""
+        await gen.sleep(OVERLAP_SECONDS)
         until = time.monotonic() + self.graceful_timeout
         try:
             process.send_signal(self.stop_signal)

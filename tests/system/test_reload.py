@@ -156,6 +156,30 @@ def test_a_stop_in_the_middle_of_a_reload_stops_everything(instance: Instance, r
     instance.is_gone()
 
 
+@pytest.mark.parametrize("name", ["sandbox", "sandbox-runner"])
+def test_a_stop_right_after_a_reload_leaves_nothing(instance: Instance, name: str) -> None:
+    instance.started()
+    assert instance.circusctl("reload", name) == "ok\n"
+    assert instance.stop() == 0
+    instance.is_gone()
+
+
+def test_task_modules_may_lie_in_the_release(instance: Instance, releases: Releases) -> None:
+    lines = "from service.registry import task\n\n\n@task('own')\ndef own(context) -> int:\n    return 1\n"
+    (releases.link.resolve() / "own_tasks.py").write_text(lines)
+    instance.environment["SANDBOX_TASKS"] = "own_tasks"
+    instance.started()
+    uid = instance.create("own")
+    eventually(lambda: instance.succeeded(uid))
+
+
+def test_a_start_needs_a_release(instance: Instance) -> None:
+    refused = instance.run(SANDBOX_RELEASE=str(instance.home))
+    assert refused.returncode == 1
+    assert f"SANDBOX_RELEASE is '{instance.home}'" in refused.stderr
+    instance.is_gone()
+
+
 def test_runners_are_reloaded_too(instance: Instance, releases: Releases) -> None:
     before = instance.started().kinds()
     two = releases.make("two").change("service/tasks/demo.py", "return message", 'return f"two: {message}"')
@@ -235,7 +259,7 @@ def test_a_release_has_its_own_interpreter(instance: Instance, releases: Release
     releases.switch(two)
     assert instance.circusctl("reload", "sandbox") == "ok\n"
     assert (two.path / "called").exists()
-    assert mark(instance) == "two"
+    eventually(lambda: mark(instance) == "two")
 
 
 def test_a_name_of_no_release_is_refused(instance: Instance, releases: Releases) -> None:
@@ -243,7 +267,7 @@ def test_a_name_of_no_release_is_refused(instance: Instance, releases: Releases)
     releases.link.unlink()
     done = instance.ask("reload", "sandbox")
     assert done.returncode == 3
-    assert f"SANDBOX_RELEASE is '{releases.link}', which is not a folder." in done.stderr
+    assert f"SANDBOX_RELEASE is '{releases.link}', which is not a folder.\n" in done.stderr
 
 
 def test_a_new_start_takes_the_release_that_is_named_then(instance: Instance, releases: Releases) -> None:
