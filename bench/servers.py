@@ -45,7 +45,9 @@ def used_memory(client: redis.Redis) -> int:
 def fresh_redis(home: Path) -> Iterator[Path]:
     """The path of its socket."""
     path = home / "redis.sock"
-    with started(embedded.command(path, home), embedded.environment(), home / "redis.log") as program:
+    with started(
+        [*embedded.command(path, home), "--appendfsync", "everysec"], embedded.environment(), home / "redis.log"
+    ) as program:
         wait_for_redis(path, program)
         yield path
 

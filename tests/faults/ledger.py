@@ -93,10 +93,10 @@ class Ledger:
         found = list(self.complaints)
         for uid in sorted(self.accepted):
             if problem := self._problem(documents.get(uid), runs.get(uid, [])):
-                found.append(f"{uid[:12]} {problem}")
-            found += [f"{uid[:12]} {problem}" for problem in self._repetitions(uid, runs.get(uid, []))]
+                found.append(f"{uid} {problem}")
+            found += [f"{uid} {problem}" for problem in self._repetitions(uid, runs.get(uid, []))]
             if uid in self.finished and self.finished[uid].text != documents.get(uid):
-                found.append(f"{uid[:12]} has changed since it was finished")
+                found.append(f"{uid} has changed since it was finished")
         strangers = documents.keys() - self.accepted
         if len(strangers) > self.unanswered:
             found.append(f"{len(strangers)} tasks that nobody was promised; {self.unanswered} may be")

@@ -3,6 +3,7 @@
 import os
 import random
 import signal
+import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -11,13 +12,22 @@ from typing import Final
 from tests.faults.ledger import Ledger
 from tests.servers import RedisServer
 from tests.system.instance import Instance, Process
+from tests.system.releases import Releases
 
 START_SECONDS: Final = 90.0
 
 
 class Saboteur:
-    def __init__(self, instance: Instance, redis: RedisServer | None, ledger: Ledger, dice: random.Random) -> None:
+    def __init__(
+        self, instance: Instance, releases: Releases, redis: RedisServer | None, ledger: Ledger, dice: random.Random
+    ) -> None:
         self._instance = instance
+        self._releases = releases
+        self._good = releases.make("good")
+        self._broken = releases.make("broken").add("service/web/app.py", "import nowhere")
+        self._broken.add("service/registry.py", "import nowhere")
+        self._reloading: threading.Thread | None = None
+        releases.switch(self._good)
         self._redis = redis
         self._ledger = ledger
         self._dice = dice
@@ -33,8 +43,9 @@ class Saboteur:
             self.kill_everything,
             self.stop_a_runner,
             self.reload_a_runner,
-            self.reload_all_runners,
+            self.reload_the_runners,
             self.reload_the_web,
+            self.reload_a_broken_release,
         ]
 
     def strike(self) -> None:
@@ -108,13 +119,34 @@ class Saboteur:
                 raise AssertionError(f"it does not start: {self._instance.output}")
             time.sleep(0.05)
 
-    def reload_all_runners(self) -> None:
-        self._ledger.strike("runners reloaded", [runner.pid for runner in self._instance.kinds()["runner"]])
-        self._instance.circusctl("reload", "sandbox-runner")
+    # --- releases --------------------------------------------------------------------------------------
 
     def reload_the_web(self) -> None:
         self._ledger.strike("web reloaded")
-        self._instance.circusctl("reload", "sandbox")
+        self._reload("sandbox")
+
+    def reload_the_runners(self) -> None:
+        self._ledger.strike("runners reloaded", [runner.pid for runner in self._instance.kinds()["runner"]])
+        self._reload("sandbox-runner")
+
+    def reload_a_broken_release(self) -> None:
+        """For the web and the runners alike; the good one is back before anybody else is hurt."""
+        self._ledger.strike("broken release")
+        self._releases.switch(self._broken)
+        answer = self._instance.circusctl("reload")
+        self._releases.switch(self._good)
+        if "error" not in answer:
+            self._ledger.complain(f"the reload of a broken release was answered with {answer}")
+
+    def _reload(self, name: str) -> None:
+        """Its outcome is not waited for: the next blow may hit while it is under way, or it be refused for that."""
+        self.end()
+        self._reloading = threading.Thread(target=self._instance.circusctl, args=("reload", name))
+        self._reloading.start()
+
+    def end(self) -> None:
+        if self._reloading is not None:
+            self._reloading.join()
 
     # --- how -------------------------------------------------------------------------------------------
 

@@ -24,6 +24,7 @@ from tests.faults.ledger import Ledger
 from tests.faults.saboteur import Saboteur
 from tests.servers import DEBIAN, RedisServer, eventually
 from tests.system.instance import Instance
+from tests.system.releases import Releases
 
 CLIENTS: Final = 3
 RUNNERS: Final = 2
@@ -36,6 +37,7 @@ SETTINGS: Final = {
     "SANDBOX_RUNNERS": str(RUNNERS),
     "SANDBOX_LEASE": "5",
     "SANDBOX_GRACE": "1",
+    "SANDBOX_RELOAD": "10",
 }
 
 
@@ -49,10 +51,12 @@ def run(
 ) -> Balance:
     dice = random.Random(seed)
     server = _redis_beside(folder) if beside else None
-    instance = Instance(folder, **SETTINGS, **({"REDIS_URL": server.url} if server else {}))
+    releases = Releases(folder / "releases")
+    variables = {**SETTINGS, "SANDBOX_RELEASE": str(releases.link)} | ({"REDIS_URL": server.url} if server else {})
+    instance = Instance(folder, **variables)
     ledger = Ledger(folder / "runs")
     try:
-        saboteur = Saboteur(instance, server, ledger, dice)
+        saboteur = Saboteur(instance, releases, server, ledger, dice)
         saboteur.start()
         descriptors = _descriptors(instance)
         _trouble(instance, saboteur, ledger, dice, seconds, tell)
@@ -93,6 +97,7 @@ def _trouble(
         if now > news:
             news = now + NEWS_SECONDS
             tell(f"{now - begun:6.0f} s   {ledger.line()}")
+    saboteur.end()
     for client in clients:
         client.end()
 
@@ -126,11 +131,13 @@ def _settled(instance: Instance, ledger: Ledger) -> dict[str, bytes]:
 
 
 def _left_over(instance: Instance, before: Counter[str]) -> Iterator[str]:
-    expected = {"web": 3, "runner": RUNNERS, "redis": 0 if "REDIS_URL" in instance.environment else 1}
+    embedded = "REDIS_URL" not in instance.environment
+    expected = {"web": 3, "runner": RUNNERS, "redis": int(embedded)}
+    others = 1 + embedded  # circusd, and Redis's companion
 
     def as_expected() -> bool:
         kinds = {kind: len(processes) for kind, processes in instance.kinds().items()}
-        return kinds == expected and len(instance.processes()) == sum(expected.values()) + 1
+        return kinds == expected and len(instance.processes()) == sum(expected.values()) + others
 
     try:
         eventually(as_expected, 15, 0.1)

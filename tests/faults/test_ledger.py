@@ -36,13 +36,13 @@ def test_a_task_that_ran_once_adds_up(ledger: Ledger) -> None:
 
 
 def test_a_task_that_is_gone_is_lost(ledger: Ledger) -> None:
-    assert ledger.problems({}) == ["aaaaaaaaaaaa is lost"]
+    assert ledger.problems({}) == [f"{UID} is lost"]
 
 
 @pytest.mark.parametrize("status", ["queued", "running", "scheduled", "cancelled", "failed"])
 def test_a_task_that_does_not_finish_is_seen(ledger: Ledger, status: str) -> None:
     [problem] = ledger.problems(document(status))
-    assert problem == f"aaaaaaaaaaaa is {status}: None"
+    assert problem == f"{UID} is {status}: None"
 
 
 def test_a_result_that_no_run_gave_is_seen(ledger: Ledger) -> None:

@@ -147,7 +147,7 @@ class TestCircusd:
         eventually(instance.is_ready, 30)
         assert (
             f"sandbox: the supervisor on {instance.home} was killed; ending first what it left: "
-            f"sandbox (3), sandbox-runner (2), redis (1)\n"
+            f"sandbox (3), sandbox-runner (2), redis (2)\n"
         ) in instance.output
         assert not any(process.alive for process in processes)
         assert [len(instance.kinds()[kind]) for kind in IN_ORDER] == [3, 2, 1]

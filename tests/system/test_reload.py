@@ -75,7 +75,7 @@ def test_a_release_that_is_broken_is_refused_under_load(instance: Instance, rele
     if kind == "hangs":
         instance.environment["SANDBOX_RELOAD"] = "3"
     instance.started()
-    eventually(lambda: len(instance.processes()) == 7)
+    eventually(lambda: len(instance.processes()) == 8)
     before = sorted(instance.processes())
     broken = releases.make("broken").add(file, line)
     releases.switch(broken)

@@ -39,7 +39,7 @@ def test_it_starts_and_says_where_and_its_curl_line_works(instance: Instance) ->
 
 def test_every_process_runs_and_no_other(instance: Instance) -> None:
     kinds = instance.started().kinds()
-    eventually(lambda: len(instance.processes()) == 7)  # with circusd; who told of the start is gone
+    eventually(lambda: len(instance.processes()) == 8)  # with circusd and Redis's companion; who told is gone
     assert [len(kinds[kind]) for kind in IN_ORDER] == [3, 2, 1], "an arbiter and two workers, runners, Redis"
 
 
