@@ -15,6 +15,7 @@ from typing import Any, Final
 from service.alarm import Alarm
 from service.errors import Cancelled, Reject, Retry, SandboxError, Stopping, StoreUnavailable
 from service.lane import Lane, Running
+from service.metrics import Metrics
 from service.presence import NEVER, Presence, Remains
 from service.recovery import Recovery
 from service.registry import Registry, task
@@ -297,6 +298,7 @@ class Process:
             recovery=recovery,
             lease_seconds=FOREVER_SECONDS,
             retention_seconds=FOREVER_SECONDS,
+            metrics=Metrics(),
         )
 
     def __repr__(self) -> str:
