@@ -76,6 +76,11 @@ def test_lines_of_one_call_arrive_in_one_datagram(make: Callable[..., StatsD], s
     eventually(lambda: sink.read() == [b"a:1|c\nb:2|ms:3|ms"])
 
 
+def test_an_address_needs_no_look_up_and_the_first_datagram_arrives(make: Callable[..., StatsD], sink: Sink) -> None:
+    make("127.0.0.1", sink.port).send(["first:1|c"])
+    assert sink.read() == [b"first:1|c"]
+
+
 def test_no_datagram_is_larger_than_a_packet_and_nothing_is_left_out() -> None:
     lines = [f"{'x' * (number % 200)}:{number}|c" for number in range(500)]
     datagrams = list(packed(lines))
