@@ -213,9 +213,10 @@ def lines(file: LogFile, level: str, format: str) -> Lines:
 def keep_output(kind: str, folder: Path) -> None:
     """From here on, what this process and its children print goes into a file."""
     global _terminal
+    if _terminal >= 0:
+        return
     folder.mkdir(parents=True, exist_ok=True)
-    if _terminal < 0:
-        _terminal = os.dup(2)
+    _terminal = os.dup(2)
     output = LogFile(folder / f"{kind}.out", stands_for=(1, 2))
     output.reopen()
     for stream in (sys.stdout, sys.stderr):

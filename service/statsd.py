@@ -7,6 +7,7 @@ kernel tells when nobody listens there, which the log tells once a minute.
 """
 
 import contextlib
+import ipaddress
 import logging
 import socket
 import threading
@@ -57,7 +58,11 @@ class StatsD(StatsClientBase):  # type: ignore[misc]
         self._look_at = 0.0
         self._looking = False
         self._complain_at = 0.0
-        self._look_in_background()
+        if _is_address(host):
+            self._look_at = self._clock() + LOOK_SECONDS
+            self._look()  # takes no time, and the first datagram arrives
+        else:
+            self._look_in_background()
 
     def pipeline(self) -> Together:
         return Together(self)
@@ -114,3 +119,11 @@ class StatsD(StatsClientBase):  # type: ignore[misc]
         if (now := self._clock()) >= self._complain_at:
             self._complain_at = now + COMPLAIN_SECONDS
             log.warning("metrics do not reach StatsD at %s, port %d: %s", self._host, self._port, error)
+
+
+def _is_address(host: str) -> bool:
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True

@@ -78,6 +78,11 @@ def test_lines_of_one_call_arrive_in_one_datagram(make: Callable[..., StatsD], s
     eventually(lambda: sink.read() == [b"a:1|c\nb:2|ms:3|ms"])
 
 
+def test_an_address_needs_no_look_up_and_the_first_datagram_arrives(make: Callable[..., StatsD], sink: Sink) -> None:
+    make("127.0.0.1", sink.port).incr("first")
+    assert sink.read() == [b"first:1|c"]
+
+
 class Datagrams(StatsD):
     def __init__(self) -> None:
         super().__init__("127.0.0.1", 9)
