@@ -16,10 +16,10 @@ import psutil
 import redis
 
 from bench.processes import Program, environment, eventually, freeze, started, thaw, words_of
+from service import embedded
 
 BATCH: Final = 1000
 JSON: Final = {"Content-Type": "application/json"}
-FRESH: Final = 'Path(sys.argv[1]), Path(sys.argv[2]), "everysec", Path(sys.argv[3])'
 SHELF: Final = "sandbox:{0}:shelf:echo:default:"
 
 
