@@ -93,13 +93,16 @@ def test_a_release_that_is_broken_is_refused_under_load(instance: Instance, rele
 def test_after_a_refusal_what_crashes_is_replaced_by_the_accepted_release(
     instance: Instance, releases: Releases
 ) -> None:
-    arbiter = min(instance.started().kinds()["web"])
+    instance.started()
+    releases.switch(releases.make("two").named("two"))
+    assert instance.circusctl("reload", "sandbox") == "ok\n"
+    eventually(lambda: len(instance.kinds()["web"]) == 3)
+    before = instance.kinds()["web"]
     releases.switch(releases.make("broken").add("service/web/app.py", "raise ImportError"))
     assert instance.ask("reload", "sandbox").returncode == 3
-    os.kill(arbiter.pid, signal.SIGKILL)
-    eventually(lambda: not arbiter.alive)
-    eventually(lambda: len(instance.kinds()["web"]) == 3)
-    assert mark(instance) == "one"
+    os.kill(min(before).pid, signal.SIGKILL)
+    eventually(lambda: len(after := instance.kinds()["web"]) == 3 and not pids(after) & pids(before))
+    assert mark(instance) == "two"
 
 
 def test_what_crashes_while_a_release_is_on_trial_is_replaced(instance: Instance, releases: Releases) -> None:
@@ -161,6 +164,20 @@ def test_a_stop_right_after_a_reload_leaves_nothing(instance: Instance, name: st
     instance.started()
     assert instance.circusctl("reload", name) == "ok\n"
     assert instance.stop() == 0
+    instance.is_gone()
+
+
+def test_a_stop_waits_for_what_a_reload_has_let_go(instance: Instance) -> None:
+    kinds = instance.started().kinds()
+    arbiter = min(kinds["web"])
+    os.kill(arbiter.pid, signal.SIGSTOP)
+    assert instance.circusctl("reload", "sandbox") == "ok\n"
+    instance.terminate()
+    until = time.monotonic() + 4
+    while time.monotonic() < until:
+        assert all(process.alive for process in kinds["runner"]), "they are told when the web is gone"
+    os.kill(arbiter.pid, signal.SIGCONT)
+    assert instance.wait() == 0
     instance.is_gone()
 
 
@@ -307,10 +324,13 @@ def test_without_redis_a_reload_is_refused_but_a_crashed_worker_is_replaced(
     own_redis.stop()
     assert "503" in instance.circusctl("reload", "sandbox")
     eventually(lambda: len(instance.kinds()["web"]) == 3)
-    arbiter, *workers = sorted(instance.kinds()["web"])
+    _, *workers = sorted(instance.kinds()["web"])
     os.kill(workers[0].pid, signal.SIGKILL)
     eventually(lambda: len(set(instance.kinds()["web"]) - {workers[0]}) == 3)
-    assert arbiter.alive
+    after = instance.kinds()["web"]
+    until = time.monotonic() + 3
+    while time.monotonic() < until:
+        assert instance.kinds()["web"] == after, "it came up, and serves"
     assert instance.call("GET", "/health/live")[0] == 200
 
 

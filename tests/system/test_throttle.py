@@ -47,10 +47,12 @@ def test_broken_code_in_place_is_throttled_and_named_until_it_is_mended(instance
         refused = instance.circusctl("reload", "sandbox-runner")
         assert "It lies where the running one was started from" in refused
         crash(instance)
-        eventually(lambda: [int(pause) for pause in PAUSE.findall(log(instance))][:3] == [1, 2, 4], 40, 0.1)
+        eventually(lambda: [int(pause) for pause in PAUSE.findall(log(instance))][:4] == [1, 2, 4, 8], 60, 0.1)
+        *_, last_but_one, last = (spawn["time"] for spawn in events.of("watcher.sandbox-runner.spawn"))
+        assert last - last_but_one > 4
         assert {"pause": 1.0, "crashes": 5} in events.of("watcher.sandbox-runner.throttled")
-    assert failing(instance) == {"sandbox-runner": "crashed 7 times in a row"}
-    assert "has crashed 7 times in a row" in instance.output
+    assert failing(instance) == {"sandbox-runner": "crashed 8 times in a row"}
+    assert "has crashed 8 times in a row" in instance.output
     edit(one, BROKEN, "")
     assert instance.circusctl("reload", "sandbox-runner") == "ok\n"
     assert failing(instance) == {}
