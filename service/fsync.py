@@ -1,0 +1,36 @@
+"""Calls fsync on the embedded Redis's append-only files once a second, for as long as that process lives.
+
+A program of its own, which imports next to nothing: python fsync.py FOLDER PID
+"""
+
+import os
+import sys
+import time
+
+SYNC_SECONDS = 1.0
+
+
+def sync(folder: str) -> None:
+    for name in os.listdir(folder) if os.path.isdir(folder) else ():
+        if name.endswith(".aof"):
+            _sync_file(os.path.join(folder, name))
+
+
+def _sync_file(path: str) -> None:
+    try:
+        with open(path, "rb") as file:
+            os.fsync(file.fileno())
+    except FileNotFoundError:
+        return  # rewritten meanwhile
+    except OSError as error:
+        print(f"{path} is not safe from a power cut: {error}", file=sys.stderr, flush=True)
+
+
+def main(folder: str, server: int) -> None:
+    while os.getppid() == server:
+        sync(folder)
+        time.sleep(SYNC_SECONDS)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], int(sys.argv[2]))
