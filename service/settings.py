@@ -73,7 +73,7 @@ class Settings:
     @property
     def observed(self) -> bool:
         """Is there anybody to be told what the supervisor does?"""
-        return bool(self.statsd_host or self.graphite_url)
+        return bool(self.statsd_host or self.graphite_url or self.sentry_dsn)
 
     @property
     def sockets(self) -> Path:
