@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -176,7 +177,11 @@ class Instance:
         return {kind: [process for process in processes if process.is_a(kind)] for kind in KINDS}
 
     def is_gone(self) -> None:
-        eventually(lambda: not self.processes(), 1)
+        """A moment later: it says what is left, if something is."""
+        until = time.monotonic() + 1
+        while (processes := self.processes()) and time.monotonic() < until:
+            time.sleep(0.01)
+        assert not processes
 
     # --- its end ----------------------------------------------------------------------------------
 

@@ -152,6 +152,7 @@ class TestCircusd:
         assert not any(process.alive for process in processes)
         assert [len(instance.kinds()[kind]) for kind in IN_ORDER] == [3, 2, 1]
         assert instance.task(uid)["status"] == "succeeded" and instance.task(uid)["attempt"] == 1
+        eventually(lambda: len(instance.processes()) == 8)  # who tells of the start is gone
         assert instance.stop() == 0
         instance.is_gone()
 
