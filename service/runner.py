@@ -109,7 +109,7 @@ class Runner:
             recovery=self._recovery,
             lease_seconds=lease_seconds,
             retention_seconds=retention_seconds,
-            metrics=metrics or Metrics(),
+            metrics=metrics,
         )
 
     def run(self) -> int:

@@ -60,7 +60,7 @@ class Upkeep:
         recovery: Recovery,
         lease_seconds: float,
         retention_seconds: float,
-        metrics: Metrics,
+        metrics: Metrics | None = None,
     ) -> None:
         self._lanes = lanes
         self._store = store
@@ -70,7 +70,7 @@ class Upkeep:
         self._recovery = recovery
         self._lease = lease_seconds
         self._retention = retention_seconds
-        self._metrics = metrics
+        self._metrics = metrics or Metrics()
         self._sweep_places: list[dict[str, int]] = [{} for _ in range(store.partitions)]
         self._sweeping = False
         self._over = threading.Event()
@@ -84,7 +84,7 @@ class Upkeep:
             Duty(PROMOTE_SECONDS, self._promote),
             Duty(SWEEP_SECONDS, self._sweep),
         ]
-        if metrics.wanted:
+        if self._metrics.wanted:
             self._duties.append(Duty(MEASURE_SECONDS / 5, self._measure))
 
     def start(self) -> None:
