@@ -6,7 +6,6 @@ still counts every one of them.
 """
 
 import re
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING, Final, NamedTuple
@@ -72,13 +71,13 @@ class StatsDMetrics(Metrics):
         self, route: str, method: str, status: str, seconds: float, *, waited: bool, event: str, about: Sequence[Task]
     ) -> None:
         """`waited`: the client had asked to wait for a task. `event` is what happened to the tasks it is about."""
-        name = f"{clean(route)}.{method if method in METHODS else 'other'}"
-        timers = (f"web.waited.{name}",) if waited else (f"web.latency.{name}", "web.latency_overall")
+        counter, timers = _of_request(route, method, status, waited)
         with self._statsd.pipeline() as told:
-            told.incr(f"web.requests.{name}.{status}")
+            told.incr(counter)
             for timer in timers:
                 told.timings(timer, (seconds * 1000,))
-            _count(told, ((task, event) for task in about))
+            if about:
+                _count(told, ((task, event) for task in about))
 
     def outcomes(self, settled: Sequence[Task], entries: Sequence[str]) -> None:
         """Attempts that ended, with the ids of the queue entries by which they were found, where known."""
@@ -87,7 +86,7 @@ class StatsDMetrics(Metrics):
         for task, entry in zip(settled, entries, strict=True):
             if task.duration is None or task.started_at is None or task.status == tasks.QUEUED:
                 continue
-            name = _of_task(task)
+            name = _of_type(task.queue, task.type)
             running.setdefault(f"{name}.running", []).append(task.duration * 1000)
             if entry:
                 waited_ms = _waited_ms(task.started_at, entry)
@@ -115,12 +114,25 @@ class StatsDMetrics(Metrics):
 
 
 def _count(told: "Together", events: Iterable[tuple[Task, str]]) -> None:
-    for name, count in Counter(f"{_of_task(task)}.{event}" for task, event in events).items():
+    counts: dict[str, int] = {}
+    for task, event in events:
+        name = f"{_of_type(task.queue, task.type)}.{event}"
+        counts[name] = counts.get(name, 0) + 1
+    for name, count in counts.items():
         told.incr(name, count)
 
 
-def _of_task(task: Task) -> str:
-    return f"tasks.{clean(task.queue)}.{clean(task.type)}"
+@lru_cache(maxsize=1024)
+def _of_request(route: str, method: str, status: str, waited: bool) -> tuple[str, tuple[str, ...]]:
+    """Its counter, and the timers that it belongs to."""
+    name = f"{clean(route)}.{method if method in METHODS else 'other'}"
+    timers = (f"web.waited.{name}",) if waited else (f"web.latency.{name}", "web.latency_overall")
+    return f"web.requests.{name}.{status}", timers
+
+
+@lru_cache(maxsize=1024)
+def _of_type(queue: str, type: str) -> str:
+    return f"tasks.{clean(queue)}.{clean(type)}"
 
 
 def connect(host: str, port: int, prefix: str) -> Metrics:
@@ -135,7 +147,6 @@ def connect(host: str, port: int, prefix: str) -> Metrics:
 _UNSAFE: Final = re.compile(r"[^A-Za-z0-9_-]+")
 
 
-@lru_cache(maxsize=1024)
 def clean(name: str) -> str:
     """One level of a metric's name: a dot begins the next one, and `:|@/` mean something to StatsD and Graphite."""
     return _UNSAFE.sub("_", name).strip("_") or "root"
