@@ -100,7 +100,13 @@ def test_a_fault_of_the_service_is_a_problem_and_in_the_log(
     assert (answer.status_code, answer.content_type) == (500, "application/problem+json")
     assert "ZeroDivisionError" in caplog.text and "ZeroDivisionError" not in answer.text
     [record] = [record for record in caplog.records if record.exc_info]
-    assert record.fields == {"request_id": answer.headers["X-Request-ID"], "method": "GET", "path": "/types"}  # type: ignore[attr-defined]
+    assert record.fields == {  # type: ignore[attr-defined]
+        "request_id": answer.headers["X-Request-ID"],
+        "route": "/types",
+        "method": "GET",
+        "path": "/types",
+        "event_id": None,
+    }
 
 
 # --- without Redis -----------------------------------------------------------------------------------
