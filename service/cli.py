@@ -34,6 +34,7 @@ def _parser() -> argparse.ArgumentParser:
         ("path", path, "print the folder that holds circus.ini and conf/"),
         ("types", types, "print the task types and their queues"),
         ("redis", redis, "become the embedded Redis (circusd calls this)"),
+        ("redis-sync", redis_sync, "bring the embedded Redis's data to the disk once a second (circusd calls this)"),
         ("runner", runner, "execute tasks (circusd calls this)"),
         ("observer", observer, "tell metrics what the supervisor does (circusd calls this)"),
         ("version", version, "print the version"),
@@ -115,6 +116,14 @@ def redis(_: argparse.Namespace) -> int:
     log = read.logs / "redis.log"
     _write_to(log)
     embedded.run(read.sockets / "redis.sock", folder, read.fsync, log)
+    return 0
+
+
+def redis_sync(_: argparse.Namespace) -> int:
+    from service import embedded, settings
+    from service.supervise import state
+
+    embedded.run_sync(state.redis_folder(settings.read(os.environ)))
     return 0
 
 

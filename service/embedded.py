@@ -2,11 +2,10 @@
 
 With its own `everysec` it answers before it has written, while a slow disk is busy with the fsync of a second ago; a
 kill -9 then loses what was answered. So it is told to write before each answer, and to leave fsync to a companion,
-(fsync.py) which calls it once a second for as long as the server lives.
+which circus keeps alive beside it, and which calls it once a second.
 """
 
 import os
-import subprocess
 import sys
 from pathlib import Path
 from typing import Final
@@ -62,11 +61,9 @@ def run(socket: Path, folder: Path, fsync: str, log: Path) -> None:
     """Becomes the server: the supervisor sees its real process."""
     folder.mkdir(parents=True, exist_ok=True)
     words = command(socket, folder, fsync, log)
-    if fsync == EVERY_SECOND:
-        _start_companion(folder / "appendonlydir")
     os.execve(words[0], words, environment())
 
 
-def _start_companion(folder: Path) -> None:
-    """It inherits none of the locks, and ends with the server, which this process becomes."""
-    subprocess.Popen([sys.executable, "-I", "-S", fsync_program.__file__, str(folder), str(os.getpid())])
+def run_sync(folder: Path) -> None:
+    """Becomes the companion."""
+    os.execv(sys.executable, [sys.executable, "-I", "-S", fsync_program.__file__, str(folder / "appendonlydir")])

@@ -1,11 +1,11 @@
-"""Calls fsync on the embedded Redis's append-only files once a second, for as long as that process lives.
-
-A program of its own, which imports next to nothing: python fsync.py FOLDER PID
+"""Calls fsync on the embedded Redis's append-only files once a second. A program of its own, which imports next to
+nothing: python fsync.py FOLDER
 """
 
 import os
 import sys
 import time
+from contextlib import suppress
 
 SYNC_SECONDS = 1.0
 
@@ -26,11 +26,12 @@ def _sync_file(path: str) -> None:
         print(f"{path} is not safe from a power cut: {error}", file=sys.stderr, flush=True)
 
 
-def main(folder: str, server: int) -> None:
-    while os.getppid() == server:
-        sync(folder)
+def main(folder: str) -> None:
+    while True:
+        with suppress(OSError):  # also of a terminal that is gone
+            sync(folder)
         time.sleep(SYNC_SECONDS)
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], int(sys.argv[2]))
+    main(sys.argv[1])

@@ -103,8 +103,11 @@ class Holdings:
                 while held:
                     held = self._settle(held, self._store.move)
             except SandboxError:
-                self.ended.extendleft(reversed(held))
+                self.ended.extendleft(one for one in reversed(held) if self._knows(one.entry))
                 raise
+
+    def _knows(self, entry: Entry) -> bool:
+        return (entry.stream, entry.id) in self._known
 
     def _settle(self, ended: Sequence[Held], move: Move) -> list[Held]:
         """One round; answers those to be tried again, against the document as it is now."""

@@ -9,6 +9,7 @@ Without the folder nobody is on trial: at the first start, and when a process is
 import os
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -40,7 +41,8 @@ def wait(of: int = 1, beat: Callable[[], bool] = lambda: True) -> None:
 
 def fail() -> None:
     if (held := folder()) is not None:
-        (held / f"{FAILED}.{os.getpid()}").touch()
+        with suppress(FileNotFoundError):  # the trial has just ended
+            (held / f"{FAILED}.{os.getpid()}").touch()
 
 
 def speak_up() -> None:
@@ -52,6 +54,7 @@ def speak_up() -> None:
 def whisper() -> None:
     """Warns in the trial's folder."""
     if (held := folder()) is not None:
-        output = os.open(held / OUTPUT, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        os.dup2(output, logs.terminal())
-        os.close(output)
+        with suppress(FileNotFoundError):
+            output = os.open(held / OUTPUT, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            os.dup2(output, logs.terminal())
+            os.close(output)

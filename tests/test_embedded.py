@@ -1,18 +1,15 @@
 """The embedded server: what it has answered is written, and soon on the disk."""
 
 import os
-import signal
 import stat
 import subprocess
 import sys
 from pathlib import Path
 
-import psutil
 import pytest
-import redis
 
 from service import embedded, fsync
-from tests.servers import RedisServer, eventually
+from tests.servers import RedisServer
 
 
 def test_it_writes_before_it_answers_even_while_the_disk_is_busy(own_server: RedisServer) -> None:
@@ -36,17 +33,15 @@ def test_sync_reaches_every_append_only_file(tmp_path: Path, monkeypatch: pytest
     assert sorted(synced) == sorted(file.stat().st_ino for file in tmp_path.glob("*.aof"))
 
 
-def test_the_companion_ends_with_the_server(folder: Path) -> None:
-    run = "import sys; from pathlib import Path; from service import embedded; "
-    run += "embedded.run(Path(sys.argv[1]), Path(sys.argv[2]), 'everysec')"
-    server = subprocess.Popen([sys.executable, "-c", run, str(folder / "s"), str(folder / "d")], stdout=subprocess.PIPE)
-    try:
-        with redis.Redis(unix_socket_path=str(folder / "s")) as client:
-            eventually(lambda: (folder / "s").exists() and client.ping())
-        [companion] = psutil.Process(server.pid).children()
-    finally:
-        server.send_signal(signal.SIGKILL)
-        server.wait()
-        assert server.stdout is not None
-        server.stdout.close()
-    eventually(lambda: not companion.is_running() or companion.status() == psutil.STATUS_ZOMBIE, 3)
+def test_a_sync_goes_on_after_an_error(tmp_path: Path) -> None:
+    (tmp_path / "appendonlydir").mkdir()
+    (tmp_path / "appendonlydir" / "no-file.aof").mkdir()
+    call = "import sys; from pathlib import Path; from service import embedded; embedded.run_sync(Path(sys.argv[1]))"
+    words = [sys.executable, "-c", call, str(tmp_path)]
+    with subprocess.Popen(words, stderr=subprocess.PIPE) as companion:
+        assert companion.stderr is not None
+        try:
+            for _ in range(2):
+                assert b"no-file.aof is not safe from a power cut" in companion.stderr.readline()
+        finally:
+            companion.kill()

@@ -32,6 +32,7 @@ def variables(settings: Settings) -> dict[str, str]:
         "SANDBOX_PYTHON": sys.executable,
         "SANDBOX_FAMILY": "AF_INET6" if _is_version_6(settings.bind) else "AF_INET",
         "SANDBOX_REDIS_SERVERS": "1" if settings.embedded_redis else "0",
+        "SANDBOX_REDIS_SYNCS": "1" if settings.embedded_redis and settings.fsync == "everysec" else "0",
         "SANDBOX_SOCKET": settings.socket,
         "SANDBOX_WEB_STOP": f"{settings.web_grace_seconds + WEB_MARGIN_SECONDS:g}",
         "SANDBOX_OBSERVERS": "1" if settings.observed else "0",

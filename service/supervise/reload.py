@@ -43,6 +43,8 @@ class Reload(StockReload):  # type: ignore[misc]
         if Reload._busy is not None:
             raise MessageError(f"a reload of {Reload._busy} is under way; wait for its outcome")
         watchers = self._watchers(arbiter, props.get("name"))
+        if not watchers:
+            raise MessageError("nothing is running that could be reloaded")
         props["waiting"] = True
         reloading = asyncio.ensure_future(self._reload_all(watchers))
         Reload._busy = " and ".join(watcher.name for watcher in watchers)
@@ -53,7 +55,7 @@ class Reload(StockReload):  # type: ignore[misc]
     def _watchers(self, arbiter: Any, name: str | None) -> list[GatedWatcher]:
         if name is not None:
             return [self._get_watcher(arbiter, name)]
-        return [watcher for watcher in arbiter.iter_watchers() if watcher.release and not watcher.is_stopped()]
+        return [watcher for watcher in arbiter.iter_watchers() if watcher.release and watcher.is_serving]
 
     @staticmethod
     def _is_over(_: object) -> None:

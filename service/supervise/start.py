@@ -10,10 +10,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
-from service import rehearsal, sentry
+from service import rehearsal, sentry, trial
 from service.errors import ReleaseBroken, SandboxError, SettingsError
 from service.settings import UNIX, Settings, texts
-from service.supervise import listener, state
+from service.supervise import listener, orphans, state
 from service.supervise import release as releases
 from service.supervise.environment import conf_folder
 
@@ -23,6 +23,8 @@ RUNNER_ENDS_SECONDS: Final = 5.0  # what a runner needs after the grace time, to
 
 def check(settings: Settings) -> None:
     """Raises an error that says what to change; otherwise the state folder is this process's."""
+    for name in (orphans.SESSION, trial.VARIABLE):  # of another sandbox, in a task of which this one is started
+        os.environ.pop(name, None)
     _check_tokens(settings)
     _check_errors(settings)
     _check_tasks(settings)

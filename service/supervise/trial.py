@@ -76,10 +76,15 @@ class Trial:
     def _is_ready(self) -> bool:
         """Each process tells by its marks how many of them it will leave."""
         marks = [mark.name.split(".") for mark in self._folder.glob(f"{trial.READY}.*")]
-        return len(marks) >= len(self.processes) * max((int(of) for _, _, of in marks), default=1)
+        return bool(self.processes) and len(marks) >= len(self.processes) * max(
+            (int(of) for *_, of in marks), default=1
+        )
 
     def accept(self) -> None:
-        shutil.rmtree(self._folder, ignore_errors=True)
+        """Whoever waits may begin, all at once, whatever is written into the folder at this moment."""
+        over = self._folder.with_suffix(".over")
+        self._folder.rename(over)
+        shutil.rmtree(over, ignore_errors=True)
 
     def end(self) -> None:
         """Kills all of it: none has begun anything."""

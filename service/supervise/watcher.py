@@ -92,7 +92,7 @@ class GatedWatcher(Watcher):  # type: ignore[misc]
 
     async def _reload(self, graceful: bool = True, sequential: bool = False) -> None:
         """What circus calls after `set`; the command `reload` and HUP come by service/supervise/reload.py."""
-        if self._name is not None and not self.is_stopped() and self._trial is None:
+        if self._name is not None and self.is_active() and self._trial is None:
             self.loop.spawn_callback(self._swap_or_stay)
 
     async def _swap_or_stay(self) -> None:
@@ -102,14 +102,24 @@ class GatedWatcher(Watcher):  # type: ignore[misc]
     def candidate(self) -> Release:
         if self._name is None:
             raise Refused(f"{self.name} has no reload. `circusctl restart {self.name}` stops and starts it.")
-        if self.is_stopped():
-            raise Refused(f"{self.name} is stopped. `circusctl start {self.name}` starts {self.release}.")
+        self._refuse_unless_serving()
         try:
             return releases.find(self._name)
         except NoRelease as error:
             raise self._refusal(str(error), self._name, 0.0, "") from error
 
+    @property
+    def is_serving(self) -> bool:
+        return bool(self.is_active() and self.numprocesses)
+
+    def _refuse_unless_serving(self) -> None:
+        if not self.is_active():
+            raise Refused(f"{self.name} is {self.status()}. `circusctl start {self.name}` starts {self.release}.")
+        if not self.numprocesses:
+            raise Refused(f"{self.name} has no processes; `circusctl incr {self.name}` starts one of {self.release}.")
+
     async def swap(self, release: Release) -> dict[str, Any]:
+        self._refuse_unless_serving()  # it may have been stopped while another watcher was on trial
         if self._trial is not None:
             since = f"{self._trial.seconds:.0f} s"
             raise Refused(f"{self.name} is being reloaded, for {since} so far; wait for the outcome.")
@@ -192,6 +202,8 @@ class GatedWatcher(Watcher):  # type: ignore[misc]
 
     def reap_process(self, pid: int, status: int | None = None) -> None:
         process = self.processes.get(pid)
+        if process is not None and status is None and process.is_alive():
+            return  # circus's own way waits for its end, and holds up circusd for as long
         if process is not None and not process.stopping and not self.is_stopping():
             self._note_death(process.age())
         super().reap_process(pid, status)
@@ -214,8 +226,9 @@ class GatedWatcher(Watcher):  # type: ignore[misc]
         self._throttle.died(age_seconds, time.monotonic())
         if pause := self._throttle.pause:
             crashes = self._throttle.crashes
-            self._mark.parent.mkdir(exist_ok=True)
-            self._mark.write_text(f"crashed {crashes} times in a row")
+            with contextlib.suppress(OSError):  # a full disk must not keep it from being started
+                self._mark.parent.mkdir(exist_ok=True)
+                self._mark.write_text(f"crashed {crashes} times in a row")
             logger.warning("%s has crashed %d times in a row; the next start waits %g s", self.name, crashes, pause)
             self.notify_event("throttled", {"pause": pause, "crashes": crashes})
 

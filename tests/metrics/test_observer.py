@@ -37,7 +37,7 @@ def test_a_real_service_tells_what_its_processes_weigh_and_what_becomes_of_them(
     gauges = sink.eventually(lambda sink: found if (found := sink.gauges()).get("sandbox.processes.sandbox.cpu") else 0)
     assert gauges["sandbox.processes.sandbox.number"] == 3  # gunicorn's arbiter and its two workers
     assert gauges["sandbox.processes.sandbox-runner.number"] == 2
-    assert gauges["sandbox.processes.redis.number"] == 2  # the server, and what calls fsync
+    assert gauges["sandbox.processes.redis.number"] == 1 == gauges["sandbox.processes.redis-sync.number"]
     assert 50e6 < gauges["sandbox.processes.sandbox.memory"] < 1e9
     assert gauges["sandbox.processes.sandbox.descriptors"] > 10
     sink.eventually(lambda sink: "sandbox.queues.default.depth" in sink.gauges())

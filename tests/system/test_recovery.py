@@ -147,12 +147,22 @@ class TestCircusd:
         eventually(instance.is_ready, 30)
         assert (
             f"sandbox: the supervisor on {instance.home} was killed; ending first what it left: "
-            f"sandbox (3), sandbox-runner (2), redis (2)\n"
+            f"sandbox (3), sandbox-runner (2), redis-sync (1), redis (1)\n"
         ) in instance.output
         assert not any(process.alive for process in processes)
         assert [len(instance.kinds()[kind]) for kind in IN_ORDER] == [3, 2, 1]
         assert instance.task(uid)["status"] == "succeeded" and instance.task(uid)["attempt"] == 1
         eventually(lambda: len(instance.processes()) == 8)  # who tells of the start is gone
+        assert instance.stop() == 0
+        instance.is_gone()
+
+    def test_one_that_was_started_in_a_task_of_another_is_taken_over_too(
+        self, make_instance: Callable[..., Instance]
+    ) -> None:
+        """It has inherited the session of that task's runner."""
+        instance = make_instance("nested", SANDBOX_SESSION="1").started()
+        left(instance)
+        start_again(instance)
         assert instance.stop() == 0
         instance.is_gone()
 

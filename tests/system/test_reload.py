@@ -1,8 +1,10 @@
 """The gated reload: a good release is swapped in, a broken one is refused, and no client notices either."""
 
+import contextlib
 import json
 import os
 import signal
+import socket
 import threading
 import time
 from collections.abc import Iterator
@@ -267,6 +269,70 @@ def test_a_stopped_watcher_and_one_that_is_none_have_no_reload(instance: Instanc
     assert instance.circusctl("stop", "sandbox-runner", "--waiting").startswith("ok")
     assert instance.circusctl("reload", "sandbox-runner").startswith("error: sandbox-runner is stopped.")
     assert instance.circusctl("reload", "sandbx") == "error: program sandbx not found\n"
+
+
+def test_a_watcher_that_is_stopping_has_no_reload_and_the_service_can_still_be_stopped(instance: Instance) -> None:
+    instance.started()
+    with half_a_request(instance):
+        assert instance.circusctl("stop", "sandbox") == "ok\n"
+        assert instance.circusctl("reload", "sandbox").startswith("error: sandbox is stopping.")
+        assert "sandbox-runner" in instance.circusctl("status")
+    assert instance.stop() == 0
+    instance.is_gone()
+
+
+@contextlib.contextmanager
+def half_a_request(instance: Instance) -> Iterator[None]:
+    """It holds up the end of a web worker."""
+    with socket.create_connection(("127.0.0.1", instance.port)) as client:
+        client.sendall(b"POST /tasks HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n{")
+        time.sleep(0.2)
+        yield
+
+
+def test_a_watcher_without_processes_has_no_reload(instance: Instance, releases: Releases) -> None:
+    instance.started()
+    instance.circusctl("decr", "sandbox-runner", "2", "--waiting")
+    releases.switch(releases.make("broken").add("service/runner.py", "raise ImportError"))
+    assert instance.circusctl("reload", "sandbox-runner").startswith("error: sandbox-runner has no processes;")
+    instance.circusctl("incr", "sandbox-runner", "2")
+    uid = instance.create("echo")
+    eventually(lambda: instance.succeeded(uid))
+
+
+def test_what_was_stopped_while_another_was_on_trial_is_not_reloaded(instance: Instance, releases: Releases) -> None:
+    instance.started()
+    slow = releases.make("slow").add("service/tasks/demo.py", "import time; time.sleep(3)").named("slow")
+    releases.switch(slow)
+    answers: list[str] = []
+    reload = threading.Thread(target=lambda: answers.append(instance.circusctl("reload")))
+    reload.start()
+    eventually(lambda: "is on trial" in log(instance))
+    assert instance.circusctl("stop", "sandbox", "--waiting").startswith("ok")
+    reload.join()
+    assert "sandbox is stopped" in answers[0] and "sandbox-runner had been reloaded before" in answers[0]
+    assert instance.circusctl("start", "sandbox") == "ok\n"
+    eventually(lambda: mark(instance) == "one")
+
+
+def test_a_start_of_what_runs_ends_none_of_its_processes(instance: Instance) -> None:
+    """Also while circus waits before it replaces one that crashes again and again."""
+    keep, other = instance.started().kinds()["runner"]
+    throttled = instance.home / "run" / "throttled" / "sandbox-runner"
+
+    def kill_the_others() -> bool:
+        for runner in instance.kinds()["runner"]:
+            if runner != keep:
+                instance.circusctl("signal", "sandbox-runner", str(runner.pid), "kill")
+        return throttled.exists()
+
+    assert other.alive
+    eventually(kill_the_others, 60, 0.1)
+    uid = instance.create("sleep", seconds=2)
+    eventually(lambda: instance.task(uid)["status"] == "running")
+    assert instance.circusctl("start", "sandbox-runner") == "ok\n"
+    eventually(lambda: instance.succeeded(uid))
+    assert keep.alive and instance.task(uid)["crashes"] == 0
 
 
 def test_a_release_has_its_own_interpreter(instance: Instance, releases: Releases) -> None:
