@@ -10,6 +10,7 @@ from typing import Any, Final, TypeAlias
 
 import msgspec
 
+from service import logs
 from service import task as tasks
 from service.errors import Cancelled, Reject, Retry, Stopping, TimedOut
 from service.registry import TaskType
@@ -49,15 +50,27 @@ class Context:
         self.news = msgspec.Raw(_encode({"fraction": fraction, "message": _clean(str(message))}))
 
     @property
+    def facts(self) -> dict[str, Any]:
+        """What finds this attempt in the log."""
+        return {"uid": self.uid, "type": self.type, "attempt": self.attempt, "request_id": self.request_id}
+
+    @property
     def logger(self) -> logging.LoggerAdapter[logging.Logger]:
-        fields = {"uid": self.uid, "type": self.type, "attempt": self.attempt, "request_id": self.request_id}
-        return logging.LoggerAdapter(log, {"fields": fields})
+        return logging.LoggerAdapter(log, {"fields": self.facts})
 
 
 def run(
     task_type: TaskType, context: Context, task: Task, window: "Window", errors: Errors = NO_ERRORS
 ) -> Transition | None:
     """Calls the handler; answers the transition that its end means, or None for a cancelled task."""
+    outside = logs.about.set(context.facts)
+    try:
+        return _run(task_type, context, task, window, errors)
+    finally:
+        logs.about.reset(outside)
+
+
+def _run(task_type: TaskType, context: Context, task: Task, window: "Window", errors: Errors) -> Transition | None:
     started, begun = time.time(), time.perf_counter()
     try:
         try:

@@ -9,13 +9,17 @@ warnings only while it takes them.
 """
 
 import fcntl
+import json
 import logging
 import os
 import select
+import stat
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from contextvars import ContextVar
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Protocol
@@ -32,6 +36,8 @@ LONGEST_WRITE: Final = 4096  # a pipe with room takes that much without holding 
 
 _encode = msgspec.json.Encoder(enc_hook=str).encode
 _decode = msgspec.json.Decoder(dict[str, Any]).decode
+# What the lines of this thread or greenlet are about; a handler's own loggers know nothing of tasks.
+about: ContextVar[Mapping[str, Any]] = ContextVar("about", default={})  # noqa: B039 - nobody changes it
 _terminal = -1
 _looked_after: "list[Callable[[], None]]" = []  # files that are not written line by line, beside those that are
 
@@ -54,21 +60,27 @@ class LogFile:
         self._largest = largest_bytes
         self._lock = threading.Lock()
         self._descriptor = -1
-        self._looked = 0.0
+        self._looked = -LOOK_SECONDS
+        self._torn = False
 
     def write(self, lines: bytes) -> None:
         """Appends whole lines; a full disk or a lost folder is nobody's problem but the log's."""
         try:
-            now = time.monotonic()
-            if now - self._looked > LOOK_SECONDS:
-                with self._lock:
-                    self._looked = now
-                    self.reopen()
-                    for look in _looked_after:
-                        look()
-            os.write(self._descriptor, lines)
+            if time.monotonic() - self._looked > LOOK_SECONDS:
+                self._look()
+            if self._torn:
+                lines = b"\n" + lines
+            self._torn = os.write(self._descriptor, lines) < len(lines)  # the disk has become full
         except OSError:
-            self._looked = 0.0
+            self._looked = -LOOK_SECONDS
+
+    def _look(self) -> None:
+        with self._lock:
+            self.reopen()
+            self._looked = time.monotonic()
+            for look in _looked_after:
+                with suppress(OSError):
+                    look()
 
     def entry(self, **fields: Any) -> None:
         self.write(_encode(fields) + b"\n")
@@ -78,7 +90,8 @@ class LogFile:
             self._roll()
 
     def reopen(self) -> None:
-        self.keep_small()
+        with suppress(OSError):
+            self.keep_small()
         descriptor = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o640)
         if self._descriptor < 0:
             self._descriptor = descriptor
@@ -117,18 +130,43 @@ class JsonHandler(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         try:
-            fields = {
-                "time": stamp(record.created),
-                "level": record.levelname.lower(),
-                "process": f"{self._kind}/{record.process}",
-                "logger": record.name,
-                "message": record.getMessage(),
-            }
-            if record.exc_info:
-                fields["traceback"] = self._trace.formatException(record.exc_info)
-            self._file.write(_encode(fields | getattr(record, "fields", {})) + b"\n")
+            fields = self._fields(record)
+            more = {name: value for name, value in _extras(record).items() if name not in fields}
+            self._file.write(_json(fields | more) + b"\n")
         except Exception:
             self.handleError(record)
+
+    def _fields(self, record: logging.LogRecord) -> dict[str, Any]:
+        fields = {
+            "time": stamp(record.created),
+            "level": record.levelname.lower(),
+            "process": f"{self._kind}/{record.process}",
+            "logger": record.name,
+            "message": _message(record),
+        }
+        if record.exc_info:
+            fields["traceback"] = self._trace.formatException(record.exc_info)
+        return fields
+
+
+def _message(record: logging.LogRecord) -> str:
+    try:
+        return record.getMessage()
+    except Exception:  # its arguments do not fit
+        return f"{record.msg} {record.args!r}"
+
+
+def _extras(record: logging.LogRecord) -> dict[str, Any]:
+    """What the line is about: the task that runs here, and what whoever wrote it has added."""
+    fields = getattr(record, "fields", None)
+    return {**about.get(), **(fields if isinstance(fields, dict) else {})}
+
+
+def _json(fields: dict[str, Any]) -> bytes:
+    try:
+        return _encode(fields)
+    except (TypeError, ValueError):  # no UTF-8, or keys that are no text
+        return json.dumps({str(name): value for name, value in fields.items()}, default=repr).encode()
 
 
 class Chosen:
@@ -159,6 +197,37 @@ def _text(line: bytes) -> bytes:
 def _shown(value: Any) -> str:
     text = value if isinstance(value, str) else _encode(value).decode()
     return text if text.isprintable() and " " not in text else _encode(text).decode()
+
+
+def keep_terminal() -> None:
+    """Warnings and news go where standard error leads now, and never wait for a reader."""
+    global _terminal
+    if _terminal < 0:
+        _terminal = _never_waiting(2)
+
+
+def lead_terminal(descriptor: int) -> None:
+    """And from here on where this one leads."""
+    fresh = _never_waiting(descriptor)
+    os.dup2(fresh, terminal(), inheritable=_terminal < 0)
+    os.close(fresh)
+
+
+def say(text: str) -> None:
+    """For people, on the terminal, if it takes it."""
+    with suppress(OSError):
+        if _takes_more(terminal()):
+            os.write(terminal(), f"{text}\n".encode(errors="replace"))
+
+
+def _never_waiting(descriptor: int) -> int:
+    """The same terminal or pipe, opened anew: O_NONBLOCK on the given one would be everybody's."""
+    try:
+        if stat.S_ISREG(os.fstat(descriptor).st_mode):
+            return os.dup(descriptor)  # never waits; opened anew, it would be written over from its beginning
+        return os.open(f"/dev/fd/{descriptor}", os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+    except OSError:
+        return os.dup(descriptor)
 
 
 def terminal() -> int:
@@ -212,11 +281,10 @@ def lines(file: LogFile, level: str, format: str) -> Lines:
 
 def keep_output(kind: str, folder: Path) -> None:
     """From here on, what this process and its children print goes into a file."""
-    global _terminal
     if _terminal >= 0:
         return
     folder.mkdir(parents=True, exist_ok=True)
-    _terminal = os.dup(2)
+    keep_terminal()
     output = LogFile(folder / f"{kind}.out", stands_for=(1, 2))
     output.reopen()
     for stream in (sys.stdout, sys.stderr):

@@ -48,7 +48,7 @@ def fail() -> None:
 def speak_up() -> None:
     """Warns where the supervisor does; the trial's command keeps that in place of standard input."""
     if VARIABLE in os.environ:
-        os.dup2(0, logs.terminal())
+        logs.lead_terminal(0)
 
 
 def whisper() -> None:
@@ -56,5 +56,5 @@ def whisper() -> None:
     if (held := folder()) is not None:
         with suppress(FileNotFoundError):
             output = os.open(held / OUTPUT, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
-            os.dup2(output, logs.terminal())
+            logs.lead_terminal(output)
             os.close(output)

@@ -2,10 +2,13 @@
 
 import json
 import logging
+import os
+import pty
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -68,6 +71,70 @@ def test_python_records_become_lines(tmp_path: Path) -> None:
     [line] = map(json.loads, (tmp_path / "x.log").read_text().splitlines())
     assert (line["level"], line["message"], line["uid"]) == ("error", "went wrong", "u")
     assert "ZeroDivisionError" in line["traceback"] and line["process"].startswith("runner/")
+
+
+@pytest.mark.parametrize(
+    ("message", "arguments", "fields"),
+    [
+        (os.fsdecode(b"a file named \xff"), (), {"uid": "u"}),
+        ("%d of %d", ("one",), {"uid": "u"}),
+        ("no fields", (), ["uid"]),
+        ("level", (), {"level": "gold", "uid": "u"}),
+        ("keys", (), {1: 2, "uid": "u"}),
+    ],
+)
+def test_no_record_is_lost_whatever_is_in_it(tmp_path: Path, message: str, arguments: tuple[str], fields: Any) -> None:
+    record = logging.LogRecord("l", logging.WARNING, "f", 1, message, arguments, None)
+    record.fields = fields
+    JsonHandler(LogFile(tmp_path / "x.log"), "runner").emit(record)
+    [line] = map(json.loads, (tmp_path / "x.log").read_text().splitlines())
+    assert line["message"].startswith(message) and line["level"] == "warning"
+    assert isinstance(fields, list) or line["uid"] == "u"
+
+
+def test_lines_know_the_task_that_runs_here(tmp_path: Path) -> None:
+    outside = logs.about.set({"uid": "u"})
+    JsonHandler(LogFile(tmp_path / "x.log"), "runner").emit(logging.makeLogRecord({"msg": "from a library"}))
+    logs.about.reset(outside)
+    assert json.loads((tmp_path / "x.log").read_text())["uid"] == "u"
+
+
+def test_a_full_disk_tears_no_line_but_the_one_that_did_not_fit(tmp_path: Path) -> None:
+    call = """
+import resource, signal, sys
+from pathlib import Path
+from service.logs import LogFile
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+file = LogFile(Path(sys.argv[1]))
+for limit, count in ((250, 5), (resource.RLIM_INFINITY, 2)):
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY))
+    for number in range(count):
+        file.write(b"x" * 99 + b"\\n")
+"""
+    subprocess.run([sys.executable, "-c", call, str(tmp_path / "x.log")], check=True)
+    assert [len(line) for line in (tmp_path / "x.log").read_text().split()] == [99, 99, 50, 99, 99]
+
+
+def test_a_log_that_cannot_be_rolled_is_written_on(tmp_path: Path) -> None:
+    (tmp_path / "x.lock").mkdir()
+    file = LogFile(tmp_path / "x.log", largest_bytes=1)
+    file.write(b"one\n")
+    file._looked = -10.0
+    file.write(b"two\n")
+    assert (tmp_path / "x.log").read_text() == "one\ntwo\n"
+
+
+def test_a_process_goes_on_when_nobody_reads_its_terminal(tmp_path: Path) -> None:
+    """A terminal says that it takes more although it does not take a whole line."""
+    master, slave = pty.openpty()
+    process = subprocess.Popen([sys.executable, "-c", PRINT, str(tmp_path)], stdout=slave, stderr=slave)
+    os.close(slave)
+    try:
+        assert process.wait(30) == 1
+    finally:
+        process.kill()
+        os.close(master)
+    assert (tmp_path / "test.log").read_text().count("warning ") == 3000
 
 
 def test_what_may_come_in_storms_comes_once_a_minute(tmp_path: Path, root: logging.Logger) -> None:

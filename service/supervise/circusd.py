@@ -15,7 +15,6 @@ import logging
 import os
 import shutil
 import signal
-import sys
 from collections.abc import Callable, Iterable
 from operator import attrgetter
 from typing import Any, Final
@@ -59,7 +58,8 @@ def log_handler() -> logging.Handler:
 
 
 def terminal_handler() -> logging.Handler:
-    handler = logging.StreamHandler(sys.stderr)
+    logs.keep_terminal()
+    handler = logs.Terminal()
     handler.setFormatter(_Brief("circusd: %(message)s"))
     handler.addFilter(_is_news)
     return handler
@@ -114,7 +114,7 @@ async def _stop_when_free(arbiter: Any) -> None:
     if arbiter._stopping:
         return
     arbiter._stopping = True
-    print("sandbox is stopping: web, then runners, then Redis", file=sys.stderr, flush=True)
+    logs.say("sandbox is stopping: web, then runners, then Redis")
     while arbiter._exclusive_running_command is not None:
         await gen.sleep(LOOK_SECONDS)
     for signum in (signal.SIGINT, signal.SIGTERM):

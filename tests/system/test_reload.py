@@ -400,13 +400,17 @@ def test_without_redis_a_reload_is_refused_but_a_crashed_worker_is_replaced(
     assert instance.call("GET", "/health/live")[0] == 200
 
 
-def test_what_a_new_release_prints_later_is_seen_on_the_terminal(instance: Instance, releases: Releases) -> None:
+def test_what_a_new_release_prints_later_is_kept_and_its_warnings_are_seen(
+    instance: Instance, releases: Releases
+) -> None:
     instance.started()
-    two = releases.make("two").add("service/web/health.py", "import sys")
-    two.change("service/web/health.py", "store.check()", 'store.check(); print("seen", file=sys.stderr, flush=True)')
-    releases.switch(two)
+    two = releases.make("two").add("service/web/health.py", "import sys, logging")
+    says = 'store.check(); print("printed", file=sys.stderr); logging.warning("warned")'
+    releases.switch(two.change("service/web/health.py", "store.check()", says))
     assert instance.circusctl("reload", "sandbox") == "ok\n"
-    eventually(lambda: instance.call("GET", "/health/ready")[0] == 200 and "seen" in instance.output)
+    eventually(lambda: instance.call("GET", "/health/ready")[0] == 200 and "warned" in instance.output)
+    assert "printed" in (instance.home / "log" / "web.out").read_text()
+    assert "printed" not in instance.output
 
 
 def test_hup_to_the_arbiter_is_a_reload_and_a_broken_one_changes_nothing(
