@@ -203,12 +203,12 @@ def keep_terminal() -> None:
     """Warnings and news go where standard error leads now, and never wait for a reader."""
     global _terminal
     if _terminal < 0:
-        _terminal = _never_waiting(2)
+        _terminal = never_waiting(2)
 
 
 def lead_terminal(descriptor: int) -> None:
     """And from here on where this one leads."""
-    fresh = _never_waiting(descriptor)
+    fresh = never_waiting(descriptor)
     os.dup2(fresh, terminal(), inheritable=_terminal < 0)
     os.close(fresh)
 
@@ -220,7 +220,7 @@ def say(text: str) -> None:
             os.write(terminal(), f"{text}\n".encode(errors="replace"))
 
 
-def _never_waiting(descriptor: int) -> int:
+def never_waiting(descriptor: int) -> int:
     """The same terminal or pipe, opened anew: O_NONBLOCK on the given one would be everybody's."""
     try:
         if stat.S_ISREG(os.fstat(descriptor).st_mode):

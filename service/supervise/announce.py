@@ -11,9 +11,10 @@ import shlex
 import signal
 import socket
 import time
+from contextlib import suppress
 from typing import Final
 
-from service import __version__
+from service import __version__, logs
 from service.settings import DEMO_TASKS, Settings
 from service.supervise import state
 
@@ -29,7 +30,9 @@ def in_background(settings: Settings) -> None:
         try:
             signal.signal(signal.SIGINT, signal.SIG_DFL)
             state.let_go()
-            _announce(settings, supervisor)
+            os.dup2(logs.never_waiting(1), 1)
+            with suppress(BlockingIOError):  # a terminal that nobody reads
+                _announce(settings, supervisor)
         finally:
             os._exit(0)
 

@@ -3,14 +3,16 @@
 import http.client
 import json
 import os
+import pty
 import re
 import signal
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from tests.servers import eventually
-from tests.system.instance import SANDBOX, Instance
+from tests.system.instance import ROOT, SANDBOX, Instance
 
 MODULE = """
 from service.registry import task
@@ -46,6 +48,15 @@ def talking(make_instance: Callable[..., Instance], **variables: str) -> Instanc
     instance = make_instance(SANDBOX_TASKS="talks", **variables)
     (instance.home.parent / "talks.py").write_text(MODULE)
     return instance.started()
+
+
+NOISY = """
+from service.registry import task
+
+@task("noisy")
+def noisy(context):
+    context.logger.warning("x" * 150)
+"""
 
 
 def test_a_request_id_leads_from_the_request_to_the_tasks_lines(make_instance: Callable[..., Instance]) -> None:
@@ -100,3 +111,24 @@ def test_why_a_runner_cannot_start_stands_in_its_log_and_on_the_terminal(
 ) -> None:
     refused = make_instance(SANDBOX_TASKS="no.such").run(*SANDBOX, "runner")
     assert refused.returncode == 1 and "SANDBOX_TASKS is 'no.such'" in refused.stderr
+
+
+def test_a_terminal_that_nobody_reads_holds_up_neither_tasks_nor_the_stop(
+    make_instance: Callable[..., Instance], tmp_path: Path
+) -> None:
+    (tmp_path / "noisy.py").write_text(NOISY)
+    instance = make_instance(SANDBOX_TASKS="service.tasks.demo,noisy", PYTHONPATH=f"{ROOT}:{tmp_path}")
+    master, slave = pty.openpty()
+    os.set_blocking(slave, False)
+    with suppress(BlockingIOError):
+        while True:
+            os.write(slave, b"x" * 1000)
+    os.set_blocking(slave, True)
+    with open(slave, "wb", buffering=0) as full:
+        instance.start(output=full)
+    eventually(instance.is_ready, 30)
+    uids = [instance.create("noisy") for _ in range(50)]
+    eventually(lambda: all(instance.succeeded(uid) for uid in uids), 20)
+    assert instance.stop() == 0
+    instance.is_gone()
+    os.close(master)
