@@ -8,7 +8,7 @@ import shutil
 import signal
 import sys
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from itertools import cycle, islice, pairwise
 from pathlib import Path
@@ -21,7 +21,7 @@ sys.path[0] = str(HERE.parent)  # bench is a package; run as a script, Python wo
 from bench import machine  # noqa: E402
 from bench.machine import Section  # noqa: E402
 from bench.openloop import Asked, Clients  # noqa: E402
-from bench.processes import ROOT, Program, complain, environment, started  # noqa: E402
+from bench.processes import ROOT, Program, complain, environment, started, words_of  # noqa: E402
 from bench.servers import folder, free_port, fresh_redis  # noqa: E402
 from bench.table import table  # noqa: E402
 
@@ -32,6 +32,8 @@ RELOADS: Final = 21
 RIVAL_SECONDS: Final = 12.0
 PAUSE_SECONDS: Final = 3.0
 PATIENCE_SECONDS: Final = 5  # of the gate: a hanging release is to be refused soon
+SETTLE_SECONDS: Final = 30
+WEB_WORKERS: Final = 2
 CAPACITY_CLIENTS: Final = 16
 CAPACITY_SECONDS: Final = 4.0
 
@@ -46,10 +48,12 @@ BROKEN: Final = {
 
 
 class Span(NamedTuple):
+    """A reload: until its answer, and until nothing is left of the old or of the refused release."""
+
     begun: float
+    answered: float
     ended: float
     good: bool
-    answer: str
 
 
 class Outcome(NamedTuple):
@@ -103,7 +107,8 @@ class Sandbox:
 
     @contextmanager
     def running(self) -> Iterator[None]:
-        with started([sys.executable, "-m", "service.cli", "run"], self.environment, self._home / "output.log"):
+        words = [sys.executable, "-m", "service.cli", "run"]
+        with started(words, self.environment, self._home / "output.log") as self._program:
             yield
 
     def install(self, text: str) -> None:
@@ -123,6 +128,11 @@ class Sandbox:
     async def reload(self) -> tuple[bool, str]:
         words = ("-m", "circus.circusctl", "reload", "sandbox")
         return await answer(self.environment, *words)
+
+    async def settled(self) -> None:
+        """Until there is one gunicorn with its workers again."""
+        while sum("gunicorn" in words_of(process) for process in self._program.family()) != 1 + WEB_WORKERS:
+            await asyncio.sleep(0.05)
 
 
 async def answer(environment: dict[str, str], *words: str) -> tuple[bool, str]:
@@ -148,7 +158,7 @@ async def measure_ours(requests: int, reloads: int) -> tuple[float, Outcome]:
                 for name in islice(mixed(), reloads):
                     await asyncio.sleep(pause)
                     sandbox.install(BROKEN.get(name, GOOD))
-                    spans.append(await timed(name, sandbox.reload))
+                    spans.append(await timed(name, sandbox))
                 await asyncio.sleep(pause)
 
             changing = asyncio.ensure_future(reload_all())
@@ -164,14 +174,16 @@ def mixed() -> Iterator[str]:
         yield from ("good", "good", next(broken))
 
 
-async def timed(name: str, reload: Callable[[], Awaitable[tuple[bool, str]]]) -> Span:
+async def timed(name: str, sandbox: Sandbox) -> Span:
     begun = time.monotonic()
-    accepted, said = await reload()
-    span = Span(begun, time.monotonic(), name == "good", said)
-    complain(f"  {name}: {'accepted' if accepted else 'refused'} after {span.ended - begun:.1f} s")
+    accepted, said = await sandbox.reload()
+    answered = time.monotonic()
+    complain(f"  {name}: {'accepted' if accepted else 'refused'} after {answered - begun:.1f} s")
     if accepted is not (name == "good"):
         raise RuntimeError(f"a release that is {name} was {'accepted' if accepted else 'refused'}:\n{said}")
-    return span
+    async with asyncio.timeout(SETTLE_SECONDS):
+        await sandbox.settled()
+    return Span(begun, answered, time.monotonic(), accepted)
 
 
 async def reachable(clients: Clients) -> None:
@@ -284,7 +296,8 @@ async def measure_rival(kind: type[Rival], rate: float, text: str, seconds: floa
                 rival.install(text)
                 begun = time.monotonic()
                 await rival.reload()
-                spans.append(Span(begun, time.monotonic() + seconds / 3, text == GOOD, ""))
+                answered = time.monotonic()
+                spans.append(Span(begun, answered, answered + seconds / 3, text == GOOD))
 
             changing = asyncio.ensure_future(reload_once())
             until = time.monotonic() + seconds
@@ -302,8 +315,8 @@ def rival_row(name: str, release: str, outcome: Outcome) -> tuple[str, ...]:
 
 
 def report(rate: float, ours: Outcome, rows: Sequence[tuple[str, ...]]) -> str:
-    good = [span.ended - span.begun for span in ours.spans if span.good]
-    broken = [span.ended - span.begun for span in ours.spans if not span.good]
+    good = [span.answered - span.begun for span in ours.spans if span.good]
+    broken = [span.answered - span.begun for span in ours.spans if not span.good]
     steady, during = ours.p99(during=False), ours.p99(during=True)
     own = ("sandbox, circusctl reload", f"{len(good)} good, {len(broken)} broken in four ways")
     lines = [

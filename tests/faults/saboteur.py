@@ -26,7 +26,7 @@ class Saboteur:
         self._good = releases.make("good")
         self._broken = releases.make("broken").add("service/web/app.py", "import nowhere")
         self._broken.add("service/registry.py", "import nowhere")
-        self._reloading: threading.Thread | None = None
+        self._telling: threading.Thread | None = None
         releases.switch(self._good)
         self._redis = redis
         self._ledger = ledger
@@ -46,6 +46,8 @@ class Saboteur:
             self.reload_the_runners,
             self.reload_the_web,
             self.reload_a_broken_release,
+            self.restart_the_runners,
+            self.one_runner_more_and_less,
         ]
 
     def strike(self) -> None:
@@ -123,30 +125,41 @@ class Saboteur:
 
     def reload_the_web(self) -> None:
         self._ledger.strike("web reloaded")
-        self._reload("sandbox")
+        self._tell("reload", "sandbox")
 
     def reload_the_runners(self) -> None:
         self._ledger.strike("runners reloaded", [runner.pid for runner in self._instance.kinds()["runner"]])
-        self._reload("sandbox-runner")
+        self._tell("reload", "sandbox-runner")
 
     def reload_a_broken_release(self) -> None:
-        """For the web and the runners alike; the good one is back before anybody else is hurt."""
+        """The good one is back before anybody else is hurt."""
+        self.end()
         self._ledger.strike("broken release")
         self._releases.switch(self._broken)
-        answer = self._instance.circusctl("reload")
+        answer = self._instance.circusctl("reload", self._dice.choice(("sandbox", "sandbox-runner")))
         self._releases.switch(self._good)
-        if "error" not in answer:
+        if "is refused" not in answer:
             self._ledger.complain(f"the reload of a broken release was answered with {answer}")
 
-    def _reload(self, name: str) -> None:
+    def restart_the_runners(self) -> None:
+        self._ledger.strike("runners restarted", [runner.pid for runner in self._instance.kinds()["runner"]])
+        self._tell("restart", "sandbox-runner", "--waiting")
+
+    def one_runner_more_and_less(self) -> None:
+        self.end()
+        self._instance.circusctl("incr", "sandbox-runner", "1")
+        self._ledger.strike("runners fewer", [runner.pid for runner in self._instance.kinds()["runner"]])
+        self._tell("decr", "sandbox-runner", "1", "--waiting")
+
+    def _tell(self, *words: str) -> None:
         """Its outcome is not waited for: the next blow may hit while it is under way, or it be refused for that."""
         self.end()
-        self._reloading = threading.Thread(target=self._instance.circusctl, args=("reload", name))
-        self._reloading.start()
+        self._telling = threading.Thread(target=self._instance.circusctl, args=words)
+        self._telling.start()
 
     def end(self) -> None:
-        if self._reloading is not None:
-            self._reloading.join()
+        if self._telling is not None:
+            self._telling.join()
 
     # --- how -------------------------------------------------------------------------------------------
 
