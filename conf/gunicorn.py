@@ -50,6 +50,7 @@ def when_ready(arbiter: Any) -> None:
 
 def post_fork(arbiter: Any, worker: Any) -> None:
     trial.whisper()
+    trial.take_turn(worker.age)
 
 
 def post_worker_init(worker: Any) -> None:

@@ -98,6 +98,7 @@ def path(_: argparse.Namespace) -> int:
 def types(_: argparse.Namespace) -> int:
     from service import settings, wiring
 
+    sys.path.append(os.getcwd())  # where the service, started in this folder, would find them too
     for task_type in wiring.registry(settings.read(os.environ)):
         print(f"{task_type.name}\t{task_type.queue}")
     return 0

@@ -19,6 +19,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from types import FrameType, TracebackType
@@ -41,6 +42,7 @@ from service.store import Change, Entry, Store
 from service.upkeep import Upkeep
 
 TICK_SECONDS: Final = 0.05
+START_SECONDS: Final = 3.0
 LAST_WORDS_SECONDS: Final = 3.0
 LAST_REPORT_SECONDS: Final = 1.0
 EXIT_REPLACE_ME: Final = 70
@@ -114,6 +116,7 @@ class Runner:
 
     def run(self) -> int:
         self._listen_to_signals()
+        self._wait_for_redis()
         log.info("runner %s serves %s", self._presence.consumer, ", ".join(self._queues))
         threading.Thread(target=self._watch, name="watch", daemon=True).start()
         reload = threading.Thread(target=self._reload, name="reload", daemon=True)
@@ -128,6 +131,15 @@ class Runner:
         self._upkeep.end()
         self._leave()
         return 0
+
+    def _wait_for_redis(self) -> None:
+        """It is started at the same time, as a rule; only if it takes longer, the log is to tell."""
+        until = time.monotonic() + START_SECONDS
+        while not self._stopping.is_set() and time.monotonic() < until:
+            with suppress(SandboxError):
+                self._store.check()
+                break
+            time.sleep(TICK_SECONDS)
 
     def _listen_to_signals(self) -> None:
         def stop(signum: int, frame: FrameType | None) -> None:

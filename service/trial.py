@@ -6,6 +6,7 @@ supervisor removes the folder when all are ready. Refused ones are killed while 
 Without the folder nobody is on trial: at the first start, and when a process is replaced later.
 """
 
+import fcntl
 import os
 import time
 from collections.abc import Callable
@@ -21,16 +22,36 @@ READY: Final = "ready"
 FAILED: Final = "failed"
 LOOK_SECONDS: Final = 0.02
 
+_turn = -1
+
 
 def folder() -> Path | None:
     named = Path(os.environ.get(VARIABLE, os.devnull))
     return named if named.is_dir() else None
 
 
+def take_turn(number: int) -> None:
+    """Starting is work: half of the processors do it at most, and the others are for the processes that serve."""
+    global _turn
+    if (held := folder()) is not None:
+        turns = max(1, (os.cpu_count() or 1) // 2)
+        with suppress(FileNotFoundError):
+            _turn = os.open(held / f"turn-{number % turns}", os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
+            fcntl.flock(_turn, fcntl.LOCK_EX)
+
+
+def _end_turn() -> None:
+    global _turn
+    if _turn >= 0:
+        os.close(_turn)
+        _turn = -1
+
+
 def wait(of: int = 1, beat: Callable[[], bool] = lambda: True) -> None:
     """This process, one of so many, is ready: returns when it may begin, or has been told to stop."""
     if (held := folder()) is None:
         return
+    _end_turn()
     (held / f"{READY}.{os.getpid()}.{of}").touch()
     while held.is_dir() and beat():
         time.sleep(LOOK_SECONDS)

@@ -170,7 +170,8 @@ class GatedWatcher(Watcher):  # type: ignore[misc]
         return outcome
 
     def _refusal(self, reason: str, release: Path, seconds: float, output: str) -> Refused:
-        if self.release is not None and release == self.release.path:
+        stays = self.is_active() and not self.arbiter._stopping
+        if stays and self.release is not None and release == self.release.path:
             reason += ". It lies where the running one was started from: what crashes now is replaced by it"
         logger.error("%s: %s is refused: %s\n%s", self.name, release, reason, output)
         details = {"reason": reason, "release": str(release), "seconds": round(seconds, 3), "traceback": output}
@@ -204,9 +205,11 @@ class GatedWatcher(Watcher):  # type: ignore[misc]
         process = self.processes.get(pid)
         if process is not None and status is None and process.is_alive():
             return  # circus's own way waits for its end, and holds up circusd for as long
-        if process is not None and not process.stopping and not self.is_stopping():
-            self._note_death(process.age())
+        unasked = process is not None and not process.stopping and not self.is_stopping()
         super().reap_process(pid, status)
+        if process is not None and unasked:
+            logger.warning("%s (process %d) %s; another one is started", self.name, pid, _ending(process.returncode()))
+            self._note_death(process.age())
 
     async def manage_processes(self) -> None:
         for process in list(self.processes.values()):
@@ -242,3 +245,10 @@ class GatedWatcher(Watcher):  # type: ignore[misc]
     def _mark(self) -> Path:
         """Tells the web workers."""
         return self.folder / "throttled" / str(self.name)
+
+
+def _ending(code: int | None) -> str:
+    """psutil tells a signal as a negative code; of a process that another has waited for, nothing is known."""
+    if code is None:
+        return "has ended"
+    return f"was ended by signal {-code}" if code < 0 else f"has ended with code {code}"
