@@ -26,6 +26,7 @@ from urllib.parse import parse_qsl, urlencode
 REMOVED: Final = "[removed]"
 CUT: Final = "…"
 TEXT_LIMIT: Final = 1024
+MARGIN: Final = 4096
 MEMBERS: Final = 30
 DEPTH: Final = 4
 LARGEST_NUMBER: Final = 2**63
@@ -45,7 +46,8 @@ _BY_LOOKS: Final = (
     (re.compile(r"(?is)-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(?:-----END [A-Z ]*-----|\Z)"), REMOVED),
     (re.compile(r"([A-Za-z][A-Za-z0-9+.-]{1,30}://)[^\s/\"'<>]*@"), rf"\1{REMOVED}@"),
     (re.compile(r"(?i)\b(bearer|basic)\s+[\w.~+/=-]{6,}"), rf"\1 {REMOVED}"),
-    (re.compile(r"\beyJ[\w-]{5,}\.[\w-]+(?:\.[\w-]*)?"), REMOVED),
+    # Only a run that ends at a dot is looked into: each is read a few times, however often it says eyJ.
+    (re.compile(r"(?<![\w-])(?=[\w-]++\.[\w-])([\w-]*?)\beyJ[\w-]{5,}+\.[\w-]++(?:\.[\w-]*+)?"), rf"\1{REMOVED}"),
 )
 _BY_NAME: Final = (
     (re.compile(rf"(?i)({_NAMED}\\*[\"']?\s*(?:=>|[:=])\s*)(?:{_QUOTED}|[^\s,;&\"')}}\]]+)"), rf"\1{REMOVED}"),
@@ -83,7 +85,7 @@ def is_secret(name: object) -> bool:
 
 def text(value: str, limit: int = TEXT_LIMIT) -> str:
     """Without secrets, then cut: the other way round a half of one would not be recognised."""
-    shown = str.__str__(value)[: 4 * limit].encode("utf-8", "replace").decode().replace("\0", " ")
+    shown = str.__str__(value)[: min(4 * limit, limit + MARGIN)].encode("utf-8", "replace").decode().replace("\0", " ")
     if _SUSPECT.search(shown):
         shown = _replaced(shown, *_BY_HEADER, *_BY_LOOKS, *_BY_NAME)
     return shown if len(shown) <= limit else shown[:limit] + CUT

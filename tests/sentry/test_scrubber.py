@@ -1,5 +1,6 @@
 """No secret passes, and what is none stays readable."""
 
+import re
 import time
 from typing import Any
 from urllib.parse import unquote
@@ -105,6 +106,45 @@ def test_no_text_takes_long(shown: str) -> None:
     began = time.perf_counter()
     text(shown)
     assert time.perf_counter() - began < 0.05
+
+
+ATOMS = (
+    "password", "token", "--a-token ", "--", "a-", " ", "\n", "=", "a://", "://", "a:b", "@", "bearer ", "eyJ", "eyJ-",
+    "eyJaaaaa.", "-----BEGIN ", "-----BEGIN PRIVATE KEY-----", "-----END ", "cookie:", 'password="', "password=\\",
+    "secret=a,", "'", "\\", "?token=", "aaaa,", "a://b:/",
+)  # fmt: skip
+LONG = 32 * 1024
+
+
+def is_quick(pattern: re.Pattern[str], shown: str) -> bool:
+    """Once in three tries: the machine may be busy with something else."""
+    for _ in range(3):
+        began = time.perf_counter()
+        pattern.sub("", shown)
+        if time.perf_counter() - began < 0.05:
+            return True
+    return False
+
+
+@pytest.mark.parametrize(
+    "pattern",
+    [
+        scrubber._NAME, scrubber._QUERY_NAME, scrubber._SUSPECT,
+        *(each for each, _ in (*scrubber._BY_HEADER, *scrubber._BY_LOOKS, *scrubber._BY_NAME, *scrubber._BY_LITERAL)),
+    ],
+    ids=lambda pattern: pattern.pattern[-30:],
+)  # fmt: skip
+def test_no_pattern_takes_long_even_for_long_and_hostile_texts(pattern: re.Pattern[str]) -> None:
+    hostile = [(atom * LONG)[:LONG] for atom in ATOMS]
+    hostile += [
+        (one + (other * LONG))[:LONG] for one in ("password", "a://b:", "eyJaaaaaa", "cookie:") for other in ATOMS
+    ]
+    assert not [shown[:40] for shown in hostile if not is_quick(pattern, shown)]
+
+
+@pytest.mark.parametrize("shown", [f"id=eyJhbGciOiJI.eyJzdWIiOiIx.{S}", f"x-eyJhbGciOiJI.eyJzdWIiOiIx.{S} and more"])
+def test_a_token_is_found_at_the_end_of_a_longer_word(shown: str) -> None:
+    assert S not in text(shown)
 
 
 def test_known_values_are_shown_as_they_are() -> None:
