@@ -144,6 +144,8 @@ class Outbox:
             self._send(first)
         except Refused as reason:
             self._dropped += 1
+            if first.faults < TRIES:
+                self._failures = 0  # the server is there, and well
             self._forget(first)
             self._tell(reason)
             return 0.0
@@ -158,7 +160,7 @@ class Outbox:
             if reason.wait_seconds is not None:
                 return min(reason.wait_seconds, LONGEST_WISH)
             return min(FIRST_PAUSE * 2.0 ** min(self._failures - 1, 10), LONGEST_PAUSE)
-        if self._failures:
+        if self._failures or self._dropped:
             log.info("Sentry takes errors again; %d were dropped meanwhile", self._dropped)
         self._failures = self._dropped = 0
         self._taken += 1

@@ -181,6 +181,28 @@ def test_nobody_waits_for_a_server_that_is_known_to_be_away(outbox: Outbox, sink
     assert time.monotonic() - began < 1
 
 
+def test_a_refusal_shows_that_the_server_is_there_and_the_rest_is_waited_for(outbox: Outbox, sink: Sink) -> None:
+    sink.behaviour = 503
+    put(outbox, sink)
+    eventually(lambda: sink.requests)
+    sink.behaviour, sink.delay_seconds = 400, 0.2
+    for number in range(5):
+        put(outbox, sink, number)
+    eventually(lambda: len(sink.requests) >= 3)
+    assert outbox.flush(10)
+
+
+def test_after_an_outage_the_server_is_waited_for_again(outbox: Outbox, sink: Sink) -> None:
+    sink.behaviour = 503
+    put(outbox, sink, 1)
+    eventually(lambda: sink.requests)
+    sink.behaviour, sink.delay_seconds = TAKES, 0.2
+    eventually(lambda: not outbox._waiting)
+    put(outbox, sink, 2)
+    assert outbox.flush(10)
+    assert numbers(sink) == [1, 2]
+
+
 # --- TLS ---------------------------------------------------------------------------------------------
 
 
