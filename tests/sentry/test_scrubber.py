@@ -31,6 +31,7 @@ class Loud(str):
         {"password": S}, {"a": [{"b": {"api_key": S}}]}, {"X-Auth-Token": S, "Set-Cookie": f"session={S}"},
         {b"secret": S}, [("Authorization", f"Basic {S}")], ["program", "--password", S], ["program", f"--token={S}"],
         Account(), {"sessionid": S}, {"csrf_token": S}, {"dsn": f"https://{S}@sentry/1"}, ("pin", S), Loud("x"),
+        {"pw": S}, {"db_pw": S}, {"passcode": S}, {"bearer": S}, {"key": S},
     ],
 )  # fmt: skip
 def test_a_value_under_the_name_of_a_secret_is_removed(value: Any) -> None:
@@ -46,6 +47,7 @@ def test_a_value_under_the_name_of_a_secret_is_removed(value: Any) -> None:
         f"https://{S}@sentry.example/1", f"mysql --password {S} db", f"X-Api-Key: {S}", f"secret={S}&a=b",
         f"Account(name='ann', password='{S}')", f'password="two words {S}"', f"-----BEGIN RSA PRIVATE KEY-----\n{S}\n",
         f"eyJhbGciOiJI.eyJzdWIiOiIx.{S}", f"AWS_SECRET_ACCESS_KEY={S}", f"client_secret => {S}",
+        f"{{'X-Api-Key': b'{S}'}}", f"mysql://u:p/{S}@h/db", f"secret=a,b,{S}", f"pw={S}", f"passcode: {S}",
     ],
 )  # fmt: skip
 def test_a_secret_inside_a_text_is_removed(shown: str) -> None:
@@ -62,6 +64,8 @@ def test_a_secret_inside_a_text_is_removed(shown: str) -> None:
         "the session has ended",
         "a tokenizer",
         "basic facts",
+        "http://example.test:8080/users/ann@example.test",
+        "a pwned machine: yes",
     ],
 )
 def test_what_is_no_secret_stays(shown: str) -> None:
@@ -80,6 +84,12 @@ def test_source_code_stays_readable() -> None:
     assert source("    password = request.form['password']") == "    password = request.form['password']"
     for line in (f'connect(user="u", password="{S}")', f'get("https://h/?token={S}")', f'redis("redis://:{S}@h")'):
         assert S not in source(line)
+
+
+def test_what_follows_a_secret_stays() -> None:
+    assert text(f"token={S},user=ann, {{'secret': b'{S}', 'a': 1}}") == (
+        f"token={REMOVED},user=ann, {{'secret': {REMOVED}, 'a': 1}}"
+    )
 
 
 def test_a_secret_at_the_cut_is_not_told_by_half() -> None:
