@@ -5,6 +5,7 @@ walks stacks of any depth, and groups by messages that hold a task's arguments.
 """
 
 import linecache
+import logging
 import site
 import sysconfig
 import time
@@ -50,6 +51,16 @@ class Shape:
         event = _new()
         event["message"] = scrubber.text(message, VALUE_LIMIT)
         event["fingerprint"] = [*group, event["message"]]
+        return event
+
+    def of_record(self, record: logging.LogRecord, group: Collection[str] = ()) -> Event:
+        """One line of code is one issue, whatever is put into its message before it is logged."""
+        line = scrubber.source(linecache.getline(record.pathname, record.lineno).strip())
+        constant = str(record.msg) if record.args or not line else ""
+        place = (record.name, record.module, str(record.funcName), line)
+        event = self.of_message(str(record.msg))
+        event["fingerprint"] = [*group, *place, *([scrubber.text(constant, VALUE_LIMIT)] if constant else [])]
+        event["logger"] = record.name
         return event
 
     def _exception(self, error: BaseException, budget: Budget) -> dict[str, Any]:

@@ -3,8 +3,9 @@
 The thread starts with the first event, so a process without errors has none, and one that was forked
 gets its own. Under gevent it is a greenlet. An event that was not taken because the server is away, busy
 or asks to wait (429, 5xx) stays first in line, and the next try waits ever longer, or as long as the
-server wishes. Another refusal is about the event or the key, and would only come again: it is dropped,
-and so is an event at which the server has failed three times.
+server wishes. After three tries the next one's turn comes: should others be taken and this one fail three
+times more, it is to blame, and is dropped. Another refusal is about the event or the key, and would only
+come again: it is dropped at once, and so is an event at which the server has failed three times by a 500.
 What comes while the box is full is dropped too. The log hears of it once a minute.
 """
 
@@ -34,7 +35,7 @@ HEAD_BYTES: Final = 16 * 1024
 FIRST_PAUSE: Final = 1.0
 LONGEST_PAUSE: Final = 60.0
 LONGEST_WISH: Final = 3600.0
-TRIES_AT_A_FAULT: Final = 3
+TRIES: Final = 3
 
 log = logging.getLogger("sandbox.sentry")
 
@@ -43,6 +44,16 @@ class Parcel(NamedTuple):
     url: str
     headers: Mapping[str, str]
     body: bytes
+
+
+class Waiting:
+    """A parcel in the line, and what has become of it so far."""
+
+    def __init__(self, parcel: Parcel) -> None:
+        self.parcel = parcel
+        self.failures = 0
+        self.faults = 0
+        self.taken_before: int | None = None
 
 
 class NotTaken(Exception):
@@ -75,11 +86,11 @@ class Outbox:
     def _start_over(self) -> None:
         """Also in a forked child: what waits is its parent's, and so is the thread."""
         self._changed = threading.Condition()
-        self._waiting: deque[Parcel] = deque()
+        self._waiting: deque[Waiting] = deque()
         self._bytes = 0
+        self._taken = 0
         self._dropped = 0
         self._failures = 0
-        self._faults = 0
         self._thread: threading.Thread | None = None
 
     @property
@@ -92,7 +103,7 @@ class Outbox:
 
     def put(self, new: Parcel) -> None:
         with self._changed:
-            self._waiting.append(new)
+            self._waiting.append(Waiting(new))
             self._bytes += len(new.body)
             if self._thread is None or not self._thread.is_alive():
                 self._thread = threading.Thread(target=self._work, name="sentry", daemon=True)
@@ -127,33 +138,49 @@ class Outbox:
             if pause:
                 time.sleep(pause)
 
-    def _deliver(self, first: Parcel) -> float:
+    def _deliver(self, first: Waiting) -> float:
         """Answers how long to wait before the next try."""
         try:
             self._send(first)
         except Refused as reason:
             self._dropped += 1
+            if first.faults < TRIES:
+                self._failures = 0  # the server is there, and well
             self._forget(first)
             self._tell(reason)
             return 0.0
         except NotTaken as reason:
             with self._changed:
                 self._failures += 1
+                first.failures += 1
                 self._changed.notify_all()
+            if first.failures % TRIES == 0:
+                self._put_off(first)
             self._tell(reason)
             if reason.wait_seconds is not None:
                 return min(reason.wait_seconds, LONGEST_WISH)
             return min(FIRST_PAUSE * 2.0 ** min(self._failures - 1, 10), LONGEST_PAUSE)
-        if self._failures:
+        if self._failures or self._dropped:
             log.info("Sentry takes errors again; %d were dropped meanwhile", self._dropped)
         self._failures = self._dropped = 0
+        self._taken += 1
         self._forget(first)
         return 0.0
 
-    def _forget(self, sent: Parcel) -> None:
+    def _put_off(self, first: Waiting) -> None:
+        """The next one's turn, or the end of one that fails while others are taken."""
+        if first.taken_before is not None and first.taken_before < self._taken:
+            self._dropped += 1
+            self._forget(first)
+            return
         with self._changed:
-            self._waiting.popleft()
-            self._bytes -= len(sent.body)
+            first.taken_before = self._taken
+            self._waiting.rotate(-1)
+
+    def _forget(self, first: Waiting) -> None:
+        with self._changed:
+            self._waiting.remove(first)
+            self._bytes -= len(first.parcel.body)
             self._changed.notify_all()
 
     def _tell(self, reason: Exception) -> None:
@@ -167,12 +194,11 @@ class Outbox:
 
     # --- the exchange ------------------------------------------------------------------------------
 
-    def _send(self, what: Parcel) -> None:
-        status, headers = self._exchange(what)
-        self._faults = self._faults + 1 if status == 500 else 0
-        if self._faults == TRIES_AT_A_FAULT:
-            self._faults = 0
-            raise Refused(f"it has failed {TRIES_AT_A_FAULT} times at the same one")
+    def _send(self, what: Waiting) -> None:
+        status, headers = self._exchange(what.parcel)
+        what.faults += status == 500
+        if what.faults == TRIES:
+            raise Refused(f"it has failed {TRIES} times at the same one")
         _judge(status, headers)
 
     def _exchange(self, what: Parcel) -> tuple[int, Message]:

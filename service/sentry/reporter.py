@@ -125,7 +125,7 @@ class Reporter:
         if error is not None:
             self.capture(error, tags=tags, logger=record.name)
         else:
-            self.capture_message(str(record.msg), tags=tags, extra={"message": message(record)})
+            self._send(lambda: self._shape.of_record(record, _group(tags)), tags, extra={"message": message(record)})
 
     def capture_uncaught(self, kind: type[BaseException], error: BaseException | None, *_: object) -> None:
         if error is not None and not filters.is_end_of_process(error):

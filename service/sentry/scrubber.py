@@ -26,29 +26,38 @@ from urllib.parse import parse_qsl, urlencode
 REMOVED: Final = "[removed]"
 CUT: Final = "…"
 TEXT_LIMIT: Final = 1024
+MARGIN: Final = 4096
 MEMBERS: Final = 30
 DEPTH: Final = 4
 LARGEST_NUMBER: Final = 2**63
 
 _WORDS: Final = (
     r"passw(?:or)?d|passphrase|pwd|secret|token|api[-_ ]?key|access[-_ ]?key|private[-_ ]?key|credential"
-    r"|authori[sz]ation|cookie|session|csrf|xsrf|dsn|signature|jwt"
+    r"|authori[sz]ation|cookie|session|csrf|xsrf|dsn|signature|jwt|passcode|(?<![a-z])pw(?![a-z])"
 )
-_NAME: Final = re.compile(rf"(?i){_WORDS}|^-*(?:auth|pass|pin|otp|sig)$")
+_NAME: Final = re.compile(rf"(?i){_WORDS}|^-*(?:auth|pass|pin|otp|sig|bearer|key)$")
 _QUERY_NAME: Final = re.compile(rf"(?i){_WORDS}|^(?:auth|pass|pin|otp|sig|key|code|state)$")
 
-_QUOTED: Final = r"\\*\"(?:[^\"\\]|\\.)*\"?|\\*'(?:[^'\\]|\\.)*'?"
+_QUOTED: Final = r"[bru]{0,2}\\*\"(?:[^\"\\]|\\.)*\"?|[bru]{0,2}\\*'(?:[^'\\]|\\.)*'?"
+# A comma is part of it, unless white space, a quote or the next name follows.
+_BARE: Final = r"(?:[^\s,;&\"')}\]]|,(?![\s\"']|[\w.-]{0,40}[\"']?\s{0,3}[:=]))+"
 _NAMED: Final = rf"(?:{_WORDS})[\w.-]{{0,40}}"
 # Most texts hold nothing of the kind, and one look is quicker than seven.
 _SUSPECT: Final = re.compile(rf"(?i){_WORDS}|://|bearer|basic|eyJ|PRIVATE KEY")
 _BY_LOOKS: Final = (
     (re.compile(r"(?is)-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(?:-----END [A-Z ]*-----|\Z)"), REMOVED),
     (re.compile(r"([A-Za-z][A-Za-z0-9+.-]{1,30}://)[^\s/\"'<>]*@"), rf"\1{REMOVED}@"),
+    # A password with a slash; a number before the slash is a port.
+    (
+        re.compile(r"([A-Za-z][A-Za-z0-9+.-]{1,30}://)[^\s/:@\"'<>]{0,100}:(?!\d{1,5}[/?#])[^\s@\"'<>]{0,200}@"),
+        rf"\1{REMOVED}@",
+    ),
     (re.compile(r"(?i)\b(bearer|basic)\s+[\w.~+/=-]{6,}"), rf"\1 {REMOVED}"),
-    (re.compile(r"\beyJ[\w-]{5,}\.[\w-]+(?:\.[\w-]*)?"), REMOVED),
+    # Only a run that ends at a dot is looked into: each is read a few times, however often it says eyJ.
+    (re.compile(r"(?<![\w-])(?=[\w-]++\.[\w-])([\w-]*?)\beyJ[\w-]{5,}+\.[\w-]++(?:\.[\w-]*+)?"), rf"\1{REMOVED}"),
 )
 _BY_NAME: Final = (
-    (re.compile(rf"(?i)({_NAMED}\\*[\"']?\s*(?:=>|[:=])\s*)(?:{_QUOTED}|[^\s,;&\"')}}\]]+)"), rf"\1{REMOVED}"),
+    (re.compile(rf"(?i)({_NAMED}\\*[\"']?\s*(?:=>|[:=])\s*)(?:{_QUOTED}|{_BARE})"), rf"\1{REMOVED}"),
     (re.compile(rf"(?i)((?<![\w-])--?[\w-]{{0,40}}{_NAMED}\s+)(?:{_QUOTED}|[^\s-]\S*)"), rf"\1{REMOVED}"),
 )
 # A header: the whole line may be the secret.
@@ -83,7 +92,7 @@ def is_secret(name: object) -> bool:
 
 def text(value: str, limit: int = TEXT_LIMIT) -> str:
     """Without secrets, then cut: the other way round a half of one would not be recognised."""
-    shown = str.__str__(value)[: 4 * limit].encode("utf-8", "replace").decode().replace("\0", " ")
+    shown = str.__str__(value)[: min(4 * limit, limit + MARGIN)].encode("utf-8", "replace").decode().replace("\0", " ")
     if _SUSPECT.search(shown):
         shown = _replaced(shown, *_BY_HEADER, *_BY_LOOKS, *_BY_NAME)
     return shown if len(shown) <= limit else shown[:limit] + CUT

@@ -101,6 +101,19 @@ def test_the_same_fault_is_one_issue_whatever_its_arguments(errors: Reporter, si
     assert len({one, other_type, other_fault}) == 3
 
 
+def pick(first: bool) -> None:
+    if first:
+        raise ValueError("no stock")
+    raise ValueError("no price")
+
+
+def test_two_faults_of_one_kind_in_one_function_are_two_issues(errors: Reporter, sink: Sink) -> None:
+    errors.capture(caught(pick, True))
+    errors.capture(caught(pick, False))
+    one, other = (tuple(event["fingerprint"]) for event in sink.expect(2))
+    assert one != other
+
+
 @pytest.mark.parametrize(
     "expected",
     [Reject("no"), Retry("later"), Cancelled(), Stopping(), StoreUnavailable("away"), not_found("nothing here")],
@@ -130,6 +143,29 @@ def test_a_logged_error_without_an_exception_is_grouped_by_its_text(errors: Repo
     events = sink.expect(2)
     assert [event["extra"]["message"] for event in events] == ["1 outcomes are lost", "2 outcomes are lost"]
     assert events[0]["fingerprint"] == events[1]["fingerprint"]
+
+
+def lose(number: int) -> None:
+    log.error(f"order {number} is lost")
+    log.error(f"so is the bill of order {number}")
+
+
+def test_a_line_that_puts_its_message_together_itself_is_one_issue(errors: Reporter, sink: Sink) -> None:
+    for number in (1, 2):
+        lose(number)
+    prints = [tuple(event["fingerprint"]) for event in sink.expect(4)]
+    assert prints[0] == prints[2] and prints[1] == prints[3]
+    assert prints[0] != prints[1]
+
+
+def test_the_same_words_from_another_place_are_another_issue(errors: Reporter, sink: Sink) -> None:
+    def elsewhere(number: int) -> None:
+        log.error("%d outcomes are lost", number)
+
+    elsewhere(1)
+    logging.getLogger("tests.other").error("%d outcomes are lost", 1)
+    log.error("%d outcomes are lost", 1)
+    assert len({tuple(event["fingerprint"]) for event in sink.expect(3)}) == 3
 
 
 def test_an_error_that_is_logged_in_storms_is_an_event_a_minute(errors: Reporter, sink: Sink) -> None:
