@@ -1,5 +1,6 @@
 """What a StatsD and a graphite-web are told of a real circusd and its processes."""
 
+import base64
 import json
 import os
 import signal
@@ -14,7 +15,7 @@ import zmq
 
 from service.metrics import StatsDMetrics, Weight
 from service.supervise import observer as observers
-from service.supervise.graphite import Graphite
+from service.supervise.graphite import Graphite, GraphiteUnavailable
 from service.supervise.observer import Observer
 from service.supervise.scales import Scales
 from tests.metrics.sink import Sink
@@ -186,6 +187,20 @@ def test_a_refused_reload_is_handed_on_with_all_that_is_known(
     eventually(lambda: refusals)
     assert refusals == [("sandbox", facts)]
     assert ["x.processes.sandbox.refused:1|c"] in lines.sent
+
+
+@pytest.mark.parametrize(
+    "url", ["http://u:p/hunter2@127.0.0.1:1", "http://u:p#hunter2@127.0.0.1:1", "u:hunter2@127.0.0.1"]
+)
+def test_no_password_is_shown_however_it_is_written(url: str) -> None:
+    with pytest.raises(GraphiteUnavailable) as error:
+        Graphite(url).event("what", [], "")
+    assert "hunter2" not in str(error.value)
+
+
+def test_a_password_with_a_slash_arrives(graphite: Web) -> None:
+    Graphite(graphite.url.replace("p%40ss", "p/@#ss")).event("what", [], "")
+    assert graphite.got[0][1]["Authorization"] == f"Basic {base64.b64encode(b'user:p/@#ss').decode()}"
 
 
 def test_processor_time_is_that_since_the_last_weighing() -> None:
