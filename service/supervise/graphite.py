@@ -7,7 +7,7 @@ from http.client import HTTPException
 from typing import Any, Final
 from urllib.error import HTTPError
 from urllib.parse import quote, unquote, urlencode
-from urllib.request import Request, urlopen
+from urllib.request import HTTPRedirectHandler, Request, build_opener
 
 from service.errors import SandboxError
 
@@ -25,6 +25,20 @@ def _apart(url: str) -> tuple[str, str]:
         raise GraphiteUnavailable("The URL of graphite-web begins with http:// or https://.")
     login, _, place = rest.rpartition("@")
     return f"{scheme}://{place}", login
+
+
+class _Nowhere(HTTPRedirectHandler):
+    """A redirect would take the password to whatever host it names."""
+
+    def redirect_request(self, *_: Any) -> None: ...
+
+
+STRAIGHT: Final = build_opener(_Nowhere)
+
+
+def _redirected(to: str) -> str:
+    place = to.rpartition("@")[2][:200]
+    return f"redirects to {place}, which is not followed; if graphite-web is there, name that address instead"
 
 
 class Graphite:
@@ -48,10 +62,12 @@ class Graphite:
     def _post(self, path: str, body: bytes, kind: str) -> bytes:
         try:
             request = Request(self.url + path, body, {"Content-Type": kind, **self._headers}, method="POST")
-            with urlopen(request, timeout=PATIENCE_SECONDS) as answer:
+            with STRAIGHT.open(request, timeout=PATIENCE_SECONDS) as answer:
                 return bytes(answer.read(100_000))
         except HTTPError as error:
             with error:
+                if to := error.headers.get("Location"):
+                    raise GraphiteUnavailable(f"{self.url}{path} {_redirected(to)}") from None
                 raise GraphiteUnavailable(f"{self.url}{path} answered {error.code} {error.reason}") from error
         except (OSError, ValueError, HTTPException) as error:
             raise GraphiteUnavailable(f"{self.url}{path} cannot be reached: {error}") from error

@@ -93,13 +93,20 @@ class Web:
     def __init__(self) -> None:
         self.got: list[tuple[str, dict[str, str], bytes]] = []
         self.status = 200
+        self.location = ""
         web = self
 
         class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                web.got.append((self.path, dict(self.headers), b""))
+                self.send_error(404)
+
             def do_POST(self) -> None:
                 body = self.rfile.read(int(self.headers["Content-Length"]))
                 web.got.append((self.path, dict(self.headers), body))
                 self.send_response(web.status)
+                if web.location:
+                    self.send_header("Location", web.location)
                 self.end_headers()
                 self.wfile.write(b'{"success": true}')
 
@@ -201,6 +208,17 @@ def test_no_password_is_shown_however_it_is_written(url: str) -> None:
 def test_a_password_with_a_slash_arrives(graphite: Web) -> None:
     Graphite(graphite.url.replace("p%40ss", "p/@#ss")).event("what", [], "")
     assert graphite.got[0][1]["Authorization"] == f"Basic {base64.b64encode(b'user:p/@#ss').decode()}"
+
+
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+def test_a_redirect_gets_no_password_and_is_told(graphite: Web, status: int) -> None:
+    graphite.status, graphite.location = status, f"{graphite.url}/elsewhere"
+    with pytest.raises(
+        GraphiteUnavailable, match=r"redirects to 127.0.0.1:\d+/elsewhere, which is not followed"
+    ) as told:
+        Graphite(graphite.url).event("what", [], "")
+    assert [path for path, _, _ in graphite.got] == ["/events/"]
+    assert "p%40ss" not in str(told.value)
 
 
 def test_processor_time_is_that_since_the_last_weighing() -> None:
