@@ -32,7 +32,7 @@ class Together(Pipeline):  # type: ignore[misc]
 
     def timings(self, name: str, milliseconds: Sequence[float]) -> None:
         """Values of a timer share a line (`name:1|ms:2|ms`); StatsD counts every one of them."""
-        values = [f"{value:.3g}|ms" for value in milliseconds]
+        values = [f"{_plain(value)}|ms" for value in milliseconds]
         for begin in range(0, len(values), VALUES_A_LINE):
             self._send_stat(name, ":".join(values[begin : begin + VALUES_A_LINE]), 1)
 
@@ -119,6 +119,13 @@ class StatsD(StatsClientBase):  # type: ignore[misc]
         if (now := self._clock()) >= self._complain_at:
             self._complain_at = now + COMPLAIN_SECONDS
             log.warning("metrics do not reach StatsD at %s, port %d: %s", self._host, self._port, error)
+
+
+def _plain(milliseconds: float) -> str:
+    """At least three digits, and never an exponent; no more than that, so that a batch fits into two datagrams."""
+    decimals = 3 if milliseconds < 10 else 1 if milliseconds < 1000 else 0
+    text = f"{milliseconds:.{decimals}f}"
+    return text.rstrip("0").rstrip(".") if decimals else text
 
 
 def _is_address(host: str) -> bool:
