@@ -98,7 +98,8 @@ class StatsD(StatsClientBase):  # type: ignore[misc]
 
     def _look(self) -> None:
         try:
-            family, _, _, _, address = self._look_up(self._host, self._port, type=socket.SOCK_DGRAM)[0]
+            found = self._look_up(self._host, self._port, type=socket.SOCK_DGRAM)
+            family, _, _, _, address = min(found, key=_is_not_ipv4)
             if address != self._address:
                 self._connect(family, address)
         except (OSError, UnicodeError) as error:  # UnicodeError: what is no name at all
@@ -126,6 +127,11 @@ def _plain(milliseconds: float) -> str:
     decimals = 3 if milliseconds < 10 else 1 if milliseconds < 1000 else 0
     text = f"{milliseconds:.{decimals}f}"
     return text.rstrip("0").rstrip(".") if decimals else text
+
+
+def _is_not_ipv4(found: tuple[Any, ...]) -> bool:
+    """StatsD listens on IPv4 unless it is told otherwise, and `localhost` may be ::1 first."""
+    return bool(found[0] != socket.AF_INET)
 
 
 def _is_address(host: str) -> bool:
