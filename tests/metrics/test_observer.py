@@ -234,5 +234,14 @@ def test_processor_time_is_that_since_the_last_weighing() -> None:
     assert weighed["me"].memory > 10e6 and weighed["me"].descriptors >= 3
 
 
+def test_the_table_of_processes_is_read_once_however_many_leaders_there_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    reads: list[int] = []
+    pids = psutil._psplatform.pids
+    monkeypatch.setattr(psutil._psplatform, "pids", lambda: reads.append(1) or pids())
+    weighed = Scales().weigh({"me": [os.getpid()] * 64})
+    assert weighed["me"].number >= 64
+    assert len(reads) == 1
+
+
 def test_every_event_that_has_a_metric_has_a_name_in_the_past() -> None:
     assert set(observers.EVENTS.values()) == {"spawned", "reaped", "reloaded", "refused", "throttled"}
