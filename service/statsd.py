@@ -64,6 +64,10 @@ class StatsD(StatsClientBase):  # type: ignore[misc]
         else:
             self._look_in_background()
 
+    @property
+    def prefix(self) -> str:
+        return str(self._prefix)
+
     def pipeline(self) -> Together:
         return Together(self)
 
