@@ -22,7 +22,7 @@ from tests.metrics.sink import Sink
 from tests.metrics.test_metrics import Lines
 from tests.servers import eventually
 from tests.system.conftest import make_instance  # noqa: F401 - a fixture
-from tests.system.instance import Instance
+from tests.system.instance import SANDBOX, Instance
 
 
 @pytest.fixture
@@ -219,6 +219,24 @@ def test_a_redirect_gets_no_password_and_is_told(graphite: Web, status: int) -> 
         Graphite(graphite.url).event("what", [], "")
     assert [path for path, _, _ in graphite.got] == ["/events/"]
     assert "p%40ss" not in str(told.value)
+
+
+def test_dashboards_are_loaded_where_graphite_url_says_and_no_argument_holds_the_password(
+    make_instance: Callable[..., Instance],  # noqa: F811
+    graphite: Web,
+) -> None:
+    done = make_instance(GRAPHITE_URL=graphite.url).run(*SANDBOX, "dashboards", "load")
+    assert done.returncode == 0, done.stderr
+    assert [path for path, _, _ in graphite.got] == [f"/dashboard/save/sandbox-{name}" for name in ("tasks", "web")]
+    assert graphite.got[0][1]["Authorization"] == "Basic dXNlcjpwQHNz"
+    assert "p%40ss" not in done.stdout + done.stderr
+
+
+def test_dashboards_that_are_loaded_nowhere_say_what_is_missing(
+    make_instance: Callable[..., Instance],  # noqa: F811
+) -> None:
+    done = make_instance().run(*SANDBOX, "dashboards", "load")
+    assert done.returncode != 0 and "GRAPHITE_URL is not set" in done.stderr
 
 
 def test_processor_time_is_that_since_the_last_weighing() -> None:
