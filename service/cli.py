@@ -48,7 +48,8 @@ def _parser() -> argparse.ArgumentParser:
 def _add_dashboards_commands(parser: argparse.ArgumentParser) -> None:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     load = commands.add_parser("load", help="save them there, for the metrics that begin with STATSD_PREFIX")
-    load.add_argument("url", metavar="URL", help="where graphite-web is, as in http://localhost:8080")
+    where = "where graphite-web is; GRAPHITE_URL, if left out: a password belongs there, for everybody sees arguments"
+    load.add_argument("url", metavar="URL", nargs="?", help=where)
     load.set_defaults(command=dashboards_load)
 
 
@@ -178,8 +179,11 @@ def dashboards_load(arguments: argparse.Namespace) -> int:
     from service.supervise.graphite import Graphite
 
     folder = environment.conf_folder() / "conf" / "graphite" / "dashboards"
-    prefix = settings.read(os.environ).statsd_prefix
-    for address in dashboards.load(Graphite(arguments.url), prefix, folder):
+    read = settings.read(os.environ)
+    url = arguments.url or read.graphite_url
+    if not url:
+        raise SettingsError("GRAPHITE_URL is not set; it, or the argument URL, says where graphite-web is.")
+    for address in dashboards.load(Graphite(url), read.statsd_prefix, folder):
         print(address)
     return 0
 

@@ -47,6 +47,7 @@ class Metrics:
     """Nobody is told anything."""
 
     wanted = False
+    prefix = ""
 
     def request(
         self, route: str, method: str, status: str, seconds: float, *, waited: bool, event: str, about: Sequence[Task]
@@ -66,6 +67,7 @@ class StatsDMetrics(Metrics):
 
     def __init__(self, statsd: "StatsD") -> None:
         self._statsd = statsd
+        self.prefix = statsd.prefix
 
     def request(
         self, route: str, method: str, status: str, seconds: float, *, waited: bool, event: str, about: Sequence[Task]

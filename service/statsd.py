@@ -32,7 +32,7 @@ class Together(Pipeline):  # type: ignore[misc]
 
     def timings(self, name: str, milliseconds: Sequence[float]) -> None:
         """Values of a timer share a line (`name:1|ms:2|ms`); StatsD counts every one of them."""
-        values = [f"{value:.3g}|ms" for value in milliseconds]
+        values = [f"{_plain(value)}|ms" for value in milliseconds]
         for begin in range(0, len(values), VALUES_A_LINE):
             self._send_stat(name, ":".join(values[begin : begin + VALUES_A_LINE]), 1)
 
@@ -63,6 +63,10 @@ class StatsD(StatsClientBase):  # type: ignore[misc]
             self._look()  # takes no time, and the first datagram arrives
         else:
             self._look_in_background()
+
+    @property
+    def prefix(self) -> str:
+        return str(self._prefix)
 
     def pipeline(self) -> Together:
         return Together(self)
@@ -98,7 +102,8 @@ class StatsD(StatsClientBase):  # type: ignore[misc]
 
     def _look(self) -> None:
         try:
-            family, _, _, _, address = self._look_up(self._host, self._port, type=socket.SOCK_DGRAM)[0]
+            found = self._look_up(self._host, self._port, type=socket.SOCK_DGRAM)
+            family, _, _, _, address = min(found, key=_is_not_ipv4)
             if address != self._address:
                 self._connect(family, address)
         except (OSError, UnicodeError) as error:  # UnicodeError: what is no name at all
@@ -119,6 +124,18 @@ class StatsD(StatsClientBase):  # type: ignore[misc]
         if (now := self._clock()) >= self._complain_at:
             self._complain_at = now + COMPLAIN_SECONDS
             log.warning("metrics do not reach StatsD at %s, port %d: %s", self._host, self._port, error)
+
+
+def _plain(milliseconds: float) -> str:
+    """At least three digits, and never an exponent; no more than that, so that a batch fits into two datagrams."""
+    decimals = 3 if milliseconds < 10 else 1 if milliseconds < 1000 else 0
+    text = f"{milliseconds:.{decimals}f}"
+    return text.rstrip("0").rstrip(".") if decimals else text
+
+
+def _is_not_ipv4(found: tuple[Any, ...]) -> bool:
+    """StatsD listens on IPv4 unless it is told otherwise, and `localhost` may be ::1 first."""
+    return bool(found[0] != socket.AF_INET)
 
 
 def _is_address(host: str) -> bool:

@@ -176,8 +176,8 @@ class Upkeep:
         return max(promoted) == PROMOTE_BATCH
 
     def _measure(self) -> None:
-        """The queues; one runner of all does it, each few seconds."""
-        if self._store.is_my_turn(0, "measure", int(MEASURE_SECONDS * 900)):
+        """The queues; one runner of all with the same prefix does it, each few seconds."""
+        if self._store.is_my_turn(0, f"measure:{self._metrics.prefix}", int(MEASURE_SECONDS * 900)):
             self._metrics.backlog(self._store.backlog(self._queues))
 
     def _sweep(self) -> bool:

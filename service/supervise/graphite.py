@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from http.client import HTTPException
 from typing import Any, Final
 from urllib.error import HTTPError
-from urllib.parse import quote, unquote, urlencode, urlsplit, urlunsplit
-from urllib.request import Request, urlopen
+from urllib.parse import quote, unquote, urlencode
+from urllib.request import HTTPRedirectHandler, Request, build_opener
 
 from service.errors import SandboxError
 
@@ -18,15 +18,37 @@ class GraphiteUnavailable(SandboxError):
     """graphite-web did not take what was sent to it."""
 
 
+def _apart(url: str) -> tuple[str, str]:
+    """The URL as it may be shown, and its user info, in which a password may hold what should be escaped: / or #."""
+    scheme, _, rest = url.partition("://")
+    if scheme not in ("http", "https"):
+        raise GraphiteUnavailable("The URL of graphite-web begins with http:// or https://.")
+    login, _, place = rest.rpartition("@")
+    return f"{scheme}://{place}", login
+
+
+class _Nowhere(HTTPRedirectHandler):
+    """A redirect would take the password to whatever host it names."""
+
+    def redirect_request(self, *_: Any) -> None: ...
+
+
+STRAIGHT: Final = build_opener(_Nowhere)
+
+
+def _redirected(to: str) -> str:
+    place = to.rpartition("@")[2][:200]
+    return f"redirects to {place}, which is not followed; if graphite-web is there, name that address instead"
+
+
 class Graphite:
     def __init__(self, url: str) -> None:
-        parts = urlsplit(url.rstrip("/"))
-        host = parts.netloc.rpartition("@")[2]
-        self.url = urlunsplit(parts._replace(netloc=host))
+        self.url, login = _apart(url.rstrip("/"))
         self._headers = {}
-        if parts.username:
-            login = f"{unquote(parts.username)}:{unquote(parts.password or '')}".encode()
-            self._headers["Authorization"] = f"Basic {base64.b64encode(login).decode()}"
+        if login:
+            user, _, password = login.partition(":")
+            basic = base64.b64encode(f"{unquote(user)}:{unquote(password)}".encode()).decode()
+            self._headers["Authorization"] = f"Basic {basic}"
 
     def event(self, what: str, tags: list[str], text: str) -> None:
         self._post("/events/", json.dumps({"what": what, "tags": tags, "data": text}).encode(), "application/json")
@@ -38,12 +60,14 @@ class Graphite:
             raise GraphiteUnavailable(f"{self.url} did not save the dashboard {name}: {answer[:200]!r}")
 
     def _post(self, path: str, body: bytes, kind: str) -> bytes:
-        request = Request(self.url + path, body, {"Content-Type": kind, **self._headers}, method="POST")
         try:
-            with urlopen(request, timeout=PATIENCE_SECONDS) as answer:
+            request = Request(self.url + path, body, {"Content-Type": kind, **self._headers}, method="POST")
+            with STRAIGHT.open(request, timeout=PATIENCE_SECONDS) as answer:
                 return bytes(answer.read(100_000))
         except HTTPError as error:
             with error:
+                if to := error.headers.get("Location"):
+                    raise GraphiteUnavailable(f"{self.url}{path} {_redirected(to)}") from None
                 raise GraphiteUnavailable(f"{self.url}{path} answered {error.code} {error.reason}") from error
         except (OSError, ValueError, HTTPException) as error:
             raise GraphiteUnavailable(f"{self.url}{path} cannot be reached: {error}") from error

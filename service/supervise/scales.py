@@ -1,4 +1,8 @@
-"""What the processes of each watcher weigh, with all that they have started: gunicorn's workers too."""
+"""What the processes of each watcher weigh, with all that they have started: gunicorn's workers too.
+
+The table of processes is read once a weighing, however many leaders there are. Processor time is measured
+from one weighing to the next: psutil hands out the same object for a process as long as it lives.
+"""
 
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
@@ -9,21 +13,19 @@ from service.metrics import Weight
 
 
 class Scales:
-    def __init__(self) -> None:
-        # Processor time is measured from one weighing to the next: the same object is asked again.
-        self._known: dict[psutil.Process, psutil.Process] = {}
-
     def weigh(self, leaders: Mapping[str, Iterable[int]]) -> dict[str, Weight]:
-        families = {watcher: list(self._families(pids)) for watcher, pids in leaders.items()}
-        self._known = {process: process for family in families.values() for process in family}
-        return {watcher: self._sum(family) for watcher, family in families.items()}
+        self._processes: dict[int, psutil.Process] = {}
+        self._children: dict[int | None, list[int]] = {}
+        for process in psutil.process_iter(["ppid"]):
+            self._processes[process.pid] = process
+            self._children.setdefault(process.info["ppid"], []).append(process.pid)
+        return {watcher: self._sum(self._families(pids)) for watcher, pids in leaders.items()}
 
     def _families(self, pids: Iterable[int]) -> Iterator[psutil.Process]:
         for pid in pids:
-            with suppress(psutil.Error):
-                leader = psutil.Process(pid)
-                for process in (leader, *leader.children(recursive=True)):
-                    yield self._known.get(process, process)
+            if pid in self._processes:
+                yield self._processes[pid]
+                yield from self._families(self._children.get(pid, ()))
 
     def _sum(self, family: Iterable[psutil.Process]) -> Weight:
         total = Weight()

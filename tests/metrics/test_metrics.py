@@ -59,7 +59,7 @@ def test_a_request_is_counted_by_route_method_and_status_and_timed_by_route_and_
 
 def test_a_client_that_wanted_to_wait_does_not_count_as_slow(told: StatsDMetrics, lines: Lines) -> None:
     told.request("/tasks/<uid>", "GET", "200", 20.0, waited=True, event="", about=())
-    assert lines.sent == [["my.app.web.requests.tasks_uid.GET.200:1|c", "my.app.web.waited.tasks_uid.GET:2e+04|ms"]]
+    assert lines.sent == [["my.app.web.requests.tasks_uid.GET.200:1|c", "my.app.web.waited.tasks_uid.GET:20000|ms"]]
 
 
 def test_a_method_that_a_client_made_up_makes_no_new_name(told: StatsDMetrics, lines: Lines) -> None:
@@ -87,11 +87,11 @@ def test_a_batch_of_outcomes_tells_events_and_how_long_each_waited_and_ran(told:
             "my.app.tasks.default.echo.succeeded:1|c",
             "my.app.tasks.default.echo.failed:1|c",
             "my.app.tasks.default.a_b.retried:1|c",
-            "my.app.tasks.default.echo.running:500|ms:2e+03|ms",
+            "my.app.tasks.default.echo.running:500|ms:2000|ms",
             "my.app.tasks.default.a_b.running:1|ms",
-            "my.app.tasks.default.echo.waiting:250|ms:1e+03|ms",
-            "my.app.tasks_overall.waiting:250|ms:1e+03|ms:1e+03|ms",
-            "my.app.tasks.default.a_b.waiting:1e+03|ms",
+            "my.app.tasks.default.echo.waiting:250|ms:1000|ms",
+            "my.app.tasks_overall.waiting:250|ms:1000|ms:1000|ms",
+            "my.app.tasks.default.a_b.waiting:1000|ms",
         ]
     ]
 
@@ -107,14 +107,27 @@ def test_a_clock_that_runs_behind_redis_makes_no_negative_time(told: StatsDMetri
     assert "my.app.tasks_overall.waiting:0|ms" in lines.sent[0]
 
 
+def test_times_are_plain_decimals_whatever_their_size(told: StatsDMetrics, lines: Lines) -> None:
+    for seconds in (1.234567, 0.0123456, 0.000_001, 0.0, 123_456.789):
+        told.request("/x", "GET", "200", seconds, waited=True, event="", about=())
+    assert [line[1].partition(":")[2] for line in lines.sent] == [
+        "1235|ms",
+        "12.3|ms",
+        "0.001|ms",
+        "0|ms",
+        "123456789|ms",
+    ]
+
+
 def datagrams_of(batch: list[Task]) -> list[str]:
     lines = Lines("my.app", LARGEST_BYTES)
     StatsDMetrics(lines).outcomes(batch, [ENTRY] * len(batch))
     return ["\n".join(datagram) for datagram in lines.sent]
 
 
-def test_the_largest_batch_fits_into_two_datagrams() -> None:
-    batch = [succeeded(begun=1e9 + number * 1.37, seconds=0.000_123 * number) for number in range(64)]
+@pytest.mark.parametrize("unit", [0.000_123_456, 0.001_234_567, 0.123_456_7, 12.345_678_9])
+def test_the_largest_batch_fits_into_two_datagrams(unit: float) -> None:
+    batch = [succeeded(begun=1e9 + number * unit, seconds=number * unit) for number in range(64)]
     datagrams = datagrams_of(batch)
     assert len(datagrams) <= 2
     assert sum(datagram.count("|ms") for datagram in datagrams) == 3 * 64

@@ -1,5 +1,6 @@
 """What a StatsD and a graphite-web are told of a real circusd and its processes."""
 
+import base64
 import json
 import os
 import signal
@@ -14,14 +15,14 @@ import zmq
 
 from service.metrics import StatsDMetrics, Weight
 from service.supervise import observer as observers
-from service.supervise.graphite import Graphite
+from service.supervise.graphite import Graphite, GraphiteUnavailable
 from service.supervise.observer import Observer
 from service.supervise.scales import Scales
 from tests.metrics.sink import Sink
 from tests.metrics.test_metrics import Lines
 from tests.servers import eventually
 from tests.system.conftest import make_instance  # noqa: F401 - a fixture
-from tests.system.instance import Instance
+from tests.system.instance import SANDBOX, Instance
 
 
 @pytest.fixture
@@ -92,13 +93,20 @@ class Web:
     def __init__(self) -> None:
         self.got: list[tuple[str, dict[str, str], bytes]] = []
         self.status = 200
+        self.location = ""
         web = self
 
         class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                web.got.append((self.path, dict(self.headers), b""))
+                self.send_error(404)
+
             def do_POST(self) -> None:
                 body = self.rfile.read(int(self.headers["Content-Length"]))
                 web.got.append((self.path, dict(self.headers), body))
                 self.send_response(web.status)
+                if web.location:
+                    self.send_header("Location", web.location)
                 self.end_headers()
                 self.wfile.write(b'{"success": true}')
 
@@ -188,6 +196,49 @@ def test_a_refused_reload_is_handed_on_with_all_that_is_known(
     assert ["x.processes.sandbox.refused:1|c"] in lines.sent
 
 
+@pytest.mark.parametrize(
+    "url", ["http://u:p/hunter2@127.0.0.1:1", "http://u:p#hunter2@127.0.0.1:1", "u:hunter2@127.0.0.1"]
+)
+def test_no_password_is_shown_however_it_is_written(url: str) -> None:
+    with pytest.raises(GraphiteUnavailable) as error:
+        Graphite(url).event("what", [], "")
+    assert "hunter2" not in str(error.value)
+
+
+def test_a_password_with_a_slash_arrives(graphite: Web) -> None:
+    Graphite(graphite.url.replace("p%40ss", "p/@#ss")).event("what", [], "")
+    assert graphite.got[0][1]["Authorization"] == f"Basic {base64.b64encode(b'user:p/@#ss').decode()}"
+
+
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+def test_a_redirect_gets_no_password_and_is_told(graphite: Web, status: int) -> None:
+    graphite.status, graphite.location = status, f"{graphite.url}/elsewhere"
+    with pytest.raises(
+        GraphiteUnavailable, match=r"redirects to 127.0.0.1:\d+/elsewhere, which is not followed"
+    ) as told:
+        Graphite(graphite.url).event("what", [], "")
+    assert [path for path, _, _ in graphite.got] == ["/events/"]
+    assert "p%40ss" not in str(told.value)
+
+
+def test_dashboards_are_loaded_where_graphite_url_says_and_no_argument_holds_the_password(
+    make_instance: Callable[..., Instance],  # noqa: F811
+    graphite: Web,
+) -> None:
+    done = make_instance(GRAPHITE_URL=graphite.url).run(*SANDBOX, "dashboards", "load")
+    assert done.returncode == 0, done.stderr
+    assert [path for path, _, _ in graphite.got] == [f"/dashboard/save/sandbox-{name}" for name in ("tasks", "web")]
+    assert graphite.got[0][1]["Authorization"] == "Basic dXNlcjpwQHNz"
+    assert "p%40ss" not in done.stdout + done.stderr
+
+
+def test_dashboards_that_are_loaded_nowhere_say_what_is_missing(
+    make_instance: Callable[..., Instance],  # noqa: F811
+) -> None:
+    done = make_instance().run(*SANDBOX, "dashboards", "load")
+    assert done.returncode != 0 and "GRAPHITE_URL is not set" in done.stderr
+
+
 def test_processor_time_is_that_since_the_last_weighing() -> None:
     scales = Scales()
     me = {"me": [os.getpid()], "nobody": [2**22 + 1]}
@@ -199,6 +250,15 @@ def test_processor_time_is_that_since_the_last_weighing() -> None:
     assert weighed["nobody"] == Weight()
     assert weighed["me"].number >= 1 and weighed["me"].cpu > 5
     assert weighed["me"].memory > 10e6 and weighed["me"].descriptors >= 3
+
+
+def test_the_table_of_processes_is_read_once_however_many_leaders_there_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    reads: list[int] = []
+    pids = psutil._psplatform.pids
+    monkeypatch.setattr(psutil._psplatform, "pids", lambda: reads.append(1) or pids())
+    weighed = Scales().weigh({"me": [os.getpid()] * 64})
+    assert weighed["me"].number >= 64
+    assert len(reads) == 1
 
 
 def test_every_event_that_has_a_metric_has_a_name_in_the_past() -> None:

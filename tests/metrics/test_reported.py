@@ -5,10 +5,15 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable
+from unittest.mock import Mock
 
 import pytest
 
+from service.metrics import StatsDMetrics
+from service.store import Store
+from service.upkeep import Upkeep
 from tests.metrics.sink import Sink
+from tests.metrics.test_metrics import Lines
 from tests.runner.conftest import crew, store  # noqa: F401 - fixtures
 from tests.runner.crew import Crew
 from tests.servers import eventually
@@ -108,3 +113,13 @@ def test_one_of_the_runners_tells_the_queues_every_few_seconds(reporting: Crew, 
     eventually(lambda: sink.gauges()["sandbox.queues.elsewhere.oldest"] > 5, 20)
     told = [name for name, _, _ in sink.values() if name == "sandbox.queues.default.depth"]
     assert len(told) <= (time.monotonic() - begun) / 4.5 + 3
+
+
+def test_each_prefix_gets_the_queues_and_gets_them_once(store: Store) -> None:  # noqa: F811
+    told = {prefix: Lines(prefix) for prefix in ("host1", "host2")}
+    for prefix in ("host1", "host2", "host1", "host2"):
+        beside = {"lanes": (), "presence": Mock(), "recovery": Mock(), "stopping": Mock()}
+        times = {"lease_seconds": 10, "retention_seconds": 10}
+        metrics = StatsDMetrics(told[prefix])
+        Upkeep(store=store, queues=("default",), metrics=metrics, **beside, **times)._measure()  # type: ignore[arg-type]
+    assert [len(lines.sent) for lines in told.values()] == [1, 1]

@@ -142,6 +142,25 @@ def test_a_name_that_does_not_resolve_costs_nothing_and_is_tried_again(
     eventually(arrives)
 
 
+def over_ipv6(port: int) -> tuple[Any, ...]:
+    return (socket.AF_INET6, socket.SOCK_DGRAM, 17, "", ("::1", port, 0, 0))
+
+
+def test_of_several_addresses_the_ipv4_one_is_taken(make: Callable[..., StatsD], sink: Sink) -> None:
+    statsd = make("x", 1, look_up=lambda *_, **__: [over_ipv6(sink.port), *found(sink.port)])
+    eventually(lambda: sent(statsd, sink, "here"))
+
+
+def test_where_there_is_nothing_else_ipv6_is_taken(make: Callable[..., StatsD]) -> None:
+    with socket.socket(socket.AF_INET6, socket.SOCK_DGRAM) as reader:
+        reader.bind(("::1", 0))
+        reader.settimeout(10)
+        statsd = make("x", 1, look_up=lambda *_, **__: [over_ipv6(reader.getsockname()[1])])
+        eventually(lambda: statsd._socket)
+        statsd.incr("here")
+        assert reader.recv(100) == b"here:1|c"
+
+
 def test_a_look_up_that_hangs_holds_up_nobody(make: Callable[..., StatsD], clock: Clock) -> None:
     going_on = threading.Event()
     asked: list[str] = []
