@@ -11,6 +11,7 @@ A watcher without that option (the embedded Redis) has no reload.
 
 import asyncio
 import contextlib
+import os
 import time
 from pathlib import Path
 from typing import Any, Final
@@ -208,7 +209,8 @@ class GatedWatcher(Watcher):  # type: ignore[misc]
         unasked = process is not None and not process.stopping and not self.is_stopping()
         super().reap_process(pid, status)
         if process is not None and unasked:
-            logger.warning("%s (process %d) %s; another one is started", self.name, pid, _ending(process.returncode()))
+            code = process.returncode() if status is None else os.waitstatus_to_exitcode(status)
+            logger.warning("%s (process %d) %s; another one is started", self.name, pid, _ending(code))
             self._note_death(process.age())
 
     async def manage_processes(self) -> None:
@@ -248,7 +250,7 @@ class GatedWatcher(Watcher):  # type: ignore[misc]
 
 
 def _ending(code: int | None) -> str:
-    """psutil tells a signal as a negative code; of a process that another has waited for, nothing is known."""
+    """A signal is told as a negative code; of a process that something else has waited for, nothing is known."""
     if code is None:
         return "has ended"
     return f"was ended by signal {-code}" if code < 0 else f"has ended with code {code}"

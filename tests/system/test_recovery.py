@@ -237,6 +237,8 @@ class TestRunner:
         again = eventually(lambda: found[2] if len(found := notes(tmp_path / "runs")) == 3 else None)
         assert time.monotonic() - killed < 2
         assert again.split()[:2] == [uid, "2"] and uid in uids
+        said = f"sandbox-runner (process {pid}) was ended by signal 9; another one is started"
+        eventually(lambda: said in instance.output)
 
     def test_what_it_started_dies_with_it(self, starting: Instance) -> None:
         programs = [
