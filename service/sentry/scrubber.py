@@ -49,7 +49,7 @@ _BY_LOOKS: Final = (
     (re.compile(r"([A-Za-z][A-Za-z0-9+.-]{1,30}://)[^\s/\"'<>]*@"), rf"\1{REMOVED}@"),
     # A password with a slash; a number before the slash is a port.
     (
-        re.compile(r"([A-Za-z][A-Za-z0-9+.-]{1,30}://)[^\s/:@\"'<>]{0,100}:(?!\d{1,5}[/?#])[^\s@\"'<>]{0,200}@"),
+        re.compile(r"([A-Za-z][A-Za-z0-9+.-]{1,30}+://)[^\s/:@\"'<>]{0,100}+:(?!\d{1,5}[/?#])[^\s@\"'<>]{0,200}+@"),
         rf"\1{REMOVED}@",
     ),
     (re.compile(r"(?i)\b(bearer|basic)\s+[\w.~+/=-]{6,}"), rf"\1 {REMOVED}"),
