@@ -49,6 +49,10 @@ class Metrics:
     wanted = False
     prefix = ""
 
+    def is_ready(self) -> bool:
+        """Is it known where to? What is told before is lost."""
+        return True
+
     def request(
         self, route: str, method: str, status: str, seconds: float, *, waited: bool, event: str, about: Sequence[Task]
     ) -> None: ...
@@ -68,6 +72,9 @@ class StatsDMetrics(Metrics):
     def __init__(self, statsd: "StatsD") -> None:
         self._statsd = statsd
         self.prefix = statsd.prefix
+
+    def is_ready(self) -> bool:
+        return self._statsd.is_ready()
 
     def request(
         self, route: str, method: str, status: str, seconds: float, *, waited: bool, event: str, about: Sequence[Task]

@@ -68,6 +68,10 @@ class StatsD(StatsClientBase):  # type: ignore[misc]
     def prefix(self) -> str:
         return str(self._prefix)
 
+    def is_ready(self) -> bool:
+        self._look_if_due()
+        return self._socket is not None
+
     def pipeline(self) -> Together:
         return Together(self)
 
@@ -77,8 +81,7 @@ class StatsD(StatsClientBase):  # type: ignore[misc]
             self._socket.close()
 
     def _send(self, text: str) -> None:
-        if self._clock() >= self._look_at and not self._looking:
-            self._look_in_background()
+        self._look_if_due()
         channel = self._socket
         if channel is None:
             return
@@ -91,6 +94,10 @@ class StatsD(StatsClientBase):  # type: ignore[misc]
                 channel.send(datagram)  # it was an earlier one that was refused; this one may find a listener
         except OSError as error:
             self._complain(error)
+
+    def _look_if_due(self) -> None:
+        if self._clock() >= self._look_at and not self._looking:
+            self._look_in_background()
 
     def _look_in_background(self) -> None:
         self._looking = True

@@ -1,7 +1,7 @@
 """The dashboards that come with the project (conf/graphite/dashboards/), as graphite-web keeps them.
 
 A file holds questions with the targets that answer them; the prefix of the metrics' names and the marks
-of reloads, which every graph shows, are filled in here.
+of starts and reloads, which every graph shows, are filled in here.
 """
 
 import json
@@ -14,7 +14,7 @@ from service.supervise.graphite import Graphite
 
 SIZE: Final = {"width": 600, "height": 280}
 SINCE: Final = {"from": "-3hours", "until": "now"}
-MARKS: Final = {"reloaded": ("reload", "black"), "refused": ("refused reload", "orange")}
+MARKS: Final = {"started": ("start", "blue"), "reloaded": ("reload", "black"), "refused": ("refused reload", "orange")}
 LOOKS: Final = {"yMin": 0, "hideLegend": "false", "lineMode": "connected"}
 
 
@@ -63,6 +63,6 @@ def _parameters(graph: dict[str, Any], prefix: str) -> dict[str, Any]:
 
 
 def _mark(prefix: str, event: str, label: str, color: str) -> str:
-    """A vertical line wherever any watcher was reloaded, or its reload refused."""
+    """A vertical line wherever the service was started, any watcher reloaded, or its reload refused."""
     counted = f"sumSeries(stats.counters.{prefix}.processes.*.{event}.count)"
     return f"color(alias(drawAsInfinite({counted}), '{label}'), '{color}')"

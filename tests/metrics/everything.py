@@ -29,6 +29,8 @@ def tell_everything(told: StatsDMetrics, number: int) -> None:
     told.weights(
         {name: Weight(n, chance.uniform(10, 60), int(memory), files) for name, (n, memory, files) in weights.items()}
     )
+    if number == 3:
+        told.process_event("circusd", "started")
     if number == 5:
         for event in ("spawned", "reaped", "reloaded"):
             told.process_event("sandbox", event)

@@ -55,6 +55,36 @@ def test_a_real_service_tells_what_its_processes_weigh_and_what_becomes_of_them(
     assert sink.counts()["sandbox.processes.redis.reaped"] == 1, "the observer stops last"
 
 
+def test_a_start_is_marked_and_what_it_started_is_counted(
+    make_instance: Callable[..., Instance],  # noqa: F811
+    sink: Sink,
+    graphite: Any,
+) -> None:
+    settings = {"STATSD_HOST": "localhost", "STATSD_PORT": str(sink.port), "GRAPHITE_URL": graphite.url}
+    make_instance(**settings).started()
+    wanted = {"sandbox": 1, "sandbox-runner": 2, "redis": 1, "redis-sync": 1, "observer": 1}
+
+    def spawned() -> dict[str, int]:
+        return {watcher: sink.counts()[f"sandbox.processes.{watcher}.spawned"] for watcher in wanted}
+
+    eventually(lambda: spawned() == wanted, 20)
+    assert sink.counts()["sandbox.processes.circusd.started"] == 1
+    [(_, _, body)] = eventually(lambda: graphite.got)
+    assert json.loads(body)["tags"] == ["sandbox", "started"]
+
+
+def test_an_observer_that_was_started_again_counts_nothing_twice(lines: Lines, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(observers, "START_SECONDS", 0)
+    words: dict[str, Any] = {"events": "", "control": "", "graphite": None, "refused": lambda *_: None, "release": ""}
+    observer = Observer(metrics=StatsDMetrics(lines), **words)
+    observer._begin(os.getpid())
+    observer._count({"sandbox": [1, 2]})
+    assert lines.sent == []
+    observer._count({"sandbox": [1, 2, 3]})
+    observer._tell("sandbox", "spawn", {"process_pid": 3})
+    assert lines.sent == [["x.processes.sandbox.spawned:1|c"]]
+
+
 def test_the_observer_ends_with_a_supervisor_that_was_killed(observed: Instance, sink: Sink) -> None:
     [observer] = [process for process in observed.processes() if "service.cli observer" in process.command]
     os.kill(observed.pid, signal.SIGKILL)
@@ -143,7 +173,9 @@ def lines() -> Lines:
 
 
 @pytest.fixture
-def refusals(folder: Any, publisher: Publisher, graphite: Web, lines: Lines) -> Iterator[list[Any]]:
+def refusals(
+    folder: Any, publisher: Publisher, graphite: Web, lines: Lines, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[list[Any]]:
     """An observer at work; what it was told of refused reloads."""
     told: list[Any] = []
     observer = Observer(
@@ -152,8 +184,10 @@ def refusals(folder: Any, publisher: Publisher, graphite: Web, lines: Lines) -> 
         metrics=StatsDMetrics(lines),
         graphite=Graphite(graphite.url),
         refused=lambda *facts: told.append(facts),
+        release="/srv/releases/1",
     )
     observer._weigh_at = float("inf")
+    monkeypatch.setattr(observers, "START_SECONDS", 0)
     thread = threading.Thread(target=observer.run)
     thread.start()
 
