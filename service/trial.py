@@ -21,6 +21,7 @@ OUTPUT: Final = "output"
 READY: Final = "ready"
 FAILED: Final = "failed"
 LOOK_SECONDS: Final = 0.02
+TURN_SECONDS: Final = 2.0
 
 _turn = -1
 
@@ -31,13 +32,27 @@ def folder() -> Path | None:
 
 
 def take_turn(number: int) -> None:
-    """Starting is work: half of the processors do it at most, and the others are for the processes that serve."""
+    """Starting is work: half of the processors do it at most, and the others are for the processes that serve.
+
+    Nobody waits for long: what is slow at starting may itself be waiting for something.
+    """
     global _turn
-    if (held := folder()) is not None:
-        turns = max(1, (os.cpu_count() or 1) // 2)
-        with suppress(FileNotFoundError):
-            _turn = os.open(held / f"turn-{number % turns}", os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
-            fcntl.flock(_turn, fcntl.LOCK_EX)
+    if (held := folder()) is None:
+        return
+    turns = max(1, (os.cpu_count() or 1) // 2)
+    until = time.monotonic() + TURN_SECONDS
+    with suppress(FileNotFoundError):
+        _turn = os.open(held / f"turn-{number % turns}", os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        while not _is_free(_turn) and time.monotonic() < until:
+            time.sleep(LOOK_SECONDS)
+
+
+def _is_free(turn: int) -> bool:
+    try:
+        fcntl.flock(turn, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def _end_turn() -> None:
