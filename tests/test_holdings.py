@@ -1,7 +1,7 @@
 """What a lane holds stays known until Redis has answered."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -118,25 +118,17 @@ def test_what_is_fetched_along_with_a_settlement_is_known_though_a_part_of_it_wa
     assert [again.uid for again in holdings.again] == [cancelled.entry.uid]
 
 
-def test_a_settlement_that_is_lost_together_with_a_fetch_keeps_its_outcomes(
-    store: Store, holdings: Holdings, wire: FaultyWire
-) -> None:
-    held = claims(store, holdings)
-    holdings.ended.extend(map(succeed, held))
-    wire.lost = 1
-    with pytest.raises(StoreUnavailable):
-        holdings.settle_and_fetch(0, QUEUES, "me", 9)
-    assert len(holdings.ended) == 2 == len(holdings.entries())
-
-
+@pytest.mark.parametrize(
+    "settle", [Holdings.settle_ended, lambda holdings: holdings.settle_and_fetch(0, QUEUES, "me", 9)]
+)
 def test_an_outcome_whose_answer_is_lost_is_kept_and_settled_once(
-    store: Store, holdings: Holdings, wire: FaultyWire
+    store: Store, holdings: Holdings, wire: FaultyWire, settle: Callable[[Holdings], object]
 ) -> None:
     held = claims(store, holdings)
     holdings.ended.extend(map(succeed, held))
     wire.lost = 1
     with pytest.raises(StoreUnavailable):
-        holdings.settle_ended()
+        settle(holdings)
     assert len(holdings.ended) == 2 == len(holdings.entries())
     holdings.start_over()
     assert list(holdings.again) == []  # judged anew, they would run twice

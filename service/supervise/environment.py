@@ -13,6 +13,7 @@ from typing import Final
 
 from service.settings import UNIX, Settings, texts
 
+SESSION: Final = "SANDBOX_SESSION"
 RUNNER_MARGIN_SECONDS: Final = 10.0
 WEB_MARGIN_SECONDS: Final = 15.0
 
@@ -39,6 +40,11 @@ def variables(settings: Settings) -> dict[str, str]:
         "SANDBOX_RUNNER_STOP": f"{settings.grace_seconds + RUNNER_MARGIN_SECONDS:g}",
         "CIRCUSCTL_ENDPOINT": f"ipc://{settings.sockets / 'control.sock'}",
     }
+
+
+def name_session() -> None:
+    """For a process that starts others, which may leave its session."""
+    os.environ[SESSION] = str(os.getsid(0))
 
 
 def exports(settings: Settings, environment: Mapping[str, str]) -> str:

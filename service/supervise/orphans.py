@@ -23,9 +23,9 @@ from typing import Any, Final, NamedTuple
 import psutil
 
 from service.errors import AlreadyRunning
+from service.supervise.environment import SESSION
 
 MARK: Final = "SANDBOX_WATCHER"
-SESSION: Final = "SANDBOX_SESSION"
 LOOK_SECONDS: Final = 0.02
 KILL_SECONDS: Final = 5.0
 
@@ -52,11 +52,6 @@ class Orphan(NamedTuple):
 def mark(watcher: Any) -> None:
     """For a hook of circus: what the watcher starts from now on can be told."""
     watcher.env[MARK] = f"{watcher.priority} {watcher.graceful_timeout:g} {watcher.name}"
-
-
-def name_session() -> None:
-    """For a process that starts others, which may leave its session."""
-    os.environ[SESSION] = str(os.getsid(0))
 
 
 def end(home: Path, left: Sequence[Orphan]) -> None:

@@ -15,7 +15,7 @@ from service.errors import ReleaseBroken, SandboxError, SettingsError
 from service.settings import UNIX, Settings, texts
 from service.supervise import listener, orphans, state
 from service.supervise import release as releases
-from service.supervise.environment import conf_folder
+from service.supervise.environment import SESSION, conf_folder
 
 WEB_ENDS_SECONDS: Final = 5.0  # what gunicorn needs after the grace time, to end its workers
 RUNNER_ENDS_SECONDS: Final = 5.0  # what a runner needs after the grace time, to interrupt and to hand back
@@ -23,14 +23,23 @@ RUNNER_ENDS_SECONDS: Final = 5.0  # what a runner needs after the grace time, to
 
 def check(settings: Settings) -> None:
     """Raises an error that says what to change; otherwise the state folder is this process's."""
-    for name in (orphans.SESSION, trial.VARIABLE):  # of another sandbox, in a task of which this one is started
+    for name in (SESSION, trial.VARIABLE):  # of another sandbox, in a task of which this one is started
         os.environ.pop(name, None)
     _check_tokens(settings)
     _check_errors(settings)
     _check_tasks(settings)
     state.prepare(settings)
+    _take_over(settings)
+    state.refuse_foreign_redis(settings)
     if not listener.keeps(settings.bind, settings.port):
         _check_address(settings)
+
+
+def _take_over(settings: Settings) -> None:
+    """What a killed circusd has left is ended, but for its listening socket."""
+    if left := orphans.find(settings.home):
+        listener.keep((orphan.process for orphan in left), settings.bind, settings.port)
+        orphans.end(settings.home, left)
 
 
 def check_order(settings: Settings, circus_seconds: Mapping[str, float]) -> None:

@@ -11,7 +11,6 @@ from typing import Final
 
 from service.errors import AlreadyRunning, SettingsError
 from service.settings import Settings
-from service.supervise import listener, orphans
 
 OWNER_ONLY: Final = 0o700
 LOOK_SECONDS: Final = 0.05
@@ -37,9 +36,10 @@ def prepare(settings: Settings) -> None:
             f"another sandbox (process {holder}) runs on {settings.home}. "
             f"Stop it, or set SANDBOX_HOME and SANDBOX_PORT for this one."
         )
-    if left := orphans.find(settings.home):
-        listener.keep((orphan.process for orphan in left), settings.bind, settings.port)
-        orphans.end(settings.home, left)
+
+
+def refuse_foreign_redis(settings: Settings) -> None:
+    """Two servers would ruin the data."""
     server = _holder(redis_folder(settings) / "lock") if settings.embedded_redis else None
     if server is not None:
         raise AlreadyRunning(
