@@ -11,7 +11,7 @@ run: $(RUN)
 	@exec $(BIN)/sandbox run
 
 test: lint
-	@exec $(BIN)/python -m pytest -p tests.no_skips
+	@exec $(BIN)/python -m pytest -p tests.no_skips -n 3 --dist worksteal
 
 lint: $(TEST)
 	@$(BIN)/ruff check .

@@ -29,10 +29,27 @@ def eventually(condition: Callable[[], Any], seconds: float = 10.0, pause: float
     raise AssertionError(f"not within {seconds} s: {condition}")
 
 
-def free_port() -> int:
+EPHEMERAL = 32_768  # from here on the kernel gives ports to whoever connects: one that was free is soon taken
+CLUSTER_BUS = 10_000
+CHANCE = random.SystemRandom()  # not the one that hypothesis seeds
+
+
+def free_port(above: int = 0) -> int:
+    """By chance, so that tests side by side choose others; one that is `above` it is free as well."""
+    for _ in range(100):
+        port = CHANCE.randrange(10_000, EPHEMERAL - above)
+        if _is_free(port) and _is_free(port + above):
+            return port
+    raise AssertionError("no free port")
+
+
+def _is_free(port: int) -> bool:
     with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+        return True
 
 
 class RedisServer:
@@ -87,26 +104,7 @@ class RedisServer:
             self._process = None
 
 
-CLUSTER_BUS = 10_000
 SLOTS = 16_384
-
-
-def free_port_with_bus() -> int:
-    """A port whose cluster bus, 10,000 above it, is free as well, and below the ephemeral ones."""
-    for _ in range(100):
-        port = random.randrange(10_000, 32_768 - CLUSTER_BUS)
-        if _is_free(port) and _is_free(port + CLUSTER_BUS):
-            return port
-    raise AssertionError("no free port for a cluster node")
-
-
-def _is_free(port: int) -> bool:
-    with socket.socket() as probe:
-        try:
-            probe.bind(("127.0.0.1", port))
-        except OSError:
-            return False
-        return True
 
 
 class RedisCluster:
@@ -137,7 +135,7 @@ class RedisCluster:
     def _start_node(self, number: int) -> None:
         folder = self._folder / str(number)
         folder.mkdir()
-        port = free_port_with_bus()
+        port = free_port(above=CLUSTER_BUS)
         node = RedisServer(folder, self._kind)
         self.nodes.append(node)
         node.start(

@@ -351,7 +351,10 @@ def test_with_nothing_in_flight_it_stops_at_once(server: WebServer) -> None:
     assert time.monotonic() - began < 1.0
 
 
-def test_at_the_end_waiting_clients_are_answered_and_requests_in_flight_served(server: WebServer) -> None:
+def test_at_the_end_waiting_clients_are_answered_and_requests_in_flight_served(
+    make_server: Callable[..., WebServer],
+) -> None:
+    server = make_server(workers=1).start()  # another might be told of the end a moment later
     waiting = wait_for_task(server)
     with Client(server) as half, Client(server) as idle, waiting:
         half.send(WHOLE[:-1])
