@@ -13,7 +13,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Sequence
-from typing import Any, Final
+from typing import Any, Final, TypeAlias
 
 from statsd.client.base import StatsClientBase
 from statsd.client.udp import Pipeline
@@ -26,13 +26,18 @@ COMPLAIN_SECONDS: Final = 60.0
 
 log = logging.getLogger("sandbox.statsd")
 
+Later: TypeAlias = Callable[[Callable[[], None]], object]
+
 
 class Together(Pipeline):  # type: ignore[misc]
     """What goes out together, in as few datagrams as will hold it."""
 
-    def timings(self, name: str, milliseconds: Sequence[float]) -> None:
+    def add(self, line: str) -> None:
+        self._stats.append(line)
+
+    def timings(self, name: str, milliseconds: Sequence[str]) -> None:
         """Values of a timer share a line (`name:1|ms:2|ms`); StatsD counts every one of them."""
-        values = [f"{_plain(value)}|ms" for value in milliseconds]
+        values = [f"{value}|ms" for value in milliseconds]
         for begin in range(0, len(values), VALUES_A_LINE):
             self._send_stat(name, ":".join(values[begin : begin + VALUES_A_LINE]), 1)
 
@@ -44,13 +49,17 @@ class StatsD(StatsClientBase):  # type: ignore[misc]
         port: int,
         prefix: str = "",
         *,
+        later: Later | None = None,
         look_up: Callable[..., list[Any]] = socket.getaddrinfo,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        """`later` calls back in a moment; what is told until then goes together."""
         self._prefix = prefix
         self._maxudpsize = LARGEST_BYTES + 1  # the package stays below it
         self._host = host
         self._port = port
+        self._later = later
+        self._told: list[str] = []
         self._look_up = look_up
         self._clock = clock
         self._socket: socket.socket | None = None
@@ -74,6 +83,23 @@ class StatsD(StatsClientBase):  # type: ignore[misc]
 
     def pipeline(self) -> Together:
         return Together(self)
+
+    def tell(self, lines: str) -> None:
+        """Whole lines, with the prefix."""
+        self._told.append(lines)
+        if self._later is None:
+            self._tell_all()
+        elif len(self._told) == 1:
+            self._later(self._tell_all)
+
+    def _tell_all(self) -> None:
+        lines, self._told = "\n".join(self._told), []
+        if len(lines) < self._maxudpsize:
+            self._send(lines)
+            return
+        with self.pipeline() as told:
+            for line in lines.split("\n"):
+                told.add(line)
 
     def close(self) -> None:
         self._looking = True
@@ -131,13 +157,6 @@ class StatsD(StatsClientBase):  # type: ignore[misc]
         if (now := self._clock()) >= self._complain_at:
             self._complain_at = now + COMPLAIN_SECONDS
             log.warning("metrics do not reach StatsD at %s, port %d: %s", self._host, self._port, error)
-
-
-def _plain(milliseconds: float) -> str:
-    """At least three digits, and never an exponent; no more than that, so that a batch fits into two datagrams."""
-    decimals = 3 if milliseconds < 10 else 1 if milliseconds < 1000 else 0
-    text = f"{milliseconds:.{decimals}f}"
-    return text.rstrip("0").rstrip(".") if decimals else text
 
 
 def _is_not_ipv4(found: tuple[Any, ...]) -> bool:

@@ -20,6 +20,7 @@ from service.store import Store
 
 if TYPE_CHECKING:
     from service.logs import Lines
+    from service.statsd import Later
     from service.web.app import Web
 
 
@@ -28,8 +29,8 @@ def store(settings: Settings) -> Store:
     return Store(connected, partitions=settings.partitions, retention_seconds=settings.retention_seconds)
 
 
-def metrics(settings: Settings) -> Metrics:
-    return reported.connect(settings.statsd_host, settings.statsd_port, settings.statsd_prefix)
+def metrics(settings: Settings, later: "Later | None" = None) -> Metrics:
+    return reported.connect(settings.statsd_host, settings.statsd_port, settings.statsd_prefix, later)
 
 
 def registry(settings: Settings) -> Registry:
@@ -71,8 +72,17 @@ def app(settings: Settings) -> "Web":
         tokens=Tokens(settings.tokens) if settings.tokens else None,
         waiting_clients=-(-settings.waiting_clients // settings.web_workers),
         throttled=settings.sockets / "throttled",
-        metrics=metrics(settings),
+        metrics=metrics(settings, _after_what_is_ready()),
     )
+
+
+def _after_what_is_ready() -> "Later | None":
+    """In a worker, what it tells while it goes through the clients that are ready is told together."""
+    from gevent import get_hub, monkey
+
+    if not monkey.is_module_patched("socket"):
+        return None
+    return lambda call: get_hub().loop.run_callback(call)
 
 
 def run_runner(settings: Settings, lines: "Lines") -> int:

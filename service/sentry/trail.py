@@ -1,9 +1,9 @@
 """What a thread (or greenlet) has logged since its request or attempt began: the way to an error."""
 
 import logging
-import threading
 from collections import deque
-from typing import Any, Final
+from contextvars import ContextVar
+from typing import Any, Final, TypeAlias
 
 from service.sentry import scrubber
 from service.sentry.scrubber import Budget
@@ -12,23 +12,34 @@ LONGEST: Final = 50
 MESSAGE_LIMIT: Final = 300
 
 
-class Trail(threading.local):
-    def __init__(self) -> None:
-        self.scope = object()
-        self._crumbs: deque[tuple[float, str, str, str]] = deque(maxlen=LONGEST)
+Crumbs: TypeAlias = deque[tuple[float, str, str, str]]
 
-    def begin(self) -> None:
-        self.scope = object()
-        self._crumbs.clear()
+
+class Trail:
+    def __init__(self) -> None:
+        self._crumbs: ContextVar[Crumbs] = ContextVar("crumbs")
+
+    def begin(self) -> Crumbs:
+        crumbs: Crumbs = deque(maxlen=LONGEST)
+        self._crumbs.set(crumbs)
+        return crumbs
+
+    @property
+    def scope(self) -> Crumbs:
+        """Another one for each request or attempt."""
+        try:
+            return self._crumbs.get()
+        except LookupError:
+            return self.begin()
 
     def add(self, record: logging.LogRecord) -> None:
-        self._crumbs.append((record.created, record.levelname.lower(), record.name, message(record)))
+        self.scope.append((record.created, record.levelname.lower(), record.name, message(record)))
 
     def crumbs(self) -> list[dict[str, Any]]:
         """In the order in which they came; where time is short, only the latest are told."""
         budget = Budget(seconds=0.01)
         shown = []
-        for created, level, name, message in reversed(self._crumbs):
+        for created, level, name, message in reversed(self.scope):
             if budget.spent:
                 break
             told = scrubber.text(message, MESSAGE_LIMIT)

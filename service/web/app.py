@@ -73,13 +73,11 @@ def create_app(
     app.register_blueprint(health.blueprint(store, throttled))
     app.register_blueprint(openapi.blueprint(registry, queues))
     answers.register(app, errors)
-    if errors is not NO_ERRORS:
-        app.before_request(errors.begin)
     if tokens is not None:
         app.before_request(_authentication(tokens))
     if metrics is not None and metrics.wanted:
         app.wsgi_app = Measured(app.wsgi_app, metrics)  # type: ignore[method-assign]
-    app.wsgi_app = RequestIds(app.wsgi_app)  # type: ignore[method-assign]
+    app.wsgi_app = RequestIds(app.wsgi_app, errors.begin)  # type: ignore[method-assign]
     return app
 
 

@@ -20,12 +20,15 @@ def new() -> str:
 class RequestIds:
     """Middleware. It is outermost, so that no answer goes without."""
 
-    def __init__(self, application: Wsgi) -> None:
+    def __init__(self, application: Wsgi, begin: Callable[[], None]) -> None:
+        """`begin` is called at the start of each request."""
         self._application = application
+        self._begin = begin
         # Random once, then counting: ids need not be secret, and asking the kernel each time is slow.
         self._numbers = count(int.from_bytes(os.urandom(12)))
 
     def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
+        self._begin()
         sent = environ.get("HTTP_X_REQUEST_ID")
         request_id = environ[KEY] = sent if sent is not None and SANE.fullmatch(sent) else self._next()
 

@@ -20,6 +20,8 @@ class Lines(StatsD):
     def __init__(self, prefix: str = "x", largest: int = sys.maxsize) -> None:
         self._prefix = prefix
         self._maxudpsize = largest + 1
+        self._later = None
+        self._told = []
         self.sent: list[list[str]] = []
 
     def _send(self, text: str) -> None:

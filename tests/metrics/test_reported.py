@@ -5,6 +5,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from unittest.mock import Mock
 
 import pytest
@@ -27,6 +28,14 @@ def web(make_server: Callable[..., WebServer], sink: Sink) -> WebServer:  # noqa
     return server.start()
 
 
+def settle(web: WebServer, sink: Sink) -> None:
+    """Nothing of what has been asked so far is still to be told."""
+    assert call(web, "GET", "/types")[0] == 200
+    seen = ("sandbox.web.requests.types.GET.200", "sandbox.web.requests.health_live.GET.200")
+    sink.eventually(lambda sink: [sink.counts()[name] for name in seen] == [1, 1])
+    sink.datagrams.clear()
+
+
 def call(server: WebServer, method: str, path: str, body: object = None) -> tuple[int, dict[str, object]]:
     data = None if body is None else json.dumps(body).encode()
     request = urllib.request.Request(server.url + path, data, {"Content-Type": "application/json"}, method=method)
@@ -37,9 +46,8 @@ def call(server: WebServer, method: str, path: str, body: object = None) -> tupl
         return error.code, json.loads(error.read() or b"{}")
 
 
-def test_every_request_is_one_datagram_and_none_is_missing(web: WebServer, sink: Sink) -> None:
-    eventually(lambda: call(web, "GET", "/types") and sink.counts()["sandbox.web.requests.types.GET.200"])
-    sink.datagrams.clear()
+def test_each_of_one_clients_requests_is_one_datagram_and_none_is_missing(web: WebServer, sink: Sink) -> None:
+    settle(web, sink)
     for _ in range(50):
         assert call(web, "POST", "/tasks", {"type": "echo"})[0] == 201
     assert call(web, "POST", "/tasks/batch", [{"type": "echo"}] * 30)[0] == 201
@@ -59,10 +67,22 @@ def test_every_request_is_one_datagram_and_none_is_missing(web: WebServer, sink:
     assert counts["sandbox.web.latency_overall"] == 55
 
 
+def test_requests_that_come_together_share_datagrams_and_none_is_missing(web: WebServer, sink: Sink) -> None:
+    settle(web, sink)
+    with ThreadPoolExecutor(16) as clients:
+        answers = list(clients.map(lambda _: call(web, "POST", "/tasks", {"type": "echo"})[0], range(400)))
+    assert answers == [201] * 400
+    sink.eventually(lambda sink: sink.counts()["sandbox.web.latency_overall"] >= 400)
+    counts = sink.counts()
+    assert counts["sandbox.web.requests.tasks.POST.201"] == 400 == counts["sandbox.web.latency_overall"]
+    assert counts["sandbox.tasks.default.echo.created"] == 400
+    assert len(sink.read()) < 400
+
+
 def test_a_cancelled_and_a_repeated_task_are_counted_and_a_known_key_creates_nothing(
     web: WebServer, sink: Sink
 ) -> None:
-    eventually(lambda: call(web, "GET", "/types") and sink.counts()["sandbox.web.requests.types.GET.200"])
+    settle(web, sink)
     uid = call(web, "POST", "/tasks", {"type": "echo"})[1]["uid"]
     assert call(web, "DELETE", f"/tasks/{uid}")[0] == 200
     assert call(web, "DELETE", f"/tasks/{uid}")[0] == 409

@@ -68,13 +68,31 @@ def found(port: int) -> list[Any]:
     return socket.getaddrinfo("127.0.0.1", port, type=socket.SOCK_DGRAM)
 
 
+def test_what_is_told_in_a_moment_goes_together_in_datagrams_that_fit(make: Callable[..., StatsD], sink: Sink) -> None:
+    moments: list[Callable[[], None]] = []
+    statsd = make("127.0.0.1", sink.port, later=moments.append)
+    for number in range(100):
+        statsd.tell(f"first{number}:1|c\nsecond{number}:1|c")
+    assert sink.read() == []
+    moments.pop()()
+    assert moments == []
+    datagrams = sink.read()
+    assert len(datagrams) == 2
+    assert all(len(datagram) <= LARGEST_BYTES for datagram in datagrams)
+    assert sink.counts() == {f"{which}{number}": 1 for number in range(100) for which in ("first", "second")}
+    sink.datagrams.clear()
+    statsd.tell("next:1|c")
+    moments.pop()()
+    assert sink.read() == [b"next:1|c"]
+
+
 def test_lines_of_one_call_arrive_in_one_datagram(make: Callable[..., StatsD], sink: Sink) -> None:
     statsd = make("localhost" if socket.gethostbyname("localhost") == "127.0.0.1" else "127.0.0.1", sink.port)
     eventually(lambda: sent(statsd, sink, "ready"))
     sink.datagrams.clear()
     with statsd.pipeline() as told:
         told.incr("a")
-        told.timings("b", (2, 3))
+        told.timings("b", ("2", "3"))
     eventually(lambda: sink.read() == [b"a:1|c\nb:2|ms:3|ms"])
 
 

@@ -113,9 +113,9 @@ def test_everything_is_bounded() -> None:
     ["password" * 1000, "a://" * 2000, "bearer " * 1000, 'password="' + "\\" * 8000, "--a-" * 2000, "x" * 10_000],
 )
 def test_no_text_takes_long(shown: str) -> None:
-    began = time.perf_counter()
+    began = time.process_time()
     text(shown)
-    assert time.perf_counter() - began < 0.05
+    assert time.process_time() - began < 0.05
 
 
 ATOMS = (
@@ -127,11 +127,11 @@ LONG = 32 * 1024
 
 
 def is_quick(pattern: re.Pattern[str], shown: str) -> bool:
-    """Once in three tries: the machine may be busy with something else."""
+    """Once in three tries, by the processor's time: the machine may be busy with something else."""
     for _ in range(3):
-        began = time.perf_counter()
+        began = time.process_time()
         pattern.sub("", shown)
-        if time.perf_counter() - began < 0.05:
+        if time.process_time() - began < 0.05:
             return True
     return False
 
