@@ -26,12 +26,14 @@ from typing import Any, Final, Protocol
 
 import msgspec
 
+from service import scrubber
 from service.task import stamp
 
 LARGEST_BYTES: Final = 64 * 1024 * 1024
 KEPT_FILES: Final = 5
 LOOK_SECONDS: Final = 1.0
 
+LONGEST_TEXT: Final = 32 * 1024  # of a message, or a traceback
 LONGEST_WRITE: Final = 4096  # a pipe with room takes that much without holding up the writer
 
 _encode = msgspec.json.Encoder(enc_hook=str).encode
@@ -142,10 +144,10 @@ class JsonHandler(logging.Handler):
             "level": record.levelname.lower(),
             "process": f"{self._kind}/{record.process}",
             "logger": record.name,
-            "message": _message(record),
+            "message": scrubber.line(_message(record), LONGEST_TEXT),
         }
         if record.exc_info:
-            fields["traceback"] = self._trace.formatException(record.exc_info)
+            fields["traceback"] = scrubber.end(self._trace.formatException(record.exc_info), LONGEST_TEXT)
         return fields
 
 
@@ -159,7 +161,14 @@ def _message(record: logging.LogRecord) -> str:
 def _extras(record: logging.LogRecord) -> dict[str, Any]:
     """What the line is about: the task that runs here, and what whoever wrote it has added."""
     fields = getattr(record, "fields", None)
-    return {**about.get(), **(fields if isinstance(fields, dict) else {})}
+    given = fields if isinstance(fields, dict) else {}
+    return {**about.get(), **{name: _shown_field(name, value) for name, value in given.items()}}
+
+
+def _shown_field(name: object, value: object) -> object:
+    if scrubber.is_secret(name):
+        return scrubber.REMOVED
+    return scrubber.line(value, LONGEST_TEXT) if isinstance(value, str) else value
 
 
 def _json(fields: dict[str, Any]) -> bytes:
@@ -189,9 +198,12 @@ class Chosen:
 def _text(line: bytes) -> bytes:
     fields = _decode(line)
     head = [str(fields.pop(name)) for name in ("time", "process", "level", "message") if name in fields]
-    traceback = fields.pop("traceback", "")
+    below = [fields.pop("traceback", "")]
+    if isinstance(error := fields.get("error"), dict):
+        below.append(f"{error.get('type')}: {error.get('message')}")
+        fields["error"] = error.get("event_id")
     rest = [f"{name}={_shown(value)}" for name, value in fields.items() if value not in (None, "")]
-    return ("\n".join(filter(None, (" ".join(head + rest), traceback))) + "\n").encode(errors="replace")
+    return ("\n".join(filter(None, (" ".join(head + rest), *below))) + "\n").encode(errors="replace")
 
 
 def _shown(value: Any) -> str:
@@ -241,7 +253,7 @@ class Terminal(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         descriptor = terminal()
         try:
-            text = (self.format(record) + "\n").encode(errors="replace")
+            text = (scrubber.end(self.format(record), LONGEST_TEXT) + "\n").encode(errors="replace")
             for begin in range(0, len(text), LONGEST_WRITE):
                 if _takes_more(descriptor):
                     os.write(descriptor, text[begin : begin + LONGEST_WRITE])

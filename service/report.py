@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 import msgspec
 
-from service.logs import Lines
+from service import scrubber
+from service.logs import LONGEST_TEXT, Lines
 from service.metrics import Metrics
 from service.task import Task, TaskError, stamp
 
@@ -53,6 +54,11 @@ class Report:
             task.status,
             task.attempt,
             task.duration,
-            task.error,
+            _shown(task.error),
             task.request_id,
         )
+
+
+def _shown(error: TaskError | None) -> TaskError | None:
+    """The document is the client's; a log is read by others."""
+    return error and TaskError(error.type, scrubber.line(error.message, LONGEST_TEXT), error.event_id)

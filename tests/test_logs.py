@@ -12,8 +12,9 @@ from typing import Any
 
 import pytest
 
-from service import logs
+from service import logs, task
 from service.logs import JsonHandler, LogFile, OncePerMinute
+from service.report import Report
 
 WRITE = """
 import sys
@@ -156,11 +157,13 @@ def test_lines_for_people_hold_the_same_and_a_traceback_below(tmp_path: Path) ->
     file = logs.lines(LogFile(tmp_path / "x.log"), "info", "text")
     file.write(b'{"time":"t","level":"info","process":"web/1","method":"GET","path":"/a b","status":200,"remote":""}\n')
     file.write(
-        b'{"time":"t","level":"error","process":"web/1","logger":"l","message":"oh","traceback":"Trace\\n  x",'
-        b'"error":{"type":"E"}}\n'
+        b'{"time":"t","level":"error","process":"web/1","logger":"l","message":"oh","traceback":"Trace\\n  x"}\n'
+        b'{"time":"t","level":"warning","process":"runner/1","message":"task","uid":"u",'
+        b'"error":{"type":"E","message":"no \\"x\\" there","event_id":"e"}}\n'
     )
     assert (tmp_path / "x.log").read_text() == (
-        't web/1 info method=GET path="/a b" status=200\nt web/1 error oh logger=l error={"type":"E"}\nTrace\n  x\n'
+        't web/1 info method=GET path="/a b" status=200\nt web/1 error oh logger=l\nTrace\n  x\n'
+        't runner/1 warning task uid=u error=e\nE: no "x" there\n'
     )
 
 
@@ -225,3 +228,49 @@ def test_what_others_write_is_kept_small_too(tmp_path: Path, monkeypatch: pytest
     monkeypatch.setattr(LogFile, "_is_too_large", lambda file: file._path.name == "redis.log")
     LogFile(tmp_path / "x.log").entry(a=2)
     assert not (tmp_path / "redis.log").exists() and (tmp_path / "redis.log.1").exists()
+
+
+SECRET = "hunter2-x9"
+
+
+def test_neither_file_nor_terminal_tells_a_secret(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    reading, writing = os.pipe()
+    monkeypatch.setattr(logs, "_terminal", writing)
+    terminal = logs.Terminal()
+    terminal.setFormatter(logging.Formatter("%(message)s"))
+    try:
+        raise ValueError(f"no answer from postgres://me:{SECRET}@db/x")
+    except ValueError:
+        record = logging.LogRecord("l", logging.ERROR, "f", 1, "with password=%s", (SECRET,), sys.exc_info())
+    record.fields = {"api_key": SECRET, "url": f"http://a:{SECRET}@b/", "uid": "u", "attempt": 2}
+    JsonHandler(LogFile(tmp_path / "x.log"), "runner").emit(record)
+    terminal.emit(record)
+    shown = os.read(reading, 65536).decode()
+    os.close(reading)
+    os.close(writing)
+    text = (tmp_path / "x.log").read_text()
+    line = json.loads(text)
+    assert SECRET not in text and SECRET not in shown
+    assert line["message"] == "with password=[removed]" and (line["uid"], line["attempt"]) == ("u", 2)
+    assert line["traceback"].splitlines()[-1] == "ValueError: no answer from postgres://[removed]@db/x"
+    assert shown.startswith("with password=[removed]\nTraceback") and "test_logs.py" in shown
+
+
+def test_of_a_long_traceback_the_end_is_kept(tmp_path: Path) -> None:
+    try:
+        raise ValueError("x\n" * 30_000 + "the end")
+    except ValueError:
+        record = logging.LogRecord("l", logging.ERROR, "f", 1, "m", (), sys.exc_info())
+    JsonHandler(LogFile(tmp_path / "x.log"), "runner").emit(record)
+    traceback = json.loads((tmp_path / "x.log").read_text())["traceback"]
+    assert traceback.endswith("the end") and 30_000 < len(traceback) <= logs.LONGEST_TEXT
+
+
+def test_an_outcome_tells_no_secret(tmp_path: Path) -> None:
+    new = task.Task(uid="0" * 64, type="echo", queue="default", status=task.QUEUED, created_at=task.stamp(1e9))
+    error = task.TaskError(type="E", message=f"token={SECRET} was refused", event_id="e")
+    failed = task.failed(new, error, task.stamp(1e9), task.stamp(1e9 + 1), 1.0)
+    Report(LogFile(tmp_path / "x.log")).outcomes([failed])
+    line = json.loads((tmp_path / "x.log").read_text())
+    assert line["error"] == {"type": "E", "message": "token=[removed] was refused", "event_id": "e"}
+    assert failed.error == error

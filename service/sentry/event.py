@@ -15,8 +15,8 @@ from types import FrameType, TracebackType
 from typing import Any, Final
 from urllib.parse import quote
 
-from service.sentry import scrubber
-from service.sentry.scrubber import Budget
+from service import scrubber
+from service.scrubber import Budget
 
 CHAIN: Final = 5
 OUTER_FRAMES: Final = 10

@@ -13,9 +13,10 @@ import threading
 from collections.abc import Collection, Mapping
 from typing import Any, Final, Protocol
 
+from service import scrubber
 from service.logs import OncePerMinute
 from service.sentry import event as events
-from service.sentry import filters, scrubber
+from service.sentry import filters
 from service.sentry.errors import EXIT_SECONDS, SDK, check
 from service.sentry.event import Event, Shape
 from service.sentry.outbox import Outbox
@@ -202,11 +203,7 @@ def _before(hook: Any, first: Any) -> Any:
 
 
 def _extra(value: object) -> Any:
-    """Of a text the end, in whole lines: a traceback says there what happened."""
-    if not isinstance(value, str):
-        return scrubber.plain(value)
-    end = value if len(value) <= EXTRA_LIMIT else value[-EXTRA_LIMIT:].partition("\n")[2]
-    return scrubber.text(end, EXTRA_LIMIT)
+    return scrubber.end(value, EXTRA_LIMIT) if isinstance(value, str) else scrubber.plain(value)
 
 
 def _group(tags: Mapping[str, object]) -> tuple[str, ...]:

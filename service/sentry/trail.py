@@ -5,8 +5,8 @@ from collections import deque
 from contextvars import ContextVar
 from typing import Any, Final, TypeAlias
 
-from service.sentry import scrubber
-from service.sentry.scrubber import Budget
+from service import scrubber
+from service.scrubber import Budget
 
 LONGEST: Final = 50
 MESSAGE_LIMIT: Final = 300
