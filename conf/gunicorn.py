@@ -51,6 +51,7 @@ def when_ready(arbiter: Any) -> None:
 def post_fork(arbiter: Any, worker: Any) -> None:
     trial.whisper()
     trial.take_turn(worker.age)
+    trial.tell_if_slow(_settings.reload_seconds)
 
 
 def post_worker_init(worker: Any) -> None:

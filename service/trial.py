@@ -8,11 +8,15 @@ Without the folder nobody is on trial: at the first start, and when a process is
 
 import fcntl
 import os
+import signal
+import sys
 import time
+import traceback
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import Final
+from types import FrameType
+from typing import Any, Final
 
 from service import logs
 
@@ -22,6 +26,7 @@ READY: Final = "ready"
 FAILED: Final = "failed"
 LOOK_SECONDS: Final = 0.02
 TURN_SECONDS: Final = 2.0
+SLOW: Final = 2 / 3  # of the time that it may take
 
 _turn = -1
 
@@ -62,10 +67,33 @@ def _end_turn() -> None:
         _turn = -1
 
 
+def tell_if_slow(patience_seconds: float) -> None:
+    """A process that hangs says where, before the patience with it is over."""
+    if (held := folder()) is None:
+        return
+    greenlets = sys.modules.get("greenlet")
+    this = greenlets.getcurrent() if greenlets else None
+
+    def tell(_: int, frame: FrameType | None) -> None:
+        """In a worker, a greenlet that waits has given way to another."""
+        waiting: Any = getattr(this, "gr_frame", None) or frame
+        with suppress(Exception), open(held / OUTPUT, "a") as output:
+            output.write("Not ready yet; it has come as far as this:\n" + "".join(traceback.format_stack(waiting)))
+
+    signal.signal(signal.SIGALRM, tell)
+    signal.setitimer(signal.ITIMER_REAL, patience_seconds * SLOW)
+
+
+def _is_quick() -> None:
+    signal.setitimer(signal.ITIMER_REAL, 0)
+    signal.signal(signal.SIGALRM, signal.SIG_DFL)
+
+
 def wait(of: int = 1, beat: Callable[[], bool] = lambda: True) -> None:
     """This process, one of so many, is ready: returns when it may begin, or has been told to stop."""
     if (held := folder()) is None:
         return
+    _is_quick()
     _end_turn()
     (held / f"{READY}.{os.getpid()}.{of}").touch()
     while held.is_dir() and beat():

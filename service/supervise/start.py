@@ -1,5 +1,6 @@
 """What must hold before circusd starts; `sandbox run` and plain circusd both ask."""
 
+import difflib
 import errno
 import functools
 import math
@@ -15,8 +16,9 @@ from service.errors import ReleaseBroken, SandboxError, SettingsError
 from service.settings import UNIX, Settings, texts
 from service.supervise import listener, orphans, state
 from service.supervise import release as releases
-from service.supervise.environment import SESSION, conf_folder
+from service.supervise.environment import SESSION, conf_folder, variables
 
+SLIP: Final = 0.85  # how like a setting's name another must be, to be meant for it
 WEB_ENDS_SECONDS: Final = 5.0  # what gunicorn needs after the grace time, to end its workers
 RUNNER_ENDS_SECONDS: Final = 5.0  # what a runner needs after the grace time, to interrupt and to hand back
 
@@ -25,6 +27,7 @@ def check(settings: Settings) -> None:
     """Raises an error that says what to change; otherwise the state folder is this process's."""
     for name in (SESSION, trial.VARIABLE):  # of another sandbox, in a task of which this one is started
         os.environ.pop(name, None)
+    _warn_of_slips(settings)
     _check_tokens(settings)
     _check_errors(settings)
     _check_tasks(settings)
@@ -79,6 +82,15 @@ def _check_tokens(settings: Settings) -> None:
 def _check_errors(settings: Settings) -> None:
     if settings.sentry_dsn:
         sentry.check(settings.sentry_client)
+
+
+@functools.cache
+def _warn_of_slips(settings: Settings) -> None:
+    """A setting that is misspelt would be left out in silence."""
+    known = {*variables(settings), orphans.MARK}
+    for name in sorted(set(os.environ) - known):
+        if name.startswith("SANDBOX_") and (near := difflib.get_close_matches(name, texts(settings), 1, SLIP)):
+            print(f"sandbox: {name} is set, but is no setting; {near[0]} is one.", file=sys.stderr)
 
 
 @functools.cache

@@ -86,6 +86,8 @@ def test_a_release_that_is_broken_is_refused_under_load(instance: Instance, rele
     assert (done.returncode, done.stdout) == (3, "")
     assert done.stderr.startswith(f"error: sandbox: {broken.path} is refused: ")
     assert reason in done.stderr
+    if kind == "hangs":
+        assert "service/wsgi.py" in done.stderr and "time.sleep(600)" in done.stderr
     assert sorted(instance.processes()) == before
     assert not list((instance.home / "run" / "trial").iterdir())
     assert mark(instance) == "one"
@@ -220,6 +222,16 @@ def test_runners_that_do_not_know_their_types_are_refused(instance: Instance, re
     done = instance.ask("reload", "sandbox-runner")
     assert done.returncode == 3
     assert "no such tool" in done.stderr
+    assert instance.kinds() == before
+
+
+def test_a_runner_that_hangs_is_refused_and_has_said_where(instance: Instance, releases: Releases) -> None:
+    instance.environment["SANDBOX_RELOAD"] = "3"
+    before = instance.started().kinds()
+    releases.switch(releases.make("broken").add("service/tasks/demo.py", "import time; time.sleep(600)"))
+    done = instance.ask("reload", "sandbox-runner")
+    assert done.returncode == 3 and "not ready within 3 s" in done.stderr
+    assert "service/tasks/demo.py" in done.stderr and "time.sleep(600)" in done.stderr
     assert instance.kinds() == before
 
 
