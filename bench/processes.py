@@ -52,6 +52,10 @@ class Program:
                 start_new_session=True,
             )
 
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
     def family(self) -> list[psutil.Process]:
         try:
             own = psutil.Process(self._process.pid)

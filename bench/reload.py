@@ -21,7 +21,7 @@ sys.path[0] = str(HERE.parent)  # bench is a package; run as a script, Python wo
 from bench import machine  # noqa: E402
 from bench.machine import Section  # noqa: E402
 from bench.openloop import Asked, Clients  # noqa: E402
-from bench.processes import ROOT, Program, complain, environment, started, words_of  # noqa: E402
+from bench.processes import ROOT, Program, complain, environment, started  # noqa: E402
 from bench.servers import folder, free_port, fresh_redis  # noqa: E402
 from bench.table import table  # noqa: E402
 
@@ -95,8 +95,7 @@ class Sandbox:
         self.port = free_port()
         self._home = home
         self._current = home / "current"
-        self._count = 0
-        self.install(GOOD)
+        self.switch(self.install("0", GOOD))
         self.environment = environment(
             SANDBOX_HOME=str(home / "var"),
             SANDBOX_PORT=str(self.port),
@@ -111,28 +110,40 @@ class Sandbox:
         with started(words, self.environment, self._home / "output.log") as self._program:
             yield
 
-    def install(self, text: str) -> None:
-        """A new folder, and the link is switched to it."""
-        self._count += 1
-        release = self._home / "releases" / str(self._count)
-        for name in ("service", "conf"):
-            shutil.copytree(ROOT / name, release / name, ignore=shutil.ignore_patterns("__pycache__"))
+    def install(self, name: str, text: str) -> Path:
+        release = self._home / "releases" / name
+        for part in ("service", "conf"):
+            shutil.copytree(ROOT / part, release / part, ignore=shutil.ignore_patterns("__pycache__"))
         shutil.copy(ROOT / "circus.ini", release)
         if text != GOOD:
             wsgi = release / "service" / "wsgi.py"
             wsgi.write_text(text.replace(GOOD, wsgi.read_text()))
+        return release
+
+    def switch(self, release: Path) -> None:
         switched = self._home / "switched"
         switched.symlink_to(release)
         switched.replace(self._current)
+
+    def web(self) -> set[int]:
+        """gunicorn and its workers. To look at all processes would hold up the clients, which this process is, too."""
+        arbiters = [pid for pid in children(self._program.pid) if b"gunicorn" in command_line(pid)]
+        return {pid for arbiter in arbiters for pid in (arbiter, *children(arbiter))}
 
     async def reload(self) -> tuple[bool, str]:
         words = ("-m", "circus.circusctl", "reload", "sandbox")
         return await answer(self.environment, *words)
 
-    async def settled(self) -> None:
-        """Until there is one gunicorn with its workers again."""
-        while sum("gunicorn" in words_of(process) for process in self._program.family()) != 1 + WEB_WORKERS:
-            await asyncio.sleep(0.05)
+
+def children(pid: int) -> list[int]:
+    return [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def command_line(pid: int) -> bytes:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return b""
 
 
 async def answer(environment: dict[str, str], *words: str) -> tuple[bool, str]:
@@ -151,13 +162,15 @@ async def measure_ours(requests: int, reloads: int) -> tuple[float, Outcome]:
             await reachable(clients)
             capacity = await clients.capacity(CAPACITY_CLIENTS, CAPACITY_SECONDS)
             rate = capacity / 3
+            names = list(islice(mixed(), reloads))
+            releases = [sandbox.install(str(n), BROKEN.get(name, GOOD)) for n, name in enumerate(names, start=1)]
             spans: list[Span] = []
 
             async def reload_all() -> None:
                 pause = max(PAUSE_SECONDS, requests / rate / reloads - PAUSE_SECONDS)
-                for name in islice(mixed(), reloads):
+                for name, release in zip(names, releases, strict=True):
                     await asyncio.sleep(pause)
-                    sandbox.install(BROKEN.get(name, GOOD))
+                    sandbox.switch(release)
                     spans.append(await timed(name, sandbox))
                 await asyncio.sleep(pause)
 
@@ -175,6 +188,7 @@ def mixed() -> Iterator[str]:
 
 
 async def timed(name: str, sandbox: Sandbox) -> Span:
+    before = sandbox.web()
     begun = time.monotonic()
     accepted, said = await sandbox.reload()
     answered = time.monotonic()
@@ -182,7 +196,8 @@ async def timed(name: str, sandbox: Sandbox) -> Span:
     if accepted is not (name == "good"):
         raise RuntimeError(f"a release that is {name} was {'accepted' if accepted else 'refused'}:\n{said}")
     async with asyncio.timeout(SETTLE_SECONDS):
-        await sandbox.settled()
+        while len(left := sandbox.web()) != len(before) or (accepted and left & before):
+            await asyncio.sleep(0.02)
     return Span(begun, answered, time.monotonic(), accepted)
 
 

@@ -8,7 +8,7 @@ from types import MethodType
 from typing import Any
 
 from service import logs, settings, trial
-from service.web.worker import Worker, lose_no_signal_at_fork
+from service.web.worker import Worker, end_at_once, lose_no_signal_at_fork
 
 _settings = settings.read(os.environ)
 Worker.grace_seconds = _settings.web_grace_seconds
@@ -62,6 +62,11 @@ def post_worker_init(worker: Any) -> None:
 
 def worker_exit(arbiter: Any, worker: Any) -> None:
     trial.fail()
+    ending = sys.exc_info()[1]
+    if isinstance(ending, SystemExit) and not ending.code:
+        end_at_once()
 
 
-child_exit = worker_exit  # also of a worker that could not call its own
+def child_exit(arbiter: Any, worker: Any) -> None:
+    """Also of a worker that could not call its own."""
+    trial.fail()
