@@ -168,7 +168,11 @@ def _extras(record: logging.LogRecord) -> dict[str, Any]:
 def _shown_field(name: object, value: object) -> object:
     if scrubber.is_secret(name):
         return scrubber.REMOVED
-    return scrubber.line(value, LONGEST_TEXT) if isinstance(value, str) else value
+    if value is None or isinstance(value, int | float):
+        return value
+    if isinstance(value, dict | list | tuple | set):
+        return scrubber.plain(value)
+    return scrubber.line(str(value), LONGEST_TEXT)
 
 
 def _json(fields: dict[str, Any]) -> bytes:

@@ -113,7 +113,8 @@ def line(value: str, limit: int) -> str:
 
 def end(value: str, limit: int) -> str:
     """Of a long text the end, in whole lines: a traceback says there what happened."""
-    return text(value if len(value) <= limit else value[-limit:].partition("\n")[2], limit)
+    tail = value[-limit:]
+    return text(value if len(value) <= limit else tail.partition("\n")[2] or tail, limit)
 
 
 def _is_suspect(shown: str) -> bool:

@@ -91,9 +91,9 @@ def _is_quick() -> None:
 
 def wait(of: int = 1, beat: Callable[[], bool] = lambda: True) -> None:
     """This process, one of so many, is ready: returns when it may begin, or has been told to stop."""
+    _is_quick()
     if (held := folder()) is None:
         return
-    _is_quick()
     _end_turn()
     (held / f"{READY}.{os.getpid()}.{of}").touch()
     while held.is_dir() and beat():

@@ -78,11 +78,9 @@ def app(settings: Settings) -> "Web":
 
 def _after_what_is_ready() -> "Later | None":
     """In a worker, what it tells while it goes through the clients that are ready is told together."""
-    from gevent import get_hub, monkey
+    from gevent import monkey, spawn_raw
 
-    if not monkey.is_module_patched("socket"):
-        return None
-    return lambda call: get_hub().loop.run_callback(call)
+    return spawn_raw if monkey.is_module_patched("socket") else None
 
 
 def run_runner(settings: Settings, lines: "Lines") -> int:

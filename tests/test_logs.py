@@ -242,7 +242,10 @@ def test_neither_file_nor_terminal_tells_a_secret(tmp_path: Path, monkeypatch: p
         raise ValueError(f"no answer from postgres://me:{SECRET}@db/x")
     except ValueError:
         record = logging.LogRecord("l", logging.ERROR, "f", 1, "with password=%s", (SECRET,), sys.exc_info())
-    record.fields = {"api_key": SECRET, "url": f"http://a:{SECRET}@b/", "uid": "u", "attempt": 2}
+    record.fields = {
+        "api_key": SECRET, "url": f"http://a:{SECRET}@b/", "uid": "u", "attempt": 2,
+        "headers": {"Authorization": SECRET}, "why": OSError(f"redis://:{SECRET}@host"),
+    }  # fmt: skip
     JsonHandler(LogFile(tmp_path / "x.log"), "runner").emit(record)
     terminal.emit(record)
     shown = os.read(reading, 65536).decode()
@@ -264,6 +267,15 @@ def test_of_a_long_traceback_the_end_is_kept(tmp_path: Path) -> None:
     JsonHandler(LogFile(tmp_path / "x.log"), "runner").emit(record)
     traceback = json.loads((tmp_path / "x.log").read_text())["traceback"]
     assert traceback.endswith("the end") and 30_000 < len(traceback) <= logs.LONGEST_TEXT
+
+
+def test_a_long_text_without_lines_keeps_its_end(tmp_path: Path) -> None:
+    try:
+        raise ValueError("x" * 40_000 + "the end")
+    except ValueError:
+        record = logging.LogRecord("l", logging.ERROR, "f", 1, "m", (), sys.exc_info())
+    JsonHandler(LogFile(tmp_path / "x.log"), "runner").emit(record)
+    assert json.loads((tmp_path / "x.log").read_text())["traceback"].endswith("xthe end")
 
 
 def test_an_outcome_tells_no_secret(tmp_path: Path) -> None:

@@ -164,6 +164,7 @@ class Worker(GeventWorker):  # type: ignore[misc]
             self.notify()
             self._stop.wait(NOTIFY_SECONDS)
         self._drain(servers)
+        gevent.sleep(0)  # what was to be done a moment later
 
     def prove(self) -> None:
         """Raises what keeps the application from being ready."""

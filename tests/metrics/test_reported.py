@@ -11,6 +11,7 @@ from unittest.mock import Mock
 import pytest
 
 from service.metrics import StatsDMetrics
+from service.statsd import LOOK_AGAIN_SECONDS
 from service.store import Store
 from service.upkeep import Upkeep
 from tests.metrics.sink import Sink
@@ -77,6 +78,18 @@ def test_requests_that_come_together_share_datagrams_and_none_is_missing(web: We
     assert counts["sandbox.web.requests.tasks.POST.201"] == 400 == counts["sandbox.web.latency_overall"]
     assert counts["sandbox.tasks.default.echo.created"] == 400
     assert len(sink.read()) < 400
+
+
+def test_a_name_that_does_not_resolve_is_looked_up_again_and_disturbs_nobody(
+    make_server: Callable[..., WebServer],  # noqa: F811
+) -> None:
+    server = make_server(workers=1)
+    server._environment |= {"STATSD_HOST": "statsd.invalid"}
+    server.start()
+    time.sleep(LOOK_AGAIN_SECONDS + 1)
+    for _ in range(3):
+        assert call(server, "GET", "/types")[0] == 200
+    assert "Traceback" not in (server.home / "log" / "web.out").read_text()
 
 
 def test_a_cancelled_and_a_repeated_task_are_counted_and_a_known_key_creates_nothing(
