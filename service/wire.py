@@ -10,14 +10,15 @@ not: its first answer would be lost, and nobody would know of the entries. It is
 
 import hashlib
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, Protocol, TypeAlias
 from urllib.parse import urlsplit, urlunsplit
 
 import hiredis
 import redis
-from redis.connection import ConnectionInterface
+from redis.connection import ConnectionInterface, parse_url
 from redis.exceptions import (
     AskError,
     AuthenticationError,
@@ -78,21 +79,29 @@ class Scripts:
         return ("EVAL", self._texts[str(command[1])], *command[2:])
 
 
+def _connections(url: str) -> Callable[[], ConnectionInterface]:
+    """Makes connections to the URL. No pool of redis-py: it counts what it has made and stops at a hundred."""
+    options: dict[str, Any] = {
+        "connection_class": redis.Connection,
+        "protocol": 2,
+        "socket_connect_timeout": CONNECT_SECONDS,
+        "socket_timeout": ANSWER_SECONDS,
+        "retry": None,
+        "retry_on_timeout": False,
+        "health_check_interval": 0,
+    } | parse_url(url)
+    kind = options.pop("connection_class")
+    options.pop("max_connections", None)  # in the URL it would be meant for a pool
+    return partial(kind, **options)
+
+
 class ServerWire:
     """One Redis server."""
 
     def __init__(self, url: str, scripts: Scripts) -> None:
         self._scripts = scripts
         self._idle: deque[ConnectionInterface] = deque()
-        self._pool = redis.ConnectionPool.from_url(
-            url,
-            protocol=2,
-            socket_connect_timeout=CONNECT_SECONDS,
-            socket_timeout=ANSWER_SECONDS,
-            retry=None,
-            retry_on_timeout=False,
-            health_check_interval=0,
-        )
+        self._connection = _connections(url)
 
     def call(self, partition: int, *commands: Command, wait_seconds: float = 0, once: bool = False) -> list[Any]:
         replies = self.exchange(commands, wait_seconds, once)
@@ -122,7 +131,7 @@ class ServerWire:
         return replies
 
     def _exchange_anew(self, packed: list[bytes], count: int, wait_seconds: float) -> list[Any]:
-        connection = self._pool.make_connection()
+        connection = self._connection()
         try:
             connection.connect()
         except (RedisError, OSError) as error:

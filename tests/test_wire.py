@@ -70,6 +70,18 @@ def test_a_redis_that_is_away_is_unavailable_and_comes_back(own_server: RedisSer
     assert echo(wire)
 
 
+def test_a_wire_makes_as_many_connections_as_it_needs(own_server: RedisServer, wire: Wire) -> None:
+    own_server.kill()
+    for _ in range(150):
+        with unavailable("cannot be reached"):
+            echo(wire)
+    own_server.start()
+    for _ in range(150):
+        assert echo(wire)
+        with own_server.client() as raw:
+            raw.client_kill_filter(_type="normal", skipme=True)
+
+
 def test_connections_that_died_in_the_pool_fail_no_request(own_server: RedisServer, wire: Wire) -> None:
     warm(wire, 5)
     own_server.kill()
