@@ -11,6 +11,7 @@ from tests.faults.ledger import Ledger
 
 PAUSE_SECONDS: Final = 0.1
 ANSWER_SECONDS: Final = 15.0
+BACKLOG: Final = 500  # of unfinished tasks: what is created faster than it is worked off would pile up for hours
 
 
 class Client(threading.Thread):
@@ -24,7 +25,8 @@ class Client(threading.Thread):
     def run(self) -> None:
         try:
             while not self._over.wait(self._dice.uniform(0.02, 0.15)):
-                self._ask()
+                if len(self._ledger.unfinished) < BACKLOG:
+                    self._ask()
         except Exception as error:
             self._ledger.complain(f"a client failed: {error!r}")
 

@@ -124,12 +124,10 @@ class Saboteur:
     # --- releases --------------------------------------------------------------------------------------
 
     def reload_the_web(self) -> None:
-        self._ledger.strike("web reloaded")
-        self._tell("reload", "sandbox")
+        self._tell("web reloaded", "web", "reload", "sandbox")
 
     def reload_the_runners(self) -> None:
-        self._ledger.strike("runners reloaded", [runner.pid for runner in self._instance.kinds()["runner"]])
-        self._tell("reload", "sandbox-runner")
+        self._tell("runners reloaded", "runner", "reload", "sandbox-runner")
 
     def reload_a_broken_release(self) -> None:
         """The good one is back before anybody else is hurt."""
@@ -142,18 +140,17 @@ class Saboteur:
             self._ledger.complain(f"the reload of a broken release was answered with {answer}")
 
     def restart_the_runners(self) -> None:
-        self._ledger.strike("runners restarted", [runner.pid for runner in self._instance.kinds()["runner"]])
-        self._tell("restart", "sandbox-runner", "--waiting")
+        self._tell("runners restarted", "runner", "restart", "sandbox-runner", "--waiting")
 
     def one_runner_more_and_less(self) -> None:
         self.end()
         self._instance.circusctl("incr", "sandbox-runner", "1")
-        self._ledger.strike("runners fewer", [runner.pid for runner in self._instance.kinds()["runner"]])
-        self._tell("decr", "sandbox-runner", "1", "--waiting")
+        self._tell("runners fewer", "runner", "decr", "sandbox-runner", "1", "--waiting")
 
-    def _tell(self, *words: str) -> None:
+    def _tell(self, kind: str, whom: str, *words: str) -> None:
         """Its outcome is not waited for: the next blow may hit while it is under way, or it be refused for that."""
         self.end()
+        self._ledger.strike(kind, [process.pid for process in self._instance.kinds()[whom]])
         self._telling = threading.Thread(target=self._instance.circusctl, args=words)
         self._telling.start()
 
