@@ -8,6 +8,7 @@ from types import MethodType
 from typing import Any
 
 from service import logs, settings, trial
+from service.web import descriptors
 from service.web.worker import Worker, end_at_once, lose_no_signal_at_fork
 
 _settings = settings.read(os.environ)
@@ -31,6 +32,7 @@ worker_tmp_dir = str(_settings.home)
 def on_starting(arbiter: Any) -> None:
     logs.keep_output("web", _settings.logs)
     lose_no_signal_at_fork()
+    descriptors.raise_limit()
     if _settings.socket:
         arbiter.systemd = True  # the supervisor's socket: not gunicorn's to unlink
     if "CIRCUSCTL_ENDPOINT" in os.environ:

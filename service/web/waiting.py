@@ -80,6 +80,10 @@ class Waiting:
             raise waiter.failure
         return waiter.document
 
+    def leave_room(self, most: int) -> None:
+        """For clients that do not wait: this process can hold so many in all."""
+        self._limit = min(self._limit, most)
+
     def release(self) -> None:
         """The process is about to stop: whoever waits is answered now, and nobody waits any more."""
         with self._lock:

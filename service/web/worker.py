@@ -2,7 +2,8 @@
 
 A connection's life: its first request must be there, body and all, 10 s after it was opened; a later
 one 10 s after its first byte, which may take 75 s to come. The application gets a request when it is
-complete, so a slow client costs a greenlet and nothing else.
+complete, so a slow client costs a greenlet and nothing else. There is a place for so many clients; when
+four fifths are taken, those that were answered and have been idle longest give way.
 
 The end, by a signal or because the arbiter died: accept no more; answer clients that wait for a task;
 let requests in flight end; give idle clients a moment in which their next request is still answered,
@@ -16,10 +17,11 @@ import signal
 import socket
 import sys
 import time
+from collections import OrderedDict
 from contextlib import suppress
 from functools import partial
 from http import HTTPStatus
-from typing import Any, Final, NoReturn
+from typing import TYPE_CHECKING, Any, Final, NoReturn
 from wsgiref.util import setup_testing_defaults
 
 import gevent
@@ -33,9 +35,12 @@ from gunicorn.http.unreader import SocketUnreader
 from gunicorn.workers.base import Worker as BaseWorker
 from gunicorn.workers.ggevent import GeventWorker
 
-from service.web import problem, request_id
+from service.web import descriptors, problem, request_id
 from service.web.limits import BODY_LIMIT
 from service.web.problem import Problem
+
+if TYPE_CHECKING:
+    from service.web.waiting import Waiting
 
 SEND_SECONDS: Final = 60.0
 LINGER_SECONDS: Final = 1.0
@@ -152,16 +157,22 @@ class Worker(GeventWorker):  # type: ignore[misc]
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        self.worker_connections = descriptors.clients()
+        self._crowd = self.worker_connections * 4 // 5
         self._connections: set[Connection] = set()
+        self._answered: OrderedDict[Connection, None] = OrderedDict()  # the longest ago first; some ask anew
         self._stop: Event | None = None
 
     # --- life ------------------------------------------------------------------------------------
 
     def run(self) -> None:
         self._stop = Event()
+        if waiting := self._waiting():
+            waiting.leave_room(self._crowd)
         servers = [self._server(listener) for listener in self.sockets]
         while self.alive:
             self.notify()
+            self._dismiss(len(self._connections) - self._crowd)
             self._stop.wait(NOTIFY_SECONDS)
         self._drain(servers)
         gevent.sleep(0)  # what was to be done a moment later
@@ -203,8 +214,7 @@ class Worker(GeventWorker):  # type: ignore[misc]
         for server in servers:
             server.close()
         gevent.sleep(0)  # what was accepted a moment ago has not begun yet, and is not among the connections
-        waiting = getattr(self.wsgi, "waiting", None)
-        if waiting is not None:
+        if waiting := self._waiting():
             waiting.release()
         while self._connections:
             now = time.monotonic()
@@ -218,9 +228,22 @@ class Worker(GeventWorker):  # type: ignore[misc]
             self.notify()
             gevent.sleep(DRAIN_POLL_SECONDS)
 
+    def _waiting(self) -> "Waiting | None":
+        return getattr(self.wsgi, "waiting", None)
+
+    def _dismiss(self, count: int) -> None:
+        """So many idle clients give way."""
+        while count > 0 and self._answered:
+            connection, _ = self._answered.popitem(last=False)
+            if connection.idle:
+                connection.wake()
+                count -= 1
+
     # --- a connection ----------------------------------------------------------------------------
 
     def handle(self, server: Any, client: Any, address: Any) -> None:
+        if len(self._connections) > self._crowd:
+            self._dismiss(1)
         connection = Connection(client, request_seconds=self.request_seconds, idle_seconds=self.cfg.keepalive)
         self._connections.add(connection)
         try:
@@ -234,6 +257,7 @@ class Worker(GeventWorker):  # type: ignore[misc]
         finally:
             connection.close()
             self._connections.discard(connection)
+            self._answered.pop(connection, None)
 
     def _serve(self, connection: Connection, server: Any, address: Any) -> None:
         client = connection.sock
@@ -245,6 +269,8 @@ class Worker(GeventWorker):  # type: ignore[misc]
             client.settimeout(SEND_SECONDS)
             self.handle_request(server, request, client, address)
             connection.rest()
+            self._answered[connection] = None
+            self._answered.move_to_end(connection)
             gevent.sleep(0)  # a client that always has a next request ready must not keep the others out
 
     def _complete(self, connection: Connection, request: Any) -> None:

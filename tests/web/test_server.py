@@ -4,6 +4,7 @@ import contextlib
 import http.client
 import json
 import os
+import resource
 import signal
 import socket
 import threading
@@ -231,6 +232,48 @@ def test_a_client_that_never_pauses_does_not_keep_the_others_out(make_server: Ma
         assert answered < count / 2
         greedy.socket.shutdown(socket.SHUT_RDWR)
         reader.join(10)
+
+
+# --- many clients ------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def crowded(make_server: MakeServer) -> WebServer:
+    return make_server(workers=1, configuration=Path(__file__).parent / "crowded.py").start()
+
+
+def test_clients_that_were_idle_longest_give_way_to_new_ones(crowded: WebServer) -> None:
+    with contextlib.ExitStack() as idle:
+        clients = []
+        for _ in range(100):
+            clients.append(idle.enter_context(Client(crowded)))
+            clients[-1].socket.settimeout(2)
+            assert clients[-1].send(WHOLE).answer()[0] == 201
+        assert clients[0].closed()
+        assert clients[-1].send(WHOLE).answer()[0] == 201
+    assert [line for line in lines(crowded) if line["level"] not in ("info", "debug")] == []
+
+
+def test_clients_whose_wait_has_ended_give_way_too(crowded: WebServer) -> None:
+    uid = post(crowded)[1]["uid"]
+    waiting = b"GET /tasks/%s HTTP/1.1\r\nHost: x\r\nPrefer: wait=1\r\n\r\n" % uid.encode()
+    with contextlib.ExitStack() as waiters:
+        for _ in range(60):
+            waiters.enter_context(Client(crowded)).send(waiting)
+        assert post(crowded)[0] == 201
+
+
+@pytest.mark.parametrize("begun", [b"", HEAD])
+def test_slow_clients_keep_the_others_out_until_they_are_cut_off(crowded: WebServer, begun: bytes) -> None:
+    with contextlib.ExitStack() as slow:
+        for _ in range(60):
+            slow.enter_context(Client(crowded)).send(begun)
+        assert post(crowded)[0] == 201
+
+
+def test_a_worker_takes_as_many_clients_as_it_may_have_descriptors_for(crowded: WebServer) -> None:
+    [pid] = crowded.workers()
+    assert resource.prlimit(pid, resource.RLIMIT_NOFILE) == (128, 128)
 
 
 def latencies_ms(server: WebServer, count: int) -> list[float]:
