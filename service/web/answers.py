@@ -10,7 +10,7 @@ from flask import Flask, Response, request
 from werkzeug.datastructures import Headers
 from werkzeug.exceptions import HTTPException
 
-from service.errors import InvalidTask, InvalidTransition, StoreRefused, StoreUnavailable
+from service.errors import InvalidTask, InvalidTransition, SandboxError, StoreRefused, StoreUnavailable
 from service.sentry import Errors
 from service.web import problem, request_id
 from service.web.problem import Problem
@@ -70,7 +70,7 @@ def _store_unavailable(error: StoreUnavailable | StoreRefused) -> Answer:
     return of_problem(unavailable(error))
 
 
-def unavailable(error: StoreUnavailable | StoreRefused, **members: Any) -> Problem:
+def unavailable(error: SandboxError, **members: Any) -> Problem:
     detail = f"{error}; send the same request again later"
     return Problem(HTTPStatus.SERVICE_UNAVAILABLE, detail, headers=[("Retry-After", "1")], **members)
 

@@ -70,7 +70,7 @@ def create_app(
     intake = Intake(registry=registry, queues=queues, store=store)
     app.register_blueprint(TaskCalls(store=store, intake=intake, waiting=app.waiting).blueprint())
     app.register_blueprint(types.blueprint(registry))
-    app.register_blueprint(health.blueprint(store, throttled))
+    app.register_blueprint(health.blueprint(store, tokens, throttled))
     app.register_blueprint(openapi.blueprint(registry, queues))
     answers.register(app, errors)
     if tokens is not None:

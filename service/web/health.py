@@ -5,15 +5,16 @@ from typing import Final
 
 from flask import Blueprint
 
-from service.errors import StoreUnavailable
+from service.errors import InvalidToken, StoreUnavailable
 from service.store import Store
 from service.web import answers
 from service.web.answers import Answer
+from service.web.tokens import Tokens
 
 NAME: Final = "health"
 
 
-def blueprint(store: Store, throttled: Path | None) -> Blueprint:
+def blueprint(store: Store, tokens: Tokens | None, throttled: Path | None) -> Blueprint:
     """`throttled` is where the supervisor says what crashes again and again."""
     calls = Blueprint(NAME, __name__, url_prefix="/health")
 
@@ -21,10 +22,14 @@ def blueprint(store: Store, throttled: Path | None) -> Blueprint:
         return answers.json({"status": "live"})
 
     def ready() -> Answer:
+        part = "redis"
         try:
             store.check()
-        except StoreUnavailable as error:
-            raise answers.unavailable(error, failing={"redis": str(error)} | _notices(throttled)) from error
+            part = "tokens"
+            if tokens is not None:
+                tokens.check()
+        except (StoreUnavailable, InvalidToken) as error:
+            raise answers.unavailable(error, failing={part: str(error)} | _notices(throttled)) from error
         notices = _notices(throttled)
         return answers.json({"status": "ready"} | ({"failing": notices} if notices else {}))
 

@@ -10,6 +10,7 @@ import logging
 import os
 import re
 import secrets
+import stat
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -26,6 +27,7 @@ PREFIX: Final = "sbx_"
 NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,63}")
 HASH: Final = re.compile(r"[0-9a-f]{64}")
 BEARER: Final = re.compile(r"bearer +(\S+) *", re.IGNORECASE)
+STILL_IN_FORCE: Final = "the tokens of before, if there were any, stay in force: %s"
 
 _log = logging.getLogger(__name__)
 
@@ -42,7 +44,7 @@ class Tokens:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._state: tuple[int, ...] | None = None
-        self._known: list[Token] = []
+        self._known: list[Token] | None = None
 
     def caller(self, authorization: str | None, scope: str) -> str:
         """The name of the token; a problem unless there is one and its scope is enough."""
@@ -57,22 +59,30 @@ class Tokens:
             raise Problem(403, "this token may only read", headers=[("WWW-Authenticate", challenge)])
         return token.name
 
+    def check(self) -> None:
+        """Raises while this process has never been able to read the file: it would refuse everybody."""
+        if self._now() is None:
+            raise InvalidToken("no tokens are known, because their file cannot be used (the log says why)")
+
     def _token(self, secret: str) -> Token | None:
         sent = _hash(secret)
         found = None
-        for token in self._now():
+        for token in self._now() or ():
             if hmac.compare_digest(token.hash, sent):
                 found = token
         return found
 
-    def _now(self) -> list[Token]:
+    def _now(self) -> list[Token] | None:
         state = _state(self._path)
         if state != self._state:
             try:
                 self._known = read(self._path)
-            except (InvalidToken, OSError) as error:
-                _log.error("the tokens of before stay in force: %s", error)
-            self._state = state
+                self._state = state
+            except InvalidToken as error:
+                _log.error(STILL_IN_FORCE, error)
+                self._state = state
+            except OSError as error:  # it may pass, and the file be the same
+                _log.error(STILL_IN_FORCE, error, extra={"once": "tokens"})
         return self._known
 
 
@@ -89,7 +99,7 @@ def _state(path: Path) -> tuple[int, ...]:
         status = path.stat()
     except OSError:
         return ()
-    return status.st_ino, status.st_size, status.st_mtime_ns
+    return status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
 
 
 def read(path: Path) -> list[Token]:
@@ -104,6 +114,7 @@ def add(path: Path, name: str, scope: str) -> str:
     if scope not in SCOPES:
         raise InvalidToken(f"the scope is {scope!r}; allowed is {' or '.join(SCOPES)}")
     secret = PREFIX + secrets.token_urlsafe(32)
+    path = path.resolve()
 
     def added(lines: list[str]) -> list[str]:
         return [*lines, f"{name} {scope} {_hash(secret)}"]
@@ -119,6 +130,7 @@ def remove(path: Path, name: str) -> None:
     def without(lines: list[str]) -> list[str]:
         return [line for line in lines if line.split()[:1] != [name]]
 
+    path = path.resolve()
     with _alone(path):
         if all(token.name != name for token in read(path)):
             raise InvalidToken(f"there is no token {name}")
@@ -159,7 +171,19 @@ def _rewrite(path: Path, change: Callable[[list[str]], list[str]]) -> None:
         file.write("".join(f"{line}\n" for line in lines))
         file.flush()
         os.fsync(descriptor)
+    if path.exists():
+        _keep_owner_and_mode(path, draft)
     draft.replace(path)
+
+
+def _keep_owner_and_mode(path: Path, draft: Path) -> None:
+    former = path.stat()
+    try:
+        os.chown(draft, former.st_uid, former.st_gid)
+    except PermissionError as error:
+        draft.unlink()
+        raise InvalidToken(f"{path} belongs to another user or group; change it as that user, or as root") from error
+    draft.chmod(stat.S_IMODE(former.st_mode))
 
 
 @contextmanager

@@ -1,4 +1,5 @@
 import hashlib
+import os
 import stat
 import threading
 from collections.abc import Callable
@@ -10,7 +11,8 @@ from flask.testing import FlaskClient
 from service.errors import InvalidToken
 from service.web import tokens
 from service.web.app import Web
-from service.web.tokens import Tokens
+from service.web.tokens import Token, Tokens
+from tests.servers import eventually
 
 ECHO = {"type": "echo"}
 
@@ -128,6 +130,62 @@ def test_a_file_that_was_spoilt_leaves_the_tokens_in_force(guarded: FlaskClient,
     assert guarded.get("/tasks", headers=headers).status_code == 200
     path.write_text("nonsense\n")
     assert guarded.get("/tasks", headers=headers).status_code == 200
+
+
+def test_a_process_that_knows_no_tokens_because_of_their_file_is_not_ready(guarded: FlaskClient, path: Path) -> None:
+    path.write_text("b  wrte  xyz\n")
+    answer = guarded.get("/health/ready")
+    assert (answer.status_code, list(answer.json["failing"])) == (503, ["tokens"])
+    assert "wrte" not in answer.text and "xyz" not in answer.text
+    path.write_text("")
+    assert guarded.get("/health/ready").status_code == 200
+    path.write_text("b  wrte  xyz\n")
+    assert guarded.get("/health/ready").status_code == 200
+
+
+def test_a_file_that_could_not_be_read_for_a_moment_is_read_again(
+    guarded: FlaskClient, path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    former = bearer(tokens.add(path, "former", "read"))
+    assert guarded.get("/tasks", headers=former).status_code == 200
+    tokens.remove(path, "former")
+
+    def denied(path: Path) -> list[Token]:
+        raise PermissionError(13, "Permission denied")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(tokens, "read", denied)
+        assert guarded.get("/tasks", headers=former).status_code == 200
+    assert guarded.get("/tasks", headers=former).status_code == 401
+    assert [record.__dict__["once"] for record in caplog.records] == ["tokens"]
+
+
+def test_a_change_is_seen_that_leaves_size_and_time_as_they_were(guarded: FlaskClient, path: Path) -> None:
+    headers = bearer(tokens.add(path, "board", "read"))
+    assert guarded.get("/tasks", headers=headers).status_code == 200
+    before = path.stat()
+    path.write_text("#" + path.read_text()[1:])
+
+    def disguised() -> bool:
+        os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+        return path.stat().st_ctime_ns != before.st_ctime_ns  # the file system's clock is coarse
+
+    eventually(disguised)
+    assert guarded.get("/tasks", headers=headers).status_code == 401
+
+
+def test_a_changed_file_keeps_its_place_owner_and_mode(tmp_path: Path, path: Path) -> None:
+    file = tmp_path / "elsewhere" / "tokens"
+    tokens.add(file, "ci", "write")
+    owner = (12345, 54321) if os.geteuid() == 0 else (os.geteuid(), os.getegid())
+    os.chown(file, *owner)
+    file.chmod(0o640)
+    path.symlink_to(file)
+    tokens.add(path, "board", "read")
+    status = file.stat()
+    assert path.is_symlink()
+    assert [token.name for token in tokens.read(file)] == ["ci", "board"]
+    assert (status.st_uid, status.st_gid, stat.S_IMODE(status.st_mode)) == (*owner, 0o640)
 
 
 def test_each_caller_has_keys_of_its_own(guarded: FlaskClient, path: Path) -> None:
