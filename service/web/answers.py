@@ -52,7 +52,7 @@ def register(app: Flask, errors: Errors) -> None:
     app.register_error_handler(InvalidTask, _invalid_task)
     app.register_error_handler(InvalidTransition, _invalid_transition)
     app.register_error_handler(StoreUnavailable, _store_unavailable)
-    app.register_error_handler(StoreRefused, _store_unavailable)
+    app.register_error_handler(StoreRefused, _store_refused)
     app.register_error_handler(HTTPException, _http_exception)
     app.register_error_handler(Exception, _unforeseen(errors))
 
@@ -65,13 +65,18 @@ def _invalid_transition(error: InvalidTransition) -> Answer:
     return of_problem(Problem(HTTPStatus.CONFLICT, str(error)))
 
 
-def _store_unavailable(error: StoreUnavailable | StoreRefused) -> Answer:
+def _store_unavailable(error: StoreUnavailable) -> Answer:
     _log.warning("answering 503: %s", error, extra={"once": "store"})
     return of_problem(unavailable(error))
 
 
-def unavailable(error: SandboxError, **members: Any) -> Problem:
-    detail = f"{error}; send the same request again later"
+def _store_refused(error: StoreRefused) -> Answer:
+    _log.error("Redis refused a command", exc_info=error, extra={"once": "refused", "fields": _about_request()})
+    return of_problem(unavailable("Redis refused a command, and the service's log says why"))
+
+
+def unavailable(reason: SandboxError | str, **members: Any) -> Problem:
+    detail = f"{reason}; send the same request again later"
     return Problem(HTTPStatus.SERVICE_UNAVAILABLE, detail, headers=[("Retry-After", "1")], **members)
 
 
@@ -91,7 +96,7 @@ _DETAILS: Final[dict[int, str]] = {
 def _unforeseen(errors: Errors) -> Callable[[Exception], Answer]:
     def answer(error: Exception) -> Answer:
         environ = request.environ
-        found = {name: value for name, value in _about_request().items() if value}
+        found = _about_request()
         event_id = errors.capture(error, tags=found, request=environ)
         asked = {"method": environ["REQUEST_METHOD"], "path": environ["PATH_INFO"]}
         _log.error("a request failed", exc_info=error, extra={"fields": {**found, **asked, "event_id": event_id}})
@@ -102,8 +107,9 @@ def _unforeseen(errors: Errors) -> Callable[[Exception], Answer]:
 
 def _about_request() -> dict[str, object]:
     environ = request.environ
-    return {
+    known = {
         "request_id": environ.get(request_id.KEY),
         "route": request.url_rule and request.url_rule.rule,
         "caller": environ.get(CALLER),
     }
+    return {name: value for name, value in known.items() if value}

@@ -7,8 +7,9 @@ process and Redis as much as several tasks. Nobody waits when nothing is under w
 import threading
 import time
 from collections.abc import Sequence
+from copy import copy
 
-from service.errors import StoreUnavailable
+from service.errors import StoreRefused, StoreUnavailable
 from service.store import Document, Store
 from service.task import Task
 
@@ -21,7 +22,7 @@ class Group:
     def __init__(self, new: Sequence[Task]) -> None:
         self.new = new
         self.present: Present = []
-        self.failure: StoreUnavailable | None = None
+        self.failure: Exception | None = None
         self.leads = False
         self.turn = threading.Event()
 
@@ -65,9 +66,9 @@ class Line:
 
     def _fail(self, together: list[Group], error: BaseException) -> None:
         """Those who came meanwhile fail too: one after the other they would wait for the same lost Redis."""
-        failure = (
-            error if isinstance(error, StoreUnavailable) else StoreUnavailable(f"the request beside it failed: {error}")
-        )
+        failure: Exception = StoreUnavailable("a request beside it failed")
+        if isinstance(error, StoreUnavailable | StoreRefused):
+            failure = error
         with self._lock:
             together += self._waiting
             self._waiting = []
@@ -94,5 +95,5 @@ class Gathering:
         group = Group(new)
         self._lines[partition].create(group)
         if group.failure is not None:
-            raise group.failure
+            raise copy(group.failure) from group.failure  # each client's own, with its own way here
         return group.present

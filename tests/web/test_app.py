@@ -150,6 +150,19 @@ def test_ready_says_what_is_wrong_with_redis(client: FlaskClient, redis_server: 
     assert client.post("/tasks", json={"type": "echo"}).status_code == 201
 
 
+def test_what_redis_refuses_is_a_fault_that_is_reported_and_not_told(
+    client: FlaskClient, redis_server: RedisServer, caplog: pytest.LogCaptureFixture
+) -> None:
+    redis_server.client().set("sandbox:{0}:shelves", "not a set")
+    for answer in (client.get("/tasks"), client.post("/tasks", json={"type": "echo"})):
+        assert (answer.status_code, answer.headers["Retry-After"]) == (503, "1")
+        assert "WRONGTYPE" not in answer.text and "script" not in answer.text
+    for record in caplog.records:
+        assert (record.levelname, record.once) == ("ERROR", "refused")  # type: ignore[attr-defined]
+        assert record.exc_info and "WRONGTYPE" in str(record.exc_info[1])
+    assert [record.fields["route"] for record in caplog.records] == ["/tasks", "/tasks"]  # type: ignore[attr-defined]
+
+
 def test_a_client_that_was_answered_503_sends_the_same_again(
     client: FlaskClient, store: Store, registry: Registry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
