@@ -66,7 +66,7 @@ def create_app(
     app = Web(__name__, static_folder=None)
     app.url_map.merge_slashes = False
     app.url_map.redirect_defaults = False
-    app.waiting = Waiting(store.texts, limit=waiting_clients)
+    app.waiting = Waiting(store.texts, store.partition, limit=waiting_clients)
     intake = Intake(registry=registry, queues=queues, store=store)
     app.register_blueprint(TaskCalls(store=store, intake=intake, waiting=app.waiting).blueprint())
     app.register_blueprint(types.blueprint(registry))

@@ -1,7 +1,7 @@
 """Clients that wait for a task to finish: `Prefer: wait=N` (RFC 7240).
 
 One watcher in the process asks Redis for all awaited documents that are due for a look, in one round
-trip, and wakes who waits for one that has finished. A task is looked at every 5 ms while its waiter
+trip for each partition, and wakes who waits for one that has finished. A task is looked at every 5 ms while its waiter
 is young, and ever less often up to every 100 ms: a long wait costs little, a short one loses little.
 
 Threads and greenlets alike: the worker patches `threading`.
@@ -10,7 +10,8 @@ Threads and greenlets alike: the worker patches `threading`.
 import re
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from copy import copy
 from typing import Final
 
 from service import task as tasks
@@ -34,8 +35,9 @@ def preferred_seconds(prefer: str | None) -> int | None:
 class Waiter:
     """One client. The watcher writes, the client reads when it is woken or its time is over."""
 
-    def __init__(self, uid: str, document: Document) -> None:
+    def __init__(self, uid: str, partition: int | None, document: Document) -> None:
         self.uid = uid
+        self.partition = partition
         self.document: Document | None = document
         self.failure: Exception | None = None
         self.over = threading.Event()
@@ -58,8 +60,9 @@ class Waiter:
 
 
 class Waiting:
-    def __init__(self, texts: ReadTexts, *, limit: int) -> None:
+    def __init__(self, texts: ReadTexts, partition: Callable[[str], int | None], *, limit: int) -> None:
         self._texts = texts
+        self._partition = partition
         self._limit = limit
         self._lock = threading.Lock()
         self._waiters: set[Waiter] = set()
@@ -68,7 +71,7 @@ class Waiting:
 
     def wait(self, uid: str, document: Document, seconds: float) -> Document | None:
         """The document when it has finished, or as it is after so long; at once where no more may wait."""
-        waiter = Waiter(uid, document)
+        waiter = Waiter(uid, self._partition(uid), document)
         if document.task.finished or seconds <= 0 or not self._join(waiter):
             return document
         try:
@@ -77,7 +80,7 @@ class Waiting:
             with self._lock:
                 self._waiters.discard(waiter)
         if waiter.failure is not None:
-            raise waiter.failure
+            raise copy(waiter.failure) from waiter.failure  # each client's own, with its own way here
         return waiter.document
 
     def leave_room(self, most: int) -> None:
@@ -106,8 +109,8 @@ class Waiting:
         while waiters := self._present():
             now = time.monotonic()
             due = [waiter for waiter in waiters if waiter.next_look <= now and not waiter.over.is_set()]
-            if due:
-                self._look(due, now)
+            for together in _by_partition(due):
+                self._look(together, now)
             # In short naps: a client may join at any time, and wants its first look soon.
             time.sleep(SHORTEST_PAUSE)
 
@@ -117,11 +120,22 @@ class Waiting:
             return list(self._waiters)
 
     def _look(self, due: Sequence[Waiter], now: float) -> None:
+        """Whatever fails, the watcher goes on: others wait for it, and more will."""
         try:
             texts = self._texts([waiter.uid for waiter in due])
-            for waiter, text in zip(due, texts, strict=True):
-                waiter.see(text, now)
         except Exception as error:
-            # Whatever it is, the watcher goes on: others wait for it, and more will.
             for waiter in due:
                 waiter.fail(error)
+            return
+        for waiter, text in zip(due, texts, strict=True):
+            try:
+                waiter.see(text, now)
+            except Exception as error:
+                waiter.fail(error)
+
+
+def _by_partition(waiters: Iterable[Waiter]) -> Iterable[list[Waiter]]:
+    found: dict[int | None, list[Waiter]] = {}
+    for waiter in waiters:
+        found.setdefault(waiter.partition, []).append(waiter)
+    return found.values()

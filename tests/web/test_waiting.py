@@ -6,8 +6,10 @@ from typing import Any
 import pytest
 from flask.testing import FlaskClient
 
+from service import task as tasks
 from service.errors import StoreUnavailable
 from service.store import Store
+from service.task import Task
 from service.web.app import Web
 from service.web.waiting import Waiting, preferred_seconds
 from tests.servers import eventually
@@ -131,8 +133,70 @@ def test_when_redis_is_lost_the_wait_ends_with_a_503(store: Store, client: Flask
     def lost(uids: Sequence[str]) -> list[bytes | None]:
         raise StoreUnavailable("Redis cannot be reached")
 
-    with pytest.raises(StoreUnavailable):
-        Waiting(lost, limit=1).wait(uid, found, 30)
+    failures: list[BaseException] = []
+    waiting = Waiting(lost, store.partition, limit=2)
+
+    def wait() -> None:
+        with pytest.raises(StoreUnavailable, match="cannot be reached") as failed:
+            waiting.wait(uid, found, 30)
+        failures.append(failed.value)
+
+    clients = [InBackground(wait) for _ in range(2)]
+    assert [client.join() for client in clients] == [None, None]
+    assert failures[0] is not failures[1]
+
+
+@pytest.fixture
+def two(store: Store) -> tuple[Store, list[str]]:
+    """A store of two partitions, and a task in each."""
+    store = Store(store._wire, partitions=2)
+    uids = [store.uid("0" * 59, partition) for partition in (0, 1)]
+    for uid in uids:
+        store.create([Task(uid=uid, type="echo", queue="default", status="queued", created_at=tasks.stamp(0))])
+    return store, uids
+
+
+def test_who_waits_for_a_task_of_another_partition_goes_on_waiting(two: tuple[Store, list[str]]) -> None:
+    store, uids = two
+
+    def half_lost(asked: Sequence[str]) -> list[bytes | None]:
+        if uids[1] in asked:
+            raise StoreUnavailable("Redis cannot be reached")
+        return store.texts(asked)
+
+    waiting = Waiting(half_lost, store.partition, limit=2)
+    clients = [InBackground(lambda uid=uid: outcome(waiting, store, uid)) for uid in uids]  # type: ignore[misc]
+    assert clients[1].join() == "Redis cannot be reached"
+    assert clients[0].join() == "queued" and clients[0].took > 0.5
+
+
+def test_a_document_that_cannot_be_read_fails_only_who_waits_for_it(two: tuple[Store, list[str]]) -> None:
+    store, uids = two
+    partition = store.partition(uids[0])
+    assert partition is not None
+    uids[1] = store.uid("1" * 59, partition)
+    store.create([Task(uid=uids[1], type="echo", queue="default", status="queued", created_at=tasks.stamp(0))])
+
+    def half_broken(asked: Sequence[str]) -> list[bytes | None]:
+        together = len(asked) == 2
+        texts = zip(asked, store.texts(asked), strict=True)
+        return [b"broken" if together and uid == uids[1] else text for uid, text in texts]
+
+    waiting = Waiting(half_broken, store.partition, limit=2)
+    clients = [InBackground(lambda uid=uid: outcome(waiting, store, uid)) for uid in reversed(uids)]  # type: ignore[misc]
+    assert "malformed" in clients[0].join()
+    assert clients[1].join() == "queued" and clients[1].took > 0.5
+
+
+def outcome(waiting: Waiting, store: Store, uid: str) -> str:
+    found = store.read(uid)
+    assert found is not None
+    try:
+        seen = waiting.wait(uid, found, 1)
+    except Exception as error:
+        return str(error)
+    assert seen is not None
+    return seen.task.status
 
 
 def test_many_waiters_share_their_looks_at_redis(
@@ -145,7 +209,7 @@ def test_many_waiters_share_their_looks_at_redis(
         looks.append(len(uids))
         return store.texts(uids)
 
-    waiting = Waiting(counted, limit=100)
+    waiting = Waiting(counted, store.partition, limit=100)
     answers = [InBackground(lambda uid=uid: waiting.wait(uid, store.read(uid), 30)) for uid in uids]  # type: ignore[misc]
     eventually(lambda: max(looks, default=0) >= 40)
     for uid in uids:
