@@ -51,20 +51,25 @@ class Intake:
     def one(self, body: bytes, key: Key | None, request_id: str | None = None) -> Task:
         new = _parsed(_decode_one, body)
         uid = self._store.uid(tasks.random_prefix() if key is None else tasks.prefix_for(*key))
-        request = None if key is None else fingerprint.of(_parsed(_decode_any, body))
-        return self._task(new, uid, request, time.time_ns() // 1000, request_id)
+        task = self._task(new, uid, time.time_ns() // 1000, request_id)
+        if key is not None:
+            task.request = fingerprint.of(_parsed(_decode_any, body))
+        return task
 
     def many(self, body: bytes, key: Key | None, request_id: str | None = None) -> list[Task]:
         batch = _parsed(_decode_many, body)
-        request = None if key is None else fingerprint.of(_parsed(_decode_any, body))
         now = time.time_ns() // 1000
         made: list[Task] = []
         for index, (new, uid) in enumerate(zip(batch, self._uids(len(batch), key), strict=True)):
             try:
                 # A microsecond apart: the list keeps the batch's order.
-                made.append(self._task(new, uid, request, now + index, request_id))
+                made.append(self._task(new, uid, now + index, request_id))
             except InvalidTask as error:
                 raise wrong(f"tasks[{index}].{error.detail}", field=error.field, index=index) from error
+        if key is not None:
+            request = fingerprint.of(_parsed(_decode_any, body))
+            for task in made:
+                task.request = request
         return made
 
     def _uids(self, count: int, key: Key | None) -> list[str]:
@@ -75,7 +80,7 @@ class Intake:
         home = self._store.partition(self._store.uid(prefixes[0]))
         return [self._store.uid(prefix, home) for prefix in prefixes]
 
-    def _task(self, new: NewTask, uid: str, request: str | None, created: int, request_id: str | None) -> Task:
+    def _task(self, new: NewTask, uid: str, created: int, request_id: str | None) -> Task:
         """`created` in microseconds."""
         task_type = self._registry.get(new.type)
         if task_type is None:
@@ -95,7 +100,6 @@ class Intake:
             max_attempts=task_type.max_attempts if new.max_attempts is UNSET else new.max_attempts,
             timeout=task_type.timeout if new.timeout is UNSET else new.timeout,
             run_at=_moment(due) if due else None,
-            request=request,
             request_id=request_id,
         )
 

@@ -115,9 +115,13 @@ def test_broken_json_is_refused(client: FlaskClient, body: bytes, headers: dict[
 
 
 @pytest.mark.parametrize("message", ["1e999", "1" * 5000, "[" * 65 + "]" * 65, '{"a":' * 65 + "1" + "}" * 65])
-def test_what_no_reader_could_take_is_refused(client: FlaskClient, message: str) -> None:
+@pytest.mark.parametrize("headers", [{}, {"Idempotency-Key": "k"}])
+def test_what_no_reader_could_take_is_refused(client: FlaskClient, message: str, headers: dict[str, str]) -> None:
     body = f'{{"type":"echo","args":{{"message":{message}}}}}'
-    assert client.post("/tasks", data=body, content_type="application/json").status_code == 422
+    one = client.post("/tasks", data=body, content_type="application/json", headers=headers)
+    many = client.post("/tasks/batch", data=f"[{body}]", content_type="application/json", headers=headers)
+    assert (one.status_code, one.json["field"], many.status_code, many.json["field"]) == (422, "args", 422, "args")
+    assert many.json["detail"] == f"tasks[0].{one.json['detail']}"
 
 
 @pytest.mark.parametrize("message", ["\0", "ü€😀", 2**64 + 1, [[[]] * 200], 1.5e300, "\u2028"])
