@@ -40,6 +40,9 @@ def _parser() -> argparse.ArgumentParser:
         ("version", version, "print the version"),
     ):
         commands.add_parser(name, help=text, description=text).set_defaults(command=command)
+    saves = commands.add_parser("backup", help="copy the embedded Redis's data while it works")
+    saves.add_argument("file", metavar="FILE.tar", type=Path)
+    saves.set_defaults(command=backup)
     _add_dashboards_commands(commands.add_parser("dashboards", help="the dashboards for graphite-web"))
     _add_token_commands(commands.add_parser("token", help="API tokens in the file that SANDBOX_TOKENS names"))
     return parser
@@ -126,6 +129,17 @@ def redis_sync(_: argparse.Namespace) -> int:
     from service.supervise import state
 
     fsync.become(str(state.redis_folder(settings.read(os.environ)) / "appendonlydir"))
+    return 0
+
+
+def backup(arguments: argparse.Namespace) -> int:
+    from service import backup, settings
+    from service.supervise import state
+
+    read = settings.read(os.environ)
+    if not read.embedded_redis:
+        raise SettingsError("REDIS_URL is set: the data are in that Redis, which has to be backed up in its own way.")
+    backup.save(state.redis_folder(read), arguments.file)
     return 0
 
 
