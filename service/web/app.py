@@ -39,6 +39,7 @@ class NoSessions(SessionInterface):
 class Web(Flask):
     session_interface = NoSessions()
     waiting: Waiting
+    metrics: Metrics | None
 
     def create_url_adapter(self, request: Request | None) -> MapAdapter | None:
         """No path here depends on the host; working it out is a sixth of what Flask does for a request."""
@@ -66,6 +67,7 @@ def create_app(
     app = Web(__name__, static_folder=None)
     app.url_map.merge_slashes = False
     app.url_map.redirect_defaults = False
+    app.metrics = metrics
     app.waiting = Waiting(store.texts, store.partition, limit=waiting_clients)
     intake = Intake(registry=registry, queues=queues, store=store)
     app.register_blueprint(TaskCalls(store=store, intake=intake, waiting=app.waiting).blueprint())

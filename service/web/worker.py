@@ -19,6 +19,7 @@ import sys
 import time
 from collections import OrderedDict
 from contextlib import suppress
+from datetime import timedelta
 from functools import partial
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Final, NoReturn
@@ -33,7 +34,7 @@ from gunicorn.http.body import LengthReader
 from gunicorn.http.parser import RequestParser
 from gunicorn.http.unreader import SocketUnreader
 from gunicorn.workers.base import Worker as BaseWorker
-from gunicorn.workers.ggevent import GeventWorker
+from gunicorn.workers.ggevent import GeventResponse, GeventWorker
 
 from service.web import descriptors, problem, request_id
 from service.web.limits import BODY_LIMIT
@@ -293,6 +294,7 @@ class Worker(GeventWorker):  # type: ignore[misc]
 
     def handle_error(self, req: Any, connection: Connection, address: Any, error: Exception) -> None:
         """Answers what never became a request of the application."""
+        began, name = time.perf_counter(), request_id.new()
         refusal = _refusal(error)
         if refusal.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
             self.log.exception("a connection failed")
@@ -301,7 +303,17 @@ class Worker(GeventWorker):  # type: ignore[misc]
         connection.linger = True
         with suppress(OSError):  # it may not listen any more
             connection.sock.settimeout(LINGER_SECONDS)
-            connection.sock.sendall(_response(refusal))
+            connection.sock.sendall(_response(refusal, name))
+        self._tell(refusal, name, address, time.perf_counter() - began)
+
+    def _tell(self, refusal: Problem, name: str, address: Any, seconds: float) -> None:
+        """What is told of every answer: a line and a metric. It had no method and no path that one could trust."""
+        status = str(refusal.status)
+        asked = {"REQUEST_METHOD": "", "PATH_INFO": "", "REMOTE_ADDR": str(address[0]) if address else ""}
+        answer = GeventResponse(status, {}, len(refusal.body()))
+        self.log.access(answer, None, asked | {request_id.KEY: name}, timedelta(seconds=seconds))
+        if metrics := getattr(self.wsgi, "metrics", None):
+            metrics.request("unknown", "", status, seconds, waited=False, event="", about=())
 
 
 _STATUSES: Final = {
@@ -329,13 +341,13 @@ def _refusal(error: Exception) -> Problem:
     return Problem(HTTPStatus.INTERNAL_SERVER_ERROR, "the service has a fault; it is in its log")
 
 
-def _response(refusal: Problem) -> bytes:
+def _response(refusal: Problem, name: str) -> bytes:
     body = refusal.body()
     head = (
         f"HTTP/1.1 {refusal.status} {HTTPStatus(refusal.status).phrase}",
         f"Content-Type: {problem.CONTENT_TYPE}",
         f"Content-Length: {len(body)}",
-        f"{request_id.HEADER}: {request_id.new()}",
+        f"{request_id.HEADER}: {name}",
         "Connection: close",
     )
     return "".join(f"{line}\r\n" for line in head).encode() + b"\r\n" + body

@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from service.store import Store
+from tests.metrics.sink import Sink
 from tests.servers import RedisServer, eventually
 from tests.web.conftest import WebServer
 
@@ -128,10 +129,23 @@ def test_what_is_not_http_is_refused_as_a_problem(standing: WebServer, request_t
         received = client.send(request_text).receive()
         assert received.status == status
         assert received.headers["Content-Type"] == "application/problem+json"
-        assert received.headers["X-Request-ID"]
-        assert json.loads(received.read())["status"] == status
+        body = received.read()
+        assert json.loads(body)["status"] == status
         assert client.closed()
     assert standing.status("/health/live") == 200
+    [line] = [line for line in lines(standing) if line.get("request_id") == received.headers["X-Request-ID"]]
+    assert (line["method"], line["path"], line["status"], line["bytes"]) == ("", "", status, len(body))
+    assert line["remote"] == "127.0.0.1"
+
+
+def test_what_is_not_http_is_counted(make_server: MakeServer) -> None:
+    with contextlib.closing(Sink()) as sink:
+        server = make_server(workers=1)
+        server._environment |= {"STATSD_HOST": "127.0.0.1", "STATSD_PORT": str(sink.port)}
+        server.start()
+        with Client(server) as client:
+            assert client.send(b"nonsense\r\n\r\n").answer()[0] == 400
+        sink.eventually(lambda sink: sink.counts()["sandbox.web.requests.unknown.other.400"] == 1)
 
 
 def test_a_large_body_is_refused_before_it_is_read(standing: WebServer) -> None:
