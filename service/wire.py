@@ -42,6 +42,8 @@ CONNECT_SECONDS: Final = 0.5
 ANSWER_SECONDS: Final = 0.9  # a request makes two calls, and is to be answered within two seconds
 IDLE_CONNECTIONS: Final = 64
 
+REPLICA: Final = (ReadOnlyError, MasterDownError)
+
 Argument: TypeAlias = str | bytes | int | float
 Command: TypeAlias = Sequence[Argument]
 
@@ -145,6 +147,7 @@ class ServerWire:
         self, connection: ConnectionInterface, packed: list[bytes], count: int, wait_seconds: float
     ) -> list[Any]:
         replies: list[Any] = []
+        stale = False
         timeout = {"timeout": wait_seconds + ANSWER_SECONDS} if wait_seconds else {}
         try:
             connection.send_packed_command(packed, check_health=False)
@@ -152,6 +155,7 @@ class ServerWire:
                 try:
                     replies.append(connection.read_response(**timeout))
                 except ResponseError as error:
+                    stale = stale or isinstance(error, REPLICA)
                     replies.append(error)
         except TimeoutError as error:
             connection.disconnect()
@@ -160,7 +164,10 @@ class ServerWire:
             # Also when a handler's thread is interrupted: half an answer must not meet the next command.
             connection.disconnect()
             raise
-        if len(self._idle) < IDLE_CONNECTIONS:
+        if stale:
+            connection.disconnect()
+            self._forget_idle()  # after a failover the address leads to another server
+        elif len(self._idle) < IDLE_CONNECTIONS:
             self._idle.append(connection)
         else:
             connection.disconnect()
@@ -229,8 +236,8 @@ _REASONS: Final[tuple[tuple[type[Exception], str], ...]] = (
     (BusyLoadingError, "is loading its data"),
     (ReadOnlyError, "is read-only"),
     (OutOfMemoryError, "is out of memory"),
-    (ClusterDownError, "is a cluster that is down"),
     (MasterDownError, "has lost its master"),
+    (ClusterDownError, "is a cluster that is down"),
     (TryAgainError, "is moving the slot"),
     (AskError, "is moving the slot"),
     (AuthenticationError, "does not accept the password"),

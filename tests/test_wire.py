@@ -205,6 +205,42 @@ def test_a_replica_is_read_only(own_server: RedisServer) -> None:
     store.close()
 
 
+@pytest.mark.parametrize("connections", [1, 5])
+def test_an_address_that_leads_to_a_new_master_is_followed(folder: Path, connections: int) -> None:
+    masters = [_server(folder / name) for name in ("old", "new")]
+    address = folder / "master.sock"
+    address.symlink_to(masters[0].socket)
+    wire = connect(f"unix://{address}", SCRIPTS)
+    try:
+        warm(wire, connections)
+        with masters[0].client() as raw:
+            raw.replicaof("127.0.0.1", "1")
+        address.unlink()
+        address.symlink_to(masters[1].socket)
+
+        with unavailable("is read-only"):
+            write(wire)
+        assert write(wire) == [b"OK"]
+        assert write(wire) == [b"OK"]
+    finally:
+        wire.close()
+        for server in masters:
+            server.kill()
+
+
+def _server(folder: Path) -> RedisServer:
+    folder.mkdir()
+    return RedisServer(folder).start()
+
+
+def test_a_replica_without_its_master_says_so(own_server: RedisServer, wire: Wire) -> None:
+    with own_server.client() as raw:
+        raw.config_set("replica-serve-stale-data", "no")
+        raw.replicaof("127.0.0.1", "1")
+        with unavailable("has lost its master"):
+            wire.call(0, ("GET", "key"))
+
+
 def test_a_redis_that_cannot_write_to_its_disk_says_so(own_server: RedisServer, wire: Wire) -> None:
     with own_server.client() as raw:
         raw.config_set("appendonly", "no")
