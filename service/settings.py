@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Final
-from urllib.parse import quote, urlsplit
+from urllib.parse import parse_qsl, quote, urlsplit
 
 from service.errors import SettingsError
 
@@ -14,7 +14,10 @@ NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 MODULE: Final = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")
 ENVIRONMENT: Final = re.compile(r"[^\s/\\]{1,64}")
 RELEASE: Final = re.compile(r"[^\s/\\]{0,200}")
-REDIS_SCHEMES: Final = ("redis", "rediss", "unix", "redis+cluster")
+REDIS_URLS: Final = (
+    "redis://HOST:PORT/DB, rediss://HOST:PORT/DB, unix:///PATH?db=DB, or redis+cluster://HOST:PORT,HOST:PORT, "
+    "with no other options than docs/settings.md lists"
+)
 TEN_YEARS: Final = 10 * 366 * 86400
 SOCKET_PATH_LIMIT: Final = 100
 HOST: Final = re.compile(r"[A-Za-z0-9._:-]{0,253}")
@@ -174,14 +177,6 @@ def _queues(text: str) -> tuple[str, ...]:
     return names
 
 
-def _redis_url(text: str) -> str:
-    if text:
-        parts = urlsplit(text)
-        if parts.scheme not in REDIS_SCHEMES or not (parts.netloc or parts.path):
-            raise ValueError
-    return text
-
-
 def _sentry_dsn(text: str) -> str:
     if text:
         parts = urlsplit(text)
@@ -218,6 +213,51 @@ def _choice(*allowed: str) -> Callable[[str], str]:
     return read
 
 
+_TEXT: Final = _text_like(re.compile(r".+"))
+_LOGIN_AND_DATABASE: Final = {"username": _TEXT, "password": _TEXT, "db": _text_like(re.compile(r"[0-9]{1,9}"))}
+_TLS: Final = {
+    "ssl_cert_reqs": _choice("none", "optional", "required"),
+    "ssl_check_hostname": _text_like(re.compile(r"(?i:true|false)")),
+    **dict.fromkeys(("ssl_ca_certs", "ssl_ca_path", "ssl_certfile", "ssl_keyfile", "ssl_password"), _TEXT),
+}
+_REDIS_PATHS_AND_OPTIONS: Final[dict[str, tuple[str, dict[str, Callable[[str], str]]]]] = {
+    "redis": (r"/?|/[0-9]{1,9}", _LOGIN_AND_DATABASE),
+    "rediss": (r"/?|/[0-9]{1,9}", _LOGIN_AND_DATABASE | _TLS),
+    "unix": (r"/.+", _LOGIN_AND_DATABASE),
+    "redis+cluster": (r"/?|/0", {}),
+}
+
+
+def _redis_url(text: str) -> str:
+    """Strict: redis-py finds most faults only when it connects, and takes options that change what the wire is."""
+    if not text:
+        return text
+    scheme, _, rest = text.partition("://")
+    if scheme not in _REDIS_PATHS_AND_OPTIONS:
+        raise ValueError
+    path, options = _REDIS_PATHS_AND_OPTIONS[scheme]
+    parts = urlsplit(f"//{rest}")
+    if parts.fragment or not re.fullmatch(path, parts.path):
+        raise ValueError
+    _check_redis_hosts(scheme, parts.netloc.rpartition("@")[2])
+    for name, value in parse_qsl(parts.query, keep_blank_values=True):
+        if name not in options:
+            raise ValueError
+        options[name](value)
+    return text
+
+
+def _check_redis_hosts(scheme: str, text: str) -> None:
+    if scheme == "unix":
+        if text:
+            raise ValueError  # a path with a slash too few
+        return
+    for host in text.split(",") if scheme == "redis+cluster" else [text]:
+        parts = urlsplit(f"//{host}")
+        if not parts.hostname or "," in host or parts.port == 0:
+            raise ValueError
+
+
 VARIABLES: Final = (
     Variable("SANDBOX_HOME", "home", _path, "./var", "a folder that this user may write"),
     Variable("SANDBOX_RELEASE", "release", _optional_path, "", "a folder with the code, or a link to one"),
@@ -239,13 +279,7 @@ VARIABLES: Final = (
     Variable("SANDBOX_WAITING_CLIENTS", "waiting_clients", _whole(0, 100_000), "500", "a number from 0 to 100000"),
     Variable("SANDBOX_TOKENS", "tokens", _optional_path, "", "the file that `sandbox token add` writes"),
     Variable("SANDBOX_FSYNC", "fsync", _choice("everysec", "always"), "everysec", "everysec or always"),
-    Variable(
-        "REDIS_URL",
-        "redis_url",
-        _redis_url,
-        "",
-        "a URL that begins with " + ", ".join(f"{s}://" for s in REDIS_SCHEMES),
-    ),
+    Variable("REDIS_URL", "redis_url", _redis_url, "", REDIS_URLS),
     Variable("SANDBOX_LOG_FORMAT", "log_format", _choice("json", "text"), "json", "json or text"),
     Variable("SANDBOX_LOG_LEVEL", "log_level", _choice(*LEVELS), "info", "debug, info, warning or error"),
     Variable("STATSD_HOST", "statsd_host", _text_like(HOST), "", "the name or IP address of a host"),

@@ -83,17 +83,15 @@ class Scripts:
 
 def _connections(url: str) -> Callable[[], ConnectionInterface]:
     """Makes connections to the URL. No pool of redis-py: it counts what it has made and stops at a hundred."""
-    options: dict[str, Any] = {
-        "connection_class": redis.Connection,
+    options: dict[str, Any] = parse_url(url) | {
         "protocol": 2,
         "socket_connect_timeout": CONNECT_SECONDS,
         "socket_timeout": ANSWER_SECONDS,
         "retry": None,
         "retry_on_timeout": False,
         "health_check_interval": 0,
-    } | parse_url(url)
-    kind = options.pop("connection_class")
-    options.pop("max_connections", None)  # in the URL it would be meant for a pool
+    }
+    kind = options.pop("connection_class", redis.Connection)
     return partial(kind, **options)
 
 

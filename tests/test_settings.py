@@ -21,6 +21,32 @@ class Case:
         self.default, self.good, self.bad, self.allowed = default, good, bad, allowed
 
 
+GOOD_REDIS_URLS = [
+    "redis://h",
+    "redis://h:6379/0",
+    "redis://[2001:db8::1]:6379/",
+    "redis://user:p%40ss@h/15",
+    "redis://h?db=2&username=u&password=p",
+    "rediss://h",
+    "rediss://h:6380/1?ssl_ca_certs=/etc/ca.pem&ssl_cert_reqs=optional&ssl_check_hostname=False",
+    "rediss://h?ssl_certfile=/c.pem&ssl_keyfile=/k.pem&ssl_password=p&ssl_ca_path=/etc/ca",
+    "unix:///run/r.sock",
+    "unix://:p@/run/r.sock?db=3",
+    "redis+cluster://a:1,b:2",
+    "redis+cluster://u:p,q@a,[2001:db8::1]:2/0",
+]
+BAD_REDIS_URLS = [
+    *("localhost:6379", "http://h", "redis", "REDIS://h", "redis:/h", "redis://", "redis://:p@", "redis://:p#q@h"),
+    *("redis://h:abc", "redis://h:99999", "redis://h:0", "redis://a:1,b:2"),
+    *("redis://h/abc", "redis://h/1/2", "redis://h/-1", "redis://h?db=x", "redis://h?db=", "unix:///r?db=x"),
+    *("redis://h?timeout=20", "redis://h?socket_timeout=x", "redis://h?protocol=3", "redis://h?decode_responses=true"),
+    *("redis://h?max_connections=5", "redis://h?foo", "redis://h/0#0", "redis://h?ssl_cert_reqs=none"),
+    *("rediss://h?ssl_cert_reqs=bogus", "rediss://h?ssl_check_hostname=perhaps", "rediss://h?ssl_foo=1"),
+    *("unix://", "unix:/r.sock", "unix://run/r.sock", "unix:///r?ssl_cert_reqs=none"),
+    *("redis+cluster://", "redis+cluster://a:1,b:x", "redis+cluster://a:1,", "redis+cluster://a:1/2"),
+    *("redis+cluster://a:1?x=1", "redis+cluster://a:1?db=0", "redis+cluster:///r.sock"),
+]
+
 CASES = {
     "SANDBOX_HOME": Case(
         Path.cwd() / "var",
@@ -73,12 +99,7 @@ CASES = {
     "SANDBOX_WAITING_CLIENTS": Case(500, {"0": 0, "100000": 100000}, ["-1", "100001"], "a number from 0 to 100000"),
     "SANDBOX_TOKENS": Case(None, {"": None, "/etc/t": Path("/etc/t")}, [], "the file that `sandbox token add` writes"),
     "SANDBOX_FSYNC": Case("everysec", {"always": "always"}, ["", "no", "ALWAYS"], "everysec or always"),
-    "REDIS_URL": Case(
-        "",
-        {url: url for url in ("", "redis://h:6379/0", "rediss://h", "unix:///run/r.sock", "redis+cluster://a:1,b:2")},
-        ["localhost:6379", "http://h", "redis://", "redis"],
-        "a URL that begins with redis://, rediss://, unix://, redis+cluster://",
-    ),
+    "REDIS_URL": Case("", {url: url for url in ("", *GOOD_REDIS_URLS)}, BAD_REDIS_URLS, settings.REDIS_URLS),
     "SANDBOX_LOG_FORMAT": Case("json", {"text": "text"}, ["", "JSON", "xml"], "json or text"),
     "SANDBOX_LOG_LEVEL": Case(
         "info",

@@ -1,6 +1,7 @@
 """The wire to a Redis that dies, freezes, fills up, forgets, or is somewhere else."""
 
 import signal
+import socket
 import threading
 import time
 from collections.abc import Iterator
@@ -16,6 +17,7 @@ from service.store import SCRIPTS, Store
 from service.task import Task
 from service.wire import Wire, connect
 from tests.servers import RedisCluster, RedisServer, eventually
+from tests.test_settings import GOOD_REDIS_URLS
 
 WITHIN_SECONDS = 2.0
 
@@ -56,6 +58,16 @@ def warm(wire: Wire, connections: int) -> None:
 
 def test_commands_are_answered_in_their_order(wire: Wire) -> None:
     assert wire.call(0, *[("ECHO", str(number)) for number in range(100)]) == [b"%d" % number for number in range(100)]
+
+
+@pytest.mark.parametrize("url", GOOD_REDIS_URLS)
+def test_every_url_that_the_settings_take_makes_a_wire(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_such_host(*_: object) -> None:
+        raise socket.gaierror
+
+    monkeypatch.setattr(socket, "getaddrinfo", no_such_host)
+    with unavailable("cannot be reached"):
+        echo(connect(url, SCRIPTS))
 
 
 def test_a_redis_that_is_away_is_unavailable_and_comes_back(own_server: RedisServer, wire: Wire) -> None:
