@@ -2,6 +2,7 @@
 
 import signal
 import socket
+import socketserver
 import threading
 import time
 from collections.abc import Iterator
@@ -15,11 +16,12 @@ from service import task as tasks
 from service.errors import StoreRefused, StoreUnavailable
 from service.store import SCRIPTS, Store
 from service.task import Task
-from service.wire import Wire, connect
-from tests.servers import RedisCluster, RedisServer, eventually
+from service.wire import ClusterWire, Command, Wire, connect
+from tests.servers import RedisCluster, RedisServer, eventually, free_port
 from tests.test_settings import GOOD_REDIS_URLS
 
 WITHIN_SECONDS = 2.0
+HOST = "127.0.0.2"  # this machine, and not what localhost is
 
 
 @pytest.fixture
@@ -332,23 +334,136 @@ def test_a_cluster_with_a_frozen_node_is_unavailable_in_time(own_cluster: RedisC
     store.close()
 
 
+def test_a_frozen_cluster_is_unavailable_in_time(own_cluster: RedisCluster) -> None:
+    wire = connect(own_cluster.url, SCRIPTS)
+    for node in own_cluster.nodes:
+        node.freeze()
+    for _ in range(3):
+        with unavailable("in time"):
+            echo(wire)
+    for node in own_cluster.nodes:
+        node.thaw()
+    assert eventually(lambda: echo(wire))
+    wire.close()
+
+
+def test_a_frozen_node_holds_up_few_calls_for_others(own_cluster: RedisCluster) -> None:
+    frozen, *others = own_cluster.nodes
+    partition = next(partition for partition in range(16) if _is_at(others[0], partition))
+    frozen.freeze()
+    wire = connect(own_cluster.url, SCRIPTS)
+    with unavailable("in time"):
+        wire.call(partition, _get(partition))
+    for _ in range(3):
+        wire.call(partition, _get(partition))
+    frozen.thaw()
+    wire.close()
+
+
+def test_a_cluster_is_known_when_the_node_that_was_named_is_gone(own_cluster: RedisCluster) -> None:
+    named = own_cluster.nodes[0]
+    partition = next(partition for partition in range(16) if _is_at(named, partition))
+    wire = connect(own_cluster.url.partition(",")[0], SCRIPTS)
+    wire.call(partition, _get(partition))
+    _do_without_some_slots(own_cluster)
+    _move(own_cluster, partition, own_cluster.nodes[1])
+    named.kill()
+
+    wire.call(partition, _get(partition))
+    wire.close()
+
+
+def test_nodes_that_have_left_the_cluster_are_forgotten(
+    own_cluster: RedisCluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ClusterWire, "LEARN_SECONDS", 0)
+    named, left, *_ = own_cluster.nodes
+    partition = next(partition for partition in range(16) if _is_at(named, partition))
+    wire = connect(own_cluster.url.partition(",")[0], SCRIPTS)
+    wire.call(partition, _get(partition))
+    wire.call(partition, _get(partition))
+    _do_without_some_slots(own_cluster)
+    with left.client() as raw, named.client() as teller:
+        gone = raw.execute_command("CLUSTER", "MYID")
+        raw.execute_command("CLUSTER", "RESET")
+        teller.execute_command("CLUSTER", "FORGET", gone)
+
+    wire.call(partition, _get(partition))
+
+    assert isinstance(wire, ClusterWire)
+    assert wire.addresses == [f"127.0.0.1:{own_cluster.ports[number]}" for number in (0, 2)]
+    wire.close()
+
+
+def test_a_slot_that_moved_to_another_port_of_the_same_host_is_found(own_server: RedisServer) -> None:
+    port = free_port()
+    with own_server.client() as raw:
+        raw.config_set("bind", HOST)
+        raw.config_set("port", port)
+    with _saying(f"-MOVED 0 :{port}") as named:
+        wire = connect(f"redis+cluster://{HOST}:{named}", SCRIPTS)
+        assert echo(wire)
+        wire.close()
+
+
+def test_a_slot_that_moved_to_an_ipv6_address_is_looked_for_there() -> None:
+    with _saying("-MOVED 0 2001:db8::1:6379") as named:
+        wire = connect(f"redis+cluster://{HOST}:{named}", SCRIPTS)
+        with unavailable("cannot be reached|in time"):
+            echo(wire)
+        wire.close()
+
+
+@contextmanager
+def _saying(answer: str) -> Iterator[int]:
+    """A server that gives each command the same answer, and its port."""
+
+    class Connection(socketserver.BaseRequestHandler):
+        def handle(self) -> None:
+            while self.request.recv(65536):
+                self.request.sendall(f"{answer}\r\n".encode())
+
+    with socketserver.ThreadingTCPServer((HOST, 0), Connection) as server:
+        server.daemon_threads = True
+        threading.Thread(target=server.serve_forever, args=(0.01,)).start()
+        try:
+            yield server.server_address[1]
+        finally:
+            server.shutdown()
+
+
 def test_a_slot_that_moves_is_followed(own_cluster: RedisCluster) -> None:
     store = Store(connect(own_cluster.url, SCRIPTS), partitions=1)
     store.check()
-    clients = [node.client() for node in own_cluster.nodes]
-    slot = clients[0].execute_command("CLUSTER", "KEYSLOT", "0")
     target = next(node for node in own_cluster.nodes if not _is_at(node, 0))
-    name = target.client().execute_command("CLUSTER", "MYID").decode()
-    with next(node for node in own_cluster.nodes if _is_at(node, 0)).client() as raw:
-        raw.flushall()
 
-    for client in [target.client(), *clients]:
-        client.execute_command("CLUSTER", "SETSLOT", slot, "NODE", name)
+    _move(own_cluster, 0, target)
 
     assert store.create([a_task(store)]) == []
     with target.client() as raw:
         assert raw.exists("sandbox:{0}:queue:default")
     store.close()
+
+
+def _move(cluster: RedisCluster, partition: int, target: RedisServer) -> None:
+    """The partition's slot, emptied."""
+    with next(node for node in cluster.nodes if _is_at(node, partition)).client() as raw:
+        raw.flushall()
+    name = target.client().execute_command("CLUSTER", "MYID").decode()
+    for node in [target, *cluster.nodes]:
+        with node.client() as raw:
+            slot = raw.execute_command("CLUSTER", "KEYSLOT", partition)
+            raw.execute_command("CLUSTER", "SETSLOT", slot, "NODE", name)
+
+
+def _do_without_some_slots(cluster: RedisCluster) -> None:
+    for node in cluster.nodes:
+        with node.client() as raw:
+            raw.config_set("cluster-require-full-coverage", "no")
+
+
+def _get(partition: int) -> Command:
+    return ("GET", f"sandbox:{{{partition}}}:x")
 
 
 def _is_at(node: RedisServer, partition: int) -> bool:
