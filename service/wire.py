@@ -82,10 +82,15 @@ class Scripts:
         return ("EVAL", self._texts[str(command[1])], *command[2:])
 
 
-def _connections(url: str) -> Callable[[], ConnectionInterface]:
-    """Makes connections to the URL. No pool of redis-py: it counts what it has made and stops at a hundred."""
+def _connections(url: str) -> tuple[Callable[[], ConnectionInterface], list[Command]]:
+    """Makes connections to the URL, and what is to be said first on each.
+
+    No pool of redis-py: it counts what it has made and stops at a hundred. No greeting of redis-py: it sends four
+    commands, and waits for each answer by itself.
+    """
     options: dict[str, Any] = parse_url(url) | {
         "protocol": 2,
+        "driver_info": None,
         "socket_connect_timeout": CONNECT_SECONDS,
         "socket_timeout": ANSWER_SECONDS,
         "retry": None,
@@ -93,7 +98,14 @@ def _connections(url: str) -> Callable[[], ConnectionInterface]:
         "health_check_interval": 0,
     }
     kind = options.pop("connection_class", redis.Connection)
-    return partial(kind, **options)
+    login = [options.pop(name) for name in ("username", "password") if name in options]
+    database = options.pop("db", 0)
+    greeting: list[Command] = [("AUTH", *login)] if login else []
+    return partial(kind, **options), greeting + ([("SELECT", database)] if database else [])
+
+
+def _packed(commands: Iterable[Command]) -> list[bytes]:
+    return [b"".join(hiredis.pack_command(tuple(command)) for command in commands)]  # type: ignore[arg-type]
 
 
 class ServerWire:
@@ -102,7 +114,7 @@ class ServerWire:
     def __init__(self, url: str, scripts: Scripts) -> None:
         self._scripts = scripts
         self._idle: deque[ConnectionInterface] = deque()
-        self._connection = _connections(url)
+        self._connection, self._greeting = _connections(url)
 
     def call(self, partition: int, *commands: Command, wait_seconds: float = 0, once: bool = False) -> list[Any]:
         replies = self.exchange(commands, wait_seconds, once)
@@ -113,14 +125,15 @@ class ServerWire:
 
     def exchange(self, commands: Sequence[Command], wait_seconds: float, once: bool) -> list[Any]:
         """The answers, errors among them; a lost connection raises."""
-        packed = [b"".join(hiredis.pack_command(tuple(command)) for command in commands)]  # type: ignore[arg-type]
+        packed = _packed(commands)
         try:
             connection = self._idle.pop()
         except IndexError:
             replies = self._exchange_anew(packed, len(commands), wait_seconds)
         else:
+            until = time.monotonic() + wait_seconds + ANSWER_SECONDS if wait_seconds else None
             try:
-                replies = self._exchange_on(connection, packed, len(commands), wait_seconds)
+                replies = self._exchange_on(connection, packed, len(commands), until)
             except ConnectionError as error:
                 self._forget_idle()
                 if once:
@@ -132,26 +145,36 @@ class ServerWire:
         return replies
 
     def _exchange_anew(self, packed: list[bytes], count: int, wait_seconds: float) -> list[Any]:
+        until = time.monotonic() + ANSWER_SECONDS
         connection = self._connection()
         try:
             connection.connect()
+            self._greet(connection, until)
         except (RedisError, OSError) as error:
+            connection.disconnect()
             raise Unreachable(str(unavailable(error))) from error
         try:
-            return self._exchange_on(connection, packed, count, wait_seconds)
+            return self._exchange_on(connection, packed, count, until + wait_seconds)
         except (RedisError, OSError) as error:
             raise unavailable(error) from error
 
+    def _greet(self, connection: ConnectionInterface, until: float) -> None:
+        if self._greeting:
+            connection.send_packed_command(_packed(self._greeting), check_health=False)
+        for _ in self._greeting:
+            connection.read_response(timeout=_left(until))
+
     def _exchange_on(
-        self, connection: ConnectionInterface, packed: list[bytes], count: int, wait_seconds: float
+        self, connection: ConnectionInterface, packed: list[bytes], count: int, until: float | None
     ) -> list[Any]:
+        """Each answer in ANSWER_SECONDS, or all of them by a time."""
         replies: list[Any] = []
         stale = False
-        timeout = {"timeout": wait_seconds + ANSWER_SECONDS} if wait_seconds else {}
         try:
             connection.send_packed_command(packed, check_health=False)
             for _ in range(count):
                 try:
+                    timeout = {"timeout": _left(until)} if until else {}
                     replies.append(connection.read_response(**timeout))
                 except ResponseError as error:
                     stale = stale or isinstance(error, REPLICA)
@@ -178,6 +201,10 @@ class ServerWire:
 
     def close(self) -> None:
         self._forget_idle()
+
+
+def _left(until: float) -> float:
+    return max(until - time.monotonic(), 0.001)
 
 
 class ClusterWire:

@@ -186,6 +186,26 @@ def test_a_redis_that_loads_its_data_is_unavailable_until_it_has(own_server: Red
     assert echo(wire)
 
 
+@contextmanager
+def _saying(answer: str, after_seconds: float = 0) -> Iterator[int]:
+    """A server that gives each command the same answer, and its port."""
+
+    class Connection(socketserver.StreamRequestHandler):
+        def handle(self) -> None:
+            for line in self.rfile:
+                if line.startswith(b"*"):
+                    time.sleep(after_seconds)
+                    self.wfile.write(f"{answer}\r\n".encode())
+
+    with socketserver.ThreadingTCPServer((HOST, 0), Connection) as server:
+        server.daemon_threads = True
+        threading.Thread(target=server.serve_forever, args=(0.01,)).start()
+        try:
+            yield server.server_address[1]
+        finally:
+            server.shutdown()
+
+
 def write(wire: Wire) -> list[object]:
     return wire.call(0, ("SET", "key", "value"))
 
@@ -276,6 +296,39 @@ def test_a_wrong_password_is_named(own_server: RedisServer) -> None:
         right = connect(f"unix://:right@{own_server.socket}", SCRIPTS)
         assert echo(right)
         right.close()
+        wire.close()
+
+
+def test_a_database_is_chosen(own_server: RedisServer) -> None:
+    with own_server.client() as raw:
+        raw.config_set("requirepass", "right")
+        wire = connect(f"unix://:right@{own_server.socket}?db=3", SCRIPTS)
+        write(wire)
+        assert raw.info("keyspace").keys() == {"db3"}
+        wire.close()
+
+
+def test_nothing_is_written_where_the_database_is_not_there(own_server: RedisServer) -> None:
+    wire = connect(f"{own_server.url}?db=999", SCRIPTS)
+    with unavailable("out of range"):
+        write(wire)
+    with own_server.client() as raw:
+        assert raw.keys() == []
+
+
+def test_a_new_connection_sends_what_is_asked_and_no_more(own_server: RedisServer, wire: Wire) -> None:
+    with own_server.client() as raw:
+        raw.ping()
+        raw.config_resetstat()
+        echo(wire)
+        assert raw.info("commandstats").keys() == {"cmdstat_config|resetstat", "cmdstat_echo"}
+
+
+def test_a_redis_that_is_late_with_each_answer_is_unavailable_in_time() -> None:
+    with _saying("+OK", after_seconds=0.7) as port:
+        wire = connect(f"redis://user:password@{HOST}:{port}/2", SCRIPTS)
+        with unavailable("in time"):
+            echo(wire)
         wire.close()
 
 
@@ -412,24 +465,6 @@ def test_a_slot_that_moved_to_an_ipv6_address_is_looked_for_there() -> None:
         with unavailable("cannot be reached|in time"):
             echo(wire)
         wire.close()
-
-
-@contextmanager
-def _saying(answer: str) -> Iterator[int]:
-    """A server that gives each command the same answer, and its port."""
-
-    class Connection(socketserver.BaseRequestHandler):
-        def handle(self) -> None:
-            while self.request.recv(65536):
-                self.request.sendall(f"{answer}\r\n".encode())
-
-    with socketserver.ThreadingTCPServer((HOST, 0), Connection) as server:
-        server.daemon_threads = True
-        threading.Thread(target=server.serve_forever, args=(0.01,)).start()
-        try:
-            yield server.server_address[1]
-        finally:
-            server.shutdown()
 
 
 def test_a_slot_that_moves_is_followed(own_cluster: RedisCluster) -> None:
