@@ -12,6 +12,7 @@ import hashlib
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any, Final, Protocol, TypeAlias
@@ -41,7 +42,7 @@ from service.errors import StoreRefused, StoreUnavailable
 
 CONNECT_SECONDS: Final = 0.5
 ANSWER_SECONDS: Final = 0.9  # a request makes two calls, and is to be answered within two seconds
-IDLE_CONNECTIONS: Final = 64
+IDLE_SECONDS: Final = 10.0
 
 REPLICA: Final = (ReadOnlyError, MasterDownError)
 
@@ -109,11 +110,11 @@ def _packed(commands: Iterable[Command]) -> list[bytes]:
 
 
 class ServerWire:
-    """One Redis server."""
+    """One Redis server, and as many idle connections to it as were lately used at once."""
 
     def __init__(self, url: str, scripts: Scripts) -> None:
         self._scripts = scripts
-        self._idle: deque[ConnectionInterface] = deque()
+        self._idle: deque[tuple[ConnectionInterface, float]] = deque()
         self._connection, self._greeting = _connections(url)
 
     def call(self, partition: int, *commands: Command, wait_seconds: float = 0, once: bool = False) -> list[Any]:
@@ -127,13 +128,13 @@ class ServerWire:
         """The answers, errors among them; a lost connection raises."""
         packed = _packed(commands)
         try:
-            connection = self._idle.pop()
+            connection, _ = self._idle.pop()
         except IndexError:
             replies = self._exchange_anew(packed, len(commands), wait_seconds)
         else:
-            until = time.monotonic() + wait_seconds + ANSWER_SECONDS if wait_seconds else None
+            seconds = wait_seconds + ANSWER_SECONDS if wait_seconds else 0  # the socket's own; another one costs
             try:
-                replies = self._exchange_on(connection, packed, len(commands), until)
+                replies = self._exchange_on(connection, packed, len(commands), seconds)
             except ConnectionError as error:
                 self._forget_idle()
                 if once:
@@ -154,7 +155,7 @@ class ServerWire:
             connection.disconnect()
             raise Unreachable(str(unavailable(error))) from error
         try:
-            return self._exchange_on(connection, packed, count, until + wait_seconds)
+            return self._exchange_on(connection, packed, count, wait_seconds + _left(until))
         except (RedisError, OSError) as error:
             raise unavailable(error) from error
 
@@ -165,16 +166,15 @@ class ServerWire:
             connection.read_response(timeout=_left(until))
 
     def _exchange_on(
-        self, connection: ConnectionInterface, packed: list[bytes], count: int, until: float | None
+        self, connection: ConnectionInterface, packed: list[bytes], count: int, seconds: float
     ) -> list[Any]:
-        """Each answer in ANSWER_SECONDS, or all of them by a time."""
         replies: list[Any] = []
         stale = False
+        timeout = {"timeout": seconds} if seconds else {}
         try:
             connection.send_packed_command(packed, check_health=False)
             for _ in range(count):
                 try:
-                    timeout = {"timeout": _left(until)} if until else {}
                     replies.append(connection.read_response(**timeout))
                 except ResponseError as error:
                     stale = stale or isinstance(error, REPLICA)
@@ -189,15 +189,24 @@ class ServerWire:
         if stale:
             connection.disconnect()
             self._forget_idle()  # after a failover the address leads to another server
-        elif len(self._idle) < IDLE_CONNECTIONS:
-            self._idle.append(connection)
         else:
-            connection.disconnect()
+            self._keep(connection)
         return replies
 
+    def _keep(self, connection: ConnectionInterface) -> None:
+        """The one that is kept last is taken first, so that what is too many comes to the other end."""
+        now = time.monotonic()
+        try:
+            if self._idle[0][1] < now - IDLE_SECONDS:
+                self._idle.popleft()[0].disconnect()
+        except IndexError:
+            pass  # all are in use
+        self._idle.append((connection, now))
+
     def _forget_idle(self) -> None:
-        while self._idle:
-            self._idle.pop().disconnect()
+        with suppress(IndexError):  # others may take them at the same time
+            while True:
+                self._idle.pop()[0].disconnect()
 
     def close(self) -> None:
         self._forget_idle()

@@ -349,6 +349,28 @@ def test_the_wire_keeps_no_more_connections_than_were_used_at_once(own_server: R
         eventually(lambda: raw.info("clients")["connected_clients"] == before)
 
 
+def test_connections_that_many_use_at_once_are_kept(own_server: RedisServer, wire: Wire) -> None:
+    with own_server.client() as raw:
+        warm(wire, 200)
+        made = raw.info("stats")["total_connections_received"]
+        warm(wire, 150)
+        assert raw.info("stats")["total_connections_received"] == made
+
+
+def test_connections_that_nobody_has_used_for_a_while_are_closed(
+    own_server: RedisServer, wire: Wire, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("service.wire.IDLE_SECONDS", 0.2)
+    with own_server.client() as raw:
+        warm(wire, 20)
+        others = raw.info("clients")["connected_clients"] - 20
+
+        def one_is_left() -> bool:
+            return echo(wire) and raw.info("clients")["connected_clients"] == others + 1
+
+        eventually(one_is_left)
+
+
 # --- a cluster ---------------------------------------------------------------------------------------
 
 
