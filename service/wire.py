@@ -299,8 +299,9 @@ class ClusterWire:
 
 
 def _address(host: str, port: int, teller: str) -> str:
-    """As a URL has it. A node without a host has that of the one that tells of it."""
-    host = host or str(urlsplit(f"//{teller}").hostname)
+    """As a URL has it. A node whose host is not known has that of the one that tells of it."""
+    if host in ("", "?"):
+        host = str(urlsplit(f"//{teller}").hostname)
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 

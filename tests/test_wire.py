@@ -470,12 +470,13 @@ def test_nodes_that_have_left_the_cluster_are_forgotten(
     wire.close()
 
 
-def test_a_slot_that_moved_to_another_port_of_the_same_host_is_found(own_server: RedisServer) -> None:
+@pytest.mark.parametrize("host", ["", "?"])
+def test_a_slot_that_moved_to_another_port_of_the_same_host_is_found(own_server: RedisServer, host: str) -> None:
     port = free_port()
     with own_server.client() as raw:
         raw.config_set("bind", HOST)
         raw.config_set("port", port)
-    with _saying(f"-MOVED 0 :{port}") as named:
+    with _saying(f"-MOVED 0 {host}:{port}") as named:
         wire = connect(f"redis+cluster://{HOST}:{named}", SCRIPTS)
         assert echo(wire)
         wire.close()
