@@ -2,8 +2,8 @@
 
 The thread starts with the first event, so a process without errors has none, and one that was forked
 gets its own. Under gevent it is a greenlet. An event that was not taken because the server is away, busy
-or asks to wait (429, 5xx) stays first in line, and the next try waits ever longer, or as long as the
-server wishes. After three tries the next one's turn comes: should others be taken and this one fail three
+or asks to wait (429, 5xx) stays first in line, and the next try waits ever longer, and at least as long as
+the server wishes. After three tries the next one's turn comes: should others be taken and this one fail three
 times more, it is to blame, and is dropped. Another refusal is about the event or the key, and would only
 come again: it is dropped at once, and so is an event at which the server has failed three times by a 500.
 What comes while the box is full is dropped too. The log hears of it once a minute.
@@ -59,7 +59,7 @@ class Waiting:
 class NotTaken(Exception):
     """The server is away, busy or asks to wait; the same event may be sent again."""
 
-    def __init__(self, reason: str, wait_seconds: float | None = None) -> None:
+    def __init__(self, reason: str, wait_seconds: float = 0.0) -> None:
         super().__init__(reason)
         self.wait_seconds = wait_seconds
 
@@ -157,15 +157,16 @@ class Outbox:
             if first.failures % TRIES == 0:
                 self._put_off(first)
             self._tell(reason)
-            if reason.wait_seconds is not None:
-                return min(reason.wait_seconds, LONGEST_WISH)
-            return min(FIRST_PAUSE * 2.0 ** min(self._failures - 1, 10), LONGEST_PAUSE)
+            return max(self._back_off(), min(reason.wait_seconds, LONGEST_WISH))
         if self._failures or self._dropped:
             log.info("Sentry takes errors again; %d were dropped meanwhile", self._dropped)
         self._failures = self._dropped = 0
         self._taken += 1
         self._forget(first)
         return 0.0
+
+    def _back_off(self) -> float:
+        return min(FIRST_PAUSE * 2.0 ** min(self._failures - 1, 10), LONGEST_PAUSE)
 
     def _put_off(self, first: Waiting) -> None:
         """The next one's turn, or the end of one that fails while others are taken."""
@@ -248,7 +249,7 @@ def _judge(status: int, headers: Message) -> None:
     if status == 429:
         raise NotTaken(said, LONGEST_PAUSE if wish is None else wish)
     if status >= 500 or status == 408:
-        raise NotTaken(said, wish)
+        raise NotTaken(said, wish or 0.0)
     if not 200 <= status < 300:
         raise Refused(said)
 

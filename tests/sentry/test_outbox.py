@@ -107,8 +107,11 @@ def test_one_that_is_never_taken_lets_the_others_pass_and_is_dropped_in_the_end(
     assert numbers(sink) == [2, 3, 4]
 
 
-def test_nothing_is_dropped_while_the_server_takes_nothing_at_all(outbox: Outbox, sink: Sink) -> None:
-    sink.behaviour, sink.headers = 503, {"Retry-After": "0"}
+def test_nothing_is_dropped_while_the_server_takes_nothing_at_all(
+    outbox: Outbox, sink: Sink, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "LONGEST_PAUSE", 0.05)
+    sink.behaviour = 503
     for number in range(3):
         put(outbox, sink, number)
     eventually(lambda: len(sink.requests) >= 8 * module.TRIES)
@@ -126,6 +129,14 @@ def test_a_server_that_asks_for_peace_gets_it(outbox: Outbox, sink: Sink, status
     sink.behaviour = TAKES
     sink.expect(10)
     assert sink.times[1] - sink.times[0] >= 1
+
+
+@pytest.mark.parametrize("wish", ["0", "-5", "nan", "Mon, 02 Jan 2006 15:04:05 GMT"])
+def test_a_wish_never_shortens_the_pause(outbox: Outbox, sink: Sink, wish: str) -> None:
+    sink.behaviour, sink.headers = 503, {"Retry-After": wish}
+    put(outbox, sink)
+    eventually(lambda: len(sink.times) >= 4)
+    assert sink.times[3] - sink.times[0] >= 0.05 + 0.1 + 0.2
 
 
 def test_a_date_is_a_wish_too() -> None:
