@@ -133,6 +133,7 @@ class Outbox:
                 pause = self._deliver(first)
             except Exception as error:  # whatever it is, the thread goes on
                 log.error("an error could not be sent to Sentry: %s", error, extra={"once": "sentry-fault"})
+                self._dropped += 1
                 self._forget(first)
                 pause = 0.0
             if pause:
@@ -245,7 +246,8 @@ def _answer(sock: socket.socket) -> tuple[int, Message]:
 
 def _judge(status: int, headers: Message) -> None:
     wish = _wish(headers)
-    said = f"it answers {status}" + (f", {headers['X-Sentry-Error'][:200]}" if headers["X-Sentry-Error"] else "")
+    reason = str(headers["X-Sentry-Error"] or "")[:200]
+    said = f"it answers {status}" + (f", {reason}" if reason else "")
     if status == 429:
         raise NotTaken(said, LONGEST_PAUSE if wish is None else wish)
     if status >= 500 or status == 408:
@@ -256,9 +258,9 @@ def _judge(status: int, headers: Message) -> None:
 
 def _wish(headers: Message) -> float | None:
     """For how long the server wants to be left alone: seconds, or a date."""
-    text = headers["Retry-After"]
-    if text is None:
+    if headers["Retry-After"] is None:
         return None
+    text = str(headers["Retry-After"])
     try:
         return max(0.0, float(text))
     except ValueError:

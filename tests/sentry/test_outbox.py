@@ -151,6 +151,26 @@ def test_a_date_is_a_wish_too() -> None:
     assert module._wish(headers) is None
 
 
+@pytest.mark.parametrize("name", ["Retry-After", "X-Sentry-Error"])
+def test_headers_that_are_no_ascii_cost_no_event(
+    outbox: Outbox, sink: Sink, caplog: pytest.LogCaptureFixture, name: str
+) -> None:
+    sink.behaviour, sink.headers = 503, {name: "später"}
+    put(outbox, sink, 1)
+    warned(caplog, "it answers 503")
+    sink.behaviour = TAKES
+    sink.expect(1)
+
+
+def test_an_event_at_which_the_outbox_itself_fails_is_counted(
+    outbox: Outbox, sink: Sink, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(outbox, "_send", lambda first: 1 // 0)
+    put(outbox, sink)
+    eventually(lambda: not outbox._waiting)
+    assert outbox._dropped == 1
+
+
 def test_tries_become_ever_rarer(outbox: Outbox, sink: Sink) -> None:
     sink.behaviour = HANGS_UP
     put(outbox, sink)
