@@ -91,6 +91,7 @@ class Outbox:
         self._taken = 0
         self._dropped = 0
         self._failures = 0
+        self._away = False
         self._thread: threading.Thread | None = None
 
     @property
@@ -152,6 +153,7 @@ class Outbox:
             return 0.0
         except NotTaken as reason:
             with self._changed:
+                self._away = True
                 self._failures += 1
                 first.failures += 1
                 self._changed.notify_all()
@@ -159,9 +161,10 @@ class Outbox:
                 self._put_off(first)
             self._tell(reason)
             return max(self._back_off(), min(reason.wait_seconds, LONGEST_WISH))
-        if self._failures or self._dropped:
-            log.info("Sentry takes errors again; %d were dropped meanwhile", self._dropped)
-        self._failures = self._dropped = 0
+        if self._away:
+            log.info("Sentry takes errors again; %d were dropped", self._dropped, extra={"once": "sentry-again"})
+            self._away, self._dropped = False, 0
+        self._failures = 0
         self._taken += 1
         self._forget(first)
         return 0.0

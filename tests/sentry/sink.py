@@ -22,7 +22,7 @@ BABBLES = "babbles"
 class Sink:
     """Answers each connection in a thread of its own. `behaviour` may be changed at any time: a word, or a status.
 
-    What holds the bytes `spoilt` gets a 502, whatever the behaviour.
+    What holds the bytes `spoilt` gets a 502, or the status that `spoilt_status` says, whatever the behaviour.
     """
 
     def __init__(self, behaviour: str | int = TAKES, *, tls: ssl.SSLContext | None = None, port: int = 0) -> None:
@@ -30,6 +30,7 @@ class Sink:
         self.headers: Mapping[str, str] = {}
         self.delay_seconds = 0.0
         self.spoilt: bytes | None = None
+        self.spoilt_status = 502
         self.events: list[dict[str, Any]] = []
         self.requests: list[str] = []
         self.times: list[float] = []
@@ -94,7 +95,7 @@ class Sink:
         self._over.wait(self.delay_seconds)
         status = 200 if behaviour == TAKES else int(behaviour)
         if self.spoilt is not None and self.spoilt in _unpacked(head.lower(), body):
-            status = 502
+            status = self.spoilt_status
         if status == 200:
             self.events.append(_event(head, body))
         lines = "".join(f"{name}: {value}\r\n" for name, value in self.headers.items())

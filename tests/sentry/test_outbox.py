@@ -107,6 +107,32 @@ def test_one_that_is_never_taken_lets_the_others_pass_and_is_dropped_in_the_end(
     assert numbers(sink) == [2, 3, 4]
 
 
+def test_a_server_that_refuses_some_was_never_away(
+    outbox: Outbox, sink: Sink, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    sink.spoilt, sink.spoilt_status = b'"number": 1', 413
+    for number in (1, 2, 1, 3):
+        put(outbox, sink, number)
+    sink.expect(2)
+    assert outbox.flush(5)
+    assert outbox._dropped == 2
+    assert "takes errors again" not in caplog.text
+
+
+def test_the_end_of_an_outage_is_told_once_a_minute(
+    outbox: Outbox, sink: Sink, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    sink.behaviour = 503
+    put(outbox, sink)
+    eventually(lambda: sink.requests)
+    sink.behaviour = TAKES
+    sink.expect(1)
+    [told] = eventually(lambda: [record for record in caplog.records if "takes errors again" in record.getMessage()])
+    assert told.once == "sentry-again"
+
+
 def test_nothing_is_dropped_while_the_server_takes_nothing_at_all(
     outbox: Outbox, sink: Sink, monkeypatch: pytest.MonkeyPatch
 ) -> None:
