@@ -155,24 +155,14 @@ def _message(record: logging.LogRecord) -> str:
     try:
         return record.getMessage()
     except Exception:  # its arguments do not fit
-        return f"{record.msg} {record.args!r}"
+        return f"{scrubber.plain(record.msg)} {scrubber.plain(record.args)}"
 
 
 def _extras(record: logging.LogRecord) -> dict[str, Any]:
     """What the line is about: the task that runs here, and what whoever wrote it has added."""
     fields = getattr(record, "fields", None)
     given = fields if isinstance(fields, dict) else {}
-    return {**about.get(), **{name: _shown_field(name, value) for name, value in given.items()}}
-
-
-def _shown_field(name: object, value: object) -> object:
-    if scrubber.is_secret(name):
-        return scrubber.REMOVED
-    if value is None or isinstance(value, int | float):
-        return value
-    if isinstance(value, dict | list | tuple | set):
-        return scrubber.plain(value)
-    return scrubber.line(str(value), LONGEST_TEXT)
+    return {**about.get(), **{name: scrubber.field(name, value, LONGEST_TEXT) for name, value in given.items()}}
 
 
 def _json(fields: dict[str, Any]) -> bytes:

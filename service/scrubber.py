@@ -84,6 +84,7 @@ _SHOWN_AS_TEXT: Final = frozenset(
 )  # fmt: skip
 
 
+_arguments: Final = vars(BaseException)["args"].__get__
 _CODE: Final = (type, types.ModuleType, types.FunctionType, types.MethodType, types.BuiltinFunctionType)
 
 
@@ -109,6 +110,13 @@ def source(line: str) -> str:
 def line(value: str, limit: int) -> str:
     """As it is, to the byte, if there is nothing to hide."""
     return text(value, limit) if len(value) > limit or _is_suspect(value) else value
+
+
+def field(name: object, value: object, limit: int = TEXT_LIMIT) -> Any:
+    """What stands under a name, as JSON data: a text up to the limit, anything else as `plain` shows it."""
+    if is_secret(name):
+        return REMOVED
+    return line(str.__str__(value), limit) if issubclass(type(value), str) else plain(value)
 
 
 def end(value: str, limit: int) -> str:
@@ -170,10 +178,12 @@ def _plain(value: Any, budget: Budget, depth: int) -> Any:
     kind = type(value)
     if value is None or kind is bool:
         return value
-    if kind is int:
-        return value if -LARGEST_NUMBER < value < LARGEST_NUMBER else f"<a number of {value.bit_length()} bits>"
-    if kind is float:
-        return value if math.isfinite(value) else str(value)
+    if issubclass(kind, int):
+        whole = int.__int__(value)
+        return whole if -LARGEST_NUMBER < whole < LARGEST_NUMBER else f"<a number of {whole.bit_length()} bits>"
+    if issubclass(kind, float):
+        number = float.__float__(value)
+        return number if math.isfinite(number) else str(number)
     if issubclass(kind, str):
         return text(value)
     if issubclass(kind, bytes | bytearray | memoryview):
@@ -222,7 +232,9 @@ def _attributes(value: Any) -> dict[str, Any] | None:
         found = object.__getattribute__(value, "__dict__")
     except Exception:
         return None
-    return found if type(found) is dict else None
+    if type(found) is not dict:
+        return None
+    return {"args": _arguments(value)} | found if issubclass(type(value), BaseException) else found
 
 
 def _class(value: Any) -> str:

@@ -74,6 +74,13 @@ def test_python_records_become_lines(tmp_path: Path) -> None:
     assert "ZeroDivisionError" in line["traceback"] and line["process"].startswith("runner/")
 
 
+class Mute:
+    def __str__(self) -> str:
+        raise RuntimeError
+
+    __repr__ = __str__
+
+
 @pytest.mark.parametrize(
     ("message", "arguments", "fields"),
     [
@@ -82,6 +89,8 @@ def test_python_records_become_lines(tmp_path: Path) -> None:
         ("no fields", (), ["uid"]),
         ("level", (), {"level": "gold", "uid": "u"}),
         ("keys", (), {1: 2, "uid": "u"}),
+        ("mute", (), {"odd": Mute(), "uid": "u"}),
+        ("%s of mute", (Mute(),), {"uid": "u"}),
     ],
 )
 def test_no_record_is_lost_whatever_is_in_it(tmp_path: Path, message: str, arguments: tuple[str], fields: Any) -> None:

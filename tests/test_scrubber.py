@@ -2,6 +2,7 @@
 
 import re
 import time
+from http import HTTPStatus
 from typing import Any
 from urllib.parse import unquote
 
@@ -163,6 +164,8 @@ def test_a_token_is_found_at_the_end_of_a_longer_word(shown: str) -> None:
 def test_known_values_are_shown_as_they_are() -> None:
     assert plain([None, True, 3, 1.5, "é"]) == [None, True, 3, 1.5, "é"]
     assert plain(float("nan")) == "nan"
+    assert plain([HTTPStatus.GONE, type("Own", (float,), {})(1.5)]) == [410, 1.5]
+    assert plain(KeyError("a", f"pw={S}")) == {"": "<builtins.KeyError>", "args": ["a", f"pw={REMOVED}"]}
     assert plain(10**30) == "<a number of 100 bits>"
     assert plain(Account()) == {
         "": "<tests.test_scrubber.Account>", "name": "ann", "password": REMOVED,

@@ -148,9 +148,7 @@ class Reporter:
             self._outbox.drop()
             return None
         event: Event = make() | {name: value for name, value in self._common.items() if name != "tags"}
-        event["tags"] = {
-            name: scrubber.text(str(value), TAG_LIMIT) for name, value in (self._common["tags"] | dict(tags)).items()
-        }
+        event["tags"] = {name: _tag(name, value) for name, value in (self._common["tags"] | dict(tags)).items()}
         event["breadcrumbs"] = {"values": self._trail.crumbs()}
         event["extra"] = {name: _extra(value) for name, value in extra.items()}
         if logger:
@@ -206,9 +204,13 @@ def _extra(value: object) -> Any:
     return scrubber.end(value, EXTRA_LIMIT) if isinstance(value, str) else scrubber.plain(value)
 
 
+def _tag(name: str, value: object) -> str:
+    return scrubber.text(str(scrubber.field(name, value)), TAG_LIMIT)
+
+
 def _group(tags: Mapping[str, object]) -> tuple[str, ...]:
     """The same fault in another type of task is another issue."""
-    return (str(tags["type"]),) if "type" in tags else ()
+    return (_tag("type", tags["type"]),) if "type" in tags else ()
 
 
 def _tell(fault: Exception) -> None:

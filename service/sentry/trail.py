@@ -52,4 +52,4 @@ def message(record: logging.LogRecord) -> str:
     try:
         return record.getMessage()[: 4 * MESSAGE_LIMIT]
     except Exception:
-        return str(record.msg)[: 4 * MESSAGE_LIMIT]
+        return str(scrubber.plain(record.msg))[: 4 * MESSAGE_LIMIT]

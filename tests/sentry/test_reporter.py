@@ -4,6 +4,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable
+from http import HTTPStatus
 from typing import Any
 
 import pytest
@@ -206,6 +207,23 @@ def test_of_a_long_text_the_end_is_told(errors: Reporter, sink: Sink) -> None:
     told = event["extra"]["traceback"]
     assert told.startswith("line ") and told.endswith("\nline 9999") and len(told) > 8000
     assert event["tags"]["release"] == "r-2"
+
+
+def test_fields_of_a_line_are_tags_without_secrets_and_none_of_them_speaks_for_itself(
+    errors: Reporter, sink: Sink
+) -> None:
+    fields = {
+        "password": SECRET, "conn": {"api_key": SECRET}, "uid": "u", "status": HTTPStatus.GONE, "odd": Hostile(),
+        "type": Hostile(), "why": OSError("no such host"),
+    }  # fmt: skip
+    began = time.monotonic()
+    log.error("boom", extra={"fields": fields})
+    assert time.monotonic() - began < 4
+    [event] = sink.expect(1)
+    tags = event["tags"]
+    assert (tags["password"], tags["uid"], tags["status"]) == ("[removed]", "u", "410")
+    assert "Hostile" in tags["odd"] and "no such host" in tags["why"]
+    assert SECRET not in str(event)
 
 
 def seconds_of(errors: Reporter, error: BaseException) -> float:
