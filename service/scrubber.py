@@ -6,7 +6,7 @@ types are shown, bounded in number, length and depth; of an object, its class an
 
 A secret is what stands under a name that says so: a key, an attribute, a header, an option before its
 value, an assignment inside a text; and what looks like one wherever it stands: the user part of a URL,
-a bearer token, a JWT, a private key. When in doubt it is removed.
+a bearer token, a JWT, a private key, a token of this service. When in doubt it is removed.
 """
 
 import datetime
@@ -34,22 +34,26 @@ DEPTH: Final = 4
 LARGEST_NUMBER: Final = 2**63
 
 _WORDS: Final = (
-    r"passw(?:or)?d|passphrase|pwd|secret|token|api[-_ ]?key|access[-_ ]?key|private[-_ ]?key|credential"
-    r"|authori[sz]ation|cookie|session|csrf|xsrf|dsn|signature|jwt|passcode|(?<![a-z])pw(?![a-z])"
+    r"pass(?:word|wd|phrase|code)|pwd|secret|token|credential|authori[sz]ation|cookie|session|csrf|xsrf|dsn|signature|jwt"
+    r"|(?:api|access|private|auth|encryption|signing|fernet|hmac|cipher|master|shared|account|ssh|aws)[-_ ]?key"
+    r"|pw(?<![a-z]pw)(?![a-z])|x-auth(?![\w-])"
 )
-_NAME: Final = re.compile(rf"(?i){_WORDS}|^-*(?:auth|pass|pin|otp|sig|bearer|key)$")
-_QUERY_NAME: Final = re.compile(rf"(?i){_WORDS}|^(?:auth|pass|pin|otp|sig|key|code|state)$")
+# db_pass and DBPASS, but no compass. It looks back last: a pattern that begins with letters is quicker.
+_PASS: Final = r"pass(?<!compass)(?<!bypass)(?<!surpass)(?<!overpass)(?<!underpass)(?<!trespass)_?(?![a-z0-9])"
+_NAME: Final = re.compile(rf"{_WORDS}|{_PASS}$|auth(?<![a-z]auth)$|^-*(?:pin|otp|sig|bearer|key)$")
+_QUERY_NAME: Final = re.compile(rf"{_WORDS}|{_PASS}$|auth(?<![a-z]auth)$|^(?:pin|otp|sig|key|code|state)$")
 
 _QUOTED: Final = r"[bru]{0,2}\\*\"(?:[^\"\\]|\\.)*\"?|[bru]{0,2}\\*'(?:[^'\\]|\\.)*'?"
 # A comma is part of it, unless white space, a quote or the next name follows.
 _BARE: Final = r"(?:[^\s,;&\"')}\]]|,(?![\s\"']|[\w.-]{0,40}[\"']?\s{0,3}[:=]))+"
-_NAMED: Final = rf"(?:{_WORDS})[\w.-]{{0,40}}"
+_NAMED: Final = rf"(?:(?:{_WORDS})[\w.-]{{0,40}}|{_PASS}(?<=[\w-]pass))"
 # Most texts hold nothing of the kind, and a look for what all of the patterns need is quicker than they are.
 _SUSPECT: Final = (
     "pass", "pw", "secret", "token", "key", "credential", "authori", "cookie", "session", "csrf", "xsrf", "dsn",
-    "signature", "jwt", "://", "bearer", "basic", "eyj",
+    "signature", "jwt", "://", "bearer", "basic", "eyj", "x-auth", "sbx_",
 )  # fmt: skip
 _BY_LOOKS: Final = (
+    (r"sbx_[\w-]{40,}", REMOVED),  # a token of this service's own
     (r"(?is)-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(?:-----END [A-Z ]*-----|\Z)", REMOVED),
     (r"([A-Za-z][A-Za-z0-9+.-]{1,30}://)[^\s/\"'<>]*@", rf"\1{REMOVED}@"),
     # A password with a slash; a number before the slash is a port.
@@ -91,7 +95,7 @@ _CODE: Final = (type, types.ModuleType, types.FunctionType, types.MethodType, ty
 def is_secret(name: object) -> bool:
     if type(name) is bytes:
         name = name[:200].decode("latin-1")
-    return issubclass(type(name), str) and _NAME.search(str.__str__(name)[:200]) is not None
+    return issubclass(type(name), str) and _NAME.search(str.__str__(name)[:200].casefold()) is not None
 
 
 def text(value: str, limit: int = TEXT_LIMIT) -> str:
@@ -142,7 +146,7 @@ _compiled: Final = cache(re.compile)  # when first needed: most processes start,
 def query(text_of_query: str) -> str:
     """Names may be percent-encoded, so it is taken apart."""
     pairs = parse_qsl(text_of_query[: 4 * TEXT_LIMIT], keep_blank_values=True)
-    shown = [(name, REMOVED if _QUERY_NAME.search(name) else text(value)) for name, value in pairs[:MEMBERS]]
+    shown = [(name, REMOVED if _QUERY_NAME.search(name.casefold()) else text(value)) for name, value in pairs[:MEMBERS]]
     return urlencode(shown, safe="[]")
 
 

@@ -3,6 +3,7 @@
 import re
 import time
 from http import HTTPStatus
+from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
@@ -10,6 +11,7 @@ import pytest
 
 from service import scrubber
 from service.scrubber import MEMBERS, REMOVED, plain, query, source, text
+from service.web import tokens
 
 S = "hunter2-x9"
 
@@ -48,6 +50,8 @@ def test_a_value_under_the_name_of_a_secret_is_removed(value: Any) -> None:
         f"https://{S}@sentry.example/1", f"mysql --password {S} db", f"X-Api-Key: {S}", f"secret={S}&a=b",
         f"Account(name='ann', password='{S}')", f'password="two words {S}"', f"-----BEGIN RSA PRIVATE KEY-----\n{S}\n",
         f"eyJhbGciOiJI.eyJzdWIiOiIx.{S}", f"AWS_SECRET_ACCESS_KEY={S}", f"client_secret => {S}",
+        f"db_pass={S}", f"DBPASS: {S}", f"mysql --pass {S} db", f"mysql --db-pass {S}", f"signing_key={S}",
+        f"X-Auth: {S}", f"X-Auth-Key: {S}",
         f"{{'X-Api-Key': b'{S}'}}", f"mysql://u:p/{S}@h/db", f"secret=a,b,{S}", f"pw={S}", f"passcode: {S}",
     ],
 )  # fmt: skip
@@ -67,6 +71,7 @@ def test_a_secret_inside_a_text_is_removed(shown: str) -> None:
         "basic facts",
         "http://example.test:8080/users/ann@example.test",
         "a pwned machine: yes",
+        "the first pass: 12 of 13",
     ],
 )
 def test_what_is_no_secret_stays(shown: str) -> None:
@@ -85,6 +90,35 @@ def test_source_code_stays_readable() -> None:
     assert source("    password = request.form['password']") == "    password = request.form['password']"
     for line in (f'connect(user="u", password="{S}")', f'get("https://h/?token={S}")', f'redis("redis://:{S}@h")'):
         assert S not in source(line)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "db_pass", "DBPASS", "smtp_pass", "user_pass", "--pass", "encryption_key", "signing_key", "fernet_key",
+        "auth_key", "X-Auth-Key", "X-Auth", "proxy_auth", "API_KEY", "accessKey",
+    ],
+)  # fmt: skip
+def test_names_of_secrets_are_known(name: str) -> None:
+    assert scrubber.is_secret(name)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "compass", "passenger", "bypass", "author", "keyboard", "monkey", "overpass", "encompass", "passed",
+        "pass_count", "sort_key", "Idempotency-Key", "oauth_version",
+    ],
+)  # fmt: skip
+def test_names_of_what_is_no_secret_are_known(name: str) -> None:
+    assert not scrubber.is_secret(name)
+    assert text(f"{name}: {S}") == f"{name}: {S}"
+
+
+def test_a_token_of_this_service_is_no_ones_to_read(tmp_path: Path) -> None:
+    token = tokens.add(tmp_path / "tokens", "ann", "read")
+    assert text(f"used {token} by mistake") == f"used {REMOVED} by mistake"
+    assert token not in str(plain({"note": token})) + source(f'get("{token}")')
 
 
 def test_what_follows_a_secret_stays() -> None:
@@ -122,7 +156,7 @@ def test_no_text_takes_long(shown: str) -> None:
 ATOMS = (
     "password", "token", "--a-token ", "--", "a-", " ", "\n", "=", "a://", "://", "a:b", "@", "bearer ", "eyJ", "eyJ-",
     "eyJaaaaa.", "-----BEGIN ", "-----BEGIN PRIVATE KEY-----", "-----END ", "cookie:", 'password="', "password=\\",
-    "secret=a,", "'", "\\", "?token=", "aaaa,", "a://b:/",
+    "secret=a,", "db_pass", "sbx_", "auth_key", "'", "\\", "?token=", "aaaa,", "a://b:/",
 )  # fmt: skip
 LONG = 32 * 1024
 
