@@ -1,7 +1,8 @@
 """Log files: JSON lines, one file a process kind, several writers; readable lines on the terminal.
 
 A line is one `write` to a file opened for appending: no other writer can tear it, and no reader is
-needed. Whoever finds the file too large moves it aside under a lock; the others notice within a second.
+needed. Whoever finds the file too large moves it aside under a lock; the others notice within a second,
+as they write, or because what ticks in them anyway calls `look`.
 
 What a process prints, rather than logs, goes into a file of its own in the same way (`keep_output`): a
 pipe would tear it, and would end or hold up the process when nobody reads any more. The terminal gets
@@ -41,7 +42,7 @@ _decode = msgspec.json.Decoder(dict[str, Any]).decode
 # What the lines of this thread or greenlet are about; a handler's own loggers know nothing of tasks.
 about: ContextVar[Mapping[str, Any]] = ContextVar("about", default={})  # noqa: B039 - nobody changes it
 _terminal = -1
-_looked_after: "list[Callable[[], None]]" = []  # files that are not written line by line, beside those that are
+_looked_after: "list[Callable[[], None]]" = []
 
 
 class Lines(Protocol):
@@ -69,20 +70,21 @@ class LogFile:
         """Appends whole lines; a full disk or a lost folder is nobody's problem but the log's."""
         try:
             if time.monotonic() - self._looked > LOOK_SECONDS:
-                self._look()
+                self.look()
             if self._torn:
                 lines = b"\n" + lines
             self._torn = os.write(self._descriptor, lines) < len(lines)  # the disk has become full
         except OSError:
             self._looked = -LOOK_SECONDS
 
-    def _look(self) -> None:
+    def look(self) -> None:
+        """Leads to the file of that name, whoever has moved the former one, and keeps it small."""
         with self._lock:
-            self.reopen()
+            with suppress(OSError):
+                self.keep_small()
+            if not self._leads_there():
+                self._reopen()
             self._looked = time.monotonic()
-            for look in _looked_after:
-                with suppress(OSError):
-                    look()
 
     def entry(self, **fields: Any) -> None:
         self.write(_encode(fields) + b"\n")
@@ -91,9 +93,13 @@ class LogFile:
         if self._is_too_large():
             self._roll()
 
-    def reopen(self) -> None:
-        with suppress(OSError):
-            self.keep_small()
+    def _leads_there(self) -> bool:
+        try:
+            return os.path.samestat(os.fstat(self._descriptor), self._path.stat())
+        except OSError:
+            return False
+
+    def _reopen(self) -> None:
         descriptor = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o640)
         if self._descriptor < 0:
             self._descriptor = descriptor
@@ -285,6 +291,13 @@ def lines(file: LogFile, level: str, format: str) -> Lines:
     return file if (level, format) in (("info", "json"), ("debug", "json")) else Chosen(file, level, format)
 
 
+def look() -> None:
+    """To be called about once a second: files stay small also while this process logs nothing."""
+    for look_after in _looked_after:
+        with suppress(OSError):
+            look_after()
+
+
 def keep_output(kind: str, folder: Path) -> None:
     """From here on, what this process and its children print goes into a file."""
     if _terminal >= 0:
@@ -292,11 +305,11 @@ def keep_output(kind: str, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     keep_terminal()
     output = LogFile(folder / f"{kind}.out", stands_for=(1, 2))
-    output.reopen()
+    output.look()
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(line_buffering=True)  # type: ignore[union-attr]
     sys.excepthook = _log_exception
-    _looked_after.append(output.reopen)
+    _looked_after.append(output.look)
 
 
 def keep_small(path: Path) -> None:
@@ -311,7 +324,9 @@ def _log_exception(kind: type[BaseException], error: BaseException, traceback: T
 def configure(kind: str, folder: Path, level: str = "info", format: str = "json") -> Lines:
     """Sets up a process's log: everything into its file, warnings on the terminal too."""
     folder.mkdir(parents=True, exist_ok=True)
-    file = lines(LogFile(folder / f"{kind}.log"), level, format)
+    log = LogFile(folder / f"{kind}.log")
+    _looked_after.append(log.look)
+    file = lines(log, level, format)
     warnings = Terminal()
     warnings.setLevel(logging.WARNING)
     warnings.setFormatter(logging.Formatter(f"%(asctime)s {kind}/%(process)d %(levelname)s %(message)s"))

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Final
 
+from service import logs
 from service import task as tasks
 from service.errors import Cancelled, StoreUnavailable
 from service.holdings import Held
@@ -83,6 +84,7 @@ class Upkeep:
             Duty(PUBLISH_SECONDS, self._publish),
             Duty(PROMOTE_SECONDS, self._promote),
             Duty(SWEEP_SECONDS, self._sweep),
+            Duty(logs.LOOK_SECONDS, logs.look),
         ]
         if self._metrics.wanted:
             self._duties.append(Duty(MEASURE_SECONDS / 5, self._measure))

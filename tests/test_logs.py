@@ -229,14 +229,49 @@ def test_a_process_goes_on_when_its_terminal_is_gone(tmp_path: Path) -> None:
 
 def test_what_others_write_is_kept_small_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(logs, "_looked_after", [])
-    monkeypatch.setattr(logs, "LOOK_SECONDS", 0.0)
     (tmp_path / "redis.log").write_bytes(b"x" * 100)
     logs.keep_small(tmp_path / "redis.log")
-    LogFile(tmp_path / "x.log").entry(a=1)
+    logs.look()
     assert (tmp_path / "redis.log").exists()
     monkeypatch.setattr(LogFile, "_is_too_large", lambda file: file._path.name == "redis.log")
-    LogFile(tmp_path / "x.log").entry(a=2)
+    logs.look()
     assert not (tmp_path / "redis.log").exists() and (tmp_path / "redis.log.1").exists()
+
+
+CHATTER = """
+import sys
+from pathlib import Path
+from service import logs
+logs.LogFile.__init__.__defaults__ = (10_000,)
+logs.keep_output("test", Path(sys.argv[1]))
+logs.configure("test", Path(sys.argv[1]), "warning")
+for number in range(200):
+    print("x" * 999)
+    logs.look()
+"""
+
+
+def test_what_is_printed_is_kept_small_while_nothing_is_logged_and_by_whoever_it_was_moved(tmp_path: Path) -> None:
+    writers = [subprocess.Popen([sys.executable, "-c", CHATTER, str(tmp_path)]) for _ in range(2)]
+    assert [writer.wait(30) for writer in writers] == [0, 0]
+    sizes = [file.stat().st_size for file in tmp_path.glob("test.out*")]
+    assert len(sizes) == 1 + logs.KEPT_FILES and max(sizes) < 15_000
+
+
+def test_a_file_that_was_moved_away_is_let_go_when_nothing_is_written(tmp_path: Path, root: logging.Logger) -> None:
+    logs.configure("test", tmp_path)
+    logs.look()
+    (tmp_path / "test.log").rename(tmp_path / "old.log")
+    logs.look()
+    held = [link for link in Path("/proc/self/fd").iterdir() if link.exists()]
+    assert not [link for link in held if link.samefile(tmp_path / "old.log")]
+    assert [link for link in held if link.samefile(tmp_path / "test.log")]
+
+
+def test_a_look_at_a_folder_that_is_gone_is_nobodys_problem(tmp_path: Path, root: logging.Logger) -> None:
+    logs.configure("test", tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    logs.look()
 
 
 SECRET = "hunter2-x9"

@@ -21,7 +21,7 @@ import zmq
 from circus.client import CircusClient
 from circus.exc import CallError
 
-from service import metrics
+from service import logs, metrics
 from service.errors import SandboxError
 from service.metrics import Metrics
 from service.settings import Settings
@@ -75,6 +75,7 @@ class Observer:
             channel.connect(self._events)
             self._begin(supervisor)
             while not self._stopping and os.getppid() == supervisor:
+                logs.look()
                 if channel.poll(TICK_MS):
                     self._take(channel.recv_multipart())
                 if self._metrics.wanted and time.monotonic() >= self._weigh_at and self._metrics.is_ready():

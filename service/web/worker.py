@@ -36,6 +36,7 @@ from gunicorn.http.unreader import SocketUnreader
 from gunicorn.workers.base import Worker as BaseWorker
 from gunicorn.workers.ggevent import GeventResponse, GeventWorker
 
+from service import logs
 from service.web import descriptors, problem, request_id
 from service.web.limits import BODY_LIMIT
 from service.web.problem import Problem
@@ -200,6 +201,7 @@ class Worker(GeventWorker):  # type: ignore[misc]
 
     def notify(self) -> None:
         BaseWorker.notify(self)
+        logs.look()
         if self.alive and self.ppid != os.getppid():
             self.log.warning("the arbiter is gone; this worker ends after the requests in flight")
             self.alive = False

@@ -102,6 +102,21 @@ def test_lines_for_people_and_only_what_is_important(make_instance: Callable[...
     assert not _has_requests(instance.home / "log" / "web.log")
 
 
+def test_files_that_were_moved_away_are_made_anew_by_processes_that_log_nothing(
+    make_instance: Callable[..., Instance],
+) -> None:
+    instance = make_instance(SANDBOX_LOG_LEVEL="error", STATSD_HOST="127.0.0.1").started()
+    log = instance.home / "log"
+    files = eventually(lambda: found if len(found := _files_of_processes(log)) == 6 else None)
+    for file in files:
+        file.rename(log / f"{file.name}.moved")
+    eventually(lambda: _files_of_processes(log) == files)
+
+
+def _files_of_processes(log: Path) -> set[Path]:
+    return {file for kind in ("web", "runner", "observer") for file in log.glob(f"{kind}.???")}
+
+
 def _has_requests(log: Path) -> bool:
     return log.exists() and "method=" in log.read_text()
 
