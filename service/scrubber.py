@@ -100,9 +100,7 @@ def is_secret(name: object) -> bool:
 
 def text(value: str, limit: int = TEXT_LIMIT) -> str:
     """Without secrets, then cut: the other way round a half of one would not be recognised."""
-    shown = str.__str__(value)[: min(4 * limit, limit + MARGIN)].encode("utf-8", "replace").decode().replace("\0", " ")
-    if _is_suspect(shown):
-        shown = _replaced(shown, *_BY_HEADER, *_BY_LOOKS, *_BY_NAME)
+    shown = _without_secrets(str.__str__(value)[: min(4 * limit, limit + MARGIN)])
     return shown if len(shown) <= limit else shown[:limit] + CUT
 
 
@@ -125,8 +123,17 @@ def field(name: object, value: object, limit: int = TEXT_LIMIT) -> Any:
 
 def end(value: str, limit: int) -> str:
     """Of a long text the end, in whole lines: a traceback says there what happened."""
-    tail = value[-limit:]
-    return text(value if len(value) <= limit else tail.partition("\n")[2] or tail, limit)
+    shown = _without_secrets(value[-limit - MARGIN :])
+    _, end_of_key, below = shown.rpartition("PRIVATE KEY-----")  # it began before the cut
+    shown = REMOVED + below if end_of_key else shown
+    if max(len(value), len(shown)) <= limit:
+        return shown
+    return shown[-limit:].partition("\n")[2] or shown[-limit:]
+
+
+def _without_secrets(value: str) -> str:
+    shown = value.encode("utf-8", "replace").decode().replace("\0", " ")
+    return _replaced(shown, *_BY_HEADER, *_BY_LOOKS, *_BY_NAME) if _is_suspect(shown) else shown
 
 
 def _is_suspect(shown: str) -> bool:

@@ -132,6 +132,27 @@ def test_a_secret_at_the_cut_is_not_told_by_half() -> None:
     assert "hunter" not in shown
 
 
+KEY = "-----BEGIN RSA PRIVATE KEY-----\n" + "K" * 64 * 25 + "\n-----END RSA PRIVATE KEY-----"
+
+
+@pytest.mark.parametrize(
+    ("filling", "secret"),
+    [("a line\n", KEY), ("a line\n", KEY.replace("K" * 64, "K" * 63 + "\n")), ("words, ", f"password={'hunter' * 9} ")],
+)
+def test_of_a_long_text_the_end_tells_no_secret_by_half(filling: str, secret: str) -> None:
+    for below in range(0, scrubber.MARGIN + 3000, 31):
+        shown = scrubber.end(filling * 2000 + secret + "below, " * (below // 7) + "the end", 2000)
+        assert "KKK" not in shown and "nter" not in shown
+        assert shown.endswith("the end") and len(shown) <= 2000
+
+
+def test_a_text_that_fits_is_shown_from_its_beginning() -> None:
+    assert scrubber.end(f"pw=x\npw={S}", 20) == f"pw={REMOVED}"
+    assert scrubber.end("one\ntwo", 7) == "one\ntwo"
+    assert scrubber.end("one\ntwo", 6) == "two"
+    assert scrubber.end("K" * 64 + "\n-----END PRIVATE KEY-----\nbelow", 2000) == f"{REMOVED}\nbelow"
+
+
 def test_everything_is_bounded() -> None:
     assert len(plain(list(range(10_000)))) == MEMBERS + 1
     assert len(plain(dict.fromkeys(range(10_000)))) == MEMBERS + 1
