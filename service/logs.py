@@ -34,6 +34,8 @@ LARGEST_BYTES: Final = 64 * 1024 * 1024
 KEPT_FILES: Final = 5
 LOOK_SECONDS: Final = 1.0
 
+LEVELS: Final = ((50, "critical"), (40, "error"), (30, "warning"), (20, "info"))
+
 LONGEST_TEXT: Final = 32 * 1024  # of a message, or a traceback
 LONGEST_WRITE: Final = 4096  # a pipe with room takes that much without holding up the writer
 
@@ -147,7 +149,7 @@ class JsonHandler(logging.Handler):
     def _fields(self, record: logging.LogRecord) -> dict[str, Any]:
         fields = {
             "time": stamp(record.created),
-            "level": record.levelname.lower(),
+            "level": _level(record.levelno or 0),
             "process": f"{self._kind}/{record.process}",
             "logger": record.name,
             "message": scrubber.line(_message(record), LONGEST_TEXT),
@@ -155,6 +157,11 @@ class JsonHandler(logging.Handler):
         if record.exc_info:
             fields["traceback"] = scrubber.end(self._trace.formatException(record.exc_info), LONGEST_TEXT)
         return fields
+
+
+def _level(number: int) -> str:
+    """The next one below that has a name: those of libraries mean nothing here."""
+    return next((name for least, name in LEVELS if number >= least), "debug")
 
 
 def _message(record: logging.LogRecord) -> str:

@@ -183,6 +183,16 @@ def test_what_is_too_unimportant_is_not_written(tmp_path: Path, level: str, kept
     assert len((tmp_path / "x.log").read_text().splitlines()) == kept
 
 
+def test_lines_of_levels_without_a_name_are_lines_of_the_next_one_below(tmp_path: Path, root: logging.Logger) -> None:
+    logs.configure("test", tmp_path, "info", "text")
+    for level in (5, 15, 25, 30, 45, 99):
+        logging.getLogger("x").handle(logging.LogRecord("x", level, "f", 1, "of %d", (level,), None))
+    said = [line.split(" ", 2)[2] for line in (tmp_path / "test.log").read_text().splitlines()]
+    assert said == [
+        "info of 25 logger=x", "warning of 30 logger=x", "error of 45 logger=x", "critical of 99 logger=x",
+    ]  # fmt: skip
+
+
 PRINT = """
 import os, subprocess, sys
 from pathlib import Path
