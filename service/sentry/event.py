@@ -11,6 +11,7 @@ import sysconfig
 import time
 import uuid
 from collections.abc import Collection, Iterator, Mapping
+from functools import cache
 from types import FrameType, TracebackType
 from typing import Any, Final
 from urllib.parse import quote
@@ -39,7 +40,8 @@ class Shape:
 
     def of_error(self, error: BaseException, group: Collection[str] = ()) -> Event:
         budget = Budget()
-        values = [self._exception(each, budget) for each in _chain(error)]
+        lines = Lines(budget)
+        values = [self._exception(each, budget, lines) for each in _chain(error)]
         event = _new()
         event["exception"] = {"values": list(reversed(values))}
         event["fingerprint"] = [*group, *_fault(values[0])]
@@ -63,9 +65,9 @@ class Shape:
         event["logger"] = record.name
         return event
 
-    def _exception(self, error: BaseException, budget: Budget) -> dict[str, Any]:
+    def _exception(self, error: BaseException, budget: Budget, lines: "Lines") -> dict[str, Any]:
         # The budget is for the innermost first: it tells most.
-        inwards = [self._frame(frame, line, budget) for frame, line in reversed(_frames(error.__traceback__))]
+        inwards = [self._frame(frame, line, budget, lines) for frame, line in reversed(_frames(error.__traceback__))]
         return {
             "type": type(error).__name__,
             "module": type(error).__module__,
@@ -73,7 +75,7 @@ class Shape:
             "stacktrace": {"frames": inwards[::-1]},
         }
 
-    def _frame(self, frame: FrameType, line: int, budget: Budget) -> dict[str, Any]:
+    def _frame(self, frame: FrameType, line: int, budget: Budget, lines: "Lines") -> dict[str, Any]:
         path = frame.f_code.co_filename
         module = str(frame.f_globals.get("__name__", "?"))
         return {
@@ -84,8 +86,32 @@ class Shape:
             "lineno": line,
             "in_app": module.partition(".")[0] in self._packages or not path.startswith((*_LIBRARIES, "<")),
             "vars": _variables(frame, budget),
-            **_source(frame, line),
+            **lines.around(frame, line),
         }
+
+
+class Lines:
+    """Of the source, each scrubbed once an event. With the budget spent, a frame keeps but the one it stands at."""
+
+    def __init__(self, budget: Budget) -> None:
+        self._budget = budget
+        self._shown = cache(scrubber.source)
+
+    def around(self, frame: FrameType, line: int) -> dict[str, Any]:
+        try:
+            lines = linecache.getlines(frame.f_code.co_filename, frame.f_globals)
+        except Exception:
+            return {}
+        if not 0 < line <= len(lines):
+            return {}
+        more = 0 if self._budget.spent else CONTEXT_LINES
+        shown = [self._show(each) for each in lines[max(0, line - 1 - more) : line + more]]
+        at = min(line - 1, more)
+        return {"pre_context": shown[:at], "context_line": shown[at], "post_context": shown[at + 1 :]}
+
+    def _show(self, line: str) -> str:
+        self._budget.spend(len(shown := self._shown(line.rstrip("\r\n"))))
+        return shown
 
 
 def _new() -> Event:
@@ -130,20 +156,6 @@ def _variables(frame: FrameType, budget: Budget) -> dict[str, Any]:
         return {}  # a module's
     shown = scrubber.plain(dict(frame.f_locals), budget)
     return shown if isinstance(shown, dict) else {}
-
-
-def _source(frame: FrameType, line: int) -> dict[str, Any]:
-    try:
-        lines = linecache.getlines(frame.f_code.co_filename, frame.f_globals)
-    except Exception:
-        return {}
-    if not 0 < line <= len(lines):
-        return {}
-    shown = [
-        scrubber.source(each.rstrip("\r\n")) for each in lines[max(0, line - 1 - CONTEXT_LINES) : line + CONTEXT_LINES]
-    ]
-    at = min(line - 1, CONTEXT_LINES)
-    return {"pre_context": shown[:at], "context_line": shown[at], "post_context": shown[at + 1 :]}
 
 
 def _short(path: str, module: str) -> str:

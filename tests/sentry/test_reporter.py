@@ -1,5 +1,7 @@
 """What is captured arrives, whichever client carries it."""
 
+import json
+import linecache
 import logging
 import threading
 import time
@@ -289,6 +291,34 @@ def test_a_deep_recursion_is_told_with_its_both_ends(errors: Reporter, sink: Sin
     assert quickest(errors, deep, 900) < 0.1
     event = sink.expect(3)[0]
     assert 40 <= len(event["exception"]["values"][0]["stacktrace"]["frames"]) <= 60
+
+
+RECURSION = """
+def fall(levels, chain):  # {comment}
+    secret_token = 'password=' 'x'  # {comment}
+    if levels:  # {comment}
+        fall(levels - 1, chain)  # {comment}
+    try:  # {comment}
+        if chain:  # {comment}
+            fall(50, chain - 1)  # {comment}
+    except ValueError as error:  # {comment}
+        raise ValueError from error  # {comment}
+    raise ValueError  # {comment}
+"""
+
+
+def test_long_lines_of_source_make_an_event_neither_slow_nor_large(
+    errors: Reporter, sink: Sink, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = RECURSION.format(comment="token = 'password=' 'secret'; " * 30)
+    monkeypatch.setitem(linecache.cache, "recursion.py", (len(source), None, source.splitlines(True), "recursion.py"))
+    exec(compile(source, "recursion.py", "exec"), space := {"__name__": "recursion"})
+    assert quickest(errors, space["fall"], 50, 5) < 0.1
+    event = sink.expect(3)[0]
+    frames = [frame for value in event["exception"]["values"] for frame in value["stacktrace"]["frames"]]
+    assert len(frames) == 5 * 50 and all("context_line" in frame for frame in frames)
+    assert frames[-1]["pre_context"]
+    assert len(json.dumps(event)) < 500_000
 
 
 def test_a_client_that_fails_breaks_nothing(
