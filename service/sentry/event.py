@@ -41,11 +41,14 @@ class Shape:
     def of_error(self, error: BaseException, group: Collection[str] = ()) -> Event:
         budget = Budget()
         lines = Lines(budget)
-        values = [self._exception(each, budget, lines) for each in _chain(error)]
+        chain = list(_chain(error))
+        values = [self._exception(each, budget, lines) for each in chain]
+        faults = (told for each, told in zip(chain, values, strict=True) if not isinstance(each, BaseExceptionGroup))
+        fault = next(faults, values[0])
         event = _new()
         event["exception"] = {"values": list(reversed(values))}
-        event["fingerprint"] = [*group, *_fault(values[0])]
-        if (place := _place(values[0])) is not None:
+        event["fingerprint"] = [*group, *_fault(fault)]
+        if (place := _place(fault)) is not None:
             event["transaction"] = f"{place['module']} in {place['function']}"
         return event
 
@@ -124,13 +127,19 @@ def _moment() -> str:
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:
-    """From the one that was raised last to its causes."""
+    """From the one that was raised last to its causes; from a group to the first that is in it."""
     seen: list[BaseException] = []
     following: BaseException | None = error
     while following is not None and len(seen) < CHAIN and not any(following is each for each in seen):
         yield following
         seen.append(following)
-        following = following.__cause__ or (None if following.__suppress_context__ else following.__context__)
+        following = _before(following)
+
+
+def _before(error: BaseException) -> BaseException | None:
+    if isinstance(error, BaseExceptionGroup):
+        return error.exceptions[0]
+    return error.__cause__ or (None if error.__suppress_context__ else error.__context__)
 
 
 def _frames(traceback: TracebackType | None) -> list[tuple[FrameType, int]]:

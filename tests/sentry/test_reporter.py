@@ -69,6 +69,23 @@ def test_causes_are_told_and_the_last_raised_comes_last(errors: Reporter, sink: 
     assert [value["type"] for value in event["exception"]["values"]] == ["ValueError", "RuntimeError"]
 
 
+def grouped(fault: Callable[..., Any], *words: Any) -> None:
+    group = ExceptionGroup("of a task group", [caught(fault, *words), KeyError("other")])
+    raise ExceptionGroup("outer", [group])
+
+
+def test_a_group_tells_the_first_fault_in_it_and_is_an_issue_by_that(errors: Reporter, sink: Sink) -> None:
+    errors.capture(caught(grouped, fail, 1))
+    errors.capture(caught(grouped, fail, 2))
+    errors.capture(caught(grouped, int, "x"))
+    one, two, other = sink.expect(3)
+    kinds = [value["type"] for value in one["exception"]["values"]]
+    assert kinds == ["ValueError", "ExceptionGroup", "ExceptionGroup"]
+    assert one["exception"]["values"][0]["value"] == "no order 1"
+    assert one["fingerprint"] == two["fingerprint"] != other["fingerprint"]
+    assert one["transaction"] == "tests.sentry.test_reporter in fail"
+
+
 def test_two_hundred_errors_in_a_loop_are_two_hundred_events(errors: Reporter, sink: Sink) -> None:
     ids = {errors.capture(caught(fail, number)) for number in range(200)}
     assert len(ids) == 200
