@@ -3,6 +3,7 @@
 import json
 import linecache
 import logging
+import subprocess
 import threading
 import time
 from collections.abc import Callable
@@ -243,6 +244,19 @@ def test_fields_of_a_line_are_tags_without_secrets_and_none_of_them_speaks_for_i
     assert (tags["password"], tags["uid"], tags["status"]) == ("[removed]", "u", "410")
     assert "Hostile" in tags["odd"] and "no such host" in tags["why"]
     assert SECRET not in str(event)
+
+
+def test_a_client_takes_nothing_away_and_starts_nothing(
+    connect: Callable[..., Reporter], sink: Sink, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("SENTRY_RELEASE", raising=False)
+    monkeypatch.setattr(subprocess.Popen, "__init__", lambda *_, **__: pytest.fail("a program was started"))
+    facts = {f"fact{number}": list(range(12)) for number in range(20)}
+    extra = {"facts": facts, "ip_address": "127.0.0.1"}
+    connect(sink.dsn).capture_message("a reload was refused", extra=extra)
+    [event] = sink.expect(1)
+    assert event["extra"] == extra
+    assert event["release"] == "r-1"
 
 
 def seconds_of(errors: Reporter, error: BaseException) -> float:
