@@ -63,10 +63,15 @@ class LogFile:
         self._stands_for = stands_for
         self._path = path
         self._largest = largest_bytes
-        self._lock = threading.Lock()
         self._descriptor = -1
         self._looked = -LOOK_SECONDS
         self._torn = False
+        self._unlock()
+        os.register_at_fork(after_in_child=self._unlock)
+
+    def _unlock(self) -> None:
+        """A forked child has nobody who would give the lock back."""
+        self._lock = threading.Lock()
 
     def write(self, lines: bytes) -> None:
         """Appends whole lines; a full disk or a lost folder is nobody's problem but the log's."""

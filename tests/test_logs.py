@@ -284,6 +284,26 @@ def test_a_look_at_a_folder_that_is_gone_is_nobodys_problem(tmp_path: Path, root
     logs.look()
 
 
+FORK = """
+import os, signal, sys
+from pathlib import Path
+from service import logs
+file = logs.LogFile(Path(sys.argv[1]))
+with file._lock:  # as another thread may, which looks just now
+    child = os.fork()
+    if child == 0:
+        signal.alarm(5)
+        file.write(b"child\\n")
+        os._exit(0)
+sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""
+
+
+def test_a_forked_child_does_not_wait_for_a_thread_that_it_has_not(tmp_path: Path) -> None:
+    assert subprocess.run([sys.executable, "-c", FORK, str(tmp_path / "x.log")]).returncode == 0
+    assert (tmp_path / "x.log").read_text() == "child\n"
+
+
 SECRET = "hunter2-x9"
 
 
