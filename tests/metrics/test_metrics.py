@@ -1,6 +1,8 @@
 """Names and numbers: what a StatsD is told of requests, tasks, queues and processes."""
 
+import re
 import sys
+from configparser import ConfigParser
 from pathlib import Path
 from subprocess import run
 
@@ -10,6 +12,7 @@ from service import metrics, task
 from service.metrics import Backlog, Metrics, StatsDMetrics, Weight, clean
 from service.statsd import LARGEST_BYTES, StatsD
 from service.task import Task, TaskError
+from tests.metrics.graphite import CONF
 
 ENTRY = "1000000000000-0"  # queued at that many milliseconds
 
@@ -192,3 +195,18 @@ def test_without_a_host_nothing_is_sent_loaded_or_started() -> None:
         "assert 'service.statsd' not in sys.modules and threading.active_count() == 1"
     )
     assert run([sys.executable, "-c", code], cwd=Path(__file__).parents[2], check=False).returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("name", "method"),
+    [
+        ("stats.counters.x.count", "sum"), ("stats.timers.x.count_95", "sum"), ("stats.timers.x.sum_95", "sum"),
+        ("stats.timers.x.sum_squares_99", "sum"), ("stats.timers.x.lower_5", "min"), ("stats.timers.x.upper_99", "max"),
+        ("stats.timers.x.mean_95", "average"), ("stats.timers.x.count_ps", "average"), ("stats.gauges.x.depth", "last"),
+    ],
+)  # fmt: skip
+def test_a_number_that_grows_old_stays_what_it_was(name: str, method: str) -> None:
+    conf = ConfigParser(interpolation=None)
+    conf.read(CONF / "storage-aggregation.conf")
+    first = next(section for section in conf.values() if re.search(section.get("pattern", "$^"), name))
+    assert first["aggregationMethod"] == method
