@@ -90,7 +90,10 @@ class StatsD(StatsClientBase):  # type: ignore[misc]
         if self._later is None:
             self._tell_all()
         elif len(self._told) == 1:
-            self._later(self._tell_all)
+            try:
+                self._later(self._tell_all)
+            except Exception:  # there is no later
+                self._tell_all()
 
     def _tell_all(self) -> None:
         lines, self._told = "\n".join(self._told), []

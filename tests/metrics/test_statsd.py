@@ -86,6 +86,17 @@ def test_what_is_told_in_a_moment_goes_together_in_datagrams_that_fit(make: Call
     assert sink.read() == [b"next:1|c"]
 
 
+def test_where_there_is_no_later_it_is_told_at_once(make: Callable[..., StatsD], sink: Sink) -> None:
+    def later(_: Callable[[], None]) -> None:
+        raise MemoryError
+
+    statsd = make("127.0.0.1", sink.port, later=later)
+    for line in (b"first:1|c", b"second:1|c"):
+        statsd.tell(line.decode())
+        assert sink.read() == [line]
+        sink.datagrams.clear()
+
+
 def test_lines_of_one_call_arrive_in_one_datagram(make: Callable[..., StatsD], sink: Sink) -> None:
     statsd = make("localhost" if socket.gethostbyname("localhost") == "127.0.0.1" else "127.0.0.1", sink.port)
     eventually(lambda: sent(statsd, sink, "ready"))
