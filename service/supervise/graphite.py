@@ -2,7 +2,9 @@
 
 import base64
 import json
-from collections.abc import Mapping
+import threading
+from collections.abc import Callable, Mapping
+from concurrent.futures import Future
 from http.client import HTTPException
 from typing import Any, Final
 from urllib.error import HTTPError
@@ -11,7 +13,8 @@ from urllib.request import HTTPRedirectHandler, Request, build_opener
 
 from service.errors import SandboxError
 
-PATIENCE_SECONDS: Final = 5.0
+PATIENCE_SECONDS: Final = 5.0  # for each step
+LONGEST_SECONDS: Final = 15.0
 
 
 class GraphiteUnavailable(SandboxError):
@@ -62,8 +65,7 @@ class Graphite:
     def _post(self, path: str, body: bytes, kind: str) -> bytes:
         try:
             request = Request(self.url + path, body, {"Content-Type": kind, **self._headers}, method="POST")
-            with STRAIGHT.open(request, timeout=PATIENCE_SECONDS) as answer:
-                return bytes(answer.read(100_000))
+            return _in_time(lambda: _exchange(request))
         except HTTPError as error:
             with error:
                 if to := error.headers.get("Location"):
@@ -71,3 +73,26 @@ class Graphite:
                 raise GraphiteUnavailable(f"{self.url}{path} answered {error.code} {error.reason}") from error
         except (OSError, ValueError, HTTPException) as error:
             raise GraphiteUnavailable(f"{self.url}{path} cannot be reached: {error}") from error
+
+
+def _exchange(request: Request) -> bytes:
+    with STRAIGHT.open(request, timeout=PATIENCE_SECONDS) as answer:
+        return bytes(answer.read(100_000))
+
+
+def _in_time(exchange: Callable[[], bytes]) -> bytes:
+    """In a thread that can be left: a server that drips is in time with each step, and never ends."""
+    answer: Future[bytes] = Future()
+
+    def work() -> None:
+        try:
+            answer.set_result(exchange())
+        except Exception as error:
+            answer.set_exception(error)
+
+    thread = threading.Thread(target=work, name="graphite-exchange", daemon=True)
+    thread.start()
+    thread.join(LONGEST_SECONDS)
+    if not answer.done():
+        raise TimeoutError(f"it has not answered within {LONGEST_SECONDS:.0f} s")
+    return answer.result()

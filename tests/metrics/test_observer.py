@@ -4,6 +4,7 @@ import base64
 import json
 import os
 import signal
+import socket
 import threading
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -14,6 +15,7 @@ import pytest
 import zmq
 
 from service.metrics import StatsDMetrics, Weight
+from service.supervise import graphite as graphite_web
 from service.supervise import observer as observers
 from service.supervise.graphite import Graphite, GraphiteUnavailable
 from service.supervise.observer import Observer
@@ -253,6 +255,29 @@ def test_a_redirect_gets_no_password_and_is_told(graphite: Web, status: int) -> 
         Graphite(graphite.url).event("what", [], "")
     assert [path for path, _, _ in graphite.got] == ["/events/"]
     assert "p%40ss" not in str(told.value)
+
+
+@pytest.mark.parametrize("head", [b"", b"HTTP/1.1 200 OK\r\n\r\n"], ids=["head", "body"])
+def test_a_server_that_drips_is_left(head: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(graphite_web, "LONGEST_SECONDS", 0.5)
+    over = threading.Event()
+
+    def drip(listener: socket.socket) -> None:
+        client, _ = listener.accept()
+        with client:
+            client.sendall(head)
+            for _ in range(100):
+                if over.wait(0.05):
+                    return
+                client.sendall(b"x")
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        dripping = threading.Thread(target=drip, args=(listener,))
+        dripping.start()
+        with pytest.raises(GraphiteUnavailable, match="it has not answered"):
+            Graphite(f"http://127.0.0.1:{listener.getsockname()[1]}").event("what", [], "")
+        over.set()
+        dripping.join()
 
 
 def test_dashboards_are_loaded_where_graphite_url_says_and_no_argument_holds_the_password(
