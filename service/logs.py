@@ -35,6 +35,7 @@ KEPT_FILES: Final = 5
 LOOK_SECONDS: Final = 1.0
 
 LEVELS: Final = ((50, "critical"), (40, "error"), (30, "warning"), (20, "info"))
+MOST_MARKS: Final = 1000
 
 LONGEST_TEXT: Final = 32 * 1024  # of a message, or a traceback
 LONGEST_WRITE: Final = 4096  # a pipe with room takes that much without holding up the writer
@@ -295,6 +296,8 @@ class OncePerMinute(logging.Filter):
         if now - self._last.get(mark, -self._seconds) < self._seconds:
             return False
         self._last[mark] = now
+        if len(self._last) > MOST_MARKS:
+            self._last = {mark: at for mark, at in list(self._last.items()) if now - at < self._seconds}
         return True
 
 

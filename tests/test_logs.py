@@ -162,6 +162,14 @@ def test_and_again_in_the_next_minute() -> None:
     assert once.filter(record) and once.filter(record)
 
 
+def test_marks_of_former_minutes_are_forgotten_when_they_become_many() -> None:
+    once, record = OncePerMinute(), logging.makeLogRecord({"once": "now"})
+    once._last = {f"long ago {number}": -100.0 for number in range(1000)}
+    assert once.filter(record)
+    assert set(once._last) == {"now"}
+    assert not once.filter(record)
+
+
 def test_lines_for_people_hold_the_same_and_a_traceback_below(tmp_path: Path) -> None:
     file = logs.lines(LogFile(tmp_path / "x.log"), "info", "text")
     file.write(b'{"time":"t","level":"info","process":"web/1","method":"GET","path":"/a b","status":200,"remote":""}\n')
