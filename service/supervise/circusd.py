@@ -4,7 +4,8 @@ That file is what circusd loads before anything else, and it does not start with
 under `sandbox run` and under plain circusd, and nobody gets a circusd that lacks one of these:
 
 - Stopping goes by priority: what has the lowest is gone before the next is told (stock: all at once).
-- A signal to stop waits for the command that is running (stock: it is dropped).
+- A signal to stop waits for the command that is running (stock: it is dropped), but for none that only waits itself.
+- While a command waits for processes to end, what dies elsewhere is replaced (stock: when they have ended).
 - A reload is a trial, and what crashes again and again is throttled (watcher.py, reload.py).
 - A watcher or socket that cannot be made, or an address that is taken, ends the start (stock: a
   warning in the log; exit code 0).
@@ -37,7 +38,9 @@ from service.supervise.trial import end_group
 from service.supervise.watcher import GatedWatcher
 
 LOOK_SECONDS: Final = 0.05
+WAITING: Final = ("watcher_stop", "watcher_restart", "arbiter_stop_watchers", "arbiter_restart")
 
+_manage_watchers = Arbiter.manage_watchers
 _load_from_config = Arbiter.load_from_config.__func__
 _initialize = Arbiter.initialize
 _load_socket = CircusSocket.load_from_config.__func__
@@ -86,10 +89,20 @@ def install(read: Settings) -> None:
     arbiters.Watcher = GatedWatcher
     Controller.dispatch = reload.dispatch
     CircusSocket.load_from_config = classmethod(_load_any_socket)
+    Arbiter.manage_watchers = _manage_all_or_others
     Arbiter._stop_watchers = _stop_in_order
     Arbiter.load_from_config = classmethod(_load_everything)
     Arbiter.initialize = _initialize_or_exit
     SysHandler.quit = _quit
+
+
+async def _manage_all_or_others(arbiter: Any) -> None:
+    """Whom a command waits for is stopping or starting; the others are active."""
+    if arbiter._exclusive_running_command not in WAITING:
+        await _manage_watchers(arbiter)
+    elif not arbiter._stopping:
+        arbiter.reap_processes()
+        await gen.multi([watcher.manage_processes() for watcher in arbiter.iter_watchers() if watcher.is_active()])
 
 
 async def _stop_in_order(
@@ -115,11 +128,18 @@ async def _stop_when_free(arbiter: Any) -> None:
         return
     arbiter._stopping = True
     logs.say("sandbox is stopping: web, then runners, then Redis")
-    while arbiter._exclusive_running_command is not None:
+    while not _is_free(arbiter):
         await gen.sleep(LOOK_SECONDS)
+    arbiter._exclusive_running_command = None
     for signum in (signal.SIGINT, signal.SIGTERM):
         arbiter.ctrl.sys_hdl._old[signum] = signal.SIG_IGN
     await arbiter.stop()
+
+
+def _is_free(arbiter: Any) -> bool:
+    if arbiter._exclusive_running_command in WAITING:
+        return all(watcher.status() != "starting" for watcher in arbiter.watchers)
+    return arbiter._exclusive_running_command is None
 
 
 def _load_everything(kind: Any, config_file: str, loop: Any = None) -> Any:

@@ -13,6 +13,7 @@ import asyncio
 import contextlib
 import os
 import time
+from operator import attrgetter
 from pathlib import Path
 from typing import Any, Final
 
@@ -55,6 +56,7 @@ class GatedWatcher(Watcher):  # type: ignore[misc]
         self._trial: Trial | None = None
         self._starting: Trial | None = None
         self._leaving: dict[int, asyncio.Task[None]] = {}
+        self._spawning = asyncio.Lock()
         self._throttle = Throttle(DEATHS_AT_LEAST + DEATHS_A_PROCESS * self.numprocesses)
 
     # --- processes ---------------------------------------------------------------------------------
@@ -73,15 +75,30 @@ class GatedWatcher(Watcher):  # type: ignore[misc]
             options["env"] |= on_trial.environment if on_trial else {}
         return Process(name, wid, cmd, **options)
 
+    async def spawn_processes(self) -> None:
+        """Whoever asks meanwhile finds none missing afterwards."""
+        async with self._spawning:
+            await super().spawn_processes()
+
     def spawn_process(self, recovery_wid: int | None = None) -> Any:
         """A program that cannot be started is one that crashes; stock circus gives it up for good."""
+        if self.is_stopping():
+            return True
         started = super().spawn_process(recovery_wid)
         if started is False and self._starting is None:
             self._note_death(0.0)
             return time.time()
         return started
 
+    async def _start(self) -> None:
+        """What a restart has stopped stays away when the service is stopping."""
+        if not self.arbiter._stopping:
+            await super()._start()
+
     async def _stop(self, close_output_streams: bool = False) -> None:
+        """Whoever asks while it is stopping waits for the same end."""
+        while self.is_stopping():
+            await gen.sleep(LOOK_SECONDS)
         if self._trial is not None:
             self._trial.problem = f"{self.name} was stopped meanwhile"
             self._trial.end()
@@ -217,11 +234,18 @@ class GatedWatcher(Watcher):  # type: ignore[misc]
         for process in list(self.processes.values()):
             if process.status in (DEAD_OR_ZOMBIE, UNEXISTING) and not process.stopping:
                 self.reap_process(process.pid)
+        for process in self._surplus():
+            self._let_go(process)
         if len(self.processes) < self.numprocesses and self._throttle.holds(time.monotonic()):
             return
         await super().manage_processes()
         if self._throttle.crashes and self._is_steady():
             self._calm_down()
+
+    def _surplus(self) -> list[Process]:
+        """The oldest, as circus has it, which would wait for their ends."""
+        newest_first = sorted(self.processes.values(), key=attrgetter("started"), reverse=True)
+        return [process for process in newest_first[self.numprocesses :] if not process.stopping]
 
     def _is_steady(self) -> bool:
         ages = [process.age() for process in self.processes.values()]

@@ -93,15 +93,41 @@ def test_a_signal_during_the_start_is_not_lost(instance: Instance) -> None:
     instance.is_gone()
 
 
-def test_a_signal_waits_for_the_command_that_is_running(instance: Instance) -> None:
-    runner = instance.started().kinds()["runner"][-1]
-    with frozen(runner):
-        assert "ok" in instance.circusctl("decr", "sandbox-runner")
-        instance.terminate()
-        eventually(lambda: "Got signal SIG_TERM" in (instance.home / "log" / "circus.log").read_text())
-        assert instance.is_running()
+@pytest.mark.parametrize("command", ["decr", "stop", "restart"])
+def test_what_dies_while_runners_finish_their_tasks_is_replaced(instance: Instance, command: str) -> None:
+    instance.started()
+    uids = [instance.create("sleep", seconds=8) for _ in range(2)]
+    eventually(lambda: all(instance.task(uid)["status"] == "running" for uid in uids))
+    runners, arbiter = instance.kinds()["runner"], min(instance.kinds()["web"])
+    assert "error" not in instance.circusctl(command, "sandbox-runner")
+    os.kill(arbiter.pid, signal.SIGKILL)
+    eventually(lambda: instance.circusctl("list", "sandbox").strip() not in ("", str(arbiter.pid)), 2)
+    assert all(runner.alive for runner in runners)
+    eventually(lambda: all(instance.succeeded(uid) for uid in uids), 20)
+    assert all(instance.task(uid)["attempt"] == 1 for uid in uids)
+
+
+def test_the_oldest_go_when_there_are_to_be_fewer(instance: Instance) -> None:
+    before = instance.started().kinds()["runner"]
+    assert instance.circusctl("incr", "sandbox-runner", "--waiting") == "3\n"
+    [third] = eventually(lambda: set(instance.kinds()["runner"]) - set(before))
+    assert instance.circusctl("decr", "sandbox-runner", "2", "--waiting") == "1\n"
+    eventually(lambda: instance.kinds()["runner"] == [third])
+
+
+@pytest.mark.parametrize("command", [("stop", "sandbox-runner"), ("restart", "sandbox-runner"), ("stop",)])
+def test_a_signal_does_not_wait_for_a_command_that_only_waits(instance: Instance, command: tuple[str, ...]) -> None:
+    kinds = instance.started().kinds()
+    uid = instance.create("sleep", seconds=6)
+    eventually(lambda: instance.task(uid)["status"] == "running")
+    assert instance.circusctl(*command) == "ok\n"
+    instance.terminate()
+    eventually(lambda: not any(process.alive for process in kinds["web"]), 5)
+    assert any(process.alive for process in kinds["runner"]), "its task has not ended"
+    assert deaths(kinds) == IN_ORDER
     assert instance.wait() == 0
     instance.is_gone()
+    assert instance.started().task(uid)["attempt"] == 1
 
 
 def test_what_a_process_started_goes_with_it(instance: Instance) -> None:
