@@ -26,6 +26,7 @@ from service.errors import AlreadyRunning
 from service.supervise.environment import SESSION
 
 MARK: Final = "SANDBOX_WATCHER"
+KEEP_ENVIRONMENT: Final = "SPT_NOENV"  # setproctitle, which gunicorn uses where it is installed, would write over it
 LOOK_SECONDS: Final = 0.02
 KILL_SECONDS: Final = 5.0
 
@@ -52,6 +53,7 @@ class Orphan(NamedTuple):
 def mark(watcher: Any) -> None:
     """For a hook of circus: what the watcher starts from now on can be told."""
     watcher.env[MARK] = f"{watcher.priority} {watcher.graceful_timeout:g} {watcher.name}"
+    watcher.env[KEEP_ENVIRONMENT] = "1"
 
 
 def end(home: Path, left: Sequence[Orphan]) -> None:

@@ -31,6 +31,19 @@ def start(context, command: list) -> int:
     return subprocess.Popen(command).pid
 """
 
+TITLED = """
+import ctypes, os
+
+def setproctitle(title):
+    if "SPT_NOENV" not in os.environ:
+        with open("/proc/self/stat") as stat:
+            begin, end = map(int, stat.read().rpartition(")")[2].split()[47:49])
+        ctypes.memset(begin, 0, end - begin)
+
+def getproctitle():
+    return ""
+"""
+
 
 def left(instance: Instance) -> list[Process]:
     """Kills circusd, and answers what lives on: not who tells of the start."""
@@ -155,6 +168,16 @@ class TestCircusd:
         eventually(lambda: len(instance.processes()) == 8)  # who tells of the start is gone
         assert instance.stop() == 0
         instance.is_gone()
+
+    def test_gunicorn_is_found_though_it_gives_itself_a_title(self, instance: Instance) -> None:
+        """As it does where setproctitle is installed, which writes over the environment unless it is told not to."""
+        (instance.home.parent / "setproctitle.py").write_text(TITLED)
+        web = instance.started().kinds()["web"]
+        assert len(web) == 3
+        eventually(lambda: "Ctrl-C" in instance.output)
+        instance.kill()
+        start_again(instance)
+        assert not any(process.alive for process in web)
 
     def test_one_that_was_started_in_a_task_of_another_is_taken_over_too(
         self, make_instance: Callable[..., Instance]
