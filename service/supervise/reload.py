@@ -68,8 +68,9 @@ class Reload(StockReload):  # type: ignore[misc]
             candidates = [watcher.candidate() for watcher in watchers]
             for watcher, release in zip(watchers, candidates, strict=True):
                 reloaded[watcher.name] = await watcher.swap(release)
-        except Refused as error:
-            return {**error.details, "status": "error", "reason": _told(error, reloaded), "reloaded": reloaded}
+        except Exception as error:
+            refused = error if isinstance(error, Refused) else _unforeseen(error)
+            return {**refused.details, "status": "error", "reason": _told(refused, reloaded), "reloaded": reloaded}
         return {"reloaded": reloaded, **self._wish(candidates)}
 
     def _wish(self, releases: list[Any]) -> dict[str, str]:
@@ -84,6 +85,11 @@ class Reload(StockReload):  # type: ignore[misc]
         while not reloading.done():
             controller.send_response(None, client, b"", {"status": "waiting"})
             await gen.sleep(TELL_SECONDS)
+
+
+def _unforeseen(error: Exception) -> Refused:
+    logger.error("the reload has failed", exc_info=error)
+    return Refused(f"the reload has failed: {error!r}. circus.log says where.")
 
 
 def _told(error: Refused, reloaded: dict[str, Any]) -> str:

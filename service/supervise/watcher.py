@@ -145,12 +145,13 @@ class GatedWatcher(Watcher):  # type: ignore[misc]
         trial = self._trial = Trial(release, self.folder / "trial")
         try:
             await self._judge(trial)
+            trial.accept()
         except BaseException:
             trial.end()
             raise
         finally:
             self._trial = None
-        return self._accept(trial)
+        return self._swapped(trial)
 
     async def _judge(self, trial: Trial) -> None:
         for _ in range(self.numprocesses):
@@ -169,7 +170,7 @@ class GatedWatcher(Watcher):  # type: ignore[misc]
             self._starting = None
         trial.processes += [self.processes.pop(pid) for pid in set(self.processes) - known]
 
-    def _accept(self, trial: Trial) -> dict[str, Any]:
+    def _swapped(self, trial: Trial) -> dict[str, Any]:
         before = [process for process in self.processes.values() if not process.stopping]
         for process in before:
             self._let_go(process)
@@ -182,7 +183,6 @@ class GatedWatcher(Watcher):  # type: ignore[misc]
             "started": sorted(process.pid for process in trial.processes),
             "stopping": sorted(process.pid for process in before),
         }
-        trial.accept()
         logger.info("%s: %s serves, after %.1f s", self.name, trial.release, trial.seconds)
         self.notify_event("reloaded", outcome)
         return outcome
@@ -263,7 +263,7 @@ class GatedWatcher(Watcher):  # type: ignore[misc]
 
     def _calm_down(self) -> None:
         self._throttle.grew_old()
-        if self._mark.exists():
+        with contextlib.suppress(OSError):  # mostly there is none; nor may one that stays hinder what calls this
             self._mark.unlink()
             logger.info("%s is not throttled any more", self.name)
 

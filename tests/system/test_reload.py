@@ -152,6 +152,30 @@ def test_a_second_reload_is_refused_while_one_is_under_way(instance: Instance, r
     assert first.text == "ok\n", "circusctl waits longer than its own time-out"
 
 
+def test_a_trial_that_cannot_be_accepted_changes_nothing(instance: Instance, releases: Releases) -> None:
+    before = instance.started().kinds()
+    slow = releases.make("slow").change("service/wsgi.py", "import os", "import os, time\n\ntime.sleep(3)")
+    releases.switch(slow)
+    with load(instance), asking(instance, "reload", "sandbox") as answer:
+        [folder] = eventually(lambda: list(instance.home.glob("run/trial/*")))
+        folder.with_suffix(".over").mkdir()
+        (folder.with_suffix(".over") / "in the way").touch()
+    assert answer.text.startswith("error: the reload has failed: OSError(")
+    assert "Directory not empty" in answer.text and "Directory not empty" in log(instance)
+    assert instance.kinds() == before
+    assert instance.circusctl("reload", "sandbox") == "ok\n"
+
+
+def test_a_mark_that_cannot_be_removed_hinders_neither_a_reload_nor_a_stop(instance: Instance) -> None:
+    before = instance.started().kinds()["web"]
+    (instance.home / "run" / "throttled" / "sandbox").mkdir(parents=True)
+    with load(instance):
+        assert instance.circusctl("reload", "sandbox") == "ok\n"
+        eventually(lambda: len(instance.kinds()["web"]) == 3 and not pids(instance.kinds()["web"]) & pids(before))
+    assert instance.stop() == 0
+    instance.is_gone()
+
+
 def test_a_stop_in_the_middle_of_a_reload_stops_everything(instance: Instance, releases: Releases) -> None:
     instance.started()
     releases.switch(releases.make("slow").add("service/wsgi.py", "import time; time.sleep(600)"))
