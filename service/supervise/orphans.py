@@ -77,7 +77,7 @@ def find(home: Path) -> list[Orphan]:
     sessions: dict[int, Watcher] = {}
     processes: dict[int, list[psutil.Process]] = {}
     for process in psutil.process_iter():
-        with suppress(psutil.Error, OSError):
+        with suppress(psutil.Error, OSError, KeyError, ValueError):  # an odd mark is nobody's
             session = os.getsid(process.pid)
             processes.setdefault(session, []).append(process)
             if (watcher := _watcher(process.environ(), home, session)) is not None:
