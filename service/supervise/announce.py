@@ -20,6 +20,7 @@ from service.supervise import state
 
 PATIENCE_SECONDS: Final = 10.0
 LOOK_SECONDS: Final = 0.1
+LATER_SECONDS: Final = 5.0  # when it has complained: each look is a line in web.log
 ANSWER_SECONDS: Final = 3.0
 EVERYWHERE: Final = {"0.0.0.0": "127.0.0.1", "::": "::1"}
 
@@ -38,17 +39,26 @@ def in_background(settings: Settings) -> None:
 
 
 def _announce(settings: Settings, supervisor: int) -> None:
-    complain_at = time.monotonic() + PATIENCE_SECONDS
-    while os.getppid() == supervisor:
+    pause, complain_at = LOOK_SECONDS, time.monotonic() + PATIENCE_SECONDS
+    while _lives(supervisor, pause):
         problem = _problem(settings)
         if problem is None:
             print(_welcome(settings), flush=True)
             return
         if time.monotonic() > complain_at:
-            complain_at = float("inf")
+            pause, complain_at = LATER_SECONDS, float("inf")
             waited = f"sandbox is not ready after {PATIENCE_SECONDS:g} s"
             print(f"{waited}: {problem}. Its logs: {settings.logs}", flush=True)
+
+
+def _lives(supervisor: int, seconds: float) -> bool:
+    """After so long; at once when it does not."""
+    until = time.monotonic() + seconds
+    while os.getppid() == supervisor:
+        if time.monotonic() >= until:
+            return True
         time.sleep(LOOK_SECONDS)
+    return False
 
 
 def _problem(settings: Settings) -> str | None:
