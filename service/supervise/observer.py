@@ -61,6 +61,7 @@ class Observer:
         self._stopping = False
         self._weigh_at = 0.0
         self._seen: set[int] = set()
+        self._listed: set[int] = set()
         self._count_listed = False
         self._starting = False
 
@@ -128,6 +129,9 @@ class Observer:
         if self._starting:
             self._metrics.process_event("circusd", "started")
             self._starting = False
+        listed = {pid for pids in leaders.values() for pid in pids}
+        self._seen -= self._listed - listed
+        self._listed = listed
         for watcher, pids in leaders.items():
             for pid in set(pids) - self._seen:
                 self._seen.add(pid)

@@ -148,6 +148,8 @@ class GatedWatcher(Watcher):  # type: ignore[misc]
             trial.accept()
         except BaseException:
             trial.end()
+            for process in trial.processes:
+                self._tell_end(process)
             raise
         finally:
             self._trial = None
@@ -215,6 +217,9 @@ class GatedWatcher(Watcher):  # type: ignore[misc]
             await gen.sleep(LOOK_SECONDS)
         end_group(process.pid)
         process.stop()
+        self._tell_end(process)
+
+    def _tell_end(self, process: Process) -> None:
         self.notify_event("reap", {"process_pid": process.pid, "time": time.time(), "exit_code": process.returncode()})
 
     # --- the throttle ------------------------------------------------------------------------------

@@ -87,6 +87,16 @@ def test_an_observer_that_was_started_again_counts_nothing_twice(lines: Lines, m
     assert lines.sent == [["x.processes.sandbox.spawned:1|c"]]
 
 
+def test_a_pid_that_is_not_listed_any_more_may_come_again(lines: Lines) -> None:
+    words: dict[str, Any] = {"events": "", "control": "", "graphite": None, "refused": lambda *_: None, "release": ""}
+    observer = Observer(metrics=StatsDMetrics(lines), **words)
+    observer._tell("sandbox", "spawn", {"process_pid": 1})
+    observer._tell("sandbox", "spawn", {"process_pid": 2})  # on trial: it is listed when it has been accepted
+    for listed in ([1], [1], [2], [1, 2]):
+        observer._count({"sandbox": listed})
+    assert lines.sent == [["x.processes.sandbox.spawned:1|c"]] * 3
+
+
 def test_the_observer_ends_with_a_supervisor_that_was_killed(observed: Instance, sink: Sink) -> None:
     [observer] = [process for process in observed.processes() if "service.cli observer" in process.command]
     os.kill(observed.pid, signal.SIGKILL)

@@ -481,6 +481,21 @@ def test_outcomes_are_published(instance: Instance, releases: Releases) -> None:
     assert "ImportError: published" in refused["traceback"]
 
 
+def test_the_end_of_each_process_is_published_that_was_started(instance: Instance, releases: Releases) -> None:
+    before = pids(instance.started().kinds()["runner"])
+
+    def told(event: str) -> list[int]:
+        return sorted(message["process_pid"] for message in events.of(f"watcher.sandbox-runner.{event}"))
+
+    with Events(instance) as events:
+        releases.switch(releases.make("broken").add("service/tasks/demo.py", "raise ImportError"))
+        assert instance.ask("reload", "sandbox-runner").returncode == 3
+        refused = eventually(lambda: len(found := told("reap")) == 2 and found)
+        assert told("spawn") == refused
+        instance.circusctl("decr", "sandbox-runner", "2")
+        eventually(lambda: told("reap") == sorted([*refused, *before]))
+
+
 def test_term_to_the_arbiter_ends_it_gracefully_and_another_is_started(instance: Instance) -> None:
     arbiter = min(instance.started().kinds()["web"])
     with load(instance):
