@@ -103,7 +103,7 @@ def run_runner(settings: Settings, lines: "Lines") -> int:
         lease_seconds=settings.lease_seconds,
         grace_seconds=settings.grace_seconds,
         retention_seconds=settings.retention_seconds,
-        rehearse=partial(rehearsal.types, {**os.environ, **texts(settings)}),
+        rehearse=partial(rehearsal.types, {**os.environ, **texts(settings)}, patience_seconds=settings.reload_seconds),
         metrics=measures,
     )
     return runner.run()

@@ -99,10 +99,12 @@ def _check_tasks(settings: Settings) -> None:
     release = releases.find(settings.release or conf_folder())
     environment = release.environment({**os.environ, **texts(settings)}, os.getcwd())
     try:
-        lines = rehearsal.types(environment, python=release.python, folder=release.path).splitlines()
+        types = rehearsal.types(
+            environment, patience_seconds=settings.reload_seconds, python=release.python, folder=release.path
+        )
     except ReleaseBroken as error:
         raise SettingsError(str(error)) from error
-    queues = {line.partition("\t")[2] for line in lines}
+    queues = {line.partition("\t")[2] for line in types.splitlines()}
     for queue in sorted(queues.difference(settings.queues)):
         print(f"sandbox: SANDBOX_QUEUES does not name {queue!r}, where types have their tasks wait.", file=sys.stderr)
 
