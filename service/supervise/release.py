@@ -43,7 +43,7 @@ class Release:
 
 
 def find(name: Path) -> Release:
-    path = name.resolve()
+    path = Path(os.path.realpath(name))  # of a link to itself it makes no error
     if not path.is_dir():
         raise NoRelease(f"SANDBOX_RELEASE is {str(name)!r}, which is not a folder")
     own = path / ".venv" / "bin" / "python"
