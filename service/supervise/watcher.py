@@ -13,7 +13,6 @@ import asyncio
 import contextlib
 import os
 import time
-from operator import attrgetter
 from pathlib import Path
 from typing import Any, Final
 
@@ -42,6 +41,17 @@ class Refused(SandboxError):
     def __init__(self, message: str, details: dict[str, Any] | None = None) -> None:
         super().__init__(message)
         self.details = details or {}
+
+
+class AgingProcess(Process):  # type: ignore[misc]
+    """The clock of the day may be put back; then stock ages are negative, and every death is an early one."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self._born = time.monotonic()
+
+    def age(self) -> float:
+        return time.monotonic() - self._born
 
 
 class GatedWatcher(Watcher):  # type: ignore[misc]
@@ -73,7 +83,7 @@ class GatedWatcher(Watcher):  # type: ignore[misc]
             options["working_dir"] = str(release)
             options["env"] = release.environment(options["env"], self.working_dir)
             options["env"] |= on_trial.environment if on_trial else {}
-        return Process(name, wid, cmd, **options)
+        return AgingProcess(name, wid, cmd, **options)
 
     async def spawn_processes(self) -> None:
         """Whoever asks meanwhile finds none missing afterwards."""
@@ -249,7 +259,7 @@ class GatedWatcher(Watcher):  # type: ignore[misc]
 
     def _surplus(self) -> list[Process]:
         """The oldest, as circus has it, which would wait for their ends."""
-        newest_first = sorted(self.processes.values(), key=attrgetter("started"), reverse=True)
+        newest_first = sorted(self.processes.values(), key=AgingProcess.age)
         return [process for process in newest_first[self.numprocesses :] if not process.stopping]
 
     def _is_steady(self) -> bool:

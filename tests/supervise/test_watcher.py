@@ -1,0 +1,26 @@
+"""What a watcher decides without circusd. What it does under it: tests/system."""
+
+import time
+from pathlib import Path
+
+import pytest
+
+from service.supervise.watcher import GatedWatcher
+
+
+@pytest.fixture
+def watcher(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> GatedWatcher:
+    monkeypatch.setattr(GatedWatcher, "folder", tmp_path, raising=False)
+    return GatedWatcher("sleeper", "sleep 60", numprocesses=1)
+
+
+def test_a_process_grows_older_though_the_clock_is_put_back(
+    watcher: GatedWatcher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    process = watcher._process("sleeper", 1, "sleep 60", pipe_stdout=False, pipe_stderr=False)
+    try:
+        monkeypatch.setattr(time, "time", lambda: 0.0)
+        assert 0 <= process.age() < 30
+    finally:
+        process.send_signal(9)
+        process.wait()
