@@ -56,6 +56,7 @@ class AgingProcess(Process):  # type: ignore[misc]
 
 class GatedWatcher(Watcher):  # type: ignore[misc]
     processes: dict[int, Process]
+    numprocesses: int
     folder: Path
     patience_seconds: float
 
@@ -67,7 +68,7 @@ class GatedWatcher(Watcher):  # type: ignore[misc]
         self._starting: Trial | None = None
         self._leaving: dict[int, asyncio.Task[None]] = {}
         self._spawning = asyncio.Lock()
-        self._throttle = Throttle(DEATHS_AT_LEAST + DEATHS_A_PROCESS * self.numprocesses)
+        self._throttle = Throttle(self._deaths_allowed)
 
     # --- processes ---------------------------------------------------------------------------------
 
@@ -266,7 +267,12 @@ class GatedWatcher(Watcher):  # type: ignore[misc]
         ages = [process.age() for process in self.processes.values()]
         return len(ages) >= self.numprocesses and min(ages, default=OLD_SECONDS) >= OLD_SECONDS
 
+    @property
+    def _deaths_allowed(self) -> int:
+        return DEATHS_AT_LEAST + DEATHS_A_PROCESS * self.numprocesses
+
     def _note_death(self, age_seconds: float) -> None:
+        self._throttle.allowed = self._deaths_allowed
         self._throttle.died(age_seconds, time.monotonic())
         if pause := self._throttle.pause:
             crashes = self._throttle.crashes

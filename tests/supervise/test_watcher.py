@@ -24,3 +24,15 @@ def test_a_process_grows_older_though_the_clock_is_put_back(
     finally:
         process.send_signal(9)
         process.wait()
+
+
+def test_more_processes_may_die_early_more_often(watcher: GatedWatcher) -> None:
+    def deaths_without_a_pause() -> int:
+        watcher._throttle.grew_old()
+        while not watcher._throttle.pause:
+            watcher._note_death(0.0)
+        return watcher._throttle.crashes - 1
+
+    assert deaths_without_a_pause() == 4
+    watcher.numprocesses = 3
+    assert deaths_without_a_pause() == 8
