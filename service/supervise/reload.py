@@ -36,6 +36,14 @@ class Reload(StockReload):  # type: ignore[misc]
     _busy: str | None = None
 
     def execute(self, arbiter: Any, props: dict[str, Any]) -> asyncio.Future[dict[str, Any]]:
+        try:
+            return self._begin(arbiter, props)
+        except MessageError as error:
+            if arbiter.ctrl.asking is None:
+                logger.warning("HUP is not obeyed: %s", error)
+            raise
+
+    def _begin(self, arbiter: Any, props: dict[str, Any]) -> asyncio.Future[dict[str, Any]]:
         if not props.get("graceful", True):
             raise MessageError("a reload ends nothing before its time; `circusctl restart` does")
         if arbiter._stopping:

@@ -149,6 +149,8 @@ def test_a_second_reload_is_refused_while_one_is_under_way(instance: Instance, r
             second = instance.ask(*words)
             assert second.returncode == 3
             assert second.stderr == "error: a reload of sandbox is under way; wait for its outcome\n"
+        os.kill(instance.pid, signal.SIGHUP)
+        eventually(lambda: "HUP is not obeyed: a reload of sandbox is under way" in log(instance), 3)
     assert first.text == "ok\n", "circusctl waits longer than its own time-out"
 
 
