@@ -168,7 +168,9 @@ class GatedWatcher(Watcher):  # type: ignore[misc]
 
     async def _judge(self, trial: Trial) -> None:
         for _ in range(self.numprocesses):
-            self._start_on_trial(trial)
+            if trial.problem is None:
+                self._start_on_trial(trial)
+                await gen.sleep(0)
         problem = await trial.verdict(self.patience_seconds, lambda: bool(self.arbiter._stopping))
         if problem is not None:
             raise self._refusal(problem, trial.release.path, trial.seconds, trial.output)

@@ -1,7 +1,9 @@
 """What a watcher decides without circusd. What it does under it: tests/system."""
 
+import asyncio
 import time
 from pathlib import Path
+from unittest.mock import AsyncMock
 
 import pytest
 
@@ -11,6 +13,7 @@ from service.supervise.watcher import GatedWatcher
 @pytest.fixture
 def watcher(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> GatedWatcher:
     monkeypatch.setattr(GatedWatcher, "folder", tmp_path, raising=False)
+    monkeypatch.setattr(GatedWatcher, "patience_seconds", 10.0, raising=False)
     return GatedWatcher("sleeper", "sleep 60", numprocesses=1)
 
 
@@ -36,3 +39,25 @@ def test_more_processes_may_die_early_more_often(watcher: GatedWatcher) -> None:
     assert deaths_without_a_pause() == 4
     watcher.numprocesses = 3
     assert deaths_without_a_pause() == 8
+
+
+def test_between_the_starts_of_a_trial_others_have_their_turn(
+    watcher: GatedWatcher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    turns: list[str] = []
+    monkeypatch.setattr(watcher, "_start_on_trial", lambda _: turns.append("start"))
+    watcher.numprocesses = 3
+
+    async def others() -> None:
+        while True:
+            turns.append("others")
+            await asyncio.sleep(0)
+
+    async def judge() -> None:
+        asking = asyncio.create_task(others())
+        await watcher._judge(AsyncMock(problem=None, verdict=AsyncMock(return_value=None)))
+        asking.cancel()
+
+    asyncio.run(judge())
+    assert turns.count("start") == 3
+    assert "start start" not in " ".join(turns)
