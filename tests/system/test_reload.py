@@ -302,6 +302,16 @@ def test_set_goes_through_the_gate(instance: Instance) -> None:
         eventually(lambda: len(instance.kinds()["web"]) == 3 and not pids(instance.kinds()["web"]) & pids(before))
 
 
+def test_a_reload_does_not_mind_a_runner_that_was_taken_away_and_finishes_its_task(instance: Instance) -> None:
+    instance.started()
+    uids = [instance.create("sleep", seconds=4) for _ in range(2)]
+    eventually(lambda: all(instance.task(uid)["status"] == "running" for uid in uids))
+    assert "error" not in instance.circusctl("decr", "sandbox-runner")
+    assert instance.circusctl("reload", "sandbox-runner") == "ok\n"
+    eventually(lambda: len(instance.kinds()["runner"]) == 1)
+    assert all(instance.succeeded(uid) and instance.task(uid)["attempt"] == 1 for uid in uids)
+
+
 def test_a_stopped_watcher_and_one_that_is_none_have_no_reload(instance: Instance) -> None:
     instance.started()
     assert instance.circusctl("stop", "sandbox-runner", "--waiting").startswith("ok")
