@@ -2,6 +2,7 @@
 
 import argparse
 import asyncio
+import compileall
 import math
 import os
 import shutil
@@ -118,6 +119,7 @@ class Sandbox:
         if text != GOOD:
             wsgi = release / "service" / "wsgi.py"
             wsgi.write_text(text.replace(GOOD, wsgi.read_text()))
+        compileall.compile_dir(release / "service", quiet=1)  # as pip does
         return release
 
     def switch(self, release: Path) -> None:
@@ -148,7 +150,12 @@ def command_line(pid: int) -> bytes:
 
 async def answer(environment: dict[str, str], *words: str) -> tuple[bool, str]:
     process = await asyncio.create_subprocess_exec(
-        sys.executable, *words, env=environment, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT
+        sys.executable,
+        *words,
+        env=environment,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+        start_new_session=True,  # as from another terminal: the kernel weighs it against the others, not this process
     )
     said, _ = await process.communicate()
     return process.returncode == 0, said.decode(errors="replace").strip()

@@ -72,3 +72,9 @@ def worker_exit(arbiter: Any, worker: Any) -> None:
 def child_exit(arbiter: Any, worker: Any) -> None:
     """Also of a worker that could not call its own."""
     trial.fail()
+
+
+def on_exit(arbiter: Any) -> None:
+    """Of one that was told to stop; any other end has an exit code of its own."""
+    if isinstance(sys.exc_info()[1], StopIteration):
+        end_at_once()
