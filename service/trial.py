@@ -21,6 +21,7 @@ from typing import Any, Final
 from service import logs
 
 VARIABLE: Final = "SANDBOX_TRIAL"
+BEGUN: Final = "begun"
 OUTPUT: Final = "output"
 READY: Final = "ready"
 FAILED: Final = "failed"
@@ -68,9 +69,10 @@ def _end_turn() -> None:
 
 
 def tell_if_slow(patience_seconds: float) -> None:
-    """A process that hangs says where, before the patience with it is over."""
+    """A process that hangs says where, before the patience with it is over, which began with the trial."""
     if (held := folder()) is None:
         return
+    since = time.monotonic() - float((held / BEGUN).read_text())
     greenlets = sys.modules.get("greenlet")
     this = greenlets.getcurrent() if greenlets else None
 
@@ -81,7 +83,7 @@ def tell_if_slow(patience_seconds: float) -> None:
             output.write("Not ready yet; it has come as far as this:\n" + "".join(traceback.format_stack(waiting)))
 
     signal.signal(signal.SIGALRM, tell)
-    signal.setitimer(signal.ITIMER_REAL, patience_seconds * SLOW)
+    signal.setitimer(signal.ITIMER_REAL, max(patience_seconds * SLOW - since, LOOK_SECONDS))
 
 
 def _is_quick() -> None:

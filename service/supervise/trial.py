@@ -39,6 +39,7 @@ class Trial:
         self._began = time.monotonic()
         self._folder = folder / uuid.uuid4().hex
         self._folder.mkdir(parents=True, mode=0o700)
+        (self._folder / trial.BEGUN).write_text(str(self._began))
         self._modest: set[int] = set()
 
     @property
