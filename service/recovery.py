@@ -5,6 +5,7 @@ Twice a second a lane looks for three things, and runs what it finds like fresh 
 - A neighbour whose lock is free is dead. Its entries are taken at once, and it is forgotten after the last.
 - An entry whose lease has run out belonged to a host that is gone. That counts only after one lease of
   unbroken contact with Redis: idle times go on while Redis is away, and everybody would rob everybody.
+  They go by the wall clock: when that was set, or went on while the machine slept, contact begins anew.
 - After a lost answer, this runner's own consumer may hold entries of which no lane knows. Nobody renews
   them: it looks for them at once, and at the latest their lease runs out.
 """
@@ -30,6 +31,7 @@ BATCH: Final = 64
 UNHEARD_MS: Final = 2500  # longer than any answer may take
 UNHEARD_SECONDS: Final = 10.0
 TELL_SECONDS: Final = 0.5
+STEP_SECONDS: Final = 1.0
 NO_REMAINS: Final = Remains("", Path(), {})
 
 log = logging.getLogger("sandbox.runner")
@@ -57,6 +59,7 @@ class Recovery:
         self._lock = threading.Lock()
         self._next_look = 0.0
         self._contact_since = time.monotonic()
+        self._clocks_apart = _clocks_apart()
         self._unheard_until = 0.0
 
     def lost_contact(self) -> None:
@@ -70,12 +73,18 @@ class Recovery:
             return []
         try:
             self._next_look = time.monotonic() + LOOK_SECONDS
+            self._look_at_the_clocks()
             found = self._of_the_dead() or self._of_the_silent() or self._unheard()
             if found:
                 self._next_look = 0.0  # there may be more
             return found
         finally:
             self._lock.release()
+
+    def _look_at_the_clocks(self) -> None:
+        before, self._clocks_apart = self._clocks_apart, _clocks_apart()
+        if abs(self._clocks_apart - before) > STEP_SECONDS:
+            self.lost_contact()
 
     def _of_the_dead(self) -> list[Finding]:
         for remains in self._presence.dead_neighbours():
@@ -160,3 +169,8 @@ class Recovery:
     @property
     def _partitions(self) -> range:
         return range(self._store.partitions)
+
+
+def _clocks_apart() -> float:
+    """Changes when the wall clock is set, and when the machine sleeps: the other clock stops then."""
+    return time.time() - time.monotonic()
