@@ -27,6 +27,7 @@ from service.wire import Command, Script, Wire
 GROUP: Final = "runners"
 _NO_GROUP: Final = ("NOGROUP", "UNBLOCKED", "no such key")
 PAGE_READS: Final = 1000
+PORTION_BYTES: Final = 2 * 1024 * 1024  # what even a slow network carries before an answer is overdue
 
 CREATE, MOVE, FETCH, TAKE, RENEW, DROP, DUE, SHELVES, SWEEP, RETIRE, BACKLOG = SCRIPTS = tuple(
     Script(name)
@@ -209,10 +210,13 @@ class Store:
             except KeyError:
                 groups[group] = [place]
         moves: dict[int, list[tuple[list[int], Command]]] = {}
-        for (partition, *_), places in groups.items():
-            members = [changes[place] for place in places]
-            command = self._move_command(partition, members, [texts[place] for place in places], consumer)
-            moves.setdefault(partition, []).append((places, command))
+        portion = _portion(texts)
+        for (partition, *_), alike in groups.items():
+            for start in range(0, len(alike), portion):
+                places = alike[start : start + portion]
+                members = [changes[place] for place in places]
+                command = self._move_command(partition, members, [texts[place] for place in places], consumer)
+                moves.setdefault(partition, []).append((places, command))
         return moves
 
     def _move_command(
@@ -423,8 +427,8 @@ class Store:
         return bool(forgotten)
 
     def promote(self, partition: int, count: int) -> int:
-        """Queues scheduled tasks that are due by Redis's clock."""
-        [answer] = self._wire.call(partition, DUE.call([self._due(partition)], [count]))
+        """Queues scheduled tasks that are due by Redis's clock: so many, or fewer if they are large."""
+        [answer] = self._wire.call(partition, DUE.call([self._due(partition)], [count, PORTION_BYTES]))
         documents = [Document(tasks.decode(text), text) for _, text in _rows(answer, 2)]
         changes = [
             Change(text, task, tasks.promoted(task)) for task, text in documents if task.status == tasks.SCHEDULED
@@ -479,6 +483,11 @@ def _fetched(partition: int, streams: Sequence[str], answer: Sequence[Any]) -> l
         Entry(partition, streams[place - 1], entry.decode(), uid.decode(), text, takes)
         for place, entry, uid, text in _rows(found, 4)
     ]
+
+
+def _portion(texts: Iterable[bytes | None]) -> int:
+    """How many go into one command: as many as would fit if all were as long as the longest."""
+    return max(1, PORTION_BYTES // max(map(len, filter(None, texts)), default=1))
 
 
 def _mark_refused(

@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import msgspec
 import pytest
 import redis
 
@@ -334,6 +335,51 @@ def test_a_batch_of_a_thousand_moves_at_once(store: Store, raw: redis.Redis) -> 
     store.create([new(store, status=tasks.SCHEDULED, run_at=NOW) for _ in range(1000)])
     assert store.promote(0, 1000) == 1000
     assert raw.xlen(STREAM) == 1000
+
+
+class _Weighing(Wire):
+    """The real wire; notes how long each command and each answer is."""
+
+    def __init__(self, wire: Wire) -> None:
+        self._wire = wire
+        self.heaviest = 0
+
+    def call(self, partition: int, *commands: Command, wait_seconds: float = 0, once: bool = False) -> list[Any]:
+        answers = self._wire.call(partition, *commands, wait_seconds=wait_seconds, once=once)
+        self.heaviest = max(self.heaviest, *map(_weight, (*commands, *answers)))
+        return answers
+
+    def close(self) -> None:
+        self._wire.close()
+
+
+def _weight(words: Any) -> int:
+    return sum(len(word) for word in words if isinstance(word, bytes | str)) if isinstance(words, list | tuple) else 0
+
+
+def test_large_documents_move_in_portions_that_a_slow_network_carries(server: RedisServer) -> None:
+    wire = _Weighing(connect(server.url, stores.SCRIPTS))
+    store = Store(wire)
+    large = msgspec.Raw(b'{"message":"%s"}' % (b"x" * 200_000))
+    for _ in range(64):
+        stored(store, status=tasks.SCHEDULED, run_at=NOW, args=large)
+
+    promoted = [store.promote(0, 500) for _ in range(8)]
+    assert (sum(promoted), promoted[0]) == (64, 11)
+    assert wire.heaviest < 5_000_000
+
+    entries = store.fetch(0, QUEUES, "a", 64)
+    wire.heaviest = 0
+    assert None not in store.move([claim_of(entry, "a") for entry in entries], consumer="a")
+    assert 1_000_000 < wire.heaviest < 5_000_000
+    store.close()
+
+
+def test_one_that_is_larger_than_a_portion_moves_too(store: Store) -> None:
+    huge = msgspec.Raw(b'{"message":"%s"}' % (b"x" * 3_000_000))
+    for _ in range(2):
+        stored(store, status=tasks.SCHEDULED, run_at=NOW, args=huge)
+    assert [store.promote(0, 500) for _ in range(3)] == [1, 1, 0]
 
 
 def test_two_entries_of_one_document_in_one_batch_give_one_claim(store: Store, raw: redis.Redis) -> None:
