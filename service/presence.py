@@ -61,7 +61,8 @@ class Presence:
 
     def mark(self, lane: int, token: bytes, deadline: float = NEVER) -> None:
         """This claim's handler starts now."""
-        RECORD.pack_into(self._map, HEAD.size + lane * RECORD.size, token, deadline)
+        if not self._told:
+            RECORD.pack_into(self._map, HEAD.size + lane * RECORD.size, token, deadline)
 
     def clear(self, lane: int) -> None:
         at = HEAD.size + lane * RECORD.size
@@ -73,7 +74,7 @@ class Presence:
             HEAD.pack_into(self._map, 0, self._lanes, time.monotonic())
 
     def tell(self) -> None:
-        """This process ends on purpose, but leaves something to others."""
+        """This process ends on purpose, but leaves something to others: what starts from now on is not to blame."""
         self._told = True
         HEAD.pack_into(self._map, 0, self._lanes, TOLD)
 

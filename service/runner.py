@@ -217,6 +217,11 @@ class Runner:
 
     def _replace_process(self, lane: Lane, running: Running) -> None:
         """A handler that swallows its interruption is ended with its process; the supervisor starts another."""
+        self._stopping.request()
+        self._presence.tell()
+        for other in self._lanes:
+            if other is not lane:
+                self._presence.clear(other.number)
         frame = sys._current_frames()[lane.thread.ident or 0]
         event_id = self._report(running, frame) if running.interruption is TimedOut else None
         log.error(
@@ -227,7 +232,6 @@ class Runner:
             extra={"fields": {"event_id": event_id}},
         )
         self._alarm.disarm()
-        self._presence.tell()
         last_words = threading.Thread(target=self._say_last_words, args=(running, event_id), daemon=True)
         last_words.start()
         last_words.join(LAST_WORDS_SECONDS)

@@ -67,6 +67,16 @@ def test_who_leaves_is_not_dead(me: Presence, tmp_path: Path) -> None:
     assert list(me.dead_neighbours()) == [] == list(me.held_up_neighbours())
 
 
+def test_who_ends_on_purpose_marks_nothing_more(me: Presence, tmp_path: Path) -> None:
+    other = Presence(tmp_path, 2)
+    other.mark(0, b"stuck")
+    other.tell()
+    other.mark(1, b"late")
+    other._let_go()
+    [remains] = me.dead_neighbours()
+    assert remains.deadlines == {"stuck": presence.NEVER}
+
+
 def test_a_fork_of_a_handler_does_not_keep_the_dead_alive(me: Presence, tmp_path: Path) -> None:
     code = LIVE.replace("time.sleep(60)", "import os; os.write(1, f'{os.fork()}\\n'.encode()); time.sleep(60)")
     process = subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], stdout=subprocess.PIPE, text=True)

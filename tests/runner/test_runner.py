@@ -2,6 +2,7 @@
 
 import json
 import signal
+import socket
 import time
 from pathlib import Path
 
@@ -188,6 +189,40 @@ class TestTimeouts:
         for other in others:
             done = crew.finished(other)
             assert (done.status, done.crashes, done.attempt) == ("succeeded", 0, 1)
+
+    def test_while_a_process_is_replaced_nothing_starts_in_it_and_nobody_else_is_charged(
+        self, crew: Crew, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        with socket.create_server(("127.0.0.1", 0)) as silent:  # a Sentry that does not answer: last words take long
+            monkeypatch.setenv("SENTRY_DSN", f"http://key@127.0.0.1:{silent.getsockname()[1]}/1")
+            [runner] = crew.start(threads=2)
+            [stuck] = crew.create("stubborn", timeout=0.5, max_attempts=1, args={"seconds": 60})
+            crew.running(stuck)
+            others = crew.create("sleep", count=60, args={"seconds": 0.2})
+            assert runner.wait(10) == 70
+        assert crew.read(stuck).status == "failed"
+        [ended] = eventually(lambda: [line for line in crew.log() if "does not end" in line["message"]])
+        started = [task.started_at for uid in others if (task := crew.read(uid)).started_at]
+        assert started and max(started) <= ended["time"]
+        crew.start(4, threads=4)
+        assert {crew.finished(uid, 20).crashes for uid in others} == {0}
+
+    def test_nor_is_anybody_charged_when_redis_does_not_hear_the_last_words(
+        self, crew: Crew, server: RedisServer
+    ) -> None:
+        [runner] = crew.start(threads=2)
+        [innocent] = crew.create("nap", args={"seconds": 60})
+        [stuck] = crew.create("stubborn", timeout=0.5, max_attempts=1, args={"seconds": 60})
+        crew.running(stuck)
+        before = crew.running(innocent).claim
+        server.freeze()
+        try:
+            assert runner.wait(10) == 70
+        finally:
+            server.thaw()
+        crew.start(threads=2)
+        assert eventually(lambda: task if (task := crew.read(innocent)).claim != before else None).crashes == 0
+        eventually(lambda: crew.read(stuck).crashes == 1)
 
     def test_a_busy_c_call_is_ended_with_its_process(self, crew: Crew) -> None:
         [runner, *_] = crew.start()
