@@ -16,7 +16,7 @@ import signal
 import threading
 import time
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Final
 
 from service import execution, triage
@@ -38,7 +38,6 @@ from service.triage import Finding, Verdict
 LARGEST_BATCH: Final = 64
 BATCH_SECONDS: Final = 0.02
 WAIT_SECONDS: Final = 1.0
-POSTPONE_SECONDS: Final = 2.0
 PAUSE_SECONDS: Final = 0.25
 HARD_SECONDS: Final = 2.0
 ALARM_SECONDS: Final = 0.5
@@ -203,7 +202,7 @@ class Lane(execution.Window):
             count += 1
         if count:
             self._presence.clear(self.number)
-            self._pace = (self._pace + 3 * (time.perf_counter() - begun) / count) / 4
+        self._pace = (self._pace + 3 * (time.perf_counter() - begun) / max(1, count)) / 4
         self.holdings.hand_back_waiting()
 
     def _settle(self) -> None:
@@ -244,32 +243,19 @@ class Lane(execution.Window):
                 self.holdings.look_again([change.entry])  # somebody changed it since
         return held
 
-    def _clear_away(self, findings: Iterable[Finding]) -> None:
-        for finding in findings:
-            entry = finding.entry
-            if finding.document is None or finding.verdict is Verdict.DROP:
-                refused = bool(self._store.drop(self._presence.consumer, [entry]))
-            else:
-                refused = not self._put_aside(entry, finding.document, finding.verdict, finding.event_id)
-            if refused:
-                self.holdings.look_again([entry])
-            else:
-                self.holdings.release([entry])
-
-    def _put_aside(self, entry: Entry, document: Document, verdict: Verdict, event_id: str | None) -> bool:
-        """What is not to be run now, or never again."""
-        task = document.task
-        if verdict is Verdict.POSTPONE:
-            log.warning("type %s, or a field, is unknown here: handed back", task.type, extra={"once": task.type})
-            after = tasks.postponed(task, tasks.stamp(time.time() + POSTPONE_SECONDS))
-        elif verdict is Verdict.FAIL_BY_TIMEOUT:
-            after = execution.time_out_late(time.time(), task, event_id)
-        else:
-            after = execution.crash(task, time.time(), event_id)
-        [text] = self._store.move([Change(document.text, task, after, entry)])
-        if text is not None and verdict is not Verdict.POSTPONE:
-            self._report.outcomes([after])
-        return text is not None
+    def _clear_away(self, findings: Sequence[Finding]) -> None:
+        """What is stale is dropped; what is not to be run now, or never again, is written down so."""
+        stale = [finding.entry for finding in findings if finding.verdict is Verdict.DROP]
+        aside = [finding for finding in findings if finding.verdict is not Verdict.DROP]
+        changes = [_put_aside(finding) for finding in aside]
+        refused = set(self._store.drop(self._presence.consumer, stale))
+        for finding, change, text in zip(aside, changes, self._store.move(changes), strict=True):
+            if text is None:
+                refused.add(finding.entry)
+            elif finding.verdict is not Verdict.POSTPONE:
+                self._report.outcomes([change.after])
+        self.holdings.release(finding.entry for finding in findings if finding.entry not in refused)
+        self.holdings.look_again(refused)
 
     # --- run -----------------------------------------------------------------------------------
 
@@ -327,6 +313,20 @@ class Lane(execution.Window):
 
 def _has_crashed(finding: Finding) -> bool:
     return finding.document is not None and finding.document.task.crashes > 0
+
+
+def _put_aside(finding: Finding) -> Change:
+    assert finding.document is not None  # triage would have dropped it
+    now, task = time.time(), finding.document.task
+    if finding.verdict is Verdict.POSTPONE:
+        log.warning("type %s, or a field, is unknown here: handed back", task.type, extra={"once": task.type})
+        age = now - tasks.microseconds(task.created_at) / 1e6
+        after = tasks.postponed(task, tasks.stamp(now + tasks.postponement_seconds(age)))
+    elif finding.verdict is Verdict.FAIL_BY_TIMEOUT:
+        after = execution.time_out_late(now, task, finding.event_id)
+    else:
+        after = execution.crash(task, now, finding.event_id)
+    return Change(finding.document.text, task, after, finding.entry)
 
 
 def _raise_in(thread: threading.Thread, reason: type[Interrupted] | None) -> None:

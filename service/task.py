@@ -29,6 +29,8 @@ CRASH_LIMIT: Final = 3
 DEFAULT_MAX_ATTEMPTS: Final = 3
 BACKOFF_FIRST_SECONDS: Final = 1.0
 BACKOFF_LONGEST_SECONDS: Final = 600.0
+POSTPONED_SHORTEST_SECONDS: Final = 2.0
+POSTPONED_LONGEST_SECONDS: Final = 60.0
 
 NESTING_LIMIT: Final = 64
 
@@ -341,3 +343,8 @@ def backoff_seconds(failures: int) -> float:
     """How long to wait after so many failures: doubling, with half of it left to chance."""
     longest: float = min(BACKOFF_FIRST_SECONDS * 2 ** min(failures - 1, 30), BACKOFF_LONGEST_SECONDS)
     return longest * random.uniform(0.5, 1.0)
+
+
+def postponement_seconds(age_seconds: float) -> float:
+    """For how long to put aside what this runner does not understand: the older it is, the less soon."""
+    return min(POSTPONED_LONGEST_SECONDS, max(POSTPONED_SHORTEST_SECONDS, age_seconds / 10))

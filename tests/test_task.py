@@ -292,3 +292,8 @@ def test_random_prefixes_differ() -> None:
 def test_back_off_doubles_up_to_a_limit_with_half_left_to_chance(failures: int, longest: float) -> None:
     pauses = [tasks.backoff_seconds(failures) for _ in range(200)]
     assert longest / 2 <= min(pauses) < max(pauses) <= longest
+
+
+@pytest.mark.parametrize(("age", "pause"), [(-5.0, 2.0), (0.0, 2.0), (20.0, 2.0), (100.0, 10.0), (86400.0, 60.0)])
+def test_what_nobody_understands_is_looked_at_less_often_the_longer_it_waits(age: float, pause: float) -> None:
+    assert tasks.postponement_seconds(age) == pause

@@ -366,6 +366,22 @@ class TestSharing:
         crew.start()
         assert crew.finished(uid, 20).status == "succeeded"
 
+    def test_a_crowd_of_an_unknown_type_is_put_aside_in_few_round_trips_and_for_longer_when_it_is_old(
+        self, crew: Crew, server: RedisServer
+    ) -> None:
+        crowd = crew.new("of.a.newer.release", count=640)
+        for task in crowd:
+            task.created_at = tasks.stamp(time.time() - 3600)
+        crew.store_all(crowd)
+        server.client().config_resetstat()
+        crew.start(tasks="service.tasks.demo")
+        eventually(lambda: crew.read(crowd[-1].uid).status == "scheduled")
+        calls = server.client().info("commandstats")["cmdstat_evalsha"]["calls"]
+        assert calls < 100
+        for task in crowd:
+            run_at = crew.read(task.uid).run_at
+            assert run_at and 50e6 < tasks.microseconds(run_at) - time.time() * 1e6 <= 60e6
+
     def test_an_unknown_field_is_neither_ignored_nor_dropped(self, crew: Crew, server: RedisServer) -> None:
         [uid] = crew.create("echo")
         text = server.client().get(uid)

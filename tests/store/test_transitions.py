@@ -38,7 +38,7 @@ EXAMPLES = int(os.environ.get("SANDBOX_TEST_EXAMPLES", "0"))
 def hurry(monkeypatch: pytest.MonkeyPatch) -> None:
     """No pause is taken for real: the order of the steps is the test's."""
     monkeypatch.setattr(lane, "PAUSE_SECONDS", 0.0)
-    monkeypatch.setattr(lane, "POSTPONE_SECONDS", -1.0)
+    monkeypatch.setattr(tasks, "postponement_seconds", lambda age_seconds: -1.0)
     monkeypatch.setattr(lane, "LARGEST_BATCH", 3)
     monkeypatch.setattr(lane, "BATCH_SECONDS", 1e9)
     monkeypatch.setattr(recovery, "LOOK_SECONDS", -1.0)
