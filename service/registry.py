@@ -155,7 +155,7 @@ class Registry:
 
     def add_module(self, module: ModuleType) -> None:
         for member in vars(module).values():
-            if isinstance(found := getattr(member, MARK, None), TaskType):
+            if (found := _marked(member)) is not None:
                 self.add(found)
 
     def get(self, name: str) -> TaskType | None:
@@ -174,11 +174,19 @@ class Registry:
             found = entry_point.load()
             if isinstance(found, ModuleType):
                 registry.add_module(found)
-            elif isinstance(task_type := getattr(found, MARK, None), TaskType):
+            elif (task_type := _marked(found)) is not None:
                 registry.add(task_type)
             else:
                 raise InvalidTaskType(f"the entry point {entry_point.name} is neither a module nor a task type")
         return registry
+
+
+def _marked(member: object) -> TaskType | None:
+    try:
+        found = getattr(member, MARK, None)
+    except Exception:  # a proxy for what is not there now, as flask.current_app
+        return None
+    return found if isinstance(found, TaskType) else None
 
 
 def _where(task_type: TaskType) -> str:

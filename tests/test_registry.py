@@ -194,6 +194,26 @@ def test_a_modules_marked_functions_are_its_types(module: ModuleType) -> None:
     assert [found.name for found in Registry.load([module.__name__])] == ["mine"]
 
 
+def test_a_module_may_hold_what_raises_when_it_is_looked_at(module: ModuleType) -> None:
+    exec("from flask import current_app", module.__dict__)
+    assert [found.name for found in Registry.load([module.__name__])] == ["mine"]
+
+
+def test_a_marked_function_may_stand_behind_a_proxy(module: ModuleType) -> None:
+    module.__dict__["mine"] = Proxy(module.__dict__["mine"])
+    assert [found.name for found in Registry.load([module.__name__])] == ["mine"]
+
+
+class Proxy:
+    """As some libraries of decorators make them."""
+
+    def __init__(self, wrapped: object) -> None:
+        self._wrapped = wrapped
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._wrapped, name)
+
+
 @pytest.fixture
 def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
     """Installs a package whose entry point names what it is told."""
