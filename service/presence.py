@@ -15,6 +15,7 @@ import socket
 import struct
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -109,6 +110,14 @@ class Presence:
         for path in self._folder.glob(f"{here.rpartition(':')[0]}:*"):
             if not path.name.startswith(f"{here}:") and _content_if_dead(path) is not None:
                 yield Remains(path.name, path, {})
+
+    def clear_away(self, *, older_than_seconds: float) -> None:
+        """Files of hosts that never came back, and what a start that was cut short has left."""
+        for path in self._folder.iterdir():
+            with suppress(FileNotFoundError):  # another runner was quicker
+                is_old = time.time() - path.stat().st_mtime > older_than_seconds
+                if is_old and not path.name.startswith(f"{_here()}:") and _content_if_dead(path) is not None:
+                    path.unlink()
 
 
 def _content_if_dead(path: Path) -> bytes | None:

@@ -15,7 +15,7 @@ behind the list. A script changes the document and its pointers together (lua/).
 """
 
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Final, NamedTuple
 
 from service import task as tasks
@@ -414,17 +414,30 @@ class Store:
     def consumers(self, partition: int, queues: Sequence[str]) -> dict[str, int]:
         """Every consumer's number of pending entries."""
         pending: dict[str, int] = {}
+        for name, consumer in self._consumers(partition, queues):
+            pending[name] = pending.get(name, 0) + consumer[b"pending"]
+        return pending
+
+    def _consumers(self, partition: int, queues: Sequence[str]) -> Iterator[tuple[str, dict[bytes, Any]]]:
+        """Once for each stream that knows it."""
         for stream in self.streams(partition, queues):
             for fields in self._of_group(partition, ("XINFO", "CONSUMERS", stream, GROUP)):
                 consumer = dict(_rows(fields, 2))
-                name = consumer[b"name"].decode()
-                pending[name] = pending.get(name, 0) + consumer[b"pending"]
-        return pending
+                yield consumer[b"name"].decode(), consumer
 
     def retire(self, partition: int, queues: Sequence[str], consumer: str) -> bool:
         """Forgets a consumer for which nothing is pending."""
         [forgotten] = self._wire.call(partition, RETIRE.call(self.streams(partition, queues), (GROUP, consumer)))
         return bool(forgotten)
+
+    def retire_silent(self, partition: int, queues: Sequence[str], *, idle_ms: int) -> None:
+        """Forgets consumers for which nothing is pending, and that have asked for nothing for so long."""
+        idle: dict[str, int] = {}
+        for name, consumer in self._consumers(partition, queues):
+            idle[name] = min(idle.get(name, consumer[b"idle"]), consumer[b"idle"])
+        for name in idle:
+            if idle[name] >= idle_ms:
+                self.retire(partition, queues, name)
 
     def promote(self, partition: int, count: int) -> int:
         """Queues scheduled tasks that are due by Redis's clock: so many, or fewer if they are large."""

@@ -1,7 +1,7 @@
 """What a runner does beside its lanes, in a thread that no handler blocks.
 
 Hands back what waits behind a long task, renews leases, publishes since when a task runs and how far
-it is, sees that a task was cancelled, queues what is due, and sweeps up after expired documents.
+it is, sees that a task was cancelled, queues what is due, and sweeps up after expired documents and lost hosts.
 """
 
 import logging
@@ -30,6 +30,8 @@ SWEEP_SECONDS: Final = 1.0
 SWEEP_BATCH: Final = 1000
 SLICE_SECONDS: Final = 0.1
 MEASURE_SECONDS: Final = 5.0
+FORGET_SECONDS: Final = 60.0
+FORGOTTEN_AFTER_SECONDS: Final = 86_400.0
 
 log = logging.getLogger("sandbox.runner")
 
@@ -85,6 +87,7 @@ class Upkeep:
             Duty(PROMOTE_SECONDS, self._promote),
             Duty(SWEEP_SECONDS, self._sweep),
             Duty(logs.LOOK_SECONDS, logs.look),
+            Duty(FORGET_SECONDS, self._forget),
         ]
         if self._metrics.wanted:
             self._duties.append(Duty(MEASURE_SECONDS / 5, self._measure))
@@ -176,6 +179,12 @@ class Upkeep:
             if time.monotonic() >= until:
                 return True
         return False
+
+    def _forget(self) -> None:
+        """What is left of hosts that never came back, or came back under another name."""
+        self._presence.clear_away(older_than_seconds=FORGOTTEN_AFTER_SECONDS)
+        for partition in range(self._store.partitions):
+            self._store.retire_silent(partition, self._queues, idle_ms=int(FORGOTTEN_AFTER_SECONDS * 1000))
 
     def _measure(self) -> None:
         """The queues; one runner of all with the same prefix does it, each few seconds."""

@@ -101,6 +101,27 @@ def test_an_earlier_boot_proves_nothing(me: Presence, tmp_path: Path, monkeypatc
     assert [remains.consumer for remains in me.left_by_earlier_boots()] == [earlier.consumer]
 
 
+def test_old_files_of_lost_hosts_are_removed_and_no_others(
+    me: Presence, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(presence, "_here", lambda: "elsewhere:boot")
+    lost, young, alive = (Presence(tmp_path, 1) for _ in range(3))
+    monkeypatch.undo()
+    crashed_here = Presence(tmp_path, 1)  # recovery wants to know which task to blame
+    for gone in (lost, young, crashed_here):
+        gone._let_go()
+    begun = tmp_path / ".elsewhere:boot:1:2"
+    begun.touch()
+    for path in tmp_path.iterdir():
+        if path.name != young.consumer:
+            os.utime(path, (0, 0))
+
+    me.clear_away(older_than_seconds=3600)
+
+    assert {path.name for path in tmp_path.iterdir()} == {one.consumer for one in (me, young, alive, crashed_here)}
+    alive.leave()
+
+
 def test_only_the_alarm_makes_overdue_and_only_the_first_deadline() -> None:
     deadlines = {"late": 5.0, "later": 6.0, "free": presence.NEVER}
     killed = Remains("c", Path("p"), deadlines)

@@ -662,6 +662,25 @@ def test_consumers_are_counted_over_all_streams(store: Store) -> None:
     assert store.consumers(0, ("default", "urgent")) == {"a": 3}
 
 
+def test_only_consumers_that_hold_nothing_and_are_silent_are_forgotten(store: Store, raw: redis.Redis) -> None:
+    stored(store)
+    store.fetch(0, QUEUES, "holds", 1)
+    for stream in (STREAM, RETURNED):
+        raw.xgroup_createconsumer(stream, stores.GROUP, "lost")
+    raw.xgroup_createconsumer(RETURNED, stores.GROUP, "lives")
+    eventually(lambda: _idle_ms(raw, "lost", RETURNED) > 50)
+    raw.xgroup_createconsumer(STREAM, stores.GROUP, "lives")
+
+    store.retire_silent(0, QUEUES, idle_ms=50)
+
+    assert store.consumers(0, QUEUES) == {"holds": 1, "lives": 0}
+
+
+def _idle_ms(raw: redis.Redis, consumer: str, stream: str) -> int:
+    consumers = {found["name"].decode(): found for found in raw.xinfo_consumers(stream, stores.GROUP)}
+    return int(consumers[consumer]["idle"])
+
+
 # --- promote -------------------------------------------------------------------------------------
 
 

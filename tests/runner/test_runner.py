@@ -1,6 +1,7 @@
 """What runners do with tasks: real processes, real signals, real Redis."""
 
 import json
+import os
 import signal
 import socket
 import time
@@ -291,6 +292,14 @@ class TestCrashes:
         assert crew.finished(uid).crashes == 1
         eventually(lambda: len(list((crew.home / "runners").iterdir())) == 1)
         eventually(lambda: len(crew.store.consumers(0, ["default"])) == 1)
+
+    def test_what_a_lost_host_left_a_day_ago_is_removed(self, crew: Crew) -> None:
+        lost = crew.home / "runners" / "lost:boot:1:2"
+        lost.parent.mkdir()
+        lost.touch()
+        os.utime(lost, (0, 0))
+        crew.start()
+        eventually(lambda: not lost.exists())
 
     def test_the_silent_are_taken_over_when_their_lease_has_run_out(self, crew: Crew, tmp_path: Path) -> None:
         [first] = crew.start(lease=2, home=tmp_path / "other-host")
