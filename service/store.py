@@ -14,9 +14,12 @@ Every document stands on the one shelf that its type, queue and status name; tha
 behind the list. A script changes the document and its pointers together (lua/).
 """
 
+import logging
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Final, NamedTuple
+
+import msgspec
 
 from service import task as tasks
 from service.errors import StoreRefused
@@ -29,10 +32,15 @@ _NO_GROUP: Final = ("NOGROUP", "UNBLOCKED", "no such key")
 PAGE_READS: Final = 1000
 PORTION_BYTES: Final = 2 * 1024 * 1024  # what even a slow network carries before an answer is overdue
 
-CREATE, MOVE, FETCH, TAKE, RENEW, DROP, DUE, SHELVES, SWEEP, RETIRE, BACKLOG = SCRIPTS = tuple(
+CREATE, MOVE, FETCH, TAKE, RENEW, DROP, DUE, STALE, SHELVES, SWEEP, RETIRE, BACKLOG = SCRIPTS = tuple(
     Script(name)
-    for name in (*("create", "move", "fetch", "take", "renew", "drop", "due", "shelves", "sweep", "retire", "backlog"),)
+    for name in (
+        *("create", "move", "fetch", "take", "renew", "drop"),
+        *("due", "stale", "shelves", "sweep", "retire", "backlog"),
+    )
 )
+
+log = logging.getLogger("sandbox.store")
 
 
 class Document(NamedTuple):
@@ -442,10 +450,17 @@ class Store:
     def promote(self, partition: int, count: int) -> int:
         """Queues scheduled tasks that are due by Redis's clock: so many, or fewer if they are large."""
         [answer] = self._wire.call(partition, DUE.call([self._due(partition)], [count, PORTION_BYTES]))
-        documents = [Document(tasks.decode(text), text) for _, text in _rows(answer, 2)]
-        changes = [
-            Change(text, task, tasks.promoted(task)) for task, text in documents if task.status == tasks.SCHEDULED
-        ]
+        changes: list[Change] = []
+        stale: dict[bytes, bytes] = {}
+        for uid, text in _rows(answer, 2):
+            task = _scheduled(text)
+            if task is None:
+                log.error("what is due under %s is no scheduled task; its due time is dropped", uid.decode())
+                stale[uid] = text
+            else:
+                changes.append(Change(text, task, tasks.promoted(task)))
+        if stale:
+            self._wire.call(partition, STALE.call([self._due(partition), *stale], stale.values()))
         return sum(text is not None for text in self.move(changes))
 
     def is_my_turn(self, partition: int, duty: str, milliseconds: int) -> bool:
@@ -488,6 +503,14 @@ class Store:
 
 def _document(text: bytes | None) -> Document | None:
     return Document(tasks.decode(text), text) if text else None
+
+
+def _scheduled(text: bytes) -> Task | None:
+    try:
+        task = tasks.decode(text)
+    except (msgspec.MsgspecError, RecursionError):
+        return None
+    return task if task.status == tasks.SCHEDULED else None
 
 
 def _fetched(partition: int, streams: Sequence[str], answer: Sequence[Any]) -> list[Entry]:
