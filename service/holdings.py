@@ -102,7 +102,7 @@ class Holdings:
                 held = self._settle(held, move)
                 while held:
                     held = self._settle(held, self._store.move)
-            except SandboxError:
+            except BaseException:
                 self.ended.extendleft(one for one in reversed(held) if self._knows(one.entry))
                 raise
 

@@ -112,7 +112,10 @@ class Lane(execution.Window):
                 self._cycle()
             except Exception as error:
                 self._pick_up_after(error)
-        self._settle()
+        try:
+            self._settle()
+        except Exception as error:
+            log.error("%d outcomes are lost, their tasks run again", len(self.holdings.ended), exc_info=error)
 
     def _pick_up_after(self, error: Exception) -> None:
         if isinstance(error, StoreUnavailable):

@@ -25,13 +25,16 @@ class Silence:
 
 
 class FaultyWire:
-    """The real wire; `lost` counts answers to be lost."""
+    """The real wire; `lost` counts answers to be lost, a failure comes instead of each call."""
 
     def __init__(self, url: str) -> None:
         self._wire = connect(url, SCRIPTS)
         self.lost = 0
+        self.failure: BaseException | None = None
 
     def call(self, partition: int, *commands: Command, wait_seconds: float = 0, once: bool = False) -> list[Any]:
+        if self.failure is not None:
+            raise self.failure
         answers = self._wire.call(partition, *commands, wait_seconds=wait_seconds, once=once)
         if self.lost:
             self.lost -= 1
@@ -135,6 +138,21 @@ def test_an_outcome_whose_answer_is_lost_is_kept_and_settled_once(
     holdings.settle_ended()
     assert statuses(store, held) == ["succeeded", "succeeded"]
     assert {document.task.revision for one in held if (document := store.read(one.entry.uid))} == {3}
+
+
+@pytest.mark.parametrize("failure", [MemoryError(), KeyboardInterrupt()])
+def test_an_outcome_is_kept_whatever_cuts_its_settlement_short(
+    store: Store, holdings: Holdings, wire: FaultyWire, failure: BaseException
+) -> None:
+    held = claims(store, holdings)
+    holdings.ended.extend(map(succeed, held))
+    wire.failure = failure
+    with pytest.raises(type(failure)):
+        holdings.settle_ended()
+    assert list(holdings.ended) == held
+    wire.failure = None
+    holdings.settle_ended()
+    assert statuses(store, held) == ["succeeded", "succeeded"]
 
 
 def test_a_settlement_after_a_cancel_is_looked_at_again(store: Store, holdings: Holdings) -> None:
