@@ -173,20 +173,19 @@ class Lane(execution.Window):
     def _wait(self, count: int) -> list[Entry]:
         seconds = WAIT_SECONDS if len(self._partitions) == 1 else WAIT_SECONDS / 20
         entries = self._store.wait(self._partitions[0], self._queues, self._presence.consumer, count, seconds)
+        self.holdings.keep(entries)  # known before anything else can fail
         self._plenty = len(entries) in (0, count) or len(self._partitions) > 1
-        return entries
+        return self._store.read_again(entries)
 
     def _judge_again(self) -> list[Finding]:
         entries = list(self.holdings.again)
         ours = [entry for entry in entries if self._renewed(entry)]
-        texts = self._store.texts([entry.uid for entry in ours])
+        found = self._store.read_again(ours)
         self.holdings.release(set(entries).difference(ours))
         for _ in entries:
             self.holdings.again.popleft()
-        found = [
-            entry._replace(text=text, owner=self._presence.consumer) for entry, text in zip(ours, texts, strict=True)
-        ]
-        return triage.judge_all(found, self._registry, NO_REMAINS)
+        own = [entry._replace(owner=self._presence.consumer) for entry in found]
+        return triage.judge_all(own, self._registry, NO_REMAINS)
 
     def _renewed(self, entry: Entry) -> bool:
         return entry in self._store.renew(entry.partition, self._presence.consumer, [entry])

@@ -348,7 +348,7 @@ class Store:
         return FETCH.call([self._takes(partition), *streams], (GROUP, consumer, count))
 
     def wait(self, partition: int, queues: Sequence[str], consumer: str, count: int, seconds: float) -> list[Entry]:
-        """Like fetch, waiting so long if there is nothing. The streams' groups exist since a fetch.
+        """Like fetch, waiting so long if there is nothing, but for the documents. Groups exist since a fetch.
 
         Redis counts each stream by itself: with several queues only one is asked of each, or a later
         queue's tasks would come along with an earlier one's.
@@ -357,13 +357,16 @@ class Store:
         block: Command = ("COUNT", count if len(queues) == 1 else 1, "BLOCK", max(1, int(seconds * 1000)))
         options = (*block, "STREAMS", *streams, *[">"] * len(streams))
         answer = self._of_group(partition, ("XREADGROUP", "GROUP", GROUP, consumer, *options), wait_seconds=seconds)
-        found = [
-            (stream.decode(), entry.decode(), fields[1].decode())
+        return [
+            Entry(partition, stream.decode(), entry.decode(), fields[1].decode(), None)
             for stream, entries in answer or ()
             for entry, fields in entries
         ]
-        texts = self.texts([uid for _, _, uid in found]) if found else []
-        return [Entry(partition, *entry, text) for entry, text in zip(found, texts, strict=True)]
+
+    def read_again(self, entries: Sequence[Entry]) -> list[Entry]:
+        """The entries with their documents as they are now."""
+        texts = self.texts([entry.uid for entry in entries]) if entries else []
+        return [entry._replace(text=text) for entry, text in zip(entries, texts, strict=True)]
 
     def _of_group(self, partition: int, command: Command, wait_seconds: float = 0) -> Any:
         """What a stream's group answers: nothing, where it is gone with all the data; a fetch makes it anew."""

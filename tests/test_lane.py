@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from service.alarm import Alarm
-from service.errors import StoreRefused
+from service.errors import StoreRefused, StoreUnavailable
 from service.lane import Lane
 from service.presence import Presence
 from service.recovery import Recovery
@@ -15,7 +15,7 @@ from service.report import Report
 from service.stop import Stop
 from service.store import Store
 from tests.servers import RedisServer
-from tests.test_holdings import QUEUES, FaultyWire, Silence, claims, statuses, succeed
+from tests.test_holdings import QUEUES, FaultyWire, Silence, claims, new_task, statuses, succeed
 
 
 @pytest.fixture
@@ -67,3 +67,18 @@ def test_a_refusal_at_the_very_end_ends_the_lane_in_order(
     assert "2 outcomes are lost, their tasks run again" in caplog.text
     wire.failure = None
     assert statuses(store, held) == ["running", "running"]
+
+
+def test_what_a_lane_has_waited_for_is_known_before_its_document_is_read(
+    lane: Lane, store: Store, wire: FaultyWire
+) -> None:
+    assert store.fetch(0, QUEUES, "somebody", 1) == []
+    store.create([new_task(store)])
+    wire.lost_of = "MGET"
+    with pytest.raises(StoreUnavailable):
+        lane._wait(1)
+    assert len(lane.holdings.entries()) == 1
+    wire.lost_of = ""
+    lane.holdings.start_over()
+    [finding] = lane._judge_again()
+    assert finding.document is not None

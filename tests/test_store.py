@@ -465,7 +465,7 @@ def test_a_claim_is_refused_when_the_entry_is_gone(store: Store) -> None:
 def test_a_waited_for_entry_is_looked_up(store: Store, raw: redis.Redis) -> None:
     assert store.fetch(0, QUEUES, "a", 1) == []
     stored(store)
-    [entry] = store.wait(0, QUEUES, "a", 1, 1.0)
+    [entry] = store.read_again(store.wait(0, QUEUES, "a", 1, 1.0))
     raw.xclaim(STREAM, stores.GROUP, "b", 0, [entry.id])
 
     assert store.move([claim_of(entry, "a")], consumer="a") == [None]
@@ -499,7 +499,7 @@ def test_waiting_ends_with_a_task(server: RedisServer, store: Store) -> None:
     task = stored(store)
 
     waiting.join(2)
-    assert [(entry.uid, entry.text) for entry in found] == [(task.uid, tasks.encode(task))]
+    assert [(entry.uid, entry.text) for entry in store.read_again(found)] == [(task.uid, tasks.encode(task))]
 
 
 def test_waiting_ends_without_one(store: Store) -> None:
