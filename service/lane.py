@@ -48,7 +48,7 @@ log = logging.getLogger("sandbox.runner")
 class Running:
     """The attempt under way, as the watching threads see it."""
 
-    __slots__ = ("begun", "context", "deadline", "held", "interrupted_at", "interruption", "started")
+    __slots__ = ("begun", "context", "deadline", "held", "interrupted_at", "interruption", "published", "started")
 
     def __init__(self, held: Held, context: Context, timeout: float | None) -> None:
         self.held = held
@@ -56,6 +56,7 @@ class Running:
         self.started = time.time()
         self.begun = time.monotonic()
         self.deadline = NEVER if timeout is None else self.begun + timeout
+        self.published = context.news
         self.interruption: type[Interrupted] | None = None
         self.interrupted_at = NEVER
 

@@ -121,15 +121,17 @@ class Upkeep:
 
     def _renew(self) -> None:
         for lane in self._lanes:
-            running, now = lane.running, time.monotonic()
+            running, now, entries = lane.running, time.monotonic(), lane.holdings.entries()
             by_partition: dict[int, list[Entry]] = {}
-            for entry in lane.holdings.entries():
+            for entry in entries:
                 by_partition.setdefault(entry.partition, []).append(entry)
-            for partition, entries in by_partition.items():
-                renewed = self._store.renew(partition, self._presence.consumer, entries)
+            renewed: set[Entry] = set()
+            for partition, members in by_partition.items():
+                renewed |= self._store.renew(partition, self._presence.consumer, members)
+            if entries and renewed.issuperset(entries):
                 lane.renewed = now
-                if running is not None and running.held.entry in entries and running.held.entry not in renewed:
-                    lane.interrupt(running, Cancelled)  # somebody else has it
+            if running is not None and running.held.entry in entries and running.held.entry not in renewed:
+                lane.interrupt(running, Cancelled)  # somebody else has it
 
     def _vouch(self) -> None:
         """Renews leases for neighbours that live, but cannot do it themselves."""
@@ -148,10 +150,8 @@ class Upkeep:
         for (lane, running), text in zip(runs, texts, strict=True):
             if not self._is_ours(running.held, text):
                 lane.interrupt(running, Cancelled)
-            elif (change := self._news(running)) is not None:
-                [stored] = self._store.move([change], consumer=self._presence.consumer)
-                if stored is not None:
-                    running.held.document = Document(change.after, stored)
+            else:
+                self._tell_news(running)
 
     def _is_ours(self, held: Held, text: bytes | None) -> bool:
         if text == held.document.text:
@@ -162,15 +162,20 @@ class Upkeep:
         held.document = Document(task, text)
         return True
 
-    def _news(self, running: Running) -> Change | None:
+    def _tell_news(self, running: Running) -> None:
+        """What cannot be stored now is told the next time."""
         task, text = running.held.document
-        after = task
+        after, news = task, running.context.news
         if task.started_at is None:
             after = tasks.started(after, tasks.stamp(running.started))
-        if (news := running.context.news) is not None:
-            running.context.news = None
+        if news is not None and news is not running.published:
             after = tasks.progressed(after, news)
-        return None if after is task else Change(text, task, after, running.held.entry)
+        if after is task:
+            return
+        [stored] = self._store.move([Change(text, task, after, running.held.entry)], consumer=self._presence.consumer)
+        if stored is not None:
+            running.held.document = Document(after, stored)
+            running.published = news
 
     def _promote(self) -> bool:
         """In slices: a million that are due at once must not hold up the leases."""

@@ -25,20 +25,22 @@ class Silence:
 
 
 class FaultyWire:
-    """The real wire; `lost` counts answers to be lost, or `lost_of` names their command; `failure` comes instead."""
+    """The real wire; `lost` counts answers to be lost, `failure` comes instead of calls. `only`: of this command."""
 
     def __init__(self, url: str) -> None:
         self._wire = connect(url, SCRIPTS)
         self.lost = 0
-        self.lost_of = ""
         self.failure: BaseException | None = None
+        self.only = ""
 
     def call(self, partition: int, *commands: Command, wait_seconds: float = 0, once: bool = False) -> list[Any]:
+        if self.only not in ("", commands[0][0]):
+            return self._wire.call(partition, *commands, wait_seconds=wait_seconds, once=once)
         if self.failure is not None:
             raise self.failure
         answers = self._wire.call(partition, *commands, wait_seconds=wait_seconds, once=once)
-        if self.lost or self.lost_of == commands[0][0]:
-            self.lost = max(0, self.lost - 1)
+        if self.lost:
+            self.lost -= 1
             raise StoreUnavailable("the answer is lost")
         return answers
 

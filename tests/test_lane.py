@@ -36,14 +36,21 @@ def store(wire: FaultyWire) -> Store:
 @pytest.fixture
 def lane(store: Store, stopping: Stop, tmp_path: Path) -> Iterator[Lane]:
     presence = Presence(tmp_path, 1)
-    registry = Registry()
-    recovery = Recovery(
-        store=store, registry=registry, presence=presence, queues=QUEUES, lease_seconds=15.0, held=lambda: []
+    yield lane_of(store, presence, stopping, recovery_of(store, presence))
+    presence.leave()
+
+
+def recovery_of(store: Store, presence: Presence) -> Recovery:
+    return Recovery(
+        store=store, registry=Registry(), presence=presence, queues=QUEUES, lease_seconds=15.0, held=lambda: []
     )
-    yield Lane(
+
+
+def lane_of(store: Store, presence: Presence, stopping: Stop, recovery: Recovery) -> Lane:
+    return Lane(
         0,
         store=store,
-        registry=registry,
+        registry=Registry(),
         presence=presence,
         report=Report(Silence()),
         queues=QUEUES,
@@ -53,7 +60,6 @@ def lane(store: Store, stopping: Stop, tmp_path: Path) -> Iterator[Lane]:
         grace_seconds=15.0,
         recovery=recovery,
     )
-    presence.leave()
 
 
 def test_a_refusal_at_the_very_end_ends_the_lane_in_order(
@@ -74,11 +80,10 @@ def test_what_a_lane_has_waited_for_is_known_before_its_document_is_read(
 ) -> None:
     assert store.fetch(0, QUEUES, "somebody", 1) == []
     store.create([new_task(store)])
-    wire.lost_of = "MGET"
+    wire.only, wire.lost = "MGET", 1
     with pytest.raises(StoreUnavailable):
         lane._wait(1)
     assert len(lane.holdings.entries()) == 1
-    wire.lost_of = ""
     lane.holdings.start_over()
     [finding] = lane._judge_again()
     assert finding.document is not None
