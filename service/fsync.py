@@ -3,33 +3,50 @@ nothing: python fsync.py FOLDER
 """
 
 import os
+import select
 import sys
 import time
 from contextlib import suppress
 
 SYNC_SECONDS = 1.0
+TELL_SECONDS = 60.0
+STDERR = 2
 
 
-def sync(folder: str) -> None:
+def sync(folder: str) -> str | None:
+    """Answers what has failed, as a rule nothing."""
+    fault = None
     for name in os.listdir(folder) if os.path.isdir(folder) else ():
         if name.endswith(".aof"):
-            _sync_file(os.path.join(folder, name))
+            fault = _sync_file(os.path.join(folder, name)) or fault
+    return fault
 
 
-def _sync_file(path: str) -> None:
+def _sync_file(path: str) -> str | None:
     try:
         with open(path, "rb") as file:
             os.fsync(file.fileno())
     except FileNotFoundError:
-        return  # rewritten meanwhile
+        return None  # rewritten meanwhile
     except OSError as error:
-        print(f"{path} is not safe from a power cut: {error}", file=sys.stderr, flush=True)
+        return f"{path} is not safe from a power cut: {error}"
+    return None
+
+
+def tell(fault: str) -> None:
+    """Never waits: a terminal or a pipe that takes no more gets no more."""
+    if select.select([], [STDERR], [], 0)[1]:
+        os.write(STDERR, f"{fault}\n".encode())
 
 
 def main(folder: str) -> None:
+    told_at = -TELL_SECONDS
     while True:
         with suppress(OSError):  # also of a terminal that is gone
-            sync(folder)
+            fault = sync(folder)
+            if fault and time.monotonic() - told_at >= TELL_SECONDS:
+                told_at = time.monotonic()
+                tell(fault)
         time.sleep(SYNC_SECONDS)
 
 
