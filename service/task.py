@@ -47,10 +47,12 @@ class Claim(msgspec.Struct, frozen=True):
     entry: str
 
 
-class TaskError(msgspec.Struct):
+class TaskError(msgspec.Struct, forbid_unknown_fields=True, dict=True):
     type: str
     message: str
     event_id: str | None = None
+
+    unknown: ClassVar[dict[str, Any] | None] = None
 
 
 class Task(msgspec.Struct, kw_only=True, forbid_unknown_fields=True, dict=True):
@@ -87,6 +89,7 @@ class Task(msgspec.Struct, kw_only=True, forbid_unknown_fields=True, dict=True):
 
 INTERNAL: Final = ("revision", "claim", "request")
 _FIELDS: Final = frozenset(Task.__struct_fields__)
+_ERROR_FIELDS: Final = frozenset(TaskError.__struct_fields__)
 
 _encoder = msgspec.json.Encoder()
 _decode_known = msgspec.json.Decoder(Task).decode
@@ -95,7 +98,10 @@ _decode_known = msgspec.json.Decoder(Task).decode
 def encode(task: Task) -> bytes:
     if task.unknown is None:
         return _encoder.encode(task)
-    return _encoder.encode(msgspec.structs.asdict(task) | task.unknown)
+    fields = msgspec.structs.asdict(task) | task.unknown
+    if task.error is not None and task.error.unknown:
+        fields["error"] = msgspec.structs.asdict(task.error) | task.error.unknown
+    return _encoder.encode(fields)
 
 
 def decode(text: bytes) -> Task:
@@ -106,11 +112,24 @@ def decode(text: bytes) -> Task:
 
 
 def _decode_with_unknown(text: bytes) -> Task:
-    fields = msgspec.json.decode(text, type=dict[str, msgspec.Raw])
-    known = {name: value for name, value in fields.items() if name in _FIELDS}
+    known, unknown = _told_apart(text, _FIELDS)
+    error, unknown_of_error = _told_apart(known.get("error", NULL), _ERROR_FIELDS)
+    if error:
+        known["error"] = msgspec.Raw(_encoder.encode(error))
     task = _decode_known(_encoder.encode(known))
-    task.unknown = {name: value for name, value in fields.items() if name not in _FIELDS}  # type: ignore[misc]
+    task.unknown = unknown  # type: ignore[misc]
+    if task.error is not None:
+        task.error.unknown = unknown_of_error  # type: ignore[misc]
     return task
+
+
+def _told_apart(
+    text: bytes | msgspec.Raw, names: frozenset[str]
+) -> tuple[dict[str, msgspec.Raw], dict[str, msgspec.Raw]]:
+    """The members that this release knows, and the others."""
+    members = msgspec.json.decode(text, type=dict[str, msgspec.Raw] | None) or {}
+    known = {name: value for name, value in members.items() if name in names}
+    return known, {name: value for name, value in members.items() if name not in names}
 
 
 def not_understood(task: Task) -> list[str]:

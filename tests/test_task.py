@@ -1,6 +1,7 @@
 """The task document: transitions, writing, time, and the place of a UID."""
 
 import binascii
+import json
 from collections.abc import Callable
 from typing import Any
 
@@ -292,6 +293,18 @@ def test_random_prefixes_differ() -> None:
 def test_back_off_doubles_up_to_a_limit_with_half_left_to_chance(failures: int, longest: float) -> None:
     pauses = [tasks.backoff_seconds(failures) for _ in range(200)]
     assert longest / 2 <= min(pauses) < max(pauses) <= longest
+
+
+def test_what_a_newer_release_says_of_an_error_survives_until_there_is_another() -> None:
+    error = {"type": "E", "message": "m", "event_id": None, "hint": {"of": ["a", "newer"]}}
+    text = json.dumps(json.loads(tasks.encode(task())) | {"error": error}).encode()
+
+    claimed = tasks.claimed(tasks.decode(text), CLAIM)
+    assert json.loads(tasks.encode(claimed))["error"] == error
+    assert tasks.not_understood(claimed) == []
+
+    failed = tasks.failed(claimed, TaskError("E", "another"), None, NOW, 0.0)
+    assert json.loads(tasks.encode(failed))["error"] == {"type": "E", "message": "another", "event_id": None}
 
 
 @pytest.mark.parametrize(("age", "pause"), [(-5.0, 2.0), (0.0, 2.0), (20.0, 2.0), (100.0, 10.0), (86400.0, 60.0)])
