@@ -10,7 +10,7 @@ import shutil
 import signal
 import time
 import uuid
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
@@ -18,14 +18,12 @@ import psutil
 from tornado import gen
 
 from service import trial
-from service.supervise import priority
 from service.supervise.release import Release
 
 LOOK_SECONDS: Final = 0.05
 SHOWN_LINES: Final = 12
 READ_BYTES: Final = 16 * 1024
 SWEEPS: Final = 20
-MODEST: Final = 1 / 3  # of the time that it may take: on a busy host, the rest must be enough
 
 # Standard error goes into the trial's folder, and is kept in place of standard input until the trial is over.
 COMMAND: Final = f"""sh -c 'exec 0<&2 2>>"${trial.VARIABLE}/{trial.OUTPUT}"; exec "$@"' sh """
@@ -40,7 +38,6 @@ class Trial:
         self._folder = folder / uuid.uuid4().hex
         self._folder.mkdir(parents=True, mode=0o700)
         (self._folder / trial.BEGUN).write_text(str(self._began))
-        self._modest: set[int] = set()
 
     @property
     def seconds(self) -> float:
@@ -59,34 +56,20 @@ class Trial:
             return ""
         return "\n".join([line for line in text.splitlines() if line.strip()][-SHOWN_LINES:])
 
-    def add(self, processes: Iterable[Any]) -> None:
-        """They have just been started."""
-        for process in processes:
-            self.processes.append(process)
-            if priority.lower(process.pid):
-                self._modest.add(process.pid)
-
     async def verdict(self, patience_seconds: float, is_stopping: Callable[[], bool]) -> str | None:
         """What is wrong with it; None when all of its processes are ready."""
         while self.problem is None:
-            if self.seconds > patience_seconds * MODEST:
-                self._hurry()
             if is_stopping():
                 self.problem = "the service is stopping"
             elif self._has_failed():
                 self.problem = "a process of it ended before it was ready"
-            elif self._is_ready() and self._hurry():
+            elif self._is_ready():
                 return None
             elif self.seconds > patience_seconds:
                 self.problem = f"it was not ready within {patience_seconds:g} s (SANDBOX_RELOAD)"
             else:
                 await gen.sleep(LOOK_SECONDS)
         return self.problem
-
-    def _hurry(self) -> bool:
-        """They are as good as the others from now on."""
-        self._modest = {leader for leader in self._modest if not priority.restore(leader)}
-        return not self._modest
 
     def _has_failed(self) -> bool:
         return any(self._folder.glob(f"{trial.FAILED}.*")) or not all(process.is_alive() for process in self.processes)

@@ -178,29 +178,6 @@ def test_a_mark_that_cannot_be_removed_hinders_neither_a_reload_nor_a_stop(insta
     instance.is_gone()
 
 
-@pytest.mark.parametrize(("name", "kind", "file"), [("sandbox", "web", "wsgi"), ("sandbox-runner", "runner", "cli")])
-def test_what_is_on_trial_gives_way_until_it_is_ready(
-    instance: Instance, releases: Releases, name: str, kind: str, file: str
-) -> None:
-    before = instance.started().kinds()[kind]
-    usual = {weight(process) for process in before}
-    slow = releases.make("slow").change(f"service/{file}.py", "import os", "import os, time; time.sleep(2)")
-    releases.switch(slow)
-    with asking(instance, "reload", name):
-        eventually(lambda: len(instance.kinds()[kind]) == 2 * len(before))
-        on_trial = set(instance.kinds()[kind]) - set(before)
-        assert {weight(process) for process in before} == usual
-        eventually(lambda: {weight(process) for process in on_trial} - usual, 1)
-    assert {weight(process) for process in on_trial} == usual
-
-
-def weight(process: Process) -> tuple[int, str]:
-    """Its nice value, and its session's where there are autogroups."""
-    session = Path(f"/proc/{process.pid}/autogroup")
-    nice = session.read_text().split()[-1] if session.exists() else ""
-    return os.getpriority(os.PRIO_PROCESS, process.pid), nice
-
-
 def test_a_stop_in_the_middle_of_a_reload_stops_everything(instance: Instance, releases: Releases) -> None:
     instance.started()
     releases.switch(releases.make("slow").add("service/wsgi.py", "import time; time.sleep(600)"))
