@@ -28,6 +28,7 @@ FAILED: Final = "failed"
 LOOK_SECONDS: Final = 0.02
 TURN_SECONDS: Final = 2.0
 SLOW: Final = 2 / 3  # of the time that it may take
+AGAIN: Final = 1 / 10
 
 _turn = -1
 
@@ -69,7 +70,10 @@ def _end_turn() -> None:
 
 
 def tell_if_slow(patience_seconds: float) -> None:
-    """A process that hangs says where, before the patience with it is over, which began with the trial."""
+    """A process that hangs says where, before the patience with it is over, which began with the trial.
+
+    More than once, for it may have got further since; the last that was said is shown.
+    """
     if (held := folder()) is None:
         return
     since = time.monotonic() - float((held / BEGUN).read_text())
@@ -83,7 +87,8 @@ def tell_if_slow(patience_seconds: float) -> None:
             output.write("Not ready yet; it has come as far as this:\n" + "".join(traceback.format_stack(waiting)))
 
     signal.signal(signal.SIGALRM, tell)
-    signal.setitimer(signal.ITIMER_REAL, max(patience_seconds * SLOW - since, LOOK_SECONDS))
+    first = max(patience_seconds * SLOW - since, LOOK_SECONDS)
+    signal.setitimer(signal.ITIMER_REAL, first, patience_seconds * AGAIN)
 
 
 def _is_quick() -> None:
