@@ -187,15 +187,18 @@ class Store:
         """
         stored: list[bytes | None] = [tasks.encode(change.after) for change in changes]
         for partition, moves in self._moves(changes, stored, consumer).items():
-            answers = self._wire.call(partition, *[command for _, command in moves])
-            _mark_refused(stored, moves, answers)
+            for portion in [moves] if _fit(stored) else [[move] for move in moves]:
+                answers = self._wire.call(partition, *[command for _, command in portion])
+                _mark_refused(stored, portion, answers)
         return stored
 
     def move_and_fetch(
         self, changes: Sequence[Change], partition: int, queues: Sequence[str], consumer: str, count: int
     ) -> tuple[list[bytes | None], list[Entry]]:
-        """Both in one round trip. The changes are of this partition; fetched is also when some are refused."""
+        """Both, in one round trip if they fit. The changes are of this partition; some may be refused."""
         stored: list[bytes | None] = [tasks.encode(change.after) for change in changes]
+        if not _fit(stored):
+            return self.move(changes), self.fetch(partition, queues, consumer, count)
         moves = self._moves(changes, stored, "").get(partition, [])
         streams = self.streams(partition, queues)
         fetch = self._fetch_command(partition, streams, consumer, count)
@@ -527,6 +530,11 @@ def _fetched(partition: int, streams: Sequence[str], answer: Sequence[Any]) -> l
 def _portion(texts: Iterable[bytes | None]) -> int:
     """How many go into one command: as many as would fit if all were as long as the longest."""
     return max(1, PORTION_BYTES // max(map(len, filter(None, texts)), default=1))
+
+
+def _fit(texts: Sequence[bytes | None]) -> bool:
+    """Into one portion, all of them."""
+    return len(texts) <= _portion(texts)
 
 
 def _mark_refused(

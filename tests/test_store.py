@@ -338,7 +338,7 @@ def test_a_batch_of_a_thousand_moves_at_once(store: Store, raw: redis.Redis) -> 
 
 
 class _Weighing(Wire):
-    """The real wire; notes how long each command and each answer is."""
+    """The real wire; notes how much goes to and fro at once."""
 
     def __init__(self, wire: Wire) -> None:
         self._wire = wire
@@ -346,7 +346,7 @@ class _Weighing(Wire):
 
     def call(self, partition: int, *commands: Command, wait_seconds: float = 0, once: bool = False) -> list[Any]:
         answers = self._wire.call(partition, *commands, wait_seconds=wait_seconds, once=once)
-        self.heaviest = max(self.heaviest, *map(_weight, (*commands, *answers)))
+        self.heaviest = max(self.heaviest, sum(map(_weight, commands)), sum(map(_weight, answers)))
         return answers
 
     def close(self) -> None:
@@ -370,7 +370,15 @@ def test_large_documents_move_in_portions_that_a_slow_network_carries(server: Re
 
     entries = store.fetch(0, QUEUES, "a", 64)
     wire.heaviest = 0
-    assert None not in store.move([claim_of(entry, "a") for entry in entries], consumer="a")
+    claims = [claim_of(entry, "a") for entry in entries]
+    texts = store.move(claims, consumer="a")
+    assert None not in texts
+    assert 1_000_000 < wire.heaviest < 5_000_000
+
+    documents = [Document(claim.after, text) for claim, text in zip(claims, texts, strict=True) if text is not None]
+    wire.heaviest = 0
+    results = [success_of(document, entry) for document, entry in zip(documents, entries, strict=True)]
+    assert None not in store.move_and_fetch(results, 0, QUEUES, "a", 64)[0]
     assert 1_000_000 < wire.heaviest < 5_000_000
     store.close()
 
