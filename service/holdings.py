@@ -133,7 +133,7 @@ class Holdings:
     def _is_ours(self, held: Held, wanted: bytes | None) -> bool:
         """A refused settlement proves nothing: what does the document say?"""
         [text] = self._store.texts([held.entry.uid])
-        task = None if text is None else tasks.decode(text)
+        task = tasks.decode_or_none(text)
         if task is None or text is None or task.claim is None:
             if text is not None and text == wanted and task is not None:
                 self._report.outcomes([task])  # it was stored, only the answer was lost

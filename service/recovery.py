@@ -5,7 +5,7 @@ Twice a second a lane looks for three things, and runs what it finds like fresh 
 - A neighbour whose lock is free is dead. Its entries are taken at once, and it is forgotten after the last.
 - An entry whose lease has run out belonged to a host that is gone. That counts only after one lease of
   unbroken contact with Redis: idle times go on while Redis is away, and everybody would rob everybody.
-  They go by the wall clock: when that was set, or went on while the machine slept, contact begins anew.
+  They go by the wall clock of Redis's host: when that of this one was set, or it slept, contact begins anew.
 - After a lost answer, this runner's own consumer may hold entries of which no lane knows. Nobody renews
   them: it looks for them at once, and at the latest their lease runs out.
 """

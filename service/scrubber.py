@@ -121,11 +121,13 @@ def field(name: object, value: object, limit: int = TEXT_LIMIT) -> Any:
     return line(str.__str__(value), limit) if issubclass(type(value), str) else plain(value)
 
 
+_REST_OF_KEY: Final = re.compile(r".*-----END [A-Z ]{0,40}PRIVATE KEY-----", re.DOTALL)  # which began before a cut
+
+
 def end(value: str, limit: int) -> str:
     """Of a long text the end, in whole lines: a traceback says there what happened."""
     shown = _without_secrets(value[-limit - MARGIN :])
-    _, end_of_key, below = shown.rpartition("PRIVATE KEY-----")  # it began before the cut
-    shown = REMOVED + below if end_of_key else shown
+    shown = _REST_OF_KEY.sub(REMOVED, shown, count=1)
     if max(len(value), len(shown)) <= limit:
         return shown
     return shown[-limit:].partition("\n")[2] or shown[-limit:]

@@ -240,10 +240,13 @@ def _redis_url(text: str) -> str:
     if parts.fragment or not re.fullmatch(path, parts.path):
         raise ValueError
     _check_redis_hosts(scheme, parts.netloc.rpartition("@")[2])
-    for name, value in parse_qsl(parts.query, keep_blank_values=True):
+    given = dict(parse_qsl(parts.query, keep_blank_values=True))
+    for name, value in given.items():
         if name not in options:
             raise ValueError
         options[name](value)
+    if "ssl_keyfile" in given and "ssl_certfile" not in given:
+        raise ValueError
     return text
 
 

@@ -19,8 +19,6 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Final, NamedTuple
 
-import msgspec
-
 from service import task as tasks
 from service.errors import StoreRefused
 from service.metrics import Backlog
@@ -459,8 +457,8 @@ class Store:
         changes: list[Change] = []
         stale: dict[bytes, bytes] = {}
         for uid, text in _rows(answer, 2):
-            task = _scheduled(text)
-            if task is None:
+            task = tasks.decode_or_none(text)
+            if task is None or task.status != tasks.SCHEDULED:
                 log.error("what is due under %s is no scheduled task; its due time is dropped", uid.decode())
                 stale[uid] = text
             else:
@@ -509,14 +507,6 @@ class Store:
 
 def _document(text: bytes | None) -> Document | None:
     return Document(tasks.decode(text), text) if text else None
-
-
-def _scheduled(text: bytes) -> Task | None:
-    try:
-        task = tasks.decode(text)
-    except (msgspec.MsgspecError, RecursionError):
-        return None
-    return task if task.status == tasks.SCHEDULED else None
 
 
 def _fetched(partition: int, streams: Sequence[str], answer: Sequence[Any]) -> list[Entry]:

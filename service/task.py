@@ -111,6 +111,14 @@ def decode(text: bytes) -> Task:
         return _decode_with_unknown(text)
 
 
+def decode_or_none(text: bytes | None) -> Task | None:
+    """None for what is no task."""
+    try:
+        return None if text is None else decode(text)
+    except (msgspec.MsgspecError, RecursionError):
+        return None
+
+
 def _decode_with_unknown(text: bytes) -> Task:
     known, unknown = _told_apart(text, _FIELDS)
     error, unknown_of_error = _told_apart(known.get("error", NULL), _ERROR_FIELDS)

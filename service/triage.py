@@ -16,8 +16,6 @@ from collections.abc import Iterable
 from enum import Enum
 from typing import Final, NamedTuple
 
-import msgspec
-
 from service import task as tasks
 from service.presence import Remains
 from service.registry import Registry
@@ -50,11 +48,10 @@ class Finding(NamedTuple):
 def judge_all(entries: Iterable[Entry], registry: Registry, remains: Remains | None = None) -> list[Finding]:
     findings = []
     for entry in entries:
-        try:
-            document = Document(tasks.decode(entry.text), entry.text) if entry.text is not None else None
-        except (msgspec.MsgspecError, RecursionError):
+        task = tasks.decode_or_none(entry.text)
+        if task is None and entry.text is not None:
             log.error("what stands under %s is no task; its entry is dropped", entry.uid)
-            document = None
+        document = Document(task, entry.text) if task is not None and entry.text is not None else None
         findings.append(Finding(entry, document, judge(entry, document, registry, remains)))
     return findings
 

@@ -76,7 +76,9 @@ def tell_if_slow(patience_seconds: float) -> None:
     """
     if (held := folder()) is None:
         return
-    since = time.monotonic() - float((held / BEGUN).read_text())
+    since = 0.0
+    with suppress(OSError):  # a supervisor of an earlier release does not tell
+        since = time.monotonic() - float((held / BEGUN).read_text())
     greenlets = sys.modules.get("greenlet")
     this = greenlets.getcurrent() if greenlets else None
 

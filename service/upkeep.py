@@ -26,6 +26,7 @@ LONG_SECONDS: Final = 0.08
 PUBLISH_SECONDS: Final = 0.4
 PROMOTE_SECONDS: Final = 0.4
 PROMOTE_BATCH: Final = 500
+MANY: Final = 8  # of the largest documents: fewer is all that was due
 SWEEP_SECONDS: Final = 1.0
 SWEEP_BATCH: Final = 1000
 SLICE_SECONDS: Final = 0.1
@@ -156,7 +157,7 @@ class Upkeep:
     def _is_ours(self, held: Held, text: bytes | None) -> bool:
         if text == held.document.text:
             return True
-        task = None if text is None else tasks.decode(text)
+        task = tasks.decode_or_none(text)
         if task is None or text is None or task.claim is None or task.claim.token != held.token:
             return False
         held.document = Document(task, text)
@@ -180,10 +181,13 @@ class Upkeep:
     def _promote(self) -> bool:
         """In slices: a million that are due at once must not hold up the leases."""
         until = time.monotonic() + SLICE_SECONDS
-        while sum(self._store.promote(partition, PROMOTE_BATCH) for partition in range(self._store.partitions)):
+        while self._promote_some() >= MANY:
             if time.monotonic() >= until:
                 return True
         return False
+
+    def _promote_some(self) -> int:
+        return sum(self._store.promote(partition, PROMOTE_BATCH) for partition in range(self._store.partitions))
 
     def _forget(self) -> None:
         """What is left of hosts that never came back, or came back under another name."""

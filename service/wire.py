@@ -291,7 +291,8 @@ class ClusterWire:
         known = [_address((host or b"").decode(), port, teller) for host, port, *_ in nodes]
         self.addresses = list(dict.fromkeys(known + self._named))
         for gone in set(self._servers).difference(self.addresses):
-            self._servers.pop(gone).close()
+            if server := self._servers.pop(gone, None):  # not yet, by another thread
+                server.close()
 
     def close(self) -> None:
         for server in self._servers.values():

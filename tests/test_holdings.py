@@ -168,6 +168,16 @@ def test_a_settlement_after_a_cancel_is_looked_at_again(store: Store, holdings: 
     assert len(holdings.entries()) == 1
 
 
+def test_what_is_no_task_any_more_holds_up_nobody(server: RedisServer, store: Store, holdings: Holdings) -> None:
+    first, second = (succeed(held) for held in claims(store, holdings))
+    with server.client() as raw:
+        raw.set(first.entry.uid, b'{"uid": 5}')
+    holdings.ended.extend((first, second))
+    holdings.settle_ended()
+    assert not holdings.ended and list(holdings.again) == [first.entry]
+    assert statuses(store, [second]) == [tasks.SUCCEEDED]
+
+
 def test_what_another_claim_has_is_let_go(store: Store, holdings: Holdings) -> None:
     [held] = claims(store, holdings, 1)
     [taken] = store.take(held.entry.stream, 0, "other", dead="me", idle_ms=0, count=9)

@@ -151,6 +151,8 @@ def test_a_text_that_fits_is_shown_from_its_beginning() -> None:
     assert scrubber.end("one\ntwo", 7) == "one\ntwo"
     assert scrubber.end("one\ntwo", 6) == "two"
     assert scrubber.end("K" * 64 + "\n-----END PRIVATE KEY-----\nbelow", 2000) == f"{REMOVED}\nbelow"
+    told = "Traceback\n  if 'PRIVATE KEY-----' not in pem:\nValueError: it is no key"
+    assert scrubber.end(told, 2000) == told
 
 
 def test_everything_is_bounded() -> None:

@@ -41,7 +41,12 @@ BAD_REDIS_URLS = [
     *("redis://h/abc", "redis://h/1/2", "redis://h/-1", "redis://h?db=x", "redis://h?db=", "unix:///r?db=x"),
     *("redis://h?timeout=20", "redis://h?socket_timeout=x", "redis://h?protocol=3", "redis://h?decode_responses=true"),
     *("redis://h?max_connections=5", "redis://h?foo", "redis://h/0#0", "redis://h?ssl_cert_reqs=none"),
-    *("rediss://h?ssl_cert_reqs=bogus", "rediss://h?ssl_check_hostname=perhaps", "rediss://h?ssl_foo=1"),
+    *(
+        "rediss://h?ssl_cert_reqs=bogus",
+        "rediss://h?ssl_check_hostname=perhaps",
+        "rediss://h?ssl_foo=1",
+        "rediss://h?ssl_keyfile=/k.pem",
+    ),
     *("unix://", "unix:/r.sock", "unix://run/r.sock", "unix:///r?ssl_cert_reqs=none"),
     *("redis+cluster://", "redis+cluster://a:1,b:x", "redis+cluster://a:1,", "redis+cluster://a:1/2"),
     *("redis+cluster://a:1?x=1", "redis+cluster://a:1?db=0", "redis+cluster:///r.sock"),

@@ -76,6 +76,7 @@ class Tokens:
         state = _state(self._path)
         if state != self._state:
             try:
+                self._path.stat()  # a file that is gone is no list without tokens
                 self._known = read(self._path)
                 self._state = state
             except InvalidToken as error:

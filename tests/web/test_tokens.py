@@ -114,7 +114,8 @@ def test_the_word_bearer_may_be_written_in_any_case(guarded: FlaskClient, path: 
     assert guarded.get("/tasks", headers={"Authorization": f"bearer {secret}"}).status_code == 200
 
 
-def test_health_needs_no_token(guarded: FlaskClient) -> None:
+def test_health_needs_no_token(guarded: FlaskClient, path: Path) -> None:
+    tokens.add(path, "board", "read")
     assert guarded.get("/health/live").status_code == guarded.get("/health/ready").status_code == 200
 
 
@@ -141,6 +142,15 @@ def test_a_process_that_knows_no_tokens_because_of_their_file_is_not_ready(guard
     assert guarded.get("/health/ready").status_code == 200
     path.write_text("b  wrte  xyz\n")
     assert guarded.get("/health/ready").status_code == 200
+
+
+def test_a_file_that_is_gone_takes_no_token_away(guarded: FlaskClient, path: Path) -> None:
+    known = bearer(tokens.add(path, "known", "read"))
+    assert guarded.get("/tasks", headers=known).status_code == 200
+    path.rename(path.with_name("elsewhere"))
+    assert guarded.get("/tasks", headers=known).status_code == 200
+    with pytest.raises(InvalidToken, match="no tokens are known"):
+        Tokens(path).check()
 
 
 def test_a_file_that_could_not_be_read_for_a_moment_is_read_again(
