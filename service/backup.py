@@ -27,6 +27,9 @@ Part = tuple[tarfile.TarInfo, IO[bytes]]
 
 def save(folder: Path, file: Path) -> None:
     """Puts the data in the server's folder into a tar: all of it, or an error and what was there before."""
+    file = file.resolve()
+    if file.exists() and not file.is_file():
+        raise SandboxError(f"{file} is there, and is no file that a backup could take the place of")
     draft = file.with_name(f".{file.name}.{os.getpid()}")
     try:
         with open(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as written:

