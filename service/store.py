@@ -184,10 +184,11 @@ class Store:
         With a consumer, the entry must be pending for it and stays; without one, it is dropped.
         """
         stored: list[bytes | None] = [tasks.encode(change.after) for change in changes]
-        for partition, moves in self._moves(changes, stored, consumer).items():
-            for portion in [moves] if _fit(stored) else [[move] for move in moves]:
-                answers = self._wire.call(partition, *[command for _, command in portion])
-                _mark_refused(stored, portion, answers)
+        portion = _portion(stored)
+        for partition, moves in self._moves(changes, stored, consumer, portion).items():
+            for together in [moves] if len(stored) <= portion else [[move] for move in moves]:
+                answers = self._wire.call(partition, *[command for _, command in together])
+                _mark_refused(stored, together, answers)
         return stored
 
     def move_and_fetch(
@@ -195,9 +196,10 @@ class Store:
     ) -> tuple[list[bytes | None], list[Entry]]:
         """Both, in one round trip if they fit. The changes are of this partition; some may be refused."""
         stored: list[bytes | None] = [tasks.encode(change.after) for change in changes]
-        if not _fit(stored):
+        portion = _portion(stored)
+        if len(stored) > portion:
             return self.move(changes), self.fetch(partition, queues, consumer, count)
-        moves = self._moves(changes, stored, "").get(partition, [])
+        moves = self._moves(changes, stored, "", portion).get(partition, [])
         streams = self.streams(partition, queues)
         fetch = self._fetch_command(partition, streams, consumer, count)
         *answers, found = self._wire.call(partition, *[command for _, command in moves], fetch, once=True)
@@ -205,7 +207,7 @@ class Store:
         return stored, _fetched(partition, streams, found)
 
     def _moves(
-        self, changes: Sequence[Change], texts: Sequence[bytes | None], consumer: str
+        self, changes: Sequence[Change], texts: Sequence[bytes | None], consumer: str, portion: int
     ) -> dict[int, list[tuple[list[int], Command]]]:
         """The commands of each partition, and the places of the changes that each makes."""
         groups: dict[tuple[Any, ...], list[int]] = {}
@@ -219,7 +221,6 @@ class Store:
             except KeyError:
                 groups[group] = [place]
         moves: dict[int, list[tuple[list[int], Command]]] = {}
-        portion = _portion(texts)
         for (partition, *_), alike in groups.items():
             for start in range(0, len(alike), portion):
                 places = alike[start : start + portion]
@@ -520,11 +521,6 @@ def _fetched(partition: int, streams: Sequence[str], answer: Sequence[Any]) -> l
 def _portion(texts: Iterable[bytes | None]) -> int:
     """How many go into one command: as many as would fit if all were as long as the longest."""
     return max(1, PORTION_BYTES // max(map(len, filter(None, texts)), default=1))
-
-
-def _fit(texts: Sequence[bytes | None]) -> bool:
-    """Into one portion, all of them."""
-    return len(texts) <= _portion(texts)
 
 
 def _mark_refused(
