@@ -7,7 +7,6 @@ import signal
 import socket
 import threading
 from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler, HTTPServer
 from typing import Any
 
 import psutil
@@ -20,6 +19,7 @@ from service.supervise import observer as observers
 from service.supervise.graphite import Graphite, GraphiteUnavailable
 from service.supervise.observer import Observer
 from service.supervise.scales import Scales
+from tests.http_server import Handler, HttpServer
 from tests.metrics.sink import Sink
 from tests.metrics.test_metrics import Lines
 from tests.servers import eventually
@@ -129,7 +129,7 @@ class Publisher:
         self._context.destroy(linger=0)
 
 
-class Web:
+class Web(HttpServer):
     """A graphite-web that keeps what it gets, and answers as it is told."""
 
     def __init__(self) -> None:
@@ -138,7 +138,7 @@ class Web:
         self.location = ""
         web = self
 
-        class Handler(BaseHTTPRequestHandler):
+        class Answer(Handler):
             def do_GET(self) -> None:
                 web.got.append((self.path, dict(self.headers), b""))
                 self.send_error(404)
@@ -152,17 +152,8 @@ class Web:
                 self.end_headers()
                 self.wfile.write(b'{"success": true}')
 
-            def log_message(self, *_: Any) -> None: ...
-
-        self.server = HTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://user:p%40ss@127.0.0.1:{self.server.server_port}"
-        self._thread = threading.Thread(target=self.server.serve_forever, args=(0.02,))
-        self._thread.start()
-
-    def close(self) -> None:
-        self.server.shutdown()
-        self._thread.join()
-        self.server.server_close()
+        super().__init__(Answer)
+        self.url = f"http://user:p%40ss@127.0.0.1:{self.port}"
 
 
 @pytest.fixture

@@ -1,41 +1,30 @@
 """Who tells that the service is ready asks it, and does not make a nuisance of itself."""
 
 import os
-import threading
 import time
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, HTTPServer
-from typing import Any
 
 import pytest
 
 from service import settings
 from service.supervise import announce
+from tests.http_server import Handler, HttpServer
 
 
-class Service:
+class Service(HttpServer):
     """It is ready when it is asked for the third time."""
 
     def __init__(self) -> None:
         self.asked_at: list[float] = []
         service = self
 
-        class Handler(BaseHTTPRequestHandler):
+        class Answer(Handler):
             def do_GET(self) -> None:
                 service.asked_at.append(time.monotonic())
                 self.send_response(200 if len(service.asked_at) == 3 else 503)
                 self.end_headers()
 
-            def log_message(self, *_: Any) -> None: ...
-
-        self.server = HTTPServer(("127.0.0.1", 0), Handler)
-        self._thread = threading.Thread(target=self.server.serve_forever, args=(0.02,))
-        self._thread.start()
-
-    def close(self) -> None:
-        self.server.shutdown()
-        self._thread.join()
-        self.server.server_close()
+        super().__init__(Answer)
 
 
 @pytest.fixture
@@ -50,7 +39,7 @@ def test_when_it_has_complained_it_asks_now_and_then_until_the_service_is_ready(
 ) -> None:
     monkeypatch.setattr(announce, "PATIENCE_SECONDS", 0)
     monkeypatch.setattr(announce, "LATER_SECONDS", 0.5)
-    announce._announce(settings.read({"SANDBOX_PORT": str(service.server.server_port)}), os.getppid())
+    announce._announce(settings.read({"SANDBOX_PORT": str(service.port)}), os.getppid())
     first, second, third = service.asked_at
     assert second - first >= 0.5 and third - second >= 0.5
     said = capsys.readouterr().out
@@ -59,5 +48,5 @@ def test_when_it_has_complained_it_asks_now_and_then_until_the_service_is_ready(
 
 def test_it_ends_with_its_supervisor(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(announce, "PATIENCE_SECONDS", 0)
-    announce._announce(settings.read({"SANDBOX_PORT": str(service.server.server_port)}), supervisor=0)
+    announce._announce(settings.read({"SANDBOX_PORT": str(service.port)}), supervisor=0)
     assert service.asked_at == []
