@@ -250,11 +250,10 @@ def test_runners_that_do_not_know_their_types_are_refused(instance: Instance, re
 
 
 def test_a_runner_that_hangs_is_refused_and_has_said_where(instance: Instance, releases: Releases) -> None:
-    instance.environment["SANDBOX_RELOAD"] = "3"
     before = instance.started().kinds()
     releases.switch(releases.make("broken").add("service/tasks/demo.py", "import time; time.sleep(600)"))
     done = instance.ask("reload", "sandbox-runner")
-    assert done.returncode == 3 and "not ready within 3 s" in done.stderr
+    assert done.returncode == 3 and "not ready within 10 s" in done.stderr
     assert "service/tasks/demo.py" in done.stderr and "time.sleep(600)" in done.stderr
     assert instance.kinds() == before
 
