@@ -151,9 +151,11 @@ class ServerWire:
         try:
             connection.connect()
             self._greet(connection, until)
-        except (RedisError, OSError) as error:
+        except BaseException as error:
             connection.disconnect()
-            raise Unreachable(str(unavailable(error))) from error
+            if isinstance(error, (RedisError, OSError)):
+                raise Unreachable(str(unavailable(error))) from error
+            raise
         try:
             return self._exchange_on(connection, packed, count, wait_seconds + _left(until))
         except (RedisError, OSError) as error:

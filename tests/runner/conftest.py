@@ -17,6 +17,25 @@ def store(server: RedisServer) -> Iterator[Store]:
 
 
 @pytest.fixture
+def mortal_server(tmp_path: Path, server_kind: str) -> Iterator[RedisServer]:
+    """For one test alone: to be killed. It keeps what it has acknowledged."""
+    folder = tmp_path / "r"
+    folder.mkdir()
+    server = RedisServer(folder, server_kind).start("--appendfsync", "always")
+    yield server
+    server.kill()
+
+
+@pytest.fixture
+def mortal_crew(mortal_server: RedisServer, tmp_path: Path) -> Iterator[Crew]:
+    store = Store(connect(mortal_server.url, SCRIPTS))
+    crew = Crew(tmp_path, mortal_server.url, store)
+    yield crew
+    crew.kill_all()
+    store.close()
+
+
+@pytest.fixture
 def crew(server: RedisServer, store: Store, tmp_path: Path) -> Iterator[Crew]:
     crew = Crew(tmp_path, server.url, store)
     yield crew
