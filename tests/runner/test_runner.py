@@ -123,10 +123,9 @@ class TestRunningTasks:
     def test_a_running_task_shows_its_start_and_its_progress(self, crew: Crew) -> None:
         crew.start()
         [uid] = crew.create("steps", args={"seconds": 3})
-        seen = eventually(lambda: t if json.loads(bytes((t := crew.read(uid)).progress)) else None)
+        seen = eventually(lambda: t if '"step 1"' in str(bytes((t := crew.read(uid)).progress)) else None)
         assert seen.status == "running" and seen.started_at
-        progress = json.loads(bytes(seen.progress))
-        assert 0 < progress["fraction"] < 1 and progress["message"].startswith("step ")
+        assert json.loads(bytes(seen.progress)) == {"fraction": 0.1, "message": "step 1"}
         assert crew.finished(uid).status == "succeeded"
 
     @pytest.mark.parametrize("threads", [1, 3])
