@@ -14,6 +14,7 @@ from service.settings import Settings
 
 OWNER_ONLY: Final = 0o700
 LOOK_SECONDS: Final = 0.05
+GONE_SECONDS: Final = 1.0
 
 _held: dict[Path, int] = {}
 
@@ -39,7 +40,7 @@ def prepare(settings: Settings) -> None:
 
 
 def refuse_foreign_redis(settings: Settings) -> None:
-    """Two servers would ruin the data."""
+    """Two servers would ruin the data. One that was just ended counts as dead before all of its threads are gone."""
     server = _holder(redis_folder(settings) / "lock") if settings.embedded_redis else None
     if server is not None:
         raise AlreadyRunning(
@@ -93,7 +94,7 @@ def _holder(path: Path) -> int | None:
     except FileNotFoundError:
         return None
     try:
-        return None if _locked(descriptor, 0.0) else _read(descriptor)
+        return None if _locked(descriptor, time.monotonic() + GONE_SECONDS) else _read(descriptor)
     finally:
         os.close(descriptor)
 

@@ -84,6 +84,7 @@ class Instance:
     def started(self, *words: str, environment: Mapping[str, str] | None = None) -> "Instance":
         self.start(*words, environment=environment)
         eventually(self.is_ready, 30)
+        eventually(self.is_whole)
         return self
 
     def run(self, *words: str, **variables: str) -> subprocess.CompletedProcess[str]:
@@ -175,6 +176,11 @@ class Instance:
     def kinds(self) -> dict[str, list[Process]]:
         processes = self.processes()
         return {kind: [process for process in processes if process.is_a(kind)] for kind in KINDS}
+
+    def is_whole(self) -> bool:
+        """The service is ready when its first worker is."""
+        workers = int(self.environment.get("SANDBOX_WEB_WORKERS", "2"))
+        return len(self.kinds()["web"]) == 1 + workers
 
     def is_gone(self) -> None:
         """A moment later: it says what is left, if something is."""

@@ -158,6 +158,7 @@ class TestCircusd:
         instance.start(*words, environment=instance.variables())
         assert deaths(kinds) == IN_ORDER
         eventually(instance.is_ready, 30)
+        eventually(instance.is_whole)
         assert (
             f"sandbox: the supervisor on {instance.home} was killed; ending first what it left: "
             f"sandbox (3), sandbox-runner (2), redis-sync (1), redis (1)\n"

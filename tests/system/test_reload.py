@@ -75,7 +75,7 @@ BROKEN = {
 def test_a_release_that_is_broken_is_refused_under_load(instance: Instance, releases: Releases, kind: str) -> None:
     file, line, reason = BROKEN[kind]
     instance.started()
-    eventually(lambda: len(instance.processes()) == 8)
+    eventually(lambda: len(instance.processes()) == 8)  # who tells of the start is gone
     before = sorted(instance.processes())
     broken = releases.make("broken").add(file, line)
     releases.switch(broken)

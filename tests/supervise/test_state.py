@@ -1,0 +1,45 @@
+"""The state folder's locks."""
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from service import settings
+from service.errors import AlreadyRunning
+from service.supervise import state
+
+HOLD = """
+import sys, time
+from pathlib import Path
+from service.supervise import state
+assert state.lock(Path(sys.argv[1])) is None
+print("held", flush=True)
+time.sleep(float(sys.argv[2]))
+"""
+
+
+@contextmanager
+def held(path: Path, seconds: float) -> Iterator[int]:
+    words = [sys.executable, "-c", HOLD, str(path), str(seconds)]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as holder:
+        assert holder.stdout and holder.stdout.readline() == "held\n"
+        yield holder.pid
+        holder.kill()
+
+
+def test_a_redis_that_is_just_ending_is_waited_for(tmp_path: Path) -> None:
+    read = settings.read({"SANDBOX_HOME": str(tmp_path)})
+    state.redis_folder(read).mkdir()
+    with held(state.redis_folder(read) / "lock", 0.3):
+        state.refuse_foreign_redis(read)
+
+
+def test_a_redis_that_goes_on_is_named(tmp_path: Path) -> None:
+    read = settings.read({"SANDBOX_HOME": str(tmp_path)})
+    state.redis_folder(read).mkdir()
+    with held(state.redis_folder(read) / "lock", 60) as pid, pytest.raises(AlreadyRunning, match=rf"\(process {pid}\)"):
+        state.refuse_foreign_redis(read)
