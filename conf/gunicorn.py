@@ -1,9 +1,11 @@
 """gunicorn's configuration. `bind` is given on the command line: the supervisor holds the socket."""
 
+import gc
 import math
 import os
 import subprocess
 import sys
+from importlib import import_module
 from types import MethodType
 from typing import Any
 
@@ -37,6 +39,20 @@ def on_starting(arbiter: Any) -> None:
         arbiter.systemd = True  # the supervisor's socket: not gunicorn's to unlink
     if "CIRCUSCTL_ENDPOINT" in os.environ:
         arbiter.handle_hup = MethodType(_ask_for_a_reload, arbiter)
+    trial.tell_if_slow(_settings.reload_seconds)
+    try:
+        _import_the_application()
+    except Exception:
+        arbiter.log.exception("the application cannot be imported")
+        sys.exit(arbiter.WORKER_BOOT_ERROR)
+    trial.is_quick()
+
+
+def _import_the_application() -> None:
+    """Once for all workers, which share what that takes. Not its task types: those may start threads or connections."""
+    for module in ("service.wiring", "service.web.app", "service.web.tokens"):
+        import_module(module)
+    gc.freeze()
 
 
 def _ask_for_a_reload(arbiter: Any) -> None:

@@ -93,14 +93,14 @@ def tell_if_slow(patience_seconds: float) -> None:
     signal.setitimer(signal.ITIMER_REAL, first, patience_seconds * AGAIN)
 
 
-def _is_quick() -> None:
+def is_quick() -> None:
     signal.setitimer(signal.ITIMER_REAL, 0)
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
 
 
 def wait(of: int = 1, beat: Callable[[], bool] = lambda: True) -> None:
     """This process, one of so many, is ready: returns when it may begin, or has been told to stop."""
-    _is_quick()
+    is_quick()
     if (held := folder()) is None:
         return
     _end_turn()

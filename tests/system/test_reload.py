@@ -16,7 +16,7 @@ from tests.servers import RedisServer, eventually
 from tests.system.events import Events
 from tests.system.instance import Instance, Process
 from tests.system.load import load
-from tests.system.releases import Releases
+from tests.system.releases import Release, Releases
 
 LEAVE_A_CHILD = "import subprocess; subprocess.Popen(['sleep', '600'], start_new_session={})"
 
@@ -57,6 +57,11 @@ def test_a_good_release_is_swapped_in_under_load(instance: Instance, releases: R
 
 BROKEN = {
     "does not import": ("service/web/app.py", "raise ImportError('a module is missing')", "a module is missing"),
+    "raises what gunicorn shows in one line": (
+        "service/web/app.py",
+        "raise RuntimeError('a wrong state')",
+        "RuntimeError: a wrong state",
+    ),
     "has a wrong configuration": ("conf/gunicorn.py", "workers = 1 / 0", "ZeroDivisionError"),
     "fails its check": (
         "service/store.py",
@@ -67,7 +72,8 @@ BROKEN = {
     "is killed": ("service/web/app.py", "import os; os.kill(os.getpid(), 9)", "ended before it was ready"),
     "leaves a child": ("service/web/app.py", f"{LEAVE_A_CHILD.format(False)}; raise ImportError('late')", "late"),
     "hides a child": ("service/web/app.py", f"{LEAVE_A_CHILD.format(True)}; raise ImportError('late')", "late"),
-    "hangs": ("service/wsgi.py", "import time; time.sleep(600)", "not ready within 10 s"),
+    "hangs in gunicorn": ("service/web/app.py", "import time; time.sleep(600)", "not ready within 10 s"),
+    "hangs in a worker": ("service/wsgi.py", "import time; time.sleep(600)", "not ready within 10 s"),
 }
 
 
@@ -84,8 +90,8 @@ def test_a_release_that_is_broken_is_refused_under_load(instance: Instance, rele
     assert (done.returncode, done.stdout) == (3, "")
     assert done.stderr.startswith(f"error: sandbox: {broken.path} is refused: ")
     assert reason in done.stderr
-    if kind == "hangs":
-        assert "service/wsgi.py" in done.stderr and "time.sleep(600)" in done.stderr
+    if kind.startswith("hangs"):
+        assert file in done.stderr and "time.sleep(600)" in done.stderr
     assert sorted(instance.processes()) == before
     assert not list((instance.home / "run" / "trial").iterdir())
     assert mark(instance) == "one"
@@ -105,6 +111,15 @@ def test_after_a_refusal_what_crashes_is_replaced_by_the_accepted_release(
     os.kill(min(before).pid, signal.SIGKILL)
     eventually(lambda: len(after := instance.kinds()["web"]) == 3 and not pids(after) & pids(before))
     assert mark(instance) == "two"
+
+
+def test_code_that_is_broken_in_place_hurts_no_crashed_worker(instance: Instance, releases: Releases) -> None:
+    arbiter, *workers = sorted(instance.started().kinds()["web"])
+    Release.at(releases.link.resolve()).add("service/web/app.py", "raise ImportError('edited in place')")
+    for worker in workers:
+        os.kill(worker.pid, signal.SIGKILL)
+    eventually(lambda: instance.is_whole() and not any(worker.alive for worker in workers))
+    assert arbiter.alive and instance.call("GET", "/health/ready")[0] == 200
 
 
 def test_what_crashes_while_a_release_is_on_trial_is_replaced(instance: Instance, releases: Releases) -> None:
