@@ -16,6 +16,8 @@ from service.store import Store
 from service.task import Task
 from tests.servers import eventually
 
+SHOWN_LINES = 40
+
 
 class Crew:
     def __init__(self, home: Path, redis_url: str, store: Store) -> None:
@@ -74,7 +76,12 @@ class Crew:
         return found.task
 
     def finished(self, uid: str, seconds: float = 10.0) -> Task:
-        return eventually(lambda: task if (task := self.read(uid)).finished else None, seconds)  # type: ignore[no-any-return]
+        """What was known of it is told, if it is not."""
+        try:
+            return eventually(lambda: task if (task := self.read(uid)).finished else None, seconds)  # type: ignore[no-any-return]
+        except AssertionError as error:
+            error.add_note("\n".join(map(str, [self.read(uid), *self.log()[-SHOWN_LINES:]])))
+            raise
 
     def running(self, uid: str, seconds: float = 10.0) -> Task:
         """Once its start is published."""
