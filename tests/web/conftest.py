@@ -92,11 +92,13 @@ class WebServer:
         }  # fmt: skip
         self._environment.pop("SANDBOX_TOKENS", None)
         self._configuration = configuration
+        self._count = workers
         self.process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> "WebServer":
         self.launch()
         eventually(lambda: self.status("/health/live") == 200, seconds=20)
+        eventually(lambda: len(self.workers()) == self._count)  # it is ready when its first worker is
         return self
 
     def launch(self) -> subprocess.Popen[bytes]:
