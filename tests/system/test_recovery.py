@@ -304,7 +304,7 @@ def clients_of(worker: Process) -> set[int]:
 class TestWeb:
     def test_a_worker_is_replaced_and_the_other_goes_on(self, instance: Instance) -> None:
         instance.started()
-        eventually(lambda: len(instance.kinds()["web"]) == 3)
+        eventually(instance.is_whole)
         arbiter, killed, other = sorted(instance.kinds()["web"])
         clients: list[Client] = []
         eventually(lambda: clients.append(Client(instance)) or (clients_of(killed) and clients_of(other)))
@@ -313,7 +313,7 @@ class TestWeb:
         for client in clients:
             assert client.is_answered() == (client.port in ports)
             client.close()
-        eventually(lambda: len(instance.kinds()["web"]) == 3, 2)
+        eventually(instance.is_whole, 2)
         assert arbiter.alive and other.alive
 
     def test_while_the_arbiter_is_replaced_connections_wait(self, instance: Instance) -> None:

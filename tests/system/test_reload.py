@@ -46,7 +46,7 @@ def test_a_good_release_is_swapped_in_under_load(instance: Instance, releases: R
             done = instance.ask("reload", "sandbox")
             assert (done.returncode, done.stdout, done.stderr) == (0, "ok\n", "")
             eventually(lambda name=name: mark(instance) == name)
-    eventually(lambda: len(instance.kinds()["web"]) == 3)
+    eventually(instance.is_whole)
     after = instance.kinds()
     assert not pids(after["web"]) & pids(before["web"])
     assert after["runner"] == before["runner"] and after["redis"] == before["redis"]
@@ -104,7 +104,7 @@ def test_after_a_refusal_what_crashes_is_replaced_by_the_accepted_release(
     instance.started()
     releases.switch(releases.make("two").named("two"))
     assert instance.circusctl("reload", "sandbox") == "ok\n"
-    eventually(lambda: len(instance.kinds()["web"]) == 3)
+    eventually(instance.is_whole)
     before = instance.kinds()["web"]
     releases.switch(releases.make("broken").add("service/web/app.py", "raise ImportError"))
     assert instance.ask("reload", "sandbox").returncode == 3
@@ -449,7 +449,7 @@ def test_without_redis_a_reload_is_refused_but_a_crashed_worker_is_replaced(
     assert instance.circusctl("reload", "sandbox") == "ok\n"
     own_redis.stop()
     assert "503" in instance.circusctl("reload", "sandbox")
-    eventually(lambda: len(instance.kinds()["web"]) == 3)
+    eventually(instance.is_whole)
     _, *workers = sorted(instance.kinds()["web"])
     os.kill(workers[0].pid, signal.SIGKILL)
     eventually(lambda: len(set(instance.kinds()["web"]) - {workers[0]}) == 3)
@@ -481,7 +481,7 @@ def test_hup_to_the_arbiter_is_a_reload_and_a_broken_one_changes_nothing(
         releases.switch(releases.make("two").named("two"))
         os.kill(min(before).pid, signal.SIGHUP)
         eventually(lambda: mark(instance) == "two", 20)
-        eventually(lambda: len(instance.kinds()["web"]) == 3)
+        eventually(instance.is_whole)
         after = instance.kinds()["web"]
         releases.switch(releases.make("broken").add("service/web/app.py", "raise ImportError('broken')"))
         os.kill(min(after).pid, signal.SIGHUP)
@@ -525,4 +525,4 @@ def test_term_to_the_arbiter_ends_it_gracefully_and_another_is_started(instance:
     with load(instance):
         os.kill(arbiter.pid, signal.SIGTERM)
         eventually(lambda: not arbiter.alive)
-        eventually(lambda: len(instance.kinds()["web"]) == 3)
+        eventually(instance.is_whole)

@@ -45,7 +45,7 @@ def test_reloads_and_deaths_leave_it_where_it_is(instance: Instance, path: Path)
     with load(instance):
         for _ in range(2):
             assert instance.circusctl("reload", "sandbox") == "ok\n"
-        eventually(lambda: len(instance.kinds()["web"]) == 3)
+        eventually(instance.is_whole)
     arbiter = min(instance.kinds()["web"])
     subprocess.run(["kill", "-TERM", str(arbiter.pid)], check=True)
     eventually(lambda: not arbiter.alive)
