@@ -2,18 +2,23 @@
 
 Every other request opens a connection of its own; the rest share kept ones, the longest idle first, and a
 connection that was closed in between is replaced. Nothing is sent twice: a request without its answer has
-failed. Time runs from when a request was due, so nothing is hidden by a client that waited.
+failed. Time runs from when a request was due, so nothing is hidden by a client that waited. The clients are a
+process of their own: who starts programs beside them must not hold them up.
 """
 
 import asyncio
+import gc
 import json
+import multiprocessing
 import time
 from collections import deque
-from collections.abc import Callable
-from contextlib import suppress
-from typing import Final, NamedTuple
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from multiprocessing.connection import Connection as Pipe
+from typing import Any, Final, NamedTuple
 
 LIMIT_SECONDS: Final = 10.0
+START_SECONDS: Final = 30.0
 
 
 class Asked(NamedTuple):
@@ -158,12 +163,85 @@ class Clients:
             head, body = f"GET /tasks?task_id={self._uid} HTTP/1.1", ""
         return f"{head}\r\nHost: 127.0.0.1\r\nConnection: {keep}\r\n\r\n{body}".encode()
 
-    async def create_first(self) -> None:
-        """A task to be read."""
+    async def reach(self) -> None:
+        """Until somebody listens; creates a task to be read."""
+        until = time.monotonic() + START_SECONDS
+        while not self._uid:
+            try:
+                self._uid = await self._create()
+            except (OSError, KeyError, ValueError):
+                if time.monotonic() > until:
+                    raise
+                await asyncio.sleep(0.1)
+
+    async def _create(self) -> str:
         reader, writer = await asyncio.open_connection("127.0.0.1", self._port)
         writer.write(self._request(False, True))
         answer = await reader.read()
-        self._uid = json.loads(answer.partition(b"\r\n\r\n")[2])["uid"]
         with suppress(OSError):
             writer.close()
             await writer.wait_closed()
+        return str(json.loads(answer.partition(b"\r\n\r\n")[2])["uid"])
+
+
+class Load:
+    """The clients' process, told what to do and asked how it went."""
+
+    def __init__(self, pipe: "Pipe[Any, Any]") -> None:
+        self._pipe = pipe
+
+    async def ready(self) -> None:
+        """Once the first of them has been answered."""
+        await self._answer()
+
+    async def capacity(self, clients: int, seconds: float) -> float:
+        self._pipe.send((clients, seconds))
+        return float(await self._answer())
+
+    def begin(self, rate: float) -> None:
+        self._pipe.send(rate)
+
+    async def end(self) -> list[Asked]:
+        self._pipe.send(None)
+        return list(await self._answer())
+
+    async def _answer(self) -> Any:
+        answer = await asyncio.to_thread(self._pipe.recv)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+
+@contextmanager
+def load(port: int) -> Iterator[Load]:
+    """Clients of whoever listens there, or soon will."""
+    ours, theirs = multiprocessing.Pipe()
+    process = multiprocessing.get_context("spawn").Process(target=_obey, args=(port, theirs), daemon=True)
+    process.start()
+    theirs.close()
+    try:
+        yield Load(ours)
+    finally:
+        process.terminate()
+        process.join()
+
+
+def _obey(port: int, pipe: "Pipe[Any, Any]") -> None:
+    gc.disable()  # it would be seen in the figures
+    try:
+        asyncio.run(_run(Clients(port), pipe))
+    except Exception as error:
+        pipe.send(error)
+
+
+async def _run(clients: Clients, pipe: "Pipe[Any, Any]") -> None:
+    await clients.reach()
+    pipe.send(None)
+    while True:
+        order = await asyncio.to_thread(pipe.recv)
+        if isinstance(order, tuple):
+            pipe.send(await clients.capacity(*order))
+        else:
+            await clients.run(order, is_over=pipe.poll)
+            pipe.recv()
+            pipe.send(clients.asked)

@@ -14,14 +14,16 @@ from contextlib import asynccontextmanager, contextmanager
 from itertools import cycle, islice, pairwise
 from pathlib import Path
 from statistics import median
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
+
+from circus.client import CircusClient
 
 HERE: Final = Path(__file__).absolute().parent
 sys.path[0] = str(HERE.parent)  # bench is a package; run as a script, Python would look inside it
 
 from bench import machine  # noqa: E402
 from bench.machine import Section  # noqa: E402
-from bench.openloop import Asked, Clients  # noqa: E402
+from bench.openloop import Asked, load  # noqa: E402
 from bench.processes import ROOT, Program, complain, environment, started  # noqa: E402
 from bench.servers import folder, free_port, fresh_redis  # noqa: E402
 from bench.table import table  # noqa: E402
@@ -62,6 +64,7 @@ class Span(NamedTuple):
     answered: float
     ended: float
     good: bool
+    typed: bool = True
 
 
 class Outcome(NamedTuple):
@@ -142,13 +145,23 @@ class Sandbox:
         switched.replace(self._current)
 
     def web(self) -> set[int]:
-        """gunicorn and its workers. To look at all processes would hold up the clients, which this process is, too."""
+        """gunicorn and its workers. To look at all processes would take the processor from them."""
         arbiters = [pid for pid in children(self._program.pid) if b"gunicorn" in command_line(pid)]
         return {pid for arbiter in arbiters for pid in (arbiter, *children(arbiter))}
 
-    async def reload(self) -> tuple[bool, str]:
-        words = ("-m", "circus.circusctl", "reload", "sandbox")
-        return await answer(self.environment, *words)
+    async def reload(self, typed: bool) -> tuple[bool, str]:
+        if typed:
+            return await answer(self.environment, "-m", "circus.circusctl", "reload", "sandbox")
+        said = await asyncio.to_thread(self._ask)
+        return said["status"] == "ok", str(said.get("reason"))
+
+    def _ask(self) -> dict[str, Any]:
+        """What circusctl asks, by a program that is running already."""
+        client = CircusClient(endpoint=self.environment["CIRCUSCTL_ENDPOINT"], timeout=SETTLE_SECONDS)
+        try:
+            return dict(client.send_message("reload", name="sandbox", waiting=True))
+        finally:
+            client.stop()
 
 
 def children(pid: int) -> list[int]:
@@ -178,31 +191,25 @@ async def answer(environment: dict[str, str], *words: str) -> tuple[bool, str]:
 async def measure_ours(requests: int, reloads: int) -> tuple[float, Outcome]:
     with folder() as home:
         sandbox = Sandbox(home)
-        with sandbox.running():
-            clients = Clients(sandbox.port)
-            await reachable(clients)
-            capacity = await clients.capacity(CAPACITY_CLIENTS, CAPACITY_SECONDS)
-            rate = capacity / 3
+        with sandbox.running(), load(sandbox.port) as clients:
+            await clients.ready()
+            rate = await clients.capacity(CAPACITY_CLIENTS, CAPACITY_SECONDS) / 3
             names = list(islice(mixed(), reloads))
             releases = [sandbox.install(str(n), BROKEN.get(name, GOOD)) for n, name in enumerate(names, start=1)]
+            pause = max(PAUSE_SECONDS, requests / rate / reloads - PAUSE_SECONDS)
             spans: list[Span] = []
             starts: list[Span] = []
-
-            async def reload_all() -> None:
-                pause = max(PAUSE_SECONDS, requests / rate / reloads - PAUSE_SECONDS)
-                for name, release in zip(names, releases, strict=True):
-                    await asyncio.sleep(pause)
-                    sandbox.switch(release)
-                    spans.append(await timed(name, sandbox))
-                    if name == "good":
-                        await asyncio.sleep(PAUSE_SECONDS)
-                        starts.append(await start_programs(sandbox.environment))
+            enough = time.monotonic() + requests / rate + 1
+            clients.begin(rate)
+            for name, release, typed in zip(names, releases, cycle((True, False)), strict=False):
                 await asyncio.sleep(pause)
-
-            changing = asyncio.ensure_future(reload_all())
-            await clients.run(rate, lambda: changing.done() and len(clients.asked) >= requests)
-            await changing
-    return rate, Outcome(clients.asked, spans, starts)
+                sandbox.switch(release)
+                spans.append(await timed(name, sandbox, typed))
+                if name == "good":
+                    await asyncio.sleep(PAUSE_SECONDS)
+                    starts.append(await start_programs(sandbox.environment))
+            await asyncio.sleep(max(pause, enough - time.monotonic()))
+            return rate, Outcome(await clients.end(), spans, starts)
 
 
 async def start_programs(environment: dict[str, str]) -> Span:
@@ -220,10 +227,10 @@ def mixed() -> Iterator[str]:
         yield from ("good", "good", next(broken))
 
 
-async def timed(name: str, sandbox: Sandbox) -> Span:
+async def timed(name: str, sandbox: Sandbox, typed: bool) -> Span:
     before = sandbox.web()
     begun = time.monotonic()
-    accepted, said = await sandbox.reload()
+    accepted, said = await sandbox.reload(typed)
     answered = time.monotonic()
     complain(f"  {name}: {'accepted' if accepted else 'refused'} after {answered - begun:.1f} s")
     if accepted is not (name == "good"):
@@ -231,18 +238,7 @@ async def timed(name: str, sandbox: Sandbox) -> Span:
     async with asyncio.timeout(SETTLE_SECONDS):
         while len(left := sandbox.web()) != len(before) or (accepted and left & before):
             await asyncio.sleep(0.02)
-    return Span(begun, answered, time.monotonic(), accepted)
-
-
-async def reachable(clients: Clients) -> None:
-    until = time.monotonic() + 30
-    while True:
-        try:
-            return await clients.create_first()
-        except (OSError, KeyError, ValueError):
-            if time.monotonic() > until:
-                raise
-            await asyncio.sleep(0.1)
+    return Span(begun, answered, time.monotonic(), accepted, typed)
 
 
 # --- what people do today ----------------------------------------------------------------------------
@@ -335,26 +331,22 @@ async def measure_rival(kind: type[Rival], rate: float, text: str, seconds: floa
     with folder() as home, fresh_redis(home) as redis:
         rival = kind(home, redis)
         async with rival.running():
-            clients = Clients(rival.port)
-            await reachable(clients)
-            spans: list[Span] = []
-
-            async def reload_once() -> None:
+            with load(rival.port) as clients:
+                await clients.ready()
+                clients.begin(rate)
                 await asyncio.sleep(seconds / 3)
                 rival.install(text)
                 begun = time.monotonic()
                 await rival.reload()
                 answered = time.monotonic()
-                spans.append(Span(begun, answered, answered + seconds / 3, text == GOOD))
-
-            changing = asyncio.ensure_future(reload_once())
-            until = time.monotonic() + seconds
-            await clients.run(rate, lambda: time.monotonic() > until and changing.done())
-    return Outcome(clients.asked, spans)
+                await asyncio.sleep(max(0.0, begun + seconds * 2 / 3 - time.monotonic()))
+                spans = [Span(begun, answered, answered + seconds / 3, text == GOOD)]
+                return Outcome(await clients.end(), spans)
 
 
 # --- the table -----------------------------------------------------------------------------------------
 
+TIMES: Final = "\N{MULTIPLICATION SIGN}"
 HEADER: Final = ("how", "release", "requests", "failed", "longest time without an answer")
 
 
@@ -362,19 +354,25 @@ def rival_row(name: str, release: str, outcome: Outcome) -> tuple[str, ...]:
     return (name, release, f"{len(outcome.asked):,}", f"{len(outcome.failed):,}", f"{outcome.outage:.2f} s")
 
 
+def _times(seconds: float, steady: float) -> str:
+    return f"{seconds * 1e3:.1f} ms ({seconds / steady:.2f} {TIMES})"
+
+
 def report(rate: float, ours: Outcome, rows: Sequence[tuple[str, ...]]) -> str:
     good = [span.answered - span.begun for span in ours.spans if span.good]
     broken = [span.answered - span.begun for span in ours.spans if not span.good]
     steady, during, starting = ours.steady_p99, ours.p99(ours.spans), ours.p99(ours.starts)
-    own = ("sandbox, circusctl reload", f"{len(good)} good, {len(broken)} broken in four ways")
+    typed, asked = ours.p99([s for s in ours.spans if s.typed]), ours.p99([s for s in ours.spans if not s.typed])
+    own = ("sandbox, reload", f"{len(good)} good, {len(broken)} broken in four ways")
     lines = [
         f"{rate:,.0f} requests/s, a third of what the service can do beside the clients.",
         "",
         table([HEADER, (*own, *rival_row("", "", ours)[2:]), *rows]),
-        f"p99 of the service: {steady * 1e3:.1f} ms steady, {during * 1e3:.1f} ms during reloads, "
-        f"{during / steady:.2f} \N{MULTIPLICATION SIGN} (bar 2 \N{MULTIPLICATION SIGN}).",
+        f"p99 of the service: {steady * 1e3:.1f} ms steady, {_times(during, steady)} during reloads (bar 2 {TIMES}). "
+        f"Where circusctl is started to ask for it, {_times(typed, steady)}; where a program asks that is running "
+        f"already, {_times(asked, steady)}.",
         f"While {len(IMPORTS)} programs start one after the other that only import what a reload imports, without one: "
-        f"{starting * 1e3:.1f} ms, {starting / steady:.2f} \N{MULTIPLICATION SIGN}.",
+        f"{_times(starting, steady)}.",
         f"A good release served after {median(good):.1f} s ({min(good):.1f} to {max(good):.1f} s); "
         f"a broken one was refused after {median(broken):.1f} s ({min(broken):.1f} to {max(broken):.1f} s; one that "
         f"hangs after the gate's {PATIENCE_SECONDS} s).",

@@ -39,13 +39,12 @@ def on_starting(arbiter: Any) -> None:
         arbiter.systemd = True  # the supervisor's socket: not gunicorn's to unlink
     if "CIRCUSCTL_ENDPOINT" in os.environ:
         arbiter.handle_hup = MethodType(_ask_for_a_reload, arbiter)
-    trial.tell_if_slow(_settings.reload_seconds)
     try:
         _import_the_application()
     except Exception:
         arbiter.log.exception("the application cannot be imported")
         sys.exit(arbiter.WORKER_BOOT_ERROR)
-    trial.is_quick()
+    trial.has_started()
 
 
 def _import_the_application() -> None:
@@ -69,7 +68,7 @@ def when_ready(arbiter: Any) -> None:
 def post_fork(arbiter: Any, worker: Any) -> None:
     trial.whisper()
     trial.take_turn(worker.age)
-    trial.tell_if_slow(_settings.reload_seconds)
+    trial.begin()
 
 
 def post_worker_init(worker: Any) -> None:

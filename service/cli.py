@@ -151,6 +151,9 @@ def _write_to(log: Path) -> None:
 
 
 def runner(_: argparse.Namespace) -> int:
+    from service import trial
+
+    trial.begin()
     from service import logs, settings
     from service.supervise import environment
 

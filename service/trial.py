@@ -4,6 +4,8 @@ The supervisor makes a folder for each trial, and names it in SANDBOX_TRIAL. A p
 mark there and waits; a failure leaves another mark, and what it prints goes into a file in that folder. The
 supervisor removes the folder when all are ready. Refused ones are killed while they wait: they have begun nothing.
 Without the folder nobody is on trial: at the first start, and when a process is replaced later.
+
+What this module imports is imported before a process can start gently: little.
 """
 
 import fcntl
@@ -18,8 +20,6 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, Final
 
-from service import logs
-
 VARIABLE: Final = "SANDBOX_TRIAL"
 BEGUN: Final = "begun"
 OUTPUT: Final = "output"
@@ -27,14 +27,18 @@ READY: Final = "ready"
 FAILED: Final = "failed"
 LOOK_SECONDS: Final = 0.02
 TURN_SECONDS: Final = 2.0
-SLOW: Final = 2 / 3  # of the time that it may take
+WORK_SECONDS: Final = 0.001  # of the processor, until the kernel looks: mostly each 4 ms
+REST_SECONDS: Final = 0.012
+GENTLE: Final = 1 / 3  # of the time that a start may take
+SLOW: Final = 2 / 3
 AGAIN: Final = 1 / 10
 
 _turn = -1
+_sleep = time.sleep  # gevent replaces it in a worker: others would go on there
 
 
 def folder() -> Path | None:
-    named = Path(os.environ.get(VARIABLE, os.devnull))
+    named = Path(os.environ.get(VARIABLE) or os.devnull)
     return named if named.is_dir() else None
 
 
@@ -69,38 +73,62 @@ def _end_turn() -> None:
         _turn = -1
 
 
-def tell_if_slow(patience_seconds: float) -> None:
+def begin() -> None:
+    """This process, or this worker, starts from here on: gently, and if it takes long, it tells where it is."""
+    if (held := folder()) is None:
+        return
+    try:
+        began, patience = map(float, (held / BEGUN).read_text().split())
+    except (OSError, ValueError):
+        return  # a supervisor of an earlier release does not tell
+    since = time.monotonic() - began
+    _work_gently(patience * GENTLE - since)
+    _tell_if_slow(held / OUTPUT, patience * SLOW - since, patience * AGAIN)
+
+
+def _work_gently(seconds: float) -> None:
+    """Short of processors, those that serve wait for whatever starts: so it rests most of the time, at first."""
+    until = time.monotonic() + seconds
+
+    def rest(_: int, __: FrameType | None) -> None:
+        if time.monotonic() < until:
+            _sleep(REST_SECONDS)
+        else:
+            signal.setitimer(signal.ITIMER_PROF, 0)
+
+    signal.signal(signal.SIGPROF, rest)
+    signal.siginterrupt(signal.SIGPROF, False)
+    signal.setitimer(signal.ITIMER_PROF, WORK_SECONDS, WORK_SECONDS)
+
+
+def _tell_if_slow(output: Path, first: float, again: float) -> None:
     """A process that hangs says where, before the patience with it is over, which began with the trial.
 
     More than once, for it may have got further since; the last that was said is shown.
     """
-    if (held := folder()) is None:
-        return
-    since = 0.0
-    with suppress(OSError):  # a supervisor of an earlier release does not tell
-        since = time.monotonic() - float((held / BEGUN).read_text())
     greenlets = sys.modules.get("greenlet")
     this = greenlets.getcurrent() if greenlets else None
 
     def tell(_: int, frame: FrameType | None) -> None:
         """In a worker, a greenlet that waits has given way to another."""
         waiting: Any = getattr(this, "gr_frame", None) or frame
-        with suppress(Exception), open(held / OUTPUT, "a") as output:
-            output.write("Not ready yet; it has come as far as this:\n" + "".join(traceback.format_stack(waiting)))
+        with suppress(Exception), open(output, "a") as lines:
+            lines.write("Not ready yet; it has come as far as this:\n" + "".join(traceback.format_stack(waiting)))
 
     signal.signal(signal.SIGALRM, tell)
-    first = max(patience_seconds * SLOW - since, LOOK_SECONDS)
-    signal.setitimer(signal.ITIMER_REAL, first, patience_seconds * AGAIN)
+    signal.setitimer(signal.ITIMER_REAL, max(first, LOOK_SECONDS), again)
 
 
-def is_quick() -> None:
-    signal.setitimer(signal.ITIMER_REAL, 0)
-    signal.signal(signal.SIGALRM, signal.SIG_DFL)
+def has_started() -> None:
+    """A signal that is already on its way lets it rest once more, or tell."""
+    if folder() is not None:
+        signal.setitimer(signal.ITIMER_PROF, 0)
+        signal.setitimer(signal.ITIMER_REAL, 0)
 
 
 def wait(of: int = 1, beat: Callable[[], bool] = lambda: True) -> None:
     """This process, one of so many, is ready: returns when it may begin, or has been told to stop."""
-    is_quick()
+    has_started()
     if (held := folder()) is None:
         return
     _end_turn()
@@ -121,12 +149,16 @@ def fail() -> None:
 def speak_up() -> None:
     """Warns where the supervisor does; the trial's command keeps that in place of standard input."""
     if VARIABLE in os.environ:
+        from service import logs
+
         logs.lead_terminal(0)
 
 
 def whisper() -> None:
     """Warns in the trial's folder."""
     if (held := folder()) is not None:
+        from service import logs
+
         with suppress(FileNotFoundError):
             output = os.open(held / OUTPUT, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
             logs.lead_terminal(output)

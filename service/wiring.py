@@ -88,7 +88,6 @@ def run_runner(settings: Settings, lines: "Lines") -> int:
     from service.report import Report
     from service.runner import Runner
 
-    trial.tell_if_slow(settings.reload_seconds)
     types = registry(settings)
     trial.wait()
     measures = metrics(settings)

@@ -30,14 +30,15 @@ COMMAND: Final = f"""sh -c 'exec 0<&2 2>>"${trial.VARIABLE}/{trial.OUTPUT}"; exe
 
 
 class Trial:
-    def __init__(self, release: Release, folder: Path) -> None:
+    def __init__(self, release: Release, folder: Path, patience_seconds: float) -> None:
         self.release = release
+        self._patience = patience_seconds
         self.processes: list[Any] = []
         self.problem: str | None = None
         self._began = time.monotonic()
         self._folder = folder / uuid.uuid4().hex
         self._folder.mkdir(parents=True, mode=0o700)
-        (self._folder / trial.BEGUN).write_text(str(self._began))
+        (self._folder / trial.BEGUN).write_text(f"{self._began} {patience_seconds}")
 
     @property
     def seconds(self) -> float:
@@ -56,7 +57,7 @@ class Trial:
             return ""
         return "\n".join([line for line in text.splitlines() if line.strip()][-SHOWN_LINES:])
 
-    async def verdict(self, patience_seconds: float, is_stopping: Callable[[], bool]) -> str | None:
+    async def verdict(self, is_stopping: Callable[[], bool]) -> str | None:
         """What is wrong with it; None when all of its processes are ready."""
         while self.problem is None:
             if is_stopping():
@@ -65,8 +66,8 @@ class Trial:
                 self.problem = "a process of it ended before it was ready"
             elif self._is_ready():
                 return None
-            elif self.seconds > patience_seconds:
-                self.problem = f"it was not ready within {patience_seconds:g} s (SANDBOX_RELOAD)"
+            elif self.seconds > self._patience:
+                self.problem = f"it was not ready within {self._patience:g} s (SANDBOX_RELOAD)"
             else:
                 await gen.sleep(LOOK_SECONDS)
         return self.problem

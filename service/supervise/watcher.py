@@ -30,7 +30,7 @@ from service.supervise.throttle import OLD_SECONDS, Throttle
 from service.supervise.trial import COMMAND, Trial, end_group
 
 LOOK_SECONDS: Final = 0.05
-OVERLAP_SECONDS: Final = 0.2
+OVERLAP_SECONDS: Final = 1.0
 DEATHS_A_PROCESS: Final = 2
 DEATHS_AT_LEAST: Final = 3
 
@@ -153,7 +153,7 @@ class GatedWatcher(Watcher):  # type: ignore[misc]
             since = f"{self._trial.seconds:.0f} s"
             raise Refused(f"{self.name} is being reloaded, for {since} so far; wait for the outcome.")
         logger.info("%s: %s is on trial", self.name, release)
-        trial = self._trial = Trial(release, self.folder / "trial")
+        trial = self._trial = Trial(release, self.folder / "trial", self.patience_seconds)
         try:
             await self._judge(trial)
             trial.accept()
@@ -171,7 +171,7 @@ class GatedWatcher(Watcher):  # type: ignore[misc]
             if trial.problem is None:
                 self._start_on_trial(trial)
                 await gen.sleep(0)
-        problem = await trial.verdict(self.patience_seconds, lambda: bool(self.arbiter._stopping))
+        problem = await trial.verdict(lambda: bool(self.arbiter._stopping))
         if problem is not None:
             raise self._refusal(problem, trial.release.path, trial.seconds, trial.output)
 

@@ -37,7 +37,11 @@ def pids(instance: Instance, part: str) -> list[int]:
 
 
 def test_a_real_service_tells_what_its_processes_weigh_and_what_becomes_of_them(observed: Instance, sink: Sink) -> None:
-    gauges = sink.eventually(lambda sink: found if (found := sink.gauges()).get("sandbox.processes.sandbox.cpu") else 0)
+    def weighed(sink: Sink) -> dict[str, float] | None:
+        """Twice: shares of the processor are differences."""
+        return gauges if (gauges := sink.gauges()).get("sandbox.processes.sandbox.cpu") else None
+
+    gauges = sink.eventually(weighed, 20)  # each 5 s, and the observer is no part of a start
     assert gauges["sandbox.processes.sandbox.number"] == 3  # gunicorn's arbiter and its two workers
     assert gauges["sandbox.processes.sandbox-runner.number"] == 2
     assert gauges["sandbox.processes.redis.number"] == 1 == gauges["sandbox.processes.redis-sync.number"]

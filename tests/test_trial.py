@@ -1,0 +1,55 @@
+"""How a process on trial starts beside those that serve."""
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from service import trial
+
+START = """
+import resource, time
+from service import trial
+
+def work(seconds):
+    '''How often it rests meanwhile.'''
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_nvcsw
+    until = time.process_time() + seconds
+    while time.process_time() < until:
+        pass
+    return resource.getrusage(resource.RUSAGE_SELF).ru_nvcsw - before
+
+trial.begin()
+print(work(0.2), work(0.2))
+trial.has_started()
+print(work(0.2))
+"""
+
+OFTEN = 10  # in 0.2 s of the processor's time
+RARELY = 3
+
+
+def rests(folder: str) -> list[int]:
+    environment = {**os.environ, trial.VARIABLE: folder}
+    done = subprocess.run([sys.executable, "-c", START], env=environment, capture_output=True, text=True, check=True)
+    return [int(word) for word in done.stdout.split()]
+
+
+def test_it_leaves_the_processor_to_others_again_and_again_until_it_has_started(tmp_path: Path) -> None:
+    (tmp_path / trial.BEGUN).write_text(f"{time.monotonic()} 600")
+    first, second, after = rests(str(tmp_path))
+    assert first >= OFTEN and second >= OFTEN
+    assert after <= RARELY
+
+
+def test_it_hurries_when_a_third_of_its_time_is_over(tmp_path: Path) -> None:
+    (tmp_path / trial.BEGUN).write_text(f"{time.monotonic() - 11} 30")
+    assert max(rests(str(tmp_path))) <= RARELY
+
+
+@pytest.mark.parametrize("folder", ["", "/no/such/folder"])
+def test_without_a_trial_it_hurries(folder: str) -> None:
+    assert max(rests(folder)) <= RARELY
