@@ -80,7 +80,7 @@ class Service:
         return [
             process
             for process in self._program.family()
-            if "gunicorn" in words_of(process) and "gunicorn" in words_of(process.parent())
+            if "service.web" in words_of(process) and "service.web" in words_of(process.parent())
         ]
 
     def freeze(self) -> None:
