@@ -52,6 +52,7 @@ def _import_the_application() -> None:
     for module in ("service.wiring", "service.web.app", "service.web.tokens"):
         import_module(module)
     gc.freeze()
+    gc.enable()
 
 
 def _ask_for_a_reload(arbiter: Any) -> None:
@@ -67,8 +68,7 @@ def when_ready(arbiter: Any) -> None:
 
 def post_fork(arbiter: Any, worker: Any) -> None:
     trial.whisper()
-    trial.take_turn(worker.age)
-    trial.begin()
+    trial.begin(worker.cfg.workers)
 
 
 def post_worker_init(worker: Any) -> None:

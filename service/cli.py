@@ -151,9 +151,12 @@ def _write_to(log: Path) -> None:
 
 
 def runner(_: argparse.Namespace) -> int:
+    import gc
+
     from service import trial
 
     trial.begin()
+    gc.disable()  # until the types are imported
     from service import logs, settings
     from service.supervise import environment
 

@@ -8,7 +8,7 @@ Without the folder nobody is on trial: at the first start, and when a process is
 What this module imports is imported before a process can start gently: little.
 """
 
-import fcntl
+import atexit
 import os
 import signal
 import sys
@@ -26,14 +26,13 @@ OUTPUT: Final = "output"
 READY: Final = "ready"
 FAILED: Final = "failed"
 LOOK_SECONDS: Final = 0.02
-TURN_SECONDS: Final = 2.0
-WORK_SECONDS: Final = 0.001  # of the processor, until the kernel looks: mostly each 4 ms
-REST_SECONDS: Final = 0.012
-GENTLE: Final = 1 / 3  # of the time that a start may take
+KILLED_SECONDS: Final = 2.0
+WORK_SECONDS: Final = 0.001
+REST_SECONDS: Final = 0.004
+GENTLE: Final = 1 / 2  # of the time that a start may take
 SLOW: Final = 2 / 3
 AGAIN: Final = 1 / 10
 
-_turn = -1
 _sleep = time.sleep  # gevent replaces it in a worker: others would go on there
 
 
@@ -42,66 +41,41 @@ def folder() -> Path | None:
     return named if named.is_dir() else None
 
 
-def take_turn(number: int) -> None:
-    """Starting is work: half of the processors do it at most, and the others are for the processes that serve.
+def begin(of: int = 1) -> None:
+    """This process, one of so many, starts from here on: gently, and if it takes long, it tells where it is.
 
-    Nobody waits for long: what is slow at starting may itself be waiting for something.
+    Short of processors, those that serve wait for whatever starts. So it works in steps that delay nobody for long,
+    and rests most of the time, until a good part of its own time is over.
     """
-    global _turn
-    if (held := folder()) is None:
-        return
-    turns = max(1, (os.cpu_count() or 1) // 2)
-    until = time.monotonic() + TURN_SECONDS
-    with suppress(FileNotFoundError):
-        _turn = os.open(held / f"turn-{number % turns}", os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        while not _is_free(_turn) and time.monotonic() < until:
-            time.sleep(LOOK_SECONDS)
-
-
-def _is_free(turn: int) -> bool:
-    try:
-        fcntl.flock(turn, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
-
-
-def _end_turn() -> None:
-    global _turn
-    if _turn >= 0:
-        os.close(_turn)
-        _turn = -1
-
-
-def begin() -> None:
-    """This process, or this worker, starts from here on: gently, and if it takes long, it tells where it is."""
     if (held := folder()) is None:
         return
     try:
         began, patience = map(float, (held / BEGUN).read_text().split())
     except (OSError, ValueError):
         return  # a supervisor of an earlier release does not tell
-    since = time.monotonic() - began
-    _work_gently(patience * GENTLE - since)
-    _tell_if_slow(held / OUTPUT, patience * SLOW - since, patience * AGAIN)
-
-
-def _work_gently(seconds: float) -> None:
-    """Short of processors, those that serve wait for whatever starts: so it rests most of the time, at first."""
-    until = time.monotonic() + seconds
+    tell = _teller(held / OUTPUT)
+    pause = REST_SECONDS * max(1, of / (os.cpu_count() or 1))
 
     def rest(_: int, __: FrameType | None) -> None:
-        if time.monotonic() < until:
-            _sleep(REST_SECONDS)
+        since = time.monotonic() - began
+        if since < patience * GENTLE:
+            _sleep(pause)
+            signal.setitimer(signal.ITIMER_REAL, WORK_SECONDS)
         else:
-            signal.setitimer(signal.ITIMER_PROF, 0)
+            _at_alarm(tell)
+            signal.setitimer(signal.ITIMER_REAL, max(patience * SLOW - since, LOOK_SECONDS), patience * AGAIN)
 
-    signal.signal(signal.SIGPROF, rest)
-    signal.siginterrupt(signal.SIGPROF, False)
-    signal.setitimer(signal.ITIMER_PROF, WORK_SECONDS, WORK_SECONDS)
+    atexit.register(_end, os.getpid())
+    _at_alarm(rest)
+    signal.setitimer(signal.ITIMER_REAL, WORK_SECONDS)
 
 
-def _tell_if_slow(output: Path, first: float, again: float) -> None:
+def _at_alarm(handle: Callable[[int, FrameType | None], None]) -> None:
+    signal.signal(signal.SIGALRM, handle)
+    signal.siginterrupt(signal.SIGALRM, False)
+
+
+def _teller(output: Path) -> Callable[[int, FrameType | None], None]:
     """A process that hangs says where, before the patience with it is over, which began with the trial.
 
     More than once, for it may have got further since; the last that was said is shown.
@@ -115,15 +89,17 @@ def _tell_if_slow(output: Path, first: float, again: float) -> None:
         with suppress(Exception), open(output, "a") as lines:
             lines.write("Not ready yet; it has come as far as this:\n" + "".join(traceback.format_stack(waiting)))
 
-    signal.signal(signal.SIGALRM, tell)
-    signal.setitimer(signal.ITIMER_REAL, max(first, LOOK_SECONDS), again)
+    return tell
 
 
 def has_started() -> None:
-    """A signal that is already on its way lets it rest once more, or tell."""
     if folder() is not None:
-        signal.setitimer(signal.ITIMER_PROF, 0)
+        _at_alarm(_go_on)  # the signal may be on its way already
         signal.setitimer(signal.ITIMER_REAL, 0)
+
+
+def _go_on(_: int, __: FrameType | None) -> None:
+    pass
 
 
 def wait(of: int = 1, beat: Callable[[], bool] = lambda: True) -> None:
@@ -131,7 +107,6 @@ def wait(of: int = 1, beat: Callable[[], bool] = lambda: True) -> None:
     has_started()
     if (held := folder()) is None:
         return
-    _end_turn()
     (held / f"{READY}.{os.getpid()}.{of}").touch()
     while held.is_dir() and beat():
         time.sleep(LOOK_SECONDS)
@@ -141,9 +116,20 @@ def wait(of: int = 1, beat: Callable[[], bool] = lambda: True) -> None:
 
 
 def fail() -> None:
+    """The supervisor kills all of the trial now, this process too: to end by itself would be work for nothing."""
     if (held := folder()) is not None:
+        has_started()
         with suppress(FileNotFoundError):  # the trial has just ended
             (held / f"{FAILED}.{os.getpid()}").touch()
+        until = time.monotonic() + KILLED_SECONDS
+        while held.is_dir() and time.monotonic() < until:
+            _sleep(LOOK_SECONDS)
+
+
+def _end(pid: int) -> None:
+    """A process that ends while it is on trial has failed. Its children may end as they like."""
+    if os.getpid() == pid:
+        fail()
 
 
 def speak_up() -> None:

@@ -38,6 +38,12 @@ def log(instance: Instance) -> str:
     return (instance.home / "log" / "circus.log").read_text()
 
 
+def first_request(instance: Instance, worker: Process) -> tuple[object, ...]:
+    lines = map(json.loads, (instance.home / "log" / "web.log").read_text().splitlines())
+    first = next(line for line in lines if line["process"] == f"web/{worker.pid}" and "path" in line)
+    return first["path"], first["status"], first["remote"]
+
+
 def test_a_good_release_is_swapped_in_under_load(instance: Instance, releases: Releases) -> None:
     before = instance.started().kinds()
     with load(instance):
@@ -51,6 +57,7 @@ def test_a_good_release_is_swapped_in_under_load(instance: Instance, releases: R
     assert not pids(after["web"]) & pids(before["web"])
     assert after["runner"] == before["runner"] and after["redis"] == before["redis"]
     assert os.readlink(f"/proc/{min(after['web']).pid}/cwd") == str(releases.link.resolve())
+    assert [first_request(instance, worker) for worker in sorted(after["web"])[1:]] == [("/health/ready", 200, "")] * 2
     assert instance.stop() == 0
     instance.is_gone()
 
@@ -68,6 +75,12 @@ BROKEN = {
         "from service.errors import StoreUnavailable\ndef fail(self): raise StoreUnavailable\nStore.check = fail",
         "503",
     ),
+    "has a fault in its check": (
+        "service/web/health.py",
+        "def _notices(folder): 1 / 0",
+        "ZeroDivisionError: division by zero",
+    ),
+    "has a fault around it": ("service/wsgi.py", "app.wsgi_app = lambda *_: 1 / 0", "ZeroDivisionError"),
     "exits": ("service/web/app.py", "import os; os._exit(7)", "ended before it was ready"),
     "is killed": ("service/web/app.py", "import os; os.kill(os.getpid(), 9)", "ended before it was ready"),
     "leaves a child": ("service/web/app.py", f"{LEAVE_A_CHILD.format(False)}; raise ImportError('late')", "late"),
