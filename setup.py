@@ -35,6 +35,7 @@ setup(
     author="the sandbox authors",
     license="MIT",
     python_requires=">=3.11",
+    package_dir={"": "."},  # an editable installation is then a line in a .pth file, which no Python waits for
     packages=find_packages(include=["service", "service.*"]),
     package_data={"service": ["lua/*.lua"]},
     install_requires=[

@@ -151,12 +151,9 @@ def _write_to(log: Path) -> None:
 
 
 def runner(_: argparse.Namespace) -> int:
-    import gc
-
     from service import trial
 
     trial.begin()
-    gc.disable()  # until the types are imported
     from service import logs, settings
     from service.supervise import environment
 
@@ -171,6 +168,7 @@ def runner(_: argparse.Namespace) -> int:
         return wiring.run_runner(read, lines)
     except SandboxError as error:
         logging.getLogger("sandbox").error("%s", error)  # what is printed from here on does not reach the terminal
+        trial.fail()  # now, though threads of the task types may hold up the end
         return 1
 
 

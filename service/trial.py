@@ -4,8 +4,6 @@ The supervisor makes a folder for each trial, and names it in SANDBOX_TRIAL. A p
 mark there and waits; a failure leaves another mark, and what it prints goes into a file in that folder. The
 supervisor removes the folder when all are ready. Refused ones are killed while they wait: they have begun nothing.
 Without the folder nobody is on trial: at the first start, and when a process is replaced later.
-
-What this module imports is imported before a process can start gently: little.
 """
 
 import atexit
@@ -20,15 +18,15 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, Final
 
+from service import gentle
+
 VARIABLE: Final = "SANDBOX_TRIAL"
 BEGUN: Final = "begun"
 OUTPUT: Final = "output"
 READY: Final = "ready"
 FAILED: Final = "failed"
 LOOK_SECONDS: Final = 0.02
-KILLED_SECONDS: Final = 2.0
-WORK_SECONDS: Final = 0.001
-REST_SECONDS: Final = 0.004
+KILL_SECONDS: Final = 0.5
 GENTLE: Final = 1 / 2  # of the time that a start may take
 SLOW: Final = 2 / 3
 AGAIN: Final = 1 / 10
@@ -42,10 +40,9 @@ def folder() -> Path | None:
 
 
 def begin(of: int = 1) -> None:
-    """This process, one of so many, starts from here on: gently, and if it takes long, it tells where it is.
+    """This process, one of so many, starts from here on: gently, until a good part of its time is over.
 
-    Short of processors, those that serve wait for whatever starts. So it works in steps that delay nobody for long,
-    and rests most of the time, until a good part of its own time is over.
+    If it takes long, it tells where it is.
     """
     if (held := folder()) is None:
         return
@@ -54,25 +51,17 @@ def begin(of: int = 1) -> None:
     except (OSError, ValueError):
         return  # a supervisor of an earlier release does not tell
     tell = _teller(held / OUTPUT)
-    pause = REST_SECONDS * max(1, of / (os.cpu_count() or 1))
 
-    def rest(_: int, __: FrameType | None) -> None:
+    def is_over() -> bool:
         since = time.monotonic() - began
         if since < patience * GENTLE:
-            _sleep(pause)
-            signal.setitimer(signal.ITIMER_REAL, WORK_SECONDS)
-        else:
-            _at_alarm(tell)
-            signal.setitimer(signal.ITIMER_REAL, max(patience * SLOW - since, LOOK_SECONDS), patience * AGAIN)
+            return False
+        gentle.at_alarm(tell)
+        signal.setitimer(signal.ITIMER_REAL, max(patience * SLOW - since, LOOK_SECONDS), patience * AGAIN)
+        return True
 
     atexit.register(_end, os.getpid())
-    _at_alarm(rest)
-    signal.setitimer(signal.ITIMER_REAL, WORK_SECONDS)
-
-
-def _at_alarm(handle: Callable[[int, FrameType | None], None]) -> None:
-    signal.signal(signal.SIGALRM, handle)
-    signal.siginterrupt(signal.SIGALRM, False)
+    gentle.begin(is_over, of)
 
 
 def _teller(output: Path) -> Callable[[int, FrameType | None], None]:
@@ -93,13 +82,8 @@ def _teller(output: Path) -> Callable[[int, FrameType | None], None]:
 
 
 def has_started() -> None:
-    if folder() is not None:
-        _at_alarm(_go_on)  # the signal may be on its way already
-        signal.setitimer(signal.ITIMER_REAL, 0)
-
-
-def _go_on(_: int, __: FrameType | None) -> None:
-    pass
+    if VARIABLE in os.environ:
+        gentle.hurry()
 
 
 def wait(of: int = 1, beat: Callable[[], bool] = lambda: True) -> None:
@@ -116,14 +100,20 @@ def wait(of: int = 1, beat: Callable[[], bool] = lambda: True) -> None:
 
 
 def fail() -> None:
-    """The supervisor kills all of the trial now, this process too: to end by itself would be work for nothing."""
-    if (held := folder()) is not None:
-        has_started()
-        with suppress(FileNotFoundError):  # the trial has just ended
-            (held / f"{FAILED}.{os.getpid()}").touch()
-        until = time.monotonic() + KILLED_SECONDS
-        while held.is_dir() and time.monotonic() < until:
-            _sleep(LOOK_SECONDS)
+    """Tells it once, and waits for a moment: the supervisor kills all of the trial now, this process too.
+
+    To take itself apart would be work for nothing.
+    """
+    if (held := folder()) is None:
+        return
+    has_started()
+    try:
+        (held / f"{FAILED}.{os.getpid()}").touch(exist_ok=False)
+    except OSError:
+        return  # it has been told, or the trial has just ended
+    until = time.monotonic() + KILL_SECONDS
+    while held.is_dir() and time.monotonic() < until:
+        _sleep(LOOK_SECONDS)
 
 
 def _end(pid: int) -> None:

@@ -3,7 +3,6 @@
 A process imports only its own side: the web's modules cost a runner 15 MB, and it never needs them.
 """
 
-import gc
 import os
 from collections.abc import Iterable
 from functools import partial
@@ -90,8 +89,6 @@ def run_runner(settings: Settings, lines: "Lines") -> int:
     from service.runner import Runner
 
     types = registry(settings)
-    gc.freeze()
-    gc.enable()
     trial.wait()
     measures = metrics(settings)
     runner = Runner(

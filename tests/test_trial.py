@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 
 from service import trial
-from tests.servers import eventually
 
 START = """
 import resource, time
@@ -30,7 +29,7 @@ print(work(0.2))
 """
 
 END = """
-import os, redis, flask, sys
+import os, redis, flask, sys, time
 from service import trial
 
 trial.begin()
@@ -38,7 +37,25 @@ if not os.fork():
     sys.exit(0)
 os.wait()
 assert os.listdir(os.environ["SANDBOX_TRIAL"]) == ["begun"]
+if "tell" in sys.argv:
+    begun = time.monotonic()
+    trial.fail()
+    told = time.monotonic()
+    trial.fail()
+    print(told - begun, time.monotonic() - told)
 sys.exit(7)
+"""
+
+SHARE = """
+import time
+from service import gentle
+
+begun = time.monotonic()
+gentle.begin(lambda: False, {of})
+while time.process_time() < 0.3:
+    pass
+gentle.hurry()
+print(time.monotonic() - begun)
 """
 
 OFTEN = 100  # in 0.2 s of the processor's time: nobody waits for it for longer than 2 ms
@@ -63,16 +80,29 @@ def test_it_hurries_when_half_of_its_time_is_over(tmp_path: Path) -> None:
     assert max(rests(str(tmp_path))) <= RARELY
 
 
-def test_what_ends_meanwhile_tells_and_waits_to_be_killed(tmp_path: Path) -> None:
-    """Afterwards it ends in its own way: Python gives up a signal's handler before it has taken itself apart."""
-    folder = tmp_path / "trial"
-    folder.mkdir()
-    (folder / trial.BEGUN).write_text(f"{time.monotonic()} 600")
-    with subprocess.Popen([sys.executable, "-c", END], env={**os.environ, trial.VARIABLE: str(folder)}) as process:
-        eventually((folder / f"{trial.FAILED}.{process.pid}").exists)
-        assert process.poll() is None
-        folder.rename(tmp_path / "over")
-        assert process.wait() == 7
+@pytest.mark.parametrize("way", ["ends", "tell"])
+def test_what_fails_meanwhile_tells_waits_once_to_be_killed_and_ends_in_its_own_way(tmp_path: Path, way: str) -> None:
+    """Not by the alarm, whose handler Python gives up before it has taken itself apart."""
+    (tmp_path / trial.BEGUN).write_text(f"{time.monotonic()} 600")
+    environment = {**os.environ, trial.VARIABLE: str(tmp_path)}
+    begun = time.monotonic()
+    done = subprocess.run([sys.executable, "-c", END, way], env=environment, capture_output=True, text=True)
+    assert done.returncode == 7, done.stderr
+    assert len(list(tmp_path.glob(f"{trial.FAILED}.*"))) == 1
+    assert time.monotonic() - begun > trial.KILL_SECONDS
+    if way == "tell":
+        first, second = map(float, done.stdout.split())
+        assert first > trial.KILL_SECONDS > second
+
+
+def test_many_workers_rest_for_longer() -> None:
+    assert seconds_at_least(of=1) < seconds_at_least(of=4 * (os.cpu_count() or 1))
+
+
+def seconds_at_least(of: int) -> float:
+    """The quickest of three, for 0.3 s of the processor's time."""
+    words = [sys.executable, "-c", SHARE.format(of=of)]
+    return min(float(subprocess.run(words, capture_output=True, check=True).stdout) for _ in range(3))
 
 
 @pytest.mark.parametrize("folder", ["", "/no/such/folder"])

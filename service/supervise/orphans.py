@@ -2,7 +2,8 @@
 
 Circus starts each process in a session of its own, and here with a mark in its environment: its watcher, and
 how that is stopped. A session belongs to a state folder if one of its processes carries the mark and names
-the folder; then all of the session is ended, in circus's own order and time. A pid alone proves nothing.
+the folder; then all of the session is ended, in circus's own order and time; what is on trial has begun nothing,
+and is killed. A pid alone proves nothing.
 
 A runner names its session to what it starts. So a program that left the session, to outlive the runner,
 is told from a process of circusd's, although it has inherited the mark: neither a stop nor a start ends it.
@@ -22,6 +23,7 @@ from typing import Any, Final, NamedTuple
 
 import psutil
 
+from service import trial
 from service.errors import AlreadyRunning
 from service.supervise.environment import SESSION
 
@@ -93,7 +95,8 @@ def _watcher(environment: Mapping[str, str], home: Path, session: int) -> Watche
     if not os.path.samefile(environment["SANDBOX_HOME"], home):
         return None
     priority, patience, name = environment[MARK].split(" ", 2)
-    return Watcher(int(priority), float(patience), name)
+    on_trial = os.path.isdir(environment.get(trial.VARIABLE, ""))
+    return Watcher(int(priority), 0.0 if on_trial else float(patience), name)
 
 
 def _leaders(orphans: Collection[Orphan]) -> list[Orphan]:

@@ -1,11 +1,17 @@
 """gunicorn, with its own options: `python -m service.web`. On trial it starts gently from its first import on."""
 
-import gc
+import os
+import time
+
+from service import gentle
+
+if os.environ.get("SANDBOX_TRIAL"):
+    soon = time.monotonic() + 1
+    gentle.begin(lambda: time.monotonic() > soon)
 
 from service import trial
 
 trial.begin()
-gc.disable()  # until conf/gunicorn.py has imported the application: little of it is garbage, and looking takes long
 
 from gunicorn.app.wsgiapp import run  # noqa: E402
 

@@ -49,8 +49,8 @@ LINGER_SECONDS: Final = 1.0
 LINGER_BYTES: Final = 4 * 1024 * 1024
 DRAIN_POLL_SECONDS: Final = 0.02
 NOTIFY_SECONDS: Final = 1.0
-REHEARSAL: Final = b"GET /health/ready HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
-EMPTY_LINE: Final = "\r\n\r\n"
+FIRST_REQUEST: Final = b"GET /health/ready HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
+HEAD_END: Final = "\r\n\r\n"
 
 
 STOP_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)
@@ -188,12 +188,12 @@ class Worker(GeventWorker):  # type: ignore[misc]
         """
         client, server = socket.socketpair()
         with client, client.makefile("rb") as answer:
-            client.sendall(REHEARSAL)
+            client.sendall(FIRST_REQUEST)
             client.shutdown(socket.SHUT_WR)
             self.handle(server.getsockname(), server, server.getpeername())
             status, _, rest = answer.read().decode().removeprefix("HTTP/1.1 ").partition("\r\n")
         if not status.startswith("200"):
-            self.log.error("GET /health/ready answers %s: %s", status, rest.partition(EMPTY_LINE)[2])
+            self.log.error("GET /health/ready answers %s: %s", status, rest.partition(HEAD_END)[2])
             sys.exit(Arbiter.WORKER_BOOT_ERROR)
 
     def beat(self) -> bool:

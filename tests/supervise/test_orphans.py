@@ -34,4 +34,10 @@ def test_marked_processes_of_the_folder_are_found_and_odd_ones_stop_nothing(star
     start(SANDBOX_WATCHER="10 45 sandbox", SANDBOX_HOME=str(tmp_path / "nowhere"))
     start(SANDBOX_WATCHER="10 45 sandbox", SANDBOX_HOME=str(tmp_path / "other"))
     ours = start(SANDBOX_WATCHER="10 45 sandbox", SANDBOX_HOME=str(tmp_path))
-    assert [(orphan.process.pid, orphan.watcher) for orphan in orphans.find(tmp_path)] == [(ours, (10, 45, "sandbox"))]
+    accepted = start(SANDBOX_WATCHER="11 45 web", SANDBOX_HOME=str(tmp_path), SANDBOX_TRIAL=str(tmp_path / "gone"))
+    on_trial = start(SANDBOX_WATCHER="12 45 web", SANDBOX_HOME=str(tmp_path), SANDBOX_TRIAL=str(tmp_path / "other"))
+    assert [(orphan.process.pid, orphan.watcher) for orphan in orphans.find(tmp_path)] == [
+        (ours, (10, 45, "sandbox")),
+        (accepted, (11, 45, "web")),
+        (on_trial, (12, 0, "web")),
+    ]

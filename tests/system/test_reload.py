@@ -148,6 +148,21 @@ def test_what_crashes_while_a_release_is_on_trial_is_replaced(instance: Instance
     assert mark(instance) == "one"
 
 
+def test_circusd_is_killed_while_a_release_is_on_trial(instance: Instance, releases: Releases) -> None:
+    before = instance.started().kinds()["web"]
+    releases.switch(releases.make("slow").add("service/wsgi.py", "import time; time.sleep(600)"))
+    with asking(instance, "--timeout", "1", "reload", "sandbox"):
+        eventually(lambda: len(instance.kinds()["web"]) == 6)
+        instance.kill()
+    releases.switch(releases.make("two").named("two"))
+    instance.start()
+    eventually(lambda: not any(process.alive for process in before))
+    assert mark(instance) == "two", "nothing waits for what is on trial"
+    eventually(instance.is_whole)
+    assert instance.stop() == 0
+    instance.is_gone()
+
+
 class asking:
     """A command in the background; its answer when it is over."""
 
@@ -284,6 +299,16 @@ def test_a_runner_that_hangs_is_refused_and_has_said_where(instance: Instance, r
     assert done.returncode == 3 and "not ready within 10 s" in done.stderr
     assert "service/tasks/demo.py" in done.stderr and "time.sleep(600)" in done.stderr
     assert instance.kinds() == before
+
+
+def test_runners_that_do_not_load_are_refused_though_a_thread_of_theirs_goes_on(
+    instance: Instance, releases: Releases
+) -> None:
+    instance.started()
+    thread = "import threading, time; threading.Thread(target=time.sleep, args=(600,)).start()"
+    releases.switch(releases.make("broken").add("service/tasks/demo.py", f"{thread}; raise ImportError('late')"))
+    done = instance.ask("reload", "sandbox-runner")
+    assert done.returncode == 3 and "late" in done.stderr and "ended before it was ready" in done.stderr
 
 
 @pytest.mark.parametrize("way", ["circusctl", "HUP"])
