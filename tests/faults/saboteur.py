@@ -1,5 +1,6 @@
 """Does to the processes of a sandbox what happens to processes, and writes it into the ledger."""
 
+import json
 import os
 import random
 import signal
@@ -127,7 +128,7 @@ class Saboteur:
         self._tell("web reloaded", "web", "reload", "sandbox")
 
     def reload_the_runners(self) -> None:
-        self._tell("runners reloaded", "runner", "reload", "sandbox-runner")
+        self._tell("runners reloaded", "runner", "--json", "reload", "sandbox-runner")
 
     def reload_a_broken_release(self) -> None:
         """The good one is back before anybody else is hurt."""
@@ -150,8 +151,14 @@ class Saboteur:
     def _tell(self, kind: str, whom: str, *words: str) -> None:
         """Its outcome is not waited for: the next blow may hit while it is under way, or it be refused for that."""
         self.end()
-        self._ledger.strike(kind, [process.pid for process in self._instance.kinds()[whom]])
-        self._telling = threading.Thread(target=self._instance.circusctl, args=words)
+        there = {process.pid for process in self._instance.kinds()[whom]}
+        self._ledger.strike(kind, there)
+
+        def tell() -> None:
+            if later := _stopping(self._instance.circusctl(*words)) - there:
+                self._ledger.strike(kind, later)
+
+        self._telling = threading.Thread(target=tell)
         self._telling.start()
 
     def end(self) -> None:
@@ -181,3 +188,12 @@ class Saboteur:
 
     def _pause(self, shortest: float, longest: float) -> None:
         time.sleep(self._dice.uniform(shortest, longest))
+
+
+def _stopping(answer: str) -> set[int]:
+    """What came in place of a crashed process while a release was on trial is told to stop with the others."""
+    try:
+        reloaded = json.loads(answer).get("reloaded", {})
+    except ValueError:
+        return set()  # not of a reload, or refused
+    return {pid for outcome in reloaded.values() for pid in outcome["stopping"]}
