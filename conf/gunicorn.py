@@ -78,7 +78,7 @@ def post_fork(arbiter: Any, worker: Any) -> None:
 def post_worker_init(worker: Any) -> None:
     if trial.folder() is not None:
         worker.prove()
-        trial.wait(worker.cfg.workers, worker.beat)
+    trial.wait(worker.cfg.workers, worker.beat)
 
 
 def worker_exit(arbiter: Any, worker: Any) -> None:

@@ -12,7 +12,7 @@ from types import FrameType
 STEP_SECONDS = 0.001
 REST_SECONDS = 0.004
 
-_sleep = time.sleep  # gevent replaces it in a worker: others would go on there
+sleep = time.sleep  # gevent replaces it in a worker: others would go on there
 
 
 def begin(is_over: Callable[[], bool], of: int = 1) -> None:
@@ -21,7 +21,7 @@ def begin(is_over: Callable[[], bool], of: int = 1) -> None:
 
     def rest(_: int, __: FrameType | None) -> None:
         if not is_over():
-            _sleep(pause)
+            sleep(pause)
             signal.setitimer(signal.ITIMER_REAL, STEP_SECONDS)
 
     at_alarm(rest)

@@ -31,8 +31,6 @@ GENTLE: Final = 1 / 2  # of the time that a start may take
 SLOW: Final = 2 / 3
 AGAIN: Final = 1 / 10
 
-_sleep = time.sleep  # gevent replaces it in a worker: others would go on there
-
 
 def folder() -> Path | None:
     named = Path(os.environ.get(VARIABLE) or os.devnull)
@@ -104,16 +102,16 @@ def fail() -> None:
 
     To take itself apart would be work for nothing.
     """
+    has_started()
     if (held := folder()) is None:
         return
-    has_started()
     try:
         (held / f"{FAILED}.{os.getpid()}").touch(exist_ok=False)
     except OSError:
         return  # it has been told, or the trial has just ended
     until = time.monotonic() + KILL_SECONDS
     while held.is_dir() and time.monotonic() < until:
-        _sleep(LOOK_SECONDS)
+        gentle.sleep(LOOK_SECONDS)
 
 
 def _end(pid: int) -> None:

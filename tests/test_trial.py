@@ -52,13 +52,13 @@ from service import gentle
 
 begun = time.monotonic()
 gentle.begin(lambda: False, {of})
-while time.process_time() < 0.3:
+while time.process_time() < 0.1:
     pass
 gentle.hurry()
 print(time.monotonic() - begun)
 """
 
-OFTEN = 100  # in 0.2 s of the processor's time: nobody waits for it for longer than 2 ms
+OFTEN = 100  # in 0.2 s of the processor's time: after 2 ms, on average
 RARELY = 3
 
 
@@ -85,11 +85,10 @@ def test_what_fails_meanwhile_tells_waits_once_to_be_killed_and_ends_in_its_own_
     """Not by the alarm, whose handler Python gives up before it has taken itself apart."""
     (tmp_path / trial.BEGUN).write_text(f"{time.monotonic()} 600")
     environment = {**os.environ, trial.VARIABLE: str(tmp_path)}
-    begun = time.monotonic()
     done = subprocess.run([sys.executable, "-c", END, way], env=environment, capture_output=True, text=True)
     assert done.returncode == 7, done.stderr
-    assert len(list(tmp_path.glob(f"{trial.FAILED}.*"))) == 1
-    assert time.monotonic() - begun > trial.KILL_SECONDS
+    [mark] = tmp_path.glob(f"{trial.FAILED}.*")
+    assert time.time() - mark.stat().st_mtime > trial.KILL_SECONDS
     if way == "tell":
         first, second = map(float, done.stdout.split())
         assert first > trial.KILL_SECONDS > second
@@ -100,7 +99,7 @@ def test_many_workers_rest_for_longer() -> None:
 
 
 def seconds_at_least(of: int) -> float:
-    """The quickest of three, for 0.3 s of the processor's time."""
+    """The quickest of three, for 0.1 s of the processor's time."""
     words = [sys.executable, "-c", SHARE.format(of=of)]
     return min(float(subprocess.run(words, capture_output=True, check=True).stdout) for _ in range(3))
 

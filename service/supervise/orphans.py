@@ -31,6 +31,7 @@ MARK: Final = "SANDBOX_WATCHER"
 KEEP_ENVIRONMENT: Final = "SPT_NOENV"  # setproctitle, which gunicorn uses where it is installed, would write over it
 LOOK_SECONDS: Final = 0.02
 KILL_SECONDS: Final = 5.0
+SWEEPS: Final = 20
 
 
 class Watcher(NamedTuple):
@@ -71,7 +72,11 @@ def end(home: Path, left: Sequence[Orphan]) -> None:
         for orphan in leaders:
             _send(orphan, signal.SIGTERM)
         _wait(leaders, watcher.patience_seconds)
-        _kill([*members, *(orphan for orphan in find(home) if orphan.watcher == watcher)])
+        _kill(members)
+        for _ in range(SWEEPS):  # what they have started meanwhile
+            if not (later := [orphan for orphan in find(home) if orphan.watcher == watcher]):
+                break
+            _kill(later)
 
 
 def find(home: Path) -> list[Orphan]:

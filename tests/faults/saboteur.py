@@ -193,7 +193,8 @@ class Saboteur:
 def _stopping(answer: str) -> set[int]:
     """What came in place of a crashed process while a release was on trial is told to stop with the others."""
     try:
-        reloaded = json.loads(answer).get("reloaded", {})
+        told = json.loads(answer)
     except ValueError:
-        return set()  # not of a reload, or refused
+        return set()
+    reloaded = told.get("reloaded", {}) if isinstance(told, dict) else {}
     return {pid for outcome in reloaded.values() for pid in outcome["stopping"]}

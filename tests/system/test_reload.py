@@ -157,7 +157,8 @@ def test_circusd_is_killed_while_a_release_is_on_trial(instance: Instance, relea
     releases.switch(releases.make("two").named("two"))
     instance.start()
     eventually(lambda: not any(process.alive for process in before))
-    assert mark(instance) == "two", "nothing waits for what is on trial"
+    eventually(instance.is_ready, 20)  # it would be waited for until SANDBOX_WEB_STOP
+    assert mark(instance) == "two"
     eventually(instance.is_whole)
     assert instance.stop() == 0
     instance.is_gone()
