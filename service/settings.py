@@ -24,7 +24,7 @@ HOST: Final = re.compile(r"[A-Za-z0-9._:-]{0,253}")
 METRIC: Final = re.compile(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*")
 SECRETIVE: Final = ("REDIS_URL", "GRAPHITE_URL", "SENTRY_DSN")  # a URL may hold a password
 LEVELS: Final = ("debug", "info", "warning", "error")
-DEMO_TASKS: Final = "service.tasks.demo"
+DEMO_TASKS: Final = "service.builtin.demo"
 UNIX: Final = "unix:"
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from service.store import SCRIPTS, Store
-from service.wire import connect
+from service.store.connection import connect
 from tests.servers import DEBIAN, EMBEDDED, RedisCluster, RedisServer
 
 KINDS = {"embedded": (EMBEDDED,), "redis-server": (DEBIAN,), "both": (EMBEDDED, DEBIAN)}

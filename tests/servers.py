@@ -13,7 +13,7 @@ from typing import Any
 
 import redis
 
-from service import embedded
+from service.embedded import valkey
 
 EMBEDDED = "embedded"
 DEBIAN = "redis-server"
@@ -63,11 +63,11 @@ class RedisServer:
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self, *options: str) -> "RedisServer":
-        words = embedded.command(self.socket, self.folder)
+        words = valkey.command(self.socket, self.folder)
         if self._kind == DEBIAN:
             words[0] = str(shutil.which(DEBIAN))
         with open(self.folder / "redis.log", "ab") as log:
-            self._process = subprocess.Popen([*words, *options], stdout=log, stderr=log, env=embedded.environment())
+            self._process = subprocess.Popen([*words, *options], stdout=log, stderr=log, env=valkey.environment())
         eventually(self._answers)
         return self
 

@@ -84,7 +84,7 @@ CASES = {
     "SANDBOX_RUNNERS": Case(2, {"1": 1, "256": 256}, ["0", "257", "two"], "a number from 1 to 256"),
     "SANDBOX_THREADS": Case(1, {"1": 1, "64": 64}, ["0", "65", "1.5"], "a number from 1 to 64"),
     "SANDBOX_TASKS": Case(
-        ("service.tasks.demo",),
+        ("service.builtin.demo",),
         {"": (), "a.b,c": ("a.b", "c"), " a , b\tc\n": ("a", "b", "c")},
         ["a,a", "a-b", "a..b", "a;b", "/a.py"],
         "names of Python modules, with commas between",
@@ -195,10 +195,12 @@ def test_a_home_too_long_for_a_socket_says_by_how_much() -> None:
 
 
 def test_the_demo_types_are_for_loopback_unless_asked_for() -> None:
-    assert read({"SANDBOX_BIND": "::1"}).tasks == ("service.tasks.demo",)
-    assert read({"SANDBOX_BIND": "unix:/run/x"}).tasks == ("service.tasks.demo",)
+    assert read({"SANDBOX_BIND": "::1"}).tasks == ("service.builtin.demo",)
+    assert read({"SANDBOX_BIND": "unix:/run/x"}).tasks == ("service.builtin.demo",)
     assert read({"SANDBOX_BIND": "10.0.0.1"}).tasks == ()
-    assert read({"SANDBOX_BIND": "10.0.0.1", "SANDBOX_TASKS": "service.tasks.demo"}).tasks == ("service.tasks.demo",)
+    assert read({"SANDBOX_BIND": "10.0.0.1", "SANDBOX_TASKS": "service.builtin.demo"}).tasks == (
+        "service.builtin.demo",
+    )
 
 
 def test_the_embedded_redis_is_used_when_no_other_is_named() -> None:

@@ -6,7 +6,7 @@ under `sandbox run` and under plain circusd, and nobody gets a circusd that lack
 - Stopping goes by priority: what has the lowest is gone before the next is told (stock: all at once).
 - A signal to stop waits for the command that is running (stock: it is dropped), but for none that only waits itself.
 - While a command waits for processes to end, what dies elsewhere is replaced (stock: when they have ended).
-- A reload is a trial, and what crashes again and again is throttled (watcher.py, reload.py).
+- A reload is a trial, and what crashes again and again is throttled (watcher.py, command.py).
 - A watcher or socket that cannot be made, or an address that is taken, ends the start (stock: a
   warning in the log; exit code 0).
 """
@@ -29,12 +29,14 @@ from circus.sighandler import SysHandler
 from circus.sockets import CircusSocket
 from tornado import gen
 
-from service import logs, settings
+from service import settings
 from service.errors import SandboxError
+from service.observe import log_file, logs, output
 from service.settings import Settings
-from service.supervise import environment, reload, start
-from service.supervise.release import Supervisor
-from service.supervise.trial import end_group
+from service.supervise import reload_command
+from service.supervise.reload.release import Supervisor
+from service.supervise.reload.trial import end_group
+from service.supervise.start import checks, environment
 from service.supervise.watcher import GatedWatcher
 
 LOOK_SECONDS: Final = 0.05
@@ -50,19 +52,19 @@ def log_handler() -> logging.Handler:
     """Called by circusd's logging configuration: checks the start, changes circusd, gives it its log."""
     try:
         read = settings.read(os.environ)
-        start.check(read)
+        checks.check(read)
     except SandboxError as error:
         raise SystemExit(f"sandbox: {error}") from error
     install(read)
-    file = logs.LogFile(read.logs / "circus.log")
+    file = log_file.LogFile(read.logs / "circus.log")
     handler = logs.JsonHandler(logs.lines(file, read.log_level, read.log_format), "circusd")
     handler.addFilter(_is_news)
     return handler
 
 
 def terminal_handler() -> logging.Handler:
-    logs.keep_terminal()
-    handler = logs.Terminal()
+    output.keep_terminal()
+    handler = output.Terminal()
     handler.setFormatter(_Brief("circusd: %(message)s"))
     handler.addFilter(_is_news)
     return handler
@@ -85,9 +87,9 @@ def install(read: Settings) -> None:
         shutil.rmtree(read.sockets / name, ignore_errors=True)
     GatedWatcher.folder = read.sockets
     GatedWatcher.patience_seconds = read.reload_seconds
-    reload.Reload.supervisor = Supervisor(environment.conf_folder())
+    reload_command.Reload.supervisor = Supervisor(environment.conf_folder())
     arbiters.Watcher = GatedWatcher
-    Controller.dispatch = reload.dispatch
+    Controller.dispatch = reload_command.dispatch
     CircusSocket.load_from_config = classmethod(_load_any_socket)
     Arbiter.manage_watchers = _manage_all_or_others
     Arbiter._stop_watchers = _stop_in_order
@@ -127,7 +129,7 @@ async def _stop_when_free(arbiter: Any) -> None:
     if arbiter._stopping:
         return
     arbiter._stopping = True
-    logs.say("sandbox is stopping: web, then runners, then Redis")
+    output.say("sandbox is stopping: web, then runners, then Redis")
     while not _is_free(arbiter):
         await gen.sleep(LOOK_SECONDS)
     arbiter._exclusive_running_command = None
@@ -148,7 +150,7 @@ def _load_everything(kind: Any, config_file: str, loop: Any = None) -> Any:
     _refuse_missing("watcher", config["watchers"], {watcher.name for watcher in arbiter.watchers})
     _refuse_missing("socket", config["sockets"], set(arbiter.sockets))
     try:
-        start.check_order(
+        checks.check_order(
             settings.read(os.environ), {watcher.name: watcher.graceful_timeout for watcher in arbiter.watchers}
         )
     except SandboxError as error:

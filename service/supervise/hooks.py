@@ -7,7 +7,7 @@ from typing import Any
 
 from circus.util import parse_env_dict
 
-from service.supervise import orphans
+from service.supervise.start import orphans
 
 
 def before_start(watcher: Any, **_: Any) -> bool:

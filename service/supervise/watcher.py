@@ -24,10 +24,10 @@ from psutil import NoSuchProcess
 from tornado import gen
 
 from service.errors import SandboxError
-from service.supervise import release as releases
-from service.supervise.release import NoRelease, Release
+from service.supervise.reload import release as releases
+from service.supervise.reload.release import NoRelease, Release
+from service.supervise.reload.trial import COMMAND, Trial, end_group
 from service.supervise.throttle import OLD_SECONDS, Throttle
-from service.supervise.trial import COMMAND, Trial, end_group
 
 LOOK_SECONDS: Final = 0.05
 OVERLAP_SECONDS: Final = 1.0
@@ -120,7 +120,7 @@ class GatedWatcher(Watcher):  # type: ignore[misc]
     # --- the gate ----------------------------------------------------------------------------------
 
     async def _reload(self, graceful: bool = True, sequential: bool = False) -> None:
-        """What circus calls after `set`; the command `reload` and HUP come by service/supervise/reload.py."""
+        """What circus calls after `set`; the command `reload` and HUP come by service/supervise/reload_command.py."""
         if self._name is not None and self.is_active() and self._trial is None:
             self.loop.spawn_callback(self._swap_or_stay)
 

@@ -1,0 +1,1 @@
+"""Answers HTTP: the Flask application, and who may ask it."""

@@ -11,10 +11,10 @@ from werkzeug.datastructures import Headers
 from werkzeug.exceptions import HTTPException
 
 from service.errors import InvalidTask, InvalidTransition, SandboxError, StoreRefused, StoreUnavailable
-from service.sentry import Errors
+from service.observe.sentry import Errors
 from service.web import problem, request_id
+from service.web.auth import CALLER
 from service.web.problem import Problem
-from service.web.tokens import CALLER
 
 _encode = msgspec.json.Encoder().encode
 _log = logging.getLogger(__name__)

@@ -8,18 +8,19 @@ from flask import Flask, Request, request
 from flask.sessions import SessionInterface, SessionMixin
 from werkzeug.routing import MapAdapter
 
-from service.metrics import Metrics
-from service.registry import Registry
-from service.sentry import NO_ERRORS, Errors
+from service.observe.metrics import Metrics
+from service.observe.sentry import NO_ERRORS, Errors
 from service.store import Store
-from service.web import answers, health, openapi, types
+from service.tasks.registry import Registry
+from service.web import answers
 from service.web.answers import Answer
-from service.web.intake import Intake
+from service.web.api import health, openapi, type_calls
+from service.web.api.intake import Intake
+from service.web.api.task_calls import TaskCalls
+from service.web.api.waiting import Waiting
+from service.web.auth import CALLER, Tokens
 from service.web.measured import Measured
 from service.web.request_id import RequestIds
-from service.web.tasks import TaskCalls
-from service.web.tokens import CALLER, Tokens
-from service.web.waiting import Waiting
 
 
 class NoSession(dict[str, Any], SessionMixin):
@@ -71,7 +72,7 @@ def create_app(
     app.waiting = Waiting(store.texts, store.partition, limit=waiting_clients)
     intake = Intake(registry=registry, queues=queues, store=store)
     app.register_blueprint(TaskCalls(store=store, intake=intake, waiting=app.waiting).blueprint())
-    app.register_blueprint(types.blueprint(registry))
+    app.register_blueprint(type_calls.blueprint(registry))
     app.register_blueprint(health.blueprint(store, tokens, throttled))
     app.register_blueprint(openapi.blueprint(registry, queues))
     answers.register(app, errors)

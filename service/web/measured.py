@@ -7,8 +7,8 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final
 
-from service.metrics import Metrics
-from service.task import Task
+from service.observe.metrics import Metrics
+from service.tasks.document import Task
 from service.web.request_id import Wsgi
 
 ABOUT: Final = "sandbox.about"

@@ -4,7 +4,7 @@ import os
 import time
 from typing import Any
 
-from service.registry import task
+from service.tasks.declare import task
 
 
 def _write(path: str, what: str, context: Any) -> None:

@@ -26,7 +26,7 @@ class Saboteur:
         self._releases = releases
         self._good = releases.make("good")
         self._broken = releases.make("broken").add("service/web/app.py", "import nowhere")
-        self._broken.add("service/registry.py", "import nowhere")
+        self._broken.add("service/tasks/registry.py", "import nowhere")
         self._telling: threading.Thread | None = None
         releases.switch(self._good)
         self._redis = redis

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from service.store import SCRIPTS, Store
-from service.wire import connect
+from service.store.connection import connect
 from tests.runner.crew import Crew
 from tests.servers import RedisServer
 

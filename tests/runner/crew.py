@@ -11,9 +11,10 @@ from typing import Any
 
 import msgspec
 
-from service import task as tasks
 from service.store import Store
-from service.task import Task
+from service.tasks import moments
+from service.tasks.document import QUEUED, SCHEDULED, Task
+from service.tasks.uid import random_prefix
 from tests.servers import eventually
 
 SHOWN_LINES = 40
@@ -31,7 +32,7 @@ class Crew:
             **os.environ,
             "SANDBOX_HOME": str(self.home),
             "REDIS_URL": self._url,
-            "SANDBOX_TASKS": "service.tasks.demo,tests.runner.handlers",
+            "SANDBOX_TASKS": "service.builtin.demo,tests.runner.handlers",
             **{f"SANDBOX_{name.upper()}": str(value) for name, value in settings.items()},
         }
         started = [
@@ -51,11 +52,11 @@ class Crew:
         now = time.time()
         return [
             Task(
-                uid=self.store.uid(tasks.random_prefix()),
+                uid=self.store.uid(random_prefix()),
                 type=type,
                 queue=queue,
-                status=tasks.SCHEDULED if run_at else tasks.QUEUED,
-                created_at=tasks.stamp(now + place / 1e6),
+                status=SCHEDULED if run_at else QUEUED,
+                created_at=moments.stamp(now + place / 1e6),
                 args=args,
                 run_at=run_at,
                 **fields,

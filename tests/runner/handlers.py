@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from service.errors import Reject, Retry
-from service.registry import task
+from service.tasks.declare import task
 
 
 @task("note")

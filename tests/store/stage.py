@@ -12,19 +12,20 @@ from enum import Enum
 from pathlib import Path
 from typing import Any, Final
 
-from service.alarm import Alarm
 from service.errors import Cancelled, Reject, Retry, SandboxError, Stopping, StoreUnavailable
-from service.lane import Lane, Running
-from service.metrics import Metrics
-from service.presence import NEVER, Presence, Remains
-from service.recovery import Recovery
-from service.registry import Registry, task
-from service.report import Report
-from service.stop import Stop
+from service.observe.metrics import Metrics
+from service.runner.alarm import Alarm
+from service.runner.journal import Report
+from service.runner.lane import Lane, Running
+from service.runner.lockfile import NEVER, Presence, Remains
+from service.runner.recovery import Recovery
+from service.runner.stop import Stop
+from service.runner.upkeep import Upkeep
 from service.store import Store
-from service.task import Task
-from service.upkeep import Upkeep
-from service.wire import Command, Wire
+from service.store.connection import Command, Wire
+from service.tasks.declare import task
+from service.tasks.document import Task
+from service.tasks.registry import Registry
 
 QUEUES: Final = ("default",)
 GATE_SECONDS: Final = 10.0

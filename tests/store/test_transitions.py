@@ -17,11 +17,12 @@ from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule, run_state_machine_as_test
 
-from service import lane, recovery, upkeep
-from service import task as tasks
+from service.runner import lane, recovery, upkeep
 from service.store import SCRIPTS, Store
-from service.task import Task
-from service.wire import Wire, connect
+from service.store.connection import Wire, connect
+from service.tasks import moments, transitions
+from service.tasks.document import QUEUED, RUNNING, SCHEDULED, Task, decode
+from service.tasks.uid import prefix_for
 from tests.servers import RedisCluster, RedisServer
 from tests.store.stage import DEADLY, ENDS, QUEUES, RELEASES, Actor, Fate, Process, Snapshot, client
 
@@ -38,13 +39,13 @@ EXAMPLES = int(os.environ.get("SANDBOX_TEST_EXAMPLES", "0"))
 def hurry(monkeypatch: pytest.MonkeyPatch) -> None:
     """No pause is taken for real: the order of the steps is the test's."""
     monkeypatch.setattr(lane, "PAUSE_SECONDS", 0.0)
-    monkeypatch.setattr(tasks, "postponement_seconds", lambda age_seconds: -1.0)
+    monkeypatch.setattr(transitions, "postponement_seconds", lambda age_seconds: -1.0)
     monkeypatch.setattr(lane, "LARGEST_BATCH", 3)
     monkeypatch.setattr(lane, "BATCH_SECONDS", 1e9)
     monkeypatch.setattr(recovery, "LOOK_SECONDS", -1.0)
     monkeypatch.setattr(recovery, "UNHEARD_MS", 0)
     monkeypatch.setattr(upkeep, "LONG_SECONDS", -1.0)
-    monkeypatch.setattr(tasks, "backoff_seconds", lambda failures: 0.0)
+    monkeypatch.setattr(transitions, "backoff_seconds", lambda failures: 0.0)
 
 
 class Transitions(RuleBasedStateMachine):
@@ -55,7 +56,7 @@ class Transitions(RuleBasedStateMachine):
         super().__init__()
         self.home = tempfile.TemporaryDirectory(prefix="sandbox-")
         self.store = Store(self.wire, partitions=self.partitions)
-        self.uids = [self.store.uid(tasks.prefix_for("", str(key))) for key in range(6)]
+        self.uids = [self.store.uid(prefix_for("", str(key))) for key in range(6)]
         for partition in range(self.partitions):
             self.wire.call(partition, ("FLUSHALL",))
         self.actors: list[Actor] = []
@@ -131,7 +132,7 @@ class Transitions(RuleBasedStateMachine):
             uid=uid,
             type=type,
             queue="default",
-            status=tasks.SCHEDULED if scheduled else tasks.QUEUED,
+            status=SCHEDULED if scheduled else QUEUED,
             args=msgspec.Raw(msgspec.json.encode({"ends": plan})),
             created_at=CREATED % self.created,
             run_at=LONG_AGO if scheduled else None,
@@ -139,11 +140,11 @@ class Transitions(RuleBasedStateMachine):
 
     @rule(key=KEYS, steps=st.integers(0, 2))
     def cancel(self, key: int, steps: int) -> None:
-        self._change("cancel", key, lambda task: tasks.cancelled(task, LONG_AGO), steps)
+        self._change("cancel", key, lambda task: transitions.cancelled(task, LONG_AGO), steps)
 
     @rule(key=KEYS, steps=st.integers(0, 2))
     def retry(self, key: int, steps: int) -> None:
-        self._change("retry", key, tasks.requeued, steps)
+        self._change("retry", key, transitions.requeued, steps)
 
     @precondition(lambda self: self.actors)
     @rule(key=KEYS, choice=CHOICES, steps=st.integers(0, 5))
@@ -257,20 +258,20 @@ class Transitions(RuleBasedStateMachine):
         waiting = set(now.entries.values())
         assert waiting <= set(uids), "an entry points at nothing that was ever asked for"
         assert set(now.holders) <= set(now.entries), "an entry that is gone is still pending"
-        known = {uid: tasks.decode(text) for uid, text in now.texts.items()}
-        scheduled = {uid for uid, task in known.items() if task.status == tasks.SCHEDULED}
+        known = {uid: decode(text) for uid, text in now.texts.items()}
+        scheduled = {uid for uid, task in known.items() if task.status == SCHEDULED}
         assert set(now.due) == scheduled, "the due set holds the scheduled tasks, and no others"
         for uid, task in known.items():
             self._check_task(now, uid, task, waiting)
         self._check_shelves(now, known)
 
     def _check_task(self, now: Snapshot, uid: str, task: Task, waiting: set[str]) -> None:
-        assert (task.uid, task.claim is not None) == (uid, task.status == tasks.RUNNING)
+        assert (task.uid, task.claim is not None) == (uid, task.status == RUNNING)
         assert (now.ttl[uid] > 0) == task.finished, "what has finished expires, and nothing else"
-        if task.status == tasks.QUEUED:
+        if task.status == QUEUED:
             assert uid in waiting, "a queued task has an entry"
-        if task.status == tasks.SCHEDULED:
-            assert now.due[uid] == tasks.microseconds(task.run_at or "")
+        if task.status == SCHEDULED:
+            assert now.due[uid] == moments.microseconds(task.run_at or "")
         if task.claim is not None:
             place = (task.claim.stream, task.claim.entry)
             assert now.entries.get(place) == uid, "a running task's entry is in its stream"
@@ -278,13 +279,13 @@ class Transitions(RuleBasedStateMachine):
 
     def _check_shelves(self, now: Snapshot, known: dict[str, Task]) -> None:
         for uid, task in known.items():
-            created = tasks.microseconds(task.created_at)
+            created = moments.microseconds(task.created_at)
             name = f"{task.type}:{task.queue}:{task.status}"
             places = [shelf for shelf, members in now.shelves.items() if members.get(uid) == created]
             assert places == [name], "a document stands on its shelf, and on no other"
         for members in now.shelves.values():
             for uid, created in members.items():
-                of_this = uid in known and tasks.microseconds(known[uid].created_at) == created
+                of_this = uid in known and moments.microseconds(known[uid].created_at) == created
                 assert of_this or uid in self.expired, "a shelf points at nothing that was"
 
     def _check_changes(self, now: Snapshot, uids: list[str], actor: Actor) -> None:
@@ -294,7 +295,7 @@ class Transitions(RuleBasedStateMachine):
             if after is None:
                 continue
             if before is not None and after != before:
-                old, new = tasks.decode(before), tasks.decode(after)
+                old, new = decode(before), decode(after)
                 assert new.revision > old.revision, "a revision counts up"
                 assert not old.finished or actor.name == "retry", "only a client's retry changes what has finished"
                 if new.claim is not None and new.claim != old.claim:
@@ -342,7 +343,7 @@ class Transitions(RuleBasedStateMachine):
         for partition in range(self.partitions):
             uids = [uid for uid in self.uids if self.store.partition(uid) == partition]
             now = Snapshot(self.wire, self.store, partition, uids)
-            left += [task for task in map(tasks.decode, now.texts.values()) if not task.finished]
+            left += [task for task in map(decode, now.texts.values()) if not task.finished]
             left += [now.entries, now.holders, now.due] if now.entries or now.holders or now.due else []
         return left
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from service import settings
-from service.supervise import announce
+from service.supervise.start import announce
 from tests.http_server import Handler, HttpServer
 
 

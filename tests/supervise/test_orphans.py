@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from service.supervise import orphans
+from service.supervise.start import orphans
 
 Start = Callable[..., int]
 

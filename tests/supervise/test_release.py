@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from service.supervise import release
-from service.supervise.release import NoRelease
+from service.supervise.reload import release
+from service.supervise.reload.release import NoRelease
 
 
 def test_a_link_to_itself_names_no_release(tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ import os
 import pytest
 
 from service import settings
-from service.supervise import environment, start
+from service.supervise.start import checks, environment
 
 
 @pytest.mark.parametrize(
@@ -23,7 +23,7 @@ def test_a_setting_that_is_misspelt_is_named(
     for exported, value in environment.variables(read).items():
         monkeypatch.setenv(exported, value)
     monkeypatch.setenv(name, "3")
-    start._warn_of_slips(read)
-    start._warn_of_slips(read)
+    checks._warn_of_slips(read)
+    checks._warn_of_slips(read)
     assert capsys.readouterr().err == said
     assert name in os.environ

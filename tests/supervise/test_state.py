@@ -10,12 +10,12 @@ import pytest
 
 from service import settings
 from service.errors import AlreadyRunning
-from service.supervise import state
+from service.supervise.start import state
 
 HOLD = """
 import sys, time
 from pathlib import Path
-from service.supervise import state
+from service.supervise.start import state
 assert state.lock(Path(sys.argv[1])) is None
 print("held", flush=True)
 time.sleep(float(sys.argv[2]))

@@ -5,7 +5,7 @@ import http.client
 import threading
 from collections.abc import Iterator
 
-from service.supervise.announce import UnixConnection
+from service.supervise.start.announce import UnixConnection
 from tests.system.instance import Instance
 
 BODY = b'{"type": "echo"}'

@@ -43,7 +43,7 @@ class Release:
     def named(self, mark: str) -> "Release":
         """Its readiness tells which it is."""
         return self.change(
-            "service/web/health.py", '{"status": "ready"} |', f'{{"status": "ready", "mark": "{mark}"}} |'
+            "service/web/api/health.py", '{"status": "ready"} |', f'{{"status": "ready", "mark": "{mark}"}} |'
         )
 
 

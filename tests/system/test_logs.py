@@ -15,7 +15,7 @@ from tests.servers import eventually
 from tests.system.instance import ROOT, SANDBOX, Instance
 
 MODULE = """
-from service.registry import task
+from service import task
 
 print("printed while it is imported")
 
@@ -51,7 +51,7 @@ def talking(make_instance: Callable[..., Instance], **variables: str) -> Instanc
 
 
 NOISY = """
-from service.registry import task
+from service import task
 
 @task("noisy")
 def noisy(context):
@@ -132,7 +132,7 @@ def test_a_terminal_that_nobody_reads_holds_up_neither_tasks_nor_the_stop(
     make_instance: Callable[..., Instance], tmp_path: Path
 ) -> None:
     (tmp_path / "noisy.py").write_text(NOISY)
-    instance = make_instance(SANDBOX_TASKS="service.tasks.demo,noisy", PYTHONPATH=f"{ROOT}:{tmp_path}")
+    instance = make_instance(SANDBOX_TASKS="service.builtin.demo,noisy", PYTHONPATH=f"{ROOT}:{tmp_path}")
     master, slave = pty.openpty()
     os.set_blocking(slave, False)
     with suppress(BlockingIOError):

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.metrics.sink import Sink as StatsD
-from tests.sentry.sink import Sink as Sentry
+from tests.observe.metrics.sink import Sink as StatsD
+from tests.observe.sentry.sink import Sink as Sentry
 from tests.system.instance import Instance
 from tests.system.releases import Releases
 
@@ -42,7 +42,7 @@ def test_a_refused_reload_is_an_event_in_sentry_and_each_outcome_is_counted(
     statsd.eventually(lambda sink: sink.counts()["sandbox.processes.sandbox.reloaded"] == 1)
 
     broken = releases.make("broken")
-    broken.add("service/wsgi.py", "import a_module_that_does_not_exist")
+    broken.add("service/cli/wsgi.py", "import a_module_that_does_not_exist")
     releases.switch(broken)
     assert instance.ask("reload", "sandbox").returncode == 3
     statsd.eventually(lambda sink: sink.counts()["sandbox.processes.sandbox.refused"] == 1)

@@ -24,7 +24,7 @@ CIRCUSD = (str(Path(sys.executable).with_name("circusd")), str(ROOT / "circus.in
 IN_ORDER = ["web", "runner", "redis"]
 STARTING = """
 import subprocess
-from service.registry import task
+from service import task
 
 @task("start")
 def start(context, command: list) -> int:
@@ -130,7 +130,7 @@ def started_by_a_task(instance: Instance, *command: str) -> Process:
 def starting(instance: Instance) -> Instance:
     """Its tasks start programs that live on."""
     (instance.home.parent / "starting.py").write_text(STARTING)
-    instance.environment |= {"SANDBOX_TASKS": "starting,service.tasks.demo", "SANDBOX_RUNNERS": "1"}
+    instance.environment |= {"SANDBOX_TASKS": "starting,service.builtin.demo", "SANDBOX_RUNNERS": "1"}
     return instance.started()
 
 

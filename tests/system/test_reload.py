@@ -71,22 +71,22 @@ BROKEN = {
     ),
     "has a wrong configuration": ("conf/gunicorn.py", "workers = 1 / 0", "ZeroDivisionError"),
     "fails its check": (
-        "service/store.py",
+        "service/store/store.py",
         "from service.errors import StoreUnavailable\ndef fail(self): raise StoreUnavailable\nStore.check = fail",
         "503",
     ),
     "has a fault in its check": (
-        "service/web/health.py",
+        "service/web/api/health.py",
         "def _notices(folder): 1 / 0",
         "ZeroDivisionError: division by zero",
     ),
-    "has a fault around it": ("service/wsgi.py", "app.wsgi_app = lambda *_: 1 / 0", "ZeroDivisionError"),
+    "has a fault around it": ("service/cli/wsgi.py", "app.wsgi_app = lambda *_: 1 / 0", "ZeroDivisionError"),
     "exits": ("service/web/app.py", "import os; os._exit(7)", "ended before it was ready"),
     "is killed": ("service/web/app.py", "import os; os.kill(os.getpid(), 9)", "ended before it was ready"),
     "leaves a child": ("service/web/app.py", f"{LEAVE_A_CHILD.format(False)}; raise ImportError('late')", "late"),
     "hides a child": ("service/web/app.py", f"{LEAVE_A_CHILD.format(True)}; raise ImportError('late')", "late"),
     "hangs in gunicorn": ("service/web/app.py", "import time; time.sleep(600)", "not ready within 10 s"),
-    "hangs in a worker": ("service/wsgi.py", "import time; time.sleep(600)", "not ready within 10 s"),
+    "hangs in a worker": ("service/cli/wsgi.py", "import time; time.sleep(600)", "not ready within 10 s"),
 }
 
 
@@ -137,7 +137,7 @@ def test_code_that_is_broken_in_place_hurts_no_crashed_worker(instance: Instance
 
 def test_what_crashes_while_a_release_is_on_trial_is_replaced(instance: Instance, releases: Releases) -> None:
     arbiter = min(instance.started().kinds()["web"])
-    releases.switch(releases.make("slow").add("service/wsgi.py", "import time; time.sleep(600)"))
+    releases.switch(releases.make("slow").add("service/cli/wsgi.py", "import time; time.sleep(600)"))
     with asking(instance, "reload", "sandbox") as answer:
         eventually(lambda: len(instance.kinds()["web"]) == 6)
         os.kill(arbiter.pid, signal.SIGKILL)
@@ -150,7 +150,7 @@ def test_what_crashes_while_a_release_is_on_trial_is_replaced(instance: Instance
 
 def test_circusd_is_killed_while_a_release_is_on_trial(instance: Instance, releases: Releases) -> None:
     before = instance.started().kinds()["web"]
-    releases.switch(releases.make("slow").add("service/wsgi.py", "import time; time.sleep(600)"))
+    releases.switch(releases.make("slow").add("service/cli/wsgi.py", "import time; time.sleep(600)"))
     with asking(instance, "--timeout", "1", "reload", "sandbox"):
         eventually(lambda: len(instance.kinds()["web"]) == 6)
         instance.kill()
@@ -184,7 +184,9 @@ class asking:
 
 def test_a_second_reload_is_refused_while_one_is_under_way(instance: Instance, releases: Releases) -> None:
     instance.started()
-    releases.switch(releases.make("slow").change("service/wsgi.py", "import os", "import os, time\n\ntime.sleep(6)"))
+    releases.switch(
+        releases.make("slow").change("service/cli/wsgi.py", "import os", "import os, time\n\ntime.sleep(6)")
+    )
     with asking(instance, "reload", "sandbox") as first:
         eventually(lambda: len(instance.kinds()["web"]) > 3)
         for words in (("reload", "sandbox"), ("reload",)):
@@ -198,7 +200,7 @@ def test_a_second_reload_is_refused_while_one_is_under_way(instance: Instance, r
 
 def test_a_trial_that_cannot_be_accepted_changes_nothing(instance: Instance, releases: Releases) -> None:
     before = instance.started().kinds()
-    slow = releases.make("slow").change("service/wsgi.py", "import os", "import os, time\n\ntime.sleep(3)")
+    slow = releases.make("slow").change("service/cli/wsgi.py", "import os", "import os, time\n\ntime.sleep(3)")
     releases.switch(slow)
     with load(instance), asking(instance, "reload", "sandbox") as answer:
         [folder] = eventually(lambda: list(instance.home.glob("run/trial/*")))
@@ -222,7 +224,7 @@ def test_a_mark_that_cannot_be_removed_hinders_neither_a_reload_nor_a_stop(insta
 
 def test_a_stop_in_the_middle_of_a_reload_stops_everything(instance: Instance, releases: Releases) -> None:
     instance.started()
-    releases.switch(releases.make("slow").add("service/wsgi.py", "import time; time.sleep(600)"))
+    releases.switch(releases.make("slow").add("service/cli/wsgi.py", "import time; time.sleep(600)"))
     with asking(instance, "reload", "sandbox"):
         eventually(lambda: len(instance.kinds()["web"]) == 6)
         began = time.monotonic()
@@ -254,7 +256,7 @@ def test_a_stop_waits_for_what_a_reload_has_let_go(instance: Instance) -> None:
 
 
 def test_task_modules_may_lie_in_the_release(instance: Instance, releases: Releases) -> None:
-    lines = "from service.registry import task\n\n\n@task('own')\ndef own(context) -> int:\n    return 1\n"
+    lines = "from service import task\n\n\n@task('own')\ndef own(context) -> int:\n    return 1\n"
     (releases.link.resolve() / "own_tasks.py").write_text(lines)
     instance.environment["SANDBOX_TASKS"] = "own_tasks"
     instance.started()
@@ -271,7 +273,7 @@ def test_a_start_needs_a_release(instance: Instance) -> None:
 
 def test_runners_are_reloaded_too(instance: Instance, releases: Releases) -> None:
     before = instance.started().kinds()
-    two = releases.make("two").change("service/tasks/demo.py", "return message", 'return f"two: {message}"')
+    two = releases.make("two").change("service/builtin/demo.py", "return message", 'return f"two: {message}"')
     releases.switch(two)
     done = instance.ask("--json", "reload", "sandbox-runner")
     told = json.loads(done.stdout)["reloaded"]["sandbox-runner"]
@@ -286,7 +288,7 @@ def test_runners_are_reloaded_too(instance: Instance, releases: Releases) -> Non
 
 def test_runners_that_do_not_know_their_types_are_refused(instance: Instance, releases: Releases) -> None:
     before = instance.started().kinds()
-    releases.switch(releases.make("broken").add("service/tasks/demo.py", "raise ImportError('no such tool')"))
+    releases.switch(releases.make("broken").add("service/builtin/demo.py", "raise ImportError('no such tool')"))
     done = instance.ask("reload", "sandbox-runner")
     assert done.returncode == 3
     assert "no such tool" in done.stderr
@@ -295,10 +297,10 @@ def test_runners_that_do_not_know_their_types_are_refused(instance: Instance, re
 
 def test_a_runner_that_hangs_is_refused_and_has_said_where(instance: Instance, releases: Releases) -> None:
     before = instance.started().kinds()
-    releases.switch(releases.make("broken").add("service/tasks/demo.py", "import time; time.sleep(600)"))
+    releases.switch(releases.make("broken").add("service/builtin/demo.py", "import time; time.sleep(600)"))
     done = instance.ask("reload", "sandbox-runner")
     assert done.returncode == 3 and "not ready within 10 s" in done.stderr
-    assert "service/tasks/demo.py" in done.stderr and "time.sleep(600)" in done.stderr
+    assert "service/builtin/demo.py" in done.stderr and "time.sleep(600)" in done.stderr
     assert instance.kinds() == before
 
 
@@ -307,7 +309,7 @@ def test_runners_that_do_not_load_are_refused_though_a_thread_of_theirs_goes_on(
 ) -> None:
     instance.started()
     thread = "import threading, time; threading.Thread(target=time.sleep, args=(600,)).start()"
-    releases.switch(releases.make("broken").add("service/tasks/demo.py", f"{thread}; raise ImportError('late')"))
+    releases.switch(releases.make("broken").add("service/builtin/demo.py", f"{thread}; raise ImportError('late')"))
     done = instance.ask("reload", "sandbox-runner")
     assert done.returncode == 3 and "late" in done.stderr and "ended before it was ready" in done.stderr
 
@@ -330,7 +332,7 @@ def test_without_a_name_all_are_reloaded_but_redis(instance: Instance, releases:
 
 def test_a_refusal_ends_a_reload_of_all(instance: Instance, releases: Releases) -> None:
     before = instance.started().kinds()
-    releases.switch(releases.make("broken").add("service/tasks/demo.py", "raise ImportError"))
+    releases.switch(releases.make("broken").add("service/builtin/demo.py", "raise ImportError"))
     assert instance.circusctl("reload").startswith("error: sandbox-runner: ")
     assert instance.kinds() == before
 
@@ -392,7 +394,7 @@ def half_a_request(instance: Instance) -> Iterator[None]:
 def test_a_watcher_without_processes_has_no_reload(instance: Instance, releases: Releases) -> None:
     instance.started()
     instance.circusctl("decr", "sandbox-runner", "2", "--waiting")
-    releases.switch(releases.make("broken").add("service/runner.py", "raise ImportError"))
+    releases.switch(releases.make("broken").add("service/runner/process.py", "raise ImportError"))
     assert instance.circusctl("reload", "sandbox-runner").startswith("error: sandbox-runner has no processes;")
     instance.circusctl("incr", "sandbox-runner", "2")
     uid = instance.create("echo")
@@ -401,7 +403,7 @@ def test_a_watcher_without_processes_has_no_reload(instance: Instance, releases:
 
 def test_what_was_stopped_while_another_was_on_trial_is_not_reloaded(instance: Instance, releases: Releases) -> None:
     instance.started()
-    slow = releases.make("slow").add("service/tasks/demo.py", "import time; time.sleep(3)").named("slow")
+    slow = releases.make("slow").add("service/builtin/demo.py", "import time; time.sleep(3)").named("slow")
     releases.switch(slow)
     answers: list[str] = []
     reload = threading.Thread(target=lambda: answers.append(instance.circusctl("reload")))
@@ -503,9 +505,9 @@ def test_what_a_new_release_prints_later_is_kept_and_its_warnings_are_seen(
     instance: Instance, releases: Releases
 ) -> None:
     instance.started()
-    two = releases.make("two").add("service/web/health.py", "import sys, logging")
+    two = releases.make("two").add("service/web/api/health.py", "import sys, logging")
     says = 'store.check(); print("printed", file=sys.stderr); logging.warning("warned")'
-    releases.switch(two.change("service/web/health.py", "store.check()", says))
+    releases.switch(two.change("service/web/api/health.py", "store.check()", says))
     assert instance.circusctl("reload", "sandbox") == "ok\n"
     eventually(lambda: instance.call("GET", "/health/ready")[0] == 200 and "warned" in instance.output)
     assert "printed" in (instance.home / "log" / "web.out").read_text()
@@ -551,7 +553,7 @@ def test_the_end_of_each_process_is_published_that_was_started(instance: Instanc
         return sorted(message["process_pid"] for message in events.of(f"watcher.sandbox-runner.{event}"))
 
     with Events(instance) as events:
-        releases.switch(releases.make("broken").add("service/tasks/demo.py", "raise ImportError"))
+        releases.switch(releases.make("broken").add("service/builtin/demo.py", "raise ImportError"))
         assert instance.ask("reload", "sandbox-runner").returncode == 3
         refused = eventually(lambda: len(found := told("reap")) == 2 and found)
         assert told("spawn") == refused

@@ -134,7 +134,7 @@ def test_what_a_process_started_goes_with_it(instance: Instance) -> None:
     """A runner that dies of its alarm, or is killed, cannot tell its own children."""
     (instance.home.parent / "leaving.py").write_text(
         "import subprocess\n"
-        "from service.registry import task\n\n"
+        "from service import task\n\n"
         "@task('leave')\n"
         "def leave(context) -> int:\n"
         "    return subprocess.Popen(['sleep', '600']).pid\n"

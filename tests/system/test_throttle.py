@@ -31,7 +31,7 @@ def failing(instance: Instance) -> dict[str, str]:
 
 
 def edit(release: Release, old: str, new: str) -> None:
-    release.change("service/runner.py", old, new)
+    release.change("service/runner/process.py", old, new)
 
 
 def crash(instance: Instance) -> None:
@@ -43,7 +43,7 @@ def test_broken_code_in_place_is_throttled_and_named_until_it_is_mended(instance
     instance.started()
     one = Release.at(releases.link.resolve())
     with Events(instance) as events:
-        one.add("service/runner.py", BROKEN)
+        one.add("service/runner/process.py", BROKEN)
         refused = instance.circusctl("reload", "sandbox-runner")
         assert "It lies where the running one was started from" in refused
         crash(instance)
@@ -63,7 +63,7 @@ def test_broken_code_in_place_is_throttled_and_named_until_it_is_mended(instance
 def test_it_recovers_by_itself_when_what_it_needs_is_back(instance: Instance, releases: Releases) -> None:
     instance.started()
     one = Release.at(releases.link.resolve())
-    one.add("service/runner.py", BROKEN)
+    one.add("service/runner/process.py", BROKEN)
     crash(instance)
     eventually(lambda: failing(instance), 30, 0.1)
     edit(one, BROKEN, "")

@@ -14,10 +14,11 @@ from typing import Any
 import pytest
 from flask.testing import FlaskClient
 
-from service import task as tasks
-from service import wire
-from service.registry import Registry
 from service.store import SCRIPTS, Change, Store
+from service.store.connection import connect
+from service.tasks import moments, transitions
+from service.tasks.document import NULL, TaskError
+from service.tasks.registry import Registry
 from service.web.app import Web, create_app
 from tests.servers import RedisServer, eventually, free_port
 
@@ -33,14 +34,14 @@ def redis_server(running_server: RedisServer) -> RedisServer:
 
 @pytest.fixture
 def store(redis_server: RedisServer) -> Iterator[Store]:
-    store = Store(wire.connect(redis_server.url, SCRIPTS))
+    store = Store(connect(redis_server.url, SCRIPTS))
     yield store
     store.close()
 
 
 @pytest.fixture(scope="session")
 def registry() -> Registry:
-    return Registry.load(["service.tasks.demo", "tests.web.types"])
+    return Registry.load(["service.builtin.demo", "tests.web.types"])
 
 
 @pytest.fixture
@@ -63,14 +64,14 @@ def client(make_app: Callable[..., Web]) -> FlaskClient:
 def finish(store: Store) -> Callable[..., None]:
     """Ends a task as a runner would."""
 
-    def finish(uid: str, error: tasks.TaskError | None = None) -> None:
+    def finish(uid: str, error: TaskError | None = None) -> None:
         found = store.read(uid)
         assert found is not None
-        now = tasks.stamp(1_000_000_000.0)
+        now = moments.stamp(1_000_000_000.0)
         if error is None:
-            after = tasks.succeeded(found.task, tasks.NULL, now, now, 0.5)
+            after = transitions.succeeded(found.task, NULL, now, now, 0.5)
         else:
-            after = tasks.failed(found.task, error, now, now, 0.5)
+            after = transitions.failed(found.task, error, now, now, 0.5)
         assert store.move([Change(found.text, found.task, after)]) != [None]
 
     return finish
@@ -87,7 +88,7 @@ class WebServer:
         self.url = f"http://127.0.0.1:{self.port}"
         self._environment = os.environ | {
             "SANDBOX_HOME": str(home), "SANDBOX_WEB_WORKERS": str(workers), "REDIS_URL": redis_url,
-            "PYTHONPATH": str(ROOT), "SANDBOX_TASKS": "service.tasks.demo", "SANDBOX_QUEUES": "default",
+            "PYTHONPATH": str(ROOT), "SANDBOX_TASKS": "service.builtin.demo", "SANDBOX_QUEUES": "default",
             "PYTHONWARNINGS": "default",
         }  # fmt: skip
         self._environment.pop("SANDBOX_TOKENS", None)

@@ -6,7 +6,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from conf.gunicorn import *  # noqa: F403
-from service.web.worker import Worker
+from service.web.server.worker import Worker
 
 
 class ImpatientWorker(Worker):

@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 from flask.testing import FlaskClient
 
-from service import wire
 from service.errors import StoreUnavailable
-from service.registry import Registry
 from service.store import SCRIPTS, Store
+from service.store.connection import connect
+from service.tasks.registry import Registry
 from service.web.app import Web
 from tests.servers import RedisServer
 
@@ -114,7 +114,7 @@ def test_a_fault_of_the_service_is_a_problem_and_in_the_log(
 
 @pytest.fixture
 def cut_off(tmp_path: Path, make_app: Callable[..., Web]) -> Iterator[FlaskClient]:
-    store = Store(wire.connect(f"unix://{tmp_path}/nothing", SCRIPTS))
+    store = Store(connect(f"unix://{tmp_path}/nothing", SCRIPTS))
     yield make_app(store=store).test_client()
     store.close()
 
@@ -134,7 +134,7 @@ def test_without_redis_every_call_is_a_503(cut_off: FlaskClient, caplog: pytest.
 
 
 def uid_of_partition_0() -> str:
-    return Store(wire.connect("unix:///nothing", SCRIPTS)).uid("0" * 59)
+    return Store(connect("unix:///nothing", SCRIPTS)).uid("0" * 59)
 
 
 def test_ready_says_what_is_wrong_with_redis(client: FlaskClient, redis_server: RedisServer) -> None:

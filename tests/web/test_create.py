@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 from flask.testing import FlaskClient
 
-from service import task as tasks
-from service import wire
 from service.store import SCRIPTS, Store
+from service.store.connection import connect
+from service.tasks import moments
 from service.web.app import Web
 from tests.servers import RedisServer
 
@@ -46,7 +46,7 @@ def test_what_the_client_says_goes_before_the_type(client: FlaskClient) -> None:
 def test_a_delayed_task_is_scheduled(client: FlaskClient) -> None:
     document = post(client, ECHO | {"delay": 60}).json
     assert document["status"] == "scheduled"
-    assert tasks.microseconds(document["run_at"]) - tasks.microseconds(document["created_at"]) == 60_000_000
+    assert moments.microseconds(document["run_at"]) - moments.microseconds(document["created_at"]) == 60_000_000
 
 
 def test_run_at_is_kept_to_the_microsecond_in_utc(client: FlaskClient) -> None:
@@ -182,7 +182,7 @@ def test_a_wrong_batch_stores_nothing(
 
 
 def test_a_batch_lies_in_one_partition(redis_server: RedisServer, make_app: Callable[..., Web]) -> None:
-    store = Store(wire.connect(redis_server.url, SCRIPTS), partitions=4)
+    store = Store(connect(redis_server.url, SCRIPTS), partitions=4)
     client = make_app(store=store).test_client()
     for key in ("a", "b", "c", None):
         headers = {"Idempotency_Key": key} if key else {}

@@ -6,14 +6,15 @@ from typing import Any
 
 import pytest
 
-from service import task as tasks
 from service.errors import StoreRefused, StoreUnavailable
 from service.store import Store
-from service.task import Task
-from service.web.gathering import Gathering
+from service.tasks import moments
+from service.tasks.document import Task
+from service.tasks.uid import random_prefix
+from service.web.api.gathering import Gathering
 from tests.servers import eventually
 
-NOW = tasks.stamp(0)
+NOW = moments.stamp(0)
 
 
 @pytest.mark.parametrize(
@@ -40,7 +41,7 @@ def test_each_client_is_told_by_an_error_of_its_own(
     failures: list[BaseException] = []
 
     def create() -> None:
-        uid = store.uid(tasks.random_prefix())
+        uid = store.uid(random_prefix())
         try:
             gathering.create([Task(uid=uid, type="echo", queue="default", status="queued", created_at=NOW)])
         except Exception as error:

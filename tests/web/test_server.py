@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from service.store import Store
-from tests.metrics.sink import Sink
+from tests.observe.metrics.sink import Sink
 from tests.servers import RedisServer, eventually
 from tests.web.conftest import WebServer
 

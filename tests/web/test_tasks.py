@@ -4,7 +4,7 @@ from typing import Any
 import pytest
 from flask.testing import FlaskClient
 
-from service import task as tasks
+from service.tasks.document import TaskError
 
 UNKNOWN = "0" * 64
 
@@ -47,7 +47,7 @@ def test_a_failed_or_cancelled_task_can_be_retried(
     client: FlaskClient, create: Callable[..., Any], finish: Callable[..., None]
 ) -> None:
     failed, cancelled = create()["uid"], create()["uid"]
-    finish(failed, tasks.TaskError("ValueError", "no"))
+    finish(failed, TaskError("ValueError", "no"))
     client.delete(f"/tasks/{cancelled}")
     for uid in (failed, cancelled):
         answer = client.post(f"/tasks/{uid}/retry")

@@ -9,9 +9,10 @@ import pytest
 from flask.testing import FlaskClient
 
 from service.errors import InvalidToken
-from service.web import tokens
+from service.web import auth, token_file
 from service.web.app import Web
-from service.web.tokens import Token, Tokens
+from service.web.auth import Tokens
+from service.web.token_file import Token
 from tests.servers import eventually
 
 ECHO = {"type": "echo"}
@@ -32,7 +33,7 @@ def bearer(secret: str, **more: str) -> dict[str, str]:
 
 
 def test_a_token_is_shown_once_and_kept_as_a_hash(path: Path) -> None:
-    secret = tokens.add(path, "ci", "write")
+    secret = token_file.add(path, "ci", "write")
     assert secret.startswith("sbx_") and len(secret) == 4 + 43
     assert path.read_text() == f"ci write {hashlib.sha256(secret.encode()).hexdigest()}\n"
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
@@ -40,11 +41,11 @@ def test_a_token_is_shown_once_and_kept_as_a_hash(path: Path) -> None:
 
 def test_tokens_are_added_listed_and_removed_and_comments_stay(path: Path) -> None:
     path.write_text("# of the build machines\n\n")
-    tokens.add(path, "ci", "write")
-    tokens.add(path, "board", "read")
-    assert [(token.name, token.scope) for token in tokens.read(path)] == [("ci", "write"), ("board", "read")]
-    tokens.remove(path, "ci")
-    assert [token.name for token in tokens.read(path)] == ["board"]
+    token_file.add(path, "ci", "write")
+    token_file.add(path, "board", "read")
+    assert [(token.name, token.scope) for token in token_file.read(path)] == [("ci", "write"), ("board", "read")]
+    token_file.remove(path, "ci")
+    assert [token.name for token in token_file.read(path)] == ["board"]
     assert path.read_text().startswith("# of the build machines\n\n")
 
 
@@ -52,16 +53,16 @@ def test_tokens_are_added_listed_and_removed_and_comments_stay(path: Path) -> No
     ("name", "scope"), [("ci", "read"), ("a b", "read"), ("", "read"), ("#x", "read"), ("x", "admin")]
 )
 def test_a_wrong_name_or_scope_is_refused(path: Path, name: str, scope: str) -> None:
-    tokens.add(path, "ci", "write")
+    token_file.add(path, "ci", "write")
     before = path.read_text()
     with pytest.raises(InvalidToken):
-        tokens.add(path, name, scope)
+        token_file.add(path, name, scope)
     assert path.read_text() == before
 
 
 def test_removing_what_is_not_there_is_refused(path: Path) -> None:
     with pytest.raises(InvalidToken, match="no token ci"):
-        tokens.remove(path, "ci")
+        token_file.remove(path, "ci")
 
 
 @pytest.mark.parametrize(
@@ -70,23 +71,23 @@ def test_removing_what_is_not_there_is_refused(path: Path) -> None:
 def test_a_broken_line_is_named(path: Path, line: str) -> None:
     path.write_text(f"# first\n{line}\n")
     with pytest.raises(InvalidToken, match=f"{path}, line 2"):
-        tokens.read(path)
+        token_file.read(path)
 
 
 def test_two_who_add_at_once_lose_nothing(path: Path) -> None:
-    threads = [threading.Thread(target=tokens.add, args=(path, f"t{number}", "read")) for number in range(8)]
+    threads = [threading.Thread(target=token_file.add, args=(path, f"t{number}", "read")) for number in range(8)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert {token.name for token in tokens.read(path)} == {f"t{number}" for number in range(8)}
+    assert {token.name for token in token_file.read(path)} == {f"t{number}" for number in range(8)}
 
 
 @pytest.mark.parametrize(
     "sent", [None, "", "Bearer", "Bearer ", "Basic abc", "Bearer sbx_wrong", "Bearer \xff", "x" * 5000]
 )
 def test_a_missing_or_wrong_token_is_a_401(guarded: FlaskClient, path: Path, sent: str | None) -> None:
-    tokens.add(path, "ci", "write")
+    token_file.add(path, "ci", "write")
     for call in (guarded.get, guarded.post, guarded.delete):
         answer = call("/tasks", headers={} if sent is None else {"Authorization": sent})
         assert (answer.status_code, answer.content_type) == (401, "application/problem+json")
@@ -98,7 +99,7 @@ def test_without_any_token_nobody_is_let_in(guarded: FlaskClient) -> None:
 
 
 def test_reading_needs_read_and_writing_needs_write(guarded: FlaskClient, path: Path) -> None:
-    reader, writer = bearer(tokens.add(path, "board", "read")), bearer(tokens.add(path, "ci", "write"))
+    reader, writer = bearer(token_file.add(path, "board", "read")), bearer(token_file.add(path, "ci", "write"))
     refused = guarded.post("/tasks", json=ECHO, headers=reader)
     assert (refused.status_code, refused.content_type) == (403, "application/problem+json")
     created = guarded.post("/tasks", json=ECHO, headers=writer)
@@ -110,24 +111,24 @@ def test_reading_needs_read_and_writing_needs_write(guarded: FlaskClient, path: 
 
 
 def test_the_word_bearer_may_be_written_in_any_case(guarded: FlaskClient, path: Path) -> None:
-    secret = tokens.add(path, "board", "read")
+    secret = token_file.add(path, "board", "read")
     assert guarded.get("/tasks", headers={"Authorization": f"bearer {secret}"}).status_code == 200
 
 
 def test_health_needs_no_token(guarded: FlaskClient, path: Path) -> None:
-    tokens.add(path, "board", "read")
+    token_file.add(path, "board", "read")
     assert guarded.get("/health/live").status_code == guarded.get("/health/ready").status_code == 200
 
 
 def test_the_file_is_read_again_when_it_changes(guarded: FlaskClient, path: Path) -> None:
-    headers = bearer(tokens.add(path, "board", "read"))
+    headers = bearer(token_file.add(path, "board", "read"))
     assert guarded.get("/tasks", headers=headers).status_code == 200
-    tokens.remove(path, "board")
+    token_file.remove(path, "board")
     assert guarded.get("/tasks", headers=headers).status_code == 401
 
 
 def test_a_file_that_was_spoilt_leaves_the_tokens_in_force(guarded: FlaskClient, path: Path) -> None:
-    headers = bearer(tokens.add(path, "board", "read"))
+    headers = bearer(token_file.add(path, "board", "read"))
     assert guarded.get("/tasks", headers=headers).status_code == 200
     path.write_text("nonsense\n")
     assert guarded.get("/tasks", headers=headers).status_code == 200
@@ -145,7 +146,7 @@ def test_a_process_that_knows_no_tokens_because_of_their_file_is_not_ready(guard
 
 
 def test_a_file_that_is_gone_takes_no_token_away(guarded: FlaskClient, path: Path) -> None:
-    known = bearer(tokens.add(path, "known", "read"))
+    known = bearer(token_file.add(path, "known", "read"))
     assert guarded.get("/tasks", headers=known).status_code == 200
     path.rename(path.with_name("elsewhere"))
     assert guarded.get("/tasks", headers=known).status_code == 200
@@ -156,22 +157,22 @@ def test_a_file_that_is_gone_takes_no_token_away(guarded: FlaskClient, path: Pat
 def test_a_file_that_could_not_be_read_for_a_moment_is_read_again(
     guarded: FlaskClient, path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    former = bearer(tokens.add(path, "former", "read"))
+    former = bearer(token_file.add(path, "former", "read"))
     assert guarded.get("/tasks", headers=former).status_code == 200
-    tokens.remove(path, "former")
+    token_file.remove(path, "former")
 
     def denied(path: Path) -> list[Token]:
         raise PermissionError(13, "Permission denied")
 
     with monkeypatch.context() as patched:
-        patched.setattr(tokens, "read", denied)
+        patched.setattr(auth, "read", denied)
         assert guarded.get("/tasks", headers=former).status_code == 200
     assert guarded.get("/tasks", headers=former).status_code == 401
     assert [record.__dict__["once"] for record in caplog.records] == ["tokens"]
 
 
 def test_a_change_is_seen_that_leaves_size_and_time_as_they_were(guarded: FlaskClient, path: Path) -> None:
-    headers = bearer(tokens.add(path, "board", "read"))
+    headers = bearer(token_file.add(path, "board", "read"))
     assert guarded.get("/tasks", headers=headers).status_code == 200
     before = path.stat()
     path.write_text("#" + path.read_text()[1:])
@@ -186,20 +187,20 @@ def test_a_change_is_seen_that_leaves_size_and_time_as_they_were(guarded: FlaskC
 
 def test_a_changed_file_keeps_its_place_owner_and_mode(tmp_path: Path, path: Path) -> None:
     file = tmp_path / "elsewhere" / "tokens"
-    tokens.add(file, "ci", "write")
+    token_file.add(file, "ci", "write")
     owner = (12345, 54321) if os.geteuid() == 0 else (os.geteuid(), os.getegid())
     os.chown(file, *owner)
     file.chmod(0o640)
     path.symlink_to(file)
-    tokens.add(path, "board", "read")
+    token_file.add(path, "board", "read")
     status = file.stat()
     assert path.is_symlink()
-    assert [token.name for token in tokens.read(file)] == ["ci", "board"]
+    assert [token.name for token in token_file.read(file)] == ["ci", "board"]
     assert (status.st_uid, status.st_gid, stat.S_IMODE(status.st_mode)) == (*owner, 0o640)
 
 
 def test_each_caller_has_keys_of_its_own(guarded: FlaskClient, path: Path) -> None:
-    first, second = (tokens.add(path, name, "write") for name in ("a", "b"))
+    first, second = (token_file.add(path, name, "write") for name in ("a", "b"))
     answers = [
         guarded.post("/tasks", json=ECHO, headers=bearer(secret, **{"Idempotency-Key": "k"}))
         for secret in (first, second, first)

@@ -6,12 +6,12 @@ from typing import Any
 import pytest
 from flask.testing import FlaskClient
 
-from service import task as tasks
 from service.errors import StoreUnavailable
 from service.store import Store
-from service.task import Task
+from service.tasks import moments
+from service.tasks.document import Task
+from service.web.api.waiting import Waiting, preferred_seconds
 from service.web.app import Web
-from service.web.waiting import Waiting, preferred_seconds
 from tests.servers import eventually
 
 
@@ -152,7 +152,7 @@ def two(store: Store) -> tuple[Store, list[str]]:
     store = Store(store._wire, partitions=2)
     uids = [store.uid("0" * 59, partition) for partition in (0, 1)]
     for uid in uids:
-        store.create([Task(uid=uid, type="echo", queue="default", status="queued", created_at=tasks.stamp(0))])
+        store.create([Task(uid=uid, type="echo", queue="default", status="queued", created_at=moments.stamp(0))])
     return store, uids
 
 
@@ -175,7 +175,7 @@ def test_a_document_that_cannot_be_read_fails_only_who_waits_for_it(two: tuple[S
     partition = store.partition(uids[0])
     assert partition is not None
     uids[1] = store.uid("1" * 59, partition)
-    store.create([Task(uid=uids[1], type="echo", queue="default", status="queued", created_at=tasks.stamp(0))])
+    store.create([Task(uid=uids[1], type="echo", queue="default", status="queued", created_at=moments.stamp(0))])
 
     def half_broken(asked: Sequence[str]) -> list[bytes | None]:
         together = len(asked) == 2

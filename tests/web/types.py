@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from service.registry import task
+from service.tasks.declare import task
 
 
 @task("report.build", queue="reports", max_attempts=5, timeout=120)

@@ -1,0 +1,35 @@
+"""Types to try the service with; on by default on loopback only."""
+
+import time
+from typing import Any
+
+from service import task
+
+
+@task("echo")
+def echo(context: Any, message: Any = "") -> Any:
+    """Its message is the result."""
+    return message
+
+
+@task("sleep")
+def sleep(context: Any, seconds: float = 1.0) -> float:
+    """Takes so many seconds."""
+    until = time.monotonic() + seconds
+    while (left := until - time.monotonic()) > 0:
+        time.sleep(min(left, 0.1))  # in short naps: a thread can only be interrupted between two
+    return seconds
+
+
+@task("fail")
+def fail(context: Any, message: str = "this task fails") -> None:
+    """Fails at every attempt."""
+    raise RuntimeError(message)
+
+
+@task("flaky")
+def flaky(context: Any, failures: int = 1) -> int:
+    """Fails so many times before it succeeds; the result is the number of the attempt."""
+    if context.attempt <= failures:
+        raise RuntimeError(f"attempt {context.attempt} of {failures} that fail")
+    return context.attempt  # type: ignore[no-any-return]

@@ -1,0 +1,62 @@
+"""The service on this host: start it, and see what it is made of."""
+
+import argparse
+import os
+import sys
+
+from service import __version__
+from service.cli.parsing import Commands, add
+
+
+def add_commands(commands: Commands) -> None:
+    add(commands, "run", run, "start everything in the foreground; Ctrl-C stops it")
+    add(commands, "env", env, 'print what circusd and circusctl need: eval "$(sandbox env)"')
+    add(commands, "path", path, "print the folder that holds circus.ini and conf/")
+    add(commands, "types", types, "print the task types and their queues")
+    add(commands, "version", version, "print the version")
+
+
+def run(_: argparse.Namespace) -> int:
+    """Becomes circusd: its signals, its exit code."""
+    from service import settings
+    from service.supervise.start import announce, checks, environment
+
+    read = settings.read(os.environ)
+    checks.check(read)
+    os.environ.update(environment.variables(read))
+    announce.in_background(read)
+    from circus import circusd
+
+    sys.argv[:] = ["circusd", str(environment.conf_folder() / "circus.ini")]
+    circusd.main()
+    return 0
+
+
+def env(_: argparse.Namespace) -> int:
+    from service import settings
+    from service.supervise.start import environment
+
+    print(environment.exports(settings.read(os.environ), os.environ))
+    return 0
+
+
+def path(_: argparse.Namespace) -> int:
+    from service.supervise.start import environment
+
+    print(environment.conf_folder())
+    return 0
+
+
+def types(_: argparse.Namespace) -> int:
+    from service import settings
+    from service.cli import wiring
+
+    sys.path.append(os.getcwd())  # where the service, started in this folder, would find them too
+    for task_type in wiring.registry(settings.read(os.environ)):
+        print(f"{task_type.name}\t{task_type.queue}")
+    return 0
+
+
+def version(_: argparse.Namespace) -> int:
+    print(f"sandbox {__version__}")
+    return 0

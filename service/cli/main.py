@@ -1,0 +1,30 @@
+"""The command `sandbox`. A module a noun; what a command needs is imported when it is called: most are small."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from typing import Final
+
+from service.cli import backups, graphite_dashboards, instance, processes, tokens
+from service.errors import SandboxError
+
+NOUNS: Final = (instance, processes, backups, graphite_dashboards, tokens)
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    arguments = _parser().parse_args(words)
+    try:
+        return int(arguments.command(arguments))
+    except SandboxError as error:
+        print(f"sandbox: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="sandbox", description="A task service: HTTP, Redis, runners.")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    for noun in NOUNS:
+        noun.add_commands(commands)
+    return parser

@@ -1,0 +1,103 @@
+"""The processes that circusd starts beside gunicorn."""
+
+import argparse
+import logging
+import os
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final
+
+from service.cli.parsing import Commands, add
+from service.errors import SandboxError
+
+REDIS_WAIT_SECONDS: Final = 60.0
+
+
+def add_commands(commands: Commands) -> None:
+    add(commands, "redis", redis, "become the embedded Redis (circusd calls this)")
+    add(
+        commands,
+        "redis-sync",
+        redis_sync,
+        "bring the embedded Redis's data to the disk once a second (circusd calls this)",
+    )
+    add(commands, "runner", runner, "execute tasks (circusd calls this)")
+    add(commands, "observer", observer, "tell metrics what the supervisor does (circusd calls this)")
+
+
+def redis(_: argparse.Namespace) -> int:
+    """Holds the lock of the data for as long as the server lives: two servers would ruin them."""
+    from service import settings
+    from service.embedded import valkey
+    from service.supervise.start import state
+
+    read = settings.read(os.environ)
+    folder = state.redis_folder(read)
+    holder = state.lock(folder / "lock", wait_seconds=REDIS_WAIT_SECONDS, survives_exec=True)
+    if holder is not None:
+        raise SandboxError(f"another Redis (process {holder}) still serves {folder}")
+    log = read.logs / "redis.log"
+    _write_to(log)
+    valkey.run(read.sockets / "redis.sock", folder, read.fsync, log)
+    return 0
+
+
+def _write_to(log: Path) -> None:
+    """What this process prints goes into the log from here on."""
+    descriptor = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o640)
+    for stream in (sys.stdout, sys.stderr):
+        os.dup2(descriptor, stream.fileno())
+
+
+def redis_sync(_: argparse.Namespace) -> int:
+    from service import settings
+    from service.embedded import sync
+    from service.supervise.start import state
+
+    sync.become(str(state.redis_folder(settings.read(os.environ)) / "appendonlydir"))
+    return 0
+
+
+def runner(_: argparse.Namespace) -> int:
+    from service.supervise.reload import candidate
+
+    candidate.begin()
+    from service import settings
+    from service.observe import log_file, logs, output
+    from service.supervise.start import environment
+
+    environment.name_session()
+    read = settings.read(os.environ)
+    output.keep_output("runner", read.logs)
+    log_file.keep_small(read.logs / "redis.log")
+    lines = logs.configure("runner", read.logs, read.log_level, read.log_format)
+    from service.cli import wiring
+
+    try:
+        return wiring.run_runner(read, lines)
+    except SandboxError as error:
+        logging.getLogger("sandbox").error("%s", error)  # what is printed from here on does not reach the terminal
+        candidate.fail()  # now, though threads of the task types may hold up the end
+        return 1
+
+
+def observer(_: argparse.Namespace) -> int:
+    from service import settings
+    from service.cli import wiring
+    from service.observe import logs, output
+    from service.supervise.observer import events
+
+    read = settings.read(os.environ)
+    output.keep_output("observer", read.logs)
+    logs.configure("observer", read.logs, read.log_level, read.log_format)
+    errors = wiring.errors(read, "observer")
+
+    def refused(watcher: str, facts: Mapping[str, object]) -> None:
+        tags = {"watcher": watcher, "release": facts.get("release")}
+        errors.capture_message(f"a reload of {watcher} was refused", tags=tags, extra=facts)
+
+    try:
+        return events.run(read, os.environ["CIRCUSCTL_ENDPOINT"], refused=refused)
+    finally:
+        errors.flush()

@@ -1,0 +1,110 @@
+"""The one place where settings become objects.
+
+A process imports only its own side: the web's modules cost a runner 15 MB, and it never needs them.
+"""
+
+import os
+from collections.abc import Iterable
+from functools import partial
+from typing import TYPE_CHECKING
+
+from service import __version__
+from service.errors import SandboxError, SettingsError
+from service.observe import metrics as reported
+from service.observe.metrics import Metrics
+from service.observe.sentry import NO_ERRORS, Errors
+from service.settings import Settings, texts
+from service.store import SCRIPTS, Store
+from service.store.connection import connect
+from service.tasks.declare import TaskType
+from service.tasks.registry import Registry
+
+if TYPE_CHECKING:
+    from service.observe.log_file import Lines
+    from service.observe.statsd import Later
+    from service.web.app import Web
+
+
+def store(settings: Settings) -> Store:
+    connected = connect(settings.store_url, SCRIPTS)
+    return Store(connected, partitions=settings.partitions, retention_seconds=settings.retention_seconds)
+
+
+def metrics(settings: Settings, later: "Later | None" = None) -> Metrics:
+    return reported.connect(settings.statsd_host, settings.statsd_port, settings.statsd_prefix, later)
+
+
+def registry(settings: Settings) -> Registry:
+    try:
+        return Registry.load(settings.tasks)
+    except Exception as error:
+        reason = str(error) if isinstance(error, SandboxError) else f"{type(error).__name__}: {error}"
+        raise SettingsError(
+            f"SANDBOX_TASKS is {','.join(settings.tasks)!r}, which cannot be loaded: {reason}"
+        ) from error
+
+
+def errors(settings: Settings, process: str, types: Iterable[TaskType] = ()) -> Errors:
+    """Reporting to Sentry; without a DSN nothing of it is even imported."""
+    if not settings.sentry_dsn:
+        return NO_ERRORS
+    from service.observe.sentry import reporter
+
+    return reporter.connect(
+        settings.sentry_dsn,
+        client=settings.sentry_client,
+        release=settings.sentry_release or f"sandbox@{__version__}",
+        environment=settings.sentry_environment,
+        process=process,
+        packages={task_type.handler.__module__.partition(".")[0] for task_type in types},
+    )
+
+
+def app(settings: Settings) -> "Web":
+    from service.web.app import create_app
+    from service.web.auth import Tokens
+
+    types = registry(settings)
+    return create_app(
+        store=store(settings),
+        registry=types,
+        errors=errors(settings, "web", types),
+        queues=settings.queues,
+        tokens=Tokens(settings.tokens) if settings.tokens else None,
+        waiting_clients=-(-settings.waiting_clients // settings.web_workers),
+        throttled=settings.sockets / "throttled",
+        metrics=metrics(settings, _after_what_is_ready()),
+    )
+
+
+def _after_what_is_ready() -> "Later | None":
+    """In a worker, what it tells while it goes through the clients that are ready is told together."""
+    from gevent import monkey, spawn_raw
+
+    return spawn_raw if monkey.is_module_patched("socket") else None
+
+
+def run_runner(settings: Settings, lines: "Lines") -> int:
+    from service.runner.journal import Report
+    from service.runner.process import Runner
+    from service.supervise.reload import candidate
+    from service.supervise.start import rehearsal
+
+    types = registry(settings)
+    candidate.wait()
+    measures = metrics(settings)
+    runner = Runner(
+        store=store(settings),
+        registry=types,
+        errors=errors(settings, "runner", types),
+        report=Report(lines, metrics=measures),
+        folder=settings.home / "runners",
+        queues=settings.queues,
+        threads=settings.threads,
+        lease_seconds=settings.lease_seconds,
+        grace_seconds=settings.grace_seconds,
+        retention_seconds=settings.retention_seconds,
+        rehearse=partial(rehearsal.types, {**os.environ, **texts(settings)}, patience_seconds=settings.reload_seconds),
+        metrics=measures,
+    )
+    return runner.run()

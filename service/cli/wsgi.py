@@ -1,0 +1,8 @@
+"""What gunicorn imports."""
+
+import os
+
+from service import settings
+from service.cli import wiring
+
+app = wiring.app(settings.read(os.environ))

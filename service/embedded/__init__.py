@@ -1,0 +1,1 @@
+"""The Redis that comes with the project, its fsync, its backup."""

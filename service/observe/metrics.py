@@ -1,0 +1,161 @@
+"""What is reported to StatsD, and under which names; docs/observability.md lists them.
+
+Everything that one request, or one settled batch of tasks, has to tell goes out together. A timer's
+values share a line (`name:1|ms:2|ms`), so that a whole batch fits into a datagram or two and StatsD
+still counts every one of them.
+"""
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, Final, Protocol
+
+from service.tasks import moments
+from service.tasks.document import FAILED, QUEUED, SCHEDULED, SUCCEEDED, Task
+
+if TYPE_CHECKING:
+    from service.observe.statsd import Later, StatsD
+
+METHODS: Final = frozenset(("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"))
+TIME: Final = "{}"  # no name has braces
+_EVENTS: Final = {
+    SUCCEEDED: "succeeded",
+    FAILED: "failed",
+    SCHEDULED: "retried",
+    QUEUED: "returned",
+}
+
+
+class Measured(Protocol):
+    """A named tuple of numbers: each becomes a gauge of its field's name."""
+
+    def _asdict(self) -> dict[str, Any]: ...
+
+
+class Metrics:
+    """Nobody is told anything."""
+
+    wanted = False
+    prefix = ""
+
+    def is_ready(self) -> bool:
+        """Is it known where to? What is told before is lost."""
+        return True
+
+    def request(
+        self, route: str, method: str, status: str, seconds: float, *, waited: bool, event: str, about: Sequence[Task]
+    ) -> None: ...
+
+    def outcomes(self, settled: Sequence[Task], entries: Sequence[str]) -> None: ...
+
+    def backlog(self, queues: Mapping[str, Measured]) -> None: ...
+
+    def weights(self, watchers: Mapping[str, Measured]) -> None: ...
+
+    def process_event(self, watcher: str, event: str) -> None: ...
+
+
+class StatsDMetrics(Metrics):
+    wanted = True
+
+    def __init__(self, statsd: "StatsD") -> None:
+        self._statsd = statsd
+        self.prefix = statsd.prefix
+
+    def is_ready(self) -> bool:
+        return self._statsd.is_ready()
+
+    def request(
+        self, route: str, method: str, status: str, seconds: float, *, waited: bool, event: str, about: Sequence[Task]
+    ) -> None:
+        """`waited`: the client had asked to wait for a task. `event` is what happened to the tasks it is about."""
+        lines = _of_request(self.prefix, route, method, status, waited).replace(TIME, _plain(seconds * 1000))
+        for name, count in _counted((task, event) for task in about).items():
+            lines += f"\n{self.prefix}.{name}:{count}|c"
+        self._statsd.tell(lines)
+
+    def outcomes(self, settled: Sequence[Task], entries: Sequence[str]) -> None:
+        """Attempts that ended, with the ids of the queue entries by which they were found, where known."""
+        running: dict[str, list[float]] = {}
+        waiting: dict[str, list[float]] = {}
+        for task, entry in zip(settled, entries, strict=True):
+            if task.duration is None or task.started_at is None or task.status == QUEUED:
+                continue
+            name = _of_type(task.queue, task.type)
+            running.setdefault(f"{name}.running", []).append(task.duration * 1000)
+            if entry:
+                waited_ms = _waited_ms(task.started_at, entry)
+                waiting.setdefault(f"{name}.waiting", []).append(waited_ms)
+                waiting.setdefault("tasks_overall.waiting", []).append(waited_ms)
+        with self._statsd.pipeline() as told:
+            events = ((task, _EVENTS[task.status]) for task in settled if task.status in _EVENTS)
+            for name, count in _counted(events).items():
+                told.incr(name, count)
+            for timer, milliseconds in (running | waiting).items():
+                told.timings(timer, [_plain(each) for each in milliseconds])
+
+    def backlog(self, queues: Mapping[str, Measured]) -> None:
+        self._gauges("queues", queues)
+
+    def weights(self, watchers: Mapping[str, Measured]) -> None:
+        self._gauges("processes", watchers)
+
+    def process_event(self, watcher: str, event: str) -> None:
+        self._statsd.incr(f"processes.{clean(watcher)}.{clean(event)}")
+
+    def _gauges(self, kind: str, measured: Mapping[str, Measured]) -> None:
+        with self._statsd.pipeline() as told:
+            for name, one in measured.items():
+                for field, value in one._asdict().items():
+                    told.gauge(f"{kind}.{clean(name)}.{field}", round(value, 3))
+
+
+def _counted(events: Iterable[tuple[Task, str]]) -> dict[str, int]:
+    counts: dict[str, int] = {}
+    for task, event in events:
+        name = f"{_of_type(task.queue, task.type)}.{event}"
+        counts[name] = counts.get(name, 0) + 1
+    return counts
+
+
+@lru_cache(maxsize=1024)
+def _of_request(prefix: str, route: str, method: str, status: str, waited: bool) -> str:
+    """Its lines, for the sake of speed ready but for the time."""
+    name = f"{clean(route)}.{method if method in METHODS else 'other'}"
+    timers = (f"web.waited.{name}",) if waited else (f"web.latency.{name}", "web.latency_overall")
+    lines = [f"web.requests.{name}.{status}:1|c", *(f"{timer}:{TIME}|ms" for timer in timers)]
+    return "\n".join(f"{prefix}.{line}" for line in lines)
+
+
+@lru_cache(maxsize=1024)
+def _of_type(queue: str, type: str) -> str:
+    return f"tasks.{clean(queue)}.{clean(type)}"
+
+
+def connect(host: str, port: int, prefix: str, later: "Later | None" = None) -> Metrics:
+    """Reports to a StatsD; to nobody, if no host is named."""
+    if not host:
+        return Metrics()
+    from service.observe.statsd import StatsD
+
+    return StatsDMetrics(StatsD(host, port, prefix, later=later))
+
+
+_UNSAFE: Final = re.compile(r"[^A-Za-z0-9_-]+")
+
+
+def clean(name: str) -> str:
+    """One level of a metric's name: a dot begins the next one, and `:|@/` mean something to StatsD and Graphite."""
+    return _UNSAFE.sub("_", name).strip("_") or "root"
+
+
+def _waited_ms(started_at: str, entry: str) -> float:
+    """The entry's id holds when it was queued, by Redis's clock."""
+    return max(0.0, moments.microseconds(started_at) / 1000 - int(entry.partition("-")[0]))
+
+
+def _plain(milliseconds: float) -> str:
+    """At least three digits, and never an exponent; no more than that, so that a batch fits into two datagrams."""
+    decimals = 3 if milliseconds < 10 else 1 if milliseconds < 1000 else 0
+    text = f"{milliseconds:.{decimals}f}"
+    return text.rstrip("0").rstrip(".") if decimals else text

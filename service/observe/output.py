@@ -1,0 +1,92 @@
+"""What a process prints, and what people see on the terminal."""
+
+import logging
+import os
+import select
+import stat
+import sys
+from contextlib import suppress
+from pathlib import Path
+from types import TracebackType
+from typing import Final
+
+from service.observe import scrubber
+from service.observe.log_file import LogFile, looked_after
+
+LONGEST_TEXT: Final = 32 * 1024  # of a message, or a traceback
+LONGEST_WRITE: Final = 4096  # a pipe with room takes that much without holding up the writer
+_terminal = -1
+
+
+def keep_terminal() -> None:
+    """Warnings and news go where standard error leads now, and never wait for a reader."""
+    global _terminal
+    if _terminal < 0:
+        _terminal = never_waiting(2)
+
+
+def lead_terminal(descriptor: int) -> None:
+    """And from here on where this one leads."""
+    fresh = never_waiting(descriptor)
+    os.dup2(fresh, terminal(), inheritable=_terminal < 0)
+    os.close(fresh)
+
+
+def say(text: str) -> None:
+    """For people, on the terminal, if it takes it."""
+    with suppress(OSError):
+        if _takes_more(terminal()):
+            os.write(terminal(), f"{text}\n".encode(errors="replace"))
+
+
+def never_waiting(descriptor: int) -> int:
+    """The same terminal or pipe, opened anew: O_NONBLOCK on the given one would be everybody's."""
+    try:
+        if stat.S_ISREG(os.fstat(descriptor).st_mode):
+            return os.dup(descriptor)  # never waits; opened anew, it would be written over from its beginning
+        return os.open(f"/dev/fd/{descriptor}", os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+    except OSError:
+        return os.dup(descriptor)
+
+
+def terminal() -> int:
+    """The descriptor that warnings go to, for people to see."""
+    return _terminal if _terminal >= 0 else sys.stderr.fileno()
+
+
+class Terminal(logging.Handler):
+    """Never waits: a terminal or a pipe that takes no more gets no more."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        descriptor = terminal()
+        try:
+            text = (scrubber.end(self.format(record), LONGEST_TEXT) + "\n").encode(errors="replace")
+            for begin in range(0, len(text), LONGEST_WRITE):
+                if _takes_more(descriptor):
+                    os.write(descriptor, text[begin : begin + LONGEST_WRITE])
+        except Exception:
+            self.handleError(record)
+
+
+def _takes_more(descriptor: int) -> bool:
+    poll = select.poll()
+    poll.register(descriptor, select.POLLOUT)
+    return any(event & (select.POLLOUT | select.POLLERR) == select.POLLOUT for _, event in poll.poll(0))
+
+
+def keep_output(kind: str, folder: Path) -> None:
+    """From here on, what this process and its children print goes into a file."""
+    if _terminal >= 0:
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    keep_terminal()
+    output = LogFile(folder / f"{kind}.out", stands_for=(1, 2))
+    output.look()
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(line_buffering=True)  # type: ignore[union-attr]
+    sys.excepthook = _log_exception
+    looked_after.append(output.look)
+
+
+def _log_exception(kind: type[BaseException], error: BaseException, traceback: TracebackType | None) -> None:
+    logging.getLogger("sandbox").critical("this process ends: %s", error, exc_info=(kind, error, traceback))

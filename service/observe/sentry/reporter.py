@@ -1,0 +1,217 @@
+"""The reporter: what is captured becomes an event, and goes to the outbox through one of two clients.
+
+Four ways lead here: `capture`, which views, attempts and recovery call; what is logged as an error;
+what no thread has caught; what ends the process. An exception is one event in its request or attempt,
+even if it comes by two of them. Nothing here raises, and nothing but the outbox's thread waits.
+"""
+
+import logging
+import platform
+import socket
+import sys
+import threading
+from collections.abc import Collection, Mapping
+from typing import Any, Final, Protocol
+
+from service.observe import scrubber
+from service.observe.logs import OncePerMinute
+from service.observe.sentry import event as events
+from service.observe.sentry import filters
+from service.observe.sentry.contract import EXIT_SECONDS, SDK, check
+from service.observe.sentry.event import Event, Shape
+from service.observe.sentry.outbox import Outbox
+from service.observe.sentry.trail import Trail, message
+
+MARK: Final = "__sandbox_event__"
+TAG_LIMIT: Final = 200
+EXTRA_LIMIT: Final = 8192
+OWN_LOGGERS: Final = ("sandbox.sentry", "raven", "sentry")
+
+log = logging.getLogger("sandbox.sentry")
+
+
+class Client(Protocol):
+    def deliver(self, event: Event) -> None: ...
+
+
+def connect(
+    dsn: str, *, client: str, release: str, environment: str, process: str, packages: Collection[str] = ()
+) -> "Reporter":
+    """`packages` are those whose code is the application's own; `process` is its kind: web, runner."""
+    outbox = Outbox()
+    reporter = Reporter(
+        _client(client)(dsn, outbox),
+        outbox,
+        Shape({"service", *packages}),
+        {
+            "release": release,
+            "environment": environment,
+            "server_name": socket.gethostname(),
+            "contexts": {"runtime": {"name": platform.python_implementation(), "version": platform.python_version()}},
+            "tags": {"process": process},
+        },
+    )
+    reporter.listen()
+    return reporter
+
+
+def _client(name: str) -> Any:
+    check(name)
+    if name == SDK:
+        from service.observe.sentry.by_sdk import SdkClient
+
+        return SdkClient
+    from service.observe.sentry.by_raven import RavenClient
+
+    return RavenClient
+
+
+class Reporter:
+    def __init__(self, client: Client, outbox: Outbox, shape: Shape, common: Mapping[str, Any]) -> None:
+        self._client = client
+        self._outbox = outbox
+        self._shape = shape
+        self._common = common
+        self._trail = Trail()
+
+    def listen(self) -> None:
+        """To what is logged, and to what nobody catches."""
+        logging.getLogger().addHandler(Listener(self, self._trail))
+        sys.excepthook = _before(sys.excepthook, self.capture_uncaught)
+        threading.excepthook = _before(threading.excepthook, lambda args: self.capture_uncaught(*args[:3]))
+
+    def begin(self) -> None:
+        self._trail.begin()
+
+    def capture(
+        self,
+        error: BaseException,
+        *,
+        tags: Mapping[str, object] = {},
+        request: Mapping[str, Any] | None = None,
+        logger: str = "",
+    ) -> str | None:
+        try:
+            if filters.is_expected(error):
+                return None
+            known = self._known(error)
+            if known is not None:
+                return known
+            event_id = self._send(
+                lambda: self._shape.of_error(error, _group(tags)), tags, request=request, logger=logger
+            )
+            self._mark(error, event_id)
+            return event_id
+        except Exception as fault:
+            _tell(fault)
+            return None
+
+    def capture_message(
+        self, message: str, *, tags: Mapping[str, object] = {}, extra: Mapping[str, object] = {}, level: str = "error"
+    ) -> str | None:
+        try:
+            return self._send(
+                lambda: self._shape.of_message(message, _group(tags)) | {"level": level}, tags, extra=extra
+            )
+        except Exception as fault:
+            _tell(fault)
+            return None
+
+    def capture_record(self, record: logging.LogRecord) -> None:
+        error = record.exc_info[1] if record.exc_info else None
+        fields = getattr(record, "fields", None)
+        tags = fields if isinstance(fields, dict) else {}
+        if "event_id" in tags:
+            return  # whoever wrote the line has reported it
+        if error is not None:
+            self.capture(error, tags=tags, logger=record.name)
+        else:
+            self._send(lambda: self._shape.of_record(record, _group(tags)), tags, extra={"message": message(record)})
+
+    def capture_uncaught(self, kind: type[BaseException], error: BaseException | None, *_: object) -> None:
+        if error is not None and not filters.is_end_of_process(error):
+            self.capture(error, tags={"thread": threading.current_thread().name})
+
+    def flush(self, seconds: float = EXIT_SECONDS) -> bool:
+        return self._outbox.flush(seconds)
+
+    def _send(
+        self,
+        make: Any,
+        tags: Mapping[str, object],
+        *,
+        request: Mapping[str, Any] | None = None,
+        extra: Mapping[str, object] = {},
+        logger: str = "",
+    ) -> str | None:
+        if self._outbox.full:
+            self._outbox.drop()
+            return None
+        event: Event = make() | {name: value for name, value in self._common.items() if name != "tags"}
+        event["tags"] = {name: _tag(name, value) for name, value in (self._common["tags"] | dict(tags)).items()}
+        event["breadcrumbs"] = {"values": self._trail.crumbs()}
+        event["extra"] = {name: _extra(value) for name, value in extra.items()}
+        if logger:
+            event["logger"] = logger
+        if request is not None:
+            event["request"] = events.of_environ(request)
+        event_id = str(event["event_id"])
+        self._client.deliver(event)
+        return event_id
+
+    def _known(self, error: BaseException) -> str | None:
+        """Its event, if this very exception has been reported since the request or attempt began."""
+        scope, event_id = getattr(error, MARK, (None, None))
+        return event_id if scope is self._trail.scope else None
+
+    def _mark(self, error: BaseException, event_id: str | None) -> None:
+        """On the exception itself: an object's id would soon be another one's."""
+        try:
+            setattr(error, MARK, (self._trail.scope, event_id))
+        except Exception:
+            return
+
+
+class Listener(logging.Handler):
+    """Every line is a step of the trail; an error is an event, once a minute where it comes in storms."""
+
+    def __init__(self, reporter: Reporter, trail: Trail) -> None:
+        super().__init__(logging.INFO)
+        self.addFilter(OncePerMinute())
+        self._reporter = reporter
+        self._trail = trail
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            if record.name.startswith(OWN_LOGGERS):
+                return
+            if record.levelno >= logging.ERROR:
+                self._reporter.capture_record(record)
+            self._trail.add(record)
+        except Exception as fault:
+            _tell(fault)
+
+
+def _before(hook: Any, first: Any) -> Any:
+    def both(*words: Any) -> Any:
+        first(*words)
+        return hook(*words)
+
+    return both
+
+
+def _extra(value: object) -> Any:
+    return scrubber.end(value, EXTRA_LIMIT) if isinstance(value, str) else scrubber.plain(value)
+
+
+def _tag(name: str, value: object) -> str:
+    return scrubber.text(str(scrubber.field(name, value)), TAG_LIMIT)
+
+
+def _group(tags: Mapping[str, object]) -> tuple[str, ...]:
+    """The same fault in another type of task is another issue."""
+    return (_tag("type", tags["type"]),) if "type" in tags else ()
+
+
+def _tell(fault: Exception) -> None:
+    log.error("an error could not be reported to Sentry", exc_info=fault, extra={"once": "sentry-fault"})

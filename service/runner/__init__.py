@@ -1,0 +1,1 @@
+"""Executes tasks: fetches entries, judges and claims them, runs handlers, settles outcomes."""

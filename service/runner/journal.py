@@ -1,0 +1,66 @@
+"""One outcome of an attempt: one line in the log, and its share of the metrics."""
+
+import os
+import time
+from collections.abc import Sequence
+
+import msgspec
+
+from service.observe import scrubber
+from service.observe.log_file import Lines
+from service.observe.metrics import Metrics
+from service.observe.output import LONGEST_TEXT
+from service.tasks.document import Task, TaskError
+from service.tasks.moments import stamp
+
+
+class OutcomeLine(msgspec.Struct):
+    time: str
+    level: str
+    process: str
+    message: str
+    uid: str
+    type: str
+    queue: str
+    status: str
+    attempt: int
+    duration: float | None
+    error: TaskError | None
+    request_id: str | None
+
+
+class Report:
+    def __init__(self, lines: Lines, *, metrics: Metrics | None = None) -> None:
+        self._lines = lines
+        self._metrics = metrics or Metrics()
+        self._process = f"runner/{os.getpid()}"
+        self._encoder = msgspec.json.Encoder()
+
+    def outcomes(self, settled: Sequence[Task], entries: Sequence[str] | None = None) -> None:
+        """Tells of tasks whose attempt has ended, as they are stored now; `entries` are the ids of theirs."""
+        if not settled:
+            return
+        now = stamp(time.time())
+        self._lines.write(self._encoder.encode_lines([self._line(now, task) for task in settled]))
+        self._metrics.outcomes(settled, entries or [""] * len(settled))
+
+    def _line(self, now: str, task: Task) -> OutcomeLine:
+        return OutcomeLine(
+            now,
+            "warning" if task.error else "info",
+            self._process,
+            "task",
+            task.uid,
+            task.type,
+            task.queue,
+            task.status,
+            task.attempt,
+            task.duration,
+            _shown(task.error),
+            task.request_id,
+        )
+
+
+def _shown(error: TaskError | None) -> TaskError | None:
+    """The document is the client's; a log is read by others."""
+    return error and TaskError(error.type, scrubber.line(error.message, LONGEST_TEXT), error.event_id)

@@ -1,0 +1,338 @@
+"""Claim → run → settle, one task after the other.
+
+A lane fetches a batch while recent tasks were short, and one task while they are not. What it has
+claimed moves from `holdings.waiting` over `running` to `holdings.ended`; the upkeep thread may at any
+moment take what waits and what has ended, when a long task holds up the lane. Both take by popping
+from a deque, so each claim has one owner.
+
+A runner has one lane per thread; the one in the main thread is interrupted by a signal, which also
+ends a blocking call, the others by an asynchronous exception.
+"""
+
+import ctypes
+import itertools
+import logging
+import signal
+import threading
+import time
+from collections import deque
+from collections.abc import Sequence
+from typing import Final
+
+from service.errors import Interrupted, StoreUnavailable
+from service.observe.sentry import NO_ERRORS, Errors
+from service.runner import attempt, outcomes, triage
+from service.runner.alarm import Alarm
+from service.runner.holdings import Held, Holdings
+from service.runner.journal import Report
+from service.runner.lockfile import NEVER, Presence
+from service.runner.recovery import NO_REMAINS, Recovery
+from service.runner.stop import Stop
+from service.runner.triage import Finding, Verdict
+from service.store import Change, Document, Entry, Store
+from service.tasks import moments, transitions
+from service.tasks.context import Context
+from service.tasks.document import Claim
+from service.tasks.registry import Registry
+
+LARGEST_BATCH: Final = 64
+BATCH_SECONDS: Final = 0.02
+WAIT_SECONDS: Final = 1.0
+PAUSE_SECONDS: Final = 0.25
+HARD_SECONDS: Final = 2.0
+ALARM_SECONDS: Final = 0.5
+
+log = logging.getLogger("sandbox.runner")
+
+
+class Running:
+    """The attempt under way, as the watching threads see it."""
+
+    __slots__ = ("begun", "context", "deadline", "held", "interrupted_at", "interruption", "published", "started")
+
+    def __init__(self, held: Held, context: Context, timeout: float | None) -> None:
+        self.held = held
+        self.context = context
+        self.started = time.time()
+        self.begun = time.monotonic()
+        self.deadline = NEVER if timeout is None else self.begun + timeout
+        self.published = context.news
+        self.interruption: type[Interrupted] | None = None
+        self.interrupted_at = NEVER
+
+
+class Lane(attempt.Window):
+    def __init__(
+        self,
+        number: int,
+        *,
+        store: Store,
+        registry: Registry,
+        presence: Presence,
+        report: Report,
+        queues: Sequence[str],
+        stopping: Stop,
+        alarm: Alarm,
+        lease_seconds: float,
+        grace_seconds: float,
+        recovery: Recovery,
+        errors: Errors = NO_ERRORS,
+    ) -> None:
+        super().__init__()
+        self.number = number
+        self.holdings = Holdings(store, report)
+        self.running: Running | None = None
+        self.fetched = 0.0
+        self.renewed = 0.0
+        self.thread = threading.main_thread()
+        self._store = store
+        self._registry = registry
+        self._presence = presence
+        self._report = report
+        self._queues = queues
+        self._stopping = stopping
+        self._alarm = alarm
+        self._lease = lease_seconds
+        self._grace = grace_seconds
+        self._recovery = recovery
+        self._errors = errors
+        self._pace = BATCH_SECONDS
+        self._plenty = True
+        self._tokens = (f"{presence.consumer.rpartition(':')[2]}-{number}-{count:x}" for count in itertools.count(1))
+        self._partitions = deque(range(store.partitions))
+        self._partitions.rotate(-number)
+        self._closing = threading.Lock()
+
+    # --- the loop ------------------------------------------------------------------------------
+
+    def work(self) -> None:
+        """Until the runner stops. Nothing but that ends a lane: its tasks would wait for ever."""
+        self.thread = threading.current_thread()
+        while not self._stopping.is_set():
+            try:
+                self._cycle()
+            except Exception as error:
+                self._pick_up_after(error)
+        try:
+            self._settle()
+        except Exception as error:
+            log.error("%d outcomes are lost, their tasks run again", len(self.holdings.ended), exc_info=error)
+
+    def _pick_up_after(self, error: Exception) -> None:
+        if isinstance(error, StoreUnavailable):
+            log.warning("%s; trying again", error, extra={"once": "store"})
+            self._recovery.lost_contact()
+        else:
+            log.error("a batch was cut short", exc_info=error, extra={"once": "lane"})
+        self._presence.clear(self.number)
+        self._plenty = False
+        self.holdings.start_over()
+        self._stopping.wait(PAUSE_SECONDS)
+
+    def _cycle(self) -> None:
+        found = self._recovery.findings() or self._find()
+        self.holdings.keep(finding.entry for finding in found)
+        self.fetched = self.renewed = time.monotonic()
+        alone = [finding for finding in found if _has_crashed(finding)]
+        together = [finding for finding in found if not _has_crashed(finding)] if alone else found
+        for batch in (together, *([finding] for finding in alone)):
+            if batch:
+                self._work_off(batch)
+
+    def _find(self) -> list[Finding]:
+        """Settles what has ended, and finds fresh entries; waits a moment if there are none.
+
+        A fetch cannot wait; so nothing is fetched right after a time when there was less than asked for.
+        """
+        count = min(LARGEST_BATCH, max(1, int(BATCH_SECONDS / self._pace)))
+        entries: list[Entry] = []
+        if self._plenty and len(self._partitions) == 1 and not self.holdings.again:
+            entries = self._settle_and_fetch(count)
+        else:
+            self._settle()
+        if not entries and self.holdings.again:
+            return self._judge_again()
+        if not entries and self._plenty:
+            entries = self._fetch(count)
+        return triage.judge_all(entries or self._wait(count), self._registry)
+
+    def _settle_and_fetch(self, count: int) -> list[Entry]:
+        """In one round trip."""
+        entries = self.holdings.settle_and_fetch(self._partitions[0], self._queues, self._presence.consumer, count)
+        self._plenty = len(entries) == count
+        return entries
+
+    def _fetch(self, count: int) -> list[Entry]:
+        """With several partitions, each is asked for the first queue before any is for the second."""
+        for queue in self._queues:
+            for _ in range(len(self._partitions)):
+                self._partitions.rotate(-1)
+                if entries := self._store.fetch(self._partitions[0], [queue], self._presence.consumer, count):
+                    return entries
+        return []
+
+    def _wait(self, count: int) -> list[Entry]:
+        seconds = WAIT_SECONDS if len(self._partitions) == 1 else WAIT_SECONDS / 20
+        entries = self._store.wait(self._partitions[0], self._queues, self._presence.consumer, count, seconds)
+        self.holdings.keep(entries)  # known before anything else can fail
+        self._plenty = len(entries) in (0, count) or len(self._partitions) > 1
+        return self._store.read_again(entries)
+
+    def _judge_again(self) -> list[Finding]:
+        entries = list(self.holdings.again)
+        ours = [entry for entry in entries if self._renewed(entry)]
+        found = self._store.read_again(ours)
+        self.holdings.release(set(entries).difference(ours))
+        for _ in entries:
+            self.holdings.again.popleft()
+        own = [entry._replace(owner=self._presence.consumer) for entry in found]
+        return triage.judge_all(own, self._registry, NO_REMAINS)
+
+    def _renewed(self, entry: Entry) -> bool:
+        return entry in self._store.renew(entry.partition, self._presence.consumer, [entry])
+
+    def _work_off(self, findings: Sequence[Finding]) -> None:
+        self._settle()
+        waiting = self.holdings.waiting
+        waiting.extend(self._claim(findings))
+        begun, count = time.perf_counter(), 0
+        while waiting and not self._stopping.is_set():
+            try:
+                held = waiting.popleft()
+            except IndexError:
+                break  # the upkeep thread was quicker
+            self._run(held)
+            count += 1
+        if count:
+            self._presence.clear(self.number)
+        self._pace = (self._pace + 3 * (time.perf_counter() - begun) / max(1, count)) / 4
+        self.holdings.hand_back_waiting()
+
+    def _settle(self) -> None:
+        """Until Redis answers; at the end of the grace time, others will run the tasks again."""
+        while True:
+            try:
+                return self.holdings.settle_ended()
+            except StoreUnavailable as error:
+                self._recovery.lost_contact()
+                log.warning("%s; %d outcomes wait for it", error, len(self.holdings.ended), extra={"once": "store"})
+                if self._stopping.seconds() > self._grace:
+                    log.error("%s; %d outcomes are lost, their tasks run again", error, len(self.holdings.ended))
+                    return None
+                time.sleep(PAUSE_SECONDS)
+
+    # --- claim ---------------------------------------------------------------------------------
+
+    def _claim(self, findings: Sequence[Finding]) -> list[Held]:
+        """Takes what may run, and clears away the rest."""
+        changes: list[Change] = []
+        others: list[Finding] = []
+        for finding in findings:
+            entry, document, verdict, _ = finding
+            if document is None or verdict not in triage.CLAIMS:
+                others.append(finding)
+                continue
+            claim = Claim(self._presence.consumer, next(self._tokens), entry.stream, entry.id)
+            after = transitions.claimed(document.task, claim, crashed=verdict is Verdict.CLAIM_AFTER_CRASH)
+            changes.append(Change(document.text, document.task, after, entry))
+        if others:
+            self._clear_away(others)
+        held = []
+        for change, text in zip(changes, self._store.move(changes, consumer=self._presence.consumer), strict=True):
+            assert change.entry is not None
+            if text is not None:
+                held.append(Held(change.entry, Document(change.after, text)))
+            else:
+                self.holdings.look_again([change.entry])  # somebody changed it since
+        return held
+
+    def _clear_away(self, findings: Sequence[Finding]) -> None:
+        """What is stale is dropped; what is not to be run now, or never again, is written down so."""
+        stale = [finding.entry for finding in findings if finding.verdict is Verdict.DROP]
+        aside = [finding for finding in findings if finding.verdict is not Verdict.DROP]
+        changes = [_put_aside(finding) for finding in aside]
+        refused = set(self._store.drop(self._presence.consumer, stale))
+        for finding, change, text in zip(aside, changes, self._store.move(changes), strict=True):
+            if text is None:
+                refused.add(finding.entry)
+            elif finding.verdict is not Verdict.POSTPONE:
+                self._report.outcomes([change.after])
+        self.holdings.release(finding.entry for finding in findings if finding.entry not in refused)
+        self.holdings.look_again(refused)
+
+    # --- run -----------------------------------------------------------------------------------
+
+    def _run(self, held: Held) -> None:
+        if time.monotonic() - self.renewed > self._lease / 2 and not self._still_ours(held):
+            self.holdings.look_again([held.entry])
+            return
+        task = held.document.task
+        task_type = self._registry.get(task.type)
+        assert task_type is not None  # triage has seen to it
+        context = Context(task)
+        running = Running(held, context, task.timeout)
+        self._presence.mark(self.number, held.token.encode(), running.deadline)
+        if task.timeout is not None:
+            self._alarm.set(self.number, running.deadline + HARD_SECONDS + ALARM_SECONDS)
+        self.running = running
+        self._errors.begin()
+        held.transition = attempt.run(task_type, context, task, self, self._errors)
+        self.running = None
+        if task.timeout is not None:
+            self._alarm.set(self.number, NEVER)
+        self.holdings.ended.append(held)
+
+    def _still_ours(self, held: Held) -> bool:
+        """After a long pause (a stopped process, a busy machine) somebody may have taken over."""
+        return self._renewed(held.entry) and self._store.texts([held.entry.uid]) == [held.document.text]
+
+    # --- interrupt -----------------------------------------------------------------------------
+
+    def interrupt(self, running: Running, reason: type[Interrupted]) -> None:
+        """Ends the attempt from another thread; once."""
+        with self._closing:
+            if self.running is not running or not self.open or running.interruption is not None:
+                return
+            running.interruption = reason
+            running.interrupted_at = time.monotonic()
+            running.context.cancelled = True
+            if self.thread is threading.main_thread():
+                signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGUSR1)
+            else:
+                _raise_in(self.thread, reason)
+
+    def raise_interruption(self) -> None:
+        """What the signal does in the main thread. It may arrive late: it is for the attempt that it names only."""
+        running = self.running
+        if self.open and running is not None and running.interruption is not None and not running.context.told:
+            running.context.told = True
+            raise running.interruption
+
+    def close(self) -> None:
+        if self.thread is not threading.main_thread():
+            with self._closing:
+                _raise_in(self.thread, None)
+
+
+def _has_crashed(finding: Finding) -> bool:
+    return finding.document is not None and finding.document.task.crashes > 0
+
+
+def _put_aside(finding: Finding) -> Change:
+    assert finding.document is not None  # triage would have dropped it
+    now, task = time.time(), finding.document.task
+    if finding.verdict is Verdict.POSTPONE:
+        log.warning("type %s, or a field, is unknown here: handed back", task.type, extra={"once": task.type})
+        age = now - moments.microseconds(task.created_at) / 1e6
+        after = transitions.postponed(task, moments.stamp(now + transitions.postponement_seconds(age)))
+    elif finding.verdict is Verdict.FAIL_BY_TIMEOUT:
+        after = outcomes.time_out_late(now, task, finding.event_id)
+    else:
+        after = outcomes.crash(task, now, finding.event_id)
+    return Change(finding.document.text, task, after, finding.entry)
+
+
+def _raise_in(thread: threading.Thread, reason: type[Interrupted] | None) -> None:
+    """Raises an exception in a thread as soon as it runs Python code; None takes it back."""
+    ident = ctypes.c_ulong(thread.ident or 0)
+    ctypes.pythonapi.PyThreadState_SetAsyncExc(ident, ctypes.py_object(reason) if reason else None)

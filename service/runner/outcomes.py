@@ -1,0 +1,106 @@
+"""What the end of an attempt means for the document."""
+
+import time
+from collections.abc import Callable
+from functools import partial
+from typing import Final, TypeAlias
+
+import msgspec
+
+from service.errors import Cancelled, Reject, Retry, Stopping, TimedOut
+from service.tasks import moments, transitions
+from service.tasks.context import Context
+from service.tasks.document import Task, TaskError, storable_text
+
+LONGEST_PAUSE_SECONDS: Final = 10 * 366 * 86400
+# What becomes of the document, whatever it says meanwhile; None if its fate is already written.
+Transition: TypeAlias = Callable[[Task], Task]
+
+
+def succeed(result: msgspec.Raw, started: float, duration: float, task: Task) -> Task:
+    return transitions.succeeded(task, result, moments.stamp(started), moments.stamp(started + duration), duration)
+
+
+def about(task: Task) -> dict[str, object]:
+    """What finds the task of an error."""
+    runner = {} if task.claim is None else {"runner": task.claim.consumer}
+    return {"type": task.type, "queue": task.queue, "attempt": task.attempt, "uid": task.uid, **runner}
+
+
+def transition_of(
+    error: BaseException, context: Context, started: float, duration: float, event_id: str | None
+) -> Transition | None:
+    if isinstance(error, Cancelled):
+        return None
+    if isinstance(error, Stopping):
+        return partial(transitions.handed_back, ran=True)
+    if isinstance(error, TimedOut):
+        return partial(time_out, started, duration, event_id=event_id)
+    if isinstance(error, Reject | BadResult | BadRetry):
+        return partial(fail, describe(error, event_id), started, duration)
+    after = error.after if isinstance(error, Retry) else None
+    if not isinstance(error, Retry):
+        context.logger.info("an attempt failed", exc_info=error)
+    return partial(fail_or_retry, describe(error, event_id), started, duration, after)
+
+
+def fail(error: TaskError, started: float, duration: float, task: Task) -> Task:
+    return transitions.failed(task, error, moments.stamp(started), moments.stamp(started + duration), duration)
+
+
+def fail_or_retry(error: TaskError, started: float, duration: float, after: float | None, task: Task) -> Task:
+    if task.failures + 1 >= task.max_attempts:
+        return fail(error, started, duration, task)
+    pause = transitions.backoff_seconds(task.failures + 1) if after is None else after
+    run_at = moments.stamp(started + duration + pause)
+    return transitions.retried(task, error, moments.stamp(started), duration, run_at)
+
+
+def time_out(started: float, duration: float, task: Task, event_id: str | None = None) -> Task:
+    message = f"the attempt took longer than its timeout of {task.timeout or duration:g} s"
+    error = TaskError(type="TimedOut", message=message, event_id=event_id)
+    return fail_or_retry(error, started, duration, None, task)
+
+
+def time_out_late(now: float, task: Task, event_id: str | None = None) -> Task:
+    """For an attempt that ended with its process, found later by somebody else."""
+    begun = moments.microseconds(task.started_at) / 1e6 if task.started_at else now - (task.timeout or 0.0)
+    return time_out(min(begun, now), max(0.0, now - begun), task, event_id)
+
+
+def fail_now(error: Exception, task: Task) -> Task:
+    return fail(describe(error), time.time(), 0.0, task)
+
+
+def crash(task: Task, now: float, event_id: str | None = None) -> Task:
+    """The task has brought down as many runners as it may."""
+    message = f"{transitions.CRASH_LIMIT} runners died while they ran this task"
+    error = TaskError(type="Crashed", message=message, event_id=event_id)
+    return transitions.crashed_for_good(task, error, moments.stamp(now))
+
+
+def describe(error: BaseException, event_id: str | None = None) -> TaskError:
+    try:
+        message = str(error)
+    except Exception:
+        message = "(its message could not be read)"
+    return TaskError(type=type(error).__name__, message=storable_text(message), event_id=event_id)
+
+
+class BadRetry(Exception):
+    """A handler asked for another attempt at no possible time."""
+
+
+def meant(error: BaseException) -> BaseException:
+    if isinstance(error, Retry) and error.after is not None and not _is_pause(error.after):
+        unusable = BadRetry(f"Retry(after={error.after!r}): it must be a number of seconds, from 0 to ten years")
+        return unusable.with_traceback(error.__traceback__)
+    return error
+
+
+def _is_pause(after: object) -> bool:
+    return isinstance(after, int | float) and 0 <= after <= LONGEST_PAUSE_SECONDS
+
+
+class BadResult(Exception):
+    """What a handler returned cannot be stored."""

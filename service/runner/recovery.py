@@ -1,0 +1,176 @@
+"""Takes over what others hold and no longer work on: the dead, the silent, and one's own lost answers.
+
+Twice a second a lane looks for three things, and runs what it finds like fresh entries:
+
+- A neighbour whose lock is free is dead. Its entries are taken at once, and it is forgotten after the last.
+- An entry whose lease has run out belonged to a host that is gone. That counts only after one lease of
+  unbroken contact with Redis: idle times go on while Redis is away, and everybody would rob everybody.
+  They go by the wall clock of Redis's host: when that of this one was set, or it slept, contact begins anew.
+- After a lost answer, this runner's own consumer may hold entries of which no lane knows. Nobody renews
+  them: it looks for them at once, and at the latest their lease runs out.
+"""
+
+import contextlib
+import logging
+import threading
+import time
+from collections.abc import Callable, Collection, Iterator, Sequence
+from pathlib import Path
+from typing import Final
+
+from service.observe.sentry import NO_ERRORS, Errors
+from service.runner import outcomes, triage
+from service.runner.lockfile import Presence, Remains
+from service.runner.triage import Finding, Verdict
+from service.store import Entry, Store
+from service.tasks.document import Task
+from service.tasks.registry import Registry
+
+LOOK_SECONDS: Final = 0.5
+BATCH: Final = 64
+UNHEARD_MS: Final = 2500  # longer than any answer may take
+UNHEARD_SECONDS: Final = 10.0
+TELL_SECONDS: Final = 0.5
+STEP_SECONDS: Final = 1.0
+NO_REMAINS: Final = Remains("", Path(), {})
+
+log = logging.getLogger("sandbox.runner")
+
+
+class Recovery:
+    def __init__(
+        self,
+        *,
+        store: Store,
+        registry: Registry,
+        presence: Presence,
+        queues: Sequence[str],
+        lease_seconds: float,
+        held: Callable[[], Collection[Entry]],
+        errors: Errors = NO_ERRORS,
+    ) -> None:
+        self._store = store
+        self._registry = registry
+        self._presence = presence
+        self._queues = queues
+        self._lease = lease_seconds
+        self._held = held
+        self._errors = errors
+        self._lock = threading.Lock()
+        self._next_look = 0.0
+        self._contact_since = time.monotonic()
+        self._clocks_apart = _clocks_apart()
+        self._unheard_until = 0.0
+
+    def lost_contact(self) -> None:
+        now = time.monotonic()
+        self._contact_since = now
+        self._unheard_until = now + UNHEARD_SECONDS
+
+    def findings(self) -> list[Finding]:
+        """What there is to take over, judged; at most twice a second, by one lane at a time."""
+        if time.monotonic() < self._next_look or not self._lock.acquire(blocking=False):
+            return []
+        try:
+            self._next_look = time.monotonic() + LOOK_SECONDS
+            self._look_at_the_clocks()
+            found = self._of_the_dead() or self._of_the_silent() or self._unheard()
+            if found:
+                self._next_look = 0.0  # there may be more
+            return found
+        finally:
+            self._lock.release()
+
+    def _look_at_the_clocks(self) -> None:
+        before, self._clocks_apart = self._clocks_apart, _clocks_apart()
+        if abs(self._clocks_apart - before) > STEP_SECONDS:
+            self.lost_contact()
+
+    def _of_the_dead(self) -> list[Finding]:
+        for remains in self._presence.dead_neighbours():
+            if remains.stacks:
+                log.error(
+                    "%s was ended by its alarm, at:\n%s",
+                    remains.consumer,
+                    remains.stacks,
+                    extra={"once": remains.consumer, "fields": {"event_id": None}},
+                )
+            for entries in self._take(dead=remains.consumer, idle_ms=0):
+                log.warning("%s is dead: took over %d of its tasks", remains.consumer, len(entries))
+                return self._reported(triage.judge_all(entries, self._registry, remains), remains)
+            self._forget(remains)
+        for remains in self._presence.left_by_earlier_boots():
+            self._forget(remains)
+        return []
+
+    def _forget(self, remains: Remains) -> None:
+        if all(self._store.retire(partition, self._queues, remains.consumer) for partition in self._partitions):
+            with contextlib.suppress(FileNotFoundError):  # another neighbour was quicker, and reports it
+                remains.path.unlink()
+                self._report_idle(remains)
+
+    def _of_the_silent(self) -> list[Finding]:
+        if time.monotonic() - self._contact_since < self._lease:
+            return []
+        for entries in self._take(idle_ms=int(self._lease * 1000)):
+            own = [entry for entry in entries if entry.owner == self._presence.consumer]
+            others = [entry for entry in entries if entry.owner != self._presence.consumer]
+            if others:
+                log.warning("the lease of %d tasks has run out: took them over", len(others))
+            lost = self._reported(triage.judge_all(others, self._registry), NO_REMAINS)
+            return lost + triage.judge_all(own, self._registry, NO_REMAINS)
+        return []
+
+    def _reported(self, findings: list[Finding], remains: Remains) -> list[Finding]:
+        """Nobody but the next runner can tell of a crash. It may be the next to die, so it tells before it goes on."""
+        told = [
+            finding._replace(event_id=self._report(finding.document.task, finding.verdict, remains))
+            if finding.verdict in triage.CRASHES and finding.document is not None
+            else finding
+            for finding in findings
+        ]
+        if any(finding.event_id for finding in told):
+            self._errors.flush(TELL_SECONDS)
+        return told
+
+    def _report(self, task: Task, verdict: Verdict, remains: Remains) -> str | None:
+        overdue = verdict is Verdict.FAIL_BY_TIMEOUT
+        return self._errors.capture_message(
+            "a runner was ended by its alarm: a task held it past its timeout"
+            if overdue
+            else "a runner died at a task",
+            tags=outcomes.about(task) | {"crashes": task.crashes + (not overdue)},
+            extra={"stacks": remains.stacks} if remains.stacks else {},
+        )
+
+    def _report_idle(self, remains: Remains) -> None:
+        """A task that it died at is reported with the task."""
+        if not remains.deadlines and not remains.told:
+            self._errors.capture_message("a runner died between tasks", tags={"runner": remains.consumer})
+
+    def _unheard(self) -> list[Finding]:
+        if time.monotonic() > self._unheard_until:
+            return []
+        for entries in self._take(dead=self._presence.consumer, idle_ms=UNHEARD_MS):
+            return triage.judge_all(entries, self._registry, NO_REMAINS)
+        return []
+
+    def _take(self, *, dead: str = "", idle_ms: int) -> Iterator[list[Entry]]:
+        """Stream by stream, where there is something; never what a lane of this runner works on."""
+        for partition in self._partitions:
+            for stream in self._store.streams(partition, self._queues):
+                entries = self._store.take(
+                    stream, partition, self._presence.consumer, dead=dead, idle_ms=idle_ms, count=BATCH
+                )
+                known = {(entry.stream, entry.id) for entry in self._held()} if entries else ()
+                if entries := [entry for entry in entries if (entry.stream, entry.id) not in known]:
+                    yield entries
+
+    @property
+    def _partitions(self) -> range:
+        return range(self._store.partitions)
+
+
+def _clocks_apart() -> float:
+    """Changes when the wall clock is set, and when the machine sleeps: the other clock stops then."""
+    return time.time() - time.monotonic()

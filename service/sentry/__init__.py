@@ -1,5 +1,0 @@
-"""Errors reach Sentry from here. What the rest of the program sees is `Errors`, and `NO_ERRORS` where none is set."""
-
-from service.sentry.errors import CLIENTS, NO_ERRORS, Errors, NoErrors, check
-
-__all__ = ["CLIENTS", "NO_ERRORS", "Errors", "NoErrors", "check"]

@@ -1,0 +1,38 @@
+"""What is sent to a Redis, and what the store needs of a connection to it."""
+
+import hashlib
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any, Protocol, TypeAlias
+
+Argument: TypeAlias = str | bytes | int | float
+Command: TypeAlias = Sequence[Argument]
+
+
+class Script:
+    """A Lua file, called by its digest and sent whole only where the server does not know it."""
+
+    def __init__(self, name: str) -> None:
+        self.text = (Path(__file__).parents[1] / "lua" / f"{name}.lua").read_bytes()
+        self.digest = hashlib.sha1(self.text, usedforsecurity=False).hexdigest()
+
+    def call(self, keys: Sequence[Argument], arguments: Iterable[Argument]) -> Command:
+        return ("EVALSHA", self.digest, len(keys), *keys, *arguments)
+
+
+class Wire(Protocol):
+    """What the store needs of a Redis: commands of one partition, answers in the same order."""
+
+    def call(self, partition: int, *commands: Command, wait_seconds: float = 0, once: bool = False) -> list[Any]: ...
+
+    def close(self) -> None: ...
+
+
+class Scripts:
+    """The texts behind the digests, for a server that has forgotten them."""
+
+    def __init__(self, scripts: Iterable[Script]) -> None:
+        self._texts = {script.digest: script.text for script in scripts}
+
+    def reload(self, command: Command) -> Command:
+        return ("EVAL", self._texts[str(command[1])], *command[2:])

@@ -1,0 +1,71 @@
+"""What a fault of Redis means to the service."""
+
+from typing import Final
+
+from redis.exceptions import (
+    AskError,
+    AuthenticationError,
+    BusyLoadingError,
+    ClusterDownError,
+    ConnectionError,
+    MasterDownError,
+    OutOfMemoryError,
+    ReadOnlyError,
+    RedisError,
+    TimeoutError,
+    TryAgainError,
+)
+
+from service.errors import StoreRefused, StoreUnavailable
+
+
+class Unreachable(StoreUnavailable):
+    """No connection could be made, so nothing was sent."""
+
+
+_REASONS: Final[tuple[tuple[type[Exception], str], ...]] = (
+    (BusyLoadingError, "is loading its data"),
+    (ReadOnlyError, "is read-only"),
+    (OutOfMemoryError, "is out of memory"),
+    (MasterDownError, "has lost its master"),
+    (ClusterDownError, "is a cluster that is down"),
+    (TryAgainError, "is moving the slot"),
+    (AskError, "is moving the slot"),
+    (AuthenticationError, "does not accept the password"),
+    (TimeoutError, "does not answer in time"),
+    (ConnectionError, "cannot be reached"),
+)
+_REASONS_BY_CODE: Final = {
+    "OOM": "is out of memory",
+    "READONLY": "is read-only",
+    "LOADING": "is loading its data",
+    "MISCONF": "cannot write to its disk",
+    "BUSY": "is busy with a script",
+    "NOREPLICAS": "has too few replicas",
+}
+
+
+def unavailable(error: Exception) -> Exception:
+    """What a fault of Redis means to the service; an error of our own making stays what it is."""
+    if isinstance(error, StoreUnavailable):
+        return error
+    text = str(error)
+    for kind, reason in _REASONS:
+        if isinstance(error, kind):
+            return _chained(f"Redis {reason}", error)
+    for code, reason in _REASONS_BY_CODE.items():
+        if text.startswith(code) or f"-{code} " in text:
+            return _chained(f"Redis {reason}", error)
+    if isinstance(error, OSError):
+        return _chained("Redis cannot be reached", error)
+    if isinstance(error, RedisError):
+        refusal = StoreRefused(text)
+        refusal.__cause__ = error
+        return refusal
+    return error
+
+
+def _chained(message: str, cause: Exception) -> StoreUnavailable:
+    failure = StoreUnavailable(message)
+    failure.__cause__ = cause
+    return failure

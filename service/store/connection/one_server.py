@@ -1,0 +1,173 @@
+"""Commands to Redis and their answers: pooled connections, scripts by digest, faults named once.
+
+redis-py opens the connections (URLs, passwords, TLS) and parses the answers; this module sends
+many commands with one write, which costs a third of `redis.Redis.execute_command`.
+
+A command may be sent twice: once on a pooled connection that turns out to be dead, and again on a
+fresh one. A script that compares before it changes bears that (rule 4). What hands out entries does
+not: its first answer would be lost, and nobody would know of the entries. It is sent `once`.
+"""
+
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
+from functools import partial
+from typing import Any, Final
+
+import hiredis
+import redis
+from redis.connection import ConnectionInterface, parse_url
+from redis.exceptions import (
+    ConnectionError,
+    MasterDownError,
+    NoScriptError,
+    ReadOnlyError,
+    RedisError,
+    ResponseError,
+    TimeoutError,
+)
+
+from service.store.connection.commands import Command, Scripts
+from service.store.connection.faults import Unreachable, unavailable
+
+CONNECT_SECONDS: Final = 0.5
+ANSWER_SECONDS: Final = 0.9  # a request makes two calls, and is to be answered within two seconds
+IDLE_SECONDS: Final = 10.0
+
+REPLICA: Final = (ReadOnlyError, MasterDownError)
+
+
+def _connections(url: str) -> tuple[Callable[[], ConnectionInterface], list[Command]]:
+    """Makes connections to the URL, and what is to be said first on each.
+
+    No pool of redis-py: it counts what it has made and stops at a hundred. No greeting of redis-py: it sends four
+    commands, and waits for each answer by itself.
+    """
+    options: dict[str, Any] = parse_url(url) | {
+        "protocol": 2,
+        "driver_info": None,
+        "socket_connect_timeout": CONNECT_SECONDS,
+        "socket_timeout": ANSWER_SECONDS,
+        "retry": None,
+        "retry_on_timeout": False,
+        "health_check_interval": 0,
+    }
+    kind = options.pop("connection_class", redis.Connection)
+    login = [options.pop(name) for name in ("username", "password") if name in options]
+    database = options.pop("db", 0)
+    greeting: list[Command] = [("AUTH", *login)] if login else []
+    return partial(kind, **options), greeting + ([("SELECT", database)] if database else [])
+
+
+def _packed(commands: Iterable[Command]) -> list[bytes]:
+    return [b"".join(hiredis.pack_command(tuple(command)) for command in commands)]  # type: ignore[arg-type]
+
+
+class ServerWire:
+    """One Redis server, and as many idle connections to it as were lately used at once."""
+
+    def __init__(self, url: str, scripts: Scripts) -> None:
+        self._scripts = scripts
+        self._idle: deque[tuple[ConnectionInterface, float]] = deque()
+        self._connection, self._greeting = _connections(url)
+
+    def call(self, partition: int, *commands: Command, wait_seconds: float = 0, once: bool = False) -> list[Any]:
+        replies = self.exchange(commands, wait_seconds, once)
+        for reply in replies:
+            if isinstance(reply, Exception):
+                raise unavailable(reply)
+        return replies
+
+    def exchange(self, commands: Sequence[Command], wait_seconds: float, once: bool) -> list[Any]:
+        """The answers, errors among them; a lost connection raises."""
+        packed = _packed(commands)
+        try:
+            connection, _ = self._idle.pop()
+        except IndexError:
+            replies = self._exchange_anew(packed, len(commands), wait_seconds)
+        else:
+            seconds = wait_seconds + ANSWER_SECONDS if wait_seconds else 0  # the socket's own; another one costs
+            try:
+                replies = self._exchange_on(connection, packed, len(commands), seconds)
+            except ConnectionError as error:
+                self._forget_idle()
+                if once:
+                    raise unavailable(error) from error
+                replies = self._exchange_anew(packed, len(commands), wait_seconds)
+        for place, reply in enumerate(replies):
+            if isinstance(reply, NoScriptError):
+                replies[place] = self.exchange([self._scripts.reload(commands[place])], wait_seconds, once)[0]
+        return replies
+
+    def _exchange_anew(self, packed: list[bytes], count: int, wait_seconds: float) -> list[Any]:
+        until = time.monotonic() + ANSWER_SECONDS
+        connection = self._connection()
+        try:
+            connection.connect()
+            self._greet(connection, until)
+        except BaseException as error:
+            connection.disconnect()
+            if isinstance(error, (RedisError, OSError)):
+                raise Unreachable(str(unavailable(error))) from error
+            raise
+        try:
+            return self._exchange_on(connection, packed, count, wait_seconds + _left(until))
+        except (RedisError, OSError) as error:
+            raise unavailable(error) from error
+
+    def _greet(self, connection: ConnectionInterface, until: float) -> None:
+        if self._greeting:
+            connection.send_packed_command(_packed(self._greeting), check_health=False)
+        for _ in self._greeting:
+            connection.read_response(timeout=_left(until))
+
+    def _exchange_on(
+        self, connection: ConnectionInterface, packed: list[bytes], count: int, seconds: float
+    ) -> list[Any]:
+        replies: list[Any] = []
+        stale = False
+        timeout = {"timeout": seconds} if seconds else {}
+        try:
+            connection.send_packed_command(packed, check_health=False)
+            for _ in range(count):
+                try:
+                    replies.append(connection.read_response(**timeout))
+                except ResponseError as error:
+                    stale = stale or isinstance(error, REPLICA)
+                    replies.append(error)
+        except TimeoutError as error:
+            connection.disconnect()
+            raise unavailable(error) from error
+        except BaseException:
+            # Also when a handler's thread is interrupted: half an answer must not meet the next command.
+            connection.disconnect()
+            raise
+        if stale:
+            connection.disconnect()
+            self._forget_idle()  # after a failover the address leads to another server
+        else:
+            self._keep(connection)
+        return replies
+
+    def _keep(self, connection: ConnectionInterface) -> None:
+        """The one that is kept last is taken first, so that what is too many comes to the other end."""
+        now = time.monotonic()
+        try:
+            if self._idle[0][1] < now - IDLE_SECONDS:
+                self._idle.popleft()[0].disconnect()
+        except IndexError:
+            pass  # all are in use
+        self._idle.append((connection, now))
+
+    def _forget_idle(self) -> None:
+        with suppress(IndexError):  # others may take them at the same time
+            while True:
+                self._idle.pop()[0].disconnect()
+
+    def close(self) -> None:
+        self._forget_idle()
+
+
+def _left(until: float) -> float:
+    return max(until - time.monotonic(), 0.001)

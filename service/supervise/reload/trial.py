@@ -1,0 +1,123 @@
+"""A release on trial: its processes beside those that serve, until all are ready or one thing is wrong.
+
+Each trial has a folder; service/candidate.py is the processes' side of it. Its name is in the environment of all that
+they start, so that nothing of a refused trial is left, whatever group or session it has fled into.
+"""
+
+import contextlib
+import os
+import shutil
+import signal
+import time
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final
+
+import psutil
+from tornado import gen
+
+from service.supervise.reload import candidate
+from service.supervise.reload.release import Release
+
+LOOK_SECONDS: Final = 0.05
+SHOWN_LINES: Final = 12
+READ_BYTES: Final = 16 * 1024
+SWEEPS: Final = 20
+
+# Standard error goes into the trial's folder, and is kept in place of standard input until the trial is over.
+COMMAND: Final = f"""sh -c 'exec 0<&2 2>>"${candidate.VARIABLE}/{candidate.OUTPUT}"; exec "$@"' sh """
+
+
+class Trial:
+    def __init__(self, release: Release, folder: Path, patience_seconds: float) -> None:
+        self.release = release
+        self._patience = patience_seconds
+        self.processes: list[Any] = []
+        self.problem: str | None = None
+        self._began = time.monotonic()
+        self._folder = folder / uuid.uuid4().hex
+        self._folder.mkdir(parents=True, mode=0o700)
+        (self._folder / candidate.BEGUN).write_text(f"{self._began} {patience_seconds}")
+
+    @property
+    def seconds(self) -> float:
+        return time.monotonic() - self._began
+
+    @property
+    def environment(self) -> dict[str, str]:
+        return {candidate.VARIABLE: str(self._folder)}
+
+    @property
+    def output(self) -> str:
+        """The last lines of what its processes said."""
+        try:
+            text = (self._folder / candidate.OUTPUT).read_bytes()[-READ_BYTES:].decode(errors="replace")
+        except OSError:
+            return ""
+        return "\n".join([line for line in text.splitlines() if line.strip()][-SHOWN_LINES:])
+
+    async def verdict(self, is_stopping: Callable[[], bool]) -> str | None:
+        """What is wrong with it; None when all of its processes are ready."""
+        while self.problem is None:
+            if is_stopping():
+                self.problem = "the service is stopping"
+            elif self._has_failed():
+                self.problem = "a process of it ended before it was ready"
+            elif self._is_ready():
+                return None
+            elif self.seconds > self._patience:
+                self.problem = f"it was not ready within {self._patience:g} s (SANDBOX_RELOAD)"
+            else:
+                await gen.sleep(LOOK_SECONDS)
+        return self.problem
+
+    def _has_failed(self) -> bool:
+        return any(self._folder.glob(f"{candidate.FAILED}.*")) or not all(
+            process.is_alive() for process in self.processes
+        )
+
+    def _is_ready(self) -> bool:
+        """Each process tells by its marks how many of them it will leave."""
+        marks = [mark.name.split(".") for mark in self._folder.glob(f"{candidate.READY}.*")]
+        return bool(self.processes) and len(marks) >= len(self.processes) * max(
+            (int(of) for *_, of in marks), default=1
+        )
+
+    def accept(self) -> None:
+        """Whoever waits may begin, all at once, whatever is written into the folder at this moment."""
+        over = self._folder.with_suffix(".over")
+        self._folder.rename(over)
+        shutil.rmtree(over, ignore_errors=True)
+
+    def end(self) -> None:
+        """Kills all of it: none has begun anything."""
+        for process in self.processes:
+            end_group(process.pid)
+        for _ in range(SWEEPS):
+            if not self._sweep():
+                break
+        for process in self.processes:
+            process.stop()
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    def _sweep(self) -> list[int]:
+        """Kills what carries its mark, and tells what that was."""
+        found = [process.pid for process in psutil.process_iter() if _has(process, self.environment)]
+        for pid in found:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        return found
+
+
+def _has(process: psutil.Process, variables: dict[str, str]) -> bool:
+    try:
+        return bool(process.environ().items() >= variables.items() and process.status() != psutil.STATUS_ZOMBIE)
+    except (psutil.Error, OSError):
+        return False
+
+
+def end_group(leader: int) -> None:
+    """Circus makes each process the leader of a group; nobody of it outlives its end."""
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(leader, signal.SIGKILL)

@@ -1,0 +1,1 @@
+"""What must hold before circusd starts, and what a start tells."""

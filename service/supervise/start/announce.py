@@ -1,0 +1,122 @@
+"""Tells on the terminal when the service answers, or what is wrong when it does not.
+
+A forked child, so that circusd stays a program of one thread: it lives until the service is ready
+or circusd is gone.
+"""
+
+import http.client
+import json
+import os
+import shlex
+import signal
+import socket
+import time
+from contextlib import suppress
+from typing import Final
+
+from service import __version__
+from service.observe import output
+from service.settings import DEMO_TASKS, Settings
+from service.supervise.start import state
+
+PATIENCE_SECONDS: Final = 10.0
+LOOK_SECONDS: Final = 0.1
+LATER_SECONDS: Final = 5.0  # when it has complained: each look is a line in web.log
+ANSWER_SECONDS: Final = 3.0
+EVERYWHERE: Final = {"0.0.0.0": "127.0.0.1", "::": "::1"}
+
+
+def in_background(settings: Settings) -> None:
+    supervisor = os.getpid()
+    if os.fork() == 0:
+        try:
+            signal.signal(signal.SIGINT, signal.SIG_DFL)
+            state.let_go()
+            os.dup2(output.never_waiting(1), 1)
+            with suppress(BlockingIOError):  # a terminal that nobody reads
+                _announce(settings, supervisor)
+        finally:
+            os._exit(0)
+
+
+def _announce(settings: Settings, supervisor: int) -> None:
+    pause, complain_at = LOOK_SECONDS, time.monotonic() + PATIENCE_SECONDS
+    while _lives(supervisor, pause):
+        problem = _problem(settings)
+        if problem is None:
+            print(_welcome(settings), flush=True)
+            return
+        if time.monotonic() > complain_at:
+            pause, complain_at = LATER_SECONDS, float("inf")
+            waited = f"sandbox is not ready after {PATIENCE_SECONDS:g} s"
+            print(f"{waited}: {problem}. Its logs: {settings.logs}", flush=True)
+
+
+def _lives(supervisor: int, seconds: float) -> bool:
+    """After so long; at once when it does not."""
+    until = time.monotonic() + seconds
+    while os.getppid() == supervisor:
+        if time.monotonic() >= until:
+            return True
+        time.sleep(LOOK_SECONDS)
+    return False
+
+
+def _problem(settings: Settings) -> str | None:
+    connection = _connection(settings)
+    try:
+        connection.request("GET", "/health/ready")
+        answer = connection.getresponse()
+        body = answer.read()
+    except (OSError, http.client.HTTPException) as error:
+        return f"the web workers do not answer ({error or type(error).__name__})"
+    finally:
+        connection.close()
+    return None if answer.status == 200 else _detail(answer.status, body)
+
+
+class UnixConnection(http.client.HTTPConnection):
+    def __init__(self, path: str, timeout: float) -> None:
+        super().__init__("localhost", timeout=timeout)
+        self._path = path
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(self._path)
+
+
+def _connection(settings: Settings) -> http.client.HTTPConnection:
+    if settings.socket:
+        return UnixConnection(settings.socket, timeout=ANSWER_SECONDS)
+    return http.client.HTTPConnection(_host(settings), settings.port, timeout=ANSWER_SECONDS)
+
+
+def _detail(status: int, body: bytes) -> str:
+    try:
+        return str(json.loads(body)["detail"]).rstrip(".")
+    except (ValueError, KeyError, TypeError):
+        return f"/health/ready answers {status}"
+
+
+def _host(settings: Settings) -> str:
+    return EVERYWHERE.get(settings.bind, settings.bind)
+
+
+def _welcome(settings: Settings) -> str:
+    host = _host(settings)
+    if settings.socket:
+        url = f"--unix-socket {shlex.quote(settings.socket)} http://localhost"
+    else:
+        url = f"http://[{host}]:{settings.port}" if ":" in host else f"http://{host}:{settings.port}"
+    token = "-H 'Authorization: Bearer <token>' " if settings.tokens else ""
+    if DEMO_TASKS in settings.tasks:
+        call = f"""{url}/tasks -H 'Content-Type: application/json' -d '{{"type": "echo"}}'"""
+    else:
+        call = f"{url}/types"
+    return (
+        f"sandbox {__version__} listens on {settings.url}\n"
+        f"  logs     {settings.logs}\n"
+        f"  try      curl {token}{call}\n"
+        f"  stop     Ctrl-C"
+    )

@@ -1,0 +1,148 @@
+"""What must hold before circusd starts; `sandbox run` and plain circusd both ask."""
+
+import difflib
+import errno
+import functools
+import math
+import os
+import socket
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final
+
+from service.errors import ReleaseBroken, SandboxError, SettingsError
+from service.observe import sentry
+from service.settings import UNIX, Settings, texts
+from service.supervise.reload import candidate
+from service.supervise.reload import release as releases
+from service.supervise.start import listener, orphans, rehearsal, state
+from service.supervise.start.environment import SESSION, conf_folder, variables
+
+SLIP: Final = 0.85  # how like a setting's name another must be, to be meant for it
+WEB_ENDS_SECONDS: Final = 5.0  # what gunicorn needs after the grace time, to end its workers
+RUNNER_ENDS_SECONDS: Final = 5.0  # what a runner needs after the grace time, to interrupt and to hand back
+
+
+def check(settings: Settings) -> None:
+    """Raises an error that says what to change; otherwise the state folder is this process's."""
+    for name in (SESSION, candidate.VARIABLE):  # of another sandbox, in a task of which this one is started
+        os.environ.pop(name, None)
+    _warn_of_slips(settings)
+    _check_tokens(settings)
+    _check_errors(settings)
+    _check_tasks(settings)
+    state.prepare(settings)
+    _take_over(settings)
+    state.refuse_foreign_redis(settings)
+    if not listener.keeps(settings.bind, settings.port):
+        _check_address(settings)
+
+
+def _take_over(settings: Settings) -> None:
+    """What a killed circusd has left is ended, but for its listening socket."""
+    if left := orphans.find(settings.home):
+        listener.keep((orphan.process for orphan in left), settings.bind, settings.port)
+        orphans.end(settings.home, left)
+
+
+def check_order(settings: Settings, circus_seconds: Mapping[str, float]) -> None:
+    """Who stops something waits for longer than that takes; `circus_seconds` is how long circus waits, by watcher."""
+    for watcher, variable, grace, within in (
+        ("sandbox", "SANDBOX_WEB", settings.web_grace_seconds, WEB_ENDS_SECONDS),
+        ("sandbox-runner", "SANDBOX_RUNNER", settings.grace_seconds, RUNNER_ENDS_SECONDS),
+    ):
+        if circus_seconds.get(watcher, math.inf) <= grace + within:
+            raise SettingsError(
+                f"{variable}_STOP is {circus_seconds[watcher]:g}; it must be above {grace + within:g}: the grace time "
+                f'of {grace:g} s and {within:g} s to end. `eval "$(sandbox env)"` works it out anew.'
+            )
+
+
+def _check_tokens(settings: Settings) -> None:
+    if settings.tokens is None:
+        if not settings.on_loopback:
+            raise SettingsError(
+                f"SANDBOX_BIND is {settings.bind!r}; without SANDBOX_TOKENS only loopback (127.0.0.1, ::1, localhost) "
+                f"is allowed. Set SANDBOX_TOKENS to a file, and make a token: `sandbox token add NAME --scope write`."
+            )
+        return
+    from service.web import token_file
+
+    try:
+        found = token_file.read(settings.tokens)
+    except (OSError, ValueError, SandboxError) as error:
+        raise SettingsError(f"SANDBOX_TOKENS is {str(settings.tokens)!r}, which cannot be used: {error}.") from error
+    if not found:
+        raise SettingsError(
+            f"SANDBOX_TOKENS is {str(settings.tokens)!r}, which holds no token. "
+            f"Make one with `sandbox token add NAME --scope write`."
+        )
+
+
+def _check_errors(settings: Settings) -> None:
+    if settings.sentry_dsn:
+        sentry.check(settings.sentry_client)
+
+
+@functools.cache
+def _warn_of_slips(settings: Settings) -> None:
+    """A setting that is misspelt would be left out in silence."""
+    known = {*variables(settings), orphans.MARK}
+    for name in sorted(set(os.environ) - known):
+        if name.startswith("SANDBOX_") and (near := difflib.get_close_matches(name, texts(settings), 1, SLIP)):
+            print(f"sandbox: {name} is set, but is no setting; {near[0]} is one.", file=sys.stderr)
+
+
+@functools.cache
+def _check_tasks(settings: Settings) -> None:
+    """In a process of its own: circusd is to run none of their code."""
+    release = releases.find(settings.release or conf_folder())
+    environment = release.environment({**os.environ, **texts(settings)}, os.getcwd())
+    try:
+        types = rehearsal.types(
+            environment, patience_seconds=settings.reload_seconds, python=release.python, folder=release.path
+        )
+    except ReleaseBroken as error:
+        raise SettingsError(str(error)) from error
+    queues = {line.partition("\t")[2] for line in types.splitlines()}
+    for queue in sorted(queues.difference(settings.queues)):
+        print(f"sandbox: SANDBOX_QUEUES does not name {queue!r}, where types have their tasks wait.", file=sys.stderr)
+
+
+def _check_address(settings: Settings) -> None:
+    if settings.socket:
+        _check_socket(Path(settings.socket))
+        return
+    family = socket.AF_INET6 if ":" in settings.bind else socket.AF_INET
+    with socket.socket(family) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((settings.bind, settings.port))
+        except OSError as error:
+            raise SettingsError(_address_problem(settings, error)) from error
+
+
+def _check_socket(path: Path) -> None:
+    """One that is left from a service that was killed is replaced."""
+    with socket.socket(socket.AF_UNIX) as probe:
+        try:
+            probe.connect(str(path))
+        except OSError as error:
+            if error.errno == errno.ECONNREFUSED and path.is_socket():
+                return
+            if error.errno == errno.ENOENT and os.access(path.parent, os.W_OK):
+                return
+            wrong = f"where this user cannot listen: {error.strerror}. It must be a path in a folder that it may write"
+        else:
+            wrong = "which is in use. Choose another path"
+    raise SettingsError(f"SANDBOX_BIND is {UNIX + str(path)!r}, {wrong}.")
+
+
+def _address_problem(settings: Settings, error: OSError) -> str:
+    if error.errno == errno.EADDRINUSE:
+        return f"SANDBOX_PORT is {settings.port}, which is in use on {settings.bind}. Choose a free port."
+    if error.errno == errno.EACCES:
+        return f"SANDBOX_PORT is {settings.port}, which this user may not listen on. Choose one from 1024 up."
+    reason = os.strerror(error.errno) if error.errno else str(error)
+    return f"SANDBOX_BIND is {settings.bind!r}, where this machine cannot listen: {reason}."

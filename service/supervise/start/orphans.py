@@ -1,0 +1,138 @@
+"""What a killed circusd left: its processes go on serving, until the next start ends them, before it binds.
+
+Circus starts each process in a session of its own, and here with a mark in its environment: its watcher, and
+how that is stopped. A session belongs to a state folder if one of its processes carries the mark and names
+the folder; then all of the session is ended, in circus's own order and time; what is on trial has begun nothing,
+and is killed. A pid alone proves nothing.
+
+A runner names its session to what it starts. So a program that left the session, to outlive the runner,
+is told from a process of circusd's, although it has inherited the mark: neither a stop nor a start ends it.
+"""
+
+import itertools
+import os
+import signal
+import sys
+import time
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
+from operator import attrgetter
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+import psutil
+
+from service.errors import AlreadyRunning
+from service.supervise.reload import candidate
+from service.supervise.start.environment import SESSION
+
+MARK: Final = "SANDBOX_WATCHER"
+KEEP_ENVIRONMENT: Final = "SPT_NOENV"  # setproctitle, which gunicorn uses where it is installed, would write over it
+LOOK_SECONDS: Final = 0.02
+KILL_SECONDS: Final = 5.0
+SWEEPS: Final = 20
+
+
+class Watcher(NamedTuple):
+    """As the mark tells: who stops first has the lowest priority."""
+
+    priority: int
+    patience_seconds: float
+    name: str
+
+
+class Orphan(NamedTuple):
+    process: psutil.Process
+    watcher: Watcher
+
+    @property
+    def lives(self) -> bool:
+        with suppress(psutil.NoSuchProcess):
+            return bool(self.process.is_running() and self.process.status() != psutil.STATUS_ZOMBIE)
+        return False
+
+
+def mark(watcher: Any) -> None:
+    """For a hook of circus: what the watcher starts from now on can be told."""
+    watcher.env[MARK] = f"{watcher.priority} {watcher.graceful_timeout:g} {watcher.name}"
+    watcher.env[KEEP_ENVIRONMENT] = "1"
+
+
+def end(home: Path, left: Sequence[Orphan]) -> None:
+    """Returns when they are gone; nobody else may start a circusd on the folder meanwhile."""
+    count = Counter(orphan.watcher.name for orphan in left)
+    those = ", ".join(f"{name} ({number})" for name, number in count.items())
+    print(
+        f"sandbox: the supervisor on {home} was killed; ending first what it left: {those}", file=sys.stderr, flush=True
+    )
+    for watcher, group in itertools.groupby(left, key=attrgetter("watcher")):
+        members = list(group)
+        leaders = _leaders(members)
+        for orphan in leaders:
+            _send(orphan, signal.SIGTERM)
+        _wait(leaders, watcher.patience_seconds)
+        _kill(members)
+        for _ in range(SWEEPS):  # what they have started meanwhile
+            if not (later := [orphan for orphan in find(home) if orphan.watcher == watcher]):
+                break
+            _kill(later)
+
+
+def find(home: Path) -> list[Orphan]:
+    """In the order in which they are to be ended."""
+    sessions: dict[int, Watcher] = {}
+    processes: dict[int, list[psutil.Process]] = {}
+    for process in psutil.process_iter():
+        with suppress(psutil.Error, OSError, KeyError, ValueError):  # an odd mark is nobody's
+            session = os.getsid(process.pid)
+            processes.setdefault(session, []).append(process)
+            if (watcher := _watcher(process.environ(), home, session)) is not None:
+                sessions[session] = watcher
+    sessions.pop(os.getsid(0), None)
+    found = [Orphan(process, watcher) for session, watcher in sessions.items() for process in processes[session]]
+    return sorted(found, key=attrgetter("watcher"))
+
+
+def _watcher(environment: Mapping[str, str], home: Path, session: int) -> Watcher | None:
+    if MARK not in environment or environment.get(SESSION, str(session)) != str(session):
+        return None
+    if not os.path.samefile(environment["SANDBOX_HOME"], home):
+        return None
+    priority, patience, name = environment[MARK].split(" ", 2)
+    on_trial = os.path.isdir(environment.get(candidate.VARIABLE, ""))
+    return Watcher(int(priority), 0.0 if on_trial else float(patience), name)
+
+
+def _leaders(orphans: Collection[Orphan]) -> list[Orphan]:
+    """Who tells the others to stop; where the leader is dead, all of them."""
+    pids = {orphan.process.pid for orphan in orphans}
+    return [orphan for orphan in orphans if _parent(orphan) not in pids]
+
+
+def _parent(orphan: Orphan) -> int:
+    with suppress(psutil.NoSuchProcess):
+        return int(orphan.process.ppid())
+    return 0
+
+
+def _send(orphan: Orphan, signum: int) -> None:
+    with suppress(psutil.NoSuchProcess, psutil.AccessDenied):
+        orphan.process.send_signal(signum)
+
+
+def _wait(orphans: Collection[Orphan], seconds: float) -> bool:
+    until = time.monotonic() + seconds
+    while any(orphan.lives for orphan in orphans):
+        if time.monotonic() > until:
+            return False
+        time.sleep(LOOK_SECONDS)
+    return True
+
+
+def _kill(orphans: Collection[Orphan]) -> None:
+    for orphan in orphans:
+        _send(orphan, signal.SIGKILL)
+    if not _wait(orphans, KILL_SECONDS):
+        left = ", ".join(str(orphan.process.pid) for orphan in orphans if orphan.lives)
+        raise AlreadyRunning(f"processes of an earlier sandbox could not be ended: {left}. End them, and start again.")

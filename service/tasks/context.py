@@ -1,0 +1,42 @@
+"""What a handler may know and say while it runs."""
+
+import logging
+import math
+from typing import Any
+
+import msgspec
+
+from service.tasks.document import Task, storable_text
+
+log = logging.getLogger("sandbox.task")
+_encode = msgspec.json.Encoder().encode
+
+
+class Context:
+    """What a handler may know and say while it runs."""
+
+    __slots__ = ("attempt", "cancelled", "news", "request_id", "told", "type", "uid")
+
+    def __init__(self, task: Task) -> None:
+        self.uid = task.uid
+        self.type = task.type
+        self.attempt = task.attempt
+        self.request_id = task.request_id
+        self.cancelled = False
+        self.told = False
+        self.news: msgspec.Raw | None = None
+
+    def progress(self, fraction: float | None = None, message: str = "") -> None:
+        """Tells readers of the task how far it is: from 0 to 1, and in words. Published twice a second at most."""
+        if fraction is not None and not (math.isfinite(fraction) and 0 <= fraction <= 1):
+            raise ValueError(f"progress is from 0 to 1, not {fraction!r}")
+        self.news = msgspec.Raw(_encode({"fraction": fraction, "message": storable_text(str(message))}))
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """What finds this attempt in the log."""
+        return {"uid": self.uid, "type": self.type, "attempt": self.attempt, "request_id": self.request_id}
+
+    @property
+    def logger(self) -> logging.LoggerAdapter[logging.Logger]:
+        return logging.LoggerAdapter(log, {"fields": self.facts})

@@ -1,0 +1,138 @@
+"""How a task type is declared: a decorated function, its limits, and the check of its arguments."""
+
+import inspect
+import re
+from collections.abc import Callable
+from typing import Any, Final, NamedTuple, TypeVar
+
+import msgspec
+
+from service.errors import InvalidTask, InvalidTaskType
+from service.tasks.document import DEFAULT_MAX_ATTEMPTS, NO_ARGS
+
+TYPE_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+MARK: Final = "__sandbox_task__"
+Handler = TypeVar("Handler", bound=Callable[..., Any])
+
+
+class TaskType(NamedTuple):
+    name: str
+    handler: Callable[..., Any]
+    queue: str
+    max_attempts: int
+    timeout: float | None
+    arguments: type[msgspec.Struct]
+    decode: Callable[[msgspec.Raw], Any]
+
+    def check(self, args: msgspec.Raw) -> None:
+        """Raises InvalidTask, naming the argument, unless the handler can take these."""
+        try:
+            self.decode(args)
+        except (msgspec.ValidationError, RecursionError) as error:
+            raise InvalidTask(f"args: {error}", field="args") from None
+
+    def run(self, context: Any, args: msgspec.Raw) -> Any:
+        if args == NO_ARGS and not self.arguments.__struct_fields__:
+            return self.handler(context)
+        values = self.decode(args)
+        return self.handler(context, **{name: getattr(values, name) for name in self.arguments.__struct_fields__})
+
+    def describe(self) -> dict[str, Any]:
+        return {
+            "type": self.name,
+            "description": inspect.getdoc(self.handler) or "",
+            "queue": self.queue,
+            "max_attempts": self.max_attempts,
+            "timeout": self.timeout,
+            "args": _schema(self.arguments),
+        }
+
+
+def task(
+    name: str,
+    *,
+    queue: str = "default",
+    max_attempts: int = DEFAULT_MAX_ATTEMPTS,
+    timeout: float | None = None,
+) -> Callable[[Handler], Handler]:
+    """Marks a function as the handler of a task type."""
+    if not isinstance(name, str):
+        raise InvalidTaskType(f'a task type needs a name: @task("{getattr(name, "__name__", "name")}")')
+
+    def mark(handler: Handler) -> Handler:
+        task_type = _task_type(name, handler, queue, max_attempts, timeout)
+        setattr(handler, MARK, task_type)
+        return handler
+
+    return mark
+
+
+def _task_type(
+    name: str, handler: Callable[..., Any], queue: str, max_attempts: int, timeout: float | None
+) -> TaskType:
+    if not TYPE_NAME.fullmatch(name):
+        raise InvalidTaskType(f"{name!r} cannot name a task type: letters, digits, '.', '_' and '-', at most 100")
+    if max_attempts < 1 or (timeout is not None and timeout <= 0):
+        raise InvalidTaskType(f"{name}: max_attempts is at least 1, timeout more than 0")
+    arguments = _arguments(name, handler)
+    return TaskType(name, handler, queue, max_attempts, timeout, arguments, msgspec.json.Decoder(arguments).decode)
+
+
+def _arguments(name: str, handler: Callable[..., Any]) -> type[msgspec.Struct]:
+    """A struct with the handler's parameters after `context`."""
+    if (
+        inspect.iscoroutinefunction(handler)
+        or inspect.isgeneratorfunction(handler)
+        or inspect.isasyncgenfunction(handler)
+    ):
+        raise InvalidTaskType(f"{name}: the handler must be a plain function: no async def, no yield")
+    _, *parameters = _parameters(name, handler)
+    definitions: list[Any] = []
+    for parameter in parameters:
+        kind = Any if parameter.annotation is parameter.empty else parameter.annotation
+        if parameter.default is parameter.empty:
+            definitions.append((parameter.name, kind))
+        else:
+            definitions.append((parameter.name, kind, _default(name, parameter)))
+    try:
+        arguments = msgspec.defstruct(f"{name} arguments", definitions, kw_only=True, forbid_unknown_fields=True)
+        msgspec.json.Decoder(arguments)
+        _schema(arguments)
+    except (TypeError, NameError) as error:
+        raise InvalidTaskType(f"{name}: its arguments cannot come from JSON: {error}") from error
+    return arguments
+
+
+def _parameters(name: str, handler: Callable[..., Any]) -> list[inspect.Parameter]:
+    parameters = list(inspect.signature(handler, eval_str=True).parameters.values())
+    if not parameters:
+        raise InvalidTaskType(f"{name}: the handler's first parameter is the context")
+    for parameter in parameters:
+        if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
+            raise InvalidTaskType(f"{name}: *{parameter.name} cannot be checked; name each argument")
+    for parameter in parameters[1:]:
+        if parameter.kind is parameter.POSITIONAL_ONLY:
+            raise InvalidTaskType(f"{name}: {parameter.name} must be allowed as a keyword")
+    return parameters
+
+
+def _default(name: str, parameter: inspect.Parameter) -> Any:
+    if isinstance(parameter.default, (list, dict, set, bytearray)):
+        raise InvalidTaskType(f"{name}: the default of {parameter.name} is shared between runs; use None")
+    return parameter.default
+
+
+def _schema(arguments: type[msgspec.Struct]) -> dict[str, Any]:
+    (root,), definitions = msgspec.json.schema_components([arguments])
+    schema = dict(definitions.pop(root["$ref"].rpartition("/")[2]))
+    if definitions:
+        schema["$defs"] = definitions
+    return schema
+
+
+def marked_type(member: object) -> TaskType | None:
+    try:
+        found = getattr(member, MARK, None)
+    except Exception:  # a proxy for what is not there now, as flask.current_app
+        return None
+    return found if isinstance(found, TaskType) else None

@@ -1,0 +1,166 @@
+"""How a task changes. Each transition takes a task and returns another one; none changes its argument."""
+
+import random
+from typing import Final
+
+import msgspec
+
+from service.errors import InvalidTransition
+from service.tasks.document import (
+    CANCELLED,
+    FAILED,
+    NULL,
+    QUEUED,
+    RUNNING,
+    SCHEDULED,
+    SUCCEEDED,
+    Claim,
+    Task,
+    TaskError,
+)
+
+CRASH_LIMIT: Final = 3
+BACKOFF_FIRST_SECONDS: Final = 1.0
+BACKOFF_LONGEST_SECONDS: Final = 600.0
+POSTPONED_SHORTEST_SECONDS: Final = 2.0
+POSTPONED_LONGEST_SECONDS: Final = 60.0
+
+
+def _next(task: Task, status: str) -> Task:
+    following: Task = task.__copy__()  # type: ignore[attr-defined]  # copy.copy() takes three times as long
+    following.status = status
+    following.revision = task.revision + 1
+    following.claim = None
+    if task.unknown is not None:
+        following.unknown = task.unknown  # type: ignore[misc]
+    return following
+
+
+def claimed(task: Task, claim: Claim, *, crashed: bool = False) -> Task:
+    """A runner takes it; the handler has not started yet.
+
+    A running task is claimed anew from a runner that is gone. Unless it was the one that brought
+    the runner down, its handler had not started, and the attempt is the same one.
+    """
+    following = _next(task, RUNNING)
+    following.claim = claim
+    if crashed:
+        following.crashes = task.crashes + 1
+    if crashed or task.status != RUNNING:
+        following.attempt = task.attempt + 1
+    following.started_at = following.finished_at = following.duration = None
+    following.progress = NULL
+    return following
+
+
+def started(task: Task, at: str) -> Task:
+    """The handler has been running for a while: let readers see since when."""
+    following = _next(task, RUNNING)
+    following.claim = task.claim
+    following.started_at = at
+    return following
+
+
+def progressed(task: Task, progress: msgspec.Raw) -> Task:
+    following = _next(task, RUNNING)
+    following.claim = task.claim
+    following.progress = progress
+    return following
+
+
+def succeeded(task: Task, result: msgspec.Raw, started_at: str, finished_at: str, duration: float) -> Task:
+    following = _next(task, SUCCEEDED)
+    following.result = result
+    following.error = None
+    following.started_at = started_at
+    following.finished_at = finished_at
+    following.duration = duration
+    return following
+
+
+def failed(task: Task, error: TaskError, started_at: str | None, finished_at: str, duration: float) -> Task:
+    """For good: no attempt is left, or another one would not help."""
+    following = _next(task, FAILED)
+    following.error = error
+    following.failures = task.failures + 1
+    following.started_at = started_at
+    following.finished_at = finished_at
+    following.duration = duration
+    return following
+
+
+def retried(task: Task, error: TaskError, started_at: str, duration: float, run_at: str) -> Task:
+    """The attempt failed, another one is due later."""
+    following = _next(task, SCHEDULED)
+    following.error = error
+    following.failures = task.failures + 1
+    following.started_at = started_at
+    following.duration = duration
+    following.run_at = run_at
+    return following
+
+
+def crashed_for_good(task: Task, error: TaskError, finished_at: str) -> Task:
+    following = _next(task, FAILED)
+    following.error = error
+    following.crashes = task.crashes + 1
+    following.finished_at = finished_at
+    return following
+
+
+def handed_back(task: Task, *, ran: bool) -> Task:
+    """Back to the queue, uncharged; an attempt that never began does not count up."""
+    following = _next(task, QUEUED)
+    if task.status == RUNNING and not ran:
+        following.attempt = task.attempt - 1
+        following.started_at = None
+    return following
+
+
+def postponed(task: Task, run_at: str) -> Task:
+    """Not for this runner: somebody else may understand it, a little later."""
+    following = handed_back(task, ran=False)
+    following.status = SCHEDULED
+    following.run_at = run_at
+    return following
+
+
+def promoted(task: Task) -> Task:
+    following = _next(task, QUEUED)
+    following.run_at = None
+    return following
+
+
+def cancelled(task: Task, at: str) -> Task:
+    if task.finished:
+        raise InvalidTransition(f"the task has already {_ENDED[task.status]}")
+    following = _next(task, CANCELLED)
+    following.finished_at = at
+    following.run_at = None
+    return following
+
+
+def requeued(task: Task) -> Task:
+    """A client wants it run again: it gets its full number of attempts."""
+    if task.status not in (FAILED, CANCELLED):
+        raise InvalidTransition(f"only a failed or cancelled task can be retried; this one is {task.status}")
+    following = _next(task, QUEUED)
+    following.failures = following.crashes = 0
+    following.started_at = following.finished_at = following.duration = following.run_at = None
+    following.error = None
+    following.progress = following.result = NULL
+    return following
+
+
+_ENDED: Final = {SUCCEEDED: "succeeded", FAILED: "failed", CANCELLED: "been cancelled"}
+
+
+def backoff_seconds(failures: int) -> float:
+    """How long to wait after so many failures: doubling, with half of it left to chance."""
+    longest: float = min(BACKOFF_FIRST_SECONDS * 2 ** min(failures - 1, 30), BACKOFF_LONGEST_SECONDS)
+    return longest * random.uniform(0.5, 1.0)
+
+
+def postponement_seconds(age_seconds: float) -> float:
+    """For how long to put aside what this runner does not understand: the older it is, the less soon."""
+    return min(POSTPONED_LONGEST_SECONDS, max(POSTPONED_SHORTEST_SECONDS, age_seconds / 10))

@@ -1,0 +1,43 @@
+"""A task's UID, and the slot of a Redis Cluster that it lies in."""
+
+import binascii
+import hashlib
+import os
+from typing import Final
+
+SLOTS: Final = 16384
+_HEX: Final = b"0123456789abcdef"
+
+
+def slot(key: bytes) -> int:
+    """Where Redis Cluster places a key without braces."""
+    return binascii.crc_hqx(key, 0) % SLOTS
+
+
+_TAILS: Final = [bytes((a, b)) for a in _HEX for b in _HEX]
+_TAIL_SLOTS: Final = [slot(tail) for tail in _TAILS]
+_MIDDLES: Final = {slot(bytes((a, b, c, 0, 0))): bytes((a, b, c)) for a in _HEX for b in _HEX for c in _HEX}
+
+
+def steer(prefix: str, wanted: int) -> str:
+    """Five hex characters that bring a prefix into the wished slot.
+
+    CRC-16 is linear: slot(prefix + suffix) = slot(prefix + zeros) xor slot(suffix), and the suffix
+    splits in the same way into three characters (a table) and two (tried in turn).
+    """
+    missing = slot(prefix.encode() + b"\0\0\0\0\0") ^ wanted
+    for tail, tail_slot in zip(_TAILS, _TAIL_SLOTS, strict=True):
+        middle = _MIDDLES.get(missing ^ tail_slot)
+        if middle is not None:
+            return prefix + (middle + tail).decode()
+    raise AssertionError(f"no suffix reaches slot {wanted}")  # five characters reach all 16,384
+
+
+def random_prefix() -> str:
+    return os.urandom(30).hex()[:59]
+
+
+def prefix_for(caller: str, key: str, index: int = 0) -> str:
+    """The UID's first 59 characters for a caller's Idempotency-Key and the place in a batch."""
+    seed = f"{len(caller)}:{caller}{len(key)}:{key}{index}"
+    return hashlib.sha256(seed.encode()).hexdigest()[:59]

@@ -1,0 +1,99 @@
+"""Creating tasks for many clients at once: one round trip at a time for each partition.
+
+Whatever comes while one is under way goes with the next one, together: a round trip costs both this
+process and Redis as much as several tasks. Nobody waits when nothing is under way.
+"""
+
+import threading
+import time
+from collections.abc import Sequence
+from copy import copy
+
+from service.errors import StoreRefused, StoreUnavailable
+from service.store import Document, Store
+from service.tasks.document import Task
+
+Present = list[Document | None]
+
+
+class Group:
+    """One client's tasks, and what came of them."""
+
+    def __init__(self, new: Sequence[Task]) -> None:
+        self.new = new
+        self.present: Present = []
+        self.failure: Exception | None = None
+        self.leads = False
+        self.turn = threading.Event()
+
+
+class Line:
+    """The groups of one partition. The first one leads: it makes the round trip for all that wait with it."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._lock = threading.Lock()
+        self._waiting: list[Group] = []
+        self._busy = False
+
+    def create(self, group: Group) -> None:
+        with self._lock:
+            self._waiting.append(group)
+            group.leads = not self._busy
+            self._busy = True
+        if not group.leads:
+            group.turn.wait()
+        if group.leads:
+            self._lead()
+
+    def _lead(self) -> None:
+        together: list[Group] = []
+        try:
+            time.sleep(0)  # lets clients whose requests have arrived already come along
+            with self._lock:
+                together, self._waiting = self._waiting, []
+            for group, present in zip(
+                together, self._store.create_each([group.new for group in together]), strict=True
+            ):
+                group.present = present
+        except BaseException as error:
+            self._fail(together, error)
+            raise
+        finally:
+            self._pass_on()
+            for group in together:
+                group.turn.set()
+
+    def _fail(self, together: list[Group], error: BaseException) -> None:
+        """Those who came meanwhile fail too: one after the other they would wait for the same lost Redis."""
+        failure: Exception = StoreUnavailable("a request beside it failed")
+        if isinstance(error, StoreUnavailable | StoreRefused):
+            failure = error
+        with self._lock:
+            together += self._waiting
+            self._waiting = []
+        for group in together:
+            group.failure = failure
+
+    def _pass_on(self) -> None:
+        with self._lock:
+            self._busy = bool(self._waiting)
+            if self._waiting:
+                self._waiting[0].leads = True
+                self._waiting[0].turn.set()
+
+
+class Gathering:
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._lines = [Line(store) for _ in range(store.partitions)]
+
+    def create(self, new: Sequence[Task]) -> Present:
+        """As Store.create."""
+        partition = self._store.partition(new[0].uid)
+        assert partition is not None
+        group = Group(new)
+        self._lines[partition].create(group)
+        if group.failure is not None:
+            raise copy(group.failure) from group.failure  # each client's own, with its own way here
+        return group.present

@@ -1,0 +1,187 @@
+"""From a request's body to new tasks: parsed once, checked whole, each field named that is wrong."""
+
+import re
+import time
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from typing import Annotated, Final, TypeVar
+
+import msgspec
+from msgspec import UNSET, Meta, Raw, UnsetType
+
+from service.errors import InvalidTask
+from service.store import Store
+from service.tasks import moments
+from service.tasks.declare import TaskType
+from service.tasks.document import NESTING_LIMIT, NO_ARGS, QUEUED, SCHEDULED, Task, is_nested_too_deeply
+from service.tasks.registry import Registry
+from service.tasks.uid import prefix_for, random_prefix
+from service.web.api import fingerprint
+from service.web.problem import Problem, wrong
+
+BATCH_LIMIT: Final = 1000
+LATEST_SECONDS: Final = 10 * 366 * 86400
+LONGEST_TIMEOUT_SECONDS: Final = 7 * 86400
+MOST_ATTEMPTS: Final = 1000
+
+Key = tuple[str, str]  # the caller and its Idempotency-Key
+Found = TypeVar("Found")
+
+
+class NewTask(msgspec.Struct, forbid_unknown_fields=True):
+    type: str
+    args: Raw = NO_ARGS
+    queue: str | UnsetType = UNSET
+    run_at: Annotated[datetime, Meta(tz=True)] | UnsetType = UNSET
+    delay: Annotated[float, Meta(ge=0, le=LATEST_SECONDS)] | UnsetType = UNSET
+    max_attempts: Annotated[int, Meta(ge=1, le=MOST_ATTEMPTS)] | UnsetType = UNSET
+    timeout: Annotated[float, Meta(gt=0, le=LONGEST_TIMEOUT_SECONDS)] | UnsetType = UNSET
+
+
+_decode_one = msgspec.json.Decoder(NewTask).decode
+_decode_many = msgspec.json.Decoder(Annotated[list[NewTask], Meta(min_length=1, max_length=BATCH_LIMIT)]).decode
+_decode_any = msgspec.json.Decoder().decode
+_encode = msgspec.json.Encoder().encode
+
+
+class Intake:
+    def __init__(self, *, registry: Registry, queues: Sequence[str], store: Store) -> None:
+        self._registry = registry
+        self._queues = frozenset(queues)
+        self._store = store
+
+    def one(self, body: bytes, key: Key | None, request_id: str | None = None) -> Task:
+        new = _parsed(_decode_one, body)
+        uid = self._store.uid(random_prefix() if key is None else prefix_for(*key))
+        task = self._task(new, uid, time.time_ns() // 1000, request_id)
+        if key is not None:
+            task.request = fingerprint.of(_parsed(_decode_any, body))
+        return task
+
+    def many(self, body: bytes, key: Key | None, request_id: str | None = None) -> list[Task]:
+        batch = _parsed(_decode_many, body)
+        now = time.time_ns() // 1000
+        made: list[Task] = []
+        for index, (new, uid) in enumerate(zip(batch, self._uids(len(batch), key), strict=True)):
+            try:
+                # A microsecond apart: the list keeps the batch's order.
+                made.append(self._task(new, uid, now + index, request_id))
+            except InvalidTask as error:
+                raise wrong(f"tasks[{index}].{error.detail}", field=error.field, index=index) from error
+        if key is not None:
+            request = fingerprint.of(_parsed(_decode_any, body))
+            for task in made:
+                task.request = request
+        return made
+
+    def _uids(self, count: int, key: Key | None) -> list[str]:
+        """All in the partition of the first one, where a resend of the batch finds them again."""
+        prefixes = [random_prefix() if key is None else prefix_for(*key, index=index) for index in range(count)]
+        home = self._store.partition(self._store.uid(prefixes[0]))
+        return [self._store.uid(prefix, home) for prefix in prefixes]
+
+    def _task(self, new: NewTask, uid: str, created: int, request_id: str | None) -> Task:
+        """`created` in microseconds."""
+        task_type = self._registry.get(new.type)
+        if task_type is None:
+            raise InvalidTask(f"type: there is no {_shown(new.type)}; GET /types lists what there is", field="type")
+        queue = task_type.queue if new.queue is UNSET else new.queue
+        if queue not in self._queues:
+            served = ", ".join(sorted(self._queues))
+            raise InvalidTask(f"queue: {_shown(queue)} is not served here; these are: {served}", field="queue")
+        due = _due(new, created)
+        return Task(
+            uid=uid,
+            type=task_type.name,
+            queue=queue,
+            status=SCHEDULED if due else QUEUED,
+            args=_checked(new.args, task_type),
+            created_at=_moment(created),
+            max_attempts=task_type.max_attempts if new.max_attempts is UNSET else new.max_attempts,
+            timeout=task_type.timeout if new.timeout is UNSET else new.timeout,
+            run_at=_moment(due) if due else None,
+            request_id=request_id,
+        )
+
+
+def _checked(args: Raw, task_type: TaskType) -> Raw:
+    """The arguments, written anew: nothing that another reader of the document could stumble over survives."""
+    if args is NO_ARGS:
+        task_type.check(args)
+        return args
+    try:
+        value = _decode_any(args)
+        text = _encode(value)
+    except RecursionError as error:
+        raise _too_deep() from error
+    except msgspec.ValidationError as error:
+        raise InvalidTask(f"args: {error}", field="args") from error
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise _not_json(error) from error
+    if is_nested_too_deeply(value, text):
+        raise _too_deep()
+    written = Raw(text)
+    task_type.check(written)
+    return written
+
+
+def _too_deep() -> InvalidTask:
+    return InvalidTask(f"args: nested more than {NESTING_LIMIT} levels deep", field="args")
+
+
+def _due(new: NewTask, now: int) -> int | None:
+    """When it shall run, in microseconds; None for at once."""
+    if new.delay is not UNSET:
+        if new.run_at is not UNSET:
+            raise InvalidTask("delay: give run_at or delay, not both", field="delay")
+        return now + int(new.delay * 1_000_000) if new.delay else None
+    if new.run_at is UNSET:
+        return None
+    due = (new.run_at - EPOCH) // MICROSECOND
+    if due > now + LATEST_SECONDS * 1_000_000:
+        raise InvalidTask("run_at: at most ten years from now", field="run_at")
+    return due if due > now else None
+
+
+EPOCH: Final = datetime.fromtimestamp(0, UTC)
+MICROSECOND: Final = datetime.resolution
+
+
+def _moment(microseconds: int) -> str:
+    """As task.stamp, which has no exact microseconds because it takes a float."""
+    second, fraction = divmod(microseconds, 1_000_000)
+    return f"{moments.stamp(second)[:20]}{fraction:06d}Z"
+
+
+def _shown(name: str) -> str:
+    return repr(name if len(name) <= 100 else name[:100] + "…")
+
+
+def _parsed(decode: Callable[[bytes], Found], body: bytes) -> Found:
+    try:
+        return decode(body)
+    except msgspec.ValidationError as error:
+        raise _wrong(str(error)) from error
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise _not_json(error) from error
+    except RecursionError as error:
+        raise Problem(400, "the body is nested too deeply") from error
+
+
+def _not_json(error: Exception) -> Problem:
+    return Problem(400, f"the body is not JSON: {error}")
+
+
+_PLACE: Final = re.compile(r" - at `\$(?:\[(\d+)\])?(?:\.(\w+))?.*`$")
+_FIELD: Final = re.compile(r"(?:unknown|required) field `(.*)`$", re.DOTALL)
+
+
+def _wrong(message: str) -> Problem:
+    """msgspec's words, with the place in front, as in `tasks[3].delay: Expected …`."""
+    place = _PLACE.search(message)
+    reason = message[: place.start()] if place else message
+    index = int(place[1]) if place and place[1] else None
+    named = _FIELD.search(reason)
+    field = named[1][:100] if named else place[2] if place else None
+    whole = ".".join(filter(None, (f"tasks[{index}]" if index is not None else None, field)))
+    return wrong(f"{whole}: {reason}" if whole else reason, field=field, index=index)

@@ -1,0 +1,200 @@
+"""GET /openapi.json: the calls as OpenAPI 3.1, for client generators and for tests that try everything."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from flask import Blueprint
+
+from service.tasks.document import STATUSES
+from service.tasks.registry import Registry
+from service.web import answers, problem
+from service.web.answers import Answer
+from service.web.api.intake import BATCH_LIMIT, LATEST_SECONDS, LONGEST_TIMEOUT_SECONDS, MOST_ATTEMPTS
+from service.web.api.listing import DEFAULT_LIMIT, HIGHEST_LIMIT
+
+Object = dict[str, Any]
+
+UID = {"type": "string", "pattern": "^[0-9a-f]{64}$"}
+MOMENT = {"type": ["string", "null"], "format": "date-time"}
+TEXT = {"type": "string"}
+
+
+def blueprint(registry: Registry, queues: Sequence[str]) -> Blueprint:
+    calls = Blueprint("openapi", __name__)
+    description = answers.json(describe([task_type.name for task_type in registry], queues)).get_data()
+    calls.add_url_rule("/openapi.json", "describe", lambda: Answer(description))
+    return calls
+
+
+def describe(types: Sequence[str], queues: Sequence[str]) -> Object:
+    return {
+        "openapi": "3.1.0",
+        "info": {"title": "sandbox", "version": "1", "description": "Create tasks, and see what becomes of them."},
+        "paths": _paths(),
+        "components": {
+            "schemas": {
+                "NewTask": _new_task(types, queues),
+                "Task": _task(),
+                "TaskType": _task_type(),
+                "Problem": _problem(),
+            },
+            "securitySchemes": {"token": {"type": "http", "scheme": "bearer"}},
+        },
+        "security": [{}, {"token": []}],
+    }
+
+
+def _paths() -> Object:
+    uid = _parameter("path", "uid", UID)
+    key = _parameter("header", "Idempotency-Key", {"type": "string", "pattern": "^[!-~]{1,255}$"})
+    wait = _parameter("header", "Prefer", {"type": "string", "pattern": "^wait=[0-9]{1,2}$"})
+    task, tasks = _reference("Task"), _list_of("tasks", "Task")
+    return {
+        "/tasks": {
+            "get": _call("listTasks", 200, _page(), refused=(404, 422), parameters=[*_query(), wait]),
+            "post": _call("createTask", 201, task, 200, body=_reference("NewTask"), parameters=[key]),
+        },
+        "/tasks/batch": {
+            "post": _call("createTasks", 201, tasks, 200, body=_batch(), refused=(409,), parameters=[key])
+        },
+        "/tasks/{uid}": {
+            "get": _call("readTask", 200, task, refused=(404,), parameters=[uid, wait]),
+            "delete": _call("cancelTask", 200, task, refused=(404, 409), parameters=[uid]),
+        },
+        "/tasks/{uid}/retry": {"post": _call("retryTask", 200, task, refused=(404, 409), parameters=[uid])},
+        "/types": {"get": _call("listTypes", 200, _list_of("types", "TaskType"))},
+        "/health/live": {"get": _call("live", 200, {"type": "object"})},
+        "/health/ready": {"get": _call("ready", 200, {"type": "object"})},
+        "/openapi.json": {"get": _call("describe", 200, {"type": "object"})},
+    }
+
+
+def _call(
+    name: str,
+    *successes_and_schema: Any,
+    body: Object | None = None,
+    refused: Sequence[int] = (),
+    parameters: Sequence[Object] = (),
+) -> Object:
+    """`successes_and_schema`: a status and the schema of its answer, then other statuses that have the same."""
+    first, schema, *others = successes_and_schema
+    call: Object = {"operationId": name, "parameters": list(parameters)}
+    statuses = (401, 403, *refused, 503, "default")
+    if body is not None:
+        call["requestBody"] = {"required": True, "content": {"application/json": {"schema": body}}}
+        statuses = (400, 413, 415, 422, *statuses)
+    responses = {str(status): _response("As asked for.", "application/json", schema) for status in (first, *others)}
+    for status in statuses:
+        responses[str(status)] = _response("A problem.", problem.CONTENT_TYPE, _reference("Problem"))
+    return call | {"responses": responses}
+
+
+def _response(description: str, content_type: str, schema: Object) -> Object:
+    headers = {"X-Request-ID": {"schema": TEXT, "required": True}}
+    return {"description": description, "headers": headers, "content": {content_type: {"schema": schema}}}
+
+
+def _reference(name: str) -> Object:
+    return {"$ref": f"#/components/schemas/{name}"}
+
+
+def _parameter(place: str, name: str, schema: Object) -> Object:
+    return {"in": place, "name": name, "required": place == "path", "schema": schema}
+
+
+def _query() -> list[Object]:
+    limit = {"type": "integer", "minimum": 1, "maximum": HIGHEST_LIMIT, "default": DEFAULT_LIMIT}
+    schemas: dict[str, Object] = {
+        "task_id": UID,
+        "status": {"enum": list(STATUSES)},
+        "type": TEXT,
+        "queue": TEXT,
+        "limit": limit,
+        "cursor": {"type": "string", "pattern": "^[0-9]{1,16}-[0-9a-f]{64}$"},
+    }
+    return [_parameter("query", name, schema) for name, schema in schemas.items()]
+
+
+def _page() -> Object:
+    """The list; or the one task, if the query says `task_id`."""
+    page = _list_of("tasks", "Task")
+    page["properties"]["next"] = {"type": ["string", "null"]}
+    page["required"].append("next")
+    return {"anyOf": [page, _reference("Task")]}
+
+
+def _list_of(name: str, member: str) -> Object:
+    return _object({name: {"type": "array", "items": _reference(member)}})
+
+
+def _object(properties: Object) -> Object:
+    return {"type": "object", "properties": properties, "required": list(properties)}
+
+
+def _batch() -> Object:
+    return {"type": "array", "minItems": 1, "maxItems": BATCH_LIMIT, "items": _reference("NewTask")}
+
+
+def _new_task(types: Sequence[str], queues: Sequence[str]) -> Object:
+    return {
+        "type": "object",
+        "required": ["type"],
+        "additionalProperties": False,
+        "not": {"required": ["run_at", "delay"]},
+        "properties": {
+            "type": {"enum": list(types)},
+            "args": {"type": "object", "description": "GET /types has each type's schema."},
+            "queue": {"enum": list(queues)},
+            "run_at": {"type": "string", "format": "date-time"},
+            "delay": {"type": "number", "minimum": 0, "maximum": LATEST_SECONDS, "description": "in seconds"},
+            "max_attempts": {"type": "integer", "minimum": 1, "maximum": MOST_ATTEMPTS},
+            "timeout": {"type": "number", "exclusiveMinimum": 0, "maximum": LONGEST_TIMEOUT_SECONDS},
+        },
+    }
+
+
+def _task() -> Object:
+    number = {"type": "integer", "minimum": 0}
+    maybe_number = {"type": ["number", "null"]}
+    return _object(
+        {
+            "uid": UID,
+            "type": TEXT,
+            "queue": TEXT,
+            "status": {"enum": list(STATUSES)},
+            "args": {"type": "object"},
+            "created_at": {"type": "string", "format": "date-time"},
+            "started_at": MOMENT,
+            "finished_at": MOMENT,
+            "duration": maybe_number,
+            "attempt": number,
+            "max_attempts": number,
+            "failures": number,
+            "crashes": number,
+            "timeout": maybe_number,
+            "run_at": MOMENT,
+            "progress": {"type": ["object", "null"]},
+            "result": {},
+            "error": {"type": ["object", "null"]},
+            "request_id": {"type": ["string", "null"]},
+        }
+    )
+
+
+def _task_type() -> Object:
+    return _object(
+        {
+            "type": TEXT,
+            "description": TEXT,
+            "queue": TEXT,
+            "max_attempts": {"type": "integer"},
+            "timeout": {"type": ["number", "null"]},
+            "args": {"type": "object"},
+        }
+    )
+
+
+def _problem() -> Object:
+    schema = _object({"type": TEXT, "title": TEXT, "status": {"type": "integer"}, "detail": TEXT})
+    schema["properties"] |= {"field": TEXT, "index": {"type": "integer"}, "failing": {"type": "object"}}
+    return schema

@@ -1,0 +1,153 @@
+"""The calls that create, read, list, retry and cancel tasks."""
+
+import re
+import time
+from collections.abc import Callable, Sequence
+from typing import Any, Final
+
+from flask import Blueprint, request
+
+from service.store import Document, Store
+from service.tasks import moments, transitions
+from service.tasks.document import Task, public
+from service.web import answers
+from service.web.answers import Answer
+from service.web.api import listing
+from service.web.api.gathering import Gathering
+from service.web.api.intake import Intake, Key
+from service.web.api.waiting import Waiting, preferred_seconds
+from service.web.auth import CALLER
+from service.web.measured import WAITED, note
+from service.web.problem import Problem, not_found, wrong
+from service.web.request_id import KEY as REQUEST_ID
+from service.web.server.capacity import BODY_LIMIT
+
+UID: Final = re.compile(r"[0-9a-f]{64}")
+IDEMPOTENCY_KEY: Final = re.compile(r"[\x21-\x7e]{1,255}")
+
+
+class TaskCalls:
+    def __init__(self, *, store: Store, intake: Intake, waiting: Waiting) -> None:
+        self._store = store
+        self._gathering = Gathering(store)
+        self._intake = intake
+        self._waiting = waiting
+
+    def blueprint(self) -> Blueprint:
+        calls = Blueprint("tasks", __name__, url_prefix="/tasks")
+        calls.add_url_rule("", view_func=self.create, methods=["POST"])
+        calls.add_url_rule("", view_func=self.list)
+        calls.add_url_rule("/batch", view_func=self.create_batch, methods=["POST"])
+        calls.add_url_rule("/<uid>", view_func=self.read)
+        calls.add_url_rule("/<uid>", view_func=self.cancel, methods=["DELETE"])
+        calls.add_url_rule("/<uid>/retry", view_func=self.retry, methods=["POST"])
+        return calls
+
+    def create(self) -> Answer:
+        environ = request.environ
+        task = self._intake.one(_body(environ), _key(environ), environ.get(REQUEST_ID))
+        [task], status = self._stored([task])
+        return answers.json(public(task), status, [("Location", f"/tasks/{task.uid}")])
+
+    def create_batch(self) -> Answer:
+        environ = request.environ
+        batch, status = self._stored(self._intake.many(_body(environ), _key(environ), environ.get(REQUEST_ID)))
+        return answers.json({"tasks": [public(task) for task in batch]}, status)
+
+    def _stored(self, new: Sequence[Task]) -> tuple[Sequence[Task], int]:
+        present = self._gathering.create(new)
+        # With random UIDs, what is present is what the store had stored before an answer was lost.
+        if not present or new[0].request is None:
+            note(request.environ, "created", new)
+            return new, 201
+        return _same(new[0].request, present), 200
+
+    def list(self) -> Answer:
+        query = request.args
+        if "task_id" in query:
+            return self._read_by_query(query)
+        limit, after, only = listing.query(query)
+        page, following = self._store.page(limit=limit, after=after, only=only)
+        return answers.json({"tasks": [public(task) for task in page], "next": listing.cursor(following)})
+
+    def _read_by_query(self, query: Any) -> Answer:
+        listing.check_names(query, {"task_id"})
+        return self.read(query["task_id"])
+
+    def read(self, uid: str) -> Answer:
+        found = self._find(uid)
+        seconds = preferred_seconds(request.environ.get("HTTP_PREFER"))
+        if seconds is None:
+            return answers.json(public(found.task))
+        request.environ[WAITED] = True
+        waited = self._waiting.wait(uid, found, seconds)
+        if waited is None:
+            raise _missing(uid)
+        return answers.json(public(waited.task), headers=[("Preference-Applied", "wait")])
+
+    def retry(self, uid: str) -> Answer:
+        return self._change(uid, transitions.requeued, "requeued")
+
+    def cancel(self, uid: str) -> Answer:
+        now = moments.stamp(time.time())
+        return self._change(uid, lambda task: transitions.cancelled(task, now), "cancelled")
+
+    def _change(self, uid: str, transition: Callable[[Task], Task], event: str) -> Answer:
+        changed = self._store.change(_checked(uid), transition)
+        if changed is None:
+            raise _missing(uid)
+        note(request.environ, event, [changed.task])
+        return answers.json(public(changed.task))
+
+    def _find(self, uid: str) -> Document:
+        found = self._store.read(_checked(uid))
+        if found is None:
+            raise _missing(uid)
+        return found
+
+
+def _same(asked: str, present: Sequence[Document | None]) -> list[Task]:
+    """What the key has created before, if this is the request that it was used for."""
+    known = [document.task for document in present if document]
+    if any(task.request != asked for task in known):
+        raise wrong("Idempotency-Key: it was used for another request; take a new one", field="Idempotency-Key")
+    if len(known) < len(present):
+        raise Problem(
+            409, "some of this batch's tasks have finished and expired; send the others with a new Idempotency-Key"
+        )
+    return known
+
+
+def _checked(uid: str) -> str:
+    if not UID.fullmatch(uid):
+        raise not_found("that is no task's UID, which has 64 characters from 0-9 and a-f")
+    return uid
+
+
+def _missing(uid: str) -> Problem:
+    return not_found(f"there is no task {uid}; a finished one expires after a time")
+
+
+def _key(environ: dict[str, Any]) -> Key | None:
+    key = environ.get("HTTP_IDEMPOTENCY_KEY")
+    if key is None:
+        return None
+    if not IDEMPOTENCY_KEY.fullmatch(key):
+        raise Problem(400, "Idempotency-Key: 1 to 255 visible ASCII characters", field="Idempotency-Key")
+    return environ.get(CALLER, ""), key
+
+
+def _body(environ: dict[str, Any]) -> bytes:
+    kind = environ.get("CONTENT_TYPE", "")
+    if kind != "application/json" and kind.partition(";")[0].strip().lower() != "application/json":
+        raise Problem(415, "Content-Type: send application/json")
+    if int(environ.get("CONTENT_LENGTH") or 0) > BODY_LIMIT:
+        raise _too_large()
+    body: bytes = environ["wsgi.input"].read(BODY_LIMIT + 1)
+    if len(body) > BODY_LIMIT:
+        raise _too_large()
+    return body
+
+
+def _too_large() -> Problem:
+    return Problem(413, f"the body is larger than {BODY_LIMIT} bytes")

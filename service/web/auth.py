@@ -1,0 +1,77 @@
+"""Who sends a request: its bearer token, looked up in the file as it is now."""
+
+import hmac
+import logging
+import re
+from pathlib import Path
+from typing import Final
+
+from service.errors import InvalidToken
+from service.web.problem import Problem
+from service.web.token_file import WRITE, Token, hash_of, read
+
+CALLER: Final = "sandbox.caller"  # in the environ of a request: the name of its token
+BEARER: Final = re.compile(r"bearer +(\S+) *", re.IGNORECASE)
+STILL_IN_FORCE: Final = "the tokens of before, if there were any, stay in force: %s"
+_log = logging.getLogger(__name__)
+
+
+class Tokens:
+    """Who sends a request, by the file as it is now."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._state: tuple[int, ...] | None = None
+        self._known: list[Token] | None = None
+
+    def caller(self, authorization: str | None, scope: str) -> str:
+        """The name of the token; a problem unless there is one and its scope is enough."""
+        sent = BEARER.fullmatch(authorization) if authorization else None
+        if sent is None:
+            raise _refused("send a token: Authorization: Bearer …", "")
+        token = self._token(sent[1])
+        if token is None:
+            raise _refused("this token is not known here", ', error="invalid_token"')
+        if scope == WRITE and token.scope != WRITE:
+            challenge = 'Bearer realm="sandbox", error="insufficient_scope", scope="write"'
+            raise Problem(403, "this token may only read", headers=[("WWW-Authenticate", challenge)])
+        return token.name
+
+    def check(self) -> None:
+        """Raises while this process has never been able to read the file: it would refuse everybody."""
+        if self._now() is None:
+            raise InvalidToken("no tokens are known, because their file cannot be used (the log says why)")
+
+    def _token(self, secret: str) -> Token | None:
+        sent = hash_of(secret)
+        found = None
+        for token in self._now() or ():
+            if hmac.compare_digest(token.hash, sent):
+                found = token
+        return found
+
+    def _now(self) -> list[Token] | None:
+        state = _state(self._path)
+        if state != self._state:
+            try:
+                self._path.stat()  # a file that is gone is no list without tokens
+                self._known = read(self._path)
+                self._state = state
+            except InvalidToken as error:
+                _log.error(STILL_IN_FORCE, error)
+                self._state = state
+            except OSError as error:  # it may pass, and the file be the same
+                _log.error(STILL_IN_FORCE, error, extra={"once": "tokens"})
+        return self._known
+
+
+def _refused(detail: str, challenge: str) -> Problem:
+    return Problem(401, detail, headers=[("WWW-Authenticate", f'Bearer realm="sandbox"{challenge}')])
+
+
+def _state(path: Path) -> tuple[int, ...]:
+    try:
+        status = path.stat()
+    except OSError:
+        return ()
+    return status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns

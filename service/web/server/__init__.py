@@ -1,0 +1,1 @@
+"""gunicorn's worker, and what it logs."""

@@ -1,0 +1,63 @@
+"""gunicorn's logger: one JSON line a request, and gunicorn's own words through Python's logging."""
+
+import os
+import time
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from gunicorn.glogging import Logger
+
+from service.observe import logs
+from service.tasks.moments import stamp
+from service.web.request_id import KEY
+
+_encode = msgspec.json.Encoder().encode
+
+
+class Line(msgspec.Struct):
+    """No query and no headers: either may hold a secret."""
+
+    time: str
+    level: str
+    process: str
+    method: str
+    path: str
+    status: int
+    duration_ms: float
+    bytes: int
+    request_id: str
+    remote: str
+
+
+class AccessLogger(Logger):  # type: ignore[misc]
+    """`accesslog` in the configuration is the log of the web processes, for both kinds of lines."""
+
+    def setup(self, cfg: Any) -> None:
+        self.cfg = cfg
+        folder = Path(cfg.accesslog).parent
+        self._file = logs.configure("web", folder, cfg.loglevel, cfg.access_log_format)
+        self.error_log.propagate = True
+        self.error_log.setLevel(self.LOG_LEVELS[cfg.loglevel])
+
+    def access(self, resp: Any, req: Any, environ: dict[str, Any], request_time: timedelta) -> None:
+        line = Line(
+            stamp(time.time()),
+            "info",
+            f"web/{os.getpid()}",
+            environ["REQUEST_METHOD"],
+            environ["PATH_INFO"],
+            int(resp.status[:3]),
+            request_time.total_seconds() * 1000,
+            resp.sent,
+            environ.get(KEY, ""),
+            environ.get("REMOTE_ADDR", ""),
+        )
+        self._file.write(_encode(line) + b"\n")
+
+    def reopen_files(self) -> None:
+        """Nothing to do: the log notices by itself when it was moved."""
+
+    def close_on_exec(self) -> None:
+        """Nothing to do: the log's file never outlives an exec."""

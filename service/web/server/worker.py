@@ -1,0 +1,363 @@
+"""The gunicorn worker: gevent's, with deadlines for slow clients and an end that drops nothing.
+
+A connection's life: its first request must be there, body and all, 10 s after it was opened; a later
+one 10 s after its first byte, which may take 75 s to come. The application gets a request when it is
+complete, so a slow client costs a greenlet and nothing else. There is a place for so many clients; when
+four fifths are taken, those that were answered and have been idle longest give way.
+
+The end, by a signal or because the arbiter died: accept no more; answer clients that wait for a task;
+let requests in flight end; give idle clients a moment in which their next request is still answered,
+with `Connection: close`; then close them.
+"""
+
+import atexit
+import io
+import os
+import signal
+import socket
+import sys
+import time
+from collections import OrderedDict
+from contextlib import suppress
+from datetime import timedelta
+from functools import partial
+from http import HTTPStatus
+from typing import Any, Final, NoReturn, Protocol
+
+import gevent
+from gevent.event import Event
+from gevent.pool import Pool
+from gevent.server import StreamServer
+from gunicorn.arbiter import Arbiter
+from gunicorn.http import errors
+from gunicorn.http.body import LengthReader
+from gunicorn.http.parser import RequestParser
+from gunicorn.http.unreader import SocketUnreader
+from gunicorn.workers.base import Worker as BaseWorker
+from gunicorn.workers.ggevent import GeventResponse, GeventWorker
+
+from service.observe import log_file
+from service.web import problem, request_id
+from service.web.problem import Problem
+from service.web.server import capacity
+from service.web.server.capacity import BODY_LIMIT
+
+SEND_SECONDS: Final = 60.0
+LINGER_SECONDS: Final = 1.0
+LINGER_BYTES: Final = 4 * 1024 * 1024
+DRAIN_POLL_SECONDS: Final = 0.02
+NOTIFY_SECONDS: Final = 1.0
+FIRST_REQUEST: Final = b"GET /health/ready HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
+HEAD_END: Final = "\r\n\r\n"
+
+
+STOP_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)
+
+
+def lose_no_signal_at_fork() -> None:
+    """For the arbiter: until a new worker has handlers of its own, a signal to stop simply ends it.
+
+    Stock gunicorn loses a signal that arrives before: the worker still has the arbiter's handlers, and
+    the arbiter waits for it until the graceful timeout.
+    """
+    os.register_at_fork(before=_hold_signals, after_in_parent=_release_signals, after_in_child=_take_signals)
+
+
+def _hold_signals() -> None:
+    signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
+
+
+def _release_signals() -> None:
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
+
+
+def _take_signals() -> None:
+    for signum in STOP_SIGNALS:
+        signal.signal(signum, signal.SIG_DFL)
+    _release_signals()
+
+
+def end_at_once() -> NoReturn:
+    """Taking the interpreter apart is work for nothing, and those that go on serving would wait for the processor."""
+    atexit._run_exitfuncs()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(0)
+
+
+class WaitingClients(Protocol):
+    """What the application has of clients that wait for a task."""
+
+    def leave_room(self, most: int) -> None: ...
+
+    def release(self) -> None: ...
+
+
+class TooSlow(Exception):
+    """A request was not complete in time."""
+
+
+class Connection(SocketUnreader):  # type: ignore[misc]
+    """A client's socket, read against a deadline. It is idle between requests."""
+
+    def __init__(self, sock: Any, *, request_seconds: float, idle_seconds: float) -> None:
+        super().__init__(sock)
+        self._request_seconds = request_seconds
+        self._idle_seconds = idle_seconds
+        self._deadline: float | None = time.monotonic() + request_seconds
+        self.idle = True
+        self.idle_since = 0.0
+        self.linger = False
+
+    def chunk(self, size_hint: int | None = None) -> bytes:
+        self.sock.settimeout(self._patience())
+        try:
+            received: bytes = super().chunk(size_hint)
+        except TimeoutError:
+            if self.idle:
+                return b""
+            raise TooSlow from None
+        if self.idle:
+            self.idle = False
+            if self._deadline is None:
+                self._deadline = time.monotonic() + self._request_seconds
+        return received
+
+    def _patience(self) -> float:
+        if self._deadline is None:
+            return self._idle_seconds
+        return max(0.001, self._deadline - time.monotonic())
+
+    def rest(self) -> None:
+        """A request has been answered. The next one may have come with it."""
+        pipelined = self.buf.tell() > 0
+        self.idle = not pipelined
+        self.idle_since = time.monotonic()
+        self._deadline = self.idle_since + self._request_seconds if pipelined else None
+
+    def wake(self) -> None:
+        """Ends a wait for a request that has not begun; one that is on its way is still read."""
+        with suppress(OSError):
+            self.sock.shutdown(socket.SHUT_RD)
+
+    def close(self) -> None:
+        with suppress(OSError):
+            if self.linger:
+                self._discard()
+        self.sock.close()
+
+    def _discard(self) -> None:
+        """Reads on for a moment: closing with unread data makes the client lose the answer."""
+        self.sock.shutdown(socket.SHUT_WR)
+        until = time.monotonic() + LINGER_SECONDS
+        left = LINGER_BYTES
+        while left > 0 and (patience := until - time.monotonic()) > 0:
+            self.sock.settimeout(patience)
+            received = self.sock.recv(65536)
+            if not received:
+                return
+            left -= len(received)
+
+
+class Worker(GeventWorker):  # type: ignore[misc]
+    request_seconds = 10.0
+    last_request_seconds = 2.0
+    grace_seconds = 30.0
+    alive: bool
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.worker_connections = capacity.clients()
+        self._crowd = self.worker_connections * 4 // 5
+        self._connections: set[Connection] = set()
+        self._answered: OrderedDict[Connection, None] = OrderedDict()  # the longest ago first; some ask anew
+        self._stop: Event | None = None
+
+    # --- life ------------------------------------------------------------------------------------
+
+    def run(self) -> None:
+        self._stop = Event()
+        if waiting := self._waiting():
+            waiting.leave_room(self._crowd)
+        servers = [self._server(listener) for listener in self.sockets]
+        while self.alive:
+            self.notify()
+            self._dismiss(len(self._connections) - self._crowd)
+            self._stop.wait(NOTIFY_SECONDS)
+        self._drain(servers)
+        gevent.sleep(0)  # what was to be done a moment later
+
+    def prove(self) -> None:
+        """Serves itself a request as it would a client, and ends if it is not ready; the cause has been logged.
+
+        That is its first, which takes five times as long as the next: no client has to wait for it.
+        """
+        client, server = socket.socketpair()
+        with client, client.makefile("rb") as answer:
+            client.sendall(FIRST_REQUEST)
+            client.shutdown(socket.SHUT_WR)
+            self.handle(server.getsockname(), server, server.getpeername())
+            status, _, rest = answer.read().decode().removeprefix("HTTP/1.1 ").partition("\r\n")
+        if not status.startswith("200"):
+            self.log.error("GET /health/ready answers %s: %s", status, rest.partition(HEAD_END)[2])
+            sys.exit(Arbiter.WORKER_BOOT_ERROR)
+
+    def beat(self) -> bool:
+        self.notify()
+        return self.alive
+
+    def _server(self, listener: Any) -> StreamServer:
+        listener.setblocking(True)
+        server = StreamServer(
+            listener, handle=partial(self.handle, listener.getsockname()), spawn=Pool(self.worker_connections)
+        )
+        if self.cfg.workers > 1:
+            server.max_accept = 1
+        server.start()
+        return server
+
+    def notify(self) -> None:
+        BaseWorker.notify(self)
+        log_file.look()
+        if self.alive and self.ppid != os.getppid():
+            self.log.warning("the arbiter is gone; this worker ends after the requests in flight")
+            self.alive = False
+
+    def handle_exit(self, sig: int, frame: Any) -> None:
+        super().handle_exit(sig, frame)
+        if self._stop is not None:
+            self._stop.set()
+
+    def _drain(self, servers: list[StreamServer]) -> None:
+        until = time.monotonic() + self.grace_seconds
+        last_requests = time.monotonic() + self.last_request_seconds
+        for server in servers:
+            server.close()
+        gevent.sleep(0)  # what was accepted a moment ago has not begun yet, and is not among the connections
+        if waiting := self._waiting():
+            waiting.release()
+        while self._connections:
+            now = time.monotonic()
+            if now > until:
+                self.log.warning("%d requests are cut off: they took too long to end", len(self._connections))
+                return
+            if now > last_requests:
+                for connection in self._connections:
+                    if connection.idle:
+                        connection.wake()
+            self.notify()
+            gevent.sleep(DRAIN_POLL_SECONDS)
+
+    def _waiting(self) -> "WaitingClients | None":
+        return getattr(self.wsgi, "waiting", None)
+
+    def _dismiss(self, count: int) -> None:
+        """So many idle clients give way."""
+        while count > 0 and self._answered:
+            connection, _ = self._answered.popitem(last=False)
+            if connection.idle:
+                connection.wake()
+                count -= 1
+
+    # --- a connection ----------------------------------------------------------------------------
+
+    def handle(self, server: Any, client: Any, address: Any) -> None:
+        if len(self._connections) > self._crowd:
+            self._dismiss(1)
+        connection = Connection(client, request_seconds=self.request_seconds, idle_seconds=self.cfg.keepalive)
+        self._connections.add(connection)
+        try:
+            self._serve(connection, server, address)
+        except (StopIteration, errors.NoMoreData):
+            pass  # the client or the answer has ended the connection
+        except OSError as error:
+            self.log.debug("a connection broke: %s", error)
+        except Exception as error:
+            self.handle_error(None, connection, address, error)
+        finally:
+            connection.close()
+            self._connections.discard(connection)
+            self._answered.pop(connection, None)
+
+    def _serve(self, connection: Connection, server: Any, address: Any) -> None:
+        client = connection.sock
+        parser = RequestParser(self.cfg, client, address)
+        parser.unreader = connection
+        while True:
+            request = next(parser)
+            self._complete(connection, request)
+            client.settimeout(SEND_SECONDS)
+            self.handle_request(server, request, client, address)
+            connection.rest()
+            self._answered[connection] = None
+            self._answered.move_to_end(connection)
+            gevent.sleep(0)  # a client that always has a next request ready must not keep the others out
+
+    def _complete(self, connection: Connection, request: Any) -> None:
+        """Reads the body, if it is not too large; the application refuses one that is."""
+        reader = request.body.reader
+        length = reader.length if isinstance(reader, LengthReader) else None
+        if length == 0:
+            return
+        if length is None or length <= BODY_LIMIT:
+            if request._expected_100_continue:
+                connection.sock.send(b"HTTP/1.1 100 Continue\r\n\r\n")
+            body = request.body.read(BODY_LIMIT + 1) if length is None else reader.read(length)
+            if length is not None and len(body) < length:
+                raise errors.NoMoreData
+            request.body = io.BytesIO(body)
+        if (length is None and len(body) > BODY_LIMIT) or (length is not None and length > BODY_LIMIT):
+            connection.linger = True
+            request.force_close()
+        request._expected_100_continue = False
+
+    def handle_error(self, req: Any, connection: Connection, address: Any, error: Exception) -> None:
+        """Answers what never became a request of the application."""
+        began, name = time.perf_counter(), request_id.new()
+        refusal = _refusal(error)
+        if refusal.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+            self.log.exception("a connection failed")
+        else:
+            self.log.info("refused a request from %s: %s", address and address[0], refusal.detail)
+        connection.linger = True
+        with suppress(OSError):  # it may not listen any more
+            connection.sock.settimeout(LINGER_SECONDS)
+            connection.sock.sendall(_response(refusal, name))
+        self._tell(refusal, name, address, time.perf_counter() - began)
+
+    def _tell(self, refusal: Problem, name: str, address: Any, seconds: float) -> None:
+        """What is told of every answer: a line and a metric. It had no method and no path that one could trust."""
+        status = str(refusal.status)
+        asked = {"REQUEST_METHOD": "", "PATH_INFO": "", "REMOTE_ADDR": str(address[0]) if address else ""}
+        answer = GeventResponse(status, {}, len(refusal.body()))
+        self.log.access(answer, None, asked | {request_id.KEY: name}, timedelta(seconds=seconds))
+        if metrics := getattr(self.wsgi, "metrics", None):
+            metrics.request("unknown", "", status, seconds, waited=False, event="", about=())
+
+
+_STATUSES: Final = {
+    errors.LimitRequestLine: HTTPStatus.REQUEST_URI_TOO_LONG,
+    errors.LimitRequestHeaders: HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE,
+    errors.ExpectationFailed: HTTPStatus.EXPECTATION_FAILED,
+}
+
+
+def _refusal(error: Exception) -> Problem:
+    if isinstance(error, TooSlow):
+        return Problem(HTTPStatus.REQUEST_TIMEOUT, "the request was not complete in time")
+    if isinstance(error, errors.ParseException):
+        status = _STATUSES.get(type(error), HTTPStatus.BAD_REQUEST)
+        return Problem(status, str(error).encode("ascii", "replace").decode()[:200])
+    return Problem(HTTPStatus.INTERNAL_SERVER_ERROR, "the service has a fault; it is in its log")
+
+
+def _response(refusal: Problem, name: str) -> bytes:
+    body = refusal.body()
+    head = (
+        f"HTTP/1.1 {refusal.status} {HTTPStatus(refusal.status).phrase}",
+        f"Content-Type: {problem.CONTENT_TYPE}",
+        f"Content-Length: {len(body)}",
+        f"{request_id.HEADER}: {name}",
+        "Connection: close",
+    )
+    return "".join(f"{line}\r\n" for line in head).encode() + b"\r\n" + body

@@ -1,0 +1,140 @@
+"""The command, as a shell calls it."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from service import __version__, settings
+from service.supervise.start import environment
+
+ROOT = Path(__file__).resolve().parents[2]
+HEAVY = ("circus", "flask", "gevent", "msgspec", "redis", "zmq")
+
+
+def sandbox(*words: str, **variables: str) -> subprocess.CompletedProcess[str]:
+    clean = {name: text for name, text in os.environ.items() if not name.startswith(("SANDBOX_", "CIRCUS", "REDIS"))}
+    return subprocess.run(
+        (sys.executable, "-m", "service.cli", *words),
+        env={**clean, "PYTHONPATH": str(ROOT), **variables},
+        capture_output=True,
+        text=True,
+        timeout=30,
+    )
+
+
+def evaluated(**variables: str) -> dict[str, str]:
+    """What a shell has after `eval "$(sandbox env)"`."""
+    printed = sandbox("env", **variables).stdout
+    shown = subprocess.run(
+        ("sh", "-c", 'eval "$1" && env -0', "sh", printed), env={"PATH": os.defpath}, capture_output=True, check=True
+    )
+    return dict(line.split("=", 1) for line in shown.stdout.decode().split("\0") if line)
+
+
+def test_version_and_path_need_nothing_set() -> None:
+    assert sandbox("version").stdout == f"sandbox {__version__}\n"
+    folder = Path(sandbox("path").stdout.rstrip("\n"))
+    assert (folder / "circus.ini").is_file()
+    assert (folder / "conf" / "gunicorn.py").is_file()
+
+
+def test_it_starts_without_heavy_imports() -> None:
+    script = (
+        "import sys; from service.cli import main; "
+        f"main.main(['version']); print([m for m in {HEAVY} if m in sys.modules])"
+    )
+    done = subprocess.run((sys.executable, "-c", script), cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[1] == "[]"
+
+
+def test_no_command_or_an_unknown_one_shows_the_usage() -> None:
+    for words in ((), ("fly",), ("token",)):
+        done = sandbox(*words)
+        assert done.returncode == 2
+        assert done.stderr.startswith("usage: sandbox")
+
+
+def test_env_exports_every_setting_and_what_circus_ini_asks_for(folder: Path) -> None:
+    exported = evaluated(SANDBOX_HOME=str(folder), SANDBOX_GRACE="20")
+    assert {name: exported[name] for name in settings.texts(settings.read({}))} == settings.texts(
+        settings.read({"SANDBOX_HOME": str(folder), "SANDBOX_GRACE": "20", "SANDBOX_RELEASE": str(ROOT)})
+    )
+    asked = set(re.findall(r"\$\(circus\.env\.(\w+)\)", (ROOT / "circus.ini").read_text()))
+    assert asked <= set(exported)
+    assert exported["CIRCUSCTL_ENDPOINT"] == f"ipc://{folder}/run/control.sock"
+    assert exported["SANDBOX_RUNNER_STOP"] == "30"
+    assert exported["PATH"].split(":")[0] == str(Path(sys.executable).parent)
+
+
+def test_env_counts_the_embedded_redis_and_knows_the_address_family() -> None:
+    assert evaluated()["SANDBOX_REDIS_SERVERS"] == "1"
+    assert evaluated(REDIS_URL="redis://elsewhere")["SANDBOX_REDIS_SERVERS"] == "0"
+    assert [evaluated(SANDBOX_BIND=bind)["SANDBOX_FAMILY"] for bind in ("127.0.0.1", "::1", "localhost")] == [
+        "AF_INET",
+        "AF_INET6",
+        "AF_INET",
+    ]
+
+
+@pytest.mark.parametrize("text", ["a b", "it's", '"x"', "$HOME", "`id`", "a;b", "*", "\\", "ü", "a\nb"])
+def test_env_survives_a_shell_whatever_a_value_holds(text: str) -> None:
+    assert evaluated(SANDBOX_HOME=f"/h/{text}")["SANDBOX_HOME"] == f"/h/{text}"
+
+
+def test_env_leaves_a_path_alone_that_has_the_programs() -> None:
+    programs = str(Path(sys.executable).parent)
+    assert "export PATH" not in environment.exports(settings.read({}), {"PATH": f"/bin:{programs}"})
+
+
+def test_an_error_is_one_line_and_exit_code_1() -> None:
+    done = sandbox("env", SANDBOX_PORT="x")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr == "sandbox: SANDBOX_PORT is 'x'; allowed is a port from 1 to 65535.\n"
+
+
+def test_a_token_is_shown_once_and_listed_by_name(folder: Path) -> None:
+    file = {"SANDBOX_TOKENS": str(folder / "tokens")}
+    secret = sandbox("token", "add", "ci", "--scope", "write", **file).stdout
+    assert re.fullmatch(r"sbx_[\w-]{43}\n", secret)
+    assert secret.strip() not in (folder / "tokens").read_text()
+    sandbox("token", "add", "board", "--scope", "read", **file)
+    assert sandbox("token", "list", **file).stdout == "ci\twrite\nboard\tread\n"
+    assert sandbox("token", "remove", "ci", **file).returncode == 0
+    assert sandbox("token", "list", **file).stdout == "board\tread\n"
+
+
+def test_a_token_that_cannot_be_made_or_removed_says_why(folder: Path) -> None:
+    file = {"SANDBOX_TOKENS": str(folder / "tokens")}
+    sandbox("token", "add", "ci", "--scope", "read", **file)
+    for words in (("add", "ci", "--scope", "read"), ("add", "a b", "--scope", "read"), ("remove", "nobody")):
+        done = sandbox("token", *words, **file)
+        assert (done.returncode, done.stdout) == (1, "")
+        assert re.fullmatch(r"sandbox: .+\n", done.stderr)
+    assert sandbox("token", "add", "x", "--scope", "all", **file).returncode == 2
+
+
+def test_tokens_need_a_file() -> None:
+    done = sandbox("token", "list")
+    assert done.returncode == 1
+    assert done.stderr == "sandbox: SANDBOX_TOKENS is not set; it names the file that holds the tokens.\n"
+
+
+def test_types_lists_what_the_modules_offer(folder: Path) -> None:
+    (folder / "mine.py").write_text("from service import task\n\n@task('mine', queue='side')\ndef mine(context): ...\n")
+    listed = sandbox("types", SANDBOX_TASKS="mine", PYTHONPATH=f"{ROOT}{os.pathsep}{folder}")
+    assert listed.stdout == "mine\tside\n"
+
+
+@pytest.mark.parametrize("broken", ["import nowhere", "def", "from service import task\ntask('a b')(print)"])
+def test_modules_that_cannot_be_loaded_refuse_the_start_in_one_line(folder: Path, broken: str) -> None:
+    (folder / "broken.py").write_text(broken)
+    path = f"{ROOT}{os.pathsep}{folder}"
+    refused = sandbox("run", SANDBOX_TASKS="broken", SANDBOX_HOME=str(folder / "home"), PYTHONPATH=path)
+    [line] = refused.stderr.splitlines()
+    assert refused.returncode == 1
+    assert line.startswith("sandbox: SANDBOX_TASKS is 'broken', which cannot be loaded: ")
+    assert not (folder / "home").exists()

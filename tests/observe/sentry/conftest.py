@@ -1,0 +1,58 @@
+import logging
+import sys
+import threading
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from service.observe.sentry import CLIENTS, reporter
+from service.observe.sentry.reporter import Reporter
+from tests.observe.sentry.sink import MakeSink, Sink
+
+
+@pytest.fixture
+def make_sink() -> Iterator[MakeSink]:
+    made: list[Sink] = []
+
+    def make(*words: object, **named: object) -> Sink:
+        made.append(Sink(*words, **named))  # type: ignore[arg-type]
+        return made[-1]
+
+    yield make
+    for sink in made:
+        sink.stop()
+
+
+@pytest.fixture
+def sink(make_sink: MakeSink) -> Sink:
+    return make_sink()
+
+
+@pytest.fixture(params=CLIENTS)
+def client(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture
+def connect(client: str) -> Iterator[Callable[..., Reporter]]:
+    """Makes reporters; what they hook into is as before afterwards."""
+    root = logging.getLogger()
+    handlers, level, hooks = root.handlers[:], root.level, (sys.excepthook, threading.excepthook)
+    root.setLevel(logging.INFO)
+    threading.excepthook = lambda _: None  # pytest's own would call the test faulty
+
+    def make(dsn: str, **changed: object) -> Reporter:
+        given: dict[str, object] = {
+            "client": client, "release": "r-1", "environment": "testing", "process": "test", "packages": {"tests"},
+        }  # fmt: skip
+        return reporter.connect(dsn, **(given | changed))  # type: ignore[arg-type]
+
+    yield make
+    root.handlers[:] = handlers
+    root.setLevel(level)
+    sys.excepthook, threading.excepthook = hooks
+
+
+@pytest.fixture
+def errors(connect: Callable[..., Reporter], sink: Sink) -> Reporter:
+    return connect(sink.dsn)

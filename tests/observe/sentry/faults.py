@@ -1,0 +1,40 @@
+"""Task types with faults, in the check of their arguments, which the web does, and in their handlers."""
+
+import logging
+import threading
+from typing import Any
+
+import msgspec
+
+from service.tasks.declare import task
+
+
+class Order(msgspec.Struct):
+    number: int
+    card: dict[str, str] = {}
+
+    def __post_init__(self) -> None:
+        raise LookupError(f"no warehouse for order {self.number}")
+
+
+@task("faulty.check")
+def faulty_check(context: Any, order: Order) -> None:
+    """Its argument cannot even be read."""
+
+
+@task("faulty.run", max_attempts=1)
+def faulty_run(context: Any, number: int, password: str = "") -> None:
+    logging.getLogger("shop").info("order %d, password=%s", number, password)
+    raise ValueError(f"no stock for order {number}")
+
+
+@task("faulty.twice", max_attempts=2)
+def faulty_twice(context: Any) -> None:
+    raise OSError("the disk is gone")
+
+
+@task("faulty.thread")
+def faulty_thread(context: Any) -> None:
+    thread = threading.Thread(target=faulty_run, args=(context, 5), name="side-job")
+    thread.start()
+    thread.join()

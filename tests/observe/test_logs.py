@@ -1,0 +1,365 @@
+"""Lines in files that several processes write."""
+
+import json
+import logging
+import os
+import pty
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from service.observe import log_file, logs, output
+from service.observe.log_file import LogFile
+from service.observe.logs import JsonHandler, OncePerMinute
+from service.runner.journal import Report
+from service.tasks import moments, transitions
+from service.tasks.document import QUEUED, Task, TaskError
+
+WRITE = """
+import sys
+from pathlib import Path
+from service.observe import log_file, logs, output
+log_file.LOOK_SECONDS = 0.0
+file = log_file.LogFile(Path(sys.argv[1]), largest_bytes=20_000)
+for number in range(500):
+    file.entry(writer=sys.argv[2], number=number, filling="x" * 100)
+"""
+
+
+@pytest.fixture
+def root() -> Iterator[logging.Logger]:
+    root = logging.getLogger()
+    handlers, level, raising = root.handlers[:], root.level, logging.raiseExceptions
+    yield root
+    root.handlers[:], logging.raiseExceptions = handlers, raising
+    root.setLevel(level)
+
+
+def test_lines_of_several_writers_are_whole_and_files_are_rolled(tmp_path: Path) -> None:
+    path = tmp_path / "x.log"
+    writers = [subprocess.Popen([sys.executable, "-c", WRITE, str(path), str(writer)]) for writer in range(3)]
+    assert [writer.wait(30) for writer in writers] == [0, 0, 0]
+    files = sorted(tmp_path.glob("x.log*"))
+    assert 3 < len(files) <= 1 + log_file.KEPT_FILES + 1
+    lines = [json.loads(line) for file in files for line in file.read_text().splitlines()]
+    assert all(line["filling"] == "x" * 100 for line in lines)
+    assert all(file.stat().st_size < 25_000 for file in files)
+
+
+def test_a_log_that_was_moved_away_is_made_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(log_file, "LOOK_SECONDS", 0.0)
+    file = LogFile(tmp_path / "x.log")
+    file.entry(a=1)
+    (tmp_path / "x.log").rename(tmp_path / "y.log")
+    file.entry(a=2)
+    assert (tmp_path / "x.log").read_text() == '{"a":2}\n'
+
+
+def test_a_folder_that_is_gone_is_nobodys_problem(tmp_path: Path) -> None:
+    LogFile(tmp_path / "gone" / "x.log").entry(a=1)
+
+
+def test_python_records_become_lines(tmp_path: Path) -> None:
+    logger = logging.getLogger("test-of-logs")
+    logger.propagate = False
+    logger.addHandler(handler := JsonHandler(LogFile(tmp_path / "x.log"), "runner"))
+    try:
+        1 / 0  # noqa: B018 - for its traceback
+    except ZeroDivisionError:
+        logger.exception("went %s", "wrong", extra={"fields": {"uid": "u"}})
+    logger.removeHandler(handler)
+    [line] = map(json.loads, (tmp_path / "x.log").read_text().splitlines())
+    assert (line["level"], line["message"], line["uid"]) == ("error", "went wrong", "u")
+    assert "ZeroDivisionError" in line["traceback"] and line["process"].startswith("runner/")
+
+
+class Mute:
+    def __str__(self) -> str:
+        raise RuntimeError
+
+    __repr__ = __str__
+
+
+@pytest.mark.parametrize(
+    ("message", "arguments", "fields"),
+    [
+        (os.fsdecode(b"a file named \xff"), (), {"uid": "u"}),
+        ("%d of %d", ("one",), {"uid": "u"}),
+        ("no fields", (), ["uid"]),
+        ("level", (), {"level": "gold", "uid": "u"}),
+        ("keys", (), {1: 2, "uid": "u"}),
+        ("mute", (), {"odd": Mute(), "uid": "u"}),
+        ("%s of mute", (Mute(),), {"uid": "u"}),
+    ],
+)
+def test_no_record_is_lost_whatever_is_in_it(tmp_path: Path, message: str, arguments: tuple[str], fields: Any) -> None:
+    record = logging.LogRecord("l", logging.WARNING, "f", 1, message, arguments, None)
+    record.fields = fields
+    JsonHandler(LogFile(tmp_path / "x.log"), "runner").emit(record)
+    [line] = map(json.loads, (tmp_path / "x.log").read_text().splitlines())
+    assert line["message"].startswith(message) and line["level"] == "warning"
+    assert isinstance(fields, list) or line["uid"] == "u"
+
+
+def test_lines_know_the_task_that_runs_here(tmp_path: Path) -> None:
+    outside = logs.about.set({"uid": "u"})
+    JsonHandler(LogFile(tmp_path / "x.log"), "runner").emit(logging.makeLogRecord({"msg": "from a library"}))
+    logs.about.reset(outside)
+    assert json.loads((tmp_path / "x.log").read_text())["uid"] == "u"
+
+
+def test_a_full_disk_tears_no_line_but_the_one_that_did_not_fit(tmp_path: Path) -> None:
+    call = """
+import resource, signal, sys
+from pathlib import Path
+from service.observe.log_file import LogFile
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+file = LogFile(Path(sys.argv[1]))
+for limit, count in ((250, 5), (resource.RLIM_INFINITY, 2)):
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY))
+    for number in range(count):
+        file.write(b"x" * 99 + b"\\n")
+"""
+    subprocess.run([sys.executable, "-c", call, str(tmp_path / "x.log")], check=True)
+    assert [len(line) for line in (tmp_path / "x.log").read_text().split()] == [99, 99, 50, 99, 99]
+
+
+def test_a_log_that_cannot_be_rolled_is_written_on(tmp_path: Path) -> None:
+    (tmp_path / "x.lock").mkdir()
+    file = LogFile(tmp_path / "x.log", largest_bytes=1)
+    file.write(b"one\n")
+    file._looked = -10.0
+    file.write(b"two\n")
+    assert (tmp_path / "x.log").read_text() == "one\ntwo\n"
+
+
+def test_a_process_goes_on_when_nobody_reads_its_terminal(tmp_path: Path) -> None:
+    """A terminal says that it takes more although it does not take a whole line."""
+    master, slave = pty.openpty()
+    process = subprocess.Popen([sys.executable, "-c", PRINT, str(tmp_path)], stdout=slave, stderr=slave)
+    os.close(slave)
+    try:
+        assert process.wait(30) == 1
+    finally:
+        process.kill()
+        os.close(master)
+    assert (tmp_path / "test.log").read_text().count("warning ") == 3000
+
+
+def test_what_may_come_in_storms_comes_once_a_minute(tmp_path: Path, root: logging.Logger) -> None:
+    logs.configure("test", tmp_path)
+    for _ in range(100):
+        logging.getLogger("sandbox").warning("Redis is away", extra={"once": "store"})
+        logging.getLogger("sandbox").info("every time")
+    lines = (tmp_path / "test.log").read_text()
+    assert (lines.count("Redis is away"), lines.count("every time")) == (1, 100)
+
+
+def test_and_again_in_the_next_minute() -> None:
+    once = OncePerMinute(seconds=0.0)
+    record = logging.makeLogRecord({"once": "x"})
+    assert once.filter(record) and once.filter(record)
+
+
+def test_marks_of_former_minutes_are_forgotten_when_they_become_many() -> None:
+    once, record = OncePerMinute(), logging.makeLogRecord({"once": "now"})
+    once._last = {f"long ago {number}": -100.0 for number in range(1000)}
+    assert once.filter(record)
+    assert set(once._last) == {"now"}
+    assert not once.filter(record)
+
+
+def test_lines_for_people_hold_the_same_and_a_traceback_below(tmp_path: Path) -> None:
+    file = logs.lines(LogFile(tmp_path / "x.log"), "info", "text")
+    file.write(b'{"time":"t","level":"info","process":"web/1","method":"GET","path":"/a b","status":200,"remote":""}\n')
+    file.write(
+        b'{"time":"t","level":"error","process":"web/1","logger":"l","message":"oh","traceback":"Trace\\n  x"}\n'
+        b'{"time":"t","level":"warning","process":"runner/1","message":"task","uid":"u",'
+        b'"error":{"type":"E","message":"no \\"x\\" there","event_id":"e"}}\n'
+    )
+    assert (tmp_path / "x.log").read_text() == (
+        't web/1 info method=GET path="/a b" status=200\nt web/1 error oh logger=l\nTrace\n  x\n'
+        't runner/1 warning task uid=u error=e\nE: no "x" there\n'
+    )
+
+
+@pytest.mark.parametrize(("level", "kept"), [("debug", 3), ("info", 3), ("warning", 2), ("error", 1)])
+def test_what_is_too_unimportant_is_not_written(tmp_path: Path, level: str, kept: int) -> None:
+    file = logs.lines(LogFile(tmp_path / "x.log"), level, "json")
+    file.write(b'{"level":"info"}\n{"level":"warning"}\n{"level":"error"}\n')
+    assert len((tmp_path / "x.log").read_text().splitlines()) == kept
+
+
+def test_lines_of_levels_without_a_name_are_lines_of_the_next_one_below(tmp_path: Path, root: logging.Logger) -> None:
+    logs.configure("test", tmp_path, "info", "text")
+    for level in (5, 15, 25, 30, 45, 99):
+        logging.getLogger("x").handle(logging.LogRecord("x", level, "f", 1, "of %d", (level,), None))
+    said = [line.split(" ", 2)[2] for line in (tmp_path / "test.log").read_text().splitlines()]
+    assert said == [
+        "info of 25 logger=x", "warning of 30 logger=x", "error of 45 logger=x", "critical of 99 logger=x",
+    ]  # fmt: skip
+
+
+PRINT = """
+import os, subprocess, sys
+from pathlib import Path
+from service.observe import log_file, logs, output
+output.keep_output("test", Path(sys.argv[1]))
+logs.configure("test", Path(sys.argv[1]))
+print("printed")
+subprocess.run(["echo", "by a child"])
+os.write(2, b"by C code\\n")
+import logging
+for number in range(3000):
+    logging.warning("warning %d %s", number, "x" * 100)
+raise RuntimeError("the end")
+"""
+
+
+def test_a_process_goes_on_when_nobody_reads_its_output_and_what_it_prints_is_kept(tmp_path: Path) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-c", PRINT, str(tmp_path)], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    assert process.wait(30) == 1  # its pipes are full since long
+    assert (tmp_path / "test.out").read_text().splitlines() == ["printed", "by a child", "by C code"]
+    logged = (tmp_path / "test.log").read_text()
+    assert logged.count("warning ") == 3000 and "RuntimeError: the end" in logged
+    assert process.stderr is not None and process.stdout is not None
+    assert process.stderr.read().startswith(b"20")
+    process.stderr.close()
+    process.stdout.close()
+
+
+def test_a_process_goes_on_when_its_terminal_is_gone(tmp_path: Path) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-c", "import sys; sys.stdin.read()\n" + PRINT, str(tmp_path)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    for pipe in (process.stdout, process.stderr, process.stdin):
+        assert pipe is not None
+        pipe.close()
+    assert process.wait(30) == 1
+    assert (tmp_path / "test.log").read_text().count("warning ") == 3000
+
+
+def test_what_others_write_is_kept_small_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(log_file, "looked_after", [])
+    (tmp_path / "redis.log").write_bytes(b"x" * 100)
+    log_file.keep_small(tmp_path / "redis.log")
+    log_file.look()
+    assert (tmp_path / "redis.log").exists()
+    monkeypatch.setattr(LogFile, "_is_too_large", lambda file: file._path.name == "redis.log")
+    log_file.look()
+    assert not (tmp_path / "redis.log").exists() and (tmp_path / "redis.log.1").exists()
+
+
+CHATTER = """
+import sys
+from pathlib import Path
+from service.observe import log_file, logs, output
+log_file.LogFile.__init__.__defaults__ = (10_000,)
+output.keep_output("test", Path(sys.argv[1]))
+logs.configure("test", Path(sys.argv[1]), "warning")
+for number in range(200):
+    print("x" * 999)
+    log_file.look()
+"""
+
+
+def test_what_is_printed_is_kept_small_while_nothing_is_logged_and_by_whoever_it_was_moved(tmp_path: Path) -> None:
+    writers = [subprocess.Popen([sys.executable, "-c", CHATTER, str(tmp_path)]) for _ in range(2)]
+    assert [writer.wait(30) for writer in writers] == [0, 0]
+    sizes = [file.stat().st_size for file in tmp_path.glob("test.out*")]
+    assert len(sizes) == 1 + log_file.KEPT_FILES and max(sizes) < 15_000
+
+
+def test_a_file_that_was_moved_away_is_let_go_when_nothing_is_written(tmp_path: Path, root: logging.Logger) -> None:
+    logs.configure("test", tmp_path)
+    log_file.look()
+    (tmp_path / "test.log").rename(tmp_path / "old.log")
+    log_file.look()
+    held = [link for link in Path("/proc/self/fd").iterdir() if link.exists()]
+    assert not [link for link in held if link.samefile(tmp_path / "old.log")]
+    assert [link for link in held if link.samefile(tmp_path / "test.log")]
+
+
+def test_a_look_at_a_folder_that_is_gone_is_nobodys_problem(tmp_path: Path, root: logging.Logger) -> None:
+    logs.configure("test", tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    log_file.look()
+
+
+FORK = """
+import os, signal, sys
+from pathlib import Path
+from service.observe import log_file, logs, output
+file = log_file.LogFile(Path(sys.argv[1]))
+with file._lock:  # as another thread may, which looks just now
+    child = os.fork()
+    if child == 0:
+        signal.alarm(5)
+        file.write(b"child\\n")
+        os._exit(0)
+sys.exit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+"""
+
+
+def test_a_forked_child_does_not_wait_for_a_thread_that_it_has_not(tmp_path: Path) -> None:
+    assert subprocess.run([sys.executable, "-c", FORK, str(tmp_path / "x.log")]).returncode == 0
+    assert (tmp_path / "x.log").read_text() == "child\n"
+
+
+SECRET = "hunter2-x9"
+
+
+def test_neither_file_nor_terminal_tells_a_secret(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    reading, writing = os.pipe()
+    monkeypatch.setattr(output, "_terminal", writing)
+    terminal = output.Terminal()
+    terminal.setFormatter(logging.Formatter("%(message)s"))
+    try:
+        raise ValueError(f"no answer from postgres://me:{SECRET}@db/x")
+    except ValueError:
+        record = logging.LogRecord("l", logging.ERROR, "f", 1, "with password=%s", (SECRET,), sys.exc_info())
+    record.fields = {
+        "api_key": SECRET, "url": f"http://a:{SECRET}@b/", "uid": "u", "attempt": 2,
+        "headers": {"Authorization": SECRET}, "why": OSError(f"redis://:{SECRET}@host"),
+    }  # fmt: skip
+    JsonHandler(LogFile(tmp_path / "x.log"), "runner").emit(record)
+    terminal.emit(record)
+    shown = os.read(reading, 65536).decode()
+    os.close(reading)
+    os.close(writing)
+    text = (tmp_path / "x.log").read_text()
+    line = json.loads(text)
+    assert SECRET not in text and SECRET not in shown
+    assert line["message"] == "with password=[removed]" and (line["uid"], line["attempt"]) == ("u", 2)
+    assert line["traceback"].splitlines()[-1] == "ValueError: no answer from postgres://[removed]@db/x"
+    assert shown.startswith("with password=[removed]\nTraceback") and "test_logs.py" in shown
+
+
+@pytest.mark.parametrize("line", ["x\n", "x"])
+def test_of_a_long_traceback_the_end_is_kept(tmp_path: Path, line: str) -> None:
+    try:
+        raise ValueError(line * 40_000 + "the end")
+    except ValueError:
+        record = logging.LogRecord("l", logging.ERROR, "f", 1, "m", (), sys.exc_info())
+    JsonHandler(LogFile(tmp_path / "x.log"), "runner").emit(record)
+    traceback = json.loads((tmp_path / "x.log").read_text())["traceback"]
+    assert traceback.endswith(f"{line}the end") and 30_000 < len(traceback) <= logs.LONGEST_TEXT
+
+
+def test_an_outcome_tells_no_secret(tmp_path: Path) -> None:
+    new = Task(uid="0" * 64, type="echo", queue="default", status=QUEUED, created_at=moments.stamp(1e9))
+    error = TaskError(type="E", message=f"token={SECRET} was refused", event_id="e")
+    failed = transitions.failed(new, error, moments.stamp(1e9), moments.stamp(1e9 + 1), 1.0)
+    Report(LogFile(tmp_path / "x.log")).outcomes([failed])
+    line = json.loads((tmp_path / "x.log").read_text())
+    assert line["error"] == {"type": "E", "message": "token=[removed] was refused", "event_id": "e"}
+    assert failed.error == error

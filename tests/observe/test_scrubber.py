@@ -1,0 +1,231 @@
+"""No secret passes, and what is none stays readable."""
+
+import re
+import time
+from http import HTTPStatus
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote
+
+import pytest
+
+from service.observe import scrubber
+from service.observe.scrubber import MEMBERS, REMOVED, plain, query, source, text
+from service.web import token_file
+
+S = "hunter2-x9"
+
+
+class Account:
+    def __init__(self) -> None:
+        self.name = "ann"
+        self.password = S
+        self.nested = {"Authorization": f"Bearer {S}"}
+
+
+class Loud(str):
+    def __str__(self) -> str:
+        return S
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        {"password": S}, {"a": [{"b": {"api_key": S}}]}, {"X-Auth-Token": S, "Set-Cookie": f"session={S}"},
+        {b"secret": S}, [("Authorization", f"Basic {S}")], ["program", "--password", S], ["program", f"--token={S}"],
+        Account(), {"sessionid": S}, {"csrf_token": S}, {"dsn": f"https://{S}@sentry/1"}, ("pin", S), Loud("x"),
+        {"pw": S}, {"db_pw": S}, {"passcode": S}, {"bearer": S}, {"key": S},
+    ],
+)  # fmt: skip
+def test_a_value_under_the_name_of_a_secret_is_removed(value: Any) -> None:
+    assert S not in str(plain(value))
+
+
+@pytest.mark.parametrize(
+    "shown",
+    [
+        f"password={S}", f"password: {S}", f"PASSWORD = '{S}'", f'{{"password": "{S}"}}', f"{{'api_key': '{S}'}}",
+        f'{{\\"token\\": \\"{S}\\"}}', f"Authorization: Bearer {S}", f"Authorization: Digest username=u, response={S}",
+        f"Cookie: a=b; session={S}", f"bearer {S}", f"redis://:{S}@host:6379/0", f"postgres://u:p@{S}@host/db",
+        f"https://{S}@sentry.example/1", f"mysql --password {S} db", f"X-Api-Key: {S}", f"secret={S}&a=b",
+        f"Account(name='ann', password='{S}')", f'password="two words {S}"', f"-----BEGIN RSA PRIVATE KEY-----\n{S}\n",
+        f"eyJhbGciOiJI.eyJzdWIiOiIx.{S}", f"AWS_SECRET_ACCESS_KEY={S}", f"client_secret => {S}",
+        f"db_pass={S}", f"DBPASS: {S}", f"mysql --pass {S} db", f"mysql --db-pass {S}", f"signing_key={S}",
+        f"X-Auth: {S}", f"X-Auth-Key: {S}",
+        f"{{'X-Api-Key': b'{S}'}}", f"mysql://u:p/{S}@h/db", f"secret=a,b,{S}", f"pw={S}", f"passcode: {S}",
+    ],
+)  # fmt: skip
+def test_a_secret_inside_a_text_is_removed(shown: str) -> None:
+    assert S not in text(shown)
+    assert S not in str(plain({"note": [shown]}))
+
+
+@pytest.mark.parametrize(
+    "shown",
+    [
+        "no order 17",
+        "https://example.test/a?b=c",
+        "ann@example.test",
+        "the session has ended",
+        "a tokenizer",
+        "basic facts",
+        "http://example.test:8080/users/ann@example.test",
+        "a pwned machine: yes",
+        "the first pass: 12 of 13",
+    ],
+)
+def test_what_is_no_secret_stays(shown: str) -> None:
+    assert text(shown) == shown
+
+
+@pytest.mark.parametrize(
+    "given", [f"token={S}", f"a=1&%74oken={S}", f"API-KEY={S}&x", f"key={S}", f"next=https://u:{S}@h/", f"code={S}"]
+)
+def test_a_query_keeps_its_names_and_loses_its_secrets(given: str) -> None:
+    assert S not in unquote(query(given))
+    assert query("a=b&c=d%20e") == "a=b&c=d+e"
+
+
+def test_source_code_stays_readable() -> None:
+    assert source("    password = request.form['password']") == "    password = request.form['password']"
+    for line in (f'connect(user="u", password="{S}")', f'get("https://h/?token={S}")', f'redis("redis://:{S}@h")'):
+        assert S not in source(line)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "db_pass", "DBPASS", "smtp_pass", "user_pass", "--pass", "encryption_key", "signing_key", "fernet_key",
+        "auth_key", "X-Auth-Key", "X-Auth", "proxy_auth", "API_KEY", "accessKey",
+    ],
+)  # fmt: skip
+def test_names_of_secrets_are_known(name: str) -> None:
+    assert scrubber.is_secret(name)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "compass", "passenger", "bypass", "author", "keyboard", "monkey", "overpass", "encompass", "passed",
+        "pass_count", "sort_key", "Idempotency-Key", "oauth_version",
+    ],
+)  # fmt: skip
+def test_names_of_what_is_no_secret_are_known(name: str) -> None:
+    assert not scrubber.is_secret(name)
+    assert text(f"{name}: {S}") == f"{name}: {S}"
+
+
+def test_a_token_of_this_service_is_no_ones_to_read(tmp_path: Path) -> None:
+    token = token_file.add(tmp_path / "tokens", "ann", "read")
+    assert text(f"used {token} by mistake") == f"used {REMOVED} by mistake"
+    assert token not in str(plain({"note": token})) + source(f'get("{token}")')
+
+
+def test_what_follows_a_secret_stays() -> None:
+    assert text(f"token={S},user=ann, {{'secret': b'{S}', 'a': 1}}") == (
+        f"token={REMOVED},user=ann, {{'secret': {REMOVED}, 'a': 1}}"
+    )
+
+
+def test_a_secret_at_the_cut_is_not_told_by_half() -> None:
+    shown = text("x" * (scrubber.TEXT_LIMIT - 12) + f" password={S}")
+    assert "hunter" not in shown
+
+
+KEY = "-----BEGIN RSA PRIVATE KEY-----\n" + "K" * 64 * 25 + "\n-----END RSA PRIVATE KEY-----"
+
+
+@pytest.mark.parametrize(
+    ("filling", "secret"),
+    [("a line\n", KEY), ("a line\n", KEY.replace("K" * 64, "K" * 63 + "\n")), ("words, ", f"password={'hunter' * 9} ")],
+)
+def test_of_a_long_text_the_end_tells_no_secret_by_half(filling: str, secret: str) -> None:
+    for below in range(0, scrubber.MARGIN + 3000, 31):
+        shown = scrubber.end(filling * 2000 + secret + "below, " * (below // 7) + "the end", 2000)
+        assert "KKK" not in shown and "nter" not in shown
+        assert shown.endswith("the end") and len(shown) <= 2000
+
+
+def test_a_text_that_fits_is_shown_from_its_beginning() -> None:
+    assert scrubber.end(f"pw=x\npw={S}", 20) == f"pw={REMOVED}"
+    assert scrubber.end("one\ntwo", 7) == "one\ntwo"
+    assert scrubber.end("one\ntwo", 6) == "two"
+    assert scrubber.end("K" * 64 + "\n-----END PRIVATE KEY-----\nbelow", 2000) == f"{REMOVED}\nbelow"
+    told = "Traceback\n  if 'PRIVATE KEY-----' not in pem:\nValueError: it is no key"
+    assert scrubber.end(told, 2000) == told
+
+
+def test_everything_is_bounded() -> None:
+    assert len(plain(list(range(10_000)))) == MEMBERS + 1
+    assert len(plain(dict.fromkeys(range(10_000)))) == MEMBERS + 1
+    assert len(plain("x" * 10_000)) < 1100
+    nested: list[Any] = []
+    for _ in range(1000):
+        nested = [nested]
+    assert str(plain(nested)).count("[") <= 5
+    assert plain({"a": b"x" * 100}) == {"a": "<100 bytes>"}
+
+
+@pytest.mark.parametrize(
+    "shown",
+    ["password" * 1000, "a://" * 2000, "bearer " * 1000, 'password="' + "\\" * 8000, "--a-" * 2000, "x" * 10_000],
+)
+def test_no_text_takes_long(shown: str) -> None:
+    began = time.process_time()
+    text(shown)
+    assert time.process_time() - began < 0.05
+
+
+ATOMS = (
+    "password", "token", "--a-token ", "--", "a-", " ", "\n", "=", "a://", "://", "a:b", "@", "bearer ", "eyJ", "eyJ-",
+    "eyJaaaaa.", "-----BEGIN ", "-----BEGIN PRIVATE KEY-----", "-----END ", "cookie:", 'password="', "password=\\",
+    "secret=a,", "db_pass", "sbx_", "auth_key", "'", "\\", "?token=", "aaaa,", "a://b:/",
+)  # fmt: skip
+LONG = 32 * 1024
+
+
+ALL = (*scrubber._BY_HEADER, *scrubber._BY_LOOKS, *scrubber._BY_NAME, *scrubber._BY_LITERAL)
+
+
+def is_quick(pattern: re.Pattern[str], shown: str) -> bool:
+    """Once in three tries, by the processor's time: the machine may be busy with something else."""
+    for _ in range(3):
+        began = time.process_time()
+        pattern.sub("", shown)
+        if time.process_time() - began < 0.05:
+            return True
+    return False
+
+
+@pytest.mark.parametrize(
+    "pattern",
+    [
+        scrubber._NAME, scrubber._QUERY_NAME,
+        *(re.compile(each) for each, _ in ALL),
+    ],
+    ids=lambda pattern: pattern.pattern[-30:],
+)  # fmt: skip
+def test_no_pattern_takes_long_even_for_long_and_hostile_texts(pattern: re.Pattern[str]) -> None:
+    hostile = [(atom * LONG)[:LONG] for atom in ATOMS]
+    hostile += [
+        (one + (other * LONG))[:LONG] for one in ("password", "a://b:", "eyJaaaaaa", "cookie:") for other in ATOMS
+    ]
+    assert not [shown[:40] for shown in hostile if not is_quick(pattern, shown)]
+
+
+@pytest.mark.parametrize("shown", [f"id=eyJhbGciOiJI.eyJzdWIiOiIx.{S}", f"x-eyJhbGciOiJI.eyJzdWIiOiIx.{S} and more"])
+def test_a_token_is_found_at_the_end_of_a_longer_word(shown: str) -> None:
+    assert S not in text(shown)
+
+
+def test_known_values_are_shown_as_they_are() -> None:
+    assert plain([None, True, 3, 1.5, "é"]) == [None, True, 3, 1.5, "é"]
+    assert plain(float("nan")) == "nan"
+    assert plain([HTTPStatus.GONE, type("Own", (float,), {})(1.5)]) == [410, 1.5]
+    assert plain(KeyError("a", f"pw={S}")) == {"": "<builtins.KeyError>", "args": ["a", f"pw={REMOVED}"]}
+    assert plain(10**30) == "<a number of 100 bits>"
+    assert plain(Account()) == {
+        "": "<tests.observe.test_scrubber.Account>", "name": "ann", "password": REMOVED,
+        "nested": {"Authorization": REMOVED},
+    }  # fmt: skip
+    assert plain(time) == "<builtins.module>"

@@ -1,0 +1,133 @@
+"""What the end of an attempt means for the document; no process, no Redis."""
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from service.errors import Cancelled, Reject, Retry, Stopping, TimedOut
+from service.runner.attempt import Window, encode_result, run
+from service.runner.outcomes import BadResult
+from service.tasks import moments
+from service.tasks.context import Context
+from service.tasks.declare import MARK, TaskType, task
+from service.tasks.document import Task
+
+
+def running(**fields: Any) -> Task:
+    values = {"uid": "u" * 64, "type": "t", "queue": "default", "created_at": moments.stamp(0), "attempt": 1, **fields}
+    return Task(status="running", **values)
+
+
+def ended(handler: Callable[..., Any], **fields: Any) -> Task | None:
+    """The document after one attempt."""
+    found: TaskType = getattr(task("t")(handler), MARK)
+    document = running(**fields)
+    transition = run(found, Context(document), document, Window())
+    return None if transition is None else transition(document)
+
+
+def raising(error: BaseException) -> Callable[..., None]:
+    def handler(context: Any) -> None:
+        raise error
+
+    return handler
+
+
+def test_a_result_is_stored() -> None:
+    after = ended(lambda context: {"a": 1})
+    assert after is not None
+    assert (after.status, json.loads(bytes(after.result)), after.revision) == ("succeeded", {"a": 1}, 2)
+    assert after.started_at is not None and after.finished_at is not None and after.duration is not None
+
+
+@pytest.mark.parametrize("error", [ValueError("x"), SystemExit(1), KeyboardInterrupt(), Retry("later")])
+def test_a_failure_is_tried_again_while_attempts_are_left(error: BaseException) -> None:
+    after = ended(raising(error), max_attempts=2)
+    assert after is not None and after.error is not None
+    assert (after.status, after.failures, after.error.type) == ("scheduled", 1, type(error).__name__)
+    last = ended(raising(error), max_attempts=2, failures=1)
+    assert last is not None
+    assert (last.status, last.failures, last.run_at) == ("failed", 2, None)
+
+
+def test_retry_says_when() -> None:
+    after = ended(raising(Retry("later", after=100)))
+    assert after is not None and after.run_at is not None and after.started_at is not None
+    assert 99.9e6 < moments.microseconds(after.run_at) - moments.microseconds(after.started_at) < 101e6
+
+
+def test_reject_is_final() -> None:
+    after = ended(raising(Reject("no")), max_attempts=9)
+    assert after is not None
+    assert after.status == "failed"
+
+
+def test_a_time_out_is_a_failure_like_any_other() -> None:
+    after = ended(raising(TimedOut()), timeout=1.5)
+    assert after is not None and after.error is not None
+    assert (after.status, after.failures) == ("scheduled", 1) and "1.5 s" in after.error.message
+
+
+def test_what_the_runner_interrupts_at_its_stop_is_not_charged() -> None:
+    after = ended(raising(Stopping()))
+    assert after is not None
+    assert (after.status, after.attempt, after.failures, after.crashes) == ("queued", 1, 0, 0)
+
+
+def test_a_cancelled_task_has_its_fate_already() -> None:
+    assert ended(raising(Cancelled())) is None
+
+
+def test_an_error_without_a_readable_message_is_an_error_all_the_same() -> None:
+    class Silent(Exception):
+        def __str__(self) -> str:
+            raise RuntimeError
+
+    after = ended(raising(Silent()), max_attempts=1)
+    assert after is not None and after.error is not None
+    assert after.error.type == "Silent"
+
+
+def test_a_long_message_is_cut() -> None:
+    after = ended(raising(ValueError("x" * 100_000)), max_attempts=1)
+    assert after is not None and after.error is not None
+    assert len(after.error.message) == 8192
+
+
+@pytest.mark.parametrize("value", [None, True, 0, 10**30, 1.5, "é\n", [], {"a": [1, {"b": None}]}, (1, 2)])
+def test_json_able_data_is_a_result(value: Any) -> None:
+    assert json.loads(bytes(encode_result(value))) == (list(value) if isinstance(value, tuple) else value)
+
+
+@pytest.mark.parametrize("value", [{1}, b"x", object(), float("inf"), "\udcff", {"a": object()}, "x" * 262_143])
+def test_anything_else_is_none(value: Any) -> None:
+    with pytest.raises(BadResult):
+        encode_result(value)
+
+
+def nested(levels: int) -> list[Any]:
+    value: list[Any] = []
+    for _ in range(levels - 1):
+        value = [value]
+    return value
+
+
+def test_a_result_is_nested_64_levels_deep_at_most() -> None:
+    encode_result([nested(63), nested(63)])
+    with pytest.raises(BadResult, match="64 levels"):
+        encode_result([nested(64)])
+
+
+def test_a_cycle_is_no_result() -> None:
+    cycle: list[Any] = []
+    cycle.append(cycle)
+    with pytest.raises(BadResult):
+        encode_result(cycle)
+
+
+@pytest.mark.parametrize("fraction", [-0.1, 1.1, float("nan")])
+def test_progress_is_a_fraction(fraction: float) -> None:
+    with pytest.raises(ValueError, match="from 0 to 1"):
+        Context(running()).progress(fraction)

@@ -1,0 +1,89 @@
+"""What a lane does when its runner stops and Redis misbehaves."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from service.errors import StoreRefused, StoreUnavailable
+from service.runner.alarm import Alarm
+from service.runner.journal import Report
+from service.runner.lane import Lane
+from service.runner.lockfile import Presence
+from service.runner.recovery import Recovery
+from service.runner.stop import Stop
+from service.store import Store
+from service.tasks.registry import Registry
+from tests.runner.test_holdings import QUEUES, FaultyWire, Silence, claims, new_task, statuses, succeed
+from tests.servers import RedisServer
+
+
+@pytest.fixture
+def wire(server: RedisServer) -> FaultyWire:
+    return FaultyWire(server.url)
+
+
+@pytest.fixture
+def stopping() -> Stop:
+    return Stop()
+
+
+@pytest.fixture
+def store(wire: FaultyWire) -> Store:
+    return Store(wire)
+
+
+@pytest.fixture
+def lane(store: Store, stopping: Stop, tmp_path: Path) -> Iterator[Lane]:
+    presence = Presence(tmp_path, 1)
+    yield lane_of(store, presence, stopping, recovery_of(store, presence))
+    presence.leave()
+
+
+def recovery_of(store: Store, presence: Presence) -> Recovery:
+    return Recovery(
+        store=store, registry=Registry(), presence=presence, queues=QUEUES, lease_seconds=15.0, held=lambda: []
+    )
+
+
+def lane_of(store: Store, presence: Presence, stopping: Stop, recovery: Recovery) -> Lane:
+    return Lane(
+        0,
+        store=store,
+        registry=Registry(),
+        presence=presence,
+        report=Report(Silence()),
+        queues=QUEUES,
+        stopping=stopping,
+        alarm=Alarm(),
+        lease_seconds=15.0,
+        grace_seconds=15.0,
+        recovery=recovery,
+    )
+
+
+def test_a_refusal_at_the_very_end_ends_the_lane_in_order(
+    lane: Lane, store: Store, wire: FaultyWire, stopping: Stop, caplog: pytest.LogCaptureFixture
+) -> None:
+    held = claims(store, lane.holdings)
+    lane.holdings.ended.extend(map(succeed, held))
+    stopping.request()
+    wire.failure = StoreRefused("WRONGTYPE")
+    lane.work()
+    assert "2 outcomes are lost, their tasks run again" in caplog.text
+    wire.failure = None
+    assert statuses(store, held) == ["running", "running"]
+
+
+def test_what_a_lane_has_waited_for_is_known_before_its_document_is_read(
+    lane: Lane, store: Store, wire: FaultyWire
+) -> None:
+    assert store.fetch(0, QUEUES, "somebody", 1) == []
+    store.create([new_task(store)])
+    wire.only, wire.lost = "MGET", 1
+    with pytest.raises(StoreUnavailable):
+        lane._wait(1)
+    assert len(lane.holdings.entries()) == 1
+    lane.holdings.start_over()
+    [finding] = lane._judge_again()
+    assert finding.document is not None

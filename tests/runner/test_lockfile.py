@@ -1,0 +1,130 @@
+"""Whether a runner lives, and what it was doing, as its neighbours see it."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from service.runner import lockfile
+from service.runner.lockfile import Presence, Remains
+from tests.servers import eventually
+
+LIVE = """
+import sys, time
+from pathlib import Path
+from service.runner.lockfile import Presence
+here = Presence(Path(sys.argv[1]), 2)
+here.mark(0, b"first", 5.0)
+here.mark(1, b"second")
+here.clear(1)
+print(here.consumer, flush=True)
+time.sleep(60)
+"""
+
+
+@pytest.fixture
+def neighbour(tmp_path: Path) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    process = subprocess.Popen([sys.executable, "-c", LIVE, str(tmp_path)], stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    yield process, process.stdout.readline().strip()
+    process.kill()
+    process.wait()
+    process.stdout.close()
+
+
+@pytest.fixture
+def me(tmp_path: Path) -> Iterator[Presence]:
+    me = Presence(tmp_path, 1)
+    yield me
+    me.leave()
+
+
+def test_a_living_neighbour_is_not_dead(me: Presence, neighbour: tuple[subprocess.Popen[str], str]) -> None:
+    assert list(me.dead_neighbours()) == []
+    assert list(me.held_up_neighbours()) == []
+
+
+def test_nor_is_one_whose_upkeep_is_held_up(me: Presence, neighbour: tuple[subprocess.Popen[str], str]) -> None:
+    assert eventually(lambda: list(me.held_up_neighbours()), 5) == [neighbour[1]]
+    assert list(me.dead_neighbours()) == []
+
+
+def test_a_killed_one_is_dead_and_leaves_its_marks(me: Presence, neighbour: tuple[subprocess.Popen[str], str]) -> None:
+    process, consumer = neighbour
+    process.kill()
+    [remains] = eventually(lambda: list(me.dead_neighbours()))
+    assert (remains.consumer, remains.deadlines) == (consumer, {"first": 5.0})
+    assert remains.blames("first") and not remains.blames("second")
+    assert list(me.held_up_neighbours()) == []
+
+
+def test_who_leaves_is_not_dead(me: Presence, tmp_path: Path) -> None:
+    other = Presence(tmp_path, 1)
+    other.leave()
+    assert list(me.dead_neighbours()) == [] == list(me.held_up_neighbours())
+
+
+def test_who_ends_on_purpose_marks_nothing_more(me: Presence, tmp_path: Path) -> None:
+    other = Presence(tmp_path, 2)
+    other.mark(0, b"stuck")
+    other.tell()
+    other.mark(1, b"late")
+    other._let_go()
+    [remains] = me.dead_neighbours()
+    assert remains.deadlines == {"stuck": lockfile.NEVER}
+
+
+def test_a_fork_of_a_handler_does_not_keep_the_dead_alive(me: Presence, tmp_path: Path) -> None:
+    code = LIVE.replace("time.sleep(60)", "import os; os.write(1, f'{os.fork()}\\n'.encode()); time.sleep(60)")
+    process = subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    process.stdout.readline()
+    fork = max(int(process.stdout.readline()), int(process.stdout.readline()))
+    try:
+        process.kill()
+        eventually(lambda: list(me.dead_neighbours()))
+    finally:
+        os.kill(fork, 9)
+        process.wait()
+        process.stdout.close()
+
+
+def test_an_earlier_boot_proves_nothing(me: Presence, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lockfile, "_boot", lambda: "before")
+    earlier = Presence(tmp_path, 1)
+    earlier._let_go()
+    monkeypatch.undo()
+    assert list(me.dead_neighbours()) == []
+    assert [remains.consumer for remains in me.left_by_earlier_boots()] == [earlier.consumer]
+
+
+def test_old_files_of_lost_hosts_are_removed_and_no_others(
+    me: Presence, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lockfile, "_here", lambda: "elsewhere:boot")
+    lost, young, alive = (Presence(tmp_path, 1) for _ in range(3))
+    monkeypatch.undo()
+    crashed_here = Presence(tmp_path, 1)  # recovery wants to know which task to blame
+    for gone in (lost, young, crashed_here):
+        gone._let_go()
+    begun = tmp_path / ".elsewhere:boot:1:2"
+    begun.touch()
+    for path in tmp_path.iterdir():
+        if path.name != young.consumer:
+            os.utime(path, (0, 0))
+
+    me.clear_away(older_than_seconds=3600)
+
+    assert {path.name for path in tmp_path.iterdir()} == {one.consumer for one in (me, young, alive, crashed_here)}
+    alive.leave()
+
+
+def test_only_the_alarm_makes_overdue_and_only_the_first_deadline() -> None:
+    deadlines = {"late": 5.0, "later": 6.0, "free": lockfile.NEVER}
+    killed = Remains("c", Path("p"), deadlines)
+    alarmed = Remains("c", Path("p"), deadlines, stacks="Thread 0x1")
+    assert [killed.overdue(token) for token in deadlines] == [False, False, False]
+    assert [alarmed.overdue(token) for token in deadlines] == [True, False, False]
