@@ -6,9 +6,11 @@ from typing import Any
 import pytest
 from flask.testing import FlaskClient
 
+from service.builtin.demo import sleep
 from service.store import SCRIPTS, Store
 from service.store.connection import connect
 from service.tasks import moments
+from service.testing import InvalidTask, run
 from service.web.app import Web
 from tests.servers import RedisServer
 
@@ -264,3 +266,10 @@ def test_many_clients_at_once_with_one_key_create_one_task(make_app: Callable[..
         assert not thread.is_alive()
     assert sorted(statuses) == [200] * 15 + [201]
     assert len(store.page(limit=10)[0]) == 1
+
+
+def test_a_test_of_a_handler_reads_what_a_client_reads_about_wrong_arguments(client: FlaskClient) -> None:
+    refused = client.post("/tasks", json={"type": "sleep", "args": {"seconds": "ten"}})
+    with pytest.raises(InvalidTask) as raised:
+        run(sleep, seconds="ten")
+    assert (refused.status_code, refused.json["detail"]) == (422, str(raised.value))

@@ -1,0 +1,183 @@
+"""Runs a handler in a test: by the code of a runner, with a context of its own, and without Redis.
+
+    outcome = run(build_report, month="2026-10")
+    assert outcome.result == {"path": "/reports/2026-10.pdf"}
+
+No clock runs against the handler, and no signal ends it: `interrupt` raises at a call of `context.progress`.
+"""
+
+import logging
+import secrets
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, fields
+from typing import Any, NamedTuple
+
+import msgspec
+
+from service.errors import Cancelled, InvalidTask, InvalidTaskType, TimedOut
+from service.observe.sentry import NoErrors
+from service.runner import attempt as runner
+from service.tasks import moments, transitions
+from service.tasks.context import Context
+from service.tasks.declare import TaskType, marked_type
+from service.tasks.document import RUNNING, Task, TaskError
+
+__all__ = ["InvalidTask", "Line", "NotInterrupted", "Outcome", "Progress", "run"]
+
+Interruption = type[Cancelled] | type[TimedOut]
+
+
+class Progress(NamedTuple):
+    fraction: float | None
+    message: str
+
+
+class Line(NamedTuple):
+    """Of the log."""
+
+    level: str
+    message: str
+
+
+class NotInterrupted(AssertionError):
+    """The handler ended before the call of `context.progress` that was to interrupt it."""
+
+
+@dataclass(frozen=True, repr=False)
+class Outcome:
+    """What the attempt means for the task."""
+
+    status: str  # succeeded, failed, cancelled; or scheduled: it will be tried again
+    result: Any  # as a client reads it: a tuple has become a list
+    error: TaskError | None  # with its `type` and `message`, as a client reads it
+    exception: BaseException | None  # behind that error, with its traceback
+    retry_after: float | None  # in how many seconds it will be tried again
+    progress: list[Progress]  # each call of context.progress
+    logs: list[Line]  # of every logger, from `info` on
+
+    def __repr__(self) -> str:
+        values = {field.name: getattr(self, field.name) for field in fields(self)}
+        return f"Outcome({', '.join(f'{name}={value!r}' for name, value in values.items() if value not in (None, []))})"
+
+
+def run(
+    handler: Callable[..., Any],
+    args: Mapping[str, Any] | None = None,
+    /,
+    *,
+    attempt: int = 1,
+    uid: str | None = None,
+    request_id: str | None = None,
+    interrupt: Interruption | None = None,
+    at_progress: int = 1,
+    **arguments: Any,
+) -> Outcome:
+    """Runs one attempt of a task, and returns what becomes of the task.
+
+    `args` and `arguments` are for the handler. Raises InvalidTask, with the words that a client reads, if it cannot
+    take them. All attempts before this one have failed. `interrupt=Cancelled` or `TimedOut` is raised in the handler
+    at its first call of `context.progress`, or at the one that `at_progress` counts.
+    """
+    task_type = marked_type(handler)
+    if task_type is None:
+        raise InvalidTaskType(f"{handler!r} is no task type: it lacks @task(...)")
+    sent = msgspec.Raw(msgspec.json.encode({**(args or {}), **arguments}))
+    task_type.check(sent)
+    task = _running(task_type, sent, attempt, uid or secrets.token_hex(32), request_id)
+    context = _TestContext(task, interrupt, at_progress)
+    raised = _Raised()
+    with _listening() as lines:
+        after = _attempted(task_type, context, task, raised)
+    if interrupt is not None and not context.cancelled:
+        raise NotInterrupted(f"the handler called context.progress {len(context.heard)} times, not {at_progress}")
+    return _outcome(after, raised.error, context.heard, lines)
+
+
+def _running(task_type: TaskType, args: msgspec.Raw, attempt: int, uid: str, request_id: str | None) -> Task:
+    return Task(
+        uid=uid,
+        type=task_type.name,
+        queue=task_type.queue,
+        status=RUNNING,
+        args=args,
+        created_at=moments.stamp(time.time()),
+        attempt=attempt,
+        failures=attempt - 1,
+        max_attempts=task_type.max_attempts,
+        timeout=task_type.timeout,
+        request_id=request_id,
+    )
+
+
+def _attempted(task_type: TaskType, context: "_TestContext", task: Task, raised: "_Raised") -> Task:
+    """The document after the attempt. All that a runner does is asked for here."""
+    transition = runner.run(task_type, context, task, runner.Window(), raised)
+    if transition is None or context.interrupt is Cancelled:  # whatever the handler returned: nobody waits for it
+        return transitions.cancelled(task, moments.stamp(time.time()))
+    return transition(task)
+
+
+class _TestContext(Context):
+    """Keeps all that is told, and interrupts."""
+
+    __slots__ = ("_at_progress", "heard", "interrupt")
+
+    def __init__(self, task: Task, interrupt: Interruption | None, at_progress: int) -> None:
+        super().__init__(task)
+        self.heard: list[Progress] = []
+        self.interrupt = interrupt
+        self._at_progress = at_progress
+
+    def progress(self, fraction: float | None = None, message: str = "") -> None:
+        super().progress(fraction, message)
+        self.heard.append(Progress(**msgspec.json.decode(self.news or b"")))
+        if self.interrupt is not None and len(self.heard) == self._at_progress:
+            self.cancelled = True
+            raise self.interrupt
+
+
+class _Raised(NoErrors):
+    """Keeps the error that would go to Sentry."""
+
+    error: BaseException | None = None
+
+    def capture(self, error: BaseException, **_: Any) -> None:
+        self.error = error
+
+
+class _Listener(logging.Handler):
+    def __init__(self) -> None:
+        super().__init__(logging.INFO)
+        self.lines: list[Line] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.lines.append(Line(record.levelname.lower(), record.getMessage()))
+
+
+@contextmanager
+def _listening() -> Iterator[list[Line]]:
+    """To every logger, at the level that a runner has by default."""
+    root, listener = logging.getLogger(), _Listener()
+    level = root.level
+    root.addHandler(listener)
+    root.setLevel(min(level, logging.INFO))
+    try:
+        yield listener.lines
+    finally:
+        root.setLevel(level)
+        root.removeHandler(listener)
+
+
+def _outcome(task: Task, exception: BaseException | None, progress: list[Progress], logs: list[Line]) -> Outcome:
+    return Outcome(
+        task.status, msgspec.json.decode(task.result), task.error, exception, _retry_after(task), progress, logs
+    )
+
+
+def _retry_after(task: Task) -> float | None:
+    if task.run_at is None or task.started_at is None:
+        return None
+    since_start = (moments.microseconds(task.run_at) - moments.microseconds(task.started_at)) / 1e6
+    return round(since_start - (task.duration or 0.0), 3)
