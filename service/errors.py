@@ -1,8 +1,8 @@
-"""Everything that sandbox raises on purpose."""
+"""Every exception that sandbox raises on purpose."""
 
 
 class SandboxError(Exception):
-    """The base of all of them."""
+    """The base of the others."""
 
 
 class SettingsError(SandboxError):
@@ -14,7 +14,7 @@ class StoreUnavailable(SandboxError):
 
 
 class StoreRefused(SandboxError):
-    """Redis answered a command with an error that is not about its own state."""
+    """Redis works, but refused a command with an error."""
 
 
 class AlreadyRunning(SandboxError):
@@ -22,11 +22,11 @@ class AlreadyRunning(SandboxError):
 
 
 class ReleaseBroken(SandboxError):
-    """The code that is on the disk now does not load; the message says why."""
+    """The code on the disk does not load; the message says why."""
 
 
 class InvalidTask(SandboxError):
-    """A client's request for a task cannot be met; `detail` says what to change."""
+    """A client asks for a task that cannot be created; `detail` says what to change."""
 
     def __init__(self, detail: str, field: str | None = None) -> None:
         super().__init__(detail)
@@ -54,7 +54,7 @@ class Reject(SandboxError):
 
 
 class Retry(SandboxError):
-    """Raised by a handler: try again, after so many seconds (by the usual back-off if not said)."""
+    """Raised by a handler: try again after so many seconds, or after the usual back-off."""
 
     def __init__(self, reason: str = "", after: float | None = None) -> None:
         super().__init__(reason or "the handler asked for another attempt")

@@ -66,7 +66,7 @@ class Settings:
 
     @property
     def socket(self) -> str:
-        """The path of the unix socket to listen on, or nothing."""
+        """The path of the unix socket to listen on, or an empty text."""
         return self.bind.removeprefix(UNIX) if self.bind.startswith(UNIX) else ""
 
     @property
@@ -75,7 +75,7 @@ class Settings:
 
     @property
     def observed(self) -> bool:
-        """Is there anybody to be told what the supervisor does?"""
+        """Does anybody want to be told what the supervisor does?"""
         return bool(self.statsd_host or self.graphite_url or self.sentry_dsn)
 
     @property
@@ -101,7 +101,7 @@ class Settings:
 
 @dataclass(frozen=True)
 class Variable:
-    """One variable: where it goes, how its text is read, what it is without one, and what is allowed."""
+    """One variable: the field that it sets, how its text is read, its default, and what is allowed."""
 
     name: str
     field: str
@@ -111,7 +111,7 @@ class Variable:
 
 
 def is_loopback(bind: str) -> bool:
-    """A unix socket is not reached from elsewhere either, and by whoever may write to it only."""
+    """Can it be reached from this host only? So it is with a unix socket, too."""
     if bind.startswith(UNIX):
         return True
     try:
@@ -183,7 +183,7 @@ def _sentry_dsn(text: str) -> str:
         project = parts.path.rpartition("/")[2]
         if parts.scheme not in ("http", "https") or not (parts.hostname and parts.username and project.isdigit()):
             raise ValueError
-        _ = parts.port  # raises unless it is one
+        _ = parts.port  # raises if it is no port
     return text
 
 
@@ -229,7 +229,7 @@ _REDIS_PATHS_AND_OPTIONS: Final[dict[str, tuple[str, dict[str, Callable[[str], s
 
 
 def _redis_url(text: str) -> str:
-    """Strict: redis-py finds most faults only when it connects, and takes options that change what the wire is."""
+    """Strict: redis-py finds most faults only when it connects, and takes options that would break our exchange."""
     if not text:
         return text
     scheme, _, rest = text.partition("://")

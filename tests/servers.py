@@ -20,7 +20,7 @@ DEBIAN = "redis-server"
 
 
 def eventually(condition: Callable[[], Any], seconds: float = 10.0, pause: float = 0.01) -> Any:
-    """The condition's first true value; fails if there is none in time."""
+    """Returns the condition's first true value; fails if there is none in time."""
     until = time.monotonic() + seconds
     while time.monotonic() < until:
         if value := condition():
@@ -29,13 +29,13 @@ def eventually(condition: Callable[[], Any], seconds: float = 10.0, pause: float
     raise AssertionError(f"not within {seconds} s: {condition}")
 
 
-EPHEMERAL = 32_768  # from here on the kernel gives ports to whoever connects: one that was free is soon taken
+EPHEMERAL = 32_768  # the kernel hands out the ports from here on to clients: a free one is soon taken
 CLUSTER_BUS = 10_000
 CHANCE = random.SystemRandom()  # not the one that hypothesis seeds
 
 
 def free_port(above: int = 0) -> int:
-    """By chance, so that tests side by side choose others; one that is `above` it is free as well."""
+    """A port by chance, so that tests side by side choose different ones. The one so far `above` it is free, too."""
     for _ in range(100):
         port = CHANCE.randrange(10_000, EPHEMERAL - above)
         if _is_free(port) and _is_free(port + above):

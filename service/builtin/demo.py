@@ -1,4 +1,4 @@
-"""Types to try the service with; on by default on loopback only."""
+"""Task types to try the service with. By default they are on if it listens on loopback only."""
 
 import time
 from typing import Any
@@ -8,7 +8,7 @@ from service import Context, task
 
 @task("echo")
 def echo(context: Context, message: Any = "") -> Any:
-    """Its message is the result."""
+    """Returns its message."""
     return message
 
 

@@ -20,6 +20,6 @@ def backup(arguments: argparse.Namespace) -> int:
 
     read = settings.read(os.environ)
     if not read.embedded_redis:
-        raise SettingsError("REDIS_URL is set: the data are in that Redis, which has to be backed up in its own way.")
+        raise SettingsError("REDIS_URL is set, so the data are in that Redis. Back it up in its own way.")
     backup.save(state.redis_folder(read), arguments.file)
     return 0

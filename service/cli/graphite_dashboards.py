@@ -14,7 +14,7 @@ def add_commands(commands: Commands) -> None:
         dashboards_load,
         "save them there, for the metrics that begin with STATSD_PREFIX",
     )
-    where = "where graphite-web is; GRAPHITE_URL, if left out: a password belongs there, for everybody sees arguments"
+    where = "where graphite-web is; without it, GRAPHITE_URL. A password belongs there: everybody can see arguments"
     loads.add_argument("url", metavar="URL", nargs="?", help=where)
 
 

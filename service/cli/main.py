@@ -1,4 +1,4 @@
-"""The command `sandbox`. A module a noun; what a command needs is imported when it is called: most are small."""
+"""The command `sandbox`: a module for each noun. A command imports what it needs when it is called."""
 
 import argparse
 import sys

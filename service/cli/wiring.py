@@ -1,6 +1,6 @@
 """The one place where settings become objects.
 
-A process imports only its own side: the web's modules cost a runner 15 MB, and it never needs them.
+A process imports only its own side: the web's modules would cost a runner 15 MB for nothing.
 """
 
 import os
@@ -45,7 +45,7 @@ def registry(settings: Settings) -> Registry:
 
 
 def errors(settings: Settings, process: str, types: Iterable[TaskType] = ()) -> Errors:
-    """Reporting to Sentry; without a DSN nothing of it is even imported."""
+    """Error reports to Sentry. Without a DSN, nothing of it is imported."""
     if not settings.sentry_dsn:
         return NO_ERRORS
     from service.observe.sentry import reporter
@@ -78,7 +78,7 @@ def app(settings: Settings) -> "Web":
 
 
 def _after_what_is_ready() -> "Later | None":
-    """In a worker, what it tells while it goes through the clients that are ready is told together."""
+    """In a worker: metrics of all clients that are ready at the same time go out together."""
     from gevent import monkey, spawn_raw
 
     return spawn_raw if monkey.is_module_patched("socket") else None

@@ -1,4 +1,4 @@
-"""What gunicorn imports."""
+"""The application, for gunicorn."""
 
 import os
 

@@ -1,8 +1,9 @@
-"""A copy of the embedded Redis's data, taken while it works.
+"""Copies the embedded Redis's data while it works.
 
-The manifest names the files that belong together; all but the last are complete, and that one only grows. A rewrite
-puts others in their place and deletes them. So they are opened; if one is gone by then, the manifest is read again.
-What is open stays; the last file is cut where it ends at that moment, perhaps within a command, which a start drops.
+The manifest names the files that belong together. All but the last are complete, and the last one only grows. A
+rewrite puts others in their place, and deletes them. So the copy opens all of them; if one is already gone, it reads
+the manifest again. What is open stays. The last file is cut where it ends at that moment, perhaps within a command;
+Redis drops such a rest at its start.
 """
 
 import io
@@ -26,10 +27,10 @@ Part = tuple[tarfile.TarInfo, IO[bytes]]
 
 
 def save(folder: Path, file: Path) -> None:
-    """Puts the data in the server's folder into a tar: all of it, or an error and what was there before."""
+    """Puts the data of the server's folder into a tar. If that fails, it raises, and leaves the file as it was."""
     file = file.resolve()
     if file.exists() and not file.is_file():
-        raise SandboxError(f"{file} is there, and is no file that a backup could take the place of")
+        raise SandboxError(f"{file} is there, but is not a file: a backup cannot replace it")
     draft = file.with_name(f".{file.name}.{os.getpid()}")
     try:
         with open(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as written:
@@ -47,7 +48,7 @@ def save(folder: Path, file: Path) -> None:
 
 
 def _parts(folder: Path, tar: tarfile.TarFile, opened: ExitStack) -> Iterator[Part]:
-    """Folders too: who unpacks them as root gives them back to their owner."""
+    """Folders too: if root unpacks them, they belong to their owner again."""
     manifest = folder / FOLDER / MANIFEST
     kept, files = _whole(manifest, tar, opened)
     for path in (folder, manifest.parent):
@@ -59,7 +60,7 @@ def _parts(folder: Path, tar: tarfile.TarFile, opened: ExitStack) -> Iterator[Pa
 
 
 def _whole(manifest: Path, tar: tarfile.TarFile, opened: ExitStack) -> tuple[bytes, list[Part]]:
-    """What the manifest is to say, and the files that it names, with their sizes."""
+    """The text for the copy's manifest, and the files that it names, with their sizes."""
     if not manifest.exists():
         raise SandboxError(f"there are no data in {manifest.parent}: no embedded Redis has worked there yet")
     for _ in range(LOOKS):
@@ -77,5 +78,5 @@ def _whole(manifest: Path, tar: tarfile.TarFile, opened: ExitStack) -> tuple[byt
 
 
 def _name(path: Path, folder: Path) -> str:
-    """As it lies in the state folder."""
+    """The path in the state folder."""
     return str("redis" / path.relative_to(folder))

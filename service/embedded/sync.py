@@ -1,5 +1,6 @@
-"""Calls fsync on the embedded Redis's append-only files once a second. A program of its own, which imports next to
-nothing: python fsync.py FOLDER
+"""Calls fsync on the embedded Redis's append-only files once a second.
+
+A program of its own, which imports next to nothing: python sync.py FOLDER
 """
 
 import os
@@ -14,7 +15,7 @@ STDERR = 2
 
 
 def sync(folder: str) -> str | None:
-    """Answers what has failed, as a rule nothing."""
+    """Returns what has failed; as a rule nothing has."""
     fault = None
     for name in os.listdir(folder) if os.path.isdir(folder) else ():
         if name.endswith(".aof"):
@@ -27,14 +28,14 @@ def _sync_file(path: str) -> str | None:
         with open(path, "rb") as file:
             os.fsync(file.fileno())
     except FileNotFoundError:
-        return None  # rewritten meanwhile
+        return None  # Redis has just rewritten its files
     except OSError as error:
         return f"{path} is not safe from a power cut: {error}"
     return None
 
 
 def tell(fault: str) -> None:
-    """Never waits: a terminal or a pipe that takes no more gets no more."""
+    """Never waits: what a full pipe or terminal does not take is lost."""
     if select.select([], [STDERR], [], 0)[1]:
         os.write(STDERR, f"{fault}\n".encode())
 
@@ -42,7 +43,7 @@ def tell(fault: str) -> None:
 def main(folder: str) -> None:
     told_at = -TELL_SECONDS
     while True:
-        with suppress(OSError):  # also of a terminal that is gone
+        with suppress(OSError):  # of the folder, or of a terminal that is gone
             fault = sync(folder)
             if fault and time.monotonic() - told_at >= TELL_SECONDS:
                 told_at = time.monotonic()
@@ -51,7 +52,7 @@ def main(folder: str) -> None:
 
 
 def become(folder: str) -> None:
-    """This process becomes that program, and lets go of all that it has imported."""
+    """Replaces this process by that program: so it is small, without what was imported here."""
     os.execv(sys.executable, [sys.executable, "-I", "-S", __file__, folder])
 
 

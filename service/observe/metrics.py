@@ -1,8 +1,7 @@
-"""What is reported to StatsD, and under which names; docs/observability.md lists them.
+"""Every metric, and its name. docs/observability.md lists them, and a test compares.
 
-Everything that one request, or one settled batch of tasks, has to tell goes out together. A timer's
-values share a line (`name:1|ms:2|ms`), so that a whole batch fits into a datagram or two and StatsD
-still counts every one of them.
+All metrics of one request, or of one settled batch, go out together. The values of a timer share a line
+(`name:1|ms:2|ms`): so a batch fits into a datagram or two, and StatsD counts each value.
 """
 
 import re
@@ -17,7 +16,7 @@ if TYPE_CHECKING:
     from service.observe.statsd import Later, StatsD
 
 METHODS: Final = frozenset(("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"))
-TIME: Final = "{}"  # no name has braces
+TIME: Final = "{}"  # stands for the time: no name has braces
 _EVENTS: Final = {
     SUCCEEDED: "succeeded",
     FAILED: "failed",
@@ -26,20 +25,20 @@ _EVENTS: Final = {
 }
 
 
-class Measured(Protocol):
-    """A named tuple of numbers: each becomes a gauge of its field's name."""
+class Gauges(Protocol):
+    """A named tuple of numbers. Each field becomes a gauge of that name."""
 
     def _asdict(self) -> dict[str, Any]: ...
 
 
 class Metrics:
-    """Nobody is told anything."""
+    """Metrics that go nowhere, as without STATSD_HOST."""
 
     wanted = False
     prefix = ""
 
     def is_ready(self) -> bool:
-        """Is it known where to? What is told before is lost."""
+        """Is StatsD's address known? Whatever is told before is lost."""
         return True
 
     def request(
@@ -48,9 +47,9 @@ class Metrics:
 
     def outcomes(self, settled: Sequence[Task], entries: Sequence[str]) -> None: ...
 
-    def backlog(self, queues: Mapping[str, Measured]) -> None: ...
+    def backlog(self, queues: Mapping[str, Gauges]) -> None: ...
 
-    def weights(self, watchers: Mapping[str, Measured]) -> None: ...
+    def weights(self, watchers: Mapping[str, Gauges]) -> None: ...
 
     def process_event(self, watcher: str, event: str) -> None: ...
 
@@ -68,14 +67,14 @@ class StatsDMetrics(Metrics):
     def request(
         self, route: str, method: str, status: str, seconds: float, *, waited: bool, event: str, about: Sequence[Task]
     ) -> None:
-        """`waited`: the client had asked to wait for a task. `event` is what happened to the tasks it is about."""
+        """`waited`: the client asked to wait for a task. `event` is what happened to the tasks in `about`."""
         lines = _of_request(self.prefix, route, method, status, waited).replace(TIME, _plain(seconds * 1000))
         for name, count in _counted((task, event) for task in about).items():
             lines += f"\n{self.prefix}.{name}:{count}|c"
         self._statsd.tell(lines)
 
     def outcomes(self, settled: Sequence[Task], entries: Sequence[str]) -> None:
-        """Attempts that ended, with the ids of the queue entries by which they were found, where known."""
+        """Attempts that have ended. `entries` are the ids of their queue entries, empty where unknown."""
         running: dict[str, list[float]] = {}
         waiting: dict[str, list[float]] = {}
         for task, entry in zip(settled, entries, strict=True):
@@ -94,16 +93,16 @@ class StatsDMetrics(Metrics):
             for timer, milliseconds in (running | waiting).items():
                 told.timings(timer, [_plain(each) for each in milliseconds])
 
-    def backlog(self, queues: Mapping[str, Measured]) -> None:
+    def backlog(self, queues: Mapping[str, Gauges]) -> None:
         self._gauges("queues", queues)
 
-    def weights(self, watchers: Mapping[str, Measured]) -> None:
+    def weights(self, watchers: Mapping[str, Gauges]) -> None:
         self._gauges("processes", watchers)
 
     def process_event(self, watcher: str, event: str) -> None:
         self._statsd.incr(f"processes.{clean(watcher)}.{clean(event)}")
 
-    def _gauges(self, kind: str, measured: Mapping[str, Measured]) -> None:
+    def _gauges(self, kind: str, measured: Mapping[str, Gauges]) -> None:
         with self._statsd.pipeline() as told:
             for name, one in measured.items():
                 for field, value in one._asdict().items():
@@ -120,7 +119,7 @@ def _counted(events: Iterable[tuple[Task, str]]) -> dict[str, int]:
 
 @lru_cache(maxsize=1024)
 def _of_request(prefix: str, route: str, method: str, status: str, waited: bool) -> str:
-    """Its lines, for the sake of speed ready but for the time."""
+    """The lines of a request, complete but for the time: it is quicker to make them once."""
     name = f"{clean(route)}.{method if method in METHODS else 'other'}"
     timers = (f"web.waited.{name}",) if waited else (f"web.latency.{name}", "web.latency_overall")
     lines = [f"web.requests.{name}.{status}:1|c", *(f"{timer}:{TIME}|ms" for timer in timers)]
@@ -133,7 +132,7 @@ def _of_type(queue: str, type: str) -> str:
 
 
 def connect(host: str, port: int, prefix: str, later: "Later | None" = None) -> Metrics:
-    """Reports to a StatsD; to nobody, if no host is named."""
+    """Metrics that go to StatsD; without a host, nowhere."""
     if not host:
         return Metrics()
     from service.observe.statsd import StatsD
@@ -145,17 +144,17 @@ _UNSAFE: Final = re.compile(r"[^A-Za-z0-9_-]+")
 
 
 def clean(name: str) -> str:
-    """One level of a metric's name: a dot begins the next one, and `:|@/` mean something to StatsD and Graphite."""
+    """One level of a metric's name. A dot would begin the next one; `:|@/` mean something to StatsD and Graphite."""
     return _UNSAFE.sub("_", name).strip("_") or "root"
 
 
 def _waited_ms(started_at: str, entry: str) -> float:
-    """The entry's id holds when it was queued, by Redis's clock."""
+    """An entry's id holds the time at which it was queued, by Redis's clock."""
     return max(0.0, moments.microseconds(started_at) / 1000 - int(entry.partition("-")[0]))
 
 
 def _plain(milliseconds: float) -> str:
-    """At least three digits, and never an exponent; no more than that, so that a batch fits into two datagrams."""
+    """Three digits or more, and never an exponent. It is short, so that a batch fits into two datagrams."""
     decimals = 3 if milliseconds < 10 else 1 if milliseconds < 1000 else 0
     text = f"{milliseconds:.{decimals}f}"
     return text.rstrip("0").rstrip(".") if decimals else text

@@ -1,12 +1,11 @@
-"""Turns any Python value into small, plain JSON data without secrets. The only scrubber:
-for Sentry, whichever client, and for the logs.
+"""Shows any Python value as small, plain JSON data without secrets. Logs and Sentry both use it.
 
-It never calls code of the values that it shows: a `__repr__` may be slow, fail, or tell a password. Known
-types are shown, bounded in number, length and depth; of an object, its class and its attributes.
+It never calls the code of a value: a `__repr__` may be slow, fail, or show a password. Known types are shown, with
+limits on number, length and depth. Of any other object it shows the class and the attributes.
 
-A secret is what stands under a name that says so: a key, an attribute, a header, an option before its
-value, an assignment inside a text; and what looks like one wherever it stands: the user part of a URL,
-a bearer token, a JWT, a private key, a token of this service. When in doubt it is removed.
+A secret is whatever stands under a name that sounds like one: a key, an attribute, a header, the option before a
+value, an assignment inside a text. So is whatever looks like one, wherever it stands: the user part of a URL, a
+bearer token, a JWT, a private key, a token of this service. When in doubt, it is removed.
 """
 
 import datetime
@@ -38,22 +37,22 @@ _WORDS: Final = (
     r"|(?:api|access|private|auth|encryption|signing|fernet|hmac|cipher|master|shared|account|ssh|aws)[-_ ]?key"
     r"|pw(?<![a-z]pw)(?![a-z])|x-auth(?![\w-])"
 )
-# db_pass and DBPASS, but no compass. It looks back last: a pattern that begins with letters is quicker.
+# Matches db_pass and DBPASS, but not compass. It looks back last: a pattern that begins with letters is quicker.
 _PASS: Final = r"pass(?<!compass)(?<!bypass)(?<!surpass)(?<!overpass)(?<!underpass)(?<!trespass)_?(?![a-z0-9])"
 _NAME: Final = re.compile(rf"{_WORDS}|{_PASS}$|auth(?<![a-z]auth)$|^-*(?:pin|otp|sig|bearer|key)$")
 _QUERY_NAME: Final = re.compile(rf"{_WORDS}|{_PASS}$|auth(?<![a-z]auth)$|^(?:pin|otp|sig|key|code|state)$")
 
 _QUOTED: Final = r"[bru]{0,2}\\*\"(?:[^\"\\]|\\.)*\"?|[bru]{0,2}\\*'(?:[^'\\]|\\.)*'?"
-# A comma is part of it, unless white space, a quote or the next name follows.
+# A comma belongs to the value, unless white space, a quote or the next name follows.
 _BARE: Final = r"(?:[^\s,;&\"')}\]]|,(?![\s\"']|[\w.-]{0,40}[\"']?\s{0,3}[:=]))+"
 _NAMED: Final = rf"(?:(?:{_WORDS})[\w.-]{{0,40}}|{_PASS}(?<=[\w-]pass))"
-# Most texts hold nothing of the kind, and a look for what all of the patterns need is quicker than they are.
+# Each pattern below needs one of these. Most texts have none, and looking for them is quicker than matching.
 _SUSPECT: Final = (
     "pass", "pw", "secret", "token", "key", "credential", "authori", "cookie", "session", "csrf", "xsrf", "dsn",
     "signature", "jwt", "://", "bearer", "basic", "eyj", "x-auth", "sbx_",
 )  # fmt: skip
 _BY_LOOKS: Final = (
-    (r"sbx_[\w-]{40,}", REMOVED),  # a token of this service's own
+    (r"sbx_[\w-]{40,}", REMOVED),  # a token of this service
     (r"(?is)-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(?:-----END [A-Z ]*-----|\Z)", REMOVED),
     (r"([A-Za-z][A-Za-z0-9+.-]{1,30}://)[^\s/\"'<>]*@", rf"\1{REMOVED}@"),
     # A password with a slash; a number before the slash is a port.
@@ -62,7 +61,7 @@ _BY_LOOKS: Final = (
         rf"\1{REMOVED}@",
     ),
     (r"(?i)\b(bearer|basic)\s+[\w.~+/=-]{6,}", rf"\1 {REMOVED}"),
-    # Only a run that ends at a dot is looked into: each is read a few times, however often it says eyJ.
+    # It looks only into runs that end at a dot, so each is read a few times at most, however often it has eyJ.
     (r"(?<![\w-])(?=[\w-]++\.[\w-])([\w-]*?)\beyJ[\w-]{5,}+\.[\w-]++(?:\.[\w-]*+)?", rf"\1{REMOVED}"),
 )
 _BY_NAME: Final = (
@@ -71,7 +70,7 @@ _BY_NAME: Final = (
 )
 # A header: the whole line may be the secret.
 _BY_HEADER: Final = ((r"(?i)((?:authorization|cookie)\\*[\"']?\s*[:=]\s*\\*[\"']?)[^\r\n\"'\\]+", rf"\1{REMOVED}"),)
-# Source code names secrets all the time; only a literal is one.
+# Source code names secrets all the time. Only a literal is one.
 _BY_LITERAL: Final = (
     (
         rf"(?i)({_NAMED}[\"']?\]?\s*(?:[:=]|,)\s*[rbfu]{{0,2}})(?:\"[^\"]+\"?|'[^']+'?)",
@@ -99,7 +98,7 @@ def is_secret(name: object) -> bool:
 
 
 def text(value: str, limit: int = TEXT_LIMIT) -> str:
-    """Without secrets, then cut: the other way round a half of one would not be recognised."""
+    """Removes secrets first, and cuts then: it would not recognise half a secret."""
     shown = _without_secrets(str.__str__(value)[: min(4 * limit, limit + MARGIN)])
     return shown if len(shown) <= limit else shown[:limit] + CUT
 
@@ -110,22 +109,22 @@ def source(line: str) -> str:
 
 
 def line(value: str, limit: int) -> str:
-    """As it is, to the byte, if there is nothing to hide."""
+    """Returns the text unchanged if there is nothing to hide."""
     return text(value, limit) if len(value) > limit or _is_suspect(value) else value
 
 
 def field(name: object, value: object, limit: int = TEXT_LIMIT) -> Any:
-    """What stands under a name, as JSON data: a text up to the limit, anything else as `plain` shows it."""
+    """The value under this name as JSON data: a text up to the limit, anything else as `plain` shows it."""
     if is_secret(name):
         return REMOVED
     return line(str.__str__(value), limit) if issubclass(type(value), str) else plain(value)
 
 
-_REST_OF_KEY: Final = re.compile(r".*-----END [A-Z ]{0,40}PRIVATE KEY-----", re.DOTALL)  # which began before a cut
+_REST_OF_KEY: Final = re.compile(r".*-----END [A-Z ]{0,40}PRIVATE KEY-----", re.DOTALL)  # that began before the cut
 
 
 def end(value: str, limit: int) -> str:
-    """Of a long text the end, in whole lines: a traceback says there what happened."""
+    """The end of a long text, in whole lines: a traceback says there what happened."""
     shown = _without_secrets(value[-limit - MARGIN :])
     shown = _REST_OF_KEY.sub(REMOVED, shown, count=1)
     if max(len(value), len(shown)) <= limit:
@@ -149,18 +148,18 @@ def _replaced(shown: str, *replacements: tuple[str, str]) -> str:
     return shown
 
 
-_compiled: Final = cache(re.compile)  # when first needed: most processes start, and end, without
+_compiled: Final = cache(re.compile)  # when first needed: most processes never need one
 
 
 def query(text_of_query: str) -> str:
-    """Names may be percent-encoded, so it is taken apart."""
+    """A URL's query. It is taken apart, because names may be percent-encoded."""
     pairs = parse_qsl(text_of_query[: 4 * TEXT_LIMIT], keep_blank_values=True)
     shown = [(name, REMOVED if _QUERY_NAME.search(name.casefold()) else text(value)) for name, value in pairs[:MEMBERS]]
     return urlencode(shown, safe="[]")
 
 
 class Budget:
-    """How long, and how much, may be shown altogether."""
+    """The time and the characters that may be spent in all."""
 
     def __init__(self, seconds: float = 0.02, characters: int = 100_000) -> None:
         self._until = time.monotonic() + seconds
@@ -223,7 +222,7 @@ def _members(items: Iterable[tuple[Any, Any]], count: int, budget: Budget, depth
 
 
 def _list(value: Any, budget: Budget, depth: int) -> list[Any]:
-    """After a name that says so comes a secret: ['--password', 'x'], or ('Authorization', 'x')."""
+    """A text that follows a secret's name is a secret: ['--password', 'x'], or ('Authorization', 'x')."""
     count = len(value)
     before = itertools.chain([None], value)
     shown = [

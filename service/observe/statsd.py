@@ -1,9 +1,8 @@
-"""The client of the package `statsd`, with a sending of its own: nobody waits, nothing is raised, and what
-cannot be sent at once is lost.
+"""Sends metrics to StatsD. Nobody waits for it, nothing raises, and what cannot be sent at once is lost.
 
-The host's name is looked up in a thread, at the start and again each minute: one that does not resolve,
-or that moves, costs those who send nothing. The socket does not block; it is connected, so that the
-kernel tells when nobody listens there, which the log tells once a minute.
+The lines are made by the package `statsd`; sending is our own. A thread looks up the host's name at the start and
+then once a minute, so a name that does not resolve, or that moves, holds up nobody. The socket does not block. It is
+connected, so that the kernel reports when nobody listens; the log says so once a minute.
 """
 
 import contextlib
@@ -18,7 +17,7 @@ from typing import Any, Final, TypeAlias
 from statsd.client.base import StatsClientBase
 from statsd.client.udp import Pipeline
 
-LARGEST_BYTES: Final = 1432  # what an Ethernet frame carries, whatever lies between
+LARGEST_BYTES: Final = 1432  # fits into an Ethernet frame, with room for tunnels
 VALUES_A_LINE: Final = 64
 LOOK_SECONDS: Final = 60.0
 LOOK_AGAIN_SECONDS: Final = 5.0
@@ -30,13 +29,13 @@ Later: TypeAlias = Callable[[Callable[[], None]], object]
 
 
 class Together(Pipeline):  # type: ignore[misc]
-    """What goes out together, in as few datagrams as will hold it."""
+    """Metrics that go out together, in as few datagrams as possible."""
 
     def add(self, line: str) -> None:
         self._stats.append(line)
 
     def timings(self, name: str, milliseconds: Sequence[str]) -> None:
-        """Values of a timer share a line (`name:1|ms:2|ms`); StatsD counts every one of them."""
+        """Values of a timer share a line (`name:1|ms:2|ms`); StatsD counts each."""
         values = [f"{value}|ms" for value in milliseconds]
         for begin in range(0, len(values), VALUES_A_LINE):
             self._send_stat(name, ":".join(values[begin : begin + VALUES_A_LINE]), 1)
@@ -53,7 +52,7 @@ class StatsD(StatsClientBase):  # type: ignore[misc]
         look_up: Callable[..., list[Any]] = socket.getaddrinfo,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`later` calls back in a moment; what is told until then goes together."""
+        """`later` calls a function in a moment. Whatever is told until then goes out together."""
         self._prefix = prefix
         self._maxudpsize = LARGEST_BYTES + 1  # the package stays below it
         self._host = host
@@ -69,7 +68,7 @@ class StatsD(StatsClientBase):  # type: ignore[misc]
         self._complain_at = 0.0
         if _is_address(host):
             self._look_at = self._clock() + LOOK_SECONDS
-            self._look()  # takes no time, and the first datagram arrives
+            self._look()  # takes no time, so the first datagram is not lost
         else:
             self._look_in_background()
 
@@ -85,14 +84,14 @@ class StatsD(StatsClientBase):  # type: ignore[misc]
         return Together(self)
 
     def tell(self, lines: str) -> None:
-        """Whole lines, with the prefix."""
+        """Sends whole lines, which have the prefix already."""
         self._told.append(lines)
         if self._later is None:
             self._tell_all()
         elif len(self._told) == 1:
             try:
                 self._later(self._tell_all)
-            except Exception:  # there is no later
+            except Exception:  # the process ends: there is no later
                 self._tell_all()
 
     def _tell_all(self) -> None:
@@ -120,7 +119,7 @@ class StatsD(StatsClientBase):  # type: ignore[misc]
         except ConnectionRefusedError as error:
             self._complain(error)
             with contextlib.suppress(OSError):
-                channel.send(datagram)  # it was an earlier one that was refused; this one may find a listener
+                channel.send(datagram)  # an earlier one was refused; this one may arrive
         except OSError as error:
             self._complain(error)
 
@@ -133,7 +132,7 @@ class StatsD(StatsClientBase):  # type: ignore[misc]
         self._look_at = self._clock() + LOOK_SECONDS
         try:
             threading.Thread(target=self._look, name="statsd", daemon=True).start()
-        except RuntimeError:  # no thread is to be had, or the process ends
+        except RuntimeError:  # there are too many threads, or the process ends
             self._looking = False
 
     def _look(self) -> None:
@@ -142,7 +141,7 @@ class StatsD(StatsClientBase):  # type: ignore[misc]
             family, _, _, _, address = min(found, key=_is_not_ipv4)
             if address != self._address:
                 self._connect(family, address)
-        except (OSError, UnicodeError) as error:  # UnicodeError: what is no name at all
+        except (OSError, UnicodeError) as error:  # UnicodeError: not a host's name at all
             self._look_at = self._clock() + LOOK_AGAIN_SECONDS
             self._complain(error)
         finally:
@@ -163,7 +162,7 @@ class StatsD(StatsClientBase):  # type: ignore[misc]
 
 
 def _is_not_ipv4(found: tuple[Any, ...]) -> bool:
-    """StatsD listens on IPv4 unless it is told otherwise, and `localhost` may be ::1 first."""
+    """IPv4 comes first: StatsD listens there unless told otherwise, but `localhost` may be ::1 first."""
     return bool(found[0] != socket.AF_INET)
 
 

@@ -1,4 +1,4 @@
-"""What a handler may know and say while it runs."""
+"""What a handler gets with its arguments."""
 
 import logging
 import math

@@ -1,4 +1,10 @@
-"""How a task type is declared: a decorated function, its limits, and the check of its arguments."""
+"""How a task type is declared: a decorated function, its limits, and the check of its arguments.
+
+    @task("report.build", queue="reports", max_attempts=5, timeout=120)
+    def build_report(context, month: str, rows: int = 10) -> dict: ...
+
+The decorator only marks the function; the registry collects what is marked.
+"""
 
 import inspect
 import re

@@ -1,10 +1,7 @@
-"""Task types: a name, the handler behind it, its limits, and the check of its arguments.
+"""All task types of a process, by name.
 
-    @task("report.build", queue="reports", max_attempts=5, timeout=120)
-    def build_report(context, month: str, rows: int = 10) -> dict: ...
-
-The decorator only marks the function. `Registry.load` collects the marked functions of the modules
-that it is told, and of the entry-point group `sandbox.tasks`; a payload never names code.
+`Registry.load` collects the functions that `@task` has marked: from the modules that the settings name, and from the
+entry-point group `sandbox.tasks`. A request never names code.
 """
 
 import importlib

@@ -1,4 +1,4 @@
-"""What leaves the Flask application: JSON, and a problem for every error."""
+"""The answers of the Flask application: JSON, and a problem for every error."""
 
 import logging
 from collections.abc import Callable, Iterable
@@ -21,7 +21,7 @@ _log = logging.getLogger(__name__)
 
 
 class Answer(Response):
-    """A finished body, sent as it is; werkzeug's own way to the wire works out again what is known here."""
+    """A body that is sent as it is. werkzeug's own way would work out again what is known here."""
 
     def __init__(
         self,

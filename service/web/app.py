@@ -1,4 +1,4 @@
-"""The Flask application."""
+"""Makes the Flask application from its parts."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -28,7 +28,7 @@ class NoSession(dict[str, Any], SessionMixin):
 
 
 class NoSessions(SessionInterface):
-    """Nothing here has a session; Flask need not look for one in every request."""
+    """Spares Flask a look for a session in every request: there are none."""
 
     null_session_class = NoSession  # type: ignore[assignment]
     _session = NoSession()
@@ -43,7 +43,7 @@ class Web(Flask):
     metrics: Metrics | None
 
     def create_url_adapter(self, request: Request | None) -> MapAdapter | None:
-        """No path here depends on the host; working it out is a sixth of what Flask does for a request."""
+        """No path here depends on the host. To work it out is a sixth of what Flask does for a request."""
         if request is None:
             return super().create_url_adapter(request)
         return MapAdapter(self.url_map, "", "/", "", "http", request.path, request.method)

@@ -1,6 +1,6 @@
-"""What each request has to tell the metrics, sent when its answer begins.
+"""Tells the metrics of each request when its answer begins.
 
-The request's route and tasks are known inside; this stands outside, so that no answer goes uncounted.
+It stands around the application, so that every answer is counted. The views note in the environ what they have done.
 """
 
 import time
@@ -16,12 +16,12 @@ WAITED: Final = "sandbox.waited"
 
 
 def note(environ: dict[str, Any], event: str, about: Sequence[Task]) -> None:
-    """This request has made that happen to these tasks."""
+    """Notes what this request has made happen to these tasks."""
     environ[ABOUT] = event, about
 
 
 class Measured:
-    """Middleware."""
+    """WSGI middleware."""
 
     def __init__(self, application: Wsgi, metrics: Metrics) -> None:
         self._application = application
@@ -47,7 +47,7 @@ class Measured:
 
 
 def _route(environ: dict[str, Any]) -> str:
-    """The template, as in /tasks/<uid>: never what a client has typed."""
+    """The route's template, as in /tasks/<uid>; never what a client has typed."""
     request = environ.get("werkzeug.request")
     rule = None if request is None else request.url_rule
     return "unknown" if rule is None else rule.rule

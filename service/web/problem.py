@@ -1,4 +1,4 @@
-"""What the service answers when it cannot do what was asked (RFC 9457). Knows nothing of Flask."""
+"""An error as the client sees it (RFC 9457). Knows nothing of Flask."""
 
 from collections.abc import Sequence
 from http import HTTPStatus
@@ -16,7 +16,7 @@ _encode = msgspec.json.Encoder().encode
 
 
 class Problem(SandboxError):
-    """A request cannot be met; `detail` says what to change."""
+    """The service cannot do what a request asks; `detail` says what to change."""
 
     def __init__(self, status: int, detail: str, *, headers: Headers = (), **members: Any) -> None:
         super().__init__(detail)

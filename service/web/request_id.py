@@ -18,13 +18,13 @@ def new() -> str:
 
 
 class RequestIds:
-    """Middleware. It is outermost, so that no answer goes without."""
+    """WSGI middleware, the outermost one: every answer gets an id."""
 
     def __init__(self, application: Wsgi, begin: Callable[[], None]) -> None:
         """`begin` is called at the start of each request."""
         self._application = application
         self._begin = begin
-        # Random once, then counting: ids need not be secret, and asking the kernel each time is slow.
+        # Random once, then counting: ids need not be secret, and to ask the kernel each time is slow.
         self._numbers = count(int.from_bytes(os.urandom(12)))
 
     def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:

@@ -1,6 +1,6 @@
-"""API tokens: a file with a line `name scope sha256` for each, read again whenever it changes.
+"""The file of API tokens: a line `name scope sha256` for each.
 
-A token is 256 random bits, so a plain hash keeps it: there is nothing to guess. `write` includes `read`.
+A token is 256 random bits, so a plain hash protects it: nobody can guess it. The scope `write` includes `read`.
 """
 
 import fcntl
@@ -40,7 +40,7 @@ def read(path: Path) -> list[Token]:
 
 
 def add(path: Path, name: str, scope: str) -> str:
-    """Adds a token and answers its secret, which is kept nowhere."""
+    """Adds a token, and returns its secret, which is kept nowhere."""
     if not NAME.fullmatch(name):
         raise InvalidToken(f"{name!r} cannot name a token: letters, digits, '.', '_', '@' and '-', at most 64")
     if scope not in SCOPES:
@@ -70,7 +70,7 @@ def remove(path: Path, name: str) -> None:
 
 
 def _numbered(path: Path) -> Iterator[tuple[str, str]]:
-    """Lines, each with the place to name in an error."""
+    """Each line, with the place that an error names."""
     for number, line in enumerate(_lines(path), 1):
         yield f"{path}, line {number}", line
 
@@ -95,7 +95,7 @@ def _lines(path: Path) -> list[str]:
 
 
 def _rewrite(path: Path, change: Callable[[list[str]], list[str]]) -> None:
-    """In one step: a reader sees the file of before or the file of after."""
+    """Replaces the file in one step: a reader sees the old one or the new one."""
     lines = change(_lines(path))
     draft = path.with_name(f".{path.name}.{os.getpid()}")
     descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
@@ -120,6 +120,7 @@ def _keep_owner_and_mode(path: Path, draft: Path) -> None:
 
 @contextmanager
 def _alone(path: Path) -> Iterator[None]:
+    """While this lasts, nobody else changes the file."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with open(path.with_name(f".{path.name}.lock"), "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)

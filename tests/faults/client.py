@@ -1,4 +1,4 @@
-"""A client that never gives up: what was not answered, or with a 503, is sent again with the same key."""
+"""A client that never gives up: without an answer, or after a 503, it sends the same again with the same key."""
 
 import http.client
 import json
@@ -11,7 +11,7 @@ from tests.faults.ledger import Ledger
 
 PAUSE_SECONDS: Final = 0.1
 ANSWER_SECONDS: Final = 15.0
-BACKLOG: Final = 500  # of unfinished tasks: what is created faster than it is worked off would pile up for hours
+BACKLOG: Final = 500  # unfinished tasks at most: else they would pile up for hours
 
 
 class Client(threading.Thread):
@@ -31,7 +31,7 @@ class Client(threading.Thread):
             self._ledger.complain(f"a client failed: {error!r}")
 
     def end(self) -> None:
-        """After the answer that it waits for: the service must be there."""
+        """Ends after the answer that it waits for. The service must be there."""
         self._over.set()
         self.join(60)
         if self.is_alive():

@@ -1,4 +1,4 @@
-"""Task types that write down each of their runs: what began, how it ended, in which process, and when."""
+"""Task types that write down each run: what began, how it ended, in which process, and when."""
 
 import os
 import time
@@ -18,7 +18,7 @@ def _write(path: str, what: str, context: Any) -> None:
 
 @task("work")
 def work(context: Any, path: str, seconds: float = 0.0, failures: int = 0) -> list[int]:
-    """Its result tells which of its runs it is the result of."""
+    """Its result names the run that it is from."""
     _write(path, "begun", context)
     time.sleep(seconds)
     if context.attempt <= failures:

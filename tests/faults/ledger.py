@@ -1,8 +1,11 @@
 """What clients were promised, what ran, what was done to the processes; and whether it all adds up.
 
-It adds up if each accepted task has finished, with the result of a run of its own; if each run but a task's first
-is explained, by a blow to the process of the run before it, or by that run's failure; if a task that was seen
-finished has not changed since, nor run again; and if Redis holds no task that no client asked for.
+It adds up if all of this is so:
+
+- Each accepted task has finished, with the result of a run of its own.
+- Each run after a task's first has a reason: a blow to the process of the run before, or that run's failure.
+- A task that was seen finished has neither changed nor run since.
+- Each task in Redis was asked for by a client.
 """
 
 import itertools
@@ -16,7 +19,7 @@ from typing import Any, Final, NamedTuple
 
 CRASH_LIMIT: Final = 3
 FINAL: Final = ("succeeded", "failed", "cancelled")
-LINGER_SECONDS: Final = 30.0  # a reload looks at the new code first, and the old runner works on
+LINGER_SECONDS: Final = 30.0  # the old runner works on while a reload tries the new code
 
 
 class Run(NamedTuple):
@@ -28,7 +31,7 @@ class Run(NamedTuple):
 
 
 class Blow(NamedTuple):
-    """Something was done to these processes, and what they were doing is not theirs any more."""
+    """Something was done to these processes: what they were doing may run again elsewhere."""
 
     kind: str
     pids: frozenset[int]
@@ -74,11 +77,11 @@ class Ledger:
             self.complaints.append(problem)
 
     def strike(self, kind: str, pids: Iterable[int] = ()) -> None:
-        """To be called before the blow."""
+        """Call it before the blow."""
         self.blows.append(Blow(kind, frozenset(pids), time.monotonic()))
 
     def look(self, texts: Mapping[str, bytes | None]) -> None:
-        """Documents as they are now; a finished one is remembered as it was first seen."""
+        """Takes documents as they are now, and remembers the finished ones as first seen."""
         seen = time.monotonic()
         done = {uid: text for uid, text in texts.items() if text and json.loads(text)["status"] in FINAL}
         with self._lock:
@@ -131,7 +134,7 @@ class Ledger:
         return None
 
     def _read_runs(self) -> dict[str, list[Run]]:
-        """By task, in the order in which they began."""
+        """Each task's runs, in the order in which they began."""
         ends: dict[tuple[str, str, str], str] = {}
         begun: list[tuple[str, str, str, str]] = []
         for line in self.runs.read_text().splitlines() if self.runs.exists() else ():

@@ -114,7 +114,7 @@ class Saboteur:
         self.start()
 
     def start(self) -> None:
-        """Until it says that it serves. What was left of the one before is told to stop meanwhile."""
+        """Starts it, and waits until it says that it serves. Before that, it ends what the one before has left."""
         self._instance.start()
         until = time.monotonic() + START_SECONDS
         while "Ctrl-C" not in self._instance.output:
@@ -131,7 +131,7 @@ class Saboteur:
         self._tell("runners reloaded", "runner", "--json", "reload", "sandbox-runner")
 
     def reload_a_broken_release(self) -> None:
-        """The good one is back before anybody else is hurt."""
+        """Waits for the answer, so that the good release is back before the next blow."""
         self.end()
         self._ledger.strike("broken release")
         self._releases.switch(self._broken)
@@ -149,7 +149,7 @@ class Saboteur:
         self._tell("runners fewer", "runner", "decr", "sandbox-runner", "1", "--waiting")
 
     def _tell(self, kind: str, whom: str, *words: str) -> None:
-        """Its outcome is not waited for: the next blow may hit while it is under way, or it be refused for that."""
+        """Does not wait for the outcome: the next blow may hit while the command is under way."""
         self.end()
         there = {process.pid for process in self._instance.kinds()[whom]}
         self._ledger.strike(kind, there)
@@ -168,7 +168,7 @@ class Saboteur:
     # --- how -------------------------------------------------------------------------------------------
 
     def _some(self, kind: str, first: int = 0, last: int | None = None) -> Process | None:
-        """By their pids an arbiter comes before its workers."""
+        """One by chance. By their pids, an arbiter comes before its workers."""
         processes = sorted(self._instance.kinds()[kind])[first:last]
         return self._dice.choice(processes) if processes else None
 
@@ -191,7 +191,7 @@ class Saboteur:
 
 
 def _stopping(answer: str) -> set[int]:
-    """What came in place of a crashed process while a release was on trial is told to stop with the others."""
+    """The processes that a reload stops: also those that replaced crashed ones during the trial."""
     try:
         told = json.loads(answer)
     except ValueError:

@@ -1,4 +1,4 @@
-"""Clients, runners, and a saboteur, for as long as one says; then the ledger is balanced.
+"""Clients, runners and a saboteur for some time; then the ledger must add up.
 
 make soak SECONDS=600 SEED=7
 """
@@ -117,7 +117,7 @@ def _look(instance: Instance, ledger: Ledger) -> None:
 
 
 def _settled(instance: Instance, ledger: Ledger) -> dict[str, bytes]:
-    """All documents, when every task has finished, or does not within the time."""
+    """Waits until every task has finished, or the time is up; returns all documents."""
     until = time.monotonic() + SETTLE_SECONDS
     while ledger.unfinished and time.monotonic() < until:
         _look(instance, ledger)
@@ -149,7 +149,7 @@ def _left_over(instance: Instance, before: Counter[str]) -> Iterator[str]:
 
 
 def _descriptors(instance: Instance) -> Counter[str]:
-    """The most that one of a kind has open."""
+    """For each kind of process, the most descriptors that one has open."""
     most = Counter(circusd=psutil.Process(instance.pid).num_fds())
     for kind, processes in instance.kinds().items():
         for process in processes:

@@ -57,7 +57,7 @@ def test_a_second_run_needs_a_reason(ledger: Ledger) -> None:
     assert "ran again for no reason" in problem
 
 
-def test_a_blow_to_the_process_of_the_first_is_one(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_blow_to_the_process_of_the_first_is_a_reason(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
     note(ledger, "begun 1 7 10", "begun 2 8 20", "ended 2 8 21")
     monkeypatch.setattr("time.monotonic", lambda: 15.0)
     ledger.strike("runner killed", [7])
@@ -66,7 +66,7 @@ def test_a_blow_to_the_process_of_the_first_is_one(ledger: Ledger, monkeypatch: 
 
 
 @pytest.mark.parametrize(("pid", "at"), [(8, 15.0), (7, 25.0)])
-def test_a_blow_to_another_process_or_a_later_one_is_none(
+def test_a_blow_to_another_process_or_a_later_one_is_no_reason(
     ledger: Ledger, monkeypatch: pytest.MonkeyPatch, pid: int, at: float
 ) -> None:
     note(ledger, "begun 1 7 10", "begun 2 8 20", "ended 2 8 21")
@@ -80,7 +80,7 @@ def test_a_failure_on_purpose_is_a_reason(ledger: Ledger) -> None:
     assert ledger.problems(document(result=[2, 7])) == []
 
 
-def test_whoever_was_seen_finished_neither_changes_nor_runs_again(
+def test_a_task_that_was_seen_finished_may_neither_change_nor_run_again(
     ledger: Ledger, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     note(ledger, "begun 1 7 10", "ended 1 7 11")

@@ -138,7 +138,7 @@ def test_a_log_that_cannot_be_rolled_is_written_on(tmp_path: Path) -> None:
 
 
 def test_a_process_goes_on_when_nobody_reads_its_terminal(tmp_path: Path) -> None:
-    """A terminal says that it takes more although it does not take a whole line."""
+    """A terminal may say that it has room, and yet not take a whole line."""
     master, slave = pty.openpty()
     process = subprocess.Popen([sys.executable, "-c", PRINT, str(tmp_path)], stdout=slave, stderr=slave)
     os.close(slave)
@@ -224,7 +224,7 @@ def test_a_process_goes_on_when_nobody_reads_its_output_and_what_it_prints_is_ke
     process = subprocess.Popen(
         [sys.executable, "-c", PRINT, str(tmp_path)], stdout=subprocess.PIPE, stderr=subprocess.PIPE
     )
-    assert process.wait(30) == 1  # its pipes are full since long
+    assert process.wait(30) == 1  # its pipes have been full for long
     assert (tmp_path / "test.out").read_text().splitlines() == ["printed", "by a child", "by C code"]
     logged = (tmp_path / "test.log").read_text()
     assert logged.count("warning ") == 3000 and "RuntimeError: the end" in logged
@@ -300,7 +300,7 @@ import os, signal, sys
 from pathlib import Path
 from service.observe import log_file, logs, output
 file = log_file.LogFile(Path(sys.argv[1]))
-with file._lock:  # as another thread may, which looks just now
+with file._lock:  # as another thread may do at this moment
     child = os.fork()
     if child == 0:
         signal.alarm(5)

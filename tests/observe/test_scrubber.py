@@ -1,4 +1,4 @@
-"""No secret passes, and what is none stays readable."""
+"""Secrets are removed, and everything else stays readable."""
 
 import re
 import time
@@ -188,7 +188,7 @@ ALL = (*scrubber._BY_HEADER, *scrubber._BY_LOOKS, *scrubber._BY_NAME, *scrubber.
 
 
 def is_quick(pattern: re.Pattern[str], shown: str) -> bool:
-    """Once in three tries, by the processor's time: the machine may be busy with something else."""
+    """Quick in one of three tries, by the processor's time: the machine may be busy."""
     for _ in range(3):
         began = time.process_time()
         pattern.sub("", shown)

@@ -1,4 +1,4 @@
-"""Errors reach Sentry from here. What the rest of the program sees is `Errors`, and `NO_ERRORS` where none is set."""
+"""Reports errors to Sentry. The rest of the program sees `Errors`, or `NO_ERRORS` where there is no DSN."""
 
 from service.observe.sentry.contract import CLIENTS, NO_ERRORS, Errors, NoErrors, check
 

@@ -1,6 +1,6 @@
-"""raven as the client. Of it we use what it does well: reading the DSN, and the protocol.
+"""raven as the client. We use what it does well: it reads the DSN, and speaks the protocol.
 
-What is unsafe in it stays off: hooks into logging and libraries, its contexts and their de-duplication,
+What is unsafe in it stays off: its hooks into logging and libraries, its contexts, its way to recognise duplicates,
 its way to show values, its transports. See docs/decisions/0014-raven-and-sentry-sdk.md.
 """
 
@@ -19,9 +19,9 @@ TRANSPORTS = ("gevent", "requests", "tornado", "eventlet", "twisted")
 
 @contextlib.contextmanager
 def _without(names: tuple[str, ...]) -> Iterator[None]:
-    """raven would import every library for which it has a transport: 10 MB that no runner needs."""
+    """Hides libraries: raven would import each that it has a transport for, 10 MB that no runner needs."""
     hidden = [name for name in names if name not in sys.modules]
-    sys.modules.update(dict.fromkeys(hidden))  # type: ignore[arg-type]  # None stands for: cannot be imported
+    sys.modules.update(dict.fromkeys(hidden))  # type: ignore[arg-type]  # None: cannot be imported
     try:
         yield
     finally:

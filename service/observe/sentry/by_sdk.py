@@ -1,6 +1,6 @@
-"""sentry-sdk as the client, with the events, the scrubber and the outbox of this package.
+"""sentry-sdk as the client. Events, scrubber and outbox are ours.
 
-It is a client of its own, not the global one: what a handler sets up with `sentry_sdk.init` is its own.
+It is not the SDK's global client: that one belongs to handlers, which may call `sentry_sdk.init`.
 """
 
 from typing import Any
@@ -39,7 +39,7 @@ class SdkClient:
             enable_backpressure_handling=False,
             send_client_reports=False,
             include_local_variables=False,
-            release="",  # the event's own counts; without one here, git would be asked
+            release="",  # the event has its own; without one here, the SDK calls git
             event_scrubber=EventScrubber(denylist=[], pii_denylist=[]),
             before_send=_as_it_was,
             spotlight=False,
@@ -51,5 +51,5 @@ class SdkClient:
 
 
 def _as_it_was(cut: Any, hint: dict[str, Any]) -> Any:
-    """Its serializer keeps ten members, whatever is in them."""
+    """The event as we made it: the SDK's serializer would keep ten members of each list."""
     return hint["event"]

@@ -1,4 +1,4 @@
-"""What a part of the program asks of error reporting, and the answer where there is none. Imports nothing heavy."""
+"""What the rest of the program sees of error reports, and a stand-in where there are none. Imports nothing heavy."""
 
 import importlib.util
 from collections.abc import Mapping
@@ -16,20 +16,20 @@ class Errors(Protocol):
     """Never raises, and never blocks for a noticeable time."""
 
     def begin(self) -> None:
-        """A request or an attempt starts: what this thread has logged before belongs to something else."""
+        """A request or an attempt starts: what this thread has logged before does not belong to it."""
 
     def capture(
         self, error: BaseException, *, tags: Mapping[str, object] = {}, request: Mapping[str, Any] | None = None
     ) -> str | None:
-        """Reports an error, unless it is an expected one; answers the event's id. `request` is a WSGI environ."""
+        """Reports an error unless it is expected; returns the event's id. `request` is a WSGI environ."""
 
     def capture_message(
         self, message: str, *, tags: Mapping[str, object] = {}, extra: Mapping[str, object] = {}, level: str = "error"
     ) -> str | None:
-        """Reports what is no exception of this process. The message groups: what varies goes into tags and extra."""
+        """Reports a fault that is no exception here. One message is one issue: what varies goes into tags and extra."""
 
     def flush(self, seconds: float = EXIT_SECONDS) -> bool:
-        """Waits until everything is sent, or so long; was it?"""
+        """Waits until everything is sent, at most so long; returns whether it is."""
 
 
 class NoErrors:

@@ -1,7 +1,7 @@
 """An error as Sentry's event: exceptions with their stacks, request, grouping. The same for both clients.
 
-The clients' own way to it is not used: it shows what objects say of themselves, as long as they like,
-walks stacks of any depth, and groups by messages that hold a task's arguments.
+The clients do not make it, because they call each object's `repr`, however long that takes, walk stacks of any depth,
+and group by messages that hold a task's arguments.
 """
 
 import linecache
@@ -33,14 +33,14 @@ Event = dict[str, Any]
 
 
 class Shape:
-    """What is the same in all events of this process, and which packages are the application's own."""
+    """Makes events. `packages` are those whose code is the application's own."""
 
     def __init__(self, packages: Collection[str]) -> None:
         self._packages = frozenset(packages)
 
     def of_error(self, error: BaseException, group: Collection[str] = ()) -> Event:
         budget = Budget()
-        lines = Lines(budget)
+        lines = SourceLines(budget)
         chain = list(_chain(error))
         values = [self._exception(each, budget, lines) for each in chain]
         faults = (told for each, told in zip(chain, values, strict=True) if not isinstance(each, BaseExceptionGroup))
@@ -59,7 +59,7 @@ class Shape:
         return event
 
     def of_record(self, record: logging.LogRecord, group: Collection[str] = ()) -> Event:
-        """One line of code is one issue, whatever is put into its message before it is logged."""
+        """One line of code is one issue, whatever its message holds."""
         line = scrubber.source(linecache.getline(record.pathname, record.lineno).strip())
         constant = str(record.msg) if record.args or not line else ""
         place = (record.name, record.module, str(record.funcName), line)
@@ -68,8 +68,8 @@ class Shape:
         event["logger"] = record.name
         return event
 
-    def _exception(self, error: BaseException, budget: Budget, lines: "Lines") -> dict[str, Any]:
-        # The budget is for the innermost first: it tells most.
+    def _exception(self, error: BaseException, budget: Budget, lines: "SourceLines") -> dict[str, Any]:
+        # From the innermost outwards: that one tells most, so it spends from the budget first.
         inwards = [self._frame(frame, line, budget, lines) for frame, line in reversed(_frames(error.__traceback__))]
         return {
             "type": type(error).__name__,
@@ -78,7 +78,7 @@ class Shape:
             "stacktrace": {"frames": inwards[::-1]},
         }
 
-    def _frame(self, frame: FrameType, line: int, budget: Budget, lines: "Lines") -> dict[str, Any]:
+    def _frame(self, frame: FrameType, line: int, budget: Budget, lines: "SourceLines") -> dict[str, Any]:
         path = frame.f_code.co_filename
         module = str(frame.f_globals.get("__name__", "?"))
         return {
@@ -93,8 +93,8 @@ class Shape:
         }
 
 
-class Lines:
-    """Of the source, each scrubbed once an event. With the budget spent, a frame keeps but the one it stands at."""
+class SourceLines:
+    """Scrubs each line once an event. When the budget is spent, a frame shows no lines around its own."""
 
     def __init__(self, budget: Budget) -> None:
         self._budget = budget
@@ -127,23 +127,23 @@ def _moment() -> str:
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:
-    """From the one that was raised last to its causes; from a group to the first that is in it."""
+    """From the exception that was raised last to its causes; from a group to its first member."""
     seen: list[BaseException] = []
     following: BaseException | None = error
     while following is not None and len(seen) < CHAIN and not any(following is each for each in seen):
         yield following
         seen.append(following)
-        following = _before(following)
+        following = _cause(following)
 
 
-def _before(error: BaseException) -> BaseException | None:
+def _cause(error: BaseException) -> BaseException | None:
     if isinstance(error, BaseExceptionGroup):
         return error.exceptions[0]
     return error.__cause__ or (None if error.__suppress_context__ else error.__context__)
 
 
 def _frames(traceback: TracebackType | None) -> list[tuple[FrameType, int]]:
-    """From the outermost to the innermost; a recursion loses its middle."""
+    """From the outermost to the innermost; a deep recursion loses its middle."""
     frames = []
     while traceback is not None:
         frames.append((traceback.tb_frame, traceback.tb_lineno))
@@ -162,25 +162,25 @@ def _message(error: BaseException) -> str:
 
 def _variables(frame: FrameType, budget: Budget) -> dict[str, Any]:
     if frame.f_locals is frame.f_globals:
-        return {}  # a module's
+        return {}  # a module's frame: these are all of its names
     shown = scrubber.plain(dict(frame.f_locals), budget)
     return shown if isinstance(shown, dict) else {}
 
 
 def _short(path: str, module: str) -> str:
-    """The part of the path that the module's name tells: service/web/app.py."""
+    """The end of the path, with as many parts as the module's name: service/web/app.py."""
     return "/".join(path.split("/")[-1 - module.count(".") :]) if path.startswith("/") else path
 
 
 def _place(exception: Mapping[str, Any]) -> dict[str, Any] | None:
-    """Where the application's own code is to blame."""
+    """The innermost frame of the application's own code."""
     frames = exception["stacktrace"]["frames"]
     own = [frame for frame in frames if frame["in_app"]] or frames
     return dict(own[-1]) if own else None
 
 
 def _fault(exception: Mapping[str, Any]) -> list[str]:
-    """One fault is one issue: what was raised, and where; by the line's text, because its number changes."""
+    """Errors with the same fault are one issue: what was raised, and at which line. Its text counts: numbers change."""
     place = _place(exception)
     kind = f"{exception['module']}.{exception['type']}"
     if place is None:

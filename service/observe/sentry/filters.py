@@ -1,4 +1,4 @@
-"""What is expected, and therefore no error to report. Each predicate names one reason."""
+"""Which errors are expected, and are not reported. Each predicate names one reason."""
 
 from service.errors import (
     Cancelled,
@@ -13,7 +13,7 @@ from service.errors import (
 
 
 def is_refused_request(error: BaseException) -> bool:
-    """A client's 4xx: its problem, and it was told."""
+    """A client's mistake (4xx), which the client was told."""
     status = getattr(error, "status", None) or getattr(error, "code", None)
     is_problem = isinstance(error, SandboxError) or type(error).__module__ == "werkzeug.exceptions"
     return isinstance(error, InvalidTask | InvalidTransition) or (
@@ -22,7 +22,7 @@ def is_refused_request(error: BaseException) -> bool:
 
 
 def is_wish_of_handler(error: BaseException) -> bool:
-    """A handler said itself what is to become of its task."""
+    """A handler says what is to become of its task."""
     return isinstance(error, Reject | Retry)
 
 
@@ -32,12 +32,12 @@ def is_interruption(error: BaseException) -> bool:
 
 
 def is_outage_of_redis(error: BaseException) -> bool:
-    """Everybody would report it at once; the log and the health check tell."""
+    """Every process would report it at once. The log and the health check tell of it."""
     return isinstance(error, StoreUnavailable)
 
 
 def is_end_of_process(error: BaseException) -> bool:
-    """Outside a handler these are how a process is stopped."""
+    """Outside a handler, these stop a process."""
     return isinstance(error, KeyboardInterrupt | SystemExit | GeneratorExit)
 
 

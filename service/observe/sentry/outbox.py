@@ -1,12 +1,15 @@
-"""What waits to be sent to Sentry, and the thread that sends it: the only one that ever waits for the server.
+"""Events that wait to be sent to Sentry, and the thread that sends them. Nobody else waits for the server.
 
-The thread starts with the first event, so a process without errors has none, and one that was forked
-gets its own. Under gevent it is a greenlet. An event that was not taken because the server is away, busy
-or asks to wait (429, 5xx) stays first in line, and the next try waits ever longer, and at least as long as
-the server wishes. After three tries the next one's turn comes: should others be taken and this one fail three
-times more, it is to blame, and is dropped. Another refusal is about the event or the key, and would only
-come again: it is dropped at once, and so is an event at which the server has failed three times by a 500.
-What comes while the box is full is dropped too. The log hears of it once a minute.
+The thread starts with the first event, so a process without errors has none, and a forked one gets its own. Under
+gevent it is a greenlet.
+
+- The server is away, busy, or asks to wait (429, 5xx): the event stays first in line. The pauses grow, and are at
+  least as long as the server asks. After three tries the next event gets its turn. If the server then takes others,
+  and this one fails three times more, the event is to blame, and is dropped.
+- The server does not want the event (another 4xx), or has answered it with a 500 three times: it is dropped at once.
+- The box is full: what comes is dropped.
+
+The log says so once a minute.
 """
 
 import atexit
@@ -46,8 +49,8 @@ class Parcel(NamedTuple):
     body: bytes
 
 
-class Waiting:
-    """A parcel in the line, and what has become of it so far."""
+class Kept:
+    """A parcel in the line, and how its tries went."""
 
     def __init__(self, parcel: Parcel) -> None:
         self.parcel = parcel
@@ -64,12 +67,12 @@ class NotTaken(Exception):
         self.wait_seconds = wait_seconds
 
 
-class Refused(Exception):
-    """The server does not want this event; it would not want it later."""
+class Unwanted(Exception):
+    """The server does not want this event, now or later."""
 
 
 def parcel(url: str, headers: Mapping[str, str], content: bytes) -> Parcel:
-    """gzip, which every server takes."""
+    """Packs it with gzip, which every server takes."""
     packed = gzip.compress(content, compresslevel=5)
     return Parcel(url, {**headers, "Content-Encoding": "gzip"}, packed)
 
@@ -84,9 +87,9 @@ class Outbox:
         atexit.register(self.flush)
 
     def _start_over(self) -> None:
-        """Also in a forked child: what waits is its parent's, and so is the thread."""
+        """Also in a forked child: the events and the thread are its parent's."""
         self._changed = threading.Condition()
-        self._waiting: deque[Waiting] = deque()
+        self._waiting: deque[Kept] = deque()
         self._bytes = 0
         self._taken = 0
         self._dropped = 0
@@ -99,12 +102,12 @@ class Outbox:
         return len(self._waiting) >= self._most_events or self._bytes >= self._most_bytes
 
     def drop(self) -> None:
-        """Counts an event that was not even made, because there is no room."""
+        """Counts an event that was not made because there is no room."""
         self._dropped += 1
 
     def put(self, new: Parcel) -> None:
         with self._changed:
-            self._waiting.append(Waiting(new))
+            self._waiting.append(Kept(new))
             self._bytes += len(new.body)
             if self._thread is None or not self._thread.is_alive():
                 self._thread = threading.Thread(target=self._work, name="sentry", daemon=True)
@@ -112,7 +115,7 @@ class Outbox:
             self._changed.notify_all()
 
     def flush(self, seconds: float = EXIT_SECONDS) -> bool:
-        """Waits until everything is sent, but not for a server that does not take it."""
+        """Waits until everything is sent, but not for a server that takes nothing; returns whether it is."""
         until = time.monotonic() + seconds
         with self._changed:
             while self._waiting and self._failures == 0:
@@ -140,11 +143,11 @@ class Outbox:
             if pause:
                 time.sleep(pause)
 
-    def _deliver(self, first: Waiting) -> float:
-        """Answers how long to wait before the next try."""
+    def _deliver(self, first: Kept) -> float:
+        """Returns how long to wait before the next try."""
         try:
             self._send(first)
-        except Refused as reason:
+        except Unwanted as reason:
             self._dropped += 1
             if first.faults < TRIES:
                 self._failures = 0  # the server is there, and well
@@ -172,8 +175,8 @@ class Outbox:
     def _back_off(self) -> float:
         return min(FIRST_PAUSE * 2.0 ** min(self._failures - 1, 10), LONGEST_PAUSE)
 
-    def _put_off(self, first: Waiting) -> None:
-        """The next one's turn, or the end of one that fails while others are taken."""
+    def _put_off(self, first: Kept) -> None:
+        """Gives the next one its turn; drops one that fails while others are taken."""
         if first.taken_before is not None and first.taken_before < self._taken:
             self._dropped += 1
             self._forget(first)
@@ -182,7 +185,7 @@ class Outbox:
             first.taken_before = self._taken
             self._waiting.rotate(-1)
 
-    def _forget(self, first: Waiting) -> None:
+    def _forget(self, first: Kept) -> None:
         with self._changed:
             self._waiting.remove(first)
             self._bytes -= len(first.parcel.body)
@@ -199,11 +202,11 @@ class Outbox:
 
     # --- the exchange ------------------------------------------------------------------------------
 
-    def _send(self, what: Waiting) -> None:
+    def _send(self, what: Kept) -> None:
         status, headers = self._exchange(what.parcel)
         what.faults += status == 500
         if what.faults == TRIES:
-            raise Refused(f"it has failed {TRIES} times at the same one")
+            raise Unwanted(f"it has failed {TRIES} times at the same one")
         _judge(status, headers)
 
     def _exchange(self, what: Parcel) -> tuple[int, Message]:
@@ -226,7 +229,7 @@ class Outbox:
 
 
 def _answer(sock: socket.socket) -> tuple[int, Message]:
-    """The head of the answer, against one deadline: a socket's own time-out starts anew with each byte."""
+    """Reads the head of the answer against one deadline: a socket's own time-out starts anew with each byte."""
     until = time.monotonic() + ANSWER_SECONDS
     head = b""
     while b"\r\n\r\n" not in head:
@@ -256,11 +259,11 @@ def _judge(status: int, headers: Message) -> None:
     if status >= 500 or status == 408:
         raise NotTaken(said, wish or 0.0)
     if not 200 <= status < 300:
-        raise Refused(said)
+        raise Unwanted(said)
 
 
 def _wish(headers: Message) -> float | None:
-    """For how long the server wants to be left alone: seconds, or a date."""
+    """For how many seconds the server wants to be left alone; it says a number or a date."""
     if headers["Retry-After"] is None:
         return None
     text = str(headers["Retry-After"])

@@ -1,8 +1,8 @@
-"""The reporter: what is captured becomes an event, and goes to the outbox through one of two clients.
+"""Captures errors, makes events of them, and hands them to the outbox through one of two clients.
 
-Four ways lead here: `capture`, which views, attempts and recovery call; what is logged as an error;
-what no thread has caught; what ends the process. An exception is one event in its request or attempt,
-even if it comes by two of them. Nothing here raises, and nothing but the outbox's thread waits.
+An error comes here in four ways: by `capture`, which views, attempts and recovery call; as a log record of that
+level; uncaught from a thread; uncaught from the main thread. If it comes twice in the same request or attempt, it is
+one event. Nothing here raises. Only the outbox's thread waits.
 """
 
 import logging
@@ -15,10 +15,9 @@ from typing import Any, Final, Protocol
 
 from service.observe import scrubber
 from service.observe.logs import OncePerMinute
-from service.observe.sentry import event as events
 from service.observe.sentry import filters
 from service.observe.sentry.contract import EXIT_SECONDS, SDK, check
-from service.observe.sentry.event import Event, Shape
+from service.observe.sentry.event import Event, Shape, of_environ
 from service.observe.sentry.outbox import Outbox
 from service.observe.sentry.trail import Trail, message
 
@@ -37,7 +36,7 @@ class Client(Protocol):
 def connect(
     dsn: str, *, client: str, release: str, environment: str, process: str, packages: Collection[str] = ()
 ) -> "Reporter":
-    """`packages` are those whose code is the application's own; `process` is its kind: web, runner."""
+    """`packages` are those whose code is the application's own; `process` is the kind of this one: web, runner."""
     outbox = Outbox()
     reporter = Reporter(
         _client(client)(dsn, outbox),
@@ -75,7 +74,7 @@ class Reporter:
         self._trail = Trail()
 
     def listen(self) -> None:
-        """To what is logged, and to what nobody catches."""
+        """Listens to log records, and to exceptions that nobody catches."""
         logging.getLogger().addHandler(Listener(self, self._trail))
         sys.excepthook = _before(sys.excepthook, self.capture_uncaught)
         threading.excepthook = _before(threading.excepthook, lambda args: self.capture_uncaught(*args[:3]))
@@ -122,7 +121,7 @@ class Reporter:
         fields = getattr(record, "fields", None)
         tags = fields if isinstance(fields, dict) else {}
         if "event_id" in tags:
-            return  # whoever wrote the line has reported it
+            return  # reported by whoever wrote the line
         if error is not None:
             self.capture(error, tags=tags, logger=record.name)
         else:
@@ -154,18 +153,18 @@ class Reporter:
         if logger:
             event["logger"] = logger
         if request is not None:
-            event["request"] = events.of_environ(request)
+            event["request"] = of_environ(request)
         event_id = str(event["event_id"])
         self._client.deliver(event)
         return event_id
 
     def _known(self, error: BaseException) -> str | None:
-        """Its event, if this very exception has been reported since the request or attempt began."""
+        """The event of this very exception, if it was reported in this request or attempt."""
         scope, event_id = getattr(error, MARK, (None, None))
         return event_id if scope is self._trail.scope else None
 
     def _mark(self, error: BaseException, event_id: str | None) -> None:
-        """On the exception itself: an object's id would soon be another one's."""
+        """Marks the exception itself: another object may get its id."""
         try:
             setattr(error, MARK, (self._trail.scope, event_id))
         except Exception:
@@ -173,7 +172,7 @@ class Reporter:
 
 
 class Listener(logging.Handler):
-    """Every line is a step of the trail; an error is an event, once a minute where it comes in storms."""
+    """Adds each log record to the trail, and reports errors; once a minute where the record says `once`."""
 
     def __init__(self, reporter: Reporter, trail: Trail) -> None:
         super().__init__(logging.INFO)

@@ -1,4 +1,4 @@
-"""What a thread (or greenlet) has logged since its request or attempt began: the way to an error."""
+"""The last log lines of a thread (or greenlet) since its request or attempt began: they led to the error."""
 
 import logging
 from collections import deque
@@ -10,7 +10,6 @@ from service.observe.scrubber import Budget
 
 LONGEST: Final = 50
 MESSAGE_LIMIT: Final = 300
-
 
 Crumbs: TypeAlias = deque[tuple[float, str, str, str]]
 
@@ -26,7 +25,7 @@ class Trail:
 
     @property
     def scope(self) -> Crumbs:
-        """Another one for each request or attempt."""
+        """A new one for each request or attempt."""
         try:
             return self._crumbs.get()
         except LookupError:
@@ -36,7 +35,7 @@ class Trail:
         self.scope.append((record.created, record.levelname.lower(), record.name, message(record)))
 
     def crumbs(self) -> list[dict[str, Any]]:
-        """In the order in which they came; where time is short, only the latest are told."""
+        """The oldest first; where time is short, the oldest are left out."""
         budget = Budget(seconds=0.01)
         shown = []
         for created, level, name, message in reversed(self.scope):
@@ -48,7 +47,7 @@ class Trail:
 
 
 def message(record: logging.LogRecord) -> str:
-    """As it would be logged. Made at once: its arguments may change, and are not to be kept alive."""
+    """The message as it is logged. It is made at once: its arguments may change, and must not be kept alive."""
     try:
         return record.getMessage()[: 4 * MESSAGE_LIMIT]
     except Exception:

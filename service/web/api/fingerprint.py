@@ -1,4 +1,4 @@
-"""What a request says, as a short text: equal for requests that are equal as JSON."""
+"""A short text that is equal for requests that are equal as JSON."""
 
 import hashlib
 from typing import Any

@@ -1,7 +1,7 @@
-"""Creating tasks for many clients at once: one round trip at a time for each partition.
+"""Creates that come at the same time share a round trip to Redis: one at a time for each partition.
 
-Whatever comes while one is under way goes with the next one, together: a round trip costs both this
-process and Redis as much as several tasks. Nobody waits when nothing is under way.
+What comes while one is under way goes with the next: a round trip costs this process and Redis as much as several
+tasks. When nothing is under way, nobody waits.
 """
 
 import threading
@@ -27,8 +27,8 @@ class Group:
         self.turn = threading.Event()
 
 
-class Line:
-    """The groups of one partition. The first one leads: it makes the round trip for all that wait with it."""
+class RoundTrips:
+    """Those to one partition. The first group that waits leads: it makes the round trip for all that wait with it."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
@@ -49,7 +49,7 @@ class Line:
     def _lead(self) -> None:
         together: list[Group] = []
         try:
-            time.sleep(0)  # lets clients whose requests have arrived already come along
+            time.sleep(0)  # takes along clients whose requests have arrived already
             with self._lock:
                 together, self._waiting = self._waiting, []
             for group, present in zip(
@@ -65,7 +65,7 @@ class Line:
                 group.turn.set()
 
     def _fail(self, together: list[Group], error: BaseException) -> None:
-        """Those who came meanwhile fail too: one after the other they would wait for the same lost Redis."""
+        """Groups that came meanwhile fail too; otherwise one after the other would wait for the same lost Redis."""
         failure: Exception = StoreUnavailable("a request beside it failed")
         if isinstance(error, StoreUnavailable | StoreRefused):
             failure = error
@@ -86,14 +86,14 @@ class Line:
 class Gathering:
     def __init__(self, store: Store) -> None:
         self._store = store
-        self._lines = [Line(store) for _ in range(store.partitions)]
+        self._round_trips = [RoundTrips(store) for _ in range(store.partitions)]
 
     def create(self, new: Sequence[Task]) -> Present:
-        """As Store.create."""
+        """Like Store.create."""
         partition = self._store.partition(new[0].uid)
         assert partition is not None
         group = Group(new)
-        self._lines[partition].create(group)
+        self._round_trips[partition].create(group)
         if group.failure is not None:
-            raise copy(group.failure) from group.failure  # each client's own, with its own way here
+            raise copy(group.failure) from group.failure  # a copy for each client: an exception keeps its traceback
         return group.present

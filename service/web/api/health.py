@@ -15,7 +15,7 @@ NAME: Final = "health"
 
 
 def blueprint(store: Store, tokens: Tokens | None, throttled: Path | None) -> Blueprint:
-    """`throttled` is where the supervisor says what crashes again and again."""
+    """In the folder `throttled` the supervisor names what crashes again and again."""
     calls = Blueprint(NAME, __name__, url_prefix="/health")
 
     def live() -> Answer:
@@ -25,7 +25,7 @@ def blueprint(store: Store, tokens: Tokens | None, throttled: Path | None) -> Bl
         part = "redis"
         try:
             store.check()
-            part = "callers"  # a name that the scrubber leaves alone
+            part = "callers"  # the scrubber would remove a member named "tokens"
             if tokens is not None:
                 tokens.check()
         except (StoreUnavailable, InvalidToken) as error:
@@ -42,4 +42,4 @@ def _notices(folder: Path | None) -> dict[str, str]:
     try:
         return {notice.name: notice.read_text() for notice in folder.iterdir()} if folder else {}
     except OSError:
-        return {}  # there are none, or one has just gone
+        return {}  # there is none, or one has just gone

@@ -1,11 +1,11 @@
-"""How many clients one process may hold: each has a descriptor, and needs another while it asks Redis."""
+"""How many clients a process may hold. Each has a file descriptor, and needs another one while it asks Redis."""
 
 import resource
 from typing import Final
 
 MOST: Final = 65_536
-BODY_LIMIT: Final = 256 * 1024  # of a request
-OWN: Final = 64  # logs, the listening socket, the event loop, metrics
+BODY_LIMIT: Final = 256 * 1024  # bytes of a request's body
+OWN: Final = 64  # descriptors for logs, the listening socket, the event loop, metrics
 
 
 def raise_limit() -> None:

@@ -1,13 +1,13 @@
-"""The gunicorn worker: gevent's, with deadlines for slow clients and an end that drops nothing.
+"""gunicorn's worker: gevent's, with deadlines for slow clients and an end that drops nothing.
 
-A connection's life: its first request must be there, body and all, 10 s after it was opened; a later
-one 10 s after its first byte, which may take 75 s to come. The application gets a request when it is
-complete, so a slow client costs a greenlet and nothing else. There is a place for so many clients; when
-four fifths are taken, those that were answered and have been idle longest give way.
+A connection's first request must be complete 10 s after it was opened, a later one 10 s after its first byte; that
+byte may take 75 s to come. The application gets complete requests only, so a slow client costs a greenlet and nothing
+else. A worker has a number of places for clients. When four fifths are taken, it closes idle connections, those first
+that were answered longest ago.
 
-The end, by a signal or because the arbiter died: accept no more; answer clients that wait for a task;
-let requests in flight end; give idle clients a moment in which their next request is still answered,
-with `Connection: close`; then close them.
+The end, by a signal or because the arbiter died: the worker accepts no more; answers clients that wait for a task;
+lets requests in flight end; gives idle clients a moment in which it answers a last request, with `Connection: close`;
+then closes them.
 """
 
 import atexit
@@ -50,15 +50,14 @@ NOTIFY_SECONDS: Final = 1.0
 FIRST_REQUEST: Final = b"GET /health/ready HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
 HEAD_END: Final = "\r\n\r\n"
 
-
 STOP_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)
 
 
 def lose_no_signal_at_fork() -> None:
-    """For the arbiter: until a new worker has handlers of its own, a signal to stop simply ends it.
+    """For the arbiter: a signal to stop simply ends a new worker that has no handlers of its own yet.
 
-    Stock gunicorn loses a signal that arrives before: the worker still has the arbiter's handlers, and
-    the arbiter waits for it until the graceful timeout.
+    Stock gunicorn loses that signal, because the worker still has the arbiter's handlers; and the arbiter waits for
+    the worker until the graceful timeout.
     """
     os.register_at_fork(before=_hold_signals, after_in_parent=_release_signals, after_in_child=_take_signals)
 
@@ -78,7 +77,7 @@ def _take_signals() -> None:
 
 
 def end_at_once() -> NoReturn:
-    """Taking the interpreter apart is work for nothing, and those that go on serving would wait for the processor."""
+    """Does not take the interpreter apart: that is work for nothing, and takes the processor from those that serve."""
     atexit._run_exitfuncs()
     sys.stdout.flush()
     sys.stderr.flush()
@@ -86,7 +85,7 @@ def end_at_once() -> NoReturn:
 
 
 class WaitingClients(Protocol):
-    """What the application has of clients that wait for a task."""
+    """The clients that wait for a task, which the application knows."""
 
     def leave_room(self, most: int) -> None: ...
 
@@ -136,7 +135,7 @@ class Connection(SocketUnreader):  # type: ignore[misc]
         self._deadline = self.idle_since + self._request_seconds if pipelined else None
 
     def wake(self) -> None:
-        """Ends a wait for a request that has not begun; one that is on its way is still read."""
+        """Ends the wait for a next request. One that is on its way is still read."""
         with suppress(OSError):
             self.sock.shutdown(socket.SHUT_RD)
 
@@ -147,7 +146,7 @@ class Connection(SocketUnreader):  # type: ignore[misc]
         self.sock.close()
 
     def _discard(self) -> None:
-        """Reads on for a moment: closing with unread data makes the client lose the answer."""
+        """Reads on for a moment: to close with unread data makes the client lose the answer."""
         self.sock.shutdown(socket.SHUT_WR)
         until = time.monotonic() + LINGER_SECONDS
         left = LINGER_BYTES
@@ -170,7 +169,7 @@ class Worker(GeventWorker):  # type: ignore[misc]
         self.worker_connections = capacity.clients()
         self._crowd = self.worker_connections * 4 // 5
         self._connections: set[Connection] = set()
-        self._answered: OrderedDict[Connection, None] = OrderedDict()  # the longest ago first; some ask anew
+        self._answered: OrderedDict[Connection, None] = OrderedDict()  # the longest ago first; some ask again
         self._stop: Event | None = None
 
     # --- life ------------------------------------------------------------------------------------
@@ -185,12 +184,12 @@ class Worker(GeventWorker):  # type: ignore[misc]
             self._dismiss(len(self._connections) - self._crowd)
             self._stop.wait(NOTIFY_SECONDS)
         self._drain(servers)
-        gevent.sleep(0)  # what was to be done a moment later
+        gevent.sleep(0)  # lets run what was put off for a moment
 
     def prove(self) -> None:
-        """Serves itself a request as it would a client, and ends if it is not ready; the cause has been logged.
+        """Serves itself a request as it would a client, and ends if it is not ready; the log says why.
 
-        That is its first, which takes five times as long as the next: no client has to wait for it.
+        A worker's first request takes five times as long as the next: so no client has to wait for it.
         """
         client, server = socket.socketpair()
         with client, client.makefile("rb") as answer:
@@ -233,7 +232,7 @@ class Worker(GeventWorker):  # type: ignore[misc]
         last_requests = time.monotonic() + self.last_request_seconds
         for server in servers:
             server.close()
-        gevent.sleep(0)  # what was accepted a moment ago has not begun yet, and is not among the connections
+        gevent.sleep(0)  # what was accepted a moment ago joins the connections
         if waiting := self._waiting():
             waiting.release()
         while self._connections:
@@ -252,7 +251,7 @@ class Worker(GeventWorker):  # type: ignore[misc]
         return getattr(self.wsgi, "waiting", None)
 
     def _dismiss(self, count: int) -> None:
-        """So many idle clients give way."""
+        """Closes so many idle connections."""
         while count > 0 and self._answered:
             connection, _ = self._answered.popitem(last=False)
             if connection.idle:
@@ -269,7 +268,7 @@ class Worker(GeventWorker):  # type: ignore[misc]
         try:
             self._serve(connection, server, address)
         except (StopIteration, errors.NoMoreData):
-            pass  # the client or the answer has ended the connection
+            pass  # the client has ended the connection, or the answer does
         except OSError as error:
             self.log.debug("a connection broke: %s", error)
         except Exception as error:
@@ -294,7 +293,7 @@ class Worker(GeventWorker):  # type: ignore[misc]
             gevent.sleep(0)  # a client that always has a next request ready must not keep the others out
 
     def _complete(self, connection: Connection, request: Any) -> None:
-        """Reads the body, if it is not too large; the application refuses one that is."""
+        """Reads the body, unless it is too large; then the application refuses it."""
         reader = request.body.reader
         length = reader.length if isinstance(reader, LengthReader) else None
         if length == 0:
@@ -312,7 +311,7 @@ class Worker(GeventWorker):  # type: ignore[misc]
         request._expected_100_continue = False
 
     def handle_error(self, req: Any, connection: Connection, address: Any, error: Exception) -> None:
-        """Answers what never became a request of the application."""
+        """Answers a request that the application never gets."""
         began, name = time.perf_counter(), request_id.new()
         refusal = _refusal(error)
         if refusal.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
@@ -326,7 +325,7 @@ class Worker(GeventWorker):  # type: ignore[misc]
         self._tell(refusal, name, address, time.perf_counter() - began)
 
     def _tell(self, refusal: Problem, name: str, address: Any, seconds: float) -> None:
-        """What is told of every answer: a line and a metric. It had no method and no path that one could trust."""
+        """Logs and counts it like every answer; but for method and path, which cannot be trusted."""
         status = str(refusal.status)
         asked = {"REQUEST_METHOD": "", "PATH_INFO": "", "REMOTE_ADDR": str(address[0]) if address else ""}
         answer = GeventResponse(status, {}, len(refusal.body()))

@@ -1,4 +1,4 @@
-"""Each metric that there is, told once or a few times, with some life in the numbers."""
+"""Sends every metric once or a few times, with numbers that vary as in life."""
 
 import random
 
@@ -11,7 +11,7 @@ from tests.observe.metrics.test_metrics import ENTRY, new, succeeded
 
 
 def tell_everything(told: StatsDMetrics, number: int) -> None:
-    """A moment of a service that has a bit of everything, with some life in the curves."""
+    """One moment of a service with a bit of everything."""
     chance = random.Random(number)
     routes = (("/tasks", "POST", "201"), ("/tasks/<uid>", "GET", "200"), ("/tasks", "GET", "200"))
     failures = (("/tasks", "POST", "422"), ("/tasks/<uid>", "GET", "404"), ("/tasks", "POST", "503"))

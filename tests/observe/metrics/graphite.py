@@ -72,13 +72,13 @@ WHITENOISE_AUTOREFRESH = True
 
 
 def lacks() -> str:
-    """What only a package of the system can bring."""
+    """What is missing, if only a package of the system can bring it."""
     found = subprocess.run([sys.executable, "-c", "from ctypes.util import find_library as f; exit(not f('cairo'))"])
     return "" if found.returncode == 0 else "libcairo2 is not installed: apt-get install libcairo2 fonts-dejavu-core"
 
 
 def install() -> None:
-    """Once; and again when what is wanted has changed."""
+    """Installs once, and again when the wanted packages change."""
     wanted = hashlib.sha256(REQUIREMENTS.read_bytes() + f"{STATSD} {NODE}".encode()).hexdigest()
     INSTALLED.mkdir(parents=True, exist_ok=True)
     with open(INSTALLED.with_suffix(".lock"), "w") as lock:
@@ -169,7 +169,7 @@ class Graphite:
         return list(json.loads(self.get("/metrics/find", query=query)))
 
     def render(self, *targets: str, since: str = "-10min") -> dict[str, list[float]]:
-        """By name, the points that there are."""
+        """The points of each series that has some, by name."""
         answer = self.get("/render", target=targets, format="json", **{"from": since})
         return {
             series["target"]: [value for value, _ in series["datapoints"] if value is not None]

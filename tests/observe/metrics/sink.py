@@ -1,4 +1,4 @@
-"""A StatsD that only reads: what has arrived, datagram by datagram."""
+"""A StatsD that only reads, and keeps each datagram."""
 
 import contextlib
 import socket

@@ -77,13 +77,13 @@ def test_every_request_and_every_task_that_was_sent_is_counted(
 
 @pytest.fixture(scope="module")
 def told(graphite: Graphite) -> str:
-    """The prefix under which everything that there is has been told, for a while."""
+    """A prefix under which every metric was sent for a while."""
     sender = StatsD("127.0.0.1", graphite.statsd_port, "shown.x")
     metrics = StatsDMetrics(sender)
     eventually(lambda: sender._socket)
     for number in range(12):
         tell_everything(metrics, number)
-        time.sleep(1)  # one point a second: this is what is drawn, not what is waited for
+        time.sleep(1)  # one point a second: the pictures need several
     sender.close()
     eventually(lambda: graphite.total("stats.counters.shown.x.processes.sandbox-runner.refused.count") == 1, 20)
     return "shown.x"
@@ -162,7 +162,7 @@ def browse(url: str, folder: Path, *options: str) -> str:
 
 
 def colorful(picture: Path) -> int:
-    """How many pixels of a PNG are neither black, grey nor white: what is drawn in the graphs."""
+    """How many pixels of a PNG have a colour: those are the curves."""
     script = (
         "import sys, cairocffi\n"
         "surface = cairocffi.ImageSurface.create_from_png(sys.argv[1])\n"  # the pixels go with it

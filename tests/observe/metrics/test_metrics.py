@@ -1,4 +1,4 @@
-"""Names and numbers: what a StatsD is told of requests, tasks, queues and processes."""
+"""Names and numbers: what StatsD gets about requests, tasks, queues and processes."""
 
 import re
 import sys
@@ -21,7 +21,7 @@ ENTRY = "1000000000000-0"  # queued at that many milliseconds
 
 
 class Lines(StatsD):
-    """What is sent together, as lines; however much it is."""
+    """A StatsD that keeps what is sent together, as lines, however much it is."""
 
     def __init__(self, prefix: str = "x", largest: int = sys.maxsize) -> None:
         self._prefix = prefix

@@ -1,4 +1,4 @@
-"""What a StatsD and a graphite-web are told of a real circusd and its processes."""
+"""What StatsD and graphite-web get about a real circusd and its processes."""
 
 import base64
 import json
@@ -38,10 +38,10 @@ def pids(instance: Instance, part: str) -> list[int]:
 
 def test_a_real_service_tells_what_its_processes_weigh_and_what_becomes_of_them(observed: Instance, sink: Sink) -> None:
     def weighed(sink: Sink) -> dict[str, float] | None:
-        """Twice: shares of the processor are differences."""
+        """After two weighings: a share of the processor is a difference."""
         return gauges if (gauges := sink.gauges()).get("sandbox.processes.sandbox.cpu") else None
 
-    gauges = sink.eventually(weighed, 20)  # each 5 s, and the observer is no part of a start
+    gauges = sink.eventually(weighed, 20)  # every 5 s; a start does not wait for the observer
     assert gauges["sandbox.processes.sandbox.number"] == 3  # gunicorn's arbiter and its two workers
     assert gauges["sandbox.processes.sandbox-runner.number"] == 2
     assert gauges["sandbox.processes.redis.number"] == 1 == gauges["sandbox.processes.redis-sync.number"]
@@ -95,7 +95,7 @@ def test_a_pid_that_is_not_listed_any_more_may_come_again(lines: Lines) -> None:
     words: dict[str, Any] = {"events": "", "control": "", "graphite": None, "refused": lambda *_: None, "release": ""}
     observer = Observer(metrics=StatsDMetrics(lines), **words)
     observer._tell("sandbox", "spawn", {"process_pid": 1})
-    observer._tell("sandbox", "spawn", {"process_pid": 2})  # on trial: it is listed when it has been accepted
+    observer._tell("sandbox", "spawn", {"process_pid": 2})  # on trial: circusd lists it after it was accepted
     for listed in ([1], [1], [2], [1, 2]):
         observer._count({"sandbox": listed})
     assert lines.sent == [["x.processes.sandbox.spawned:1|c"]] * 3
@@ -134,7 +134,7 @@ class Publisher:
 
 
 class Web(HttpServer):
-    """A graphite-web that keeps what it gets, and answers as it is told."""
+    """A graphite-web that keeps what it gets, and answers with `status`."""
 
     def __init__(self) -> None:
         self.got: list[tuple[str, dict[str, str], bytes]] = []
@@ -183,7 +183,7 @@ def lines() -> Lines:
 def refusals(
     folder: Any, publisher: Publisher, graphite: Web, lines: Lines, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[list[Any]]:
-    """An observer at work; what it was told of refused reloads."""
+    """An observer at work, and the refused reloads that it was told of."""
     told: list[Any] = []
     observer = Observer(
         events=f"ipc://{folder}/e",

@@ -1,4 +1,4 @@
-"""The page for the person on call names every metric, and no other."""
+"""docs/observability.md names every metric, and no other."""
 
 import re
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What a real web server and real runners tell a StatsD that only reads."""
+"""What a real web server and real runners send to a StatsD that only reads."""
 
 import json
 import time
@@ -30,7 +30,7 @@ def web(make_server: Callable[..., WebServer], sink: Sink) -> WebServer:  # noqa
 
 
 def settle(web: WebServer, sink: Sink) -> None:
-    """Nothing of what has been asked so far is still to be told."""
+    """Waits until everything so far has been sent."""
     assert call(web, "GET", "/types")[0] == 200
     seen = ("sandbox.web.requests.types.GET.200", "sandbox.web.requests.health_live.GET.200")
     sink.eventually(lambda sink: [sink.counts()[name] for name in seen] == [1, 1])

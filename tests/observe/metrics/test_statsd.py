@@ -1,4 +1,4 @@
-"""Sending: whatever the network does, nobody waits and nothing is raised."""
+"""Whatever the network does, nobody waits and nothing raises."""
 
 import logging
 import socket
@@ -59,7 +59,7 @@ def make() -> Iterator[Callable[..., StatsD]]:
 
 
 def sent(statsd: StatsD, sink: Sink, line: str) -> bool:
-    """UDP may lose what is sent before the name is known: again until it is there."""
+    """Sends again until it arrives: what is sent before the name is known is lost."""
     statsd.incr(line)
     return f"{line}:1|c".encode() in sink.read()
 
@@ -164,7 +164,7 @@ def test_a_name_that_does_not_resolve_costs_nothing_and_is_tried_again(
     assert len(records) == 1 and "Name or service not known" in records[0].getMessage()
 
     def arrives() -> bool:
-        clock.now += 6  # a thread answers in its own time
+        clock.now += 6  # the thread needs some time
         return sent(statsd, sink, "healed")
 
     known.set()

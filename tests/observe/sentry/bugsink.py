@@ -109,13 +109,13 @@ class Project:
         return list(self._server.call(f"issues/?project={self._id}")["results"])
 
     def events(self, issue: dict[str, Any]) -> list[dict[str, Any]]:
-        """In full, as they were stored."""
+        """The events in full, as they were stored."""
         found = self._server.call(f"events/?issue={issue['id']}")["results"]
         return [self._server.call(f"events/{event['id']}/") for event in found]
 
 
 def install() -> None:
-    """Half an installation is made anew; two tests at once wait for one another."""
+    """Starts over after half an installation; of two tests at once, one waits for the other."""
     HOME.parent.mkdir(exist_ok=True)
     with HOME.with_name("bugsink.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)

@@ -35,11 +35,11 @@ def client(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture
 def connect(client: str) -> Iterator[Callable[..., Reporter]]:
-    """Makes reporters; what they hook into is as before afterwards."""
+    """Makes reporters, and takes their hooks away afterwards."""
     root = logging.getLogger()
     handlers, level, hooks = root.handlers[:], root.level, (sys.excepthook, threading.excepthook)
     root.setLevel(logging.INFO)
-    threading.excepthook = lambda _: None  # pytest's own would call the test faulty
+    threading.excepthook = lambda _: None  # pytest's own would fail the test
 
     def make(dsn: str, **changed: object) -> Reporter:
         given: dict[str, object] = {

@@ -1,4 +1,4 @@
-"""Task types with faults, in the check of their arguments, which the web does, and in their handlers."""
+"""Task types with faults: in the check of their arguments, which the web makes, and in their handlers."""
 
 import logging
 import threading

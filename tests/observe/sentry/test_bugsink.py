@@ -1,4 +1,4 @@
-"""A whole service, and a real server that speaks Sentry's protocol: what somebody on call would see."""
+"""A whole service, and a real server that speaks Sentry's protocol: what the person on call sees."""
 
 import json
 import tempfile

@@ -1,4 +1,4 @@
-"""The exchange with servers of every kind. Pauses are shortened, so that what is waited for comes soon."""
+"""The exchange with servers of every kind. Pauses are shortened, so that the tests are quick."""
 
 import logging
 import ssl
@@ -36,7 +36,7 @@ def numbers(sink: Sink) -> list[int]:
 
 
 def warned(caplog: pytest.LogCaptureFixture, words: str) -> None:
-    """Other boxes may complain as well: they outlive their tests, as a server that is away does."""
+    """A warning has these words. Boxes of earlier tests outlive them, and may warn as well."""
     eventually(
         lambda: any(words in record.getMessage() and record.levelno == logging.WARNING for record in caplog.records)
     )
@@ -58,7 +58,7 @@ def test_a_server_that_is_away_or_busy_gets_everything_when_it_is_well_again(
     warned(caplog, words)
     sink.behaviour = TAKES
     sink.expect(3)
-    assert sorted(numbers(sink)) == [0, 1, 2]  # the turn may have been anyone's
+    assert sorted(numbers(sink)) == [0, 1, 2]  # whichever was sent first
 
 
 def test_a_server_that_refuses_connections_is_tried_again(
@@ -265,7 +265,7 @@ def test_after_an_outage_the_server_is_waited_for_again(outbox: Outbox, sink: Si
 
 @pytest.fixture
 def authority(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> trustme.CA:
-    """The only one that is trusted here."""
+    """The only authority that is trusted here."""
     authority = trustme.CA()
     authority.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
     monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "ca.pem"))
@@ -329,7 +329,7 @@ except ZeroDivisionError as error:
 
 
 def ended(sink: Sink, client: str, end: str = "") -> tuple[float, subprocess.CompletedProcess[str]]:
-    """How long it took to end after the capture, with what it has said."""
+    """How long it took to end after the capture, and what it said."""
     program = PROGRAM.format(end="began = time.monotonic()\nimport atexit\n" + end)
     began = time.monotonic()
     done = subprocess.run((sys.executable, "-c", program, sink.dsn, client), capture_output=True, text=True, timeout=60)

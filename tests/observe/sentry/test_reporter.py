@@ -271,7 +271,7 @@ def quickest(errors: Reporter, fault: Callable[..., Any], *words: Any) -> float:
 
 
 class Hostile:
-    """A value that makes trouble for whoever wants to show it."""
+    """A value that makes trouble when it is shown."""
 
     def __repr__(self) -> str:
         time.sleep(5)
@@ -368,7 +368,7 @@ def test_a_capture_takes_less_than_a_tenth_of_a_second_while_the_server_hangs(
     errors = connect(make_sink(HANGS).dsn)
     seconds = sorted(seconds_of(errors, caught(fail, number)) for number in range(50))
     assert seconds[25] < 0.1
-    assert seconds[-1] < 1  # one wait for the server takes two, a busy machine less
+    assert seconds[-1] < 1  # a wait for the server would take two
 
 
 def test_a_full_outbox_costs_nothing_and_gives_no_id(
