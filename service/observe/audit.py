@@ -13,6 +13,7 @@ import msgspec
 
 from service.observe import scrubber
 from service.observe.log_file import LogFile, looked_after
+from service.tasks.document import Task
 from service.tasks.moments import stamp
 
 FILE: Final = "audit.log"
@@ -27,7 +28,7 @@ class AuditLog:
         self._encoder = msgspec.json.Encoder()
         looked_after.append(self._file.look)
 
-    def tell(self, did: str, *, by: str | None, origin: str, uids: Sequence[str] = (), **facts: Any) -> None:
+    def tell(self, did: str, *, by: str | None, origin: str, tasks: Sequence[Task] = (), **facts: Any) -> None:
         """A line for each task, or one line where it is about none. `by` is the name of a token, or of a user."""
         line = {
             "time": stamp(time.time()),
@@ -37,4 +38,5 @@ class AuditLog:
             "from": origin,
             **{name: scrubber.field(name, value, LONGEST_FACT) for name, value in facts.items()},
         }
-        self._file.write(self._encoder.encode_lines([line | {"uid": uid} for uid in uids] or [line]))
+        lines: list[dict[str, Any]] = [line | {"uid": task.uid, "type": task.type} for task in tasks] or [line]
+        self._file.write(self._encoder.encode_lines(lines))
