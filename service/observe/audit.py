@@ -13,7 +13,7 @@ import msgspec
 
 from service.observe import scrubber
 from service.observe.log_file import LogFile, looked_after
-from service.tasks.document import Task
+from service.tasks.document import Task, storable_text
 from service.tasks.moments import stamp
 
 FILE: Final = "audit.log"
@@ -34,9 +34,14 @@ class AuditLog:
             "time": stamp(time.time()),
             "process": f"{self._kind}/{os.getpid()}",
             "did": did,
-            "by": by,
-            "from": origin,
-            **{name: scrubber.field(name, value, LONGEST_FACT) for name, value in facts.items()},
+            "by": by and storable_text(by),
+            "from": storable_text(origin),
+            **{name: _fact(name, value) for name, value in facts.items()},
         }
         lines: list[dict[str, Any]] = [line | {"uid": task.uid, "type": task.type} for task in tasks] or [line]
         self._file.write(self._encoder.encode_lines(lines))
+
+
+def _fact(name: str, value: Any) -> Any:
+    shown = scrubber.field(name, value, LONGEST_FACT)
+    return storable_text(shown) if isinstance(shown, str) else shown
