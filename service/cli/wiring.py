@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from service import __version__
 from service.errors import SandboxError, SettingsError
 from service.observe import metrics as reported
+from service.observe.audit import AuditLog
 from service.observe.metrics import Metrics
 from service.observe.sentry import NO_ERRORS, Errors
 from service.settings import Settings, texts
@@ -74,6 +75,7 @@ def app(settings: Settings) -> "Web":
         waiting_clients=-(-settings.waiting_clients // settings.web_workers),
         throttled=settings.sockets / "throttled",
         metrics=metrics(settings, _after_what_is_ready()),
+        audit=AuditLog(settings.logs, "web"),
     )
 
 

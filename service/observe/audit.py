@@ -13,6 +13,7 @@ import msgspec
 
 from service.observe import scrubber
 from service.observe.log_file import LogFile, looked_after
+from service.tasks.document import Task, storable_text
 from service.tasks.moments import stamp
 
 FILE: Final = "audit.log"
@@ -27,14 +28,20 @@ class AuditLog:
         self._encoder = msgspec.json.Encoder()
         looked_after.append(self._file.look)
 
-    def tell(self, did: str, *, by: str | None, origin: str, uids: Sequence[str] = (), **facts: Any) -> None:
+    def tell(self, did: str, *, by: str | None, origin: str, tasks: Sequence[Task] = (), **facts: Any) -> None:
         """A line for each task, or one line where it is about none. `by` is the name of a token, or of a user."""
         line = {
             "time": stamp(time.time()),
             "process": f"{self._kind}/{os.getpid()}",
             "did": did,
-            "by": by,
-            "from": origin,
-            **{name: scrubber.field(name, value, LONGEST_FACT) for name, value in facts.items()},
+            "by": by and storable_text(by),
+            "from": storable_text(origin),
+            **{name: _fact(name, value) for name, value in facts.items()},
         }
-        self._file.write(self._encoder.encode_lines([line | {"uid": uid} for uid in uids] or [line]))
+        lines: list[dict[str, Any]] = [line | {"uid": task.uid, "type": task.type} for task in tasks] or [line]
+        self._file.write(self._encoder.encode_lines(lines))
+
+
+def _fact(name: str, value: Any) -> Any:
+    shown = scrubber.field(name, value, LONGEST_FACT)
+    return storable_text(shown) if isinstance(shown, str) else shown

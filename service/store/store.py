@@ -86,11 +86,10 @@ class Filter(NamedTuple):
     type: str | None = None
     queue: str | None = None
     status: str | None = None
+    created_by: str | None = None  # no shelf knows it: documents are read, and dropped from the page
 
     def admits(self, task: Task) -> bool:
-        return (
-            self.type in (None, task.type) and self.queue in (None, task.queue) and self.status in (None, task.status)
-        )
+        return all(wanted in (None, getattr(task, name)) for name, wanted in zip(self._fields, self, strict=True))
 
 
 EVERYTHING: Final = Filter()
@@ -310,7 +309,7 @@ class Store:
     def _pointers(self, count: int, after: Position | None, only: Filter) -> list[Position]:
         """The newest tasks that come after a position, from all shelves that the filter admits."""
         newest = "+inf" if after is None else after.created
-        wanted = [part or "" for part in only]
+        wanted = [part or "" for part in (only.type, only.queue, only.status)]
         found: list[Position] = []
         complete = True
         for partition in range(self.partitions):

@@ -1,12 +1,13 @@
-"""The task document: what it holds, how it changes, how it is written. Pure: no I/O, no clock.
+"""The task document: its fields, how it is stored, and what clients see of it. Pure: no I/O, no clock.
 
-A transition takes a task and returns another one. It never changes its argument, because the
-string that was read is what the store compares with (rule 4).
+A stored document leaves out what has its default value; whoever reads it gets it back. Defaults are therefore part of
+what is stored: the default of a field never changes.
 """
 
-from typing import Any, ClassVar, Final
+from typing import Annotated, Any, ClassVar, Final
 
 import msgspec
+from msgspec import Meta
 
 SCHEDULED: Final = "scheduled"
 QUEUED: Final = "queued"
@@ -44,31 +45,46 @@ class TaskError(msgspec.Struct, forbid_unknown_fields=True, dict=True):
     unknown: ClassVar[dict[str, Any] | None] = None
 
 
-class Task(msgspec.Struct, kw_only=True, forbid_unknown_fields=True, dict=True):
-    uid: str
+def _described(text: str = "", **schema: Any) -> Meta:
+    """For /openapi.json only: a stored document is read without further checks."""
+    return Meta(extra_json_schema={"description": text, **schema} if text else schema)
+
+
+_UID: Final = _described(pattern="^[0-9a-f]{64}$")
+_STATUS: Final = _described(enum=list(STATUSES))
+_MOMENT: Final = _described(format="date-time")
+_OBJECT: Final = _described(type="object")
+_COUNT: Final = _described(minimum=0)
+
+
+class Task(msgspec.Struct, kw_only=True, omit_defaults=True, forbid_unknown_fields=True, dict=True):
+    """A field without a default is in every stored document: releases of before need these five."""
+
+    uid: Annotated[str, _UID]
     type: str
     queue: str
-    status: str
-    args: msgspec.Raw = NO_ARGS
-    created_at: str
-    started_at: str | None = None
-    finished_at: str | None = None
-    duration: float | None = None
-    attempt: int = 0
-    max_attempts: int = DEFAULT_MAX_ATTEMPTS
-    failures: int = 0
-    crashes: int = 0
-    timeout: float | None = None
-    run_at: str | None = None
-    progress: msgspec.Raw = NULL
+    status: Annotated[str, _STATUS]
+    args: Annotated[msgspec.Raw, _OBJECT] = NO_ARGS
+    created_at: Annotated[str, _MOMENT]
+    started_at: Annotated[str, _MOMENT] | None = None
+    finished_at: Annotated[str, _MOMENT] | None = None
+    duration: Annotated[float, _described("seconds that the last attempt took")] | None = None
+    attempt: Annotated[int, _COUNT] = 0
+    max_attempts: Annotated[int, _COUNT] = DEFAULT_MAX_ATTEMPTS
+    failures: Annotated[int, _COUNT] = 0
+    crashes: Annotated[int, _COUNT] = 0
+    timeout: Annotated[float, _described("seconds that one attempt may take")] | None = None
+    run_at: Annotated[str, _MOMENT] | None = None
+    progress: Annotated[msgspec.Raw, _described(type=["object", "null"])] = NULL
     result: msgspec.Raw = NULL
     error: TaskError | None = None
     revision: int = 1
     claim: Claim | None = None
     request: str | None = None
-    request_id: str | None = None
+    request_id: Annotated[str, _described("the X-Request-ID of the request that created it")] | None = None
+    created_by: Annotated[str, _described("the name of the token that created it")] | None = None
 
-    # Fields that a newer release wrote: carried along, never dropped (rule 4).
+    # Fields of a newer release are carried along (docs/store.md: unknown fields survive).
     unknown: ClassVar[dict[str, Any] | None] = None
 
     @property
@@ -77,6 +93,7 @@ class Task(msgspec.Struct, kw_only=True, forbid_unknown_fields=True, dict=True):
 
 
 INTERNAL: Final = ("revision", "claim", "request")
+PUBLIC: Final = tuple(name for name in Task.__struct_fields__ if name not in INTERNAL)
 _FIELDS: Final = frozenset(Task.__struct_fields__)
 _ERROR_FIELDS: Final = frozenset(TaskError.__struct_fields__)
 
@@ -85,12 +102,13 @@ _decode_known = msgspec.json.Decoder(Task).decode
 
 
 def encode(task: Task) -> bytes:
+    text = _encoder.encode(task)
     if task.unknown is None:
-        return _encoder.encode(task)
-    fields = msgspec.structs.asdict(task) | task.unknown
+        return text
+    members = msgspec.json.decode(text, type=dict[str, msgspec.Raw]) | task.unknown
     if task.error is not None and task.error.unknown:
-        fields["error"] = msgspec.structs.asdict(task.error) | task.error.unknown
-    return _encoder.encode(fields)
+        members["error"] = msgspec.structs.asdict(task.error) | task.error.unknown
+    return _encoder.encode(members)
 
 
 def decode(text: bytes) -> Task:
@@ -101,7 +119,7 @@ def decode(text: bytes) -> Task:
 
 
 def decode_or_none(text: bytes | None) -> Task | None:
-    """None for what is no task."""
+    """None if there is no text, or if it is not a task."""
     try:
         return None if text is None else decode(text)
     except (msgspec.MsgspecError, RecursionError):
@@ -123,19 +141,19 @@ def _decode_with_unknown(text: bytes) -> Task:
 def _told_apart(
     text: bytes | msgspec.Raw, names: frozenset[str]
 ) -> tuple[dict[str, msgspec.Raw], dict[str, msgspec.Raw]]:
-    """The members that this release knows, and the others."""
+    """The members of an object whose names this release knows, and the others."""
     members = msgspec.json.decode(text, type=dict[str, msgspec.Raw] | None) or {}
     known = {name: value for name, value in members.items() if name in names}
     return known, {name: value for name, value in members.items() if name not in names}
 
 
 def not_understood(task: Task) -> list[str]:
-    """The fields that a newer release has set, and that this one would therefore ignore."""
+    """The fields that a newer release has set, and that a run by this one would ignore."""
     return [name for name, value in (task.unknown or {}).items() if bytes(value) != b"null"]
 
 
 def public(task: Task) -> dict[str, Any]:
-    """The document as clients see it."""
+    """The document as clients see it, with every field."""
     fields = msgspec.structs.asdict(task) | (task.unknown or {})
     for name in INTERNAL:
         del fields[name]
@@ -151,15 +169,6 @@ def is_nested_too_deeply(value: Any, text: bytes) -> bool:
         depth += 1
         level = [inner for member in level for inner in (member.values() if isinstance(member, dict) else member)]
     return depth > NESTING_LIMIT
-
-
-# --- time -------------------------------------------------------------------------------------
-
-
-# --- the UID and its slot (rule 2) --------------------------------------------------------------
-
-
-# --- transitions ---------------------------------------------------------------------------------
 
 
 def storable_text(text: str) -> str:

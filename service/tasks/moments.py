@@ -16,11 +16,17 @@ def stamp(seconds: float) -> str:
     return f"{text}{int((seconds - whole) * 1_000_000):06d}Z"
 
 
+def stamp_exactly(microseconds: int) -> str:
+    """Like `stamp`, of microseconds since the epoch: a float of seconds would lose the last digit."""
+    second, fraction = divmod(microseconds, 1_000_000)
+    return f"{stamp(second)[:20]}{fraction:06d}Z"
+
+
 _second_number: tuple[str, int] = ("", 0)
 
 
 def microseconds(moment: str) -> int:
-    """The inverse of `stamp`, in microseconds since the epoch."""
+    """The inverse of `stamp_exactly`. The number of a second is kept, too."""
     global _second_number
     text, number = _second_number
     if not moment.startswith(text) or not text:

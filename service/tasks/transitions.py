@@ -20,6 +20,7 @@ from service.tasks.document import (
 )
 
 CRASH_LIMIT: Final = 3
+DURATION_DIGITS: Final = 6  # microseconds, as in every moment; further digits would only make documents longer
 BACKOFF_FIRST_SECONDS: Final = 1.0
 BACKOFF_LONGEST_SECONDS: Final = 600.0
 POSTPONED_SHORTEST_SECONDS: Final = 2.0
@@ -74,7 +75,7 @@ def succeeded(task: Task, result: msgspec.Raw, started_at: str, finished_at: str
     following.error = None
     following.started_at = started_at
     following.finished_at = finished_at
-    following.duration = duration
+    following.duration = round(duration, DURATION_DIGITS)
     return following
 
 
@@ -85,7 +86,7 @@ def failed(task: Task, error: TaskError, started_at: str | None, finished_at: st
     following.failures = task.failures + 1
     following.started_at = started_at
     following.finished_at = finished_at
-    following.duration = duration
+    following.duration = round(duration, DURATION_DIGITS)
     return following
 
 
@@ -95,7 +96,7 @@ def retried(task: Task, error: TaskError, started_at: str, duration: float, run_
     following.error = error
     following.failures = task.failures + 1
     following.started_at = started_at
-    following.duration = duration
+    following.duration = round(duration, DURATION_DIGITS)
     following.run_at = run_at
     return following
 

@@ -8,6 +8,7 @@ from flask import Flask, Request, request
 from flask.sessions import SessionInterface, SessionMixin
 from werkzeug.routing import MapAdapter
 
+from service.observe.audit import AuditLog
 from service.observe.metrics import Metrics
 from service.observe.sentry import NO_ERRORS, Errors
 from service.store import Store
@@ -63,6 +64,7 @@ def create_app(
     throttled: Path | None = None,
     metrics: Metrics | None = None,
     errors: Errors = NO_ERRORS,
+    audit: AuditLog | None = None,
 ) -> Web:
     """`waiting_clients` is how many may wait in this process."""
     app = Web(__name__, static_folder=None)
@@ -71,7 +73,7 @@ def create_app(
     app.metrics = metrics
     app.waiting = Waiting(store.texts, store.partition, limit=waiting_clients)
     intake = Intake(registry=registry, queues=queues, store=store)
-    app.register_blueprint(TaskCalls(store=store, intake=intake, waiting=app.waiting).blueprint())
+    app.register_blueprint(TaskCalls(store=store, intake=intake, waiting=app.waiting, audit=audit).blueprint())
     app.register_blueprint(type_calls.blueprint(registry))
     app.register_blueprint(health.blueprint(store, tokens, throttled))
     app.register_blueprint(openapi.blueprint(registry, queues))

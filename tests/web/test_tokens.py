@@ -207,3 +207,37 @@ def test_each_caller_has_keys_of_its_own(guarded: FlaskClient, path: Path) -> No
     ]
     assert [answer.status_code for answer in answers] == [201, 201, 200]
     assert answers[0].json["uid"] == answers[2].json["uid"] != answers[1].json["uid"]
+
+
+def test_a_task_says_whose_token_created_it_and_the_list_goes_by_it(
+    guarded: FlaskClient, client: FlaskClient, path: Path
+) -> None:
+    alice, bob = (bearer(token_file.add(path, name, "write")) for name in ("alice", "bob"))
+    made = [guarded.post("/tasks", json=ECHO, headers=who).json for who in (alice, bob, alice, bob, alice)]
+    nobodys = client.post("/tasks", json=ECHO).json
+    assert [document["created_by"] for document in (*made, nobodys)] == ["alice", "bob", "alice", "bob", "alice", None]
+    assert guarded.get(f"/tasks/{made[0]['uid']}", headers=bob).json["created_by"] == "alice"
+    guarded.delete(f"/tasks/{made[2]['uid']}", headers=bob)
+
+    def listed(query: str) -> list[int]:
+        found: list[int] = []
+        page = {"next": ""}
+        while page["next"] is not None:
+            cursor = f"&cursor={page['next']}" if page["next"] else ""
+            page = client.get(f"/tasks?limit=1&{query}{cursor}").json
+            assert len(page["tasks"]) <= 1
+            found += [made.index(document | {"status": "queued", "finished_at": None}) for document in page["tasks"]]
+        return found
+
+    assert listed("created_by=alice") == [4, 2, 0]
+    assert listed("created_by=alice&status=queued&type=echo") == [4, 0]
+    assert listed("created_by=bob&queue=default") == [3, 1]
+    assert listed("created_by=carol") == []
+
+
+def test_an_idempotent_resend_shows_who_created_the_task(guarded: FlaskClient, path: Path) -> None:
+    alice = bearer(token_file.add(path, "alice", "write"), **{"Idempotency-Key": "k"})
+    batch = [guarded.post("/tasks/batch", json=[ECHO], headers=alice) for _ in range(2)]
+    assert [answer.status_code for answer in batch] == [201, 200]
+    assert batch[0].json == batch[1].json
+    assert batch[0].json["tasks"][0]["created_by"] == "alice"

@@ -1,10 +1,10 @@
-"""From a request's body to new tasks: parsed once, checked whole, each field named that is wrong."""
+"""From a request's body to new tasks. The body is checked as a whole; a refusal names the field that is wrong."""
 
 import re
 import time
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
-from typing import Annotated, Final, TypeVar
+from typing import Annotated, Final, NamedTuple, TypeVar
 
 import msgspec
 from msgspec import UNSET, Meta, Raw, UnsetType
@@ -24,18 +24,33 @@ LATEST_SECONDS: Final = 10 * 366 * 86400
 LONGEST_TIMEOUT_SECONDS: Final = 7 * 86400
 MOST_ATTEMPTS: Final = 1000
 
-Key = tuple[str, str]  # the caller and its Idempotency-Key
 Found = TypeVar("Found")
+
+
+class Sender(NamedTuple):
+    """Who sends a request, and what it is called."""
+
+    caller: str | None = None  # the name of its token
+    key: str | None = None  # its Idempotency-Key
+    request_id: str | None = None
+
+
+def _described(**schema: str) -> Meta:
+    """For /openapi.json, which is made from these fields."""
+    return Meta(extra_json_schema=schema)
+
+
+_ARGS: Final = _described(type="object", description="GET /types has each type's schema.")
 
 
 class NewTask(msgspec.Struct, forbid_unknown_fields=True):
     type: str
-    args: Raw = NO_ARGS
+    args: Annotated[Raw, _ARGS] | UnsetType = UNSET
     queue: str | UnsetType = UNSET
     run_at: Annotated[datetime, Meta(tz=True)] | UnsetType = UNSET
-    delay: Annotated[float, Meta(ge=0, le=LATEST_SECONDS)] | UnsetType = UNSET
+    delay: Annotated[float, Meta(ge=0, le=LATEST_SECONDS, description="in seconds")] | UnsetType = UNSET
     max_attempts: Annotated[int, Meta(ge=1, le=MOST_ATTEMPTS)] | UnsetType = UNSET
-    timeout: Annotated[float, Meta(gt=0, le=LONGEST_TIMEOUT_SECONDS)] | UnsetType = UNSET
+    timeout: Annotated[float, Meta(gt=0, le=LONGEST_TIMEOUT_SECONDS, description="in seconds")] | UnsetType = UNSET
 
 
 _decode_one = msgspec.json.Decoder(NewTask).decode
@@ -50,37 +65,36 @@ class Intake:
         self._queues = frozenset(queues)
         self._store = store
 
-    def one(self, body: bytes, key: Key | None, request_id: str | None = None) -> Task:
+    def one(self, body: bytes, sender: Sender) -> Task:
         new = _parsed(_decode_one, body)
-        uid = self._store.uid(random_prefix() if key is None else prefix_for(*key))
-        task = self._task(new, uid, time.time_ns() // 1000, request_id)
-        if key is not None:
+        task = self._task(new, self._store.uid(_prefix(sender)), time.time_ns() // 1000, sender)
+        if sender.key is not None:
             task.request = fingerprint.of(_parsed(_decode_any, body))
         return task
 
-    def many(self, body: bytes, key: Key | None, request_id: str | None = None) -> list[Task]:
+    def many(self, body: bytes, sender: Sender) -> list[Task]:
         batch = _parsed(_decode_many, body)
         now = time.time_ns() // 1000
         made: list[Task] = []
-        for index, (new, uid) in enumerate(zip(batch, self._uids(len(batch), key), strict=True)):
+        for index, (new, uid) in enumerate(zip(batch, self._uids(len(batch), sender), strict=True)):
             try:
                 # A microsecond apart: the list keeps the batch's order.
-                made.append(self._task(new, uid, now + index, request_id))
+                made.append(self._task(new, uid, now + index, sender))
             except InvalidTask as error:
                 raise wrong(f"tasks[{index}].{error.detail}", field=error.field, index=index) from error
-        if key is not None:
+        if sender.key is not None:
             request = fingerprint.of(_parsed(_decode_any, body))
             for task in made:
                 task.request = request
         return made
 
-    def _uids(self, count: int, key: Key | None) -> list[str]:
+    def _uids(self, count: int, sender: Sender) -> list[str]:
         """All in the partition of the first one, where a resend of the batch finds them again."""
-        prefixes = [random_prefix() if key is None else prefix_for(*key, index=index) for index in range(count)]
+        prefixes = [_prefix(sender, index) for index in range(count)]
         home = self._store.partition(self._store.uid(prefixes[0]))
         return [self._store.uid(prefix, home) for prefix in prefixes]
 
-    def _task(self, new: NewTask, uid: str, created: int, request_id: str | None) -> Task:
+    def _task(self, new: NewTask, uid: str, created: int, sender: Sender) -> Task:
         """`created` in microseconds."""
         task_type = self._registry.get(new.type)
         if task_type is None:
@@ -96,19 +110,26 @@ class Intake:
             queue=queue,
             status=SCHEDULED if due else QUEUED,
             args=_checked(new.args, task_type),
-            created_at=_moment(created),
+            created_at=moments.stamp_exactly(created),
             max_attempts=task_type.max_attempts if new.max_attempts is UNSET else new.max_attempts,
             timeout=task_type.timeout if new.timeout is UNSET else new.timeout,
-            run_at=_moment(due) if due else None,
-            request_id=request_id,
+            run_at=moments.stamp_exactly(due) if due else None,
+            request_id=sender.request_id,
+            created_by=sender.caller,
         )
 
 
-def _checked(args: Raw, task_type: TaskType) -> Raw:
-    """The arguments, written anew: nothing that another reader of the document could stumble over survives."""
-    if args is NO_ARGS:
-        task_type.check(args)
-        return args
+def _prefix(sender: Sender, index: int = 0) -> str:
+    if sender.key is None:
+        return random_prefix()
+    return prefix_for(sender.caller or "", sender.key, index)
+
+
+def _checked(args: Raw | UnsetType, task_type: TaskType) -> Raw:
+    """The arguments, written anew: what the client wrote may be JSON that other readers cannot read."""
+    if args is UNSET:
+        task_type.check(NO_ARGS)
+        return NO_ARGS
     try:
         value = _decode_any(args)
         text = _encode(value)
@@ -120,7 +141,7 @@ def _checked(args: Raw, task_type: TaskType) -> Raw:
         raise _not_json(error) from error
     if is_nested_too_deeply(value, text):
         raise _too_deep()
-    written = Raw(text)
+    written = NO_ARGS if text == b"{}" else Raw(text)
     task_type.check(written)
     return written
 
@@ -145,12 +166,6 @@ def _due(new: NewTask, now: int) -> int | None:
 
 EPOCH: Final = datetime.fromtimestamp(0, UTC)
 MICROSECOND: Final = datetime.resolution
-
-
-def _moment(microseconds: int) -> str:
-    """As task.stamp, which has no exact microseconds because it takes a float."""
-    second, fraction = divmod(microseconds, 1_000_000)
-    return f"{moments.stamp(second)[:20]}{fraction:06d}Z"
 
 
 def _shown(name: str) -> str:

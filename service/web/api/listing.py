@@ -12,7 +12,8 @@ from service.web.problem import wrong
 
 DEFAULT_LIMIT: Final = 50
 HIGHEST_LIMIT: Final = 100
-NAMES: Final = ("status", "type", "queue", "limit", "cursor")
+FILTERS: Final = Filter._fields
+NAMES: Final = (*FILTERS, "limit", "cursor")
 CURSOR: Final = re.compile(r"([0-9]{1,16})-([0-9a-f]{64})")
 NUMBER: Final = re.compile(r"[0-9]{1,9}")
 
@@ -22,7 +23,7 @@ def query(parameters: MultiDict[str, str]) -> tuple[int, Position | None, Filter
     status = parameters.get("status")
     if status is not None and status not in STATUSES:
         raise wrong(f"status: one of {', '.join(STATUSES)}", field="status")
-    only = Filter(parameters.get("type"), parameters.get("queue"), status)
+    only = Filter(*map(parameters.get, FILTERS))
     return _limit(parameters.get("limit")), _position(parameters.get("cursor")), only
 
 

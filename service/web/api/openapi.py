@@ -1,22 +1,27 @@
 """GET /openapi.json: the calls as OpenAPI 3.1, for client generators and for tests that try everything."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Final, get_type_hints
 
+import msgspec
 from flask import Blueprint
 
-from service.tasks.document import STATUSES
+from service.tasks.document import PUBLIC, STATUSES, Task
 from service.tasks.registry import Registry
 from service.web import answers, problem
 from service.web.answers import Answer
-from service.web.api.intake import BATCH_LIMIT, LATEST_SECONDS, LONGEST_TIMEOUT_SECONDS, MOST_ATTEMPTS
-from service.web.api.listing import DEFAULT_LIMIT, HIGHEST_LIMIT
+from service.web.api.intake import BATCH_LIMIT, NewTask
+from service.web.api.listing import DEFAULT_LIMIT, FILTERS, HIGHEST_LIMIT
 
 Object = dict[str, Any]
 
 UID = {"type": "string", "pattern": "^[0-9a-f]{64}$"}
-MOMENT = {"type": ["string", "null"], "format": "date-time"}
 TEXT = {"type": "string"}
+SCHEMAS: Final = "#/components/schemas"
+
+_FIELDS: Final = get_type_hints(Task, include_extras=True)
+# The document as clients see it. It has no defaults: clients get every field.
+PublicTask: Final = msgspec.defstruct("Task", [(name, _FIELDS[name]) for name in PUBLIC])
 
 
 def blueprint(registry: Registry, queues: Sequence[str]) -> Blueprint:
@@ -32,15 +37,21 @@ def describe(types: Sequence[str], queues: Sequence[str]) -> Object:
         "info": {"title": "sandbox", "version": "1", "description": "Create tasks, and see what becomes of them."},
         "paths": _paths(),
         "components": {
-            "schemas": {
-                "NewTask": _new_task(types, queues),
-                "Task": _task(),
-                "TaskType": _task_type(),
-                "Problem": _problem(),
-            },
+            "schemas": _schemas(types, queues),
             "securitySchemes": {"token": {"type": "http", "scheme": "bearer"}},
         },
         "security": [{}, {"token": []}],
+    }
+
+
+def _schemas(types: Sequence[str], queues: Sequence[str]) -> Object:
+    """Made from the structs that read and write these objects: a new field shows up here by itself."""
+    _, made = msgspec.json.schema_components([NewTask, PublicTask], ref_template=f"{SCHEMAS}/{{name}}")
+    return {
+        **{name: _sent(schema) for name, schema in made.items()},
+        "NewTask": _new_task(made["NewTask"], types, queues),
+        "TaskType": _task_type(),
+        "Problem": _problem(),
     }
 
 
@@ -95,7 +106,7 @@ def _response(description: str, content_type: str, schema: Object) -> Object:
 
 
 def _reference(name: str) -> Object:
-    return {"$ref": f"#/components/schemas/{name}"}
+    return {"$ref": f"{SCHEMAS}/{name}"}
 
 
 def _parameter(place: str, name: str, schema: Object) -> Object:
@@ -106,9 +117,7 @@ def _query() -> list[Object]:
     limit = {"type": "integer", "minimum": 1, "maximum": HIGHEST_LIMIT, "default": DEFAULT_LIMIT}
     schemas: dict[str, Object] = {
         "task_id": UID,
-        "status": {"enum": list(STATUSES)},
-        "type": TEXT,
-        "queue": TEXT,
+        **{name: {"enum": list(STATUSES)} if name == "status" else TEXT for name in FILTERS},
         "limit": limit,
         "cursor": {"type": "string", "pattern": "^[0-9]{1,16}-[0-9a-f]{64}$"},
     }
@@ -135,50 +144,15 @@ def _batch() -> Object:
     return {"type": "array", "minItems": 1, "maxItems": BATCH_LIMIT, "items": _reference("NewTask")}
 
 
-def _new_task(types: Sequence[str], queues: Sequence[str]) -> Object:
-    return {
-        "type": "object",
-        "required": ["type"],
-        "additionalProperties": False,
-        "not": {"required": ["run_at", "delay"]},
-        "properties": {
-            "type": {"enum": list(types)},
-            "args": {"type": "object", "description": "GET /types has each type's schema."},
-            "queue": {"enum": list(queues)},
-            "run_at": {"type": "string", "format": "date-time"},
-            "delay": {"type": "number", "minimum": 0, "maximum": LATEST_SECONDS, "description": "in seconds"},
-            "max_attempts": {"type": "integer", "minimum": 1, "maximum": MOST_ATTEMPTS},
-            "timeout": {"type": "number", "exclusiveMinimum": 0, "maximum": LONGEST_TIMEOUT_SECONDS},
-        },
-    }
+def _new_task(schema: Object, types: Sequence[str], queues: Sequence[str]) -> Object:
+    """The check of a new task, as Intake makes it, with what is known here."""
+    schema["properties"] |= {"type": {"enum": list(types)}, "queue": {"enum": list(queues)}}
+    return schema | {"not": {"required": ["run_at", "delay"]}}
 
 
-def _task() -> Object:
-    number = {"type": "integer", "minimum": 0}
-    maybe_number = {"type": ["number", "null"]}
-    return _object(
-        {
-            "uid": UID,
-            "type": TEXT,
-            "queue": TEXT,
-            "status": {"enum": list(STATUSES)},
-            "args": {"type": "object"},
-            "created_at": {"type": "string", "format": "date-time"},
-            "started_at": MOMENT,
-            "finished_at": MOMENT,
-            "duration": maybe_number,
-            "attempt": number,
-            "max_attempts": number,
-            "failures": number,
-            "crashes": number,
-            "timeout": maybe_number,
-            "run_at": MOMENT,
-            "progress": {"type": ["object", "null"]},
-            "result": {},
-            "error": {"type": ["object", "null"]},
-            "request_id": {"type": ["string", "null"]},
-        }
-    )
+def _sent(schema: Object) -> Object:
+    """What the service sends: with all of its members, and with more in later releases."""
+    return schema | {"required": list(schema["properties"]), "additionalProperties": True}
 
 
 def _task_type() -> Object:

@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from flask import Blueprint, request
 
+from service.observe.audit import AuditLog
 from service.store import Document, Store
 from service.tasks import moments, transitions
 from service.tasks.document import Task, public
@@ -14,7 +15,7 @@ from service.web import answers
 from service.web.answers import Answer
 from service.web.api import listing
 from service.web.api.gathering import Gathering
-from service.web.api.intake import Intake, Key
+from service.web.api.intake import Intake, Sender
 from service.web.api.waiting import Waiting, preferred_seconds
 from service.web.auth import CALLER
 from service.web.measured import WAITED, note
@@ -23,15 +24,17 @@ from service.web.request_id import KEY as REQUEST_ID
 from service.web.server.capacity import BODY_LIMIT
 
 UID: Final = re.compile(r"[0-9a-f]{64}")
+EVENTS: Final = {"retried": "requeued"}  # as the metrics have always called it
 IDEMPOTENCY_KEY: Final = re.compile(r"[\x21-\x7e]{1,255}")
 
 
 class TaskCalls:
-    def __init__(self, *, store: Store, intake: Intake, waiting: Waiting) -> None:
+    def __init__(self, *, store: Store, intake: Intake, waiting: Waiting, audit: AuditLog | None) -> None:
         self._store = store
         self._gathering = Gathering(store)
         self._intake = intake
         self._waiting = waiting
+        self._audit = audit
 
     def blueprint(self) -> Blueprint:
         calls = Blueprint("tasks", __name__, url_prefix="/tasks")
@@ -45,20 +48,21 @@ class TaskCalls:
 
     def create(self) -> Answer:
         environ = request.environ
-        task = self._intake.one(_body(environ), _key(environ), environ.get(REQUEST_ID))
-        [task], status = self._stored([task])
+        sender = _sender(environ)
+        [task], status = self._stored([self._intake.one(_body(environ), sender)])
         return answers.json(public(task), status, [("Location", f"/tasks/{task.uid}")])
 
     def create_batch(self) -> Answer:
         environ = request.environ
-        batch, status = self._stored(self._intake.many(_body(environ), _key(environ), environ.get(REQUEST_ID)))
+        sender = _sender(environ)
+        batch, status = self._stored(self._intake.many(_body(environ), sender))
         return answers.json({"tasks": [public(task) for task in batch]}, status)
 
     def _stored(self, new: Sequence[Task]) -> tuple[Sequence[Task], int]:
         present = self._gathering.create(new)
-        # With random UIDs, what is present is what the store had stored before an answer was lost.
+        # A random UID is present only if the store sent its command twice, because the first answer was lost.
         if not present or new[0].request is None:
-            note(request.environ, "created", new)
+            self._tell("created", new)
             return new, 201
         return _same(new[0].request, present), 200
 
@@ -86,18 +90,26 @@ class TaskCalls:
         return answers.json(public(waited.task), headers=[("Preference-Applied", "wait")])
 
     def retry(self, uid: str) -> Answer:
-        return self._change(uid, transitions.requeued, "requeued")
+        return self._change(uid, transitions.requeued, "retried")
 
     def cancel(self, uid: str) -> Answer:
         now = moments.stamp(time.time())
         return self._change(uid, lambda task: transitions.cancelled(task, now), "cancelled")
 
-    def _change(self, uid: str, transition: Callable[[Task], Task], event: str) -> Answer:
+    def _change(self, uid: str, transition: Callable[[Task], Task], did: str) -> Answer:
         changed = self._store.change(_checked(uid), transition)
         if changed is None:
             raise _missing(uid)
-        note(request.environ, event, [changed.task])
+        self._tell(did, [changed.task])
         return answers.json(public(changed.task))
+
+    def _tell(self, did: str, tasks: Sequence[Task]) -> None:
+        """The metrics and the audit log."""
+        environ = request.environ
+        note(environ, EVENTS.get(did, did), tasks)
+        if self._audit is not None:
+            origin, caller = environ.get("REMOTE_ADDR", ""), environ.get(CALLER)
+            self._audit.tell(did, by=caller, origin=origin, tasks=tasks, request_id=environ.get(REQUEST_ID))
 
     def _find(self, uid: str) -> Document:
         found = self._store.read(_checked(uid))
@@ -107,7 +119,7 @@ class TaskCalls:
 
 
 def _same(asked: str, present: Sequence[Document | None]) -> list[Task]:
-    """What the key has created before, if this is the request that it was used for."""
+    """The tasks that this key has created before; a problem if the key came with another request then."""
     known = [document.task for document in present if document]
     if any(task.request != asked for task in known):
         raise wrong("Idempotency-Key: it was used for another request; take a new one", field="Idempotency-Key")
@@ -128,13 +140,11 @@ def _missing(uid: str) -> Problem:
     return not_found(f"there is no task {uid}; a finished one expires after a time")
 
 
-def _key(environ: dict[str, Any]) -> Key | None:
+def _sender(environ: dict[str, Any]) -> Sender:
     key = environ.get("HTTP_IDEMPOTENCY_KEY")
-    if key is None:
-        return None
-    if not IDEMPOTENCY_KEY.fullmatch(key):
+    if key is not None and not IDEMPOTENCY_KEY.fullmatch(key):
         raise Problem(400, "Idempotency-Key: 1 to 255 visible ASCII characters", field="Idempotency-Key")
-    return environ.get(CALLER, ""), key
+    return Sender(environ.get(CALLER), key, environ.get(REQUEST_ID))
 
 
 def _body(environ: dict[str, Any]) -> bytes:
