@@ -18,11 +18,11 @@ from service.errors import SandboxError
 from service.runner import outcomes
 from service.runner.journal import Report
 from service.runner.outcomes import Transition
-from service.store import Change, Document, Entry, Store
+from service.store import Change, Document, Entry, Moved, Store
 from service.tasks import transitions
 from service.tasks.document import Task, decode_or_none, encode
 
-Move = Callable[[Sequence[Change]], list[bytes | None]]
+Move = Callable[[Sequence[Change]], Moved]
 
 log = logging.getLogger("sandbox.runner")
 
@@ -87,10 +87,10 @@ class Holdings:
         """The same, and fetches in the same round trip."""
         fetched: list[Entry] = []
 
-        def move(changes: Sequence[Change]) -> list[bytes | None]:
-            texts, fetched[:] = self._store.move_and_fetch(changes, partition, queues, consumer, count)
+        def move(changes: Sequence[Change]) -> Moved:
+            moved, fetched[:] = self._store.move_and_fetch(changes, partition, queues, consumer, count)
             self.keep(fetched)  # known before anything else can fail
-            return texts
+            return moved
 
         self._settle_all(move)
         return fetched
@@ -116,10 +116,10 @@ class Holdings:
             for held in ended
             if held.transition is not None
         ]
-        results = list(zip(changes, move(changes), strict=True))
-        stored = [change for change, text in results if text is not None]
+        moved = move(changes)
+        stored = [change for change, _ in moved.stored]
         self._report.outcomes([change.after for change in stored], [_entry_id(change) for change in stored])
-        refused = {change.entry: encode(change.after) for change, text in results if text is None}
+        refused = {change.entry: encode(change.after) for change in moved.refused}
         settled = [held for held in ended if held.transition is not None and held.entry not in refused]
         self.release(held.entry for held in settled)
         if len(settled) == len(ended):
@@ -157,15 +157,12 @@ class Holdings:
             if not waiting:
                 return
             try:
-                stored = self._store.move([_hand_back(held) for held in waiting])
+                moved = self._store.move([_hand_back(held) for held in waiting])
             except SandboxError:
                 self.look_again(held.entry for held in waiting)
                 raise
-            for held, text in zip(waiting, stored, strict=True):
-                if text is None:
-                    self.look_again([held.entry])
-                else:
-                    self.release([held.entry])
+            self.look_again(change.entry for change in moved.refused if change.entry)
+            self.release(change.entry for change, _ in moved.stored if change.entry)
 
 
 def _entry_id(change: Change) -> str:

@@ -29,7 +29,7 @@ from service.runner.lockfile import NEVER, Presence
 from service.runner.recovery import NO_REMAINS, Recovery
 from service.runner.stop import Stop
 from service.runner.triage import Finding, Verdict
-from service.store import Change, Document, Entry, Store
+from service.store import Change, Entry, Store
 from service.tasks import moments, transitions
 from service.tasks.context import Context
 from service.tasks.document import Claim
@@ -167,13 +167,13 @@ class Lane(attempt.Window):
         for queue in self._queues:
             for _ in range(len(self._partitions)):
                 self._partitions.rotate(-1)
-                if entries := self._store.fetch(self._partitions[0], [queue], self._presence.consumer, count):
+                if entries := self._store.queues.fetch(self._partitions[0], [queue], self._presence.consumer, count):
                     return entries
         return []
 
     def _wait(self, count: int) -> list[Entry]:
         seconds = WAIT_SECONDS if len(self._partitions) == 1 else WAIT_SECONDS / 20
-        entries = self._store.wait(self._partitions[0], self._queues, self._presence.consumer, count, seconds)
+        entries = self._store.queues.wait(self._partitions[0], self._queues, self._presence.consumer, count, seconds)
         self.holdings.keep(entries)  # known before anything else can fail
         self._plenty = len(entries) in (0, count) or len(self._partitions) > 1
         return self._store.read_again(entries)
@@ -189,7 +189,7 @@ class Lane(attempt.Window):
         return triage.judge_all(own, self._registry, NO_REMAINS)
 
     def _renewed(self, entry: Entry) -> bool:
-        return entry in self._store.renew(entry.partition, self._presence.consumer, [entry])
+        return entry in self._store.queues.renew(entry.partition, self._presence.consumer, [entry])
 
     def _work_off(self, findings: Sequence[Finding]) -> None:
         self._settle()
@@ -237,26 +237,20 @@ class Lane(attempt.Window):
             changes.append(Change(document.text, document.task, after, entry))
         if others:
             self._clear_away(others)
-        held = []
-        for change, text in zip(changes, self._store.move(changes, consumer=self._presence.consumer), strict=True):
-            assert change.entry is not None
-            if text is not None:
-                held.append(Held(change.entry, Document(change.after, text)))
-            else:
-                self.holdings.look_again([change.entry])  # somebody changed it since
-        return held
+        moved = self._store.move(changes, consumer=self._presence.consumer)
+        if moved.refused:  # somebody changed them since
+            self.holdings.look_again(change.entry for change in moved.refused if change.entry)
+        return [Held(change.entry, document) for change, document in moved.stored if change.entry]
 
     def _clear_away(self, findings: Sequence[Finding]) -> None:
         """What is stale is dropped; what is not to be run now, or never again, is written down so."""
         stale = [finding.entry for finding in findings if finding.verdict is Verdict.DROP]
         aside = [finding for finding in findings if finding.verdict is not Verdict.DROP]
-        changes = [_put_aside(finding) for finding in aside]
-        refused = set(self._store.drop(self._presence.consumer, stale))
-        for finding, change, text in zip(aside, changes, self._store.move(changes), strict=True):
-            if text is None:
-                refused.add(finding.entry)
-            elif finding.verdict is not Verdict.POSTPONE:
-                self._report.outcomes([change.after])
+        postponed = {finding.entry for finding in aside if finding.verdict is Verdict.POSTPONE}
+        refused = set(self._store.queues.drop(self._presence.consumer, stale))
+        moved = self._store.move([_put_aside(finding) for finding in aside])
+        refused.update(change.entry for change in moved.refused if change.entry)
+        self._report.outcomes([document.task for change, document in moved.stored if change.entry not in postponed])
         self.holdings.release(finding.entry for finding in findings if finding.entry not in refused)
         self.holdings.look_again(refused)
 

@@ -163,7 +163,9 @@ class Runner:
     def _leave(self) -> None:
         try:
             partitions = range(self._store.partitions)
-            forgotten = [self._store.retire(number, self._queues, self._presence.consumer) for number in partitions]
+            forgotten = [
+                self._store.queues.retire(number, self._queues, self._presence.consumer) for number in partitions
+            ]
             if not all(forgotten):
                 log.warning("something is left; another runner will take it, and forget this one")
                 self._presence.tell()

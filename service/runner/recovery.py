@@ -22,7 +22,7 @@ from service.observe.sentry import NO_ERRORS, Errors
 from service.runner import outcomes, triage
 from service.runner.lockfile import Presence, Remains
 from service.runner.triage import Finding, Verdict
-from service.store import Entry, Store
+from service.store import Entry, Store, streams
 from service.tasks.document import Task
 from service.tasks.registry import Registry
 
@@ -104,7 +104,7 @@ class Recovery:
         return []
 
     def _forget(self, remains: Remains) -> None:
-        if all(self._store.retire(partition, self._queues, remains.consumer) for partition in self._partitions):
+        if all(self._store.queues.retire(partition, self._queues, remains.consumer) for partition in self._partitions):
             with contextlib.suppress(FileNotFoundError):  # another neighbour was quicker, and reports it
                 remains.path.unlink()
                 self._report_idle(remains)
@@ -158,8 +158,8 @@ class Recovery:
     def _take(self, *, dead: str = "", idle_ms: int) -> Iterator[list[Entry]]:
         """Stream by stream, where there is something; never what a lane of this runner works on."""
         for partition in self._partitions:
-            for stream in self._store.streams(partition, self._queues):
-                entries = self._store.take(
+            for stream in streams(partition, self._queues):
+                entries = self._store.queues.take(
                     stream, partition, self._presence.consumer, dead=dead, idle_ms=idle_ms, count=BATCH
                 )
                 known = {(entry.stream, entry.id) for entry in self._held()} if entries else ()

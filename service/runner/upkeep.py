@@ -129,7 +129,7 @@ class Upkeep:
                 by_partition.setdefault(entry.partition, []).append(entry)
             renewed: set[Entry] = set()
             for partition, members in by_partition.items():
-                renewed |= self._store.renew(partition, self._presence.consumer, members)
+                renewed |= self._store.queues.renew(partition, self._presence.consumer, members)
             if entries and renewed.issuperset(entries):
                 lane.renewed = now
             if running is not None and running.held.entry in entries and running.held.entry not in renewed:
@@ -139,7 +139,7 @@ class Upkeep:
         """Renews leases for neighbours that live, but cannot do it themselves."""
         for consumer in self._presence.held_up_neighbours():
             for partition in range(self._store.partitions):
-                self._store.vouch(partition, self._queues, consumer, idle_ms=int(self._lease * 600))
+                self._store.queues.vouch(partition, self._queues, consumer, idle_ms=int(self._lease * 600))
 
     def _publish(self) -> None:
         """Running tasks: since when, how far; and is it still ours?"""
@@ -174,9 +174,9 @@ class Upkeep:
             after = transitions.progressed(after, news)
         if after is task:
             return
-        [stored] = self._store.move([Change(text, task, after, running.held.entry)], consumer=self._presence.consumer)
-        if stored is not None:
-            running.held.document = Document(after, stored)
+        change = Change(text, task, after, running.held.entry)
+        for _, document in self._store.move([change], consumer=self._presence.consumer).stored:
+            running.held.document = document
             running.published = news
 
     def _promote(self) -> bool:
@@ -194,7 +194,7 @@ class Upkeep:
         """What is left of hosts that never came back, or came back under another name."""
         self._presence.clear_away(older_than_seconds=FORGOTTEN_AFTER_SECONDS)
         for partition in range(self._store.partitions):
-            self._store.retire_silent(partition, self._queues, idle_ms=int(FORGOTTEN_AFTER_SECONDS * 1000))
+            self._store.queues.retire_silent(partition, self._queues, idle_ms=int(FORGOTTEN_AFTER_SECONDS * 1000))
 
     def _measure(self) -> None:
         """The queues; one runner of all with the same prefix does it, each few seconds."""
@@ -211,7 +211,9 @@ class Upkeep:
                 continue
             removed = 1
             while removed and time.monotonic() < until:
-                removed = self._store.sweep(partition, created_before=created_before, count=SWEEP_BATCH, places=places)
+                removed = self._store.index.sweep(
+                    partition, created_before=created_before, count=SWEEP_BATCH, places=places
+                )
             more = more or bool(removed)
         self._sweeping = more
         return more

@@ -1,7 +1,24 @@
 """Tasks in Redis. The only package that speaks Redis."""
 
 from service.store.backlog import Backlog
+from service.store.index import EVERYTHING, Filter, Position
+from service.store.keys import GROUP, streams
+from service.store.moves import Change, Document, Moved
+from service.store.queues import Entry
 from service.store.scripts import SCRIPTS
-from service.store.store import EVERYTHING, GROUP, Change, Document, Entry, Filter, Position, Store
+from service.store.store import Store
 
-__all__ = ["EVERYTHING", "GROUP", "SCRIPTS", "Backlog", "Change", "Document", "Entry", "Filter", "Position", "Store"]
+__all__ = [
+    "EVERYTHING",
+    "GROUP",
+    "SCRIPTS",
+    "Backlog",
+    "Change",
+    "Document",
+    "Entry",
+    "Filter",
+    "Moved",
+    "Position",
+    "Store",
+    "streams",
+]

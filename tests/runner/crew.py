@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from service.store import Store
+from service.store import Store, streams
 from service.tasks import moments
 from service.tasks.document import QUEUED, SCHEDULED, Task
 from service.tasks.uid import random_prefix
@@ -99,7 +99,7 @@ class Crew:
     def nothing_left(self) -> bool:
         """No entry, no pending claim, no due time, no consumer's debt."""
         wire = self.store._wire
-        for stream in self.store.streams(0, ["default"]):
+        for stream in streams(0, ["default"]):
             [length] = wire.call(0, ("XLEN", stream))
             if length:
                 return False

@@ -10,7 +10,7 @@ import pytest
 from service.errors import StoreUnavailable
 from service.runner.holdings import Held, Holdings
 from service.runner.journal import Report
-from service.store import SCRIPTS, Change, Document, Entry, Store
+from service.store import SCRIPTS, Change, Entry, Store
 from service.store.connection import Command, connect
 from service.tasks import moments, transitions
 from service.tasks.document import NULL, SUCCEEDED, Claim, Task, decode
@@ -76,13 +76,11 @@ def new_task(store: Store) -> Task:
 
 def claims(store: Store, holdings: Holdings, count: int = 2) -> list[Held]:
     store.create([new_task(store) for _ in range(count)])
-    entries = store.fetch(0, QUEUES, "me", count)
+    entries = store.queues.fetch(0, QUEUES, "me", count)
     holdings.keep(entries)
     changes = [change(entry) for entry in entries]
-    texts = store.move(changes, consumer="me")
     return [
-        Held(entry, Document(change.after, text or b""))
-        for entry, change, text in zip(entries, changes, texts, strict=True)
+        Held(change.entry, document) for change, document in store.move(changes, consumer="me").stored if change.entry
     ]
 
 
@@ -181,7 +179,7 @@ def test_what_is_no_task_any_more_holds_up_nobody(server: RedisServer, store: St
 
 def test_what_another_claim_has_is_let_go(store: Store, holdings: Holdings) -> None:
     [held] = claims(store, holdings, 1)
-    [taken] = store.take(held.entry.stream, 0, "other", dead="me", idle_ms=0, count=9)
+    [taken] = store.queues.take(held.entry.stream, 0, "other", dead="me", idle_ms=0, count=9)
     theirs = Claim(consumer="other", token="theirs", stream=taken.stream, entry=taken.id)
     document = store.read(held.entry.uid)
     assert document is not None

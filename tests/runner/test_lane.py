@@ -78,7 +78,7 @@ def test_a_refusal_at_the_very_end_ends_the_lane_in_order(
 def test_what_a_lane_has_waited_for_is_known_before_its_document_is_read(
     lane: Lane, store: Store, wire: FaultyWire
 ) -> None:
-    assert store.fetch(0, QUEUES, "somebody", 1) == []
+    assert store.queues.fetch(0, QUEUES, "somebody", 1) == []
     store.create([new_task(store)])
     wire.only, wire.lost = "MGET", 1
     with pytest.raises(StoreUnavailable):

@@ -296,7 +296,7 @@ class TestCrashes:
         assert time.monotonic() - killed < 2
         assert crew.finished(uid).crashes == 1
         eventually(lambda: len(list((crew.home / "runners").iterdir())) == 1)
-        eventually(lambda: len(crew.store.consumers(0, ["default"])) == 1)
+        eventually(lambda: len(crew.store.queues.consumers(0, ["default"])) == 1)
 
     def test_what_a_lost_host_left_a_day_ago_is_removed(self, crew: Crew) -> None:
         lost = crew.home / "runners" / "lost:boot:1:2"

@@ -53,7 +53,7 @@ def taker(store: Store, clock: Clock, tmp_path: Path) -> Iterator[Recovery]:
 def hold(store: Store, server: RedisServer, *, idle_seconds: float) -> str:
     """Somebody on another host holds an entry, and has not renewed it for so long by the clock of Redis."""
     store.create([new_task(store)])
-    [entry] = store.fetch(0, QUEUES, "other", 1)
+    [entry] = store.queues.fetch(0, QUEUES, "other", 1)
     with server.client() as client:
         xclaim(client, entry.stream, entry.id, idle_seconds)
     return entry.uid

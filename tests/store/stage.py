@@ -21,7 +21,7 @@ from service.runner.lockfile import NEVER, Presence, Remains
 from service.runner.recovery import Recovery
 from service.runner.stop import Stop
 from service.runner.upkeep import Upkeep
-from service.store import Store
+from service.store import Store, streams
 from service.store.connection import Command, Wire
 from service.tasks.declare import task
 from service.tasks.document import Task
@@ -310,7 +310,7 @@ class Process:
         with suppress(StoreUnavailable):
             consumer = self.presence.consumer
             partitions = range(self.store.partitions)
-            forgotten = [self.store.retire(partition, QUEUES, consumer) for partition in partitions]
+            forgotten = [self.store.queues.retire(partition, QUEUES, consumer) for partition in partitions]
             if all(forgotten):
                 self.presence.leave()
         self.die()
@@ -362,16 +362,16 @@ class Snapshot:
     """Everything in one partition, read raw and at one moment."""
 
     def __init__(self, wire: Wire, store: Store, partition: int, uids: Sequence[str]) -> None:
-        streams = store.streams(partition, QUEUES)
+        names = streams(partition, QUEUES)
         base = f"sandbox:{{{partition}}}:"
-        keys = [base + "due", *streams]
+        keys = [base + "due", *names]
         [answer] = wire.call(partition, ("EVAL", SNAPSHOT, len(keys), *keys, base, *uids))
         documents, in_streams, due, shelves = answer
         self.texts: dict[str, bytes] = {uid.decode(): text for uid, text, _ in documents if text}
         self.ttl: dict[str, int] = {uid.decode(): ttl for uid, _, ttl in documents}
         self.entries: dict[tuple[str, str], str] = {}
         self.holders: dict[tuple[str, str], str] = {}
-        for stream, (entries, pending) in zip(streams, in_streams, strict=True):
+        for stream, (entries, pending) in zip(names, in_streams, strict=True):
             self.entries.update({(stream, entry.decode()): fields[1].decode() for entry, fields in entries})
             self.holders.update({(stream, row[0].decode()): row[1].decode() for row in pending})
         self.due = dict(pairs(due))

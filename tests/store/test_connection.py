@@ -163,8 +163,8 @@ def test_scripts_that_redis_has_forgotten_are_sent_again(own_server: RedisServer
     with own_server.client() as raw:
         for _ in range(2):
             raw.script_flush()
-            assert store.fetch(0, ("default",), "a", 1) == []
-            assert store.retire(0, ("default",), "a") is True
+            assert store.queues.fetch(0, ("default",), "a", 1) == []
+            assert store.queues.retire(0, ("default",), "a") is True
     store.close()
 
 

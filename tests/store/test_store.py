@@ -10,9 +10,8 @@ import pytest
 import redis
 
 from service.errors import InvalidTransition, StoreUnavailable
-from service.store import SCRIPTS, Change, Document, Entry, Filter, Position, Store
+from service.store import GROUP, SCRIPTS, Change, Document, Entry, Filter, Position, Store
 from service.store.connection import Command, Wire, connect
-from service.store.store import GROUP
 from service.tasks import moments, transitions
 from service.tasks.document import CANCELLED, NULL, QUEUED, SCHEDULED, SUCCEEDED, Claim, Task, TaskError, decode, encode
 from service.tasks.uid import SLOTS, random_prefix, slot, steer
@@ -58,9 +57,8 @@ def claim_of(entry: Entry, consumer: str, token: str = "t") -> Change:
 
 def claimed(store: Store, entry: Entry, consumer: str = "a") -> Document:
     change = claim_of(entry, consumer)
-    [text] = store.move([change], consumer=consumer)
-    assert text is not None
-    return Document(change.after, text)
+    [(_, document)] = store.move([change], consumer=consumer).stored
+    return document
 
 
 def success_of(document: Document, entry: Entry) -> Change:
@@ -69,7 +67,7 @@ def success_of(document: Document, entry: Entry) -> Change:
 
 
 def listed(store: Store, limit: int = 100, **only: str) -> list[str]:
-    page, _ = store.page(limit=limit, only=Filter(**only))
+    page, _ = store.index.page(limit=limit, only=Filter(**only))
     return [task.uid for task in page]
 
 
@@ -203,7 +201,7 @@ def test_a_scheduled_task_that_is_scheduled_anew_stays_in_the_due_set(store: Sto
 
 def test_a_change_is_made_again_when_somebody_was_quicker(server: RedisServer, store: Store) -> None:
     task = stored(store)
-    slow = interrupted(server, 2, lambda: claimed(store, store.fetch(0, QUEUES, "a", 1)[0]))
+    slow = interrupted(server, 2, lambda: claimed(store, store.queues.fetch(0, QUEUES, "a", 1)[0]))
 
     changed = slow.change(task.uid, lambda task: transitions.cancelled(task, NOW))
 
@@ -238,7 +236,7 @@ def test_a_task_of_nobody_is_refused(store: Store) -> None:
 def test_fetched_entries_come_with_their_documents_oldest_first(store: Store, raw: redis.Redis) -> None:
     waiting = [stored(store) for _ in range(3)]
 
-    entries = store.fetch(0, QUEUES, "a", 2)
+    entries = store.queues.fetch(0, QUEUES, "a", 2)
 
     assert [entry.uid for entry in entries] == [task.uid for task in waiting[:2]]
     assert [entry.text for entry in entries] == [encode(task) for task in waiting[:2]]
@@ -248,12 +246,12 @@ def test_fetched_entries_come_with_their_documents_oldest_first(store: Store, ra
 def test_queues_are_served_in_their_order_and_what_came_back_first(store: Store) -> None:
     back, front = stored(store), stored(store)
     urgent = stored(store, queue="urgent")
-    [entry] = store.fetch(0, QUEUES, "a", 1)
+    [entry] = store.queues.fetch(0, QUEUES, "a", 1)
     document = claimed(store, entry)
     after = transitions.handed_back(document.task, ran=False)
     store.move([Change(document.text, document.task, after, entry)])
 
-    found = store.fetch(0, ("urgent", "default"), "a", 10)
+    found = store.queues.fetch(0, ("urgent", "default"), "a", 10)
 
     assert [entry.uid for entry in found] == [urgent.uid, back.uid, front.uid]
 
@@ -263,7 +261,7 @@ def test_a_fetch_takes_no_more_than_asked_from_all_streams_together(store: Store
         for _ in range(3):
             stored(store, queue=queue)
 
-    assert [decode(entry.text or b"").queue for entry in store.fetch(0, ("urgent", "default"), "a", 4)] == [
+    assert [decode(entry.text or b"").queue for entry in store.queues.fetch(0, ("urgent", "default"), "a", 4)] == [
         *["urgent"] * 3,
         "default",
     ]
@@ -271,11 +269,11 @@ def test_a_fetch_takes_no_more_than_asked_from_all_streams_together(store: Store
 
 def test_a_claim_keeps_the_entry_and_a_settlement_removes_it(store: Store, raw: redis.Redis) -> None:
     stored(store)
-    [entry] = store.fetch(0, QUEUES, "a", 1)
+    [entry] = store.queues.fetch(0, QUEUES, "a", 1)
     document = claimed(store, entry)
     assert held_by(raw, "a") == [entry.id]
 
-    assert store.move([success_of(document, entry)]) != [None]
+    assert store.move([success_of(document, entry)]).refused == []
 
     assert held_by(raw, "a") == []
     assert raw.xlen(STREAM) == 0
@@ -290,16 +288,13 @@ def test_a_batch_takes_two_round_trips_one_to_claim_and_one_to_settle_and_fetch(
     calls: list[int] = []
     counting = Store(_Counting(connect(server.url, SCRIPTS), calls))
 
-    entries = counting.fetch(0, QUEUES, "a", 64)
+    entries = counting.queues.fetch(0, QUEUES, "a", 64)
     changes = [claim_of(entry, "a", str(number)) for number, entry in enumerate(entries)]
-    texts = counting.move(changes, consumer="a")
-    done = [
-        success_of(Document(change.after, text or b""), entry)
-        for change, text, entry in zip(changes, texts, entries, strict=True)
-    ]
+    claims = counting.move(changes, consumer="a").stored
+    done = [success_of(document, entry) for (_, document), entry in zip(claims, entries, strict=True)]
     settled, [following] = counting.move_and_fetch(done, 0, QUEUES, "a", 64)
 
-    assert None not in settled and following.uid not in {entry.uid for entry in entries}
+    assert not settled.refused and following.uid not in {entry.uid for entry in entries}
     assert calls == [1, 1, 2]
     assert len(listed(store, status=SUCCEEDED)) == 64
     counting.close()
@@ -322,14 +317,16 @@ def test_a_batch_of_different_changes_refuses_each_for_itself(store: Store) -> N
     for queue in ("default", "urgent"):
         for _ in range(3):
             stored(store, queue=queue)
-    entries = store.fetch(0, ("urgent", "default"), "a", 6)
+    entries = store.queues.fetch(0, ("urgent", "default"), "a", 6)
     store.change(entries[1].uid, lambda task: transitions.cancelled(task, NOW))
     store.change(entries[4].uid, lambda task: transitions.cancelled(task, NOW))
 
-    texts = store.move([claim_of(entry, "a") for entry in entries], consumer="a")
+    moved = store.move([claim_of(entry, "a") for entry in entries], consumer="a")
 
-    assert [text is None for text in texts] == [False, True, False, False, True, False]
-    assert store.texts([entries[0].uid, entries[5].uid]) == [texts[0], texts[5]]
+    assert [change.entry for change in moved.refused] == [entries[1], entries[4]]
+    assert [change.entry for change, _ in moved.stored] == [entries[place] for place in (0, 2, 3, 5)]
+    uids = [change.before.uid for change, _ in moved.stored]
+    assert store.read_many(uids) == [document for _, document in moved.stored]
 
 
 def test_a_batch_of_a_thousand_moves_at_once(store: Store, raw: redis.Redis) -> None:
@@ -369,17 +366,16 @@ def test_large_documents_move_in_portions_that_a_slow_network_carries(server: Re
     assert (sum(promoted), promoted[0]) == (64, 11)
     assert wire.heaviest < 5_000_000
 
-    entries = store.fetch(0, QUEUES, "a", 64)
+    entries = store.queues.fetch(0, QUEUES, "a", 64)
     wire.heaviest = 0
     claims = [claim_of(entry, "a") for entry in entries]
-    texts = store.move(claims, consumer="a")
-    assert None not in texts
+    moved = store.move(claims, consumer="a")
+    assert not moved.refused
     assert 1_000_000 < wire.heaviest < 5_000_000
 
-    documents = [Document(claim.after, text) for claim, text in zip(claims, texts, strict=True) if text is not None]
     wire.heaviest = 0
-    results = [success_of(document, entry) for document, entry in zip(documents, entries, strict=True)]
-    assert None not in store.move_and_fetch(results, 0, QUEUES, "a", 64)[0]
+    results = [success_of(document, entry) for (_, document), entry in zip(moved.stored, entries, strict=True)]
+    assert not store.move_and_fetch(results, 0, QUEUES, "a", 64)[0].refused
     assert 1_000_000 < wire.heaviest < 5_000_000
     store.close()
 
@@ -394,23 +390,24 @@ def test_one_that_is_larger_than_a_portion_moves_too(store: Store) -> None:
 def test_two_entries_of_one_document_in_one_batch_give_one_claim(store: Store, raw: redis.Redis) -> None:
     task = finished(store)
     store.change(task.uid, transitions.requeued)
-    first, second = store.fetch(0, QUEUES, "a", 2)
+    first, second = store.queues.fetch(0, QUEUES, "a", 2)
     assert first.uid == second.uid == task.uid
 
-    texts = store.move([claim_of(first, "a", "1"), claim_of(second, "a", "2")], consumer="a")
+    one, other = claim_of(first, "a", "1"), claim_of(second, "a", "2")
+    moved = store.move([one, other], consumer="a")
 
-    assert texts[1] is None
-    assert store.texts([task.uid]) == texts[:1]
+    assert moved.refused == [other]
+    assert [(one, store.read(task.uid))] == moved.stored
     assert len(raw.zrange("sandbox:{0}:shelf:echo:default:running", 0, -1)) == 1
 
 
 def test_who_has_not_seen_the_last_change_changes_nothing(store: Store, raw: redis.Redis) -> None:
     stored(store)
-    [entry] = store.fetch(0, QUEUES, "a", 1)
+    [entry] = store.queues.fetch(0, QUEUES, "a", 1)
     document = claimed(store, entry)
     cancelled = store.change(entry.uid, lambda task: transitions.cancelled(task, NOW))
 
-    assert store.move([success_of(document, entry)]) == [None]
+    assert store.move([success_of(document, entry)]).stored == []
 
     assert store.read(entry.uid) == cancelled
     assert held_by(raw, "a") == [entry.id]
@@ -421,10 +418,10 @@ def test_who_has_not_seen_the_last_change_changes_nothing(store: Store, raw: red
 
 def test_a_claim_is_refused_when_the_entry_was_taken_meanwhile(store: Store, raw: redis.Redis) -> None:
     stored(store)
-    [entry] = store.fetch(0, QUEUES, "a", 1)
-    [taken] = store.take(STREAM, 0, "b", idle_ms=0, count=10)
+    [entry] = store.queues.fetch(0, QUEUES, "a", 1)
+    [taken] = store.queues.take(STREAM, 0, "b", idle_ms=0, count=10)
 
-    assert store.move([claim_of(entry, "a")], consumer="a") == [None]
+    assert store.move([claim_of(entry, "a")], consumer="a").stored == []
     assert store.texts([entry.uid]) == [entry.text]
 
     claimed(store, taken, "b")
@@ -433,51 +430,51 @@ def test_a_claim_is_refused_when_the_entry_was_taken_meanwhile(store: Store, raw
 
 def test_a_claim_is_refused_when_the_entry_was_taken_and_taken_on(store: Store) -> None:
     stored(store)
-    [entry] = store.fetch(0, QUEUES, "a", 1)
-    [taken] = store.take(STREAM, 0, "b", idle_ms=0, count=10)
-    [again] = store.take(STREAM, 0, "c", dead="b", idle_ms=0, count=10)
+    [entry] = store.queues.fetch(0, QUEUES, "a", 1)
+    [taken] = store.queues.take(STREAM, 0, "b", idle_ms=0, count=10)
+    [again] = store.queues.take(STREAM, 0, "c", dead="b", idle_ms=0, count=10)
 
-    assert store.move([claim_of(entry, "a")], consumer="a") == [None]
-    assert store.move([claim_of(taken, "b")], consumer="b") == [None]
+    assert store.move([claim_of(entry, "a")], consumer="a").stored == []
+    assert store.move([claim_of(taken, "b")], consumer="b").stored == []
     claimed(store, again, "c")
 
 
 def test_what_was_taken_back_may_be_claimed(store: Store) -> None:
     stored(store)
-    [entry] = store.fetch(0, QUEUES, "a", 1)
-    store.take(STREAM, 0, "b", idle_ms=0, count=10)
-    store.take(STREAM, 0, "a", dead="b", idle_ms=0, count=10)
+    [entry] = store.queues.fetch(0, QUEUES, "a", 1)
+    store.queues.take(STREAM, 0, "b", idle_ms=0, count=10)
+    store.queues.take(STREAM, 0, "a", dead="b", idle_ms=0, count=10)
     claimed(store, entry, "a")
 
 
 def test_only_the_entries_that_were_taken_are_refused(store: Store, raw: redis.Redis) -> None:
     for _ in range(4):
         stored(store)
-    entries = store.fetch(0, QUEUES, "a", 4)
-    store.take(STREAM, 0, "b", idle_ms=0, count=2)
+    entries = store.queues.fetch(0, QUEUES, "a", 4)
+    store.queues.take(STREAM, 0, "b", idle_ms=0, count=2)
 
     backwards = [claim_of(entry, "a") for entry in reversed(entries)]
-    texts = store.move(backwards, consumer="a")
+    moved = store.move(backwards, consumer="a")
 
-    assert [text is None for text in texts] == [False, False, True, True]
+    assert (moved.refused, [change for change, _ in moved.stored]) == (backwards[2:], backwards[:2])
     assert held_by(raw, "a") == [entry.id for entry in entries[2:]]
 
 
 def test_a_claim_is_refused_when_the_entry_is_gone(store: Store) -> None:
     stored(store)
-    [entry] = store.fetch(0, QUEUES, "a", 1)
-    [taken] = store.take(STREAM, 0, "b", idle_ms=0, count=10)
-    store.drop("b", [taken])
-    assert store.move([claim_of(entry, "a")], consumer="a") == [None]
+    [entry] = store.queues.fetch(0, QUEUES, "a", 1)
+    [taken] = store.queues.take(STREAM, 0, "b", idle_ms=0, count=10)
+    store.queues.drop("b", [taken])
+    assert store.move([claim_of(entry, "a")], consumer="a").stored == []
 
 
 def test_a_waited_for_entry_is_looked_up(store: Store, raw: redis.Redis) -> None:
-    assert store.fetch(0, QUEUES, "a", 1) == []
+    assert store.queues.fetch(0, QUEUES, "a", 1) == []
     stored(store)
-    [entry] = store.read_again(store.wait(0, QUEUES, "a", 1, 1.0))
+    [entry] = store.read_again(store.queues.wait(0, QUEUES, "a", 1, 1.0))
     raw.xclaim(STREAM, GROUP, "b", 0, [entry.id])
 
-    assert store.move([claim_of(entry, "a")], consumer="a") == [None]
+    assert store.move([claim_of(entry, "a")], consumer="a").stored == []
 
     raw.xclaim(STREAM, GROUP, "a", 0, [entry.id])
     claimed(store, entry, "a")
@@ -485,12 +482,12 @@ def test_a_waited_for_entry_is_looked_up(store: Store, raw: redis.Redis) -> None
 
 def test_news_of_a_task_whose_entry_was_taken_is_refused(store: Store) -> None:
     stored(store)
-    [entry] = store.fetch(0, QUEUES, "a", 1)
+    [entry] = store.queues.fetch(0, QUEUES, "a", 1)
     document = claimed(store, entry)
     change = Change(document.text, document.task, transitions.started(document.task, NOW), entry)
-    store.take(STREAM, 0, "b", idle_ms=0, count=10)
+    store.queues.take(STREAM, 0, "b", idle_ms=0, count=10)
 
-    assert store.move([change], consumer="a") == [None]
+    assert store.move([change], consumer="a").stored == []
     assert store.texts([entry.uid]) == [document.text]
 
 
@@ -498,9 +495,9 @@ def test_news_of_a_task_whose_entry_was_taken_is_refused(store: Store) -> None:
 
 
 def test_waiting_ends_with_a_task(server: RedisServer, store: Store) -> None:
-    store.fetch(0, QUEUES, "a", 1)
+    store.queues.fetch(0, QUEUES, "a", 1)
     found: list[Entry] = []
-    waiting = threading.Thread(target=lambda: found.extend(store.wait(0, QUEUES, "a", 1, 10.0)))
+    waiting = threading.Thread(target=lambda: found.extend(store.queues.wait(0, QUEUES, "a", 1, 10.0)))
     waiting.start()
     with server.client() as raw:
         eventually(lambda: raw.info("clients")["blocked_clients"])
@@ -512,16 +509,16 @@ def test_waiting_ends_with_a_task(server: RedisServer, store: Store) -> None:
 
 
 def test_waiting_ends_without_one(store: Store) -> None:
-    store.fetch(0, QUEUES, "a", 1)
-    assert store.wait(0, QUEUES, "a", 1, 0.01) == []
+    store.queues.fetch(0, QUEUES, "a", 1)
+    assert store.queues.wait(0, QUEUES, "a", 1, 0.01) == []
 
 
 def test_whoever_waits_while_all_data_is_lost_goes_on(server: RedisServer, store: Store, raw: redis.Redis) -> None:
-    store.fetch(0, QUEUES, "a", 1)
+    store.queues.fetch(0, QUEUES, "a", 1)
     ends: list[object] = []
 
     def wait() -> None:
-        ends.append(store.wait(0, QUEUES, "a", 1, 10.0))
+        ends.append(store.queues.wait(0, QUEUES, "a", 1, 10.0))
 
     waiting = threading.Thread(target=wait)
     waiting.start()
@@ -533,25 +530,25 @@ def test_whoever_waits_while_all_data_is_lost_goes_on(server: RedisServer, store
 
 def test_streams_that_are_gone_hold_nothing_and_come_back(store: Store, raw: redis.Redis) -> None:
     stored(store)
-    [entry] = store.fetch(0, QUEUES, "a", 1)
+    [entry] = store.queues.fetch(0, QUEUES, "a", 1)
     raw.flushall()
 
-    assert store.renew(0, "a", [entry]) == set()
-    assert store.take(STREAM, 0, "a", idle_ms=0, count=1) == []
-    assert store.consumers(0, QUEUES) == {}
-    assert store.retire(0, QUEUES, "a") is True
-    assert store.wait(0, QUEUES, "a", 1, 0.01) == []
-    assert store.move([claim_of(entry, "a")], consumer="a") == [None]
-    store.drop("a", [entry])
-    store.vouch(0, QUEUES, "a", idle_ms=0)
+    assert store.queues.renew(0, "a", [entry]) == set()
+    assert store.queues.take(STREAM, 0, "a", idle_ms=0, count=1) == []
+    assert store.queues.consumers(0, QUEUES) == {}
+    assert store.queues.retire(0, QUEUES, "a") is True
+    assert store.queues.wait(0, QUEUES, "a", 1, 0.01) == []
+    assert store.move([claim_of(entry, "a")], consumer="a").stored == []
+    store.queues.drop("a", [entry])
+    store.queues.vouch(0, QUEUES, "a", idle_ms=0)
 
     task = stored(store)
-    assert [entry.uid for entry in store.fetch(0, QUEUES, "a", 1)] == [task.uid]
+    assert [entry.uid for entry in store.queues.fetch(0, QUEUES, "a", 1)] == [task.uid]
 
 
 def test_a_task_that_came_before_the_first_runner_is_found(store: Store) -> None:
     task = stored(store)
-    assert [entry.uid for entry in store.fetch(0, QUEUES, "a", 1)] == [task.uid]
+    assert [entry.uid for entry in store.queues.fetch(0, QUEUES, "a", 1)] == [task.uid]
 
 
 # --- take over, renew, drop, retire ------------------------------------------------------------------
@@ -560,10 +557,10 @@ def test_a_task_that_came_before_the_first_runner_is_found(store: Store) -> None
 def test_a_dead_consumers_entries_are_taken_at_once_and_nobody_elses(store: Store, raw: redis.Redis) -> None:
     for _ in range(3):
         stored(store)
-    [dead] = store.fetch(0, QUEUES, "dead", 1)
-    [busy] = store.fetch(0, QUEUES, "busy", 1)
+    [dead] = store.queues.fetch(0, QUEUES, "dead", 1)
+    [busy] = store.queues.fetch(0, QUEUES, "busy", 1)
 
-    [taken] = store.take(STREAM, 0, "b", dead="dead", idle_ms=0, count=10)
+    [taken] = store.queues.take(STREAM, 0, "b", dead="dead", idle_ms=0, count=10)
 
     assert (taken.id, taken.uid, taken.text, taken.owner) == (dead.id, dead.uid, dead.text, "dead")
     assert held_by(raw, "busy") == [busy.id]
@@ -571,37 +568,37 @@ def test_a_dead_consumers_entries_are_taken_at_once_and_nobody_elses(store: Stor
 
 def test_only_what_is_idle_for_long_enough_is_taken(store: Store) -> None:
     stored(store)
-    [entry] = store.fetch(0, QUEUES, "a", 1)
+    [entry] = store.queues.fetch(0, QUEUES, "a", 1)
 
-    assert store.take(STREAM, 0, "b", idle_ms=60_000, count=10) == []
+    assert store.queues.take(STREAM, 0, "b", idle_ms=60_000, count=10) == []
 
-    taken = eventually(lambda: store.take(STREAM, 0, "b", idle_ms=30, count=10))
+    taken = eventually(lambda: store.queues.take(STREAM, 0, "b", idle_ms=30, count=10))
     assert [(found.id, found.owner) for found in taken] == [(entry.id, "a")]
 
 
 def test_of_two_takers_one_gets_the_entry(store: Store) -> None:
     stored(store)
-    store.fetch(0, QUEUES, "dead", 1)
-    assert len(store.take(STREAM, 0, "b", dead="dead", idle_ms=0, count=10)) == 1
-    assert store.take(STREAM, 0, "c", dead="dead", idle_ms=0, count=10) == []
+    store.queues.fetch(0, QUEUES, "dead", 1)
+    assert len(store.queues.take(STREAM, 0, "b", dead="dead", idle_ms=0, count=10)) == 1
+    assert store.queues.take(STREAM, 0, "c", dead="dead", idle_ms=0, count=10) == []
 
 
 def test_a_take_shows_the_document_as_it_is_now(store: Store) -> None:
     stored(store)
-    [entry] = store.fetch(0, QUEUES, "a", 1)
+    [entry] = store.queues.fetch(0, QUEUES, "a", 1)
     document = claimed(store, entry)
-    [taken] = store.take(STREAM, 0, "b", dead="a", idle_ms=0, count=10)
+    [taken] = store.queues.take(STREAM, 0, "b", dead="a", idle_ms=0, count=10)
     assert taken.text == document.text
 
 
 def test_a_lease_is_renewed_only_for_whoever_holds_the_entry(store: Store, raw: redis.Redis) -> None:
     stored(store)
     stored(store)
-    mine, lost = store.fetch(0, QUEUES, "a", 2)
+    mine, lost = store.queues.fetch(0, QUEUES, "a", 2)
     raw.xclaim(STREAM, GROUP, "b", 0, [lost.id])
     raw.xclaim(STREAM, GROUP, "a", 0, [mine.id], idle=60_000, justid=True)
 
-    assert store.renew(0, "a", [mine, lost]) == {mine}
+    assert store.queues.renew(0, "a", [mine, lost]) == {mine}
 
     [pending] = raw.xpending_range(STREAM, GROUP, "-", "+", 10, consumername="a")
     assert pending["time_since_delivered"] < 60_000
@@ -610,10 +607,10 @@ def test_a_lease_is_renewed_only_for_whoever_holds_the_entry(store: Store, raw: 
 
 def test_vouching_refreshes_what_another_consumer_holds(store: Store, raw: redis.Redis) -> None:
     stored(store)
-    [entry] = store.fetch(0, QUEUES, "a", 1)
+    [entry] = store.queues.fetch(0, QUEUES, "a", 1)
     raw.xclaim(STREAM, GROUP, "a", 0, [entry.id], idle=60_000, justid=True)
 
-    store.vouch(0, QUEUES, "a", idle_ms=30_000)
+    store.queues.vouch(0, QUEUES, "a", idle_ms=30_000)
 
     [pending] = raw.xpending_range(STREAM, GROUP, "-", "+", 10)
     assert (pending["consumer"], pending["time_since_delivered"] < 30_000) == (b"a", True)
@@ -621,68 +618,68 @@ def test_vouching_refreshes_what_another_consumer_holds(store: Store, raw: redis
 
 def test_a_stale_entry_is_dropped(store: Store, raw: redis.Redis) -> None:
     task = finished(store)
-    [entry] = store.fetch(0, QUEUES, "a", 1)
-    assert store.drop("a", [entry]) == []
+    [entry] = store.queues.fetch(0, QUEUES, "a", 1)
+    assert store.queues.drop("a", [entry]) == []
     assert (raw.xlen(STREAM), held_by(raw, "a")) == (0, [])
     assert store.read(task.uid) is not None
 
 
 def test_an_entry_stays_when_its_document_has_changed_since(store: Store, raw: redis.Redis) -> None:
     task = finished(store)
-    [entry] = store.fetch(0, QUEUES, "a", 1)
+    [entry] = store.queues.fetch(0, QUEUES, "a", 1)
     store.change(task.uid, transitions.requeued)
-    assert store.drop("a", [entry]) == [entry]
+    assert store.queues.drop("a", [entry]) == [entry]
     assert held_by(raw, "a") == [entry.id]
 
 
 def test_an_entry_of_another_consumer_is_not_dropped(store: Store, raw: redis.Redis) -> None:
     finished(store)
-    [entry] = store.fetch(0, QUEUES, "a", 1)
-    store.take(STREAM, 0, "b", idle_ms=0, count=1)
-    assert store.drop("a", [entry]) == [entry]
+    [entry] = store.queues.fetch(0, QUEUES, "a", 1)
+    store.queues.take(STREAM, 0, "b", idle_ms=0, count=1)
+    assert store.queues.drop("a", [entry]) == [entry]
     assert held_by(raw, "b") == [entry.id]
 
 
 def test_an_entry_without_a_document_is_dropped(store: Store, raw: redis.Redis) -> None:
     task = stored(store)
     raw.delete(task.uid)
-    [entry] = store.fetch(0, QUEUES, "a", 1)
+    [entry] = store.queues.fetch(0, QUEUES, "a", 1)
     assert entry.text is None
-    store.drop("a", [entry])
+    store.queues.drop("a", [entry])
     assert raw.xlen(STREAM) == 0
 
 
 def test_a_consumer_is_forgotten_only_when_it_holds_nothing(store: Store) -> None:
     stored(store)
-    [entry] = store.fetch(0, QUEUES, "a", 1)
-    assert store.retire(0, QUEUES, "a") is False
-    assert store.consumers(0, QUEUES) == {"a": 1}
+    [entry] = store.queues.fetch(0, QUEUES, "a", 1)
+    assert store.queues.retire(0, QUEUES, "a") is False
+    assert store.queues.consumers(0, QUEUES) == {"a": 1}
 
     store.move([success_of(claimed(store, entry), entry)])
 
-    assert store.retire(0, QUEUES, "a") is True
-    assert store.consumers(0, QUEUES) == {}
+    assert store.queues.retire(0, QUEUES, "a") is True
+    assert store.queues.consumers(0, QUEUES) == {}
 
 
 def test_consumers_are_counted_over_all_streams(store: Store) -> None:
     for queue in ("default", "urgent", "urgent"):
         stored(store, queue=queue)
-    store.fetch(0, ("default", "urgent"), "a", 3)
-    assert store.consumers(0, ("default", "urgent")) == {"a": 3}
+    store.queues.fetch(0, ("default", "urgent"), "a", 3)
+    assert store.queues.consumers(0, ("default", "urgent")) == {"a": 3}
 
 
 def test_only_consumers_that_hold_nothing_and_are_silent_are_forgotten(store: Store, raw: redis.Redis) -> None:
     stored(store)
-    store.fetch(0, QUEUES, "holds", 1)
+    store.queues.fetch(0, QUEUES, "holds", 1)
     for stream in (STREAM, RETURNED):
         raw.xgroup_createconsumer(stream, GROUP, "lost")
     raw.xgroup_createconsumer(RETURNED, GROUP, "lives")
     eventually(lambda: _idle_ms(raw, "lost", RETURNED) > 50)
     raw.xgroup_createconsumer(STREAM, GROUP, "lives")
 
-    store.retire_silent(0, QUEUES, idle_ms=50)
+    store.queues.retire_silent(0, QUEUES, idle_ms=50)
 
-    assert store.consumers(0, QUEUES) == {"holds": 1, "lives": 0}
+    assert store.queues.consumers(0, QUEUES) == {"holds": 1, "lives": 0}
 
 
 def _idle_ms(raw: redis.Redis, consumer: str, stream: str) -> int:
@@ -701,7 +698,7 @@ def test_what_is_due_by_the_clock_of_redis_is_queued(store: Store, raw: redis.Re
 
     assert store.promote(0, 10) == 1
 
-    assert [entry.uid for entry in store.fetch(0, QUEUES, "a", 10)] == [due.uid]
+    assert [entry.uid for entry in store.queues.fetch(0, QUEUES, "a", 10)] == [due.uid]
     assert raw.zrange("sandbox:{0}:due", 0, -1) == [later.uid.encode()]
     found = store.read(due.uid)
     assert found is not None
@@ -727,7 +724,7 @@ def test_a_due_time_of_what_is_not_scheduled_or_no_task_is_cleared_away_and_hold
 
     assert store.promote(0, 10) == 1
 
-    assert [entry.uid for entry in store.fetch(0, QUEUES, "a", 10)] == [fine.uid]
+    assert [entry.uid for entry in store.queues.fetch(0, QUEUES, "a", 10)] == [fine.uid]
     assert not raw.exists("sandbox:{0}:due")
     assert raw.get(broken.uid) == b"no JSON"
 
@@ -765,7 +762,7 @@ def pages(store: Store, limit: int, between: Callable[[], object] = lambda: None
     found: list[list[str]] = []
     position: Position | None = None
     while True:
-        page, position = store.page(limit=limit, after=position, only=Filter(**only))
+        page, position = store.index.page(limit=limit, after=position, only=Filter(**only))
         found.append([task.uid for task in page])
         if position is None:
             return found
@@ -887,9 +884,9 @@ def test_a_page_costs_the_same_with_many_tasks(store: Store, raw: redis.Redis, o
 
 def sweep_all(store: Store, count: int = 3, before: int = 2**60) -> int:
     places: dict[str, int] = {}
-    removed = store.sweep(0, created_before=before, count=count, places=places)
+    removed = store.index.sweep(0, created_before=before, count=count, places=places)
     while any(places.values()):
-        removed += store.sweep(0, created_before=before, count=count, places=places)
+        removed += store.index.sweep(0, created_before=before, count=count, places=places)
     return removed
 
 
@@ -925,7 +922,7 @@ def test_a_sweep_goes_on_where_it_ended(store: Store, raw: redis.Redis) -> None:
     raw.delete(made[9].uid)
     places: dict[str, int] = {}
 
-    removed = [store.sweep(0, created_before=2**60, count=4, places=places) for _ in range(3)]
+    removed = [store.index.sweep(0, created_before=2**60, count=4, places=places) for _ in range(3)]
 
     assert removed == [0, 0, 1]
     assert set(places.values()) == {0}
@@ -968,7 +965,7 @@ def test_the_check_says_what_is_wrong(server: RedisServer, store: Store) -> None
 
 def test_error_of_an_attempt_is_kept_until_the_next_end(store: Store) -> None:
     stored(store)
-    [entry] = store.fetch(0, QUEUES, "a", 1)
+    [entry] = store.queues.fetch(0, QUEUES, "a", 1)
     document = claimed(store, entry)
     after = transitions.retried(document.task, TaskError("X", "no"), NOW, 0.5, NOW)
     store.move([Change(document.text, document.task, after, entry)])
@@ -988,7 +985,7 @@ def test_the_backlog_counts_each_queue_by_status(store: Store) -> None:
     stored(store, status=SCHEDULED, run_at="2099-01-01T00:00:00.000000Z")
     stored(store, type="another", status=QUEUED)
     finished(store)
-    claimed(store, store.fetch(0, QUEUES, "a", 1)[0])
+    claimed(store, store.queues.fetch(0, QUEUES, "a", 1)[0])
     found = store.backlog(["default", "empty"])
     assert {queue: sizes[:3] for queue, sizes in found.items()} == {
         "default": (3, 1, 1),
@@ -1003,15 +1000,15 @@ def test_the_oldest_is_the_first_that_nobody_has_fetched(store: Store, raw: redi
         raw.xadd(STREAM, {"uid": stored(store, queue="elsewhere").uid}, id=f"{now - seconds * 1000}-0")
     stored(store)
     assert store.backlog(QUEUES)["default"].oldest == pytest.approx(500, abs=30)
-    store.fetch(0, QUEUES, "a", 2)
+    store.queues.fetch(0, QUEUES, "a", 2)
     assert store.backlog(QUEUES)["default"].oldest == pytest.approx(100, abs=30)
-    store.fetch(0, QUEUES, "a", 2)
+    store.queues.fetch(0, QUEUES, "a", 2)
     assert store.backlog(QUEUES)["default"].oldest == 0
 
 
 def test_what_was_handed_back_is_as_old_as_its_return(store: Store) -> None:
     stored(store)
-    [entry] = store.fetch(0, QUEUES, "a", 1)
+    [entry] = store.queues.fetch(0, QUEUES, "a", 1)
     held = claimed(store, entry)
     store.move([Change(held.text, held.task, transitions.handed_back(held.task, ran=False), entry)])
     eventually(lambda: store.backlog(QUEUES)["default"].oldest > 0.01)
@@ -1020,7 +1017,7 @@ def test_what_was_handed_back_is_as_old_as_its_return(store: Store) -> None:
 
 def test_a_backlog_of_many_costs_no_more_than_that_of_few(store: Store, raw: redis.Redis) -> None:
     stored(store)
-    store.fetch(0, QUEUES, "a", 1)
+    store.queues.fetch(0, QUEUES, "a", 1)
     raw.eval(
         "for i = 1, 100000 do redis.call('XADD', KEYS[1], '*', 'uid', i); redis.call('ZADD', KEYS[2], i, i) end",
         2,

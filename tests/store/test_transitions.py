@@ -176,7 +176,7 @@ class Transitions(RuleBasedStateMachine):
         home = self.store.partition(uid) or 0
 
         def do(store: Store) -> None:
-            store.sweep(home, created_before=2**60, count=2, places={})
+            store.index.sweep(home, created_before=2**60, count=2, places={})
 
         self._enter(client(do, self.wire, self.partitions, "sweep"))
         found = self.store.read(uid)
@@ -351,7 +351,7 @@ class Transitions(RuleBasedStateMachine):
         return not self._left() and self._consumers() <= {healthy.presence.consumer}
 
     def _consumers(self) -> set[str]:
-        return {name for partition in range(self.partitions) for name in self.store.consumers(partition, QUEUES)}
+        return {name for partition in range(self.partitions) for name in self.store.queues.consumers(partition, QUEUES)}
 
 
 def explore(url: str, partitions: int, examples: int) -> None:

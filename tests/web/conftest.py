@@ -72,7 +72,7 @@ def finish(store: Store) -> Callable[..., None]:
             after = transitions.succeeded(found.task, NULL, now, now, 0.5)
         else:
             after = transitions.failed(found.task, error, now, now, 0.5)
-        assert store.move([Change(found.text, found.task, after)]) != [None]
+        assert store.move([Change(found.text, found.task, after)]).refused == []
 
     return finish
 

@@ -177,4 +177,4 @@ def test_a_client_that_was_answered_503_sends_the_same_again(
         fault.setattr(Store, "create_each", lost)
         assert client.post("/tasks", json={"type": "echo"}, headers={"Idempotency-Key": "k"}).status_code == 503
     assert client.post("/tasks", json={"type": "echo"}, headers={"Idempotency-Key": "k"}).status_code == 200
-    assert len(store.page(limit=10)[0]) == 1
+    assert len(store.index.page(limit=10)[0]) == 1

@@ -95,7 +95,7 @@ def test_a_wrong_field_is_named(client: FlaskClient, store: Store, change: dict[
     assert (answer.status_code, answer.json["field"]) == (422, field)
     assert answer.content_type == "application/problem+json"
     assert answer.json["detail"].startswith(f"{field}: ")
-    assert store.page(limit=10) == ([], None)
+    assert store.index.page(limit=10) == ([], None)
 
 
 def test_the_wrong_argument_is_named(client: FlaskClient) -> None:
@@ -180,7 +180,7 @@ def test_a_wrong_batch_stores_nothing(
     assert (answer.status_code, answer.json.get("index"), answer.json.get("field")) == (status, index, field)
     if index is not None:
         assert answer.json["detail"].startswith(f"tasks[{index}]")
-    assert store.page(limit=10) == ([], None)
+    assert store.index.page(limit=10) == ([], None)
 
 
 def test_a_batch_lies_in_one_partition(redis_server: RedisServer, make_app: Callable[..., Web]) -> None:
@@ -265,7 +265,7 @@ def test_many_clients_at_once_with_one_key_create_one_task(make_app: Callable[..
         thread.join(10)
         assert not thread.is_alive()
     assert sorted(statuses) == [200] * 15 + [201]
-    assert len(store.page(limit=10)[0]) == 1
+    assert len(store.index.page(limit=10)[0]) == 1
 
 
 def test_a_test_of_a_handler_reads_what_a_client_reads_about_wrong_arguments(client: FlaskClient) -> None:

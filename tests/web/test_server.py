@@ -183,7 +183,7 @@ def test_a_body_that_breaks_off_creates_nothing(standing: WebServer, store: Stor
         client.send(HEAD + b"Content-Length: 100\r\n\r\n" + BODY)
         client.socket.shutdown(socket.SHUT_WR)
         assert client.closed()
-    assert store.page(limit=10) == ([], None)
+    assert store.index.page(limit=10) == ([], None)
 
 
 # --- slow clients --------------------------------------------------------------------------------------

@@ -71,7 +71,7 @@ class TaskCalls:
         if "task_id" in query:
             return self._read_by_query(query)
         limit, after, only = listing.query(query)
-        page, following = self._store.page(limit=limit, after=after, only=only)
+        page, following = self._store.index.page(limit=limit, after=after, only=only)
         return answers.json({"tasks": [public(task) for task in page], "next": listing.cursor(following)})
 
     def _read_by_query(self, query: Any) -> Answer:

@@ -1,0 +1,112 @@
+"""The list of tasks: pages of it, and the sweep that removes pointers to expired documents.
+
+Each document stands on one shelf: a sorted set for its type, queue and status, by creation time.
+A page is merged from the newest of all shelves that the filter admits.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Final, NamedTuple
+
+from service.store import keys
+from service.store.connection import Wire, rows
+from service.store.moves import Document
+from service.store.scripts import SHELVES, SWEEP
+from service.tasks import moments
+from service.tasks.document import Task
+
+PAGE_READS: Final = 1000
+
+ReadMany = Callable[[Sequence[str]], list[Document | None]]
+
+
+class Position(NamedTuple):
+    """A place in the list, newest first: creation time in microseconds, then the UID."""
+
+    created: int
+    uid: str
+
+
+class Filter(NamedTuple):
+    type: str | None = None
+    queue: str | None = None
+    status: str | None = None
+    created_by: str | None = None  # no shelf knows it: documents are read, and dropped from the page
+
+    def admits(self, task: Task) -> bool:
+        return all(wanted in (None, getattr(task, name)) for name, wanted in zip(self._fields, self, strict=True))
+
+
+EVERYTHING: Final = Filter()
+
+
+class Index:
+    def __init__(self, wire: Wire, partitions: int, read: ReadMany) -> None:
+        self._wire = wire
+        self._partitions = partitions
+        self._read = read
+
+    def page(
+        self, *, limit: int, after: Position | None = None, only: Filter = EVERYTHING
+    ) -> tuple[list[Task], Position | None]:
+        """Tasks from newest to oldest, and where the next page begins."""
+        page: list[Task] = []
+        position, reads = after, 0
+        while True:
+            pointers = self._pointers(limit + 1, position, only)
+            if not pointers:
+                return page, None
+            reads += len(pointers)
+            for pointer, document in zip(pointers, self._read([uid for _, uid in pointers]), strict=True):
+                if len(page) == limit:
+                    return page, position
+                position = pointer
+                if document and _is_listed(document.task, pointer, only):
+                    page.append(document.task)
+            if reads >= PAGE_READS:
+                return page, position
+
+    def _pointers(self, count: int, after: Position | None, only: Filter) -> list[Position]:
+        """The newest tasks that come after a position, from all shelves that the filter admits."""
+        newest = "+inf" if after is None else after.created
+        wanted = [part or "" for part in (only.type, only.queue, only.status)]
+        found: list[Position] = []
+        complete = True
+        for partition in range(self._partitions):
+            command = SHELVES.call([keys.shelves(partition)], (keys.shelf(partition, ""), newest, count, *wanted))
+            [shelves] = self._wire.call(partition, command)
+            for shelf in shelves:
+                complete = complete and len(shelf) < 2 * count
+                found += (Position(int(score), uid.decode()) for uid, score in rows(shelf, 2))
+        found.sort(reverse=True)
+        certain = found if complete else found[:count]
+        following = [position for position in certain if after is None or position < after][:count]
+        if not following and not complete:
+            return self._pointers(count * 2, after, only)  # a page full of tasks of one microsecond
+        return following
+
+    def _names(self, partition: int) -> list[str]:
+        [names] = self._wire.call(partition, ("SMEMBERS", keys.shelves(partition)))
+        return sorted(map(bytes.decode, names))
+
+    def sweep(self, partition: int, *, created_before: int, count: int, places: dict[str, int]) -> int:
+        """Removes pointers to expired documents: one batch of each shelf, where the last one ended.
+
+        Only a task created before `created_before` can have expired. `places` is the caller's
+        note of how far it came; it starts again at the oldest.
+        """
+        removed = 0
+        for name in self._names(partition):
+            shelf = keys.shelf(partition, name)
+            place = places.get(name, 0)
+            # By rank, which costs the same at any depth; LIMIT would walk there.
+            [found] = self._wire.call(partition, ("ZRANGE", shelf, place, place + count - 1, "WITHSCORES"))
+            uids = [uid for uid, created in rows(found, 2) if int(created) < created_before]
+            [gone] = self._wire.call(partition, SWEEP.call([shelf, keys.shelves(partition), *uids], [name]))
+            places[name] = place + len(uids) - gone if len(uids) == count else 0
+            removed += gone
+        return removed
+
+
+def _is_listed(task: Task, pointer: Position, only: Filter) -> bool:
+    """A pointer of another moment is that of a task with the same key that has expired."""
+    return moments.microseconds(task.created_at) == pointer.created and only.admits(task)

@@ -1,0 +1,74 @@
+"""The names of the keys in Redis, and which partition a UID belongs to. Pure; docs/store.md lists the keys."""
+
+from collections.abc import Iterable
+from typing import Final
+
+from service.tasks.document import Task
+from service.tasks.uid import slot, steer
+
+GROUP: Final = "runners"
+
+
+def due(partition: int) -> str:
+    return f"sandbox:{{{partition}}}:due"
+
+
+def takes(partition: int) -> str:
+    return f"sandbox:{{{partition}}}:takes"
+
+
+def shelves(partition: int) -> str:
+    return f"sandbox:{{{partition}}}:shelves"
+
+
+def shelf(partition: int, name: str) -> str:
+    return f"sandbox:{{{partition}}}:shelf:{name}"
+
+
+def shelf_name(task: Task, status: str) -> str:
+    return f"{task.type}:{task.queue}:{status}"
+
+
+def queue(partition: int, queue: str) -> str:
+    return f"sandbox:{{{partition}}}:queue:{queue}"
+
+
+def returned(partition: int, queue: str) -> str:
+    return f"sandbox:{{{partition}}}:returned:{queue}"
+
+
+def streams(partition: int, queues: Iterable[str]) -> list[str]:
+    """Every stream of these queues, in the order in which they are served."""
+    return [name(partition, each) for each in queues for name in (returned, queue)]
+
+
+def duty(partition: int, name: str) -> str:
+    return f"sandbox:{{{partition}}}:{name}"
+
+
+def ready(partition: int) -> str:
+    return f"sandbox:{{{partition}}}:ready"
+
+
+class Partitions:
+    """Which partition a UID lies in, and UIDs that lie in a given one."""
+
+    def __init__(self, count: int) -> None:
+        self._slots = [slot(str(partition).encode()) for partition in range(count)]
+        self._by_slot = {slot: partition for partition, slot in enumerate(self._slots)}
+
+    def uid(self, prefix: str, partition: int | None = None) -> str:
+        """The whole UID. The prefix chooses the partition unless one is given."""
+        if partition is None:
+            partition = int(prefix[:8], 16) % len(self._slots)
+        return steer(prefix, self._slots[partition])
+
+    def of(self, uid: str) -> int | None:
+        """None for a UID that this service never made."""
+        return self._by_slot.get(slot(uid.encode()))
+
+    def home(self, uid: str) -> int:
+        partition = self.of(uid)
+        if partition is None:
+            raise ValueError(f"{uid} lies in no partition of this service")
+        return partition

@@ -1,0 +1,137 @@
+"""Changes of documents, and the commands that make them.
+
+Changes that share both shelves and a stream go into one command. Commands that would be too long for a slow
+network are sent in portions.
+"""
+
+from collections.abc import Iterable, Sequence
+from typing import Any, Final, NamedTuple
+
+from service.store import keys
+from service.store.connection import Command
+from service.store.keys import GROUP, Partitions
+from service.store.queues import Entry
+from service.store.scripts import MOVE
+from service.tasks import moments
+from service.tasks.document import Task, decode, encode
+
+PORTION_BYTES: Final = 2 * 1024 * 1024  # what even a slow network carries before an answer is overdue
+
+
+class Document(NamedTuple):
+    """A task, and the text that is stored for it."""
+
+    task: Task
+    text: bytes
+
+
+class Change(NamedTuple):
+    """A transition to be stored: the text that was read, the task before and after, the entry."""
+
+    text: bytes
+    before: Task
+    after: Task
+    entry: Entry | None = None
+
+
+class Moved(NamedTuple):
+    """What became of changes, each in the order in which they were given."""
+
+    stored: list[tuple[Change, Document]]
+    refused: list[Change]
+
+
+class Move(NamedTuple):
+    """One command, and the places of the changes that it makes."""
+
+    places: list[int]
+    command: Command
+
+
+class Batch:
+    def __init__(
+        self, changes: Sequence[Change], partitions: Partitions, retention_ms: int, consumer: str = ""
+    ) -> None:
+        self._changes = changes
+        self._retention_ms = retention_ms
+        self._consumer = consumer
+        self._texts = [encode(change.after) for change in changes]
+        self._portion = _portion(self._texts)
+        self._refused: set[int] = set()
+        self.moves = self._by_partition(partitions)
+
+    @property
+    def is_small(self) -> bool:
+        """It may be sent whole, in one round trip for each partition."""
+        return len(self._changes) <= self._portion
+
+    def note(self, moves: Sequence[Move], answers: Sequence[Sequence[int]]) -> None:
+        """The answers of the script: what it refused."""
+        for move, answer in zip(moves, answers, strict=True):
+            self._refused.update([move.places[number - 1] for number in answer])
+
+    def moved(self) -> Moved:
+        stored: list[tuple[Change, Document]] = []
+        refused: list[Change] = []
+        for place, (change, text) in enumerate(zip(self._changes, self._texts, strict=True)):
+            if place in self._refused:
+                refused.append(change)
+            else:
+                stored.append((change, Document(change.after, text)))
+        return Moved(stored, refused)
+
+    def _by_partition(self, partitions: Partitions) -> dict[int, list[Move]]:
+        groups: dict[tuple[Any, ...], list[int]] = {}
+        for place, (_, before, after, entry) in enumerate(self._changes):
+            stream = entry.stream if entry else None
+            home = entry.partition if entry else partitions.home(before.uid)
+            takes = entry.takes if entry and self._consumer else None
+            group = (home, before.type, before.queue, before.status, after.status, stream, takes)
+            try:
+                groups[group].append(place)
+            except KeyError:
+                groups[group] = [place]
+        moves: dict[int, list[Move]] = {}
+        for (partition, *_), alike in groups.items():
+            for start in range(0, len(alike), self._portion):
+                places = alike[start : start + self._portion]
+                moves.setdefault(partition, []).append(Move(places, self._command(partition, places)))
+        return moves
+
+    def _command(self, partition: int, places: Sequence[int]) -> Command:
+        _, before, after, entry = self._changes[places[0]]
+        joined = keys.shelf_name(after, after.status)
+        queue = keys.returned if entry else keys.queue
+        names = [
+            keys.shelf(partition, keys.shelf_name(before, before.status)),
+            keys.shelf(partition, joined),
+            keys.shelves(partition),
+            keys.due(partition),
+            entry.stream if entry else keys.due(partition),
+            queue(partition, after.queue),
+            keys.takes(partition),
+        ]
+        ttl = self._retention_ms if after.finished else ""
+        takes = entry.takes if entry else b""
+        arguments: list[Any] = [GROUP, joined, before.status, after.status, self._consumer, takes, ttl]
+        for place in places:
+            change = self._changes[place]
+            names.append(change.before.uid)
+            run_at = change.after.run_at
+            arguments += (
+                change.text,
+                self._texts[place],
+                moments.microseconds(change.before.created_at),
+                change.entry.id if change.entry else "",
+                moments.microseconds(run_at) if run_at else "",
+            )
+        return MOVE.call(names, arguments)
+
+
+def document(text: bytes | None) -> Document | None:
+    return Document(decode(text), text) if text else None
+
+
+def _portion(texts: Iterable[bytes]) -> int:
+    """How many go into one command: as many as would fit if all were as long as the longest."""
+    return max(1, PORTION_BYTES // max(map(len, texts), default=1))

@@ -1,0 +1,149 @@
+"""The queues: streams of entries, each with one consumer group.
+
+An entry points at a document. Once fetched, it is pending for one consumer, until it is dropped, settled
+or taken over. Its idle time is the lease.
+"""
+
+from collections.abc import Iterator, Sequence
+from typing import Any, Final, NamedTuple
+
+from service.errors import StoreRefused
+from service.store import keys
+from service.store.connection import Command, Wire, rows
+from service.store.keys import GROUP
+from service.store.scripts import DROP, FETCH, RENEW, RETIRE, TAKE
+
+_NO_GROUP: Final = ("NOGROUP", "UNBLOCKED", "no such key")
+
+
+class Entry(NamedTuple):
+    """A queue entry that this consumer holds, with its document as read then."""
+
+    partition: int
+    stream: str
+    id: str
+    uid: str
+    text: bytes | None
+    takes: bytes = b""
+    owner: str = ""
+
+
+class Queues:
+    def __init__(self, wire: Wire) -> None:
+        self._wire = wire
+
+    def fetch(self, partition: int, queues: Sequence[str], consumer: str, count: int) -> list[Entry]:
+        """Waiting entries, at once; they are pending for the consumer from now on."""
+        streams = keys.streams(partition, queues)
+        [answer] = self._wire.call(partition, self.fetch_command(partition, streams, consumer, count), once=True)
+        return fetched(partition, streams, answer)
+
+    def fetch_command(self, partition: int, streams: Sequence[str], consumer: str, count: int) -> Command:
+        return FETCH.call([keys.takes(partition), *streams], (GROUP, consumer, count))
+
+    def wait(self, partition: int, queues: Sequence[str], consumer: str, count: int, seconds: float) -> list[Entry]:
+        """Like fetch, but waits until there is something, and leaves out the documents. A fetch comes before, once:
+        it makes the groups.
+
+        Redis applies COUNT to each stream by itself. So with several queues it is 1: otherwise a later queue's
+        tasks would come along with an earlier one's.
+        """
+        streams = keys.streams(partition, queues)
+        block: Command = ("COUNT", count if len(queues) == 1 else 1, "BLOCK", max(1, int(seconds * 1000)))
+        options = (*block, "STREAMS", *streams, *[">"] * len(streams))
+        answer = self._of_group(partition, ("XREADGROUP", "GROUP", GROUP, consumer, *options), wait_seconds=seconds)
+        return [
+            Entry(partition, stream.decode(), entry.decode(), fields[1].decode(), None)
+            for stream, entries in answer or ()
+            for entry, fields in entries
+        ]
+
+    def _of_group(self, partition: int, command: Command, wait_seconds: float = 0) -> Any:
+        """The answer of a stream's group; empty when the stream has gone with all the data. A fetch makes it anew."""
+        try:
+            [answer] = self._wire.call(partition, command, wait_seconds=wait_seconds, once=wait_seconds > 0)
+        except StoreRefused as error:
+            if any(sign in str(error) for sign in _NO_GROUP):
+                return ()
+            raise
+        return answer
+
+    def take(
+        self, stream: str, partition: int, consumer: str, *, dead: str = "", idle_ms: int, count: int
+    ) -> list[Entry]:
+        """Entries that a dead consumer holds (or any, if idle for so long), now pending for this one."""
+        [[takes, *found]] = self._wire.call(
+            partition, TAKE.call([stream, keys.takes(partition)], (GROUP, consumer, dead, idle_ms, count)), once=True
+        )
+        return [
+            Entry(partition, stream, entry.decode(), uid.decode(), text, takes, owner.decode())
+            for entry, uid, text, owner in rows(found, 4)
+        ]
+
+    def renew(self, partition: int, consumer: str, entries: Sequence[Entry]) -> set[Entry]:
+        """Refreshes the leases. Returns the entries that the consumer still holds."""
+        by_stream: dict[str, list[Entry]] = {}
+        for entry in entries:
+            by_stream.setdefault(entry.stream, []).append(entry)
+        commands = [
+            RENEW.call([stream], (GROUP, consumer, *[entry.id for entry in members]))
+            for stream, members in by_stream.items()
+        ]
+        renewed: set[Entry] = set()
+        for members, answer in zip(by_stream.values(), self._wire.call(partition, *commands), strict=True):
+            ids = set(map(bytes.decode, answer))
+            renewed.update(entry for entry in members if entry.id in ids)
+        return renewed
+
+    def vouch(self, partition: int, queues: Sequence[str], consumer: str, *, idle_ms: int) -> None:
+        """Refreshes leases in the name of another consumer, which is known to live."""
+        for stream in keys.streams(partition, queues):
+            command = ("XPENDING", stream, GROUP, "IDLE", idle_ms, "-", "+", 1000, consumer)
+            if pending := self._of_group(partition, command):
+                self._wire.call(partition, RENEW.call([stream], (GROUP, consumer, *[entry[0] for entry in pending])))
+
+    def drop(self, consumer: str, entries: Sequence[Entry]) -> list[Entry]:
+        """Removes stale entries, each only while its document is what was read. Returns the entries that stay."""
+        kept = []
+        for entry in entries:
+            arguments = (GROUP, consumer, entry.id, entry.text or b"")
+            [places] = self._wire.call(entry.partition, DROP.call([entry.stream, entry.uid], arguments))
+            if places:
+                kept.append(entry)
+        return kept
+
+    def consumers(self, partition: int, queues: Sequence[str]) -> dict[str, int]:
+        """Every consumer's number of pending entries."""
+        pending: dict[str, int] = {}
+        for name, consumer in self._consumers(partition, queues):
+            pending[name] = pending.get(name, 0) + consumer[b"pending"]
+        return pending
+
+    def _consumers(self, partition: int, queues: Sequence[str]) -> Iterator[tuple[str, dict[bytes, Any]]]:
+        """A consumer comes once for each stream that knows it."""
+        for stream in keys.streams(partition, queues):
+            for fields in self._of_group(partition, ("XINFO", "CONSUMERS", stream, GROUP)):
+                consumer = dict(rows(fields, 2))
+                yield consumer[b"name"].decode(), consumer
+
+    def retire(self, partition: int, queues: Sequence[str], consumer: str) -> bool:
+        """Forgets a consumer, unless something is pending for it."""
+        [forgotten] = self._wire.call(partition, RETIRE.call(keys.streams(partition, queues), (GROUP, consumer)))
+        return bool(forgotten)
+
+    def retire_silent(self, partition: int, queues: Sequence[str], *, idle_ms: int) -> None:
+        """Forgets consumers that have asked for nothing for so long, unless something is pending for them."""
+        idle: dict[str, int] = {}
+        for name, consumer in self._consumers(partition, queues):
+            idle[name] = min(idle.get(name, consumer[b"idle"]), consumer[b"idle"])
+        for name in idle:
+            if idle[name] >= idle_ms:
+                self.retire(partition, queues, name)
+
+
+def fetched(partition: int, streams: Sequence[str], answer: Sequence[Any]) -> list[Entry]:
+    takes, *found = answer
+    return [
+        Entry(partition, streams[place - 1], entry.decode(), uid.decode(), text, takes)
+        for place, entry, uid, text in rows(found, 4)
+    ]
