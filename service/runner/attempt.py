@@ -1,7 +1,6 @@
-"""One attempt: the handler's context, its call, and what its end means for the document."""
+"""One attempt: calls the handler, and turns its end into a transition of the document."""
 
 import json
-import logging
 import time
 from functools import partial
 from typing import Any, Final
@@ -10,23 +9,21 @@ import msgspec
 
 from service.observe import logs
 from service.observe.sentry import NO_ERRORS, Errors
-from service.runner.outcomes import BadResult, Transition, about, meant, succeed, transition_of
+from service.runner import outcomes
+from service.runner.outcomes import BadResult, Transition
+from service.runner.window import Window
 from service.tasks.context import Context
 from service.tasks.declare import TaskType
 from service.tasks.document import NESTING_LIMIT, NULL, Task, is_nested_too_deeply
 
 RESULT_LIMIT: Final = 256 * 1024
 
-
 _json = json.JSONEncoder(allow_nan=False, ensure_ascii=False, separators=(",", ":"), check_circular=True)
 _encode = msgspec.json.Encoder().encode
-log = logging.getLogger("sandbox.task")
 
 
-def run(
-    task_type: TaskType, context: Context, task: Task, window: "Window", errors: Errors = NO_ERRORS
-) -> Transition | None:
-    """Calls the handler; answers the transition that its end means, or None for a cancelled task."""
+def run(task_type: TaskType, context: Context, task: Task, window: Window, errors: Errors = NO_ERRORS) -> Transition:
+    """Calls the handler, and returns what becomes of the document."""
     outside = logs.about.set(context.facts)
     try:
         return _run(task_type, context, task, window, errors)
@@ -34,32 +31,18 @@ def run(
         logs.about.reset(outside)
 
 
-def _run(task_type: TaskType, context: Context, task: Task, window: "Window", errors: Errors) -> Transition | None:
+def _run(task_type: TaskType, context: Context, task: Task, window: Window, errors: Errors) -> Transition:
     started, begun = time.time(), time.perf_counter()
     try:
-        try:
-            window.open = True
+        with window:
             result = encode_result(task_type.run(context, task.args))
-        finally:
-            window.open = False
-            window.close()
     except BaseException as raised:
-        window.open = False
-        error = meant(raised)
+        window.close()  # again: an interruption may have come while it closed
         duration = time.perf_counter() - begun
-        return transition_of(error, context, started, duration, errors.capture(error, tags=about(task)))
-    duration = time.perf_counter() - begun
-    return partial(succeed, result, started, duration)
-
-
-class Window:
-    """The time during which an attempt may be interrupted."""
-
-    def __init__(self) -> None:
-        self.open = False
-
-    def close(self) -> None:
-        """Takes back an interruption that has not arrived."""
+        error = outcomes.checked(raised)
+        event_id = errors.capture(error, tags=outcomes.tags(task))
+        return outcomes.after_error(error, context, started, duration, event_id)
+    return partial(outcomes.succeed, result, started, time.perf_counter() - begun)
 
 
 def encode_result(value: Any) -> msgspec.Raw:

@@ -1,25 +1,24 @@
 """What a lane holds: the entries that are its to keep, the claims that wait, the attempts that have ended.
 
-An entry stays known until Redis has answered that it is settled, handed back or dropped, or that it is
-somebody else's. So its lease is renewed for that long, and recovery passes over it. What was refused, or
-cut short by an error, goes to `again`: the lane reads the document anew, and judges.
+An entry stays known until Redis has said that it is settled, handed back or dropped, or that another runner has it.
+For that long its lease is renewed, and recovery passes over it. What was refused, or cut short by an error, goes
+to `again`: the lane reads the document anew, and judges.
 
-The upkeep thread helps when a long task holds up the lane: it settles what has ended, and hands back
-what waits. Only one of the two does so at a time; so when the lane has settled a batch, all of it is.
+The upkeep thread helps when a long task holds up the lane: it settles what has ended, and hands back what waits.
+Only one of the two does so at a time. So when the lane has settled a batch, all of the batch is settled.
 """
 
 import logging
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
-from functools import partial
+from enum import Enum
 
 from service.errors import SandboxError
 from service.runner import outcomes
 from service.runner.journal import Report
 from service.runner.outcomes import Transition
 from service.store import Change, Document, Entry, Moved, Store
-from service.tasks import transitions
 from service.tasks.document import Task, decode_or_none, encode
 
 Move = Callable[[Sequence[Change]], Moved]
@@ -28,19 +27,40 @@ log = logging.getLogger("sandbox.runner")
 
 
 class Held:
-    """A claim that this runner holds: the document as stored, and the entry that it names."""
+    """A claim that this runner holds: the document as stored, the entry that it names, and what becomes of it."""
 
     __slots__ = ("document", "entry", "transition")
 
     def __init__(self, entry: Entry, document: Document) -> None:
         self.entry = entry
         self.document = document
-        self.transition: Transition | None = None
+        self.transition: Transition = outcomes.hand_back_unstarted
 
     @property
     def token(self) -> str:
         claim = self.document.task.claim
         return "" if claim is None else claim.token
+
+    def change(self) -> Change:
+        task = self.document.task
+        return Change(self.document.text, task, self._after(task), self.entry)
+
+    def _after(self, task: Task) -> Task:
+        """What a handler left must not bring down its lane."""
+        try:
+            return self.transition(task)
+        except Exception as error:
+            log.error("the outcome of %s cannot be written down", task.uid, exc_info=error)
+            return outcomes.fail_now(error, task)
+
+
+class Refusal(Enum):
+    """Why the store has refused a settlement, by what the document says now."""
+
+    OUTDATED = "the claim is still ours, but the document has changed: try again with what it says now"
+    ANSWER_LOST = "it was stored before, and only the answer was lost: judge the entry anew"
+    UNCLAIMED = "no claim holds the task any more, or it is gone: judge the entry anew"
+    TAKEN = "another claim holds the task: touch nothing more"
 
 
 class Holdings:
@@ -80,7 +100,7 @@ class Holdings:
     # --- settle ------------------------------------------------------------------------------------
 
     def settle_ended(self) -> None:
-        """Writes down how attempts ended. Not answered means not known: the outcomes are kept."""
+        """Writes down how attempts ended. Without an answer from Redis the outcomes are kept."""
         self._settle_all(self._store.move)
 
     def settle_and_fetch(self, partition: int, queues: Sequence[str], consumer: str, count: int) -> list[Entry]:
@@ -110,43 +130,35 @@ class Holdings:
         return (entry.stream, entry.id) in self._known
 
     def _settle(self, ended: Sequence[Held], move: Move) -> list[Held]:
-        """One round; answers those to be tried again, against the document as it is now."""
-        changes = [
-            Change(held.document.text, held.document.task, _outcome(held.transition, held.document.task), held.entry)
-            for held in ended
-            if held.transition is not None
-        ]
+        """One round; returns those to be tried again, against the document as it is now."""
+        changes = [held.change() for held in ended]
         moved = move(changes)
         stored = [change for change, _ in moved.stored]
         self._report.outcomes([change.after for change in stored], [_entry_id(change) for change in stored])
-        refused = {change.entry: encode(change.after) for change in moved.refused}
-        settled = [held for held in ended if held.transition is not None and held.entry not in refused]
-        self.release(held.entry for held in settled)
-        if len(settled) == len(ended):
+        self.release(change.entry for change in stored if change.entry)
+        if not moved.refused:
             return []
+        refused = {change.entry: change for change in moved.refused}
         return [
             held
             for held in ended
-            if (held.transition is None or held.entry in refused) and self._is_ours(held, refused.get(held.entry))
+            if (change := refused.get(held.entry)) and self._look_into(held, change) is Refusal.OUTDATED
         ]
 
-    def _is_ours(self, held: Held, wanted: bytes | None) -> bool:
+    def _look_into(self, held: Held, change: Change) -> Refusal:
         """A refused settlement proves nothing: what does the document say?"""
         [text] = self._store.texts([held.entry.uid])
-        task = decode_or_none(text)
-        if task is None or text is None or task.claim is None:
-            if text is not None and text == wanted and task is not None:
-                self._report.outcomes([task])  # it was stored, only the answer was lost
+        document = _document(text)
+        refusal = _why_refused(held, change, document)
+        if refusal is Refusal.OUTDATED and document is not None:
+            held.document = document
+        elif refusal is Refusal.TAKEN:
+            self.release([held.entry])
+        else:
             self.look_again([held.entry])
-            return False
-        if task.claim.token != held.token:
-            self.release([held.entry])  # another claim's token: it is lost, and nothing more is touched
-            return False
-        held.document = Document(task, text)
-        held.transition = held.transition or partial(
-            transitions.handed_back, ran=True
-        )  # it was not cancelled after all
-        return True
+        if refusal is Refusal.ANSWER_LOST:
+            self._report.outcomes([change.after])
+        return refusal
 
     # --- hand back -----------------------------------------------------------------------------------
 
@@ -157,7 +169,7 @@ class Holdings:
             if not waiting:
                 return
             try:
-                moved = self._store.move([_hand_back(held) for held in waiting])
+                moved = self._store.move([held.change() for held in waiting])
             except SandboxError:
                 self.look_again(held.entry for held in waiting)
                 raise
@@ -165,22 +177,22 @@ class Holdings:
             self.release(change.entry for change, _ in moved.stored if change.entry)
 
 
+def _document(text: bytes | None) -> Document | None:
+    task = decode_or_none(text)
+    return None if task is None or text is None else Document(task, text)
+
+
+def _why_refused(held: Held, change: Change, document: Document | None) -> Refusal:
+    if document is None:
+        return Refusal.UNCLAIMED
+    claim = document.task.claim
+    if claim is None:
+        return Refusal.ANSWER_LOST if document.text == encode(change.after) else Refusal.UNCLAIMED
+    return Refusal.OUTDATED if claim.token == held.token else Refusal.TAKEN
+
+
 def _entry_id(change: Change) -> str:
     return change.entry.id if change.entry else ""
-
-
-def _hand_back(held: Held) -> Change:
-    text, task = held.document.text, held.document.task
-    return Change(text, task, transitions.handed_back(task, ran=False), held.entry)
-
-
-def _outcome(transition: Transition, task: Task) -> Task:
-    """What a handler left must not bring down its lane."""
-    try:
-        return transition(task)
-    except Exception as error:
-        log.error("the outcome of %s cannot be written down", task.uid, exc_info=error)
-        return outcomes.fail_now(error, task)
 
 
 def _drain(items: deque[Held]) -> list[Held]:

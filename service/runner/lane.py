@@ -1,19 +1,12 @@
-"""Claim → run → settle, one task after the other.
+"""Claim → run → settle, one task after the other. A runner has one lane per thread.
 
-A lane fetches a batch while recent tasks were short, and one task while they are not. What it has
-claimed moves from `holdings.waiting` over `running` to `holdings.ended`; the upkeep thread may at any
-moment take what waits and what has ended, when a long task holds up the lane. Both take by popping
-from a deque, so each claim has one owner.
-
-A runner has one lane per thread; the one in the main thread is interrupted by a signal, which also
-ends a blocking call, the others by an asynchronous exception.
+A lane fetches a batch while recent tasks were short, and one task while they are not. What it has claimed moves from
+`holdings.waiting` over `running` to `holdings.ended`. When a long task holds up the lane, the upkeep thread takes
+what waits and what has ended. Both take by popping from a deque, so each claim has one owner.
 """
 
-import ctypes
 import itertools
 import logging
-import signal
-import threading
 import time
 from collections import deque
 from collections.abc import Sequence
@@ -29,6 +22,7 @@ from service.runner.lockfile import NEVER, Presence
 from service.runner.recovery import NO_REMAINS, Recovery
 from service.runner.stop import Stop
 from service.runner.triage import Finding, Verdict
+from service.runner.window import Window
 from service.store import Change, Entry, Store
 from service.tasks import moments, transitions
 from service.tasks.context import Context
@@ -46,22 +40,26 @@ log = logging.getLogger("sandbox.runner")
 
 
 class Running:
-    """The attempt under way, as the watching threads see it."""
+    """The attempt under way, as other threads see it."""
 
-    __slots__ = ("begun", "context", "deadline", "held", "interrupted_at", "interruption", "published", "started")
+    __slots__ = ("begun", "context", "deadline", "held", "published", "started", "window")
 
-    def __init__(self, held: Held, context: Context, timeout: float | None) -> None:
+    def __init__(self, held: Held, context: Context, window: Window) -> None:
+        timeout = held.document.task.timeout
         self.held = held
         self.context = context
+        self.window = window
         self.started = time.time()
         self.begun = time.monotonic()
         self.deadline = NEVER if timeout is None else self.begun + timeout
         self.published = context.news
-        self.interruption: type[Interrupted] | None = None
-        self.interrupted_at = NEVER
+
+    def interrupt(self, reason: type[Interrupted]) -> None:
+        self.context.cancelled = True
+        self.window.interrupt(reason)
 
 
-class Lane(attempt.Window):
+class Lane:
     def __init__(
         self,
         number: int,
@@ -78,13 +76,11 @@ class Lane(attempt.Window):
         recovery: Recovery,
         errors: Errors = NO_ERRORS,
     ) -> None:
-        super().__init__()
         self.number = number
         self.holdings = Holdings(store, report)
         self.running: Running | None = None
         self.fetched = 0.0
         self.renewed = 0.0
-        self.thread = threading.main_thread()
         self._store = store
         self._registry = registry
         self._presence = presence
@@ -101,13 +97,11 @@ class Lane(attempt.Window):
         self._tokens = (f"{presence.consumer.rpartition(':')[2]}-{number}-{count:x}" for count in itertools.count(1))
         self._partitions = deque(range(store.partitions))
         self._partitions.rotate(-number)
-        self._closing = threading.Lock()
 
     # --- the loop ------------------------------------------------------------------------------
 
     def work(self) -> None:
         """Until the runner stops. Nothing but that ends a lane: its tasks would wait for ever."""
-        self.thread = threading.current_thread()
         while not self._stopping.is_set():
             try:
                 self._cycle()
@@ -263,49 +257,25 @@ class Lane(attempt.Window):
         task = held.document.task
         task_type = self._registry.get(task.type)
         assert task_type is not None  # triage has seen to it
-        context = Context(task)
-        running = Running(held, context, task.timeout)
+        context, window = Context(task), self._window()
+        running = Running(held, context, window)
         self._presence.mark(self.number, held.token.encode(), running.deadline)
         if task.timeout is not None:
             self._alarm.set(self.number, running.deadline + HARD_SECONDS + ALARM_SECONDS)
         self.running = running
         self._errors.begin()
-        held.transition = attempt.run(task_type, context, task, self, self._errors)
+        held.transition = attempt.run(task_type, context, task, window, self._errors)
         self.running = None
         if task.timeout is not None:
             self._alarm.set(self.number, NEVER)
         self.holdings.ended.append(held)
 
+    def _window(self) -> Window:
+        return Window()
+
     def _still_ours(self, held: Held) -> bool:
         """After a long pause (a stopped process, a busy machine) somebody may have taken over."""
         return self._renewed(held.entry) and self._store.texts([held.entry.uid]) == [held.document.text]
-
-    # --- interrupt -----------------------------------------------------------------------------
-
-    def interrupt(self, running: Running, reason: type[Interrupted]) -> None:
-        """Ends the attempt from another thread; once."""
-        with self._closing:
-            if self.running is not running or not self.open or running.interruption is not None:
-                return
-            running.interruption = reason
-            running.interrupted_at = time.monotonic()
-            running.context.cancelled = True
-            if self.thread is threading.main_thread():
-                signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGUSR1)
-            else:
-                _raise_in(self.thread, reason)
-
-    def raise_interruption(self) -> None:
-        """What the signal does in the main thread. It may arrive late: it is for the attempt that it names only."""
-        running = self.running
-        if self.open and running is not None and running.interruption is not None and not running.context.told:
-            running.context.told = True
-            raise running.interruption
-
-    def close(self) -> None:
-        if self.thread is not threading.main_thread():
-            with self._closing:
-                _raise_in(self.thread, None)
 
 
 def _has_crashed(finding: Finding) -> bool:
@@ -324,9 +294,3 @@ def _put_aside(finding: Finding) -> Change:
     else:
         after = outcomes.crash(task, now, finding.event_id)
     return Change(finding.document.text, task, after, finding.entry)
-
-
-def _raise_in(thread: threading.Thread, reason: type[Interrupted] | None) -> None:
-    """Raises an exception in a thread as soon as it runs Python code; None takes it back."""
-    ident = ctypes.c_ulong(thread.ident or 0)
-    ctypes.pythonapi.PyThreadState_SetAsyncExc(ident, ctypes.py_object(reason) if reason else None)

@@ -1,4 +1,8 @@
-"""What the end of an attempt means for the document."""
+"""What the end of an attempt makes of the task's document.
+
+A handler ends by a result or by an exception. Each end becomes a transition: a function from the document, whatever
+it says by then, to the document that is to be stored. `after_error` is the table.
+"""
 
 import time
 from collections.abc import Callable
@@ -13,35 +17,50 @@ from service.tasks.context import Context
 from service.tasks.document import Task, TaskError, storable_text
 
 LONGEST_PAUSE_SECONDS: Final = 10 * 366 * 86400
-# What becomes of the document, whatever it says meanwhile; None if its fate is already written.
 Transition: TypeAlias = Callable[[Task], Task]
+
+
+class BadResult(Exception):
+    """What a handler returned cannot be stored."""
+
+
+class BadRetry(Exception):
+    """A handler asked for another attempt at no possible time."""
+
+
+hand_back: Final[Transition] = partial(transitions.handed_back, ran=True)
+hand_back_unstarted: Final[Transition] = partial(transitions.handed_back, ran=False)
 
 
 def succeed(result: msgspec.Raw, started: float, duration: float, task: Task) -> Task:
     return transitions.succeeded(task, result, moments.stamp(started), moments.stamp(started + duration), duration)
 
 
-def about(task: Task) -> dict[str, object]:
-    """What finds the task of an error."""
-    runner = {} if task.claim is None else {"runner": task.claim.consumer}
-    return {"type": task.type, "queue": task.queue, "attempt": task.attempt, "uid": task.uid, **runner}
-
-
-def transition_of(
+def after_error(
     error: BaseException, context: Context, started: float, duration: float, event_id: str | None
-) -> Transition | None:
-    if isinstance(error, Cancelled):
-        return None
-    if isinstance(error, Stopping):
-        return partial(transitions.handed_back, ran=True)
+) -> Transition:
     if isinstance(error, TimedOut):
         return partial(time_out, started, duration, event_id=event_id)
+    if isinstance(error, Cancelled | Stopping):
+        return hand_back  # the document of a cancelled task has changed, and will not take it
     if isinstance(error, Reject | BadResult | BadRetry):
         return partial(fail, describe(error, event_id), started, duration)
     after = error.after if isinstance(error, Retry) else None
     if not isinstance(error, Retry):
         context.logger.info("an attempt failed", exc_info=error)
     return partial(fail_or_retry, describe(error, event_id), started, duration, after)
+
+
+def checked(error: BaseException) -> BaseException:
+    """The error itself, or BadRetry for a Retry with a pause that cannot be."""
+    if isinstance(error, Retry) and error.after is not None and not _is_pause(error.after):
+        unusable = BadRetry(f"Retry(after={error.after!r}): it must be a number of seconds, from 0 to ten years")
+        return unusable.with_traceback(error.__traceback__)
+    return error
+
+
+def _is_pause(after: object) -> bool:
+    return isinstance(after, int | float) and 0 <= after <= LONGEST_PAUSE_SECONDS
 
 
 def fail(error: TaskError, started: float, duration: float, task: Task) -> Task:
@@ -56,6 +75,10 @@ def fail_or_retry(error: TaskError, started: float, duration: float, after: floa
     return transitions.retried(task, error, moments.stamp(started), duration, run_at)
 
 
+def fail_now(error: Exception, task: Task) -> Task:
+    return fail(describe(error), time.time(), 0.0, task)
+
+
 def time_out(started: float, duration: float, task: Task, event_id: str | None = None) -> Task:
     message = f"the attempt took longer than its timeout of {task.timeout or duration:g} s"
     error = TaskError(type="TimedOut", message=message, event_id=event_id)
@@ -66,10 +89,6 @@ def time_out_late(now: float, task: Task, event_id: str | None = None) -> Task:
     """For an attempt that ended with its process, found later by somebody else."""
     begun = moments.microseconds(task.started_at) / 1e6 if task.started_at else now - (task.timeout or 0.0)
     return time_out(min(begun, now), max(0.0, now - begun), task, event_id)
-
-
-def fail_now(error: Exception, task: Task) -> Task:
-    return fail(describe(error), time.time(), 0.0, task)
 
 
 def crash(task: Task, now: float, event_id: str | None = None) -> Task:
@@ -87,20 +106,7 @@ def describe(error: BaseException, event_id: str | None = None) -> TaskError:
     return TaskError(type=type(error).__name__, message=storable_text(message), event_id=event_id)
 
 
-class BadRetry(Exception):
-    """A handler asked for another attempt at no possible time."""
-
-
-def meant(error: BaseException) -> BaseException:
-    if isinstance(error, Retry) and error.after is not None and not _is_pause(error.after):
-        unusable = BadRetry(f"Retry(after={error.after!r}): it must be a number of seconds, from 0 to ten years")
-        return unusable.with_traceback(error.__traceback__)
-    return error
-
-
-def _is_pause(after: object) -> bool:
-    return isinstance(after, int | float) and 0 <= after <= LONGEST_PAUSE_SECONDS
-
-
-class BadResult(Exception):
-    """What a handler returned cannot be stored."""
+def tags(task: Task) -> dict[str, object]:
+    """By these an error's report is found in Sentry."""
+    runner = {} if task.claim is None else {"runner": task.claim.consumer}
+    return {"type": task.type, "queue": task.queue, "attempt": task.attempt, "uid": task.uid, **runner}

@@ -139,7 +139,7 @@ class Recovery:
             "a runner was ended by its alarm: a task held it past its timeout"
             if overdue
             else "a runner died at a task",
-            tags=outcomes.about(task) | {"crashes": task.crashes + (not overdue)},
+            tags=outcomes.tags(task) | {"crashes": task.crashes + (not overdue)},
             extra={"stacks": remains.stacks} if remains.stacks else {},
         )
 

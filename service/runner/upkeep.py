@@ -133,7 +133,7 @@ class Upkeep:
             if entries and renewed.issuperset(entries):
                 lane.renewed = now
             if running is not None and running.held.entry in entries and running.held.entry not in renewed:
-                lane.interrupt(running, Cancelled)  # somebody else has it
+                running.interrupt(Cancelled)  # somebody else has it
 
     def _vouch(self) -> None:
         """Renews leases for neighbours that live, but cannot do it themselves."""
@@ -144,14 +144,14 @@ class Upkeep:
     def _publish(self) -> None:
         """Running tasks: since when, how far; and is it still ours?"""
         runs = [
-            (lane, running)
+            running
             for lane in self._lanes
             if (running := lane.running) is not None and time.monotonic() - running.begun > LONG_SECONDS
         ]
-        texts = self._store.texts([running.held.entry.uid for _, running in runs]) if runs else []
-        for (lane, running), text in zip(runs, texts, strict=True):
+        texts = self._store.texts([running.held.entry.uid for running in runs]) if runs else []
+        for running, text in zip(runs, texts, strict=True):
             if not self._is_ours(running.held, text):
-                lane.interrupt(running, Cancelled)
+                running.interrupt(Cancelled)
             else:
                 self._tell_news(running)
 

@@ -1,4 +1,6 @@
-"""What a handler gets with its arguments."""
+"""What a handler gets as its first argument. It knows nothing of runners or Redis: the runner reads `news`, and sets
+`cancelled`.
+"""
 
 import logging
 import math
@@ -15,7 +17,7 @@ _encode = msgspec.json.Encoder().encode
 class Context:
     """What a handler may know and say while it runs."""
 
-    __slots__ = ("attempt", "cancelled", "news", "request_id", "told", "type", "uid")
+    __slots__ = ("attempt", "cancelled", "news", "request_id", "type", "uid")
 
     def __init__(self, task: Task) -> None:
         self.uid = task.uid
@@ -23,18 +25,17 @@ class Context:
         self.attempt = task.attempt
         self.request_id = task.request_id
         self.cancelled = False
-        self.told = False
         self.news: msgspec.Raw | None = None
 
     def progress(self, fraction: float | None = None, message: str = "") -> None:
-        """Tells readers of the task how far it is: from 0 to 1, and in words. Published twice a second at most."""
+        """Says how far the task is: from 0 to 1, and in words. Clients see it in the document within half a second."""
         if fraction is not None and not (math.isfinite(fraction) and 0 <= fraction <= 1):
             raise ValueError(f"progress is from 0 to 1, not {fraction!r}")
         self.news = msgspec.Raw(_encode({"fraction": fraction, "message": storable_text(str(message))}))
 
     @property
     def facts(self) -> dict[str, Any]:
-        """What finds this attempt in the log."""
+        """By these this attempt's lines are found in the log."""
         return {"uid": self.uid, "type": self.type, "attempt": self.attempt, "request_id": self.request_id}
 
     @property

@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 
 from service.errors import Cancelled, Reject, Retry, Stopping, TimedOut
-from service.runner.attempt import Window, encode_result, run
+from service.runner.attempt import encode_result, run
 from service.runner.outcomes import BadResult
+from service.runner.window import Window
 from service.tasks import moments
 from service.tasks.context import Context
 from service.tasks.declare import MARK, TaskType, task
@@ -20,12 +21,11 @@ def running(**fields: Any) -> Task:
     return Task(status="running", **values)
 
 
-def ended(handler: Callable[..., Any], **fields: Any) -> Task | None:
+def ended(handler: Callable[..., Any], **fields: Any) -> Task:
     """The document after one attempt."""
     found: TaskType = getattr(task("t")(handler), MARK)
     document = running(**fields)
-    transition = run(found, Context(document), document, Window())
-    return None if transition is None else transition(document)
+    return run(found, Context(document), document, Window())(document)
 
 
 def raising(error: BaseException) -> Callable[..., None]:
@@ -37,7 +37,6 @@ def raising(error: BaseException) -> Callable[..., None]:
 
 def test_a_result_is_stored() -> None:
     after = ended(lambda context: {"a": 1})
-    assert after is not None
     assert (after.status, json.loads(bytes(after.result)), after.revision) == ("succeeded", {"a": 1}, 2)
     assert after.started_at is not None and after.finished_at is not None and after.duration is not None
 
@@ -45,39 +44,34 @@ def test_a_result_is_stored() -> None:
 @pytest.mark.parametrize("error", [ValueError("x"), SystemExit(1), KeyboardInterrupt(), Retry("later")])
 def test_a_failure_is_tried_again_while_attempts_are_left(error: BaseException) -> None:
     after = ended(raising(error), max_attempts=2)
-    assert after is not None and after.error is not None
+    assert after.error is not None
     assert (after.status, after.failures, after.error.type) == ("scheduled", 1, type(error).__name__)
     last = ended(raising(error), max_attempts=2, failures=1)
-    assert last is not None
     assert (last.status, last.failures, last.run_at) == ("failed", 2, None)
 
 
 def test_retry_says_when() -> None:
     after = ended(raising(Retry("later", after=100)))
-    assert after is not None and after.run_at is not None and after.started_at is not None
+    assert after.run_at is not None and after.started_at is not None
     assert 99.9e6 < moments.microseconds(after.run_at) - moments.microseconds(after.started_at) < 101e6
 
 
 def test_reject_is_final() -> None:
     after = ended(raising(Reject("no")), max_attempts=9)
-    assert after is not None
     assert after.status == "failed"
 
 
 def test_a_time_out_is_a_failure_like_any_other() -> None:
     after = ended(raising(TimedOut()), timeout=1.5)
-    assert after is not None and after.error is not None
+    assert after.error is not None
     assert (after.status, after.failures) == ("scheduled", 1) and "1.5 s" in after.error.message
 
 
-def test_what_the_runner_interrupts_at_its_stop_is_not_charged() -> None:
-    after = ended(raising(Stopping()))
-    assert after is not None
+@pytest.mark.parametrize("interruption", [Stopping(), Cancelled()])
+def test_what_the_runner_interrupts_is_not_charged(interruption: BaseException) -> None:
+    """The document of a cancelled task says so already, and refuses this."""
+    after = ended(raising(interruption))
     assert (after.status, after.attempt, after.failures, after.crashes) == ("queued", 1, 0, 0)
-
-
-def test_a_cancelled_task_has_its_fate_already() -> None:
-    assert ended(raising(Cancelled())) is None
 
 
 def test_an_error_without_a_readable_message_is_an_error_all_the_same() -> None:
@@ -86,13 +80,13 @@ def test_an_error_without_a_readable_message_is_an_error_all_the_same() -> None:
             raise RuntimeError
 
     after = ended(raising(Silent()), max_attempts=1)
-    assert after is not None and after.error is not None
+    assert after.error is not None
     assert after.error.type == "Silent"
 
 
 def test_a_long_message_is_cut() -> None:
     after = ended(raising(ValueError("x" * 100_000)), max_attempts=1)
-    assert after is not None and after.error is not None
+    assert after.error is not None
     assert len(after.error.message) == 8192
 
 

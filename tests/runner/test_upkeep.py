@@ -12,6 +12,7 @@ from service.runner.lane import Running
 from service.runner.lockfile import Presence
 from service.runner.stop import Stop
 from service.runner.upkeep import Upkeep
+from service.runner.window import Window
 from service.store import GROUP, Store
 from service.tasks.context import Context
 from tests.runner.test_holdings import QUEUES, FaultyWire, claims
@@ -45,7 +46,7 @@ def upkeep(wire: FaultyWire, tmp_path: Path) -> Iterator[Upkeep]:
 def test_progress_that_could_not_be_told_is_told_the_next_time(upkeep: Upkeep, wire: FaultyWire) -> None:
     [lane] = upkeep._lanes
     [held] = claims(upkeep._store, lane.holdings, 1)
-    lane.running = running = Running(held, Context(held.document.task), None)
+    lane.running = running = Running(held, Context(held.document.task), Window())
     running.begun -= 1.0
     running.context.progress(0.5)
 

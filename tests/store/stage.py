@@ -12,15 +12,16 @@ from enum import Enum
 from pathlib import Path
 from typing import Any, Final
 
-from service.errors import Cancelled, Reject, Retry, SandboxError, Stopping, StoreUnavailable
+from service.errors import Cancelled, Interrupted, Reject, Retry, SandboxError, Stopping, StoreUnavailable
 from service.observe.metrics import Metrics
 from service.runner.alarm import Alarm
 from service.runner.journal import Report
-from service.runner.lane import Lane, Running
+from service.runner.lane import Lane
 from service.runner.lockfile import NEVER, Presence, Remains
 from service.runner.recovery import Recovery
 from service.runner.stop import Stop
 from service.runner.upkeep import Upkeep
+from service.runner.window import Window
 from service.store import Store, streams
 from service.store.connection import Command, Wire
 from service.tasks.declare import task
@@ -201,11 +202,16 @@ def registry(*handlers: Any) -> Registry:
 RELEASES: Final = {"old": registry(known_work), "new": registry(known_work, new_work)}
 
 
-class QuietLane(Lane):
+class QuietWindow(Window):
     """An interruption is told to the handler, which looks for it after its gate."""
 
-    def interrupt(self, running: Running, reason: Any) -> None:
-        running.context.cancelled = True
+    def interrupt(self, reason: type[Interrupted]) -> None:
+        """`context.cancelled` says so already."""
+
+
+class QuietLane(Lane):
+    def _window(self) -> Window:
+        return QuietWindow()
 
 
 class StagedPresence(Presence):

@@ -1,0 +1,131 @@
+"""Ends attempts that have run for too long: at their timeout, and at the end of the grace time.
+
+An attempt is interrupted first. A handler that swallows its interruption is ended with its process, and the
+supervisor starts another one. Before that the process says its last words: it writes down what has ended and what is
+stuck, and hands back everything else.
+"""
+
+import logging
+import os
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Sequence
+from functools import partial
+from types import FrameType, TracebackType
+from typing import Final
+
+from service.errors import Stopping, TimedOut
+from service.observe.sentry import NO_ERRORS, Errors
+from service.runner import outcomes
+from service.runner.alarm import Alarm
+from service.runner.lane import HARD_SECONDS, Lane, Running
+from service.runner.lockfile import Presence
+from service.runner.outcomes import Transition
+from service.runner.stop import Stop
+from service.store import Change, Store
+
+TICK_SECONDS: Final = 0.05
+LAST_WORDS_SECONDS: Final = 3.0
+LAST_REPORT_SECONDS: Final = 1.0
+EXIT_REPLACE_ME: Final = 70
+
+log = logging.getLogger("sandbox.runner")
+
+
+class Watchdog:
+    def __init__(
+        self,
+        *,
+        lanes: Sequence[Lane],
+        store: Store,
+        presence: Presence,
+        stopping: Stop,
+        alarm: Alarm,
+        grace_seconds: float,
+        errors: Errors = NO_ERRORS,
+    ) -> None:
+        self._lanes = lanes
+        self._store = store
+        self._presence = presence
+        self._stopping = stopping
+        self._alarm = alarm
+        self._grace = grace_seconds
+        self._errors = errors
+
+    def start(self) -> None:
+        threading.Thread(target=self._watch, name="watchdog", daemon=True).start()
+
+    def _watch(self) -> None:
+        while True:
+            time.sleep(TICK_SECONDS)
+            for lane in self._lanes:
+                if (running := lane.running) is not None:
+                    try:
+                        self._watch_over(lane, running)
+                    except Exception as error:
+                        log.error("the watchdog failed", exc_info=error, extra={"once": "watchdog"})
+
+    def _watch_over(self, lane: Lane, running: Running) -> None:
+        now = time.monotonic()
+        if now >= running.deadline:
+            running.interrupt(TimedOut)
+        elif self._stopping.is_set() and self._stopping.seconds() >= self._grace:
+            running.interrupt(Stopping)
+        if now >= running.window.interrupted_at + HARD_SECONDS and lane.running is running:
+            self._replace_process(lane, running)
+
+    def _replace_process(self, lane: Lane, stuck: Running) -> None:
+        self._stopping.request()
+        self._presence.tell()
+        for other in self._lanes:
+            if other is not lane:
+                self._presence.clear(other.number)
+        frame = sys._current_frames()[stuck.window.thread]
+        event_id = self._report(stuck, frame) if stuck.window.reason is TimedOut else None
+        log.error(
+            "%s of type %s does not end; replacing the process. It is at:\n%s",
+            stuck.held.entry.uid,
+            stuck.context.type,
+            "".join(traceback.format_stack(frame)),
+            extra={"fields": {"event_id": event_id}},
+        )
+        self._alarm.disarm()
+        last_words = threading.Thread(target=self._say_last_words, args=(stuck, event_id), daemon=True)
+        last_words.start()
+        last_words.join(LAST_WORDS_SECONDS)
+        os._exit(0 if stuck.window.reason is Stopping else EXIT_REPLACE_ME)
+
+    def _report(self, stuck: Running, frame: FrameType) -> str | None:
+        error = TimedOut("the attempt does not end, long after its timeout; its process is replaced")
+        return self._errors.capture(
+            error.with_traceback(_traceback(frame)), tags=outcomes.tags(stuck.held.document.task)
+        )
+
+    def _say_last_words(self, stuck: Running, event_id: str | None) -> None:
+        """What fails here is found by the neighbours."""
+        for lane in self._lanes:
+            lane.holdings.settle_ended()
+            lane.holdings.hand_back_waiting()
+            if (running := lane.running) is not None:
+                document, entry = running.held.document, running.held.entry
+                after = _fate(running, stuck, event_id)(document.task)
+                self._store.move([Change(document.text, document.task, after, entry)])
+            self._presence.clear(lane.number)
+        self._errors.flush(LAST_REPORT_SECONDS)
+
+
+def _fate(running: Running, stuck: Running, event_id: str | None) -> Transition:
+    if running is stuck and running.window.reason is TimedOut:
+        return partial(outcomes.time_out, running.started, time.monotonic() - running.begun, event_id=event_id)
+    return outcomes.hand_back
+
+
+def _traceback(frame: FrameType | None) -> TracebackType | None:
+    """Where a thread is, in the form in which an exception says where it came from."""
+    found = None
+    while frame is not None:
+        found = TracebackType(found, frame, frame.f_lasti, frame.f_lineno)
+        frame = frame.f_back
+    return found

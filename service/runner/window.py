@@ -1,0 +1,65 @@
+"""The time during which an attempt may be interrupted from another thread.
+
+In the main thread an interruption is a signal, which also ends a blocking call; in any other thread it is an
+asynchronous exception. Either may arrive late. A signal that finds its window closed does nothing; an exception
+that is still on its way when the window closes is taken back.
+"""
+
+import ctypes
+import signal
+import threading
+import time
+
+from service.errors import Interrupted
+from service.runner.lockfile import NEVER
+
+
+class Window:
+    """Of one attempt, in the thread that makes it; opened by `with`."""
+
+    __slots__ = ("_arrived", "_is_main", "_is_open", "_lock", "interrupted_at", "reason", "thread")
+
+    def __init__(self) -> None:
+        self.thread = threading.get_ident()
+        self.reason: type[Interrupted] | None = None
+        self.interrupted_at = NEVER
+        self._is_main = self.thread == threading.main_thread().ident
+        self._is_open = False
+        self._arrived = False
+        self._lock = threading.Lock()
+
+    def __enter__(self) -> None:
+        self._is_open = True
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """May be repeated, where an interruption came in the middle of it."""
+        self._is_open = False
+        with self._lock:
+            if self.reason is not None and not self._is_main:
+                _raise_in(self.thread, None)
+
+    def interrupt(self, reason: type[Interrupted]) -> None:
+        """Called by other threads. Only the first interruption counts, and only while the window is open."""
+        with self._lock:
+            if not self._is_open or self.reason is not None:
+                return
+            self.reason = reason
+            self.interrupted_at = time.monotonic()
+            if self._is_main:
+                signal.pthread_kill(self.thread, signal.SIGUSR1)
+            else:
+                _raise_in(self.thread, reason)
+
+    def arrive(self) -> None:
+        """Called by the signal's handler, in the main thread. The signal may have been for an earlier attempt."""
+        if self._is_open and self.reason is not None and not self._arrived:
+            self._arrived = True
+            raise self.reason
+
+
+def _raise_in(thread: int, reason: type[Interrupted] | None) -> None:
+    """Raises an exception in a thread as soon as it runs Python code; None takes it back."""
+    ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread), ctypes.py_object(reason) if reason else None)
