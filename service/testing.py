@@ -19,6 +19,7 @@ import msgspec
 from service.errors import Cancelled, InvalidTask, InvalidTaskType, TimedOut
 from service.observe.sentry import NoErrors
 from service.runner import attempt as runner
+from service.runner.window import Window
 from service.tasks import moments, transitions
 from service.tasks.context import Context
 from service.tasks.declare import TaskType, marked_type
@@ -113,8 +114,8 @@ def _running(task_type: TaskType, args: msgspec.Raw, attempt: int, uid: str, req
 
 def _attempted(task_type: TaskType, context: "_TestContext", task: Task, raised: "_Raised") -> Task:
     """The document after the attempt. All that a runner does is asked for here."""
-    transition = runner.run(task_type, context, task, runner.Window(), raised)
-    if transition is None or context.interrupt is Cancelled:  # whatever the handler returned: nobody waits for it
+    transition = runner.run(task_type, context, task, Window(), raised)
+    if context.interrupt is Cancelled:  # whatever the handler returned: nobody waits for it
         return transitions.cancelled(task, moments.stamp(time.time()))
     return transition(task)
 
