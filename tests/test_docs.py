@@ -10,7 +10,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
 MAP = DOCS / "architecture.md"
-PAGES = [ROOT / "README.md", *sorted(DOCS.rglob("*.md"))]
+PAGES = [ROOT / "README.md", ROOT / "bench" / "README.md", *sorted(DOCS.rglob("*.md"))]
 OF_THE_PROJECT = ("service", "tests", "conf", "docs", "bench", ".")
 CODE = re.compile(r"`([^`\n]+)`")
 FILE = re.compile(r"[\w./-]*\w\.(?:py|lua|ini|json|toml|js|conf|md)")
@@ -59,7 +59,7 @@ def layer_contracts() -> list[dict[str, list[str]]]:
 # --- every page --------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_every_file_that_a_page_names_exists(page: Path) -> None:
     """With a folder it is a path from the root; a bare name is that of some file of the project."""
     names = file_names()
@@ -74,7 +74,7 @@ def exists(page: Path, file: str) -> bool:
     return (ROOT / file).exists() or (page == MAP and any((package / file).exists() for package in packages()))
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_every_link_leads_somewhere(page: Path) -> None:
     broken = [link for link in LINK.findall(text_of(page)) if "://" not in link and not leads_somewhere(page, link)]
     assert broken == []
@@ -102,9 +102,17 @@ def test_the_map_has_a_section_for_each_package() -> None:
 
 @pytest.mark.parametrize("package", packages(), ids=lambda package: package.name)
 def test_the_map_says_what_each_module_is_for(package: Path) -> None:
-    described = {CODE.findall(row[0])[0] for row in rows(sections("###")[f"service/{package.name}/"]) if "`" in row[0]}
     modules = {str(path.relative_to(package)) for path in package.rglob("*.py") if path.name != "__init__.py"}
-    assert described == modules
+    assert described(f"service/{package.name}/") == modules
+
+
+def test_the_map_says_what_each_module_at_the_top_is_for() -> None:
+    assert described("service/") == {path.name for path in (ROOT / "service").glob("*.py")}
+
+
+def described(title: str) -> set[str]:
+    """The modules in the first column of a section's table."""
+    return {CODE.findall(row[0])[0] for row in rows(sections("###")[title]) if "`" in row[0]}
 
 
 def test_the_map_shows_the_layers_that_the_linter_checks() -> None:

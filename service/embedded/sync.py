@@ -15,7 +15,7 @@ STDERR = 2
 
 
 def sync(folder: str) -> str | None:
-    """Returns what has failed; as a rule nothing has."""
+    """Returns what has failed, or None."""
     fault = None
     for name in os.listdir(folder) if os.path.isdir(folder) else ():
         if name.endswith(".aof"):

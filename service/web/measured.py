@@ -1,4 +1,4 @@
-"""Tells the metrics of each request when its answer begins.
+"""Sends the metrics of each request when its answer begins.
 
 It stands around the application, so that every answer is counted. The views note in the environ what they have done.
 """

@@ -119,7 +119,7 @@ def test_what_is_no_file_is_not_replaced_and_a_link_is_followed(tmp_path: Path) 
     data.mkdir(parents=True)
     (data / "appendonly.aof.manifest").write_text("")
     os.mkfifo(tmp_path / "pipe")
-    with pytest.raises(SandboxError, match="is no file"):
+    with pytest.raises(SandboxError, match="is not a file"):
         backup.save(tmp_path / "redis", tmp_path / "pipe")
     assert (tmp_path / "pipe").is_fifo()
     (tmp_path / "link").symlink_to("backup.tar")

@@ -52,8 +52,8 @@ def test_each_client_is_told_by_an_error_of_its_own(
     eventually(lambda: together)
     for client in clients[1:]:
         client.start()
-    [line] = gathering._lines
-    eventually(lambda: len(line._waiting) == 4)
+    [round_trips] = gathering._round_trips
+    eventually(lambda: len(round_trips._waiting) == 4)
     begun.set()
     for client in clients:
         client.join(10)

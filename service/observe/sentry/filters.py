@@ -22,7 +22,7 @@ def is_refused_request(error: BaseException) -> bool:
 
 
 def is_wish_of_handler(error: BaseException) -> bool:
-    """A handler says what is to become of its task."""
+    """A handler asked for another attempt, or for none."""
     return isinstance(error, Reject | Retry)
 
 
@@ -32,7 +32,7 @@ def is_interruption(error: BaseException) -> bool:
 
 
 def is_outage_of_redis(error: BaseException) -> bool:
-    """Every process would report it at once. The log and the health check tell of it."""
+    """Every process would report it at once. The log and the health check show it."""
     return isinstance(error, StoreUnavailable)
 
 

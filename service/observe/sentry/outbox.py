@@ -115,7 +115,7 @@ class Outbox:
             self._changed.notify_all()
 
     def flush(self, seconds: float = EXIT_SECONDS) -> bool:
-        """Waits until everything is sent, but not for a server that takes nothing; returns whether it is."""
+        """Waits until everything is sent, or the server takes nothing; returns whether all is sent."""
         until = time.monotonic() + seconds
         with self._changed:
             while self._waiting and self._failures == 0:

@@ -77,7 +77,7 @@ def _take_signals() -> None:
 
 
 def end_at_once() -> NoReturn:
-    """Does not take the interpreter apart: that is work for nothing, and takes the processor from those that serve."""
+    """Ends without taking the interpreter apart: that work would slow down the processes that serve."""
     atexit._run_exitfuncs()
     sys.stdout.flush()
     sys.stderr.flush()
