@@ -16,14 +16,24 @@ import psutil
 ROOT: Final = Path(__file__).absolute().parent.parent
 STOP_SECONDS: Final = 30.0
 # What a person has set for a service of their own must not reach the ones that are measured.
-FOREIGN: Final = ("SANDBOX_", "REDIS_URL", "STATSD_", "GRAPHITE_", "SENTRY_", "CIRCUS", "GUNICORN_", "CELERY_")
+FOREIGN: Final = (
+    "SANDBOX_",
+    "REDIS_URL",
+    "STATSD_",
+    "GRAPHITE_",
+    "SENTRY_",
+    "CIRCUS",
+    "GUNICORN_",
+    "CELERY_",
+    "PYTHON",
+)
 
 Found = TypeVar("Found")
 
 
 def environment(**more: str) -> dict[str, str]:
     inherited = {name: value for name, value in os.environ.items() if not name.startswith(FOREIGN)}
-    return {**inherited, "PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1", **more}
+    return inherited | more
 
 
 def eventually(condition: Callable[[], Found], *, seconds: float = 30.0, pause: float = 0.02) -> Found:

@@ -4,14 +4,14 @@ import argparse
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Final, NamedTuple
 
 HERE: Final = Path(__file__).absolute().parent
 sys.path[0] = str(HERE.parent)  # bench is a package; run as a script, Python would look inside it
 
-from bench import churn, cost, drain, latency, machine, peer, waiting, web  # noqa: E402
+from bench import churn, cost, crowd, drain, latency, machine, peer, servers, start, waiting, web  # noqa: E402
 from bench.machine import Section  # noqa: E402
 from bench.processes import complain  # noqa: E402
 from bench.rounds import QUICK_ROUNDS, ROUNDS, Plan  # noqa: E402
@@ -30,7 +30,9 @@ MEASUREMENTS: Final = {
     "waiting": Measurement(waiting.measure),
     "post": Measurement(web.measure_post, web.lacks),
     "batch": Measurement(web.measure_batch, web.lacks),
+    "crowd": Measurement(crowd.measure),
     "latency": Measurement(latency.measure),
+    "start": Measurement(start.measure),
     "churn": Measurement(churn.measure),
     "cost": Measurement(cost.measure, web.lacks),
 }
@@ -58,28 +60,36 @@ def _options() -> argparse.Namespace:
 
 
 def _run(options: argparse.Namespace) -> int:
+    names = options.only or list(MEASUREMENTS)
+    if lacking := _lacking(names):
+        complain(lacking)
+        return 2
     peer.prepare()
+    servers.prepare()
     plan = Plan(QUICK_ROUNDS if options.quick else ROUNDS, options.quick)
     described = machine.described()
-    skipped: list[str] = []
-    rows = [row for name in options.only or MEASUREMENTS for row in _measured(name, plan, skipped)]
+    rows = [row for name in names for row in _measured(name, plan)]
     report = f"{described}\n\n{markdown(rows)}"
     print(report)
-    for line in skipped:
-        complain(f"SKIPPED {line}")
-    if options.write and not skipped:
+    if options.write:
         RESULTS.write(report)
-    return 1 if skipped or any(row.verdict == MISSED for row in rows) else 0
+    return 1 if any(row.verdict == MISSED for row in rows) else 0
 
 
-def _measured(name: str, plan: Plan, skipped: list[str]) -> Iterator[Row]:
-    measure, lacks = MEASUREMENTS[name]
-    if reason := lacks():
-        skipped.append(f"{name}: {reason}")
-        return
+def _lacking(names: Sequence[str]) -> str:
+    """What this machine lacks for these, how to get it, and how to go on without; nothing if they can run."""
+    reasons = {name: reason for name in names if (reason := MEASUREMENTS[name].lacks())}
+    if not reasons:
+        return ""
+    without = " ".join(f"--only {name}" for name in names if name not in reasons)
+    go_on = f"; to go on without {', '.join(reasons)}: {without}" if without else ""
+    return f"bench: {', '.join(sorted({*reasons.values()}))}{go_on}"
+
+
+def _measured(name: str, plan: Plan) -> Iterator[Row]:
     begun = time.monotonic()
     complain(name)
-    yield from measure(plan)
+    yield from MEASUREMENTS[name].measure(plan)
     complain(f"  took {time.monotonic() - begun:.0f} s")
 
 

@@ -3,7 +3,6 @@
 import http.client
 import json
 import socket
-import sys
 import tempfile
 from collections import deque
 from collections.abc import Iterator
@@ -15,9 +14,10 @@ from typing import Any, Final
 import psutil
 import redis
 
-from bench.processes import Program, environment, eventually, freeze, started, thaw, words_of
+from bench.processes import ROOT, Program, environment, eventually, freeze, started, thaw, words_of
 from service.embedded import valkey
 
+SANDBOX: Final = str(ROOT / ".venv" / "bin" / "sandbox")  # what `make run` starts
 BATCH: Final = 1000
 JSON: Final = {"Content-Type": "application/json"}
 SHELF: Final = "sandbox:{0}:shelf:echo:default:"
@@ -39,6 +39,11 @@ def used_memory(client: redis.Redis) -> int:
     """What Redis has allocated, when it does nothing beside."""
     eventually(lambda: not client.info("persistence")["aof_rewrite_in_progress"], seconds=120)
     return int(client.info("memory")["used_memory"])
+
+
+def resident_memory(client: redis.Redis) -> int:
+    """What its process takes of the machine's memory."""
+    return int(psutil.Process(client.info("server")["process_id"]).memory_info().rss)
 
 
 @contextmanager
@@ -139,11 +144,23 @@ def _next(sizes: deque[int]) -> int | None:
 @contextmanager
 def service(**settings: str) -> Iterator[Service]:
     """Freshly started with the settings it ships with, but for the home, the port, and these; warmed up."""
+    with folder() as home, started_in(home, **settings) as running:
+        running.warm_up()
+        yield running
+
+
+@contextmanager
+def started_in(home: Path, **settings: str) -> Iterator[Service]:
+    """As `make run` starts it; each process is ready."""
     port = free_port()
-    with folder() as home:
-        own = environment(SANDBOX_HOME=str(home / "var"), SANDBOX_PORT=str(port), **settings)
-        with started([sys.executable, "-m", "service.cli", "run"], own, home / "output.log") as program:
-            running = Service(program, home / "var", port)
-            eventually(running.is_ready, pause=0.01)
-            running.warm_up()
-            yield running
+    own = environment(SANDBOX_HOME=str(home / "var"), SANDBOX_PORT=str(port), **settings)
+    with started([SANDBOX, "run"], own, home / "output.log") as program:
+        running = Service(program, home / "var", port)
+        eventually(running.is_ready, pause=0.01)
+        yield running
+
+
+def prepare() -> None:
+    """The first start after a change writes bytecode, and weighs more for it: it is not measured."""
+    with folder() as home, started_in(home):
+        pass

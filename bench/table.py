@@ -20,6 +20,7 @@ class Unit:
 PER_SECOND: Final = Unit(lambda number: f"{number:,.0f}/s")
 MILLISECONDS: Final = Unit(lambda number: f"{number:.2f} ms", more_is_better=False)
 MEGABYTES: Final = Unit(lambda number: f"{number:.1f} MB", more_is_better=False)
+SECONDS: Final = Unit(lambda number: f"{number:.1f} s", more_is_better=False)
 BYTES: Final = Unit(lambda number: f"{number:,.0f} B", more_is_better=False)
 TENTHS_OF_BYTES: Final = Unit(lambda number: f"{number:.1f} B", more_is_better=False)
 
@@ -62,8 +63,7 @@ class Row:
         return "bar reached" if self._reaches(self.bar) else MISSED
 
     def _reaches(self, wanted: float) -> bool:
-        more_is_better = self.unit.more_is_better or not self._is_absolute
-        return self.judged >= wanted if more_is_better else self.judged <= wanted
+        return self.judged >= wanted if self.unit.more_is_better else self.judged <= wanted
 
     def cells(self) -> tuple[str, ...]:
         return (

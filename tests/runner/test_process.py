@@ -14,7 +14,7 @@ from service.runner.lockfile import HEAD
 from service.tasks import moments, transitions
 from service.tasks.document import Task, TaskError
 from tests.runner.crew import Crew
-from tests.servers import RedisServer, eventually
+from tests.servers import BUSY, RedisServer, eventually
 
 
 def result(task: Task) -> object:
@@ -144,7 +144,7 @@ class TestRunningTasks:
         [after] = crew.create("echo")
         assert crew.finished(after).status == "succeeded"
         if threads == 1:
-            assert time.monotonic() - cancelled_at < 1.0
+            assert time.monotonic() - cancelled_at < 1.0 * BUSY
         eventually(crew.nothing_left)
         assert crew.read(uid).status == "cancelled"
 
@@ -155,7 +155,7 @@ class TestRunningTasks:
         crew.store.change(uid, lambda task: transitions.cancelled(task, moments.stamp(time.time())))
         began = time.monotonic()
         eventually(crew.nothing_left)
-        assert time.monotonic() - began < 1.0
+        assert time.monotonic() - began < 1.0 * BUSY
 
     def test_a_task_cancelled_and_retried_while_it_runs_runs_again(self, crew: Crew, tmp_path: Path) -> None:
         crew.start()
@@ -176,7 +176,7 @@ class TestTimeouts:
         [uid] = crew.create(type, timeout=0.5, max_attempts=1, args=args)
         task = crew.finished(uid)
         assert task.status == "failed" and error(task).type == "TimedOut" and "0.5 s" in error(task).message
-        assert task.duration is not None and 0.5 <= task.duration < 1
+        assert task.duration is not None and 0.5 <= task.duration < 1 * BUSY
         assert runner.poll() is None
 
     @pytest.mark.parametrize("threads", [1, 2])
@@ -187,7 +187,7 @@ class TestTimeouts:
         others = crew.create("echo", count=3)
         began = time.monotonic()
         assert runner.wait(10) == 70
-        assert 1.5 < time.monotonic() - began < 4
+        assert 1.5 < time.monotonic() - began < 4 * BUSY
         task = crew.read(uid)
         assert (task.status, error(task).type, task.crashes) == ("failed", "TimedOut", 0)
         assert any("in stubborn" in line["message"] for line in crew.log())
@@ -281,7 +281,7 @@ class TestCrashes:
         [uid] = crew.create("crash.once", args={"path": str(tmp_path / "flag")})
         began = time.monotonic()
         task = crew.finished(uid)
-        assert time.monotonic() - began < 3
+        assert time.monotonic() - began < 3 * BUSY
         assert (task.status, task.crashes, task.attempt, result(task)) == ("succeeded", 1, 2, 2)
 
     def test_a_killed_runner_is_replaced_and_forgotten(self, crew: Crew, tmp_path: Path) -> None:
@@ -293,7 +293,7 @@ class TestCrashes:
         first.wait()
         killed = time.monotonic()
         eventually(lambda: len(noted(tmp_path / "runs")) == 2)
-        assert time.monotonic() - killed < 2
+        assert time.monotonic() - killed < 2 * BUSY
         assert crew.finished(uid).crashes == 1
         eventually(lambda: len(list((crew.home / "runners").iterdir())) == 1)
         eventually(lambda: len(crew.store.queues.consumers(0, ["default"])) == 1)
@@ -336,7 +336,7 @@ class TestSharing:
             runner.send_signal(signal.SIGSTOP)
         before, long, after = (
             crew.new("echo", count=20),
-            crew.new("sleep", args={"seconds": 5}),
+            crew.new("sleep", args={"seconds": 60}),
             crew.new("echo", count=43),
         )
         crew.store_all(before + long + after)  # one batch of 64, for whoever is first
@@ -345,16 +345,15 @@ class TestSharing:
         began = time.monotonic()
         for task in before + after:
             assert crew.finished(task.uid).attempt == 1
-        assert time.monotonic() - began < 2
+        assert time.monotonic() - began < 2 * BUSY
         assert crew.read(long[0].uid).status == "running"
 
     def test_threads_run_side_by_side(self, crew: Crew) -> None:
         crew.start(threads=4)
         uids = crew.create("sleep", count=4, args={"seconds": 1})
-        began = time.monotonic()
-        for uid in uids:
-            assert crew.finished(uid).status == "succeeded"
-        assert time.monotonic() - began < 3
+        done = [crew.finished(uid) for uid in uids]
+        assert {task.status for task in done} == {"succeeded"}
+        assert max(str(task.started_at) for task in done) < min(str(task.finished_at) for task in done)
 
     def test_queues_are_served_in_the_order_of_the_setting(self, crew: Crew, tmp_path: Path) -> None:
         path = str(tmp_path / "runs")
@@ -369,7 +368,7 @@ class TestSharing:
         due = time.time() + 1.5
         [uid] = crew.create("echo", run_at=moments.stamp(due))
         task = crew.finished(uid)
-        assert 0 <= moments.microseconds(task.started_at) / 1e6 - due < 1.0
+        assert 0 <= moments.microseconds(task.started_at) / 1e6 - due < 1.0 * BUSY
 
     def test_an_unknown_type_waits_for_a_runner_that_knows_it(self, crew: Crew) -> None:
         crew.start(tasks="service.builtin.demo")
@@ -436,7 +435,7 @@ class TestStopping:
         crew.running(uid)
         began = time.monotonic()
         assert crew.stop(runner) == 0
-        assert time.monotonic() - began < 2.5
+        assert time.monotonic() - began < 2.5 * BUSY
         task = crew.read(uid)
         assert (task.status, task.attempt, task.failures, task.crashes) == ("queued", 1, 0, 0)
 
@@ -455,7 +454,7 @@ class TestStopping:
         eventually(lambda: crew.store.streams and (crew.home / "runners").exists() and crew.log())
         began = time.monotonic()
         assert crew.stop(runner) == 0
-        assert time.monotonic() - began < 2
+        assert time.monotonic() - began < 2 * BUSY
 
     def test_a_handler_that_swallows_it_is_handed_back_too(self, crew: Crew) -> None:
         [runner] = crew.start(grace=0.2)

@@ -9,7 +9,7 @@ import pytest
 from service import settings
 from service.errors import ReleaseBroken
 from service.supervise.start import rehearsal
-from tests.servers import eventually
+from tests.servers import BUSY, eventually
 
 
 def types(folder: Path, module: str, patience_seconds: float = 30, **words: Path) -> str:
@@ -31,7 +31,7 @@ def test_what_its_modules_start_ends_with_it(tmp_path: Path) -> None:
     start = "import subprocess; pid = subprocess.Popen(['sleep', '600']).pid; open('pid', 'w').write(str(pid))"
     types(tmp_path, start)
     pid = int((tmp_path / "pid").read_text())
-    eventually(lambda: not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE, 2)
+    eventually(lambda: not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE, 2 * BUSY)
 
 
 def test_a_python_that_is_gone_is_a_broken_release(tmp_path: Path) -> None:

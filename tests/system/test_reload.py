@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.servers import RedisServer, eventually
+from tests.servers import BUSY, RedisServer, eventually
 from tests.system.events import Events
 from tests.system.instance import Instance, Process
 from tests.system.load import load
@@ -194,7 +194,7 @@ def test_a_second_reload_is_refused_while_one_is_under_way(instance: Instance, r
             assert second.returncode == 3
             assert second.stderr == "error: a reload of sandbox is under way; wait for its outcome\n"
         os.kill(instance.pid, signal.SIGHUP)
-        eventually(lambda: "HUP is not obeyed: a reload of sandbox is under way" in log(instance), 3)
+        eventually(lambda: "HUP is not obeyed: a reload of sandbox is under way" in log(instance), 3 * BUSY)
     assert first.text == "ok\n", "circusctl waits longer than its own time-out"
 
 

@@ -16,6 +16,7 @@ from service.errors import Cancelled, Reject, Retry, Stopping, StoreUnavailable,
 from service.observe.sentry.reporter import Listener, Reporter
 from service.web.problem import not_found
 from tests.observe.sentry.sink import HANGS, Sink
+from tests.servers import BUSY
 
 SECRET = "hunter2-x9"
 log = logging.getLogger("tests.observe.sentry")
@@ -271,7 +272,7 @@ def quickest(errors: Reporter, fault: Callable[..., Any], *words: Any) -> float:
 
 
 class Hostile:
-    """A value that makes trouble when it is shown."""
+    """A value that makes trouble for whoever wants to show it."""
 
     def __repr__(self) -> str:
         time.sleep(5)
@@ -305,7 +306,7 @@ def troublesome() -> None:
 
 
 def test_values_that_make_trouble_are_shown_all_the_same_and_quickly(errors: Reporter, sink: Sink) -> None:
-    assert quickest(errors, troublesome) < 0.1
+    assert quickest(errors, troublesome) < 0.1 * BUSY
     event = sink.expect(3)[0]
     shown = event["exception"]["values"][0]["stacktrace"]["frames"][-1]["vars"]
     assert {"hostile", "cycle", "large", "text", "number", "odd"} <= shown.keys()
@@ -319,7 +320,7 @@ def deep(levels: int) -> None:
 
 
 def test_a_deep_recursion_is_told_with_its_both_ends(errors: Reporter, sink: Sink) -> None:
-    assert quickest(errors, deep, 900) < 0.1
+    assert quickest(errors, deep, 900) < 0.1 * BUSY
     event = sink.expect(3)[0]
     assert 40 <= len(event["exception"]["values"][0]["stacktrace"]["frames"]) <= 60
 
@@ -344,7 +345,7 @@ def test_long_lines_of_source_make_an_event_neither_slow_nor_large(
     source = RECURSION.format(comment="token = 'password=' 'secret'; " * 30)
     monkeypatch.setitem(linecache.cache, "recursion.py", (len(source), None, source.splitlines(True), "recursion.py"))
     exec(compile(source, "recursion.py", "exec"), space := {"__name__": "recursion"})
-    assert quickest(errors, space["fall"], 50, 5) < 0.1
+    assert quickest(errors, space["fall"], 50, 5) < 0.1 * BUSY
     event = sink.expect(3)[0]
     frames = [frame for value in event["exception"]["values"] for frame in value["stacktrace"]["frames"]]
     assert len(frames) == 5 * 50 and all("context_line" in frame for frame in frames)
@@ -367,8 +368,8 @@ def test_a_capture_takes_less_than_a_tenth_of_a_second_while_the_server_hangs(
 ) -> None:
     errors = connect(make_sink(HANGS).dsn)
     seconds = sorted(seconds_of(errors, caught(fail, number)) for number in range(50))
-    assert seconds[25] < 0.1
-    assert seconds[-1] < 1  # a wait for the server would take two
+    assert seconds[25] < 0.1 * BUSY
+    assert seconds[-1] < 1  # one wait for the server takes two, a busy machine less
 
 
 def test_a_full_outbox_costs_nothing_and_gives_no_id(
