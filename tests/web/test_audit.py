@@ -9,7 +9,6 @@ from urllib.request import Request, urlopen
 import pytest
 from flask.testing import FlaskClient
 
-from service.observe import log_file
 from service.observe.audit import AuditLog
 from service.web import token_file
 from service.web.app import Web
@@ -20,8 +19,7 @@ ECHO = {"type": "echo", "args": {"message": "very private"}}
 
 
 @pytest.fixture
-def client(make_app: Callable[..., Web], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FlaskClient:
-    monkeypatch.setattr(log_file, "looked_after", [])
+def client(make_app: Callable[..., Web], tmp_path: Path) -> FlaskClient:
     return make_app(audit=AuditLog(tmp_path, "web")).test_client()
 
 
