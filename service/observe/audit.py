@@ -18,6 +18,7 @@ from service.tasks.moments import stamp
 
 FILE: Final = "audit.log"
 LONGEST_FACT: Final = 1024
+_encoder: Final = msgspec.json.Encoder()
 
 
 class AuditLog:
@@ -25,21 +26,30 @@ class AuditLog:
         """`kind` is the kind of the process that writes, as in the other logs: web, circusd."""
         self._file = LogFile(folder / FILE)
         self._kind = kind
-        self._encoder = msgspec.json.Encoder()
         looked_after.append(self._file.look)
 
-    def tell(self, did: str, *, by: str | None, origin: str, tasks: Sequence[Task] = (), **facts: Any) -> None:
-        """A line for each task, or one line where it is about none. `by` is the name of a token, or of a user."""
-        line = {
+    def tell(self, did: str, *, by: str | None, origin: str, **facts: Any) -> None:
+        """What was done to no task in particular. `by` is the name of a token, or of a user."""
+        self._write([self._line(did, by, origin) | {name: _fact(name, value) for name, value in facts.items()}])
+
+    def tell_of_tasks(
+        self, did: str, tasks: Sequence[Task], *, by: str | None, origin: str, request_id: str | None
+    ) -> None:
+        """A line for each task."""
+        line = self._line(did, by, origin) | {"request_id": request_id}
+        self._write([line | {"uid": task.uid, "type": task.type} for task in tasks])
+
+    def _line(self, did: str, by: str | None, origin: str) -> dict[str, Any]:
+        return {
             "time": stamp(time.time()),
             "process": f"{self._kind}/{os.getpid()}",
             "did": did,
             "by": by and storable_text(by),
             "from": storable_text(origin),
-            **{name: _fact(name, value) for name, value in facts.items()},
         }
-        lines: list[dict[str, Any]] = [line | {"uid": task.uid, "type": task.type} for task in tasks] or [line]
-        self._file.write(self._encoder.encode_lines(lines))
+
+    def _write(self, lines: Sequence[dict[str, Any]]) -> None:
+        self._file.write(_encoder.encode_lines(lines))
 
 
 def _fact(name: str, value: Any) -> Any:

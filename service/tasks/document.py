@@ -29,7 +29,7 @@ NO_ARGS: Final = msgspec.Raw(b"{}")
 
 
 class Claim(msgspec.Struct, frozen=True):
-    """Who runs the task: the consumer, a token that no other claim has, and the queue entry."""
+    """Who runs the task: the runner's consumer, a token that no other claim has, and the queue entry."""
 
     consumer: str
     token: str
@@ -58,7 +58,7 @@ _COUNT: Final = _described(minimum=0)
 
 
 class Task(msgspec.Struct, kw_only=True, omit_defaults=True, forbid_unknown_fields=True, dict=True):
-    """A field without a default is in every stored document: releases of before need these five."""
+    """The five fields without a default are in every stored document: earlier releases cannot do without."""
 
     uid: Annotated[str, _UID]
     type: str
@@ -161,7 +161,7 @@ def public(task: Task) -> dict[str, Any]:
 
 
 def is_nested_too_deeply(value: Any, text: bytes) -> bool:
-    """Every reader must be able to decode it, however deep its own stack is. `text` is the value as JSON."""
+    """Deeper JSON would overflow the stack of some readers. `text` is the value as JSON."""
     if text.count(b"[") + text.count(b"{") <= NESTING_LIMIT:
         return False
     depth, level = 0, [value]
@@ -172,5 +172,5 @@ def is_nested_too_deeply(value: Any, text: bytes) -> bool:
 
 
 def storable_text(text: str) -> str:
-    """Text that any JSON parser takes, and not too much of it."""
+    """The beginning of a text, without lone surrogates, which are not valid JSON."""
     return text[:TEXT_LIMIT].encode("utf-8", "replace").decode()

@@ -1,4 +1,7 @@
-"""Moments as documents and log lines write them: RFC 3339, UTC, with microseconds."""
+"""Moments as text, as documents and log lines hold them: RFC 3339, UTC, with microseconds.
+
+Neighbouring calls mostly share a second, so each function keeps what it worked out for the last one.
+"""
 
 from datetime import UTC, datetime
 
@@ -6,7 +9,7 @@ _second_text: tuple[int, str] = (-1, "")
 
 
 def stamp(seconds: float) -> str:
-    """RFC 3339 in UTC with microseconds. The text of a second is kept: most calls share it."""
+    """The moment so many seconds after the epoch."""
     global _second_text
     whole = int(seconds)
     second, text = _second_text
@@ -17,7 +20,7 @@ def stamp(seconds: float) -> str:
 
 
 def stamp_exactly(microseconds: int) -> str:
-    """Like `stamp`, of microseconds since the epoch: a float of seconds would lose the last digit."""
+    """The moment so many microseconds after the epoch. (A float of seconds is not always exact to the last digit.)"""
     second, fraction = divmod(microseconds, 1_000_000)
     return f"{stamp(second)[:20]}{fraction:06d}Z"
 
@@ -26,7 +29,7 @@ _second_number: tuple[str, int] = ("", 0)
 
 
 def microseconds(moment: str) -> int:
-    """The inverse of `stamp_exactly`. The number of a second is kept, too."""
+    """The inverse of `stamp_exactly`."""
     global _second_number
     text, number = _second_number
     if not moment.startswith(text) or not text:

@@ -1,4 +1,8 @@
-"""How a task changes. Each transition takes a task and returns another one; none changes its argument."""
+"""How a task changes. A transition takes a task and returns a new one.
+
+It leaves its argument as it is: the store stores a change only if Redis still holds what the argument was read from
+(docs/store.md: nobody overwrites what it has not seen).
+"""
 
 import random
 from typing import Final
@@ -38,10 +42,10 @@ def _next(task: Task, status: str) -> Task:
 
 
 def claimed(task: Task, claim: Claim, *, crashed: bool = False) -> Task:
-    """A runner takes it; the handler has not started yet.
+    """A runner takes the task; the handler has not started yet.
 
-    A running task is claimed anew from a runner that is gone. Unless it was the one that brought
-    the runner down, its handler had not started, and the attempt is the same one.
+    A running task is taken over from a runner that is gone. If the task brought that runner down (`crashed`), this is
+    another attempt. If not, its handler had not started, and this is still the same attempt.
     """
     following = _next(task, RUNNING)
     following.claim = claim
@@ -80,7 +84,7 @@ def succeeded(task: Task, result: msgspec.Raw, started_at: str, finished_at: str
 
 
 def failed(task: Task, error: TaskError, started_at: str | None, finished_at: str, duration: float) -> Task:
-    """For good: no attempt is left, or another one would not help."""
+    """The task ends: no attempt is left, or another one would not help."""
     following = _next(task, FAILED)
     following.error = error
     following.failures = task.failures + 1
@@ -110,7 +114,7 @@ def crashed_for_good(task: Task, error: TaskError, finished_at: str) -> Task:
 
 
 def handed_back(task: Task, *, ran: bool) -> Task:
-    """Back to the queue, uncharged; an attempt that never began does not count up."""
+    """Back to the queue, without a charge. `ran`: its handler had started, so the attempt counts."""
     following = _next(task, QUEUED)
     if task.status == RUNNING and not ran:
         following.attempt = task.attempt - 1
@@ -119,7 +123,7 @@ def handed_back(task: Task, *, ran: bool) -> Task:
 
 
 def postponed(task: Task, run_at: str) -> Task:
-    """Not for this runner: somebody else may understand it, a little later."""
+    """This runner cannot run it, but a runner of another release may: it is due again a little later."""
     following = handed_back(task, ran=False)
     following.status = SCHEDULED
     following.run_at = run_at
@@ -142,7 +146,7 @@ def cancelled(task: Task, at: str) -> Task:
 
 
 def requeued(task: Task) -> Task:
-    """A client wants it run again: it gets its full number of attempts."""
+    """A client wants it run again. It has all its attempts again."""
     if task.status not in (FAILED, CANCELLED):
         raise InvalidTransition(f"only a failed or cancelled task can be retried; this one is {task.status}")
     following = _next(task, QUEUED)
@@ -157,11 +161,11 @@ _ENDED: Final = {SUCCEEDED: "succeeded", FAILED: "failed", CANCELLED: "been canc
 
 
 def backoff_seconds(failures: int) -> float:
-    """How long to wait after so many failures: doubling, with half of it left to chance."""
+    """The pause after so many failures: it doubles each time, and up to half of it is taken off by chance."""
     longest: float = min(BACKOFF_FIRST_SECONDS * 2 ** min(failures - 1, 30), BACKOFF_LONGEST_SECONDS)
     return longest * random.uniform(0.5, 1.0)
 
 
 def postponement_seconds(age_seconds: float) -> float:
-    """For how long to put aside what this runner does not understand: the older it is, the less soon."""
+    """For how long a task is put aside that this runner cannot run: a tenth of its age, within limits."""
     return min(POSTPONED_LONGEST_SECONDS, max(POSTPONED_SHORTEST_SECONDS, age_seconds / 10))

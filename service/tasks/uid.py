@@ -1,4 +1,7 @@
-"""A task's UID, and the slot of a Redis Cluster that it lies in."""
+"""A task's UID, made so that its key lies in a wanted slot of a Redis Cluster.
+
+docs/store.md says why: a UID lies in its queue's slot.
+"""
 
 import binascii
 import hashlib
@@ -20,17 +23,17 @@ _MIDDLES: Final = {slot(bytes((a, b, c, 0, 0))): bytes((a, b, c)) for a in _HEX 
 
 
 def steer(prefix: str, wanted: int) -> str:
-    """Five hex characters that bring a prefix into the wished slot.
+    """The prefix, and five hex characters that bring it into the wanted slot.
 
-    CRC-16 is linear: slot(prefix + suffix) = slot(prefix + zeros) xor slot(suffix), and the suffix
-    splits in the same way into three characters (a table) and two (tried in turn).
+    CRC-16 is linear: slot(prefix + suffix) = slot(prefix + zeros) xor slot(suffix). The suffix splits in the same way:
+    its last two characters are tried in turn, and a table has the three before them.
     """
     missing = slot(prefix.encode() + b"\0\0\0\0\0") ^ wanted
     for tail, tail_slot in zip(_TAILS, _TAIL_SLOTS, strict=True):
         middle = _MIDDLES.get(missing ^ tail_slot)
         if middle is not None:
             return prefix + (middle + tail).decode()
-    raise AssertionError(f"no suffix reaches slot {wanted}")  # five characters reach all 16,384
+    raise AssertionError(f"no suffix reaches slot {wanted}")  # never: five characters reach all 16,384
 
 
 def random_prefix() -> str:
@@ -38,6 +41,9 @@ def random_prefix() -> str:
 
 
 def prefix_for(caller: str, key: str, index: int = 0) -> str:
-    """The UID's first 59 characters for a caller's Idempotency-Key and the place in a batch."""
+    """The UID's first 59 characters for a caller's Idempotency-Key and the place in a batch.
+
+    The lengths keep apart what would read the same in a row, such as caller "a" with key "bc", and "ab" with "c".
+    """
     seed = f"{len(caller)}:{caller}{len(key)}:{key}{index}"
     return hashlib.sha256(seed.encode()).hexdigest()[:59]

@@ -1,4 +1,4 @@
-"""Who sends a request: its bearer token, looked up in the file as it is now."""
+"""Who sends a request: its bearer token, looked up in the file of tokens. A changed file counts at once."""
 
 import hmac
 import logging
@@ -17,15 +17,13 @@ _log = logging.getLogger(__name__)
 
 
 class Tokens:
-    """Who sends a request, by the file as it is now."""
-
     def __init__(self, path: Path) -> None:
         self._path = path
         self._state: tuple[int, ...] | None = None
         self._known: list[Token] | None = None
 
     def caller(self, authorization: str | None, scope: str) -> str:
-        """The name of the token; a problem unless there is one and its scope is enough."""
+        """The name of the token. Raises a problem if it is missing, unknown, or its scope is too narrow."""
         sent = BEARER.fullmatch(authorization) if authorization else None
         if sent is None:
             raise _refused("send a token: Authorization: Bearer …", "")
@@ -38,7 +36,7 @@ class Tokens:
         return token.name
 
     def check(self) -> None:
-        """Raises while this process has never been able to read the file: it would refuse everybody."""
+        """Raises as long as this process could not read the file even once: it would refuse everybody."""
         if self._now() is None:
             raise InvalidToken("no tokens are known, because their file cannot be used (the log says why)")
 
@@ -54,13 +52,13 @@ class Tokens:
         state = _state(self._path)
         if state != self._state:
             try:
-                self._path.stat()  # a file that is gone is no list without tokens
+                self._path.stat()  # read() takes a missing file for an empty one
                 self._known = read(self._path)
                 self._state = state
             except InvalidToken as error:
                 _log.error(STILL_IN_FORCE, error)
                 self._state = state
-            except OSError as error:  # it may pass, and the file be the same
+            except OSError as error:  # it may pass without a change of the file: try again
                 _log.error(STILL_IN_FORCE, error, extra={"once": "tokens"})
         return self._known
 

@@ -13,7 +13,8 @@ def task(uid: str, type: str) -> Task:
 
 def test_a_line_for_each_task_and_one_for_what_is_about_none(tmp_path: Path) -> None:
     audit = AuditLog(tmp_path, "web")
-    audit.tell("created", by="alice", origin="127.0.0.1", tasks=[task("a", "echo"), task("b", "sleep")])
+    two = [task("a", "echo"), task("b", "sleep")]
+    audit.tell_of_tasks("created", two, by="alice", origin="127.0.0.1", request_id="r")
     audit.tell("reload", by=None, origin="control.sock", command={"name": "sandbox", "password": "x"})
     lines = [json.loads(line) for line in (tmp_path / "audit.log").read_text().splitlines()]
     assert [(line["did"], line["by"], line["from"], line.get("uid"), line.get("type")) for line in lines] == [

@@ -1,4 +1,4 @@
-"""The query of GET /tasks, and its cursor: the place of the last task that was looked at."""
+"""The query of GET /tasks. Its cursor is the place of the last task that the page before looked at."""
 
 import re
 from collections.abc import Collection

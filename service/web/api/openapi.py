@@ -87,7 +87,7 @@ def _call(
     refused: Sequence[int] = (),
     parameters: Sequence[Object] = (),
 ) -> Object:
-    """`successes_and_schema`: a status and the schema of its answer, then other statuses that have the same."""
+    """`successes_and_schema`: a status, the schema of its answer, then further statuses with the same schema."""
     first, schema, *others = successes_and_schema
     call: Object = {"operationId": name, "parameters": list(parameters)}
     statuses = (401, 403, *refused, 503, "default")
@@ -125,7 +125,7 @@ def _query() -> list[Object]:
 
 
 def _page() -> Object:
-    """The list; or the one task, if the query says `task_id`."""
+    """The list; or one task, if the query has `task_id`."""
     page = _list_of("tasks", "Task")
     page["properties"]["next"] = {"type": ["string", "null"]}
     page["required"].append("next")
@@ -145,13 +145,13 @@ def _batch() -> Object:
 
 
 def _new_task(schema: Object, types: Sequence[str], queues: Sequence[str]) -> Object:
-    """The check of a new task, as Intake makes it, with what is known here."""
+    """With what Intake checks beyond the struct: the types and queues of this service, and run_at against delay."""
     schema["properties"] |= {"type": {"enum": list(types)}, "queue": {"enum": list(queues)}}
     return schema | {"not": {"required": ["run_at", "delay"]}}
 
 
 def _sent(schema: Object) -> Object:
-    """What the service sends: with all of its members, and with more in later releases."""
+    """The schema of what the service sends: all members are there, and a later release may add others."""
     return schema | {"required": list(schema["properties"]), "additionalProperties": True}
 
 

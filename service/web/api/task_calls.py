@@ -108,8 +108,8 @@ class TaskCalls:
         environ = request.environ
         note(environ, EVENTS.get(did, did), tasks)
         if self._audit is not None:
-            origin, caller = environ.get("REMOTE_ADDR", ""), environ.get(CALLER)
-            self._audit.tell(did, by=caller, origin=origin, tasks=tasks, request_id=environ.get(REQUEST_ID))
+            caller, origin, request_id = environ.get(CALLER), environ.get("REMOTE_ADDR", ""), environ.get(REQUEST_ID)
+            self._audit.tell_of_tasks(did, tasks, by=caller, origin=origin, request_id=request_id)
 
     def _find(self, uid: str) -> Document:
         found = self._store.read(_checked(uid))
