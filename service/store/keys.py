@@ -50,6 +50,11 @@ def ready(partition: int) -> str:
     return f"sandbox:{{{partition}}}:ready"
 
 
+def changes(partition: int) -> str:
+    """The shard channel that tells of changed documents; it lies in the partition's slot."""
+    return f"sandbox:{{{partition}}}:changes"
+
+
 class Partitions:
     """Which partition a UID lies in, and UIDs that lie in a given one."""
 

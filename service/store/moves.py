@@ -71,14 +71,12 @@ class Batch:
             self._refused.update([move.places[number - 1] for number in answer])
 
     def moved(self) -> Moved:
-        stored: list[tuple[Change, Document]] = []
-        refused: list[Change] = []
-        for place, (change, text) in enumerate(zip(self._changes, self._texts, strict=True)):
-            if place in self._refused:
-                refused.append(change)
-            else:
-                stored.append((change, Document(change.after, text)))
-        return Moved(stored, refused)
+        both = zip(self._changes, self._texts, strict=True)
+        documents = [(change, Document(change.after, text)) for change, text in both]
+        if not self._refused:
+            return Moved(documents, [])
+        stored = [made for place, made in enumerate(documents) if place not in self._refused]
+        return Moved(stored, [self._changes[place] for place in sorted(self._refused)])
 
     def _by_partition(self, partitions: Partitions) -> dict[int, list[Move]]:
         groups: dict[tuple[Any, ...], list[int]] = {}
@@ -113,7 +111,8 @@ class Batch:
         ]
         ttl = self._retention_ms if after.finished else ""
         takes = entry.takes if entry else b""
-        arguments: list[Any] = [GROUP, joined, before.status, after.status, self._consumer, takes, ttl]
+        channel = keys.changes(partition)
+        arguments: list[Any] = [GROUP, joined, before.status, after.status, self._consumer, takes, ttl, channel]
         for place in places:
             change = self._changes[place]
             names.append(change.before.uid)

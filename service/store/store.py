@@ -13,6 +13,7 @@ from service.store.keys import Partitions
 from service.store.moves import PORTION_BYTES, Batch, Change, Document, Moved, document
 from service.store.queues import Entry, Queues, fetched
 from service.store.scripts import CREATE, DUE, STALE
+from service.store.wakeups import Wakeups
 from service.tasks import moments, transitions
 from service.tasks.document import SCHEDULED, Task, decode_or_none, encode
 
@@ -29,8 +30,10 @@ class Store:
         self.partition = self._partitions.of
         self.queues = Queues(wire)
         self.index = Index(wire, partitions, self.read_many)
+        self.wakeups = Wakeups(wire)
 
     def close(self) -> None:
+        self.wakeups.close()
         self._wire.close()
 
     # --- create and read -----------------------------------------------------------------------
@@ -47,7 +50,7 @@ class Store:
 
     def _create_command(self, partition: int, new: Sequence[Task]) -> Command:
         names = [keys.shelves(partition), keys.due(partition)]
-        arguments: list[Any] = [len(new)]
+        arguments: list[Any] = [len(new), keys.changes(partition)]
         for task in new:
             shelf = keys.shelf_name(task, task.status)
             names += (task.uid, keys.shelf(partition, shelf), keys.queue(partition, task.queue))

@@ -71,7 +71,7 @@ def create_app(
     app.url_map.merge_slashes = False
     app.url_map.redirect_defaults = False
     app.metrics = metrics
-    app.waiting = Waiting(store.texts, store.partition, limit=waiting_clients)
+    app.waiting = Waiting(store.texts, store.partition, store.wakeups, limit=waiting_clients)
     intake = Intake(registry=registry, queues=queues, store=store)
     app.register_blueprint(TaskCalls(store=store, intake=intake, waiting=app.waiting, audit=audit).blueprint())
     app.register_blueprint(type_calls.blueprint(registry))

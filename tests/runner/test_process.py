@@ -451,7 +451,7 @@ class TestStopping:
 
     def test_an_idle_runner_stops_within_two_seconds(self, crew: Crew) -> None:
         [runner] = crew.start()
-        eventually(lambda: crew.store.streams and (crew.home / "runners").exists() and crew.log())
+        eventually(lambda: (crew.home / "runners").exists() and crew.log())
         began = time.monotonic()
         assert crew.stop(runner) == 0
         assert time.monotonic() - began < 2 * BUSY

@@ -379,13 +379,6 @@ def test_connections_that_nobody_has_used_for_a_while_are_closed(
 # --- a cluster ---------------------------------------------------------------------------------------
 
 
-@pytest.fixture
-def own_cluster(folder: Path) -> Iterator[RedisCluster]:
-    cluster = RedisCluster(folder).start()
-    yield cluster
-    cluster.stop()
-
-
 def test_each_partition_is_found_wherever_it_is(cluster: RedisCluster) -> None:
     store = Store(connect(cluster.url, SCRIPTS), partitions=16)
     store.check()
@@ -403,7 +396,7 @@ def test_a_cluster_with_a_frozen_node_is_unavailable_in_time(own_cluster: RedisC
     store = Store(wire, partitions=16)
     store.check()
     node = own_cluster.nodes[0]
-    home = next(partition for partition in range(16) if _is_at(node, partition))
+    home = next(partition for partition in range(16) if is_at(node, partition))
     node.freeze()
     try:
         with unavailable("."):
@@ -429,7 +422,7 @@ def test_a_frozen_cluster_is_unavailable_in_time(own_cluster: RedisCluster) -> N
 
 def test_a_frozen_node_holds_up_few_calls_for_others(own_cluster: RedisCluster) -> None:
     frozen, *others = own_cluster.nodes
-    partition = next(partition for partition in range(16) if _is_at(others[0], partition))
+    partition = next(partition for partition in range(16) if is_at(others[0], partition))
     frozen.freeze()
     wire = connect(own_cluster.url, SCRIPTS)
     with unavailable("in time"):
@@ -442,11 +435,11 @@ def test_a_frozen_node_holds_up_few_calls_for_others(own_cluster: RedisCluster) 
 
 def test_a_cluster_is_known_when_the_node_that_was_named_is_gone(own_cluster: RedisCluster) -> None:
     named = own_cluster.nodes[0]
-    partition = next(partition for partition in range(16) if _is_at(named, partition))
+    partition = next(partition for partition in range(16) if is_at(named, partition))
     wire = connect(own_cluster.url.partition(",")[0], SCRIPTS)
     wire.call(partition, _get(partition))
     _do_without_some_slots(own_cluster)
-    _move(own_cluster, partition, own_cluster.nodes[1])
+    move_slot(own_cluster, partition, own_cluster.nodes[1])
     named.kill()
 
     wire.call(partition, _get(partition))
@@ -458,7 +451,7 @@ def test_nodes_that_have_left_the_cluster_are_forgotten(
 ) -> None:
     monkeypatch.setattr(ClusterWire, "LEARN_SECONDS", 0)
     named, left, *_ = own_cluster.nodes
-    partition = next(partition for partition in range(16) if _is_at(named, partition))
+    partition = next(partition for partition in range(16) if is_at(named, partition))
     wire = connect(own_cluster.url.partition(",")[0], SCRIPTS)
     wire.call(partition, _get(partition))
     wire.call(partition, _get(partition))
@@ -498,9 +491,9 @@ def test_a_slot_that_moved_to_an_ipv6_address_is_looked_for_there() -> None:
 def test_a_slot_that_moves_is_followed(own_cluster: RedisCluster) -> None:
     store = Store(connect(own_cluster.url, SCRIPTS), partitions=1)
     store.check()
-    target = next(node for node in own_cluster.nodes if not _is_at(node, 0))
+    target = next(node for node in own_cluster.nodes if not is_at(node, 0))
 
-    _move(own_cluster, 0, target)
+    move_slot(own_cluster, 0, target)
 
     assert store.create([a_task(store)]) == []
     with target.client() as raw:
@@ -508,9 +501,9 @@ def test_a_slot_that_moves_is_followed(own_cluster: RedisCluster) -> None:
     store.close()
 
 
-def _move(cluster: RedisCluster, partition: int, target: RedisServer) -> None:
+def move_slot(cluster: RedisCluster, partition: int, target: RedisServer) -> None:
     """The partition's slot, emptied."""
-    with next(node for node in cluster.nodes if _is_at(node, partition)).client() as raw:
+    with next(node for node in cluster.nodes if is_at(node, partition)).client() as raw:
         raw.flushall()
     name = target.client().execute_command("CLUSTER", "MYID").decode()
     for node in [target, *cluster.nodes]:
@@ -529,7 +522,7 @@ def _get(partition: int) -> Command:
     return ("GET", f"sandbox:{{{partition}}}:x")
 
 
-def _is_at(node: RedisServer, partition: int) -> bool:
+def is_at(node: RedisServer, partition: int) -> bool:
     with node.client() as raw:
         try:
             raw.execute_command("GET", f"sandbox:{{{partition}}}:ready")

@@ -1,5 +1,7 @@
+import json
 import threading
 import time
+import urllib.request
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -7,12 +9,13 @@ import pytest
 from flask.testing import FlaskClient
 
 from service.errors import StoreUnavailable
-from service.store import Store
+from service.store import Store, wakeups
 from service.tasks import moments
 from service.tasks.document import Task
 from service.web.api.waiting import Waiting, preferred_seconds
 from service.web.app import Web
-from tests.servers import BUSY, eventually
+from tests.servers import BUSY, RedisServer, eventually
+from tests.web.conftest import WebServer
 
 
 @pytest.mark.parametrize(
@@ -63,7 +66,7 @@ def uid(app: Web) -> str:
 
 
 def waiters(app: Web) -> int:
-    return len(app.waiting._waiters)
+    return app.waiting.count
 
 
 def test_a_waiting_client_is_answered_when_the_task_finishes(app: Web, uid: str, finish: Callable[..., None]) -> None:
@@ -134,7 +137,7 @@ def test_when_redis_is_lost_the_wait_ends_with_a_503(store: Store, client: Flask
         raise StoreUnavailable("Redis cannot be reached")
 
     failures: list[BaseException] = []
-    waiting = Waiting(lost, store.partition, limit=2)
+    waiting = Waiting(lost, store.partition, store.wakeups, limit=2)
 
     def wait() -> None:
         with pytest.raises(StoreUnavailable, match="cannot be reached") as failed:
@@ -164,13 +167,16 @@ def test_who_waits_for_a_task_of_another_partition_goes_on_waiting(two: tuple[St
             raise StoreUnavailable("Redis cannot be reached")
         return store.texts(asked)
 
-    waiting = Waiting(half_lost, store.partition, limit=2)
+    waiting = Waiting(half_lost, store.partition, store.wakeups, limit=2)
     clients = [InBackground(lambda uid=uid: outcome(waiting, store, uid)) for uid in uids]  # type: ignore[misc]
     assert clients[1].join() == "Redis cannot be reached"
     assert clients[0].join() == "queued" and clients[0].took > 0.5
 
 
-def test_a_document_that_cannot_be_read_fails_only_who_waits_for_it(two: tuple[Store, list[str]]) -> None:
+def test_a_document_that_cannot_be_read_fails_only_who_waits_for_it(
+    monkeypatch: pytest.MonkeyPatch, two: tuple[Store, list[str]]
+) -> None:
+    monkeypatch.setattr(wakeups, "LOOK_SECONDS", 0.05)
     store, uids = two
     partition = store.partition(uids[0])
     assert partition is not None
@@ -182,7 +188,7 @@ def test_a_document_that_cannot_be_read_fails_only_who_waits_for_it(two: tuple[S
         texts = zip(asked, store.texts(asked), strict=True)
         return [b"broken" if together and uid == uids[1] else text for uid, text in texts]
 
-    waiting = Waiting(half_broken, store.partition, limit=2)
+    waiting = Waiting(half_broken, store.partition, store.wakeups, limit=2)
     clients = [InBackground(lambda uid=uid: outcome(waiting, store, uid)) for uid in reversed(uids)]  # type: ignore[misc]
     assert "malformed" in clients[0].join()
     assert clients[1].join() == "queued" and clients[1].took > 0.5
@@ -209,10 +215,95 @@ def test_many_waiters_share_their_looks_at_redis(
         looks.append(len(uids))
         return store.texts(uids)
 
-    waiting = Waiting(counted, store.partition, limit=100)
+    waiting = Waiting(counted, store.partition, store.wakeups, limit=100)
     answers = [InBackground(lambda uid=uid: waiting.wait(uid, store.read(uid), 30)) for uid in uids]  # type: ignore[misc]
-    eventually(lambda: max(looks, default=0) >= 40)
+    eventually(lambda: max(looks, default=0) == 50)
     for uid in uids:
         finish(uid)
     assert all(answer.join().task.finished for answer in answers)
-    eventually(lambda: not waiting._watching)
+    assert waiting.count == 0
+
+
+# --- how a waiter learns of the end ----------------------------------------------------------------
+
+
+def is_listening(redis_server: RedisServer) -> bool:
+    return bool(redis_server.client().execute_command("PUBSUB", "SHARDCHANNELS"))
+
+
+def test_a_message_is_enough(
+    monkeypatch: pytest.MonkeyPatch, app: Web, uid: str, finish: Callable[..., None], redis_server: RedisServer
+) -> None:
+    monkeypatch.setattr(wakeups, "LOOK_SECONDS", 600.0)
+    waiting = InBackground(lambda: read(app, uid, 30))
+    eventually(lambda: is_listening(redis_server) and waiters(app) == 1)
+    finish(uid)
+    assert waiting.join().json["status"] == "succeeded"
+
+
+def test_a_lost_message_is_made_up_for_by_a_look(
+    app: Web, store: Store, uid: str, finish: Callable[..., None], redis_server: RedisServer
+) -> None:
+    finish(uid)
+    [finished] = store.texts([uid])
+    raw = redis_server.client()
+    other = app.test_client().post("/tasks", json={"type": "echo"}).json["uid"]
+    waiting = InBackground(lambda: read(app, other, 30))
+    eventually(lambda: is_listening(redis_server) and waiters(app) == 1)
+    raw.set(other, finished or b"")  # no script, no message
+    assert waiting.join().json["status"] == "succeeded"
+
+
+def test_a_listener_that_is_cut_off_costs_a_moment(
+    monkeypatch: pytest.MonkeyPatch, app: Web, uid: str, finish: Callable[..., None], redis_server: RedisServer
+) -> None:
+    monkeypatch.setattr(wakeups, "LOOK_SECONDS", 600.0)
+    waiting = InBackground(lambda: read(app, uid, 30))
+    eventually(lambda: is_listening(redis_server) and waiters(app) == 1)
+    redis_server.client().execute_command("CLIENT", "KILL", "TYPE", "pubsub")
+    finish(uid)
+    assert waiting.join().json["status"] == "succeeded"
+
+
+def test_what_ends_while_a_client_joins_is_seen(
+    monkeypatch: pytest.MonkeyPatch, app: Web, store: Store, uid: str, finish: Callable[..., None]
+) -> None:
+    monkeypatch.setattr(wakeups, "LOOK_SECONDS", 600.0)
+    first = InBackground(lambda: read(app, app.test_client().post("/tasks", json={"type": "echo"}).json["uid"], 30))
+    eventually(lambda: is_listening_in(app))
+    found = store.read(uid)
+    assert found is not None
+    finish(uid)  # the message comes before the waiter
+    assert InBackground(lambda: app.waiting.wait(uid, found, 30)).join().task.finished
+    app.waiting.release()
+    first.join()
+
+
+def is_listening_in(app: Web) -> bool:
+    return app.waiting.count == 1
+
+
+def test_the_message_comes_in_a_real_worker(
+    make_server: Callable[..., WebServer], store: Store, finish: Callable[..., None], redis_server: RedisServer
+) -> None:
+    server = make_server(workers=1).start()
+    uids = [post(server) for _ in range(20)]
+    answers = [InBackground(lambda uid=uid: get(server, uid)) for uid in uids]  # type: ignore[misc]
+    eventually(lambda: is_listening(redis_server))
+    for uid in uids:
+        finish(uid)
+    assert [answer.join()["status"] for answer in answers] == ["succeeded"] * 20
+
+
+def post(server: WebServer) -> str:
+    request = urllib.request.Request(
+        f"{server.url}/tasks", b'{"type": "echo"}', {"Content-Type": "application/json"}, method="POST"
+    )
+    with urllib.request.urlopen(request, timeout=10) as answer:
+        return str(json.load(answer)["uid"])
+
+
+def get(server: WebServer, uid: str) -> Any:
+    request = urllib.request.Request(f"{server.url}/tasks/{uid}", headers={"Prefer": "wait=30"})
+    with urllib.request.urlopen(request, timeout=40) as answer:
+        return json.load(answer)

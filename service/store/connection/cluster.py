@@ -10,7 +10,7 @@ from redis.exceptions import (
 )
 
 from service.errors import StoreRefused, StoreUnavailable
-from service.store.connection.commands import Command, Scripts
+from service.store.connection.commands import Command, Scripts, Subscription
 from service.store.connection.faults import Unreachable, unavailable
 from service.store.connection.one_server import ANSWER_SECONDS, ServerWire
 
@@ -61,6 +61,11 @@ class ClusterWire:
                 break  # the slot's server is away; a second try would take too long
             untried = [home, *(other for other in untried if other != home)]
         raise unavailable(problem)
+
+    def subscribe(self, partition: int, channel: str) -> Subscription:
+        """At the slot's server, which a command finds."""
+        self.call(partition, ("EXISTS", channel))
+        return self._server(self._order(partition)[0]).subscribe(partition, channel)
 
     def _order(self, partition: int) -> list[str]:
         home = self._homes.get(partition, self.addresses[0])

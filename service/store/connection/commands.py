@@ -25,6 +25,20 @@ class Wire(Protocol):
 
     def call(self, partition: int, *commands: Command, wait_seconds: float = 0, once: bool = False) -> list[Any]: ...
 
+    def subscribe(self, partition: int, channel: str) -> "Subscription":
+        """Listens to a shard channel that lies in the partition's slot."""
+        ...
+
+    def close(self) -> None: ...
+
+
+class Subscription(Protocol):
+    """One connection that listens to one channel."""
+
+    def next(self, seconds: float) -> bytes | None:
+        """The next message, or None if there is none for so long. Raises StoreUnavailable when it is cut off."""
+        ...
+
     def close(self) -> None: ...
 
 

@@ -28,7 +28,8 @@ from redis.exceptions import (
     TimeoutError,
 )
 
-from service.store.connection.commands import Command, Scripts
+from service.errors import StoreUnavailable
+from service.store.connection.commands import Command, Scripts, Subscription
 from service.store.connection.faults import Unreachable, unavailable
 
 CONNECT_SECONDS: Final = 0.5
@@ -100,8 +101,24 @@ class ServerWire:
                 replies[place] = self.exchange([self._scripts.reload(commands[place])], wait_seconds, once)[0]
         return replies
 
+    def subscribe(self, partition: int, channel: str) -> Subscription:
+        until = time.monotonic() + ANSWER_SECONDS
+        connection = self._connect(until)
+        try:
+            return ServerSubscription(connection, channel, until)
+        except (RedisError, OSError) as error:
+            connection.disconnect()
+            raise unavailable(error) from error
+
     def _exchange_anew(self, packed: list[bytes], count: int, wait_seconds: float) -> list[Any]:
         until = time.monotonic() + ANSWER_SECONDS
+        connection = self._connect(until)
+        try:
+            return self._exchange_on(connection, packed, count, wait_seconds + _left(until))
+        except (RedisError, OSError) as error:
+            raise unavailable(error) from error
+
+    def _connect(self, until: float) -> ConnectionInterface:
         connection = self._connection()
         try:
             connection.connect()
@@ -111,10 +128,7 @@ class ServerWire:
             if isinstance(error, (RedisError, OSError)):
                 raise Unreachable(str(unavailable(error))) from error
             raise
-        try:
-            return self._exchange_on(connection, packed, count, wait_seconds + _left(until))
-        except (RedisError, OSError) as error:
-            raise unavailable(error) from error
+        return connection
 
     def _greet(self, connection: ConnectionInterface, until: float) -> None:
         if self._greeting:
@@ -167,6 +181,36 @@ class ServerWire:
 
     def close(self) -> None:
         self._forget_idle()
+
+
+class ServerSubscription:
+    """When nothing is heard for a while it asks whether the server is still there."""
+
+    def __init__(self, connection: ConnectionInterface, channel: str, until: float) -> None:
+        self._connection = connection
+        self._send("SSUBSCRIBE", channel)
+        self._read(_left(until))
+
+    def next(self, seconds: float) -> bytes | None:
+        try:
+            if not self._connection.can_read(timeout=seconds):
+                self._send("PING")
+            kind, *_, text = self._read(ANSWER_SECONDS)
+        except (RedisError, OSError) as error:
+            raise unavailable(error) from error
+        if kind == b"sunsubscribe":
+            raise StoreUnavailable("Redis is moving the slot")
+        return bytes(text) if kind == b"smessage" else None
+
+    def _send(self, *command: str) -> None:
+        self._connection.send_packed_command(_packed([command]), check_health=False)
+
+    def _read(self, seconds: float) -> Sequence[bytes]:
+        answer: Sequence[bytes] = self._connection.read_response(timeout=seconds)
+        return answer
+
+    def close(self) -> None:
+        self._connection.disconnect()
 
 
 def _left(until: float) -> float:

@@ -1,7 +1,8 @@
 -- create: stores new documents and what points at them, all or none.
 --
 -- KEYS  1  names of shelves      2  due times      3…  per task: document, shelf, stream to wait in
--- ARGV  1  number of tasks       then per task: the document, the shelf's name, created (score), due (score or "")
+-- ARGV  1  number of tasks       2  channel that tells of changes
+--       then per task: the document, the shelf's name, created (score), due (score or "")
 --
 -- Returns an empty list when all are stored. If any of the documents is there already, nothing
 -- changes, and the answer lists every document's present text, or false.
@@ -16,26 +17,36 @@ if redis.call('EXISTS', unpack(uids)) > 0 then
 end
 
 local texts, shelves, names = {}, {}, {}
+local queued, scheduled = {}, {}
 for i = 1, count do
   local uid, shelf, stream = uids[i], KEYS[3 * i + 1], KEYS[3 * i + 2]
-  local due = ARGV[4 * i + 1]
-  texts[2 * i - 1], texts[2 * i] = uid, ARGV[4 * i - 2]
+  local due = ARGV[4 * i + 2]
+  texts[2 * i - 1], texts[2 * i] = uid, ARGV[4 * i - 1]
   if not shelves[shelf] then
     shelves[shelf] = {}
-    names[#names + 1] = ARGV[4 * i - 1]
+    names[#names + 1] = ARGV[4 * i]
   end
   local joining = shelves[shelf]
-  joining[#joining + 1] = ARGV[4 * i]
+  joining[#joining + 1] = ARGV[4 * i + 1]
   joining[#joining + 1] = uid
   if due == '' then
     redis.call('XADD', stream, '*', 'uid', uid)
+    queued[#queued + 1] = uid
   else
     redis.call('ZADD', KEYS[2], due, uid)
+    scheduled[#scheduled + 1] = uid
   end
 end
 redis.call('MSET', unpack(texts))
 redis.call('SADD', KEYS[1], unpack(names))
 for shelf, joining in pairs(shelves) do
   redis.call('ZADD', shelf, unpack(joining))
+end
+-- pcall: a user without the right to publish may still create tasks.
+if #queued > 0 then
+  redis.pcall('SPUBLISH', ARGV[2], 'queued ' .. table.concat(queued, ' '))
+end
+if #scheduled > 0 then
+  redis.pcall('SPUBLISH', ARGV[2], 'scheduled ' .. table.concat(scheduled, ' '))
 end
 return {}

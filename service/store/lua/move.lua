@@ -5,7 +5,7 @@
 --       5  stream of its entry   6  stream to wait in      7  number of takes   8…  documents
 -- ARGV  1  group                 2  name of shelf joined   3  status before       4  status after
 --       5  consumer that must hold the entries, or ""      6  number of takes when it read them
---       7  time to live in ms, or ""
+--       7  time to live in ms, or ""   8  channel that tells of changes
 --       then per document: text as read, text to be, created (score), entry, due (score or "")
 --
 -- The entry: with a consumer in 5 it must be pending for it, and stays (a claim, news of progress);
@@ -28,7 +28,7 @@ local refused, joining, leaving, dropped, texts = {}, {}, {}, {}, {}
 local moved = {}
 local present = redis.call('MGET', unpack(KEYS, 8))
 for i = 1, count do
-  local at = 5 * i + 3
+  local at = 5 * i + 4
   local uid, text, entry = KEYS[7 + i], ARGV[at + 1], ARGV[at + 3]
   -- Two entries of a batch may point at the same document: the second one comes too late.
   if present[i] ~= ARGV[at] or moved[uid] or is_taken(entry) then
@@ -67,6 +67,8 @@ if #leaving > 0 then
     redis.call('ZADD', KEYS[2], unpack(joining))
     redis.call('SADD', KEYS[3], name)
   end
+  -- pcall: a user without the right to publish may still move tasks.
+  redis.pcall('SPUBLISH', ARGV[8], after .. ' ' .. table.concat(leaving, ' '))
 end
 if #dropped > 0 then
   redis.call('XACK', KEYS[5], group, unpack(dropped))

@@ -1,26 +1,22 @@
 """Clients that wait for a task to finish: `Prefer: wait=N` (RFC 7240).
 
-One watcher in the process asks Redis for all awaited documents that are due for a look, in one round
-trip for each partition, and wakes who waits for one that has finished. A task is looked at every 5 ms while its waiter
-is young, and ever less often up to every 100 ms: a long wait costs little, a short one loses little.
+A waiter joins, and then reads its document once: what happened before it joined is seen so, what happens later
+is told by the store's wake-ups (store/wakeups.py). Whoever is told reads the document, and wakes who waits for it.
 
 Threads and greenlets alike: the worker patches `threading`.
 """
 
 import re
 import threading
-import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from copy import copy
 from typing import Final
 
 from service.store import Document
-from service.tasks.document import decode
+from service.store.wakeups import Wakeups
+from service.tasks.document import FINISHED, decode
 
 LONGEST_SECONDS: Final = 60
-SHORTEST_PAUSE: Final = 0.005
-LONGEST_PAUSE: Final = 0.1
-PAUSE_BY_AGE: Final = 0.1
 
 PREFERENCE: Final = re.compile(r'(?:^|[,;])\s*wait\s*=\s*"?([0-9]{1,9})"?\s*(?=[,;]|$)', re.IGNORECASE)
 
@@ -33,26 +29,22 @@ def preferred_seconds(prefer: str | None) -> int | None:
 
 
 class Waiter:
-    """One client. The watcher writes, the client reads when it is woken or its time is over."""
+    """One client. Whoever reads its document writes here; the client reads when it is woken."""
 
-    def __init__(self, uid: str, partition: int | None, document: Document) -> None:
+    def __init__(self, uid: str) -> None:
         self.uid = uid
-        self.partition = partition
-        self.document: Document | None = document
+        self.document: Document | None = None
         self.failure: Exception | None = None
         self.over = threading.Event()
-        self.since = time.monotonic()
-        self.next_look = self.since + SHORTEST_PAUSE
 
-    def see(self, text: bytes | None, now: float) -> None:
-        self.next_look = now + min(max(SHORTEST_PAUSE, (now - self.since) * PAUSE_BY_AGE), LONGEST_PAUSE)
-        if text is None:
-            self.document = None
+    def see(self, text: bytes | None) -> None:
+        """A document that has gone ends the wait, too."""
+        task = decode(text) if text else None
+        if task is None or text is None:
             self.over.set()
-        elif self.document is None or text != self.document.text:
-            self.document = Document(decode(text), text)
-            if self.document.task.finished:
-                self.over.set()
+        elif task.finished:
+            self.document = Document(task, text)
+            self.over.set()
 
     def fail(self, failure: Exception) -> None:
         self.failure = failure
@@ -60,28 +52,38 @@ class Waiter:
 
 
 class Waiting:
-    def __init__(self, texts: ReadTexts, partition: Callable[[str], int | None], *, limit: int) -> None:
+    def __init__(
+        self, texts: ReadTexts, partition: Callable[[str], int | None], wakeups: Wakeups, *, limit: int
+    ) -> None:
         self._texts = texts
         self._partition = partition
+        self._wakeups = wakeups
         self._limit = limit
         self._lock = threading.Lock()
-        self._waiters: set[Waiter] = set()
-        self._watching = False
+        self._waiters: dict[int, dict[str, set[Waiter]]] = {}  # by partition and UID
+        self.count = 0
         self._released = False
 
     def wait(self, uid: str, document: Document, seconds: float) -> Document | None:
         """The document when it has finished, or as it is after so long; at once where no more may wait."""
-        waiter = Waiter(uid, self._partition(uid), document)
-        if document.task.finished or seconds <= 0 or not self._join(waiter):
+        partition = self._partition(uid)
+        if document.task.finished or seconds <= 0 or partition is None:
+            return document
+        waiter = Waiter(uid)
+        if not self._join(partition, waiter):
             return document
         try:
+            self._look([waiter])
             waiter.over.wait(seconds)
         finally:
-            with self._lock:
-                self._waiters.discard(waiter)
+            self._leave(partition, waiter)
         if waiter.failure is not None:
             raise copy(waiter.failure) from waiter.failure  # each client's own, with its own way here
-        return waiter.document
+        return waiter.document or self._as_it_is_now(uid)
+
+    def _as_it_is_now(self, uid: str) -> Document | None:
+        [text] = self._texts([uid])
+        return Document(decode(text), text) if text else None
 
     def leave_room(self, most: int) -> None:
         """For clients that do not wait: this process can hold so many in all."""
@@ -91,51 +93,63 @@ class Waiting:
         """The process is about to stop: whoever waits is answered now, and nobody waits any more."""
         with self._lock:
             self._released = True
-            waiting = list(self._waiters)
+            waiting = [waiter for partition in self._waiters for waiter in self._all(partition)]
         for waiter in waiting:
             waiter.over.set()
 
-    def _join(self, waiter: Waiter) -> bool:
+    # --- who waits -----------------------------------------------------------------------------
+
+    def _join(self, partition: int, waiter: Waiter) -> bool:
         with self._lock:
-            if self._released or len(self._waiters) >= self._limit:
+            if self._released or self.count >= self._limit:
                 return False
-            self._waiters.add(waiter)
-            if not self._watching:
-                self._watching = True
-                threading.Thread(target=self._watch, name="waiting", daemon=True).start()
+            self.count += 1
+            if partition not in self._waiters:
+                self._waiters[partition] = {}
+                self._wakeups.follow(partition, self)
+            self._waiters[partition].setdefault(waiter.uid, set()).add(waiter)
         return True
 
-    def _watch(self) -> None:
-        while waiters := self._present():
-            now = time.monotonic()
-            due = [waiter for waiter in waiters if waiter.next_look <= now and not waiter.over.is_set()]
-            for together in _by_partition(due):
-                self._look(together, now)
-            # In short naps: a client may join at any time, and wants its first look soon.
-            time.sleep(SHORTEST_PAUSE)
-
-    def _present(self) -> list[Waiter]:
+    def _leave(self, partition: int, waiter: Waiter) -> None:
         with self._lock:
-            self._watching = bool(self._waiters)
-            return list(self._waiters)
+            self.count -= 1
+            waiters = self._waiters[partition]
+            waiters[waiter.uid].discard(waiter)
+            if not waiters[waiter.uid]:
+                del waiters[waiter.uid]
+            if not waiters:
+                del self._waiters[partition]
+                self._wakeups.unfollow(partition, self)
 
-    def _look(self, due: Sequence[Waiter], now: float) -> None:
-        """Whatever fails, the watcher goes on: others wait for it, and more will."""
+    def _all(self, partition: int) -> list[Waiter]:
+        return [waiter for together in self._waiters.get(partition, {}).values() for waiter in together]
+
+    # --- what the wake-ups tell ----------------------------------------------------------------
+
+    def changed(self, partition: int, status: str, uids: Sequence[str]) -> None:
+        if status in FINISHED:
+            with self._lock:
+                known = self._waiters.get(partition, {})
+                waiting = [waiter for uid in uids for waiter in known.get(uid, ())]
+            self._look(waiting)
+
+    def look(self, partition: int) -> None:
+        with self._lock:
+            waiting = self._all(partition)
+        self._look(waiting)
+
+    def _look(self, waiting: Sequence[Waiter]) -> None:
+        """Whatever fails, the thread of the wake-ups goes on: others wait, and more will."""
+        if not waiting:
+            return
         try:
-            texts = self._texts([waiter.uid for waiter in due])
+            texts = self._texts([waiter.uid for waiter in waiting])
         except Exception as error:
-            for waiter in due:
+            for waiter in waiting:
                 waiter.fail(error)
             return
-        for waiter, text in zip(due, texts, strict=True):
+        for waiter, text in zip(waiting, texts, strict=True):
             try:
-                waiter.see(text, now)
+                waiter.see(text)
             except Exception as error:
                 waiter.fail(error)
-
-
-def _by_partition(waiters: Iterable[Waiter]) -> Iterable[list[Waiter]]:
-    found: dict[int | None, list[Waiter]] = {}
-    for waiter in waiters:
-        found.setdefault(waiter.partition, []).append(waiter)
-    return found.values()
