@@ -12,7 +12,7 @@ from typing import Any, Final
 import msgspec
 
 from service.observe import scrubber
-from service.observe.log_file import LogFile, looked_after
+from service.observe.log_file import LogFile, caretaker
 from service.tasks.moments import stamp
 
 FILE: Final = "audit.log"
@@ -25,7 +25,7 @@ class AuditLog:
         self._file = LogFile(folder / FILE)
         self._kind = kind
         self._encoder = msgspec.json.Encoder()
-        looked_after.append(self._file.look)
+        caretaker.take_on(self._file)
 
     def tell(self, did: str, *, by: str | None, origin: str, uids: Sequence[str] = (), **facts: Any) -> None:
         """A line for each task, or one line where it is about none. `by` is the name of a token, or of a user."""

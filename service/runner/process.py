@@ -120,7 +120,7 @@ class Runner:
         ]
         for keeper in keepers:
             keeper.register(self._upkeep)
-        self._upkeep.every(log_file.LOOK_SECONDS, log_file.look)
+        self._upkeep.every(log_file.LOOK_SECONDS, log_file.caretaker.look)
 
     def run(self) -> int:
         self._listen_to_signals()

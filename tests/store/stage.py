@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from service.errors import Cancelled, Interrupted, Reject, Retry, SandboxError, Stopping, StoreUnavailable
+from service.observe.logs import Line
 from service.runner.alarm import Alarm
 from service.runner.journal import Report
 from service.runner.lane import Lane
@@ -260,7 +261,7 @@ _living: Final[set[Path]] = set()
 
 
 class _Silence:
-    def write(self, lines: bytes) -> None:
+    def write(self, lines: Sequence[Line]) -> None:
         pass
 
 
