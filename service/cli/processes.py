@@ -70,7 +70,7 @@ def runner(_: argparse.Namespace) -> int:
     environment.name_session()
     read = settings.read(os.environ)
     output.keep_output("runner", read.logs)
-    log_file.keep_small(read.logs / "redis.log")
+    log_file.caretaker.keep_small(read.logs / "redis.log")
     lines = logs.configure("runner", read.logs, read.log_level, read.log_format)
     from service.cli import wiring
 

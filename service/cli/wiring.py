@@ -21,7 +21,7 @@ from service.tasks.declare import TaskType
 from service.tasks.registry import Registry
 
 if TYPE_CHECKING:
-    from service.observe.log_file import Lines
+    from service.observe.logs import Lines
     from service.observe.statsd import Later
     from service.web.app import Web
 

@@ -12,7 +12,7 @@ from typing import Any, Final
 import msgspec
 
 from service.observe import scrubber
-from service.observe.log_file import LogFile, looked_after
+from service.observe.log_file import LogFile, caretaker
 from service.tasks.document import Task, storable_text
 from service.tasks.moments import stamp
 
@@ -26,7 +26,7 @@ class AuditLog:
         """`kind` is the kind of the process that writes, as in the other logs: web, circusd."""
         self._file = LogFile(folder / FILE)
         self._kind = kind
-        looked_after.append(self._file.look)
+        caretaker.take_on(self._file)
 
     def tell(self, did: str, *, by: str | None, origin: str, **facts: Any) -> None:
         """What was done to no task in particular. `by` is the name of a token, or of a user."""

@@ -1,4 +1,8 @@
-"""A file that several processes append lines to."""
+"""A file that several processes append lines to, without tearing one another's, and without anybody to collect them.
+
+A line is one `write` to a file opened for appending. Whoever finds the file too large moves it aside, under a lock.
+The others notice within a second: when they write, or when what ticks in their process anyway calls `caretaker.look`.
+"""
 
 import fcntl
 import os
@@ -7,19 +11,12 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, Final, Protocol
-
-import msgspec
+from typing import Final
 
 LARGEST_BYTES: Final = 64 * 1024 * 1024
 KEPT_FILES: Final = 5
 LOOK_SECONDS: Final = 1.0
-_encode = msgspec.json.Encoder(enc_hook=str).encode
-looked_after: "list[Callable[[], None]]" = []
-
-
-class Lines(Protocol):
-    def write(self, lines: bytes) -> None: ...
+LONGEST_TEXT: Final = 32 * 1024  # of a message, or a traceback, in a line
 
 
 class LogFile:
@@ -30,7 +27,7 @@ class LogFile:
         *,
         stands_for: tuple[int, ...] = (),
     ) -> None:
-        """`stands_for` are descriptors that shall lead here."""
+        """`stands_for` are descriptors that shall lead to this file too, as those of standard output and error."""
         self._stands_for = stands_for
         self._path = path
         self._largest = largest_bytes
@@ -41,11 +38,11 @@ class LogFile:
         os.register_at_fork(after_in_child=self._unlock)
 
     def _unlock(self) -> None:
-        """A forked child has nobody who would give the lock back."""
+        """In a forked child too: the thread that may have held the lock is not there to give it back."""
         self._lock = threading.Lock()
 
     def write(self, lines: bytes) -> None:
-        """Appends whole lines; a full disk or a lost folder is nobody's problem but the log's."""
+        """Appends whole lines. Nothing is raised when the disk is full or the folder gone: the lines are lost."""
         try:
             if time.monotonic() - self._looked > LOOK_SECONDS:
                 self.look()
@@ -56,16 +53,13 @@ class LogFile:
             self._looked = -LOOK_SECONDS
 
     def look(self) -> None:
-        """Leads to the file of that name, whoever has moved the former one, and keeps it small."""
+        """Keeps the file small, and opens it anew if somebody has moved it."""
         with self._lock:
             with suppress(OSError):
                 self.keep_small()
             if not self._leads_there():
                 self._reopen()
             self._looked = time.monotonic()
-
-    def entry(self, **fields: Any) -> None:
-        self.write(_encode(fields) + b"\n")
 
     def keep_small(self) -> None:
         if self._is_too_large():
@@ -105,13 +99,24 @@ class LogFile:
             self._path.replace(f"{self._path}.1")
 
 
-def look() -> None:
-    """To be called about once a second: files stay small also while this process logs nothing."""
-    for look_after in looked_after:
-        with suppress(OSError):
-            look_after()
+class Caretaker:
+    """Looks after files of this process: they stay small also while nothing is logged."""
+
+    def __init__(self) -> None:
+        self._looks: list[Callable[[], None]] = []
+
+    def take_on(self, file: LogFile) -> None:
+        self._looks.append(file.look)
+
+    def keep_small(self, path: Path) -> None:
+        """A file that another program writes, and opens anew for each line."""
+        self._looks.append(LogFile(path).keep_small)
+
+    def look(self) -> None:
+        """To be called about once a second."""
+        for look in self._looks:
+            with suppress(OSError):
+                look()
 
 
-def keep_small(path: Path) -> None:
-    """A file that another program writes, and opens anew for each line."""
-    looked_after.append(LogFile(path).keep_small)
+caretaker: Final = Caretaker()

@@ -1,45 +1,103 @@
-"""Log files: JSON lines, one file a process kind, several writers; readable lines on the terminal.
+"""What a line of a log looks like, and which lines are written: JSON or text for people, from a level on.
 
-A line is one `write` to a file opened for appending: no other writer can tear it, and no reader is
-needed. Whoever finds the file too large moves it aside under a lock; the others notice within a second,
-as they write, or because what ticks in them anyway calls `look`.
-
-What a process prints, rather than logs, goes into a file of its own in the same way (`keep_output`): a
-pipe would tear it, and would end or hold up the process when nobody reads any more. The terminal gets
-warnings only while it takes them.
+Who writes hands over the line with its level, and `Log` encodes it once it is chosen: records of Python's logging
+(`JsonHandler`), and lines of a fixed shape (`Line`), such as those of requests and of tasks.
 """
 
 import json
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextvars import ContextVar
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Protocol, TypeAlias
 
 import msgspec
 
 from service.observe import scrubber
-from service.observe.log_file import Lines, LogFile, looked_after
-from service.observe.output import LONGEST_TEXT, Terminal
+from service.observe.log_file import LONGEST_TEXT, LogFile, caretaker
+from service.observe.output import Terminal
 from service.tasks.moments import stamp
 
-LEVELS: Final = ((50, "critical"), (40, "error"), (30, "warning"), (20, "info"))
+LEVELS: Final = {"critical": 50, "error": 40, "warning": 30, "info": 20, "debug": 10}
 MOST_MARKS: Final = 1000
-
-
-_encode = msgspec.json.Encoder(enc_hook=str).encode
-_decode = msgspec.json.Decoder(dict[str, Any]).decode
+_encoder = msgspec.json.Encoder(enc_hook=str)
 # What the lines of this thread or greenlet are about; a handler's own loggers know nothing of tasks.
 about: ContextVar[Mapping[str, Any]] = ContextVar("about", default={})  # noqa: B039 - nobody changes it
 
 
-class JsonHandler(logging.Handler):
-    """Python's log records as JSON lines."""
+class Line(msgspec.Struct):
+    """What every line begins with."""
 
-    def __init__(self, file: Lines, kind: str) -> None:
-        super().__init__()
+    time: str
+    level: str
+    process: str
+
+
+Fields: TypeAlias = dict[str, Any]
+
+
+class Lines(Protocol):
+    def write(self, lines: Sequence[Line]) -> None: ...
+
+
+class Log:
+    """A log file as the settings want it."""
+
+    def __init__(self, file: LogFile, level: str = "info", format: str = "json") -> None:
+        self.least = LEVELS[level]
         self._file = file
+        self._encode = _for_people if format == "text" else _as_json
+
+    def write(self, lines: Sequence[Line]) -> None:
+        if chosen := [line for line in lines if LEVELS[line.level] >= self.least]:
+            self._file.write(self._encode(chosen))
+
+    def write_record(self, fields: Fields) -> None:
+        """Of Python's logging, which has chosen it by its level."""
+        self._file.write(self._encode([fields]))
+
+
+def _as_json(lines: Sequence[Line | Fields]) -> bytes:
+    try:
+        return _encoder.encode_lines(lines)
+    except (TypeError, ValueError):  # no UTF-8, or keys that are no text
+        return "".join(f"{_oddly(line)}\n" for line in lines).encode()
+
+
+def _oddly(line: Line | Fields) -> str:
+    return json.dumps({str(name): value for name, value in _fields(line).items()}, default=repr)
+
+
+def _for_people(lines: Sequence[Line | Fields]) -> bytes:
+    return "".join(f"{_text(_fields(line))}\n" for line in lines).encode(errors="replace")
+
+
+def _text(fields: Fields) -> str:
+    head = [str(fields.pop(name)) for name in ("time", "process", "level", "message") if name in fields]
+    below = [fields.pop("traceback", "")]
+    if isinstance(error := fields.get("error"), dict):
+        below.append(f"{error.get('type')}: {error.get('message')}")
+        fields["error"] = error.get("event_id")
+    rest = [f"{name}={_shown(value)}" for name, value in fields.items() if value not in (None, "")]
+    return "\n".join(filter(None, (" ".join(head + rest), *below)))
+
+
+def _fields(line: Line | Fields) -> Fields:
+    return dict(line) if isinstance(line, dict) else msgspec.to_builtins(line)
+
+
+def _shown(value: Any) -> str:
+    text = value if isinstance(value, str) else _encoder.encode(value).decode()
+    return text if text.isprintable() and " " not in text else json.dumps(text, ensure_ascii=False)
+
+
+class JsonHandler(logging.Handler):
+    """Python's log records as lines."""
+
+    def __init__(self, log: Log, kind: str) -> None:
+        super().__init__(log.least)
+        self._log = log
         self._kind = kind
         self._trace = logging.Formatter()
 
@@ -47,7 +105,7 @@ class JsonHandler(logging.Handler):
         try:
             fields = self._fields(record)
             more = {name: value for name, value in _extras(record).items() if name not in fields}
-            self._file.write(_json(fields | more) + b"\n")
+            self._log.write_record(fields | more)
         except Exception:
             self.handleError(record)
 
@@ -65,8 +123,8 @@ class JsonHandler(logging.Handler):
 
 
 def _level(number: int) -> str:
-    """The next one below that has a name: those of libraries mean nothing here."""
-    return next((name for least, name in LEVELS if number >= least), "debug")
+    """The name of this level, or of the next one below that has a name here: libraries have levels of their own."""
+    return next((name for name, least in LEVELS.items() if number >= least), "debug")
 
 
 def _message(record: logging.LogRecord) -> str:
@@ -81,46 +139,6 @@ def _extras(record: logging.LogRecord) -> dict[str, Any]:
     fields = getattr(record, "fields", None)
     given = fields if isinstance(fields, dict) else {}
     return {**about.get(), **{name: scrubber.field(name, value, LONGEST_TEXT) for name, value in given.items()}}
-
-
-def _json(fields: dict[str, Any]) -> bytes:
-    try:
-        return _encode(fields)
-    except (TypeError, ValueError):  # no UTF-8, or keys that are no text
-        return json.dumps({str(name): value for name, value in fields.items()}, default=repr).encode()
-
-
-class Chosen:
-    """Passes on the lines that are important enough; to be read by people, if they shall be."""
-
-    def __init__(self, file: Lines, level: str, format: str) -> None:
-        self._file = file
-        self._least = logging.getLevelNamesMapping()[level.upper()]
-        self._readable = format == "text"
-
-    def write(self, lines: bytes) -> None:
-        chosen = [line for line in lines.splitlines() if self._is_important(line)]
-        if chosen:
-            self._file.write(b"".join(_text(line) if self._readable else line + b"\n" for line in chosen))
-
-    def _is_important(self, line: bytes) -> bool:
-        return logging.getLevelNamesMapping()[_decode(line)["level"].upper()] >= self._least
-
-
-def _text(line: bytes) -> bytes:
-    fields = _decode(line)
-    head = [str(fields.pop(name)) for name in ("time", "process", "level", "message") if name in fields]
-    below = [fields.pop("traceback", "")]
-    if isinstance(error := fields.get("error"), dict):
-        below.append(f"{error.get('type')}: {error.get('message')}")
-        fields["error"] = error.get("event_id")
-    rest = [f"{name}={_shown(value)}" for name, value in fields.items() if value not in (None, "")]
-    return ("\n".join(filter(None, (" ".join(head + rest), *below))) + "\n").encode(errors="replace")
-
-
-def _shown(value: Any) -> str:
-    text = value if isinstance(value, str) else _encode(value).decode()
-    return text if text.isprintable() and " " not in text else _encode(text).decode()
 
 
 class OncePerMinute(logging.Filter):
@@ -144,24 +162,19 @@ class OncePerMinute(logging.Filter):
         return True
 
 
-def lines(file: LogFile, level: str, format: str) -> Lines:
-    """A log file as the settings want it."""
-    return file if (level, format) in (("info", "json"), ("debug", "json")) else Chosen(file, level, format)
-
-
-def configure(kind: str, folder: Path, level: str = "info", format: str = "json") -> Lines:
+def configure(kind: str, folder: Path, level: str = "info", format: str = "json") -> Log:
     """Sets up a process's log: everything into its file, warnings on the terminal too."""
     folder.mkdir(parents=True, exist_ok=True)
-    log = LogFile(folder / f"{kind}.log")
-    looked_after.append(log.look)
-    file = lines(log, level, format)
+    file = LogFile(folder / f"{kind}.log")
+    caretaker.take_on(file)
+    log = Log(file, level, format)
     warnings = Terminal()
     warnings.setLevel(logging.WARNING)
     warnings.setFormatter(logging.Formatter(f"%(asctime)s {kind}/%(process)d %(levelname)s %(message)s"))
     root = logging.getLogger()
-    root.handlers[:] = [JsonHandler(file, kind), warnings]
+    root.handlers[:] = [JsonHandler(log, kind), warnings]
     root.setLevel(level.upper())
     for handler in root.handlers:
         handler.addFilter(OncePerMinute())
     logging.raiseExceptions = False
-    return file
+    return log

@@ -1,4 +1,8 @@
-"""What a process prints, and what people see on the terminal."""
+"""What a process prints, and what people see of it on the terminal.
+
+What is printed goes into a file of its own (`keep_output`): a pipe would tear it, and would hold up or end the
+process when nobody reads any more. The terminal gets warnings and news, and only while it takes them.
+"""
 
 import logging
 import os
@@ -11,32 +15,31 @@ from types import TracebackType
 from typing import Final
 
 from service.observe import scrubber
-from service.observe.log_file import LogFile, looked_after
+from service.observe.log_file import LONGEST_TEXT, LogFile, caretaker
 
-LONGEST_TEXT: Final = 32 * 1024  # of a message, or a traceback
 LONGEST_WRITE: Final = 4096  # a pipe with room takes that much without holding up the writer
 _terminal = -1
 
 
 def keep_terminal() -> None:
-    """Warnings and news go where standard error leads now, and never wait for a reader."""
+    """From here on warnings and news go where standard error leads now, and never wait for a reader."""
     global _terminal
     if _terminal < 0:
         _terminal = never_waiting(2)
 
 
 def lead_terminal(descriptor: int) -> None:
-    """And from here on where this one leads."""
+    """From here on warnings and news go where this descriptor leads."""
     fresh = never_waiting(descriptor)
-    os.dup2(fresh, terminal(), inheritable=_terminal < 0)
+    os.dup2(fresh, _descriptor(), inheritable=_terminal < 0)
     os.close(fresh)
 
 
 def say(text: str) -> None:
-    """For people, on the terminal, if it takes it."""
+    """News for people, on the terminal if it takes them."""
     with suppress(OSError):
-        if _takes_more(terminal()):
-            os.write(terminal(), f"{text}\n".encode(errors="replace"))
+        if _takes_more(_descriptor()):
+            os.write(_descriptor(), f"{text}\n".encode(errors="replace"))
 
 
 def never_waiting(descriptor: int) -> int:
@@ -49,16 +52,15 @@ def never_waiting(descriptor: int) -> int:
         return os.dup(descriptor)
 
 
-def terminal() -> int:
-    """The descriptor that warnings go to, for people to see."""
+def _descriptor() -> int:
     return _terminal if _terminal >= 0 else sys.stderr.fileno()
 
 
 class Terminal(logging.Handler):
-    """Never waits: a terminal or a pipe that takes no more gets no more."""
+    """Python's log records on the terminal. It never waits: a terminal or a pipe that takes no more gets no more."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        descriptor = terminal()
+        descriptor = _descriptor()
         try:
             text = (scrubber.end(self.format(record), LONGEST_TEXT) + "\n").encode(errors="replace")
             for begin in range(0, len(text), LONGEST_WRITE):
@@ -85,7 +87,7 @@ def keep_output(kind: str, folder: Path) -> None:
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(line_buffering=True)  # type: ignore[union-attr]
     sys.excepthook = _log_exception
-    looked_after.append(output.look)
+    caretaker.take_on(output)
 
 
 def _log_exception(kind: type[BaseException], error: BaseException, traceback: TracebackType | None) -> None:

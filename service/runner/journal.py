@@ -1,23 +1,18 @@
-"""One outcome of an attempt: one line in the log, and its share of the metrics."""
+"""Reports how attempts ended: a line each in the log, and a batch's share of the metrics."""
 
 import os
 import time
 from collections.abc import Sequence
 
-import msgspec
-
 from service.observe import scrubber
-from service.observe.log_file import Lines
+from service.observe.log_file import LONGEST_TEXT
+from service.observe.logs import Line, Lines
 from service.observe.metrics import Metrics
-from service.observe.output import LONGEST_TEXT
 from service.tasks.document import Task, TaskError
 from service.tasks.moments import stamp
 
 
-class OutcomeLine(msgspec.Struct):
-    time: str
-    level: str
-    process: str
+class OutcomeLine(Line):
     message: str
     uid: str
     type: str
@@ -34,14 +29,13 @@ class Report:
         self._lines = lines
         self._metrics = metrics or Metrics()
         self._process = f"runner/{os.getpid()}"
-        self._encoder = msgspec.json.Encoder()
 
     def outcomes(self, settled: Sequence[Task], entries: Sequence[str] | None = None) -> None:
-        """Tells of tasks whose attempt has ended, as they are stored now; `entries` are the ids of theirs."""
+        """Of tasks whose attempt has ended, as they are stored now; `entries` are the ids of their queue entries."""
         if not settled:
             return
         now = stamp(time.time())
-        self._lines.write(self._encoder.encode_lines([self._line(now, task) for task in settled]))
+        self._lines.write([self._line(now, task) for task in settled])
         self._metrics.outcomes(settled, entries or [""] * len(settled))
 
     def _line(self, now: str, task: Task) -> OutcomeLine:

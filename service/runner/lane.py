@@ -35,6 +35,7 @@ WAIT_SECONDS: Final = 1.0
 PAUSE_SECONDS: Final = 0.25
 HARD_SECONDS: Final = 2.0
 ALARM_SECONDS: Final = 0.5
+LONG_SECONDS: Final = 0.08
 
 log = logging.getLogger("sandbox.runner")
 
@@ -53,6 +54,9 @@ class Running:
         self.begun = time.monotonic()
         self.deadline = NEVER if timeout is None else self.begun + timeout
         self.published = context.news
+
+    def is_long(self) -> bool:
+        return time.monotonic() - self.begun > LONG_SECONDS
 
     def interrupt(self, reason: type[Interrupted]) -> None:
         self.context.cancelled = True
@@ -97,6 +101,10 @@ class Lane:
         self._tokens = (f"{presence.consumer.rpartition(':')[2]}-{number}-{count:x}" for count in itertools.count(1))
         self._partitions = deque(range(store.partitions))
         self._partitions.rotate(-number)
+
+    def is_held_up(self) -> bool:
+        """By a task that takes long, or several that do together."""
+        return time.monotonic() - self.fetched > LONG_SECONDS
 
     # --- the loop ------------------------------------------------------------------------------
 

@@ -19,6 +19,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
+from service.runner.upkeep import Upkeep
+
 HEAD: Final = struct.Struct("=Qd")  # number of lanes; when the upkeep thread was last alive
 RECORD: Final = struct.Struct("=48sd")  # token of the claim that is executing; by when it has to end
 NOBODY: Final = b"\0" * RECORD.size
@@ -59,6 +61,9 @@ class Presence:
         fcntl.flock(self._file, fcntl.LOCK_EX)
         os.register_at_fork(after_in_child=self._let_go)  # a handler's fork must not keep the lock
         os.rename(self._file.name, self._path)  # seen by others only when it is locked
+
+    def register(self, upkeep: Upkeep) -> None:
+        upkeep.every(0.0, self.beat)
 
     def mark(self, lane: int, token: bytes, deadline: float = NEVER) -> None:
         """This claim's handler starts now."""

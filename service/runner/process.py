@@ -22,15 +22,22 @@ from types import FrameType
 from typing import Final
 
 from service.errors import SandboxError
+from service.observe import log_file
 from service.observe.metrics import Metrics
 from service.observe.sentry import NO_ERRORS, Errors
 from service.runner.alarm import Alarm
+from service.runner.due import Due
+from service.runner.gauges import Gauges
 from service.runner.journal import Report
 from service.runner.lane import Lane
+from service.runner.leases import Leases
 from service.runner.lockfile import Presence
+from service.runner.progress import Progress
 from service.runner.recovery import Recovery
+from service.runner.relief import Relief
 from service.runner.stop import Stop
-from service.runner.upkeep import Upkeep
+from service.runner.sweep import Sweep
+from service.runner.upkeep import Keeper, Upkeep
 from service.runner.watchdog import Watchdog
 from service.store import Entry, Store
 from service.tasks.registry import Registry
@@ -55,7 +62,7 @@ class Runner:
         grace_seconds: float,
         retention_seconds: float,
         rehearse: Callable[[Callable[[], bool]], object],
-        metrics: Metrics | None = None,
+        metrics: Metrics,
         errors: Errors = NO_ERRORS,
     ) -> None:
         self._store = store
@@ -100,17 +107,20 @@ class Runner:
             grace_seconds=grace_seconds,
             errors=errors,
         )
-        self._upkeep = Upkeep(
-            lanes=self._lanes,
-            store=store,
-            presence=self._presence,
-            queues=queues,
-            stopping=self._stopping,
-            recovery=self._recovery,
-            lease_seconds=lease_seconds,
-            retention_seconds=retention_seconds,
-            metrics=metrics,
-        )
+        self._upkeep = Upkeep(self._recovery.lost_contact)
+        keepers: list[Keeper] = [
+            self._presence,
+            Relief(self._lanes, self._stopping),
+            Leases(self._lanes, store=store, presence=self._presence, queues=queues, lease_seconds=lease_seconds),
+            Progress(self._lanes, store=store, presence=self._presence),
+            Due(store),
+            Sweep(store, retention_seconds=retention_seconds),
+            self._recovery,
+            Gauges(store, queues=queues, metrics=metrics),
+        ]
+        for keeper in keepers:
+            keeper.register(self._upkeep)
+        self._upkeep.every(log_file.LOOK_SECONDS, log_file.caretaker.look)
 
     def run(self) -> int:
         self._listen_to_signals()

@@ -22,6 +22,7 @@ from service.observe.sentry import NO_ERRORS, Errors
 from service.runner import outcomes, triage
 from service.runner.lockfile import Presence, Remains
 from service.runner.triage import Finding, Verdict
+from service.runner.upkeep import Upkeep
 from service.store import Entry, Store, streams
 from service.tasks.document import Task
 from service.tasks.registry import Registry
@@ -32,6 +33,8 @@ UNHEARD_MS: Final = 2500  # longer than any answer may take
 UNHEARD_SECONDS: Final = 10.0
 TELL_SECONDS: Final = 0.5
 STEP_SECONDS: Final = 1.0
+FORGET_SECONDS: Final = 60.0
+FORGOTTEN_AFTER_SECONDS: Final = 86_400.0
 NO_REMAINS: Final = Remains("", Path(), {})
 
 log = logging.getLogger("sandbox.runner")
@@ -61,6 +64,9 @@ class Recovery:
         self._contact_since = time.monotonic()
         self._clocks_apart = _clocks_apart()
         self._unheard_until = 0.0
+
+    def register(self, upkeep: Upkeep) -> None:
+        upkeep.every(FORGET_SECONDS, self.forget_lost_hosts)
 
     def lost_contact(self) -> None:
         now = time.monotonic()
@@ -108,6 +114,12 @@ class Recovery:
             with contextlib.suppress(FileNotFoundError):  # another neighbour was quicker, and reports it
                 remains.path.unlink()
                 self._report_idle(remains)
+
+    def forget_lost_hosts(self) -> None:
+        """What is left of hosts that never came back, or came back under another name."""
+        self._presence.clear_away(older_than_seconds=FORGOTTEN_AFTER_SECONDS)
+        for partition in self._partitions:
+            self._store.queues.retire_silent(partition, self._queues, idle_ms=int(FORGOTTEN_AFTER_SECONDS * 1000))
 
     def _of_the_silent(self) -> list[Finding]:
         if time.monotonic() - self._contact_since < self._lease:

@@ -14,19 +14,19 @@ import pytest
 
 from service.observe import log_file, logs, output
 from service.observe.log_file import LogFile
-from service.observe.logs import JsonHandler, OncePerMinute
+from service.observe.logs import JsonHandler, Line, Log, OncePerMinute
 from service.runner.journal import Report
 from service.tasks import moments, transitions
 from service.tasks.document import QUEUED, Task, TaskError
 
 WRITE = """
-import sys
+import json, sys
 from pathlib import Path
-from service.observe import log_file, logs, output
+from service.observe import log_file
 log_file.LOOK_SECONDS = 0.0
 file = log_file.LogFile(Path(sys.argv[1]), largest_bytes=20_000)
 for number in range(500):
-    file.entry(writer=sys.argv[2], number=number, filling="x" * 100)
+    file.write(json.dumps({"writer": sys.argv[2], "number": number, "filling": "x" * 100}).encode() + b"\\n")
 """
 
 
@@ -53,20 +53,20 @@ def test_lines_of_several_writers_are_whole_and_files_are_rolled(tmp_path: Path)
 def test_a_log_that_was_moved_away_is_made_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(log_file, "LOOK_SECONDS", 0.0)
     file = LogFile(tmp_path / "x.log")
-    file.entry(a=1)
+    file.write(b"1\n")
     (tmp_path / "x.log").rename(tmp_path / "y.log")
-    file.entry(a=2)
-    assert (tmp_path / "x.log").read_text() == '{"a":2}\n'
+    file.write(b"2\n")
+    assert (tmp_path / "x.log").read_text() == "2\n"
 
 
 def test_a_folder_that_is_gone_is_nobodys_problem(tmp_path: Path) -> None:
-    LogFile(tmp_path / "gone" / "x.log").entry(a=1)
+    LogFile(tmp_path / "gone" / "x.log").write(b"1\n")
 
 
 def test_python_records_become_lines(tmp_path: Path) -> None:
     logger = logging.getLogger("test-of-logs")
     logger.propagate = False
-    logger.addHandler(handler := JsonHandler(LogFile(tmp_path / "x.log"), "runner"))
+    logger.addHandler(handler := JsonHandler(Log(LogFile(tmp_path / "x.log")), "runner"))
     try:
         1 / 0  # noqa: B018 - for its traceback
     except ZeroDivisionError:
@@ -99,7 +99,7 @@ class Mute:
 def test_no_record_is_lost_whatever_is_in_it(tmp_path: Path, message: str, arguments: tuple[str], fields: Any) -> None:
     record = logging.LogRecord("l", logging.WARNING, "f", 1, message, arguments, None)
     record.fields = fields
-    JsonHandler(LogFile(tmp_path / "x.log"), "runner").emit(record)
+    JsonHandler(Log(LogFile(tmp_path / "x.log")), "runner").emit(record)
     [line] = map(json.loads, (tmp_path / "x.log").read_text().splitlines())
     assert line["message"].startswith(message) and line["level"] == "warning"
     assert isinstance(fields, list) or line["uid"] == "u"
@@ -107,7 +107,7 @@ def test_no_record_is_lost_whatever_is_in_it(tmp_path: Path, message: str, argum
 
 def test_lines_know_the_task_that_runs_here(tmp_path: Path) -> None:
     outside = logs.about.set({"uid": "u"})
-    JsonHandler(LogFile(tmp_path / "x.log"), "runner").emit(logging.makeLogRecord({"msg": "from a library"}))
+    JsonHandler(Log(LogFile(tmp_path / "x.log")), "runner").emit(logging.makeLogRecord({"msg": "from a library"}))
     logs.about.reset(outside)
     assert json.loads((tmp_path / "x.log").read_text())["uid"] == "u"
 
@@ -173,24 +173,41 @@ def test_marks_of_former_minutes_are_forgotten_when_they_become_many() -> None:
     assert not once.filter(record)
 
 
+class Request(Line):
+    method: str
+    path: str
+    status: int
+    remote: str
+
+
+class Outcome(Line):
+    message: str
+    uid: str
+    error: TaskError
+
+
 def test_lines_for_people_hold_the_same_and_a_traceback_below(tmp_path: Path) -> None:
-    file = logs.lines(LogFile(tmp_path / "x.log"), "info", "text")
-    file.write(b'{"time":"t","level":"info","process":"web/1","method":"GET","path":"/a b","status":200,"remote":""}\n')
-    file.write(
-        b'{"time":"t","level":"error","process":"web/1","logger":"l","message":"oh","traceback":"Trace\\n  x"}\n'
-        b'{"time":"t","level":"warning","process":"runner/1","message":"task","uid":"u",'
-        b'"error":{"type":"E","message":"no \\"x\\" there","event_id":"e"}}\n'
-    )
+    log = Log(LogFile(tmp_path / "x.log"), "info", "text")
+    log.write([Request("t", "info", "web/1", "GET", "/a b", 200, "")])
+    log.write_record({"time": "t", "level": "error", "process": "p", "message": "oh", "n": [1], "traceback": "T\n  x"})
+    log.write([Outcome("t", "warning", "runner/1", "task", "u", TaskError("E", 'no "x" there', "e"))])
     assert (tmp_path / "x.log").read_text() == (
-        't web/1 info method=GET path="/a b" status=200\nt web/1 error oh logger=l\nTrace\n  x\n'
+        't web/1 info method=GET path="/a b" status=200\nt p error oh n=[1]\nT\n  x\n'
         't runner/1 warning task uid=u error=e\nE: no "x" there\n'
     )
 
 
-@pytest.mark.parametrize(("level", "kept"), [("debug", 3), ("info", 3), ("warning", 2), ("error", 1)])
-def test_what_is_too_unimportant_is_not_written(tmp_path: Path, level: str, kept: int) -> None:
-    file = logs.lines(LogFile(tmp_path / "x.log"), level, "json")
-    file.write(b'{"level":"info"}\n{"level":"warning"}\n{"level":"error"}\n')
+@pytest.mark.parametrize("format", ["json", "text"])
+@pytest.mark.parametrize(("level", "kept"), [("debug", 6), ("info", 5), ("warning", 4), ("error", 2)])
+def test_what_is_too_unimportant_is_not_written(tmp_path: Path, level: str, kept: int, format: str) -> None:
+    log = Log(LogFile(tmp_path / "x.log"), level, format)
+    log.write([Line("t", level, "p") for level in ("info", "warning", "error")])
+    logger = logging.getLogger("unimportant")
+    logger.propagate = False
+    logger.setLevel("DEBUG")  # as a library may
+    logger.handlers[:] = [JsonHandler(log, "p")]
+    for number in (logging.DEBUG, logging.WARNING, logging.ERROR):
+        logger.log(number, "x")
     assert len((tmp_path / "x.log").read_text().splitlines()) == kept
 
 
@@ -249,13 +266,13 @@ def test_a_process_goes_on_when_its_terminal_is_gone(tmp_path: Path) -> None:
 
 
 def test_what_others_write_is_kept_small_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(log_file, "looked_after", [])
+    monkeypatch.setattr(log_file, "caretaker", log_file.Caretaker())
     (tmp_path / "redis.log").write_bytes(b"x" * 100)
-    log_file.keep_small(tmp_path / "redis.log")
-    log_file.look()
+    log_file.caretaker.keep_small(tmp_path / "redis.log")
+    log_file.caretaker.look()
     assert (tmp_path / "redis.log").exists()
     monkeypatch.setattr(LogFile, "_is_too_large", lambda file: file._path.name == "redis.log")
-    log_file.look()
+    log_file.caretaker.look()
     assert not (tmp_path / "redis.log").exists() and (tmp_path / "redis.log.1").exists()
 
 
@@ -268,7 +285,7 @@ output.keep_output("test", Path(sys.argv[1]))
 logs.configure("test", Path(sys.argv[1]), "warning")
 for number in range(200):
     print("x" * 999)
-    log_file.look()
+    log_file.caretaker.look()
 """
 
 
@@ -281,9 +298,9 @@ def test_what_is_printed_is_kept_small_while_nothing_is_logged_and_by_whoever_it
 
 def test_a_file_that_was_moved_away_is_let_go_when_nothing_is_written(tmp_path: Path, root: logging.Logger) -> None:
     logs.configure("test", tmp_path)
-    log_file.look()
+    log_file.caretaker.look()
     (tmp_path / "test.log").rename(tmp_path / "old.log")
-    log_file.look()
+    log_file.caretaker.look()
     held = [link for link in Path("/proc/self/fd").iterdir() if link.exists()]
     assert not [link for link in held if link.samefile(tmp_path / "old.log")]
     assert [link for link in held if link.samefile(tmp_path / "test.log")]
@@ -292,7 +309,7 @@ def test_a_file_that_was_moved_away_is_let_go_when_nothing_is_written(tmp_path: 
 def test_a_look_at_a_folder_that_is_gone_is_nobodys_problem(tmp_path: Path, root: logging.Logger) -> None:
     logs.configure("test", tmp_path / "gone")
     (tmp_path / "gone").rmdir()
-    log_file.look()
+    log_file.caretaker.look()
 
 
 FORK = """
@@ -331,7 +348,7 @@ def test_neither_file_nor_terminal_tells_a_secret(tmp_path: Path, monkeypatch: p
         "api_key": SECRET, "url": f"http://a:{SECRET}@b/", "uid": "u", "attempt": 2,
         "headers": {"Authorization": SECRET}, "why": OSError(f"redis://:{SECRET}@host"),
     }  # fmt: skip
-    JsonHandler(LogFile(tmp_path / "x.log"), "runner").emit(record)
+    JsonHandler(Log(LogFile(tmp_path / "x.log")), "runner").emit(record)
     terminal.emit(record)
     shown = os.read(reading, 65536).decode()
     os.close(reading)
@@ -350,7 +367,7 @@ def test_of_a_long_traceback_the_end_is_kept(tmp_path: Path, line: str) -> None:
         raise ValueError(line * 40_000 + "the end")
     except ValueError:
         record = logging.LogRecord("l", logging.ERROR, "f", 1, "m", (), sys.exc_info())
-    JsonHandler(LogFile(tmp_path / "x.log"), "runner").emit(record)
+    JsonHandler(Log(LogFile(tmp_path / "x.log")), "runner").emit(record)
     traceback = json.loads((tmp_path / "x.log").read_text())["traceback"]
     assert traceback.endswith(f"{line}the end") and 30_000 < len(traceback) <= logs.LONGEST_TEXT
 
@@ -359,7 +376,7 @@ def test_an_outcome_tells_no_secret(tmp_path: Path) -> None:
     new = Task(uid="0" * 64, type="echo", queue="default", status=QUEUED, created_at=moments.stamp(1e9))
     error = TaskError(type="E", message=f"token={SECRET} was refused", event_id="e")
     failed = transitions.failed(new, error, moments.stamp(1e9), moments.stamp(1e9 + 1), 1.0)
-    Report(LogFile(tmp_path / "x.log")).outcomes([failed])
+    Report(Log(LogFile(tmp_path / "x.log"))).outcomes([failed])
     line = json.loads((tmp_path / "x.log").read_text())
     assert line["error"] == {"type": "E", "message": "token=[removed] was refused", "event_id": "e"}
     assert failed.error == error

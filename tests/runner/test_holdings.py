@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from service.errors import StoreUnavailable
+from service.observe.logs import Line
 from service.runner.holdings import Held, Holdings
 from service.runner.journal import Report
 from service.store import SCRIPTS, Change, Entry, Store
@@ -21,7 +22,7 @@ QUEUES = ("default",)
 
 
 class Silence:
-    def write(self, lines: bytes) -> None:
+    def write(self, lines: Sequence[Line]) -> None:
         pass
 
 

@@ -1,15 +1,18 @@
 """What a runner does beside its lanes, when Redis misbehaves."""
 
 import json
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from service.errors import StoreUnavailable
-from service.runner.lane import Running
+from service.runner.lane import Lane, Running
+from service.runner.leases import Leases
 from service.runner.lockfile import Presence
+from service.runner.progress import Progress
 from service.runner.stop import Stop
 from service.runner.upkeep import Upkeep
 from service.runner.window import Window
@@ -17,7 +20,7 @@ from service.store import GROUP, Store
 from service.tasks.context import Context
 from tests.runner.test_holdings import QUEUES, FaultyWire, claims
 from tests.runner.test_lane import lane_of, recovery_of
-from tests.servers import RedisServer
+from tests.servers import RedisServer, eventually
 
 
 @pytest.fixture
@@ -26,49 +29,99 @@ def wire(server: RedisServer) -> FaultyWire:
 
 
 @pytest.fixture
-def upkeep(wire: FaultyWire, tmp_path: Path) -> Iterator[Upkeep]:
-    store, stopping, presence = Store(wire), Stop(), Presence(tmp_path, 1)
+def store(wire: FaultyWire) -> Store:
+    return Store(wire)
+
+
+@pytest.fixture
+def presence(tmp_path: Path) -> Iterator[Presence]:
+    presence = Presence(tmp_path, 1)
     presence.consumer = "me"
-    recovery = recovery_of(store, presence)
-    yield Upkeep(
-        lanes=[lane_of(store, presence, stopping, recovery)],
-        store=store,
-        presence=presence,
-        queues=QUEUES,
-        stopping=stopping,
-        recovery=recovery,
-        lease_seconds=15.0,
-        retention_seconds=600.0,
-    )
+    yield presence
     presence.leave()
 
 
-def test_progress_that_could_not_be_told_is_told_the_next_time(upkeep: Upkeep, wire: FaultyWire) -> None:
-    [lane] = upkeep._lanes
-    [held] = claims(upkeep._store, lane.holdings, 1)
+@pytest.fixture
+def lane(store: Store, presence: Presence) -> Lane:
+    return lane_of(store, presence, Stop(), recovery_of(store, presence))
+
+
+def test_progress_that_could_not_be_stored_is_published_the_next_time(
+    lane: Lane, store: Store, presence: Presence, wire: FaultyWire
+) -> None:
+    progress = Progress([lane], store=store, presence=presence)
+    [held] = claims(store, lane.holdings, 1)
     lane.running = running = Running(held, Context(held.document.task), Window())
     running.begun -= 1.0
     running.context.progress(0.5)
 
     wire.only, wire.failure = "EVALSHA", StoreUnavailable("as the test wishes")
     with pytest.raises(StoreUnavailable):
-        upkeep._publish()
+        progress.publish()
     wire.failure = None
-    upkeep._publish()
-    upkeep._publish()
+    progress.publish()
+    progress.publish()
 
-    found = upkeep._store.read(held.entry.uid)
+    found = store.read(held.entry.uid)
     assert found is not None
     assert (json.loads(bytes(found.task.progress))["fraction"], found.task.revision) == (0.5, 4)
 
 
-def test_a_lease_is_fresh_only_if_every_entry_was_renewed(upkeep: Upkeep, server: RedisServer) -> None:
-    [lane] = upkeep._lanes
-    held, _ = claims(upkeep._store, lane.holdings, 2)
-    upkeep._renew()
+def test_a_lease_is_fresh_only_if_every_entry_was_renewed(
+    lane: Lane, store: Store, presence: Presence, server: RedisServer
+) -> None:
+    leases = Leases([lane], store=store, presence=presence, queues=QUEUES, lease_seconds=15.0)
+    held, _ = claims(store, lane.holdings, 2)
+    leases.renew()
     assert time.monotonic() - lane.renewed < 5.0
     lane.renewed = 0.0
     with server.client() as client:
         client.xclaim(held.entry.stream, GROUP, "other", 0, [held.entry.id])
-    upkeep._renew()
+    leases.renew()
     assert lane.renewed == 0.0
+
+
+def duty(done: list[str], name: str, *, fails: Exception | None = None, more: int = 0) -> Callable[[], bool]:
+    """Notes each turn; says so many times that there is more to do."""
+
+    def do() -> bool:
+        done.append(name)
+        if fails is not None:
+            raise fails
+        return done.count(name) <= more
+
+    return do
+
+
+@pytest.fixture
+def lost() -> threading.Event:
+    return threading.Event()
+
+
+@pytest.fixture
+def upkeep(lost: threading.Event) -> Iterator[Upkeep]:
+    upkeep = Upkeep(lost.set)
+    yield upkeep
+    upkeep.end()
+
+
+@pytest.mark.parametrize("error", [StoreUnavailable("as the test wishes"), ValueError("as the test wishes")])
+def test_a_duty_that_fails_is_done_again_and_keeps_no_other_from_its_turn(
+    upkeep: Upkeep, lost: threading.Event, error: Exception
+) -> None:
+    done: list[str] = []
+    upkeep.every(0.0, duty(done, "fails", fails=error))
+    upkeep.every(0.0, duty(done, "works"))
+    upkeep.start()
+    eventually(lambda: done[:4] == ["fails", "works"] * 2)
+    assert lost.is_set() == isinstance(error, StoreUnavailable)
+
+
+def test_a_duty_is_done_every_so_often_and_at_once_while_there_is_more_to_do(upkeep: Upkeep) -> None:
+    done: list[str] = []
+    upkeep.every(3600.0, duty(done, "rare"))
+    upkeep.every(3600.0, duty(done, "long", more=2))
+    upkeep.every(0.0, duty(done, "often"))
+    upkeep.start()
+    eventually(lambda: done.count("often") == 5)
+    assert (done.count("rare"), done.count("long")) == (1, 3)

@@ -13,14 +13,16 @@ from pathlib import Path
 from typing import Any, Final
 
 from service.errors import Cancelled, Interrupted, Reject, Retry, SandboxError, Stopping, StoreUnavailable
-from service.observe.metrics import Metrics
+from service.observe.logs import Line
 from service.runner.alarm import Alarm
 from service.runner.journal import Report
 from service.runner.lane import Lane
+from service.runner.leases import Leases
 from service.runner.lockfile import NEVER, Presence, Remains
+from service.runner.progress import Progress
 from service.runner.recovery import Recovery
+from service.runner.relief import Relief
 from service.runner.stop import Stop
-from service.runner.upkeep import Upkeep
 from service.runner.window import Window
 from service.store import Store, streams
 from service.store.connection import Command, Wire
@@ -259,14 +261,14 @@ _living: Final[set[Path]] = set()
 
 
 class _Silence:
-    def write(self, lines: bytes) -> None:
+    def write(self, lines: Sequence[Line]) -> None:
         pass
 
 
 class Process:
     """A runner with one lane, and its upkeep. With a lease of no time it robs everybody."""
 
-    DUTIES: Final = ("_relieve", "_renew", "_publish")
+    DUTIES: Final = ("relieve", "renew", "publish")
 
     def __init__(self, name: str, wire: Wire, folder: Path, *, partitions: int, known: Registry, robber: bool) -> None:
         self.store = Store(GatedWire(wire), partitions=partitions)
@@ -296,17 +298,14 @@ class Process:
             recovery=recovery,
         )
         self.lane.holdings._writing = GatedLock()  # type: ignore[assignment]
-        self._upkeep = Upkeep(
-            lanes=[self.lane],
-            store=self.store,
-            presence=self.presence,
-            queues=QUEUES,
-            stopping=self.stopping,
-            recovery=recovery,
-            lease_seconds=FOREVER_SECONDS,
-            retention_seconds=FOREVER_SECONDS,
-            metrics=Metrics(),
+        leases = Leases(
+            [self.lane], store=self.store, presence=self.presence, queues=QUEUES, lease_seconds=FOREVER_SECONDS
         )
+        self._duties: dict[str, Callable[[], None]] = {
+            "relieve": Relief([self.lane], self.stopping).relieve,
+            "renew": leases.renew,
+            "publish": Progress([self.lane], store=self.store, presence=self.presence).publish,
+        }
 
     def __repr__(self) -> str:
         return self.presence.consumer
@@ -323,7 +322,7 @@ class Process:
 
     def do_duty(self, duty: str) -> None:
         with suppress(StoreUnavailable):
-            getattr(self._upkeep, duty)()
+            self._duties[duty]()
 
     def die(self) -> None:
         """The kernel frees the lock."""

@@ -17,7 +17,7 @@ from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule, run_state_machine_as_test
 
-from service.runner import lane, recovery, upkeep
+from service.runner import lane, recovery
 from service.store import SCRIPTS, Store
 from service.store.connection import Wire, connect
 from service.tasks import moments, transitions
@@ -44,7 +44,7 @@ def hurry(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lane, "BATCH_SECONDS", 1e9)
     monkeypatch.setattr(recovery, "LOOK_SECONDS", -1.0)
     monkeypatch.setattr(recovery, "UNHEARD_MS", 0)
-    monkeypatch.setattr(upkeep, "LONG_SECONDS", -1.0)
+    monkeypatch.setattr(lane, "LONG_SECONDS", -1.0)
     monkeypatch.setattr(transitions, "backoff_seconds", lambda failures: 0.0)
 
 

@@ -76,7 +76,7 @@ class Observer:
             channel.connect(self._events)
             self._begin(supervisor)
             while not self._stopping and os.getppid() == supervisor:
-                log_file.look()
+                log_file.caretaker.look()
                 if channel.poll(TICK_MS):
                     self._take(channel.recv_multipart())
                 if self._metrics.wanted and time.monotonic() >= self._weigh_at and self._metrics.is_ready():

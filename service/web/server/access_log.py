@@ -6,22 +6,16 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-import msgspec
 from gunicorn.glogging import Logger
 
 from service.observe import logs
 from service.tasks.moments import stamp
 from service.web.request_id import KEY
 
-_encode = msgspec.json.Encoder().encode
 
-
-class Line(msgspec.Struct):
+class RequestLine(logs.Line):
     """No query and no headers: either may hold a secret."""
 
-    time: str
-    level: str
-    process: str
     method: str
     path: str
     status: int
@@ -37,12 +31,12 @@ class AccessLogger(Logger):  # type: ignore[misc]
     def setup(self, cfg: Any) -> None:
         self.cfg = cfg
         folder = Path(cfg.accesslog).parent
-        self._file = logs.configure("web", folder, cfg.loglevel, cfg.access_log_format)
+        self._log = logs.configure("web", folder, cfg.loglevel, cfg.access_log_format)
         self.error_log.propagate = True
         self.error_log.setLevel(self.LOG_LEVELS[cfg.loglevel])
 
     def access(self, resp: Any, req: Any, environ: dict[str, Any], request_time: timedelta) -> None:
-        line = Line(
+        line = RequestLine(
             stamp(time.time()),
             "info",
             f"web/{os.getpid()}",
@@ -54,7 +48,7 @@ class AccessLogger(Logger):  # type: ignore[misc]
             environ.get(KEY, ""),
             environ.get("REMOTE_ADDR", ""),
         )
-        self._file.write(_encode(line) + b"\n")
+        self._log.write([line])
 
     def reopen_files(self) -> None:
         """Nothing to do: the log notices by itself when it was moved."""

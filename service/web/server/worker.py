@@ -217,7 +217,7 @@ class Worker(GeventWorker):  # type: ignore[misc]
 
     def notify(self) -> None:
         BaseWorker.notify(self)
-        log_file.look()
+        log_file.caretaker.look()
         if self.alive and self.ppid != os.getppid():
             self.log.warning("the arbiter is gone; this worker ends after the requests in flight")
             self.alive = False

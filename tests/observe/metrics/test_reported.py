@@ -6,13 +6,12 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from unittest.mock import Mock
 
 import pytest
 
 from service.observe.metrics import StatsDMetrics
 from service.observe.statsd import LOOK_AGAIN_SECONDS
-from service.runner.upkeep import Upkeep
+from service.runner.gauges import Gauges
 from service.store import Store
 from tests.observe.metrics.sink import Sink
 from tests.observe.metrics.test_metrics import Lines
@@ -151,8 +150,5 @@ def test_one_of_the_runners_tells_the_queues_every_few_seconds(reporting: Crew, 
 def test_each_prefix_gets_the_queues_and_gets_them_once(store: Store) -> None:  # noqa: F811
     told = {prefix: Lines(prefix) for prefix in ("host1", "host2")}
     for prefix in ("host1", "host2", "host1", "host2"):
-        beside = {"lanes": (), "presence": Mock(), "recovery": Mock(), "stopping": Mock()}
-        times = {"lease_seconds": 10, "retention_seconds": 10}
-        metrics = StatsDMetrics(told[prefix])
-        Upkeep(store=store, queues=("default",), metrics=metrics, **beside, **times)._measure()  # type: ignore[arg-type]
+        Gauges(store, queues=("default",), metrics=StatsDMetrics(told[prefix])).measure()  # type: ignore[arg-type]
     assert [len(lines.sent) for lines in told.values()] == [1, 1]

@@ -1,0 +1,31 @@
+"""Queues the tasks that are due, by Redis's clock."""
+
+import time
+from typing import Final
+
+from service.runner.upkeep import Upkeep
+from service.store import Store
+
+PROMOTE_SECONDS: Final = 0.4
+SLICE_SECONDS: Final = 0.1
+BATCH: Final = 500
+MANY: Final = 8  # of the largest documents: fewer is all that was due
+
+
+class Due:
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    def register(self, upkeep: Upkeep) -> None:
+        upkeep.every(PROMOTE_SECONDS, self.promote)
+
+    def promote(self) -> bool:
+        """In slices: a million that are due at once must not hold up the leases. Returns whether there may be more."""
+        until = time.monotonic() + SLICE_SECONDS
+        while self._promote_some() >= MANY:
+            if time.monotonic() >= until:
+                return True
+        return False
+
+    def _promote_some(self) -> int:
+        return sum(self._store.promote(partition, BATCH) for partition in range(self._store.partitions))

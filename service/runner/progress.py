@@ -1,0 +1,61 @@
+"""Publishes since when a task runs and how far it is, and sees whether the task is still ours."""
+
+from collections.abc import Sequence
+from typing import Final
+
+from service.errors import Cancelled
+from service.runner.holdings import Held
+from service.runner.lane import Lane, Running
+from service.runner.lockfile import Presence
+from service.runner.upkeep import Upkeep
+from service.store import Change, Document, Store
+from service.tasks import moments, transitions
+from service.tasks.document import decode_or_none
+
+PUBLISH_SECONDS: Final = 0.4
+
+
+class Progress:
+    def __init__(self, lanes: Sequence[Lane], *, store: Store, presence: Presence) -> None:
+        self._lanes = lanes
+        self._store = store
+        self._presence = presence
+
+    def register(self, upkeep: Upkeep) -> None:
+        upkeep.every(PUBLISH_SECONDS, self.publish)
+
+    def publish(self) -> None:
+        """Of long tasks; a short one has ended before anybody could read it."""
+        runs = [running for lane in self._lanes if (running := lane.running) is not None and running.is_long()]
+        texts = self._store.texts([running.held.entry.uid for running in runs]) if runs else []
+        for running, text in zip(runs, texts, strict=True):
+            if not _is_ours(running.held, text):
+                running.interrupt(Cancelled)
+            else:
+                self._publish(running)
+
+    def _publish(self, running: Running) -> None:
+        """What cannot be stored now is published the next time."""
+        task, text = running.held.document
+        after, news = task, running.context.news
+        if task.started_at is None:
+            after = transitions.started(after, moments.stamp(running.started))
+        if news is not None and news is not running.published:
+            after = transitions.progressed(after, news)
+        if after is task:
+            return
+        change = Change(text, task, after, running.held.entry)
+        for _, document in self._store.move([change], consumer=self._presence.consumer).stored:
+            running.held.document = document
+            running.published = news
+
+
+def _is_ours(held: Held, text: bytes | None) -> bool:
+    """Does the document name this claim? If it has changed, it is remembered as it is now."""
+    if text == held.document.text:
+        return True
+    task = decode_or_none(text)
+    if task is None or text is None or task.claim is None or task.claim.token != held.token:
+        return False
+    held.document = Document(task, text)
+    return True
