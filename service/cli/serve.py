@@ -1,13 +1,4 @@
-"""gunicorn, with its own options: `python -m service.web`. On trial it starts gently from its first import on."""
-
-import os
-import time
-
-from service.supervise.reload import gentle
-
-if os.environ.get("SANDBOX_TRIAL"):
-    soon = time.monotonic() + 1
-    gentle.begin(lambda: time.monotonic() > soon)
+"""gunicorn, with its own options: `python -m service.cli.serve`. On trial, a start that takes long says where it is."""
 
 from service.supervise.reload import candidate
 

@@ -1,9 +1,8 @@
 """A runner: lanes that execute tasks, and the threads that watch over them.
 
-On HUP it tries whether the task types load from the code that is on the disk now. If they do, it stops, and the
-supervisor starts another in its place; if not, it says why, and goes on with the code that it has.
+On HUP it wishes a reload, which the supervisor carries out.
 
-The order of stopping, on TERM, INT or such a HUP:
+The order of stopping, on TERM or INT:
 1. the lanes take nothing new, and what has not started goes back to the front of its queue;
 2. what runs may finish, for the grace time;
 3. what still runs is interrupted, and goes back too, uncharged;
@@ -63,7 +62,7 @@ class Runner:
         lease_seconds: float,
         grace_seconds: float,
         retention_seconds: float,
-        rehearse: Callable[[Callable[[], bool]], object],
+        wish_reload: Callable[[], None],
         metrics: Metrics | None = None,
         errors: Errors = NO_ERRORS,
     ) -> None:
@@ -72,8 +71,8 @@ class Runner:
         self._grace = grace_seconds
         self._errors = errors
         self._stopping = Stop()
-        self._rehearse = rehearse
-        self._reload_wanted = False
+        self._wish_reload = wish_reload
+        self._reload_wished = False
         self._presence = Presence(folder, threads)
         self._recovery = Recovery(
             store=store,
@@ -119,14 +118,12 @@ class Runner:
         self._wait_for_redis()
         log.info("runner %s serves %s", self._presence.consumer, ", ".join(self._queues))
         threading.Thread(target=self._watch, name="watch", daemon=True).start()
-        reload = threading.Thread(target=self._reload, name="reload", daemon=True)
-        reload.start()
         self._upkeep.start()
         others = [threading.Thread(target=lane.work, name=f"lane-{lane.number}") for lane in self._lanes[1:]]
         for thread in others:
             thread.start()
         self._lanes[0].work()
-        for thread in (*others, reload):
+        for thread in others:
             thread.join()
         self._upkeep.end()
         self._leave()
@@ -149,7 +146,7 @@ class Runner:
             self._lanes[0].raise_interruption()
 
         def reload(signum: int, frame: FrameType | None) -> None:
-            self._reload_wanted = True
+            self._reload_wished = True
 
         for signum in (signal.SIGTERM, signal.SIGINT):
             signal.signal(signum, stop)
@@ -175,30 +172,14 @@ class Runner:
         self._presence.leave()
         log.info("runner %s has stopped", self._presence.consumer)
 
-    # --- HUP: the code that is on the disk now -----------------------------------------------------
-
-    def _reload(self) -> None:
-        while not self._stopping.is_set():
-            time.sleep(TICK_SECONDS)
-            if self._reload_wanted:
-                self._reload_wanted = False
-                self._stop_if_replaceable()
-
-    def _stop_if_replaceable(self) -> None:
-        try:
-            self._rehearse(self._stopping.is_set)
-        except SandboxError as error:
-            if not self._stopping.is_set():
-                log.error("HUP is not obeyed, and this runner goes on with the code that it has: %s", error)
-            return
-        log.info("HUP: this runner stops, to be replaced by one with the code that is on the disk now")
-        self._stopping.request()
-
-    # --- the watch: time-outs, and the end of the grace time ---------------------------------------
+    # --- the watch: HUP, time-outs, and the end of the grace time ----------------------------------
 
     def _watch(self) -> None:
         while True:
             time.sleep(TICK_SECONDS)
+            if self._reload_wished:
+                self._reload_wished = False
+                self._wish_reload()
             for lane in self._lanes:
                 if (running := lane.running) is not None:
                     try:

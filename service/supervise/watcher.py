@@ -183,7 +183,8 @@ class GatedWatcher(Watcher):  # type: ignore[misc]
                 trial.problem = f"its program cannot be started: {trial.release.python}"
         finally:
             self._starting = None
-        trial.processes += [self.processes.pop(pid) for pid in set(self.processes) - known]
+        for pid in set(self.processes) - known:
+            trial.add(self.processes.pop(pid))
 
     def _swapped(self, trial: Trial) -> dict[str, Any]:
         before = [process for process in self.processes.values() if not process.stopping]

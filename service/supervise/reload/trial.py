@@ -1,7 +1,7 @@
 """A release on trial: its processes beside those that serve, until all are ready or one thing is wrong.
 
-Each trial has a folder; service/candidate.py is the processes' side of it. Its name is in the environment of all that
-they start, so that nothing of a refused trial is left, whatever group or session it has fled into.
+Each trial has a folder; candidate.py is the processes' side of it. Its name is in the environment of all that they
+start, so that nothing of a refused trial is left, whatever group or session it has fled into.
 """
 
 import contextlib
@@ -17,13 +17,14 @@ from typing import Any, Final
 import psutil
 from tornado import gen
 
-from service.supervise.reload import candidate
+from service.supervise.reload import candidate, gentle
 from service.supervise.reload.release import Release
 
 LOOK_SECONDS: Final = 0.05
 SHOWN_LINES: Final = 12
 READ_BYTES: Final = 16 * 1024
 SWEEPS: Final = 20
+GENTLE: Final = 1 / 2  # of its time; then it hurries
 
 # Standard error goes into the trial's folder, and is kept in place of standard input until the trial is over.
 COMMAND: Final = f"""sh -c 'exec 0<&2 2>>"${candidate.VARIABLE}/{candidate.OUTPUT}"; exec "$@"' sh """
@@ -34,6 +35,7 @@ class Trial:
         self.release = release
         self._patience = patience_seconds
         self.processes: list[Any] = []
+        self._weights: dict[int, int] = {}
         self.problem: str | None = None
         self._began = time.monotonic()
         self._folder = folder / uuid.uuid4().hex
@@ -57,20 +59,33 @@ class Trial:
             return ""
         return "\n".join([line for line in text.splitlines() if line.strip()][-SHOWN_LINES:])
 
+    def add(self, process: Any) -> None:
+        self.processes.append(process)
+        self._weigh(gentle.LOW)
+
     async def verdict(self, is_stopping: Callable[[], bool]) -> str | None:
         """What is wrong with it; None when all of its processes are ready."""
         while self.problem is None:
+            is_ready = self._is_ready()
+            is_urgent = is_ready or self.seconds > self._patience * GENTLE
+            is_weighed = self._weigh(gentle.USUAL if is_urgent else gentle.LOW)
             if is_stopping():
                 self.problem = "the service is stopping"
             elif self._has_failed():
                 self.problem = "a process of it ended before it was ready"
-            elif self._is_ready():
+            elif is_ready and is_weighed:
                 return None
             elif self.seconds > self._patience:
                 self.problem = f"it was not ready within {self._patience:g} s (SANDBOX_RELOAD)"
             else:
                 await gen.sleep(LOOK_SECONDS)
         return self.problem
+
+    def _weigh(self, nice: int) -> bool:
+        """Returns whether all of its processes have that weight."""
+        others = [process.pid for process in self.processes if self._weights.get(process.pid, gentle.USUAL) != nice]
+        self._weights |= {pid: nice for pid in others if gentle.weigh(pid, nice)}
+        return all(self._weights.get(pid) == nice for pid in others)
 
     def _has_failed(self) -> bool:
         return any(self._folder.glob(f"{candidate.FAILED}.*")) or not all(
