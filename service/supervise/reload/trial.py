@@ -52,7 +52,7 @@ class Trial:
 
     @property
     def output(self) -> str:
-        """The last lines of what its processes said."""
+        """The last lines that its processes have printed."""
         try:
             text = (self._folder / candidate.OUTPUT).read_bytes()[-READ_BYTES:].decode(errors="replace")
         except OSError:
@@ -64,7 +64,7 @@ class Trial:
         self._weigh(gentle.LOW)
 
     async def verdict(self, is_stopping: Callable[[], bool]) -> str | None:
-        """What is wrong with it; None when all of its processes are ready."""
+        """Returns what is wrong with it, or None when all of its processes are ready."""
         while self.problem is None:
             is_ready = self._is_ready()
             is_urgent = is_ready or self.seconds > self._patience * GENTLE
@@ -93,20 +93,20 @@ class Trial:
         )
 
     def _is_ready(self) -> bool:
-        """Each process tells by its marks how many of them it will leave."""
+        """gunicorn leaves a mark for each of its workers. A mark says how many there will be of its process."""
         marks = [mark.name.split(".") for mark in self._folder.glob(f"{candidate.READY}.*")]
         return bool(self.processes) and len(marks) >= len(self.processes) * max(
             (int(of) for *_, of in marks), default=1
         )
 
     def accept(self) -> None:
-        """Whoever waits may begin, all at once, whatever is written into the folder at this moment."""
+        """All that wait begin at once. The folder is renamed first, because one may write into it while it is removed."""
         over = self._folder.with_suffix(".over")
         self._folder.rename(over)
         shutil.rmtree(over, ignore_errors=True)
 
     def end(self) -> None:
-        """Kills all of it: none has begun anything."""
+        """Kills all of it. None has begun any work."""
         for process in self.processes:
             end_group(process.pid)
         for _ in range(SWEEPS):
@@ -117,7 +117,7 @@ class Trial:
         shutil.rmtree(self._folder, ignore_errors=True)
 
     def _sweep(self) -> list[int]:
-        """Kills what carries its mark, and tells what that was."""
+        """Kills what has the trial's folder in its environment, and returns the pids."""
         found = [process.pid for process in psutil.process_iter() if _has(process, self.environment)]
         for pid in found:
             with contextlib.suppress(ProcessLookupError):
@@ -133,6 +133,6 @@ def _has(process: psutil.Process, variables: dict[str, str]) -> bool:
 
 
 def end_group(leader: int) -> None:
-    """Circus makes each process the leader of a group; nobody of it outlives its end."""
+    """Kills what is left of a process of circus's, which is the leader of a group."""
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(leader, signal.SIGKILL)
