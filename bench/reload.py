@@ -138,7 +138,7 @@ class Sandbox:
             shutil.copytree(ROOT / part, release / part, ignore=shutil.ignore_patterns("__pycache__"))
         shutil.copy(ROOT / "circus.ini", release)
         if text != GOOD:
-            wsgi = release / "service" / "wsgi.py"
+            wsgi = release / "service" / "cli" / "wsgi.py"
             wsgi.write_text(text.replace(GOOD, wsgi.read_text()))
         compileall.compile_dir(release / "service", quiet=1)  # as pip does
         return release

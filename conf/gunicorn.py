@@ -3,15 +3,14 @@
 import gc
 import math
 import os
-import subprocess
 import sys
+from functools import partial
 from importlib import import_module
-from types import MethodType
 from typing import Any
 
 from service import settings
 from service.observe import output
-from service.supervise.reload import candidate
+from service.supervise.reload import candidate, wish
 from service.web.server import capacity
 from service.web.server.worker import Worker, end_at_once, lose_no_signal_at_fork
 
@@ -39,8 +38,7 @@ def on_starting(arbiter: Any) -> None:
     capacity.raise_limit()
     if _settings.socket:
         arbiter.systemd = True  # the supervisor's socket: not gunicorn's to unlink
-    if "CIRCUSCTL_ENDPOINT" in os.environ:
-        arbiter.handle_hup = MethodType(_ask_for_a_reload, arbiter)
+    arbiter.handle_hup = partial(wish.tell, "sandbox", arbiter.log)
     try:
         _import_the_application()
     except Exception:
@@ -61,20 +59,13 @@ def _import_the_application() -> None:
     gc.enable()
 
 
-def _ask_for_a_reload(arbiter: Any) -> None:
-    """HUP: gunicorn's own way ends the service if the code on the disk is broken, and mixes old modules with new."""
-    arbiter.log.info("HUP: asking the supervisor for a reload")
-    words = [sys.executable, "-m", "circus.circusctl", "reload", "sandbox"]
-    subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
-
-
 def when_ready(arbiter: Any) -> None:
     candidate.speak_up()
 
 
 def post_fork(arbiter: Any, worker: Any) -> None:
     candidate.whisper()
-    candidate.begin(worker.cfg.workers)
+    candidate.begin()
 
 
 def post_worker_init(worker: Any) -> None:

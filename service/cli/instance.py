@@ -10,6 +10,11 @@ from service.cli.parsing import Commands, add
 
 def add_commands(commands: Commands) -> None:
     add(commands, "run", run, "start everything in the foreground; Ctrl-C stops it")
+    text = "the same, with arguments of your own for circusd"
+    circusd = commands.add_parser("circusd", help=text, description=text, add_help=False, prefix_chars="\0")
+    circusd.add_argument("words", nargs="*")
+    circusd.set_defaults(command=run_circusd)
+    add(commands, "check", check, "check the settings and the task types")
     add(commands, "env", env, 'print what circusd and circusctl need: eval "$(sandbox env)"')
     add(commands, "path", path, "print the folder that holds circus.ini and conf/")
     add(commands, "types", types, "print the task types and their queues")
@@ -25,10 +30,30 @@ def run(_: argparse.Namespace) -> int:
     checks.check(read)
     os.environ.update(environment.variables(read))
     announce.in_background(read)
-    from circus import circusd
+    from service.supervise import circusd
 
-    sys.argv[:] = ["circusd", str(environment.conf_folder() / "circus.ini")]
-    circusd.main()
+    circusd.become(read, [str(environment.conf_folder() / "circus.ini")])
+
+
+def run_circusd(arguments: argparse.Namespace) -> int:
+    """What circus.ini asks for, and the environment has already, stays as it is."""
+    from service import settings
+    from service.supervise import circusd
+    from service.supervise.start import checks, environment
+
+    read = settings.read(os.environ)
+    checks.check(read)
+    os.environ.update({**environment.variables(read), **os.environ})
+    circusd.become(read, arguments.words)
+
+
+def check(_: argparse.Namespace) -> int:
+    """What a release checks of itself: the supervisor calls it before the start."""
+    from service import settings
+    from service.cli import checking
+
+    sys.path.append(os.getcwd())  # where the service, started in this folder, would find task modules, too
+    print(checking.check(settings.read(os.environ)))
     return 0
 
 

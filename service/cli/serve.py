@@ -1,17 +1,17 @@
-"""gunicorn, with its own options: `python -m service.web`. On trial it starts gently from its first import on."""
+"""gunicorn, with its own options: `python -m service.cli.serve`. On trial, a start that takes long says where it is."""
 
-import os
-import time
-
-from service.supervise.reload import gentle
-
-if os.environ.get("SANDBOX_TRIAL"):
-    soon = time.monotonic() + 1
-    gentle.begin(lambda: time.monotonic() > soon)
+import sys
 
 from service.supervise.reload import candidate
 
 candidate.begin()
+
+from service.supervise import private_names  # noqa: E402
+
+try:
+    private_names.check(private_names.GUNICORN)
+except private_names.MissingName as error:
+    sys.exit(f"sandbox: {error}")
 
 from gunicorn.app.wsgiapp import run  # noqa: E402
 

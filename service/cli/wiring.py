@@ -3,7 +3,7 @@
 A process imports only its own side: the web's modules would cost a runner 15 MB for nothing.
 """
 
-import os
+import logging
 from collections.abc import Iterable
 from functools import partial
 from typing import TYPE_CHECKING
@@ -14,7 +14,7 @@ from service.observe import metrics as reported
 from service.observe.audit import AuditLog
 from service.observe.metrics import Metrics
 from service.observe.sentry import NO_ERRORS, Errors
-from service.settings import Settings, texts
+from service.settings import Settings
 from service.store import SCRIPTS, Store
 from service.store.connection import connect
 from service.tasks.declare import TaskType
@@ -89,8 +89,7 @@ def _after_what_is_ready() -> "Later | None":
 def run_runner(settings: Settings, lines: "Lines") -> int:
     from service.runner.journal import Report
     from service.runner.process import Runner
-    from service.supervise.reload import candidate
-    from service.supervise.start import rehearsal
+    from service.supervise.reload import candidate, wish
 
     types = registry(settings)
     candidate.wait()
@@ -106,7 +105,7 @@ def run_runner(settings: Settings, lines: "Lines") -> int:
         lease_seconds=settings.lease_seconds,
         grace_seconds=settings.grace_seconds,
         retention_seconds=settings.retention_seconds,
-        rehearse=partial(rehearsal.types, {**os.environ, **texts(settings)}, patience_seconds=settings.reload_seconds),
+        wish_reload=partial(wish.tell, "sandbox-runner", logging.getLogger("sandbox.runner")),
         metrics=measures,
     )
     return runner.run()

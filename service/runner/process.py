@@ -1,9 +1,8 @@
 """A runner's life: it starts lanes that execute tasks, and the threads beside them, and stops them in order.
 
-On HUP it tries whether the task types load from the code that is on the disk now. If they do, it stops, and the
-supervisor starts another in its place; if not, it says why, and goes on with the code that it has.
+On HUP it wishes a reload, which the supervisor carries out.
 
-The order of stopping, on TERM, INT or such a HUP:
+The order of stopping, on TERM or INT:
 1. the lanes take nothing new, and what has not started goes back to the front of its queue;
 2. what runs may finish, for the grace time;
 3. what still runs is interrupted, and goes back too, uncharged;
@@ -61,15 +60,15 @@ class Runner:
         lease_seconds: float,
         grace_seconds: float,
         retention_seconds: float,
-        rehearse: Callable[[Callable[[], bool]], object],
+        wish_reload: Callable[[], None],
         metrics: Metrics,
         errors: Errors = NO_ERRORS,
     ) -> None:
         self._store = store
         self._queues = queues
         self._stopping = Stop()
-        self._rehearse = rehearse
-        self._reload_wanted = False
+        self._wish_reload = wish_reload
+        self._reload_wished = False
         self._presence = Presence(folder, threads)
         self._recovery = Recovery(
             store=store,
@@ -121,20 +120,19 @@ class Runner:
         for keeper in keepers:
             keeper.register(self._upkeep)
         self._upkeep.every(log_file.LOOK_SECONDS, log_file.caretaker.look)
+        self._upkeep.every(0.0, self._wish_a_reload)
 
     def run(self) -> int:
         self._listen_to_signals()
         self._wait_for_redis()
         log.info("runner %s serves %s", self._presence.consumer, ", ".join(self._queues))
         self._watchdog.start()
-        reload = threading.Thread(target=self._reload, name="reload", daemon=True)
-        reload.start()
         self._upkeep.start()
         others = [threading.Thread(target=lane.work, name=f"lane-{lane.number}") for lane in self._lanes[1:]]
         for thread in others:
             thread.start()
         self._lanes[0].work()
-        for thread in (*others, reload):
+        for thread in others:
             thread.join()
         self._upkeep.end()
         self._leave()
@@ -158,7 +156,7 @@ class Runner:
                 running.window.arrive()
 
         def reload(signum: int, frame: FrameType | None) -> None:
-            self._reload_wanted = True
+            self._reload_wished = True
 
         for signum in (signal.SIGTERM, signal.SIGINT):
             signal.signal(signum, stop)
@@ -186,21 +184,9 @@ class Runner:
         self._presence.leave()
         log.info("runner %s has stopped", self._presence.consumer)
 
-    # --- HUP: the code that is on the disk now -----------------------------------------------------
+    # --- HUP ---------------------------------------------------------------------------------------
 
-    def _reload(self) -> None:
-        while not self._stopping.is_set():
-            time.sleep(TICK_SECONDS)
-            if self._reload_wanted:
-                self._reload_wanted = False
-                self._stop_if_replaceable()
-
-    def _stop_if_replaceable(self) -> None:
-        try:
-            self._rehearse(self._stopping.is_set)
-        except SandboxError as error:
-            if not self._stopping.is_set():
-                log.error("HUP is not obeyed, and this runner goes on with the code that it has: %s", error)
-            return
-        log.info("HUP: this runner stops, to be replaced by one with the code that is on the disk now")
-        self._stopping.request()
+    def _wish_a_reload(self) -> None:
+        if self._reload_wished:
+            self._reload_wished = False
+            self._wish_reload()

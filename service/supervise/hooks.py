@@ -11,7 +11,7 @@ from service.supervise.start import orphans
 
 
 def before_start(watcher: Any, **_: Any) -> bool:
-    """Gives the processes the environment as it is: circus takes a $NAME inside a value for a variable."""
+    """Gives the processes the environment as it is: circus replaces a $NAME inside a value, as in a password."""
     for name, value in os.environ.items():
         if watcher.env.get(name) == parse_env_dict({name: value})[name]:
             watcher.env[name] = value
@@ -20,6 +20,6 @@ def before_start(watcher: Any, **_: Any) -> bool:
 
 
 def before_reap(process_pid: int, **_: Any) -> None:
-    """What a runner started, and left behind when it was killed, must not go on beside the next attempt."""
+    """Kills what a dead runner has started: it must not go on beside the next attempt of the task."""
     with suppress(ProcessLookupError, PermissionError):
         os.killpg(process_pid, signal.SIGKILL)

@@ -1,30 +1,33 @@
-"""`circusctl reload`, for one watcher or all, and HUP to circusd, which is the latter.
+"""`circusctl reload`, for one watcher or all, and HUP to circusd, which reloads all.
 
-It answers when the outcome is known. circusctl waits for its time-out only since the last thing that it has heard,
-so it is told again and again that the answer is to come.
+The answer is sent when the outcome is known. circusctl counts its time-out from the last message that it has
+received, so until then it gets one twice a second that says `waiting`.
 """
 
 import asyncio
+from collections.abc import Callable
 from typing import Any, Final
 
 from circus import logger
 from circus.commands.reload import Reload as StockReload
-from circus.controller import Controller
 from circus.exc import MessageError
 from tornado import gen
 
 from service.supervise.reload.release import Supervisor
-from service.supervise.watcher import GatedWatcher, Refused
+from service.supervise.watcher import GatedWatcher, ReleaseRefused
 
 TELL_SECONDS: Final = 0.5
 
-_dispatch = Controller.dispatch
 
+def dispatch(stock: Callable[[Any, Any], None]) -> Callable[[Any, Any], None]:
+    """Is given what it replaces in circus, and returns what takes its place (private_names.py)."""
 
-def dispatch(controller: Any, job: tuple[Any, bytes]) -> None:
-    """As circus does it, but a command can know who asks."""
-    controller.asking = job[0]
-    _dispatch(controller, job)
+    def dispatch(controller: Any, job: tuple[Any, bytes]) -> None:
+        """A command knows who asks: a client, or None for a signal."""
+        controller.asking = job[0]
+        stock(controller, job)
+
+    return dispatch
 
 
 class Reload(StockReload):  # type: ignore[misc]
@@ -77,7 +80,7 @@ class Reload(StockReload):  # type: ignore[misc]
             for watcher, release in zip(watchers, candidates, strict=True):
                 reloaded[watcher.name] = await watcher.swap(release)
         except Exception as error:
-            refused = error if isinstance(error, Refused) else _unforeseen(error)
+            refused = error if isinstance(error, ReleaseRefused) else _unforeseen(error)
             return {**refused.details, "status": "error", "reason": _told(refused, reloaded), "reloaded": reloaded}
         return {"reloaded": reloaded, **self._wish(candidates)}
 
@@ -95,11 +98,11 @@ class Reload(StockReload):  # type: ignore[misc]
             await gen.sleep(TELL_SECONDS)
 
 
-def _unforeseen(error: Exception) -> Refused:
+def _unforeseen(error: Exception) -> ReleaseRefused:
     logger.error("the reload has failed", exc_info=error)
-    return Refused(f"the reload has failed: {error!r}. circus.log says where.")
+    return ReleaseRefused(f"the reload has failed: {error!r}. circus.log says where.")
 
 
-def _told(error: Refused, reloaded: dict[str, Any]) -> str:
+def _told(error: ReleaseRefused, reloaded: dict[str, Any]) -> str:
     before = f"\n{' and '.join(reloaded)} had been reloaded before." if reloaded else ""
     return "\n".join(filter(None, (f"{error}{before}", error.details.get("traceback"))))

@@ -1,7 +1,7 @@
 """How long to wait before a watcher's next process is started.
 
-Some early deaths are nothing: what was killed or has met a bad moment is replaced at once. When none of a watcher's
-processes grows old any more, each further death lets it wait for twice as long.
+A few early deaths mean little: a process that was killed, or that met a bad moment, is replaced at once. When they go
+on in a row, the pause before the next start doubles with each.
 """
 
 from typing import Final

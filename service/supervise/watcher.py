@@ -1,10 +1,11 @@
-"""A watcher of circus whose reload is a trial, and which does not spin.
+"""A watcher of circus whose reload is a trial, and which waits before it replaces what crashes again and again.
 
-A watcher with the option `release` in circus.ini runs the release that this names. Its real path is held: whatever
+A watcher with the option `release` in circus.ini runs the release that this names. It keeps the real path: whatever
 is started later (a crashed process, one more) is of the release that was accepted last. A reload starts the release
-that the name names now beside it, and only when all of that is ready the old processes are told to stop. The trial's
-processes are not among circus's own until then, nor are the old ones after it: in the meantime circus counts,
-replaces and stops what serves, as always.
+that the name leads to now, beside the running one. Only when all of it is ready, the old processes are told to stop.
+
+`processes`, which circus counts, replaces and stops, has those that serve: processes on trial join it when they are
+accepted, and old ones leave it at the same moment.
 
 A watcher without that option (the embedded Redis) has no reload.
 """
@@ -35,7 +36,7 @@ DEATHS_A_PROCESS: Final = 2
 DEATHS_AT_LEAST: Final = 3
 
 
-class Refused(SandboxError):
+class ReleaseRefused(SandboxError):
     """A release was not accepted; nothing has changed."""
 
     def __init__(self, message: str, details: dict[str, Any] | None = None) -> None:
@@ -44,7 +45,7 @@ class Refused(SandboxError):
 
 
 class AgingProcess(Process):  # type: ignore[misc]
-    """The clock of the day may be put back; then stock ages are negative, and every death is an early one."""
+    """Its age is monotonic. Stock circus takes the time of day, which may be put back: then every death is early."""
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
@@ -87,12 +88,12 @@ class GatedWatcher(Watcher):  # type: ignore[misc]
         return AgingProcess(name, wid, cmd, **options)
 
     async def spawn_processes(self) -> None:
-        """Whoever asks meanwhile finds none missing afterwards."""
+        """One call at a time: a second one that runs beside it would start the same missing processes again."""
         async with self._spawning:
             await super().spawn_processes()
 
     def spawn_process(self, recovery_wid: int | None = None) -> Any:
-        """A program that cannot be started is one that crashes; stock circus gives it up for good."""
+        """A program that cannot be started counts as crashed; stock circus would never try it again."""
         if self.is_stopping():
             return True
         started = super().spawn_process(recovery_wid)
@@ -102,12 +103,12 @@ class GatedWatcher(Watcher):  # type: ignore[misc]
         return started
 
     async def _start(self) -> None:
-        """What a restart has stopped stays away when the service is stopping."""
+        """Starts nothing while the service stops: a restart may be under way."""
         if not self.arbiter._stopping:
             await super()._start()
 
     async def _stop(self, close_output_streams: bool = False) -> None:
-        """Whoever asks while it is stopping waits for the same end."""
+        """A second call waits until the first has stopped it."""
         while self.is_stopping():
             await gen.sleep(LOOK_SECONDS)
         if self._trial is not None:
@@ -125,12 +126,12 @@ class GatedWatcher(Watcher):  # type: ignore[misc]
             self.loop.spawn_callback(self._swap_or_stay)
 
     async def _swap_or_stay(self) -> None:
-        with contextlib.suppress(Refused):
+        with contextlib.suppress(ReleaseRefused):
             await self.swap(self.candidate())
 
     def candidate(self) -> Release:
         if self._name is None:
-            raise Refused(f"{self.name} has no reload. `circusctl restart {self.name}` stops and starts it.")
+            raise ReleaseRefused(f"{self.name} has no reload. `circusctl restart {self.name}` stops and starts it.")
         self._refuse_unless_serving()
         try:
             return releases.find(self._name)
@@ -143,15 +144,19 @@ class GatedWatcher(Watcher):  # type: ignore[misc]
 
     def _refuse_unless_serving(self) -> None:
         if not self.is_active():
-            raise Refused(f"{self.name} is {self.status()}. `circusctl start {self.name}` starts {self.release}.")
+            raise ReleaseRefused(
+                f"{self.name} is {self.status()}. `circusctl start {self.name}` starts {self.release}."
+            )
         if not self.numprocesses:
-            raise Refused(f"{self.name} has no processes; `circusctl incr {self.name}` starts one of {self.release}.")
+            raise ReleaseRefused(
+                f"{self.name} has no processes; `circusctl incr {self.name}` starts one of {self.release}."
+            )
 
     async def swap(self, release: Release) -> dict[str, Any]:
         self._refuse_unless_serving()  # it may have been stopped while another watcher was on trial
         if self._trial is not None:
             since = f"{self._trial.seconds:.0f} s"
-            raise Refused(f"{self.name} is being reloaded, for {since} so far; wait for the outcome.")
+            raise ReleaseRefused(f"{self.name} is being reloaded, for {since} so far; wait for the outcome.")
         logger.info("%s: %s is on trial", self.name, release)
         trial = self._trial = Trial(release, self.folder / "trial", self.patience_seconds)
         try:
@@ -183,7 +188,8 @@ class GatedWatcher(Watcher):  # type: ignore[misc]
                 trial.problem = f"its program cannot be started: {trial.release.python}"
         finally:
             self._starting = None
-        trial.processes += [self.processes.pop(pid) for pid in set(self.processes) - known]
+        for pid in set(self.processes) - known:
+            trial.add(self.processes.pop(pid))
 
     def _swapped(self, trial: Trial) -> dict[str, Any]:
         before = [process for process in self.processes.values() if not process.stopping]
@@ -202,14 +208,14 @@ class GatedWatcher(Watcher):  # type: ignore[misc]
         self.notify_event("reloaded", outcome)
         return outcome
 
-    def _refusal(self, reason: str, release: Path, seconds: float, output: str) -> Refused:
+    def _refusal(self, reason: str, release: Path, seconds: float, output: str) -> ReleaseRefused:
         stays = self.is_active() and not self.arbiter._stopping
         if stays and self.release is not None and release == self.release.path:
             reason += ". It lies where the running one was started from: what crashes now is replaced by it"
         logger.error("%s: %s is refused: %s\n%s", self.name, release, reason, output)
         details = {"reason": reason, "release": str(release), "seconds": round(seconds, 3), "traceback": output}
         self.notify_event("reload_refused", details)
-        return Refused(f"{self.name}: {release} is refused: {reason}.", details)
+        return ReleaseRefused(f"{self.name}: {release} is refused: {reason}.", details)
 
     def _let_go(self, process: Process) -> None:
         del self.processes[process.pid]
@@ -218,7 +224,7 @@ class GatedWatcher(Watcher):  # type: ignore[misc]
         leaving.add_done_callback(lambda _: self._leaving.pop(process.pid, None))
 
     async def _end(self, process: Process) -> None:
-        """Of what is not among `processes` any more. It overlaps a little with those that begin now."""
+        """Stops a process that has left `processes`. It goes on for a moment beside those that begin now."""
         await gen.sleep(OVERLAP_SECONDS)
         until = time.monotonic() + self.graceful_timeout
         try:
@@ -240,7 +246,7 @@ class GatedWatcher(Watcher):  # type: ignore[misc]
     def reap_process(self, pid: int, status: int | None = None) -> None:
         process = self.processes.get(pid)
         if process is not None and status is None and process.is_alive():
-            return  # circus's own way waits for its end, and holds up circusd for as long
+            return  # circus would wait for its end here, and circusd would do nothing else meanwhile
         unasked = process is not None and not process.stopping and not self.is_stopping()
         super().reap_process(pid, status)
         if process is not None and unasked:
@@ -261,7 +267,7 @@ class GatedWatcher(Watcher):  # type: ignore[misc]
             self._calm_down()
 
     def _surplus(self) -> list[Process]:
-        """The oldest, as circus has it, which would wait for their ends."""
+        """The oldest go, as in circus; but circus would wait for their ends."""
         newest_first = sorted(self.processes.values(), key=AgingProcess.age)
         return [process for process in newest_first[self.numprocesses :] if not process.stopping]
 
@@ -286,18 +292,23 @@ class GatedWatcher(Watcher):  # type: ignore[misc]
 
     def _calm_down(self) -> None:
         self._throttle.grew_old()
-        with contextlib.suppress(OSError):  # mostly there is none; nor may one that stays hinder what calls this
+        with contextlib.suppress(OSError):  # mostly there is none, and one that stays does little harm
             self._mark.unlink()
             logger.info("%s is not throttled any more", self.name)
 
     @property
     def _mark(self) -> Path:
-        """Tells the web workers."""
+        """The web workers see it: GET /health/ready names the watcher."""
         return self.folder / "throttled" / str(self.name)
 
 
 def _ending(code: int | None) -> str:
-    """A signal is told as a negative code; of a process that something else has waited for, nothing is known."""
+    """A negative code is a signal. None: something else has waited for the process, and has its code."""
     if code is None:
         return "has ended"
     return f"was ended by signal {-code}" if code < 0 else f"has ended with code {code}"
+
+
+def gated(_: object) -> type[GatedWatcher]:
+    """What takes the place of circus's own class (private_names.py)."""
+    return GatedWatcher

@@ -10,6 +10,7 @@ import pytest
 
 from service import __version__, settings
 from service.supervise.start import environment
+from tests.servers import free_port
 
 ROOT = Path(__file__).resolve().parents[2]
 HEAVY = ("circus", "flask", "gevent", "msgspec", "redis", "zmq")
@@ -138,3 +139,30 @@ def test_modules_that_cannot_be_loaded_refuse_the_start_in_one_line(folder: Path
     assert refused.returncode == 1
     assert line.startswith("sandbox: SANDBOX_TASKS is 'broken', which cannot be loaded: ")
     assert not (folder / "home").exists()
+
+
+def test_check_says_that_all_is_well(folder: Path) -> None:
+    done = sandbox("check", SANDBOX_QUEUES="default,side", SANDBOX_HOME=str(folder / "home"))
+    assert (done.returncode, done.stderr) == (0, "")
+    assert re.fullmatch(r"all is well: \d+ types, queues default, side\n", done.stdout)
+    assert not (folder / "home").exists()
+
+
+@pytest.mark.parametrize(
+    ("variables", "said"),
+    [
+        ({"SANDBOX_BIND": "0.0.0.0"}, "SANDBOX_BIND is '0.0.0.0'; without SANDBOX_TOKENS only loopback"),
+        ({"SANDBOX_TOKENS": "/no/such/file"}, "SANDBOX_TOKENS is '/no/such/file', which "),
+        ({"SANDBOX_TASKS": "nowhere"}, "SANDBOX_TASKS is 'nowhere', which cannot be loaded: "),
+        ({"SANDBOX_RUNNERS": "many"}, "SANDBOX_RUNNERS is 'many'; "),
+    ],
+)
+def test_check_says_what_is_wrong(variables: dict[str, str], said: str) -> None:
+    done = sandbox("check", **variables)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith(f"sandbox: {said}")
+
+
+def test_circusd_gets_its_own_arguments(folder: Path) -> None:
+    done = sandbox("circusd", "--version", SANDBOX_HOME=str(folder / "home"), SANDBOX_PORT=str(free_port()))
+    assert done.stdout == "0.19.0\n", done.stderr

@@ -117,3 +117,28 @@ def steps(context: Any, seconds: float) -> str:
         context.progress(step / 10, f"step {step}")
         time.sleep(seconds / 10)
     return "done"
+
+
+class Alarmed(Exception):
+    pass
+
+
+def alarmed(*_: Any) -> None:
+    raise Alarmed
+
+
+signal.signal(signal.SIGALRM, alarmed)
+
+
+@task("alarm")
+def alarm(context: Any, way: str) -> str:
+    """Limits its own work, as one does it in plain Python."""
+    if way == "alarm":
+        signal.alarm(1)
+    else:
+        signal.setitimer(signal.ITIMER_REAL, 0.1)
+    try:
+        time.sleep(60)
+    except Alarmed:
+        return "woken"
+    return "slept"

@@ -12,28 +12,35 @@ from service.supervise.start import rehearsal
 from tests.servers import BUSY, eventually
 
 
-def types(folder: Path, module: str, patience_seconds: float = 30, **words: Path) -> str:
+def checked(folder: Path, module: str, patience_seconds: float = 30, **words: Path) -> list[str]:
     """Of a module of these lines."""
     (folder / "rehearsed.py").write_text(module)
     read = settings.read({"SANDBOX_TASKS": "rehearsed", "SANDBOX_HOME": str(folder / "var")})
     environment = {**os.environ, **settings.texts(read), "PYTHONPATH": os.pathsep.join([str(Path.cwd()), str(folder)])}
-    return rehearsal.types(environment, patience_seconds=patience_seconds, folder=folder, **words)
+    return rehearsal.check(environment, patience_seconds=patience_seconds, folder=folder, **words)
 
 
 def test_a_slow_module_has_the_time_of_a_reload(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rehearsal, "LEAST_SECONDS", 0.1)
-    assert types(tmp_path, "import time; time.sleep(0.5)\nfrom service.builtin.demo import *").startswith("echo\t")
+    assert checked(tmp_path, "import time; time.sleep(0.5)\nfrom service.builtin.demo import *") == []
     with pytest.raises(ReleaseBroken, match=r"did not load within 0\.2 s"):
-        types(tmp_path, "import time; time.sleep(600)", patience_seconds=0.2)
+        checked(tmp_path, "import time; time.sleep(600)", patience_seconds=0.2)
 
 
 def test_what_its_modules_start_ends_with_it(tmp_path: Path) -> None:
     start = "import subprocess; pid = subprocess.Popen(['sleep', '600']).pid; open('pid', 'w').write(str(pid))"
-    types(tmp_path, start)
+    checked(tmp_path, start)
     pid = int((tmp_path / "pid").read_text())
     eventually(lambda: not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE, 2 * BUSY)
 
 
 def test_a_python_that_is_gone_is_a_broken_release(tmp_path: Path) -> None:
     with pytest.raises(ReleaseBroken, match=r"cannot be loaded: .* No such file"):
-        types(tmp_path, "", python=tmp_path / "gone")
+        checked(tmp_path, "", python=tmp_path / "gone")
+
+
+def test_what_it_warns_of_is_told_and_what_its_modules_print_is_not(tmp_path: Path) -> None:
+    module = "import sys; print('mine', file=sys.stderr)\nfrom service import task\n\n\n@task('x', queue='side')\n"
+    assert checked(tmp_path, module + "def x(context): ...") == [
+        "sandbox: SANDBOX_QUEUES does not name 'side', where types have their tasks wait."
+    ]

@@ -24,6 +24,5 @@ def test_a_setting_that_is_misspelt_is_named(
         monkeypatch.setenv(exported, value)
     monkeypatch.setenv(name, "3")
     checks._warn_of_slips(read)
-    checks._warn_of_slips(read)
     assert capsys.readouterr().err == said
     assert name in os.environ

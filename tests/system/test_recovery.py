@@ -6,7 +6,6 @@ import json
 import os
 import signal
 import socket
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -20,7 +19,7 @@ import pytest
 from tests.servers import BUSY, DEBIAN, EMBEDDED, RedisServer, eventually, free_port
 from tests.system.instance import ROOT, SANDBOX, Instance, Process, deaths, frozen
 
-CIRCUSD = (str(Path(sys.executable).with_name("circusd")), str(ROOT / "circus.ini"))
+CIRCUSD = (*SANDBOX, "circusd", str(ROOT / "circus.ini"))
 IN_ORDER = ["web", "runner", "redis"]
 STARTING = """
 import subprocess

@@ -530,6 +530,50 @@ def test_hup_to_the_arbiter_is_a_reload_and_a_broken_one_changes_nothing(
         eventually(lambda: instance.kinds()["web"] == after)
 
 
+def test_hup_to_a_runner_is_a_reload_of_the_runners_and_a_broken_one_changes_nothing(
+    instance: Instance, releases: Releases
+) -> None:
+    before = instance.started().kinds()["runner"]
+    uid = instance.create("sleep", seconds=2)
+    eventually(lambda: instance.task(uid)["status"] == "running")
+    releases.switch(releases.make("two"))
+    os.kill(before[0].pid, signal.SIGHUP)
+    eventually(lambda: not any(runner.alive for runner in before), 30)
+    assert instance.succeeded(uid) and instance.task(uid)["attempt"] == 1
+    after = eventually(lambda: len(found := instance.kinds()["runner"]) == 2 and found)
+    releases.switch(releases.make("broken").add("service/builtin/demo.py", "raise ImportError('broken')"))
+    os.kill(after[0].pid, signal.SIGHUP)
+    eventually(lambda: "broken" in log(instance))
+    eventually(lambda: instance.kinds()["runner"] == after)
+    eventually(lambda: "is refused" in (instance.home / "log" / "runner.out").read_text())
+
+
+ALARM_AT_IMPORT = """
+import signal, time
+
+def ring(*_):
+    raise TimeoutError
+
+signal.signal(signal.SIGALRM, ring)
+signal.setitimer(signal.ITIMER_REAL, 0.3)
+try:
+    time.sleep(60)
+    rang = False
+except TimeoutError:
+    rang = True
+assert rang
+"""
+
+
+@pytest.mark.parametrize("watcher", ["sandbox", "sandbox-runner"])
+def test_a_module_of_task_types_may_use_the_alarm_when_it_is_loaded(
+    instance: Instance, releases: Releases, watcher: str
+) -> None:
+    instance.started()
+    releases.switch(releases.make("two").add("service/builtin/demo.py", ALARM_AT_IMPORT))
+    assert instance.circusctl("reload", watcher) == "ok\n"
+
+
 def test_outcomes_are_published(instance: Instance, releases: Releases) -> None:
     instance.started()
     with Events(instance) as events:

@@ -16,7 +16,7 @@ from tests.servers import RedisServer, eventually
 from tests.system.instance import ROOT, SANDBOX, Instance, deaths, frozen
 
 IN_ORDER = ["web", "runner", "redis"]
-CIRCUSD = str(Path(sys.executable).with_name("circusd"))
+CIRCUSD = (*SANDBOX, "circusd")
 
 ALL_ACTIVE = "observer: stopped\nredis: active\nredis-sync: active\nsandbox: active\nsandbox-runner: active\n"
 
@@ -183,7 +183,7 @@ def test_a_second_one_on_the_same_folder_says_so(instance: Instance) -> None:
         f"Stop it, or set SANDBOX_HOME and SANDBOX_PORT for this one.\n"
     )
     assert second.stdout == ""
-    plain = instance.run(CIRCUSD, str(ROOT / "circus.ini"), **instance.variables())
+    plain = instance.run(*CIRCUSD, str(ROOT / "circus.ini"), **instance.variables())
     assert (plain.returncode, plain.stderr) == (1, second.stderr)
     assert instance.is_ready()
 
@@ -243,8 +243,8 @@ def test_an_unusable_setting_is_one_line(instance: Instance) -> None:
     assert blocked.stderr.startswith(f"sandbox: SANDBOX_HOME is '{file}', which cannot be used:")
 
 
-def test_plain_circusd_and_circusctl_work_after_env(instance: Instance) -> None:
-    kinds = instance.started(CIRCUSD, str(ROOT / "circus.ini"), environment=instance.variables()).kinds()
+def test_circusd_with_arguments_of_ones_own_and_circusctl_work_after_env(instance: Instance) -> None:
+    kinds = instance.started(*CIRCUSD, str(ROOT / "circus.ini"), environment=instance.variables()).kinds()
     assert (
         instance.circusctl("status")
         == "observer: stopped\nredis: active\nredis-sync: active\nsandbox: active\nsandbox-runner: active\n"
@@ -258,17 +258,49 @@ def test_plain_circusd_and_circusctl_work_after_env(instance: Instance) -> None:
 
 @pytest.mark.parametrize(("variable", "least"), [("SANDBOX_RUNNER_STOP", "15"), ("SANDBOX_WEB_STOP", "35")])
 def test_circus_must_wait_for_longer_than_what_it_stops_takes(instance: Instance, variable: str, least: str) -> None:
-    refused = instance.run(CIRCUSD, str(ROOT / "circus.ini"), **instance.variables() | {variable: "12"})
+    refused = instance.run(*CIRCUSD, str(ROOT / "circus.ini"), **instance.variables() | {variable: "12"})
     assert refused.returncode == 1
     assert f"sandbox: {variable} is 12; it must be above {least}:" in refused.stderr
     instance.is_gone()
 
 
-def test_plain_circusd_without_env_names_a_variable_and_ends(instance: Instance) -> None:
-    refused = instance.run(CIRCUSD, str(ROOT / "circus.ini"))
+def test_circusd_with_arguments_of_ones_own_needs_no_environment(instance: Instance) -> None:
+    instance.started(*CIRCUSD, "--log-level", "debug", str(ROOT / "circus.ini"))
+    assert instance.stop() == 0
+
+
+def test_plain_circusd_says_how_it_is_to_be_started(instance: Instance) -> None:
+    plain = str(Path(sys.executable).with_name("circusd"))
+    refused = instance.run(plain, str(ROOT / "circus.ini"), **instance.variables())
     assert refused.returncode == 1
-    assert "$(circus.env.SANDBOX_" in refused.stderr
+    assert "Start it by `sandbox run`, or with arguments of your own: sandbox circusd " in refused.stderr
+    without = instance.run(plain, str(ROOT / "circus.ini"))
+    assert without.returncode == 1 and "$(circus.env.SANDBOX_" in without.stderr
     assert not instance.home.exists()
+
+
+def test_circusd_does_not_go_to_the_background(instance: Instance) -> None:
+    refused = instance.run(*CIRCUSD, "--daemon", str(ROOT / "circus.ini"))
+    assert refused.returncode == 1
+    assert "--daemon is not possible" in refused.stderr
+    instance.is_gone()
+
+
+LACKING = """
+import sys
+from circus.arbiter import Arbiter
+del Arbiter._stop_watchers
+from service.cli.main import main
+sys.exit(main(["run"]))
+"""
+
+
+def test_a_circus_that_lacks_a_name_is_refused_with_that_name(instance: Instance) -> None:
+    refused = instance.run(sys.executable, "-c", LACKING)
+    assert refused.returncode == 1
+    assert "circus 0.19.0 has no circus.arbiter:Arbiter._stop_watchers, which sandbox needs (" in refused.stderr
+    assert refused.stderr.endswith("Install circus 0.19.0.\n")
+    instance.is_gone()
 
 
 @pytest.mark.parametrize(
@@ -283,7 +315,7 @@ def test_a_watcher_that_cannot_be_made_ends_the_start(instance: Instance, line: 
     broken.write_text(
         (ROOT / "circus.ini").read_text().replace("hooks.before_start = service.supervise.hooks.before_start", line, 1)
     )
-    refused = instance.run(CIRCUSD, str(broken), **instance.variables())
+    refused = instance.run(*CIRCUSD, str(broken), **instance.variables())
     assert refused.returncode == 1
     assert reason in refused.stderr
     assert refused.stderr.endswith("could not make the watcher redis; the reason stands above.\n")
@@ -297,7 +329,7 @@ def test_a_port_taken_at_the_last_moment_ends_circusd(
     other = make_instance("b")
     elsewhere = other.home.parent / "circus.ini"
     elsewhere.write_text((ROOT / "circus.ini").read_text().replace("$(circus.env.SANDBOX_PORT)", str(instance.port)))
-    refused = other.run(CIRCUSD, str(elsewhere), **other.variables())
+    refused = other.run(*CIRCUSD, str(elsewhere), **other.variables())
     assert refused.returncode == 1
     assert "could not listen" in refused.stderr
     other.is_gone()

@@ -1,10 +1,10 @@
-"""A process beside circusd that tells what circusd does: its events, and what its processes weigh.
+"""A process beside circusd that sends what circusd does to StatsD and Graphite: events, and what its processes weigh.
 
-Processes that were started before it listened are counted when they are first listed; unless it was itself
-started again, beside a circusd that has been at work for a while.
+It begins to listen when some processes have started already. They are counted when it first lists them. But if the
+observer itself was started again, they were counted before.
 
-It only listens and asks, so that nothing that goes wrong here, and no server that hangs, is felt in the
-supervisor. circus.ini starts it if there is somebody to be told.
+It only listens and asks, so that circusd feels nothing of what goes wrong here, nor of a server that hangs. circus.ini
+starts it if there is a StatsD or a Graphite.
 """
 
 import json
@@ -50,7 +50,7 @@ class Observer:
     def __init__(
         self, *, events: str, control: str, metrics: Metrics, graphite: Graphite | None, refused: Told, release: str
     ) -> None:
-        """`refused` is told of each reload that was refused: the watcher, and what circusd said about it."""
+        """`refused` is called for each reload that was refused, with the watcher and what circusd said about it."""
         self._events = events
         self._control = control
         self._metrics = metrics
@@ -125,7 +125,7 @@ class Observer:
             log.warning("circusd does not answer: %s", error, extra={"once": "circusd"})
 
     def _count(self, leaders: Mapping[str, list[int]]) -> None:
-        """The start, once there is a StatsD to be told; and the processes whose start was not heard of."""
+        """Counts the start of circusd, and the processes whose start it has not heard of."""
         if self._starting:
             self._metrics.process_event("circusd", "started")
             self._starting = False

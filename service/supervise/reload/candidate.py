@@ -8,17 +8,15 @@ Without the folder nobody is on trial: at the first start, and when a process is
 
 import atexit
 import os
-import signal
 import sys
 import time
 import traceback
+from _thread import allocate_lock, get_ident, start_new_thread
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from types import FrameType
 from typing import Any, Final
-
-from service.supervise.reload import gentle
 
 VARIABLE: Final = "SANDBOX_TRIAL"
 BEGUN: Final = "begun"
@@ -27,9 +25,11 @@ READY: Final = "ready"
 FAILED: Final = "failed"
 LOOK_SECONDS: Final = 0.02
 KILL_SECONDS: Final = 0.5
-GENTLE: Final = 1 / 2  # of the time that a start may take
-SLOW: Final = 2 / 3
+SLOW: Final = 2 / 3  # of the time that a start may take
 AGAIN: Final = 1 / 10
+
+_sleep = time.sleep  # gevent replaces it in a worker: other greenlets would go on
+_watch = allocate_lock()  # held while a thread watches over the start
 
 
 def folder() -> Path | None:
@@ -37,51 +37,50 @@ def folder() -> Path | None:
     return named if named.is_dir() else None
 
 
-def begin(of: int = 1) -> None:
-    """This process, one of so many, starts from here on: gently, until a good part of its time is over.
-
-    If it takes long, it tells where it is.
-    """
+def begin() -> None:
+    """If this start takes long, it says where it is. Call it again after a fork."""
+    global _watch
     if (held := folder()) is None:
         return
     try:
         began, patience = map(float, (held / BEGUN).read_text().split())
     except (OSError, ValueError):
         return  # a supervisor of an earlier release does not tell
-    tell = _teller(held / OUTPUT)
-
-    def is_over() -> bool:
-        since = time.monotonic() - began
-        if since < patience * GENTLE:
-            return False
-        gentle.at_alarm(tell)
-        signal.setitimer(signal.ITIMER_REAL, max(patience * SLOW - since, LOOK_SECONDS), patience * AGAIN)
-        return True
-
     atexit.register(_end, os.getpid())
-    gentle.begin(is_over, of)
+    _watch = allocate_lock()
+    _watch.acquire()
+    start_new_thread(_say_where, (held / OUTPUT, _stack(), _watch, began, patience))
 
 
-def _teller(output: Path) -> Callable[[int, FrameType | None], None]:
-    """A process that hangs says where, before the patience with it is over, which began with the trial.
+def _say_where(output: Path, stack: Callable[[], list[str]], watch: Any, began: float, patience: float) -> None:
+    """Says it before the patience is over, which began with the trial, and again when it may have got further.
 
-    More than once, for it may have got further since; the last that was said is shown.
+    The last that was said is shown. A thread, because a signal would interrupt what is imported.
     """
-    greenlets = sys.modules.get("greenlet")
-    this = greenlets.getcurrent() if greenlets else None
-
-    def tell(_: int, frame: FrameType | None) -> None:
-        """In a worker, a greenlet that waits has given way to another."""
-        waiting: Any = getattr(this, "gr_frame", None) or frame
+    wait = began + patience * SLOW - time.monotonic()
+    while not watch.acquire(timeout=max(wait, LOOK_SECONDS)):
         with suppress(Exception), open(output, "a") as lines:
-            lines.write("Not ready yet; it has come as far as this:\n" + "".join(traceback.format_stack(waiting)))
+            lines.write("Not ready yet; it has come as far as this:\n" + "".join(stack()))
+        wait = patience * AGAIN
 
-    return tell
+
+def _stack() -> Callable[[], list[str]]:
+    """Where this thread is; in a web worker, this greenlet, which gives way to others while it waits."""
+    thread = get_ident()
+    greenlets = sys.modules.get("greenlet")
+    greenlet = greenlets.getcurrent() if greenlets else None
+
+    def stack() -> list[str]:
+        frame: FrameType | None = getattr(greenlet, "gr_frame", None) or sys._current_frames()[thread]
+        return traceback.format_stack(frame)
+
+    return stack
 
 
 def has_started() -> None:
-    if VARIABLE in os.environ:
-        gentle.hurry()
+    """Ends the watch over the start."""
+    with suppress(RuntimeError):  # nobody watches
+        _watch.release()
 
 
 def wait(of: int = 1, beat: Callable[[], bool] = lambda: True) -> None:
@@ -111,7 +110,7 @@ def fail() -> None:
         return  # it has been told, or the trial has just ended
     until = time.monotonic() + KILL_SECONDS
     while held.is_dir() and time.monotonic() < until:
-        gentle.sleep(LOOK_SECONDS)
+        _sleep(LOOK_SECONDS)
 
 
 def _end(pid: int) -> None:

@@ -1,42 +1,28 @@
-"""Work in steps that delay nobody for long, with rests: short of processors, those that serve wait for whatever starts.
+"""What is on trial starts gently: it gets little of a processor that others want.
 
-What this module imports is imported before a process can start gently, so that is little.
+Linux shares the processors between sessions, and circus starts each process in a session of its own. The weight of
+a session can be lowered and raised again, without any right. The processes themselves notice nothing.
+
+Where Linux shares them in another way (a container, a cgroup with a share of its own), or without Linux, nothing
+happens.
 """
 
-import os
-import signal
-import time
-from collections.abc import Callable
-from types import FrameType
+from typing import Final
 
-STEP_SECONDS = 0.001
-REST_SECONDS = 0.004
-
-sleep = time.sleep  # gevent replaces it in a worker: others would go on there
+USUAL: Final = 0
+LOW: Final = 10
 
 
-def begin(is_over: Callable[[], bool], of: int = 1) -> None:
-    """This process, one of so many, rests most of the time until that `is_over`, or it is told to `hurry`."""
-    pause = REST_SECONDS * max(1, of / (os.cpu_count() or 1))
+def weigh(leader: int, nice: int) -> bool:
+    """For the whole session of this process; returns whether that is over.
 
-    def rest(_: int, __: FrameType | None) -> None:
-        if not is_over():
-            sleep(pause)
-            signal.setitimer(signal.ITIMER_REAL, STEP_SECONDS)
-
-    at_alarm(rest)
-    signal.setitimer(signal.ITIMER_REAL, STEP_SECONDS)
-
-
-def at_alarm(handle: Callable[[int, FrameType | None], None]) -> None:
-    signal.signal(signal.SIGALRM, handle)
-    signal.siginterrupt(signal.SIGALRM, False)
-
-
-def hurry() -> None:
-    at_alarm(_ignore)  # the signal may be on its way already
-    signal.setitimer(signal.ITIMER_REAL, 0)
-
-
-def _ignore(_: int, __: FrameType | None) -> None:
-    pass
+    Linux takes ten such wishes a second from ordinary users; for one more, ask again.
+    """
+    try:
+        with open(f"/proc/{leader}/autogroup", "w") as session:
+            session.write(str(nice))
+    except BlockingIOError:
+        return False
+    except OSError:
+        pass  # it has ended, or the system has no such thing
+    return True

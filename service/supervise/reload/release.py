@@ -1,6 +1,6 @@
-"""A release: a folder with the code and, if it has one of its own, its virtualenv in .venv.
+"""A release: a folder with the code, and perhaps a virtualenv of its own in .venv.
 
-It is found by a name that may be a link, and held by its real path: what the link names later is another release.
+SANDBOX_RELEASE names it, usually by a link. Its real path is kept: the link may lead to another release later.
 """
 
 import hashlib
@@ -30,11 +30,11 @@ class Release:
 
     @property
     def words(self) -> dict[str, str]:
-        """What $(circus.release.…) stands for in circus.ini."""
+        """The values of $(circus.release.…) in circus.ini."""
         return {"path": str(self.path), "python": str(self.python), "conf": str(self.base / "conf")}
 
     def environment(self, given: Mapping[str, str], start_folder: str) -> dict[str, str]:
-        """Of its processes. The folder that the service was started in holds task modules, too."""
+        """For its processes. The folder that the service was started in may hold task modules."""
         paths = [path for path in (given.get("PYTHONPATH"), start_folder) if path]
         return {**given, "PYTHONPATH": os.pathsep.join(paths), "PWD": str(self.path)}
 
@@ -43,7 +43,7 @@ class Release:
 
 
 def find(name: Path) -> Release:
-    path = Path(os.path.realpath(name))  # of a link to itself it makes no error
+    path = Path(os.path.realpath(name))  # Path.resolve raises for a link to itself
     if not path.is_dir():
         raise NoRelease(f"SANDBOX_RELEASE is {str(name)!r}, which is not a folder")
     own = path / ".venv" / "bin" / "python"
@@ -55,7 +55,7 @@ def find(name: Path) -> Release:
 
 
 class Supervisor:
-    """What circusd itself was started with, to be compared with what a release has."""
+    """The files that circusd was started with, to be compared with those of a release."""
 
     def __init__(self, base: Path) -> None:
         package = Path(__file__).parents[2]
@@ -63,7 +63,7 @@ class Supervisor:
         self._had = self._contents(base, package, metadata.version("circus"))
 
     def differences(self, release: Release) -> list[str]:
-        """The files that circusd would have to be started anew for."""
+        """Returns the files that differ: circusd takes them only when it is started anew."""
         has = self._contents(release.base, _package(release), _circus(release))
         return sorted(name for name in self._had if has[name] != self._had[name])
 

@@ -1,7 +1,7 @@
 """A release on trial: its processes beside those that serve, until all are ready or one thing is wrong.
 
-Each trial has a folder; service/candidate.py is the processes' side of it. Its name is in the environment of all that
-they start, so that nothing of a refused trial is left, whatever group or session it has fled into.
+Each trial has a folder; candidate.py is the processes' side of it. Its name is in the environment of all that they
+start, so that nothing of a refused trial is left, whatever group or session it has fled into.
 """
 
 import contextlib
@@ -17,13 +17,14 @@ from typing import Any, Final
 import psutil
 from tornado import gen
 
-from service.supervise.reload import candidate
+from service.supervise.reload import candidate, gentle
 from service.supervise.reload.release import Release
 
 LOOK_SECONDS: Final = 0.05
 SHOWN_LINES: Final = 12
 READ_BYTES: Final = 16 * 1024
 SWEEPS: Final = 20
+GENTLE: Final = 1 / 2  # of its time; then it hurries
 
 # Standard error goes into the trial's folder, and is kept in place of standard input until the trial is over.
 COMMAND: Final = f"""sh -c 'exec 0<&2 2>>"${candidate.VARIABLE}/{candidate.OUTPUT}"; exec "$@"' sh """
@@ -34,6 +35,7 @@ class Trial:
         self.release = release
         self._patience = patience_seconds
         self.processes: list[Any] = []
+        self._weights: dict[int, int] = {}
         self.problem: str | None = None
         self._began = time.monotonic()
         self._folder = folder / uuid.uuid4().hex
@@ -50,21 +52,28 @@ class Trial:
 
     @property
     def output(self) -> str:
-        """The last lines of what its processes said."""
+        """The last lines that its processes have printed."""
         try:
             text = (self._folder / candidate.OUTPUT).read_bytes()[-READ_BYTES:].decode(errors="replace")
         except OSError:
             return ""
         return "\n".join([line for line in text.splitlines() if line.strip()][-SHOWN_LINES:])
 
+    def add(self, process: Any) -> None:
+        self.processes.append(process)
+        self._weigh(gentle.LOW)
+
     async def verdict(self, is_stopping: Callable[[], bool]) -> str | None:
-        """What is wrong with it; None when all of its processes are ready."""
+        """Returns what is wrong with it, or None when all of its processes are ready."""
         while self.problem is None:
+            is_ready = self._is_ready()
+            is_urgent = is_ready or self.seconds > self._patience * GENTLE
+            is_weighed = self._weigh(gentle.USUAL if is_urgent else gentle.LOW)
             if is_stopping():
                 self.problem = "the service is stopping"
             elif self._has_failed():
                 self.problem = "a process of it ended before it was ready"
-            elif self._is_ready():
+            elif is_ready and is_weighed:
                 return None
             elif self.seconds > self._patience:
                 self.problem = f"it was not ready within {self._patience:g} s (SANDBOX_RELOAD)"
@@ -72,26 +81,32 @@ class Trial:
                 await gen.sleep(LOOK_SECONDS)
         return self.problem
 
+    def _weigh(self, nice: int) -> bool:
+        """Returns whether all of its processes have that weight."""
+        others = [process.pid for process in self.processes if self._weights.get(process.pid, gentle.USUAL) != nice]
+        self._weights |= {pid: nice for pid in others if gentle.weigh(pid, nice)}
+        return all(self._weights.get(pid) == nice for pid in others)
+
     def _has_failed(self) -> bool:
         return any(self._folder.glob(f"{candidate.FAILED}.*")) or not all(
             process.is_alive() for process in self.processes
         )
 
     def _is_ready(self) -> bool:
-        """Each process tells by its marks how many of them it will leave."""
+        """gunicorn leaves a mark for each of its workers. A mark says how many there will be of its process."""
         marks = [mark.name.split(".") for mark in self._folder.glob(f"{candidate.READY}.*")]
         return bool(self.processes) and len(marks) >= len(self.processes) * max(
             (int(of) for *_, of in marks), default=1
         )
 
     def accept(self) -> None:
-        """Whoever waits may begin, all at once, whatever is written into the folder at this moment."""
+        """All that wait begin at once. The folder is renamed first: one may write into it while it is removed."""
         over = self._folder.with_suffix(".over")
         self._folder.rename(over)
         shutil.rmtree(over, ignore_errors=True)
 
     def end(self) -> None:
-        """Kills all of it: none has begun anything."""
+        """Kills all of it. None has begun any work."""
         for process in self.processes:
             end_group(process.pid)
         for _ in range(SWEEPS):
@@ -102,7 +117,7 @@ class Trial:
         shutil.rmtree(self._folder, ignore_errors=True)
 
     def _sweep(self) -> list[int]:
-        """Kills what carries its mark, and tells what that was."""
+        """Kills what has the trial's folder in its environment, and returns the pids."""
         found = [process.pid for process in psutil.process_iter() if _has(process, self.environment)]
         for pid in found:
             with contextlib.suppress(ProcessLookupError):
@@ -118,6 +133,6 @@ def _has(process: psutil.Process, variables: dict[str, str]) -> bool:
 
 
 def end_group(leader: int) -> None:
-    """Circus makes each process the leader of a group; nobody of it outlives its end."""
+    """Kills what is left of a process of circus's, which is the leader of a group."""
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(leader, signal.SIGKILL)

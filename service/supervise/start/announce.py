@@ -21,7 +21,7 @@ from service.supervise.start import state
 
 PATIENCE_SECONDS: Final = 10.0
 LOOK_SECONDS: Final = 0.1
-LATER_SECONDS: Final = 5.0  # when it has complained: each look is a line in web.log
+LATER_SECONDS: Final = 5.0  # between looks after the complaint, because each is a line in web.log
 ANSWER_SECONDS: Final = 3.0
 EVERYWHERE: Final = {"0.0.0.0": "127.0.0.1", "::": "::1"}
 
@@ -53,7 +53,7 @@ def _announce(settings: Settings, supervisor: int) -> None:
 
 
 def _lives(supervisor: int, seconds: float) -> bool:
-    """After so long; at once when it does not."""
+    """Waits, and returns whether the supervisor still lives; returns at once when it has ended."""
     until = time.monotonic() + seconds
     while os.getppid() == supervisor:
         if time.monotonic() >= until:

@@ -1,8 +1,7 @@
-"""What must hold before circusd starts; `sandbox run` and plain circusd both ask."""
+"""What must hold before circusd starts. The release checks itself, in a process of its own (rehearsal.py)."""
 
 import difflib
 import errno
-import functools
 import math
 import os
 import socket
@@ -11,8 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
-from service.errors import ReleaseBroken, SandboxError, SettingsError
-from service.observe import sentry
+from service.errors import ReleaseBroken, SettingsError
 from service.settings import UNIX, Settings, texts
 from service.supervise.reload import candidate
 from service.supervise.reload import release as releases
@@ -26,12 +24,10 @@ RUNNER_ENDS_SECONDS: Final = 5.0  # what a runner needs after the grace time, to
 
 def check(settings: Settings) -> None:
     """Raises an error that says what to change; otherwise the state folder is this process's."""
-    for name in (SESSION, candidate.VARIABLE):  # of another sandbox, in a task of which this one is started
+    for name in (SESSION, candidate.VARIABLE):  # left by another sandbox, if one of its tasks starts this one
         os.environ.pop(name, None)
     _warn_of_slips(settings)
-    _check_tokens(settings)
-    _check_errors(settings)
-    _check_tasks(settings)
+    _check_release(settings)
     state.prepare(settings)
     _take_over(settings)
     state.refuse_foreign_redis(settings)
@@ -40,14 +36,14 @@ def check(settings: Settings) -> None:
 
 
 def _take_over(settings: Settings) -> None:
-    """What a killed circusd has left is ended, but for its listening socket."""
+    """Ends what a killed circusd has left, and keeps its listening socket."""
     if left := orphans.find(settings.home):
         listener.keep((orphan.process for orphan in left), settings.bind, settings.port)
         orphans.end(settings.home, left)
 
 
 def check_order(settings: Settings, circus_seconds: Mapping[str, float]) -> None:
-    """Who stops something waits for longer than that takes; `circus_seconds` is how long circus waits, by watcher."""
+    """Circus must wait for longer than a watcher takes to stop; `circus_seconds` says how long it waits for each."""
     for watcher, variable, grace, within in (
         ("sandbox", "SANDBOX_WEB", settings.web_grace_seconds, WEB_ENDS_SECONDS),
         ("sandbox-runner", "SANDBOX_RUNNER", settings.grace_seconds, RUNNER_ENDS_SECONDS),
@@ -59,33 +55,6 @@ def check_order(settings: Settings, circus_seconds: Mapping[str, float]) -> None
             )
 
 
-def _check_tokens(settings: Settings) -> None:
-    if settings.tokens is None:
-        if not settings.on_loopback:
-            raise SettingsError(
-                f"SANDBOX_BIND is {settings.bind!r}; without SANDBOX_TOKENS only loopback (127.0.0.1, ::1, localhost) "
-                f"is allowed. Set SANDBOX_TOKENS to a file, and make a token: `sandbox token add NAME --scope write`."
-            )
-        return
-    from service.web import token_file
-
-    try:
-        found = token_file.read(settings.tokens)
-    except (OSError, ValueError, SandboxError) as error:
-        raise SettingsError(f"SANDBOX_TOKENS is {str(settings.tokens)!r}, which cannot be used: {error}.") from error
-    if not found:
-        raise SettingsError(
-            f"SANDBOX_TOKENS is {str(settings.tokens)!r}, which holds no token. "
-            f"Make one with `sandbox token add NAME --scope write`."
-        )
-
-
-def _check_errors(settings: Settings) -> None:
-    if settings.sentry_dsn:
-        sentry.check(settings.sentry_client)
-
-
-@functools.cache
 def _warn_of_slips(settings: Settings) -> None:
     """A setting that is misspelt would be left out in silence."""
     known = {*variables(settings), orphans.MARK}
@@ -94,20 +63,18 @@ def _warn_of_slips(settings: Settings) -> None:
             print(f"sandbox: {name} is set, but is no setting; {near[0]} is one.", file=sys.stderr)
 
 
-@functools.cache
-def _check_tasks(settings: Settings) -> None:
-    """In a process of its own: circusd is to run none of their code."""
+def _check_release(settings: Settings) -> None:
+    """In a process of its own: none of its code runs in circusd."""
     release = releases.find(settings.release or conf_folder())
     environment = release.environment({**os.environ, **texts(settings)}, os.getcwd())
     try:
-        types = rehearsal.types(
+        warnings = rehearsal.check(
             environment, patience_seconds=settings.reload_seconds, python=release.python, folder=release.path
         )
     except ReleaseBroken as error:
         raise SettingsError(str(error)) from error
-    queues = {line.partition("\t")[2] for line in types.splitlines()}
-    for queue in sorted(queues.difference(settings.queues)):
-        print(f"sandbox: SANDBOX_QUEUES does not name {queue!r}, where types have their tasks wait.", file=sys.stderr)
+    for warning in warnings:
+        print(warning, file=sys.stderr)
 
 
 def _check_address(settings: Settings) -> None:

@@ -43,12 +43,12 @@ def variables(settings: Settings) -> dict[str, str]:
 
 
 def name_session() -> None:
-    """For a process that starts others, which may leave its session."""
+    """For a runner: what it starts may leave its session, and is told by this (orphans.py)."""
     os.environ[SESSION] = str(os.getsid(0))
 
 
 def exports(settings: Settings, environment: Mapping[str, str]) -> str:
-    """Lines for a shell; the programs of this installation are found after them, too."""
+    """Lines for a shell. They also put the programs of this installation on the PATH."""
     lines = [f"export {name}={shlex.quote(value)}" for name, value in variables(settings).items()]
     programs = str(Path(sys.executable).parent)
     if programs not in environment.get("PATH", "").split(os.pathsep):

@@ -8,19 +8,17 @@ thing, or the host forbids it (ptrace_scope), the address is free for a moment, 
 import ctypes
 import os
 import socket
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from typing import Any, Final, TypeAlias
 
 import psutil
-from circus.sockets import CircusSocket
 
 PIDFD_GETFD: Final = 438  # the same number on every architecture
 
 Address: TypeAlias = tuple[str, int] | str
 
 _kept: dict[Address, socket.socket] = {}
-_bind_and_listen = CircusSocket.bind_and_listen
 
 
 def keep(processes: Iterable[psutil.Process], host: str, port: int) -> None:
@@ -33,7 +31,6 @@ def keep(processes: Iterable[psutil.Process], host: str, port: int) -> None:
                     copied = _copy(process.pid, held.fd)
                     if copied.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
                         _kept[address] = copied
-                        CircusSocket.bind_and_listen = _listen_again
                         return
 
 
@@ -60,11 +57,17 @@ def _copy(pid: int, descriptor: int) -> socket.socket:
     return socket.socket(fileno=copied)
 
 
-def _listen_again(bound: Any) -> None:
-    kept = _kept.pop(bound.path if bound.is_unix else (bound.host, bound.port), None)
-    if kept is None:
-        return _bind_and_listen(bound)  # type: ignore[no-any-return]
-    os.dup2(kept.fileno(), bound.fileno())
-    kept.close()
-    bound.setblocking(bound.blocking)
-    return bound.listen(bound.backlog)  # type: ignore[no-any-return]
+def listen(stock: Callable[[Any], None]) -> Callable[[Any], None]:
+    """Is given what it replaces in circus, and returns what takes its place (private_names.py)."""
+
+    def listen(bound: Any) -> None:
+        kept = _kept.pop(bound.path if bound.is_unix else (bound.host, bound.port), None)
+        if kept is None:
+            stock(bound)
+            return
+        os.dup2(kept.fileno(), bound.fileno())
+        kept.close()
+        bound.setblocking(bound.blocking)
+        bound.listen(bound.backlog)
+
+    return listen

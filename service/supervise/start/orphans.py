@@ -1,12 +1,13 @@
 """What a killed circusd left: its processes go on serving, until the next start ends them, before it binds.
 
-Circus starts each process in a session of its own, and here with a mark in its environment: its watcher, and
-how that is stopped. A session belongs to a state folder if one of its processes carries the mark and names
-the folder; then all of the session is ended, in circus's own order and time; what is on trial has begun nothing,
+Circus starts each process in a session of its own. A hook puts a mark into its environment: the watcher, and how that
+is stopped. A session belongs to a state folder if one of its processes has the mark and names the folder. All of
+such a session is ended, in circus's order, each in the time that a stop gives it. What is on trial has begun nothing,
 and is killed. A pid alone proves nothing.
 
-A runner names its session to what it starts. So a program that left the session, to outlive the runner,
-is told from a process of circusd's, although it has inherited the mark: neither a stop nor a start ends it.
+A runner puts the number of its session into the environment of what it starts. A program that has left the session,
+to outlive the runner, has the mark, but another session than the one in its environment. Neither a stop nor a start
+ends it.
 """
 
 import itertools
@@ -35,7 +36,7 @@ SWEEPS: Final = 20
 
 
 class Watcher(NamedTuple):
-    """As the mark tells: who stops first has the lowest priority."""
+    """What the mark says. The lowest priority stops first."""
 
     priority: int
     patience_seconds: float
@@ -54,13 +55,13 @@ class Orphan(NamedTuple):
 
 
 def mark(watcher: Any) -> None:
-    """For a hook of circus: what the watcher starts from now on can be told."""
+    """Puts the mark into the environment of what this watcher of circus starts from now on."""
     watcher.env[MARK] = f"{watcher.priority} {watcher.graceful_timeout:g} {watcher.name}"
     watcher.env[KEEP_ENVIRONMENT] = "1"
 
 
 def end(home: Path, left: Sequence[Orphan]) -> None:
-    """Returns when they are gone; nobody else may start a circusd on the folder meanwhile."""
+    """Returns when they are gone. The caller holds the lock of the folder."""
     count = Counter(orphan.watcher.name for orphan in left)
     those = ", ".join(f"{name} ({number})" for name, number in count.items())
     print(
@@ -73,18 +74,18 @@ def end(home: Path, left: Sequence[Orphan]) -> None:
             _send(orphan, signal.SIGTERM)
         _wait(leaders, watcher.patience_seconds)
         _kill(members)
-        for _ in range(SWEEPS):  # what they have started meanwhile
+        for _ in range(SWEEPS):  # they may have started others meanwhile
             if not (later := [orphan for orphan in find(home) if orphan.watcher == watcher]):
                 break
             _kill(later)
 
 
 def find(home: Path) -> list[Orphan]:
-    """In the order in which they are to be ended."""
+    """Returns them in the order in which they are to be ended."""
     sessions: dict[int, Watcher] = {}
     processes: dict[int, list[psutil.Process]] = {}
     for process in psutil.process_iter():
-        with suppress(psutil.Error, OSError, KeyError, ValueError):  # an odd mark is nobody's
+        with suppress(psutil.Error, OSError, KeyError, ValueError):  # it has ended, or its mark is none
             session = os.getsid(process.pid)
             processes.setdefault(session, []).append(process)
             if (watcher := _watcher(process.environ(), home, session)) is not None:
@@ -105,7 +106,7 @@ def _watcher(environment: Mapping[str, str], home: Path, session: int) -> Watche
 
 
 def _leaders(orphans: Collection[Orphan]) -> list[Orphan]:
-    """Who tells the others to stop; where the leader is dead, all of them."""
+    """Those whose parent is none of these: a leader tells its children to stop. If it is dead, each child is told."""
     pids = {orphan.process.pid for orphan in orphans}
     return [orphan for orphan in orphans if _parent(orphan) not in pids]
 

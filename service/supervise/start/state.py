@@ -40,7 +40,7 @@ def prepare(settings: Settings) -> None:
 
 
 def refuse_foreign_redis(settings: Settings) -> None:
-    """Two servers would ruin the data. One that was just ended counts as dead before all of its threads are gone."""
+    """Two servers would ruin the data. Waits a moment for one that is ending: it holds the lock a little longer."""
     server = _holder(redis_folder(settings) / "lock") if settings.embedded_redis else None
     if server is not None:
         raise AlreadyRunning(
@@ -54,7 +54,7 @@ def redis_folder(settings: Settings) -> Path:
 
 
 def lock(path: Path, *, wait_seconds: float = 0.0, survives_exec: bool = False) -> int | None:
-    """Holds the file until this process ends; or, if another does, tells which."""
+    """Holds the file until this process ends. If another process holds it, returns which."""
     if path in _held:
         return None
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -70,7 +70,7 @@ def lock(path: Path, *, wait_seconds: float = 0.0, survives_exec: bool = False) 
 
 
 def let_go() -> None:
-    """For a forked child: the locks are its parent's."""
+    """For a forked child, because the locks are its parent's."""
     for descriptor in _held.values():
         os.close(descriptor)
     _held.clear()

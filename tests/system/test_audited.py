@@ -1,0 +1,45 @@
+"""Each control command that changes something is a line of the audit log."""
+
+import json
+import os
+import signal
+from pathlib import Path
+
+from tests.servers import eventually
+from tests.system.instance import Instance
+
+
+def told(instance: Instance) -> list[tuple[object, ...]]:
+    lines = map(json.loads, Path(instance.home / "log" / "audit.log").read_text().splitlines())
+    return [
+        (line["did"], line["by"], line["from"], line["what"].get("name"))
+        for line in lines
+        if line["process"] == f"circusd/{instance.pid}"
+    ]
+
+
+def test_what_changes_something_is_told_and_what_asks_or_is_refused_is_not(instance: Instance) -> None:
+    instance.started()
+    assert instance.circusctl("incr", "sandbox-runner") == "3\n"
+    instance.circusctl("status")
+    instance.circusctl("list", "sandbox-runner")
+    assert instance.circusctl("reload", "redis").startswith("error: ")
+    assert instance.circusctl("set", "sandbox-runner", "max_age", "100000") == "ok\n"
+    assert instance.circusctl("stop", "sandbox-runner", "--waiting").startswith("ok")
+    os.kill(instance.pid, signal.SIGHUP)
+    eventually(lambda: len(told(instance)) == 4)
+    assert instance.stop() == 0
+    assert told(instance) == [
+        ("incr", None, "control.sock", "sandbox-runner"),
+        ("set", None, "control.sock", "sandbox-runner"),
+        ("stop", None, "control.sock", "sandbox-runner"),
+        ("reload", None, "SIGHUP", None),
+        ("quit", None, "SIGTERM", None),
+    ]
+
+
+def test_a_secret_is_left_out(instance: Instance) -> None:
+    instance.started()
+    instance.circusctl("set", "sandbox-runner", "env", "API_TOKEN=hidden")
+    eventually(lambda: told(instance))
+    assert "hidden" not in Path(instance.home / "log" / "audit.log").read_text()
