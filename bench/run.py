@@ -40,12 +40,18 @@ MEASUREMENTS: Final = {
 
 def main() -> int:
     options = _options()
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # unwinds: every program is stopped
+    signal.signal(signal.SIGTERM, _stop)
     try:
         return _run(options)
     except KeyboardInterrupt:
         complain("stopped")
         return 130
+
+
+def _stop(*_: object) -> None:
+    """Unwinds, so that every program is stopped; a second signal must not cut that short."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    sys.exit(143)
 
 
 def _options() -> argparse.Namespace:

@@ -92,7 +92,8 @@ def run(
     with _listening() as lines:
         after = _attempted(task_type, context, task, raised)
     if interrupt is not None and not context.cancelled:
-        raise NotInterrupted(f"the handler called context.progress {len(context.heard)} times, not {at_progress}")
+        told = f"the handler called context.progress {len(context.heard)} times, not {at_progress}"
+        raise NotInterrupted(told) from raised.error
     return _outcome(after, raised.error, context.heard, lines)
 
 

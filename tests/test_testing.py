@@ -186,6 +186,10 @@ def test_a_cancelled_task_stays_cancelled_whatever_its_handler_does() -> None:
 def test_an_interruption_that_never_came_fails_the_test() -> None:
     with pytest.raises(NotInterrupted, match=r"called context\.progress 3 times, not 4"):
         run(steps, interrupt=Cancelled, at_progress=4)
+    error = ValueError("before any progress")
+    with pytest.raises(NotInterrupted) as failed:
+        run(raising(error), interrupt=Cancelled)
+    assert failed.value.__cause__ is error
 
 
 def test_a_function_that_is_no_task_type_is_refused() -> None:
