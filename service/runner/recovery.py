@@ -134,7 +134,7 @@ class Recovery:
         return []
 
     def _reported(self, findings: list[Finding], remains: Remains) -> list[Finding]:
-        """Nobody but the next runner can tell of a crash. It may be the next to die, so it tells before it goes on."""
+        """Only the next runner can report a crash. It may die of the same task, so it reports before it goes on."""
         told = [
             finding._replace(event_id=self._report(finding.document.task, finding.verdict, remains))
             if finding.verdict in triage.CRASHES and finding.document is not None
