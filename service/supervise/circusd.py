@@ -57,7 +57,7 @@ def log_handler() -> logging.Handler:
         raise SystemExit(f"sandbox: {error}") from error
     install(read)
     file = log_file.LogFile(read.logs / "circus.log")
-    handler = logs.JsonHandler(logs.Log(file, read.log_level, read.log_format), "circusd")
+    handler = logs.LineHandler(logs.Log(file, read.log_level, read.log_format), "circusd")
     handler.addFilter(_is_news)
     return handler
 
