@@ -14,7 +14,7 @@ import pytest
 
 from service.observe import log_file, logs, output
 from service.observe.log_file import LogFile
-from service.observe.logs import LineHandler, Line, Log, OncePerMinute
+from service.observe.logs import Line, LineHandler, Log, OncePerMinute
 from service.runner.journal import Report
 from service.tasks import moments, transitions
 from service.tasks.document import QUEUED, Task, TaskError
