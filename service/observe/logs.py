@@ -1,7 +1,7 @@
 """What a line of a log looks like, and which lines are written: JSON or text for people, from a level on.
 
 Who writes hands over the line with its level, and `Log` encodes it once it is chosen: records of Python's logging
-(`JsonHandler`), and lines of a fixed shape (`Line`), such as those of requests and of tasks.
+(`LineHandler`), and lines of a fixed shape (`Line`), such as those of requests and of tasks.
 """
 
 import json
@@ -92,7 +92,7 @@ def _shown(value: Any) -> str:
     return text if text.isprintable() and " " not in text else json.dumps(text, ensure_ascii=False)
 
 
-class JsonHandler(logging.Handler):
+class LineHandler(logging.Handler):
     """Python's log records as lines."""
 
     def __init__(self, log: Log, kind: str) -> None:
@@ -172,7 +172,7 @@ def configure(kind: str, folder: Path, level: str = "info", format: str = "json"
     warnings.setLevel(logging.WARNING)
     warnings.setFormatter(logging.Formatter(f"%(asctime)s {kind}/%(process)d %(levelname)s %(message)s"))
     root = logging.getLogger()
-    root.handlers[:] = [JsonHandler(log, kind), warnings]
+    root.handlers[:] = [LineHandler(log, kind), warnings]
     root.setLevel(level.upper())
     for handler in root.handlers:
         handler.addFilter(OncePerMinute())

@@ -109,7 +109,7 @@ class Lane:
     # --- the loop ------------------------------------------------------------------------------
 
     def work(self) -> None:
-        """Until the runner stops. Nothing but that ends a lane: its tasks would wait for ever."""
+        """Until the runner stops. No error ends a lane: its tasks would wait for ever."""
         while not self._stopping.is_set():
             try:
                 self._cycle()
@@ -142,9 +142,9 @@ class Lane:
                 self._work_off(batch)
 
     def _find(self) -> list[Finding]:
-        """Settles what has ended, and finds fresh entries; waits a moment if there are none.
+        """Settles what has ended, and finds fresh entries, or waits a moment for them.
 
-        A fetch cannot wait; so nothing is fetched right after a time when there was less than asked for.
+        After a fetch that found less than it asked for, it waits rather than fetching once more.
         """
         count = min(LARGEST_BATCH, max(1, int(BATCH_SECONDS / self._pace)))
         entries: list[Entry] = []
@@ -211,7 +211,7 @@ class Lane:
         self.holdings.hand_back_waiting()
 
     def _settle(self) -> None:
-        """Until Redis answers; at the end of the grace time, others will run the tasks again."""
+        """Tries until Redis answers. At the end of the grace time it gives up, and others run the tasks again."""
         while True:
             try:
                 return self.holdings.settle_ended()
@@ -245,7 +245,7 @@ class Lane:
         return [Held(change.entry, document) for change, document in moved.stored if change.entry]
 
     def _clear_away(self, findings: Sequence[Finding]) -> None:
-        """What is stale is dropped; what is not to be run now, or never again, is written down so."""
+        """Drops what is stale, and writes down of the rest that it is to be run later, or never."""
         stale = [finding.entry for finding in findings if finding.verdict is Verdict.DROP]
         aside = [finding for finding in findings if finding.verdict is not Verdict.DROP]
         postponed = {finding.entry for finding in aside if finding.verdict is Verdict.POSTPONE}
@@ -265,7 +265,7 @@ class Lane:
         task = held.document.task
         task_type = self._registry.get(task.type)
         assert task_type is not None  # triage has seen to it
-        context, window = Context(task), self._window()
+        context, window = Context(task), Window()
         running = Running(held, context, window)
         self._presence.mark(self.number, held.token.encode(), running.deadline)
         if task.timeout is not None:
@@ -277,9 +277,6 @@ class Lane:
         if task.timeout is not None:
             self._alarm.set(self.number, NEVER)
         self.holdings.ended.append(held)
-
-    def _window(self) -> Window:
-        return Window()
 
     def _still_ours(self, held: Held) -> bool:
         """After a long pause (a stopped process, a busy machine) somebody may have taken over."""

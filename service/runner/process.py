@@ -168,21 +168,20 @@ class Runner:
         return [entry for lane in self._lanes for entry in lane.holdings.entries()]
 
     def _leave(self) -> None:
+        """What cannot be put in order is left to a neighbour, which finds the lock file."""
         try:
             partitions = range(self._store.partitions)
             forgotten = [
                 self._store.queues.retire(number, self._queues, self._presence.consumer) for number in partitions
             ]
-            if not all(forgotten):
-                log.warning("something is left; another runner will take it, and forget this one")
-                self._presence.tell()
-                return  # the lock file stays, and tells it to
+            if all(forgotten):
+                self._presence.leave()
+                log.info("runner %s has stopped", self._presence.consumer)
+                return
+            log.warning("something is left; another runner will take it, and forget this one")
         except SandboxError as error:
             log.warning("%s; another runner will forget this one", error)
-            self._presence.tell()
-            return
-        self._presence.leave()
-        log.info("runner %s has stopped", self._presence.consumer)
+        self._presence.tell()
 
     # --- HUP ---------------------------------------------------------------------------------------
 

@@ -134,7 +134,7 @@ class Recovery:
         return []
 
     def _reported(self, findings: list[Finding], remains: Remains) -> list[Finding]:
-        """Nobody but the next runner can tell of a crash. It may be the next to die, so it tells before it goes on."""
+        """Only the next runner can report a crash. It may die of the same task, so it reports before it goes on."""
         told = [
             finding._replace(event_id=self._report(finding.document.task, finding.verdict, remains))
             if finding.verdict in triage.CRASHES and finding.document is not None
@@ -156,7 +156,7 @@ class Recovery:
         )
 
     def _report_idle(self, remains: Remains) -> None:
-        """A task that it died at is reported with the task."""
+        """Only if it ran no task: a crash at a task is reported with the task."""
         if not remains.deadlines and not remains.told:
             self._errors.capture_message("a runner died between tasks", tags={"runner": remains.consumer})
 
@@ -168,7 +168,7 @@ class Recovery:
         return []
 
     def _take(self, *, dead: str = "", idle_ms: int) -> Iterator[list[Entry]]:
-        """Stream by stream, where there is something; never what a lane of this runner works on."""
+        """Yields what it has taken, stream by stream, but for what a lane of this runner works on."""
         for partition in self._partitions:
             for stream in streams(partition, self._queues):
                 entries = self._store.queues.take(
@@ -184,5 +184,5 @@ class Recovery:
 
 
 def _clocks_apart() -> float:
-    """Changes when the wall clock is set, and when the machine sleeps: the other clock stops then."""
+    """Changes when the wall clock is set, and when the machine sleeps: the monotonic clock stands still then."""
     return time.time() - time.monotonic()

@@ -20,7 +20,7 @@ class Stop:
         return self.since is not None
 
     def seconds(self) -> float:
-        """How long ago it was wished."""
+        """Since the wish."""
         return 0.0 if self.since is None else time.monotonic() - self.since
 
     def wait(self, seconds: float) -> None:

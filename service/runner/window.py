@@ -17,13 +17,12 @@ from service.runner.lockfile import NEVER
 class Window:
     """Of one attempt, in the thread that makes it; opened by `with`."""
 
-    __slots__ = ("_arrived", "_is_main", "_is_open", "_lock", "interrupted_at", "reason", "thread")
+    __slots__ = ("_arrived", "_is_open", "_lock", "interrupted_at", "reason", "thread")
 
     def __init__(self) -> None:
         self.thread = threading.get_ident()
         self.reason: type[Interrupted] | None = None
         self.interrupted_at = NEVER
-        self._is_main = self.thread == threading.main_thread().ident
         self._is_open = False
         self._arrived = False
         self._lock = threading.Lock()
@@ -31,15 +30,17 @@ class Window:
     def __enter__(self) -> None:
         self._is_open = True
 
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def close(self) -> None:
+    def close(self, *_: object) -> None:
         """May be repeated, where an interruption came in the middle of it."""
         self._is_open = False
         with self._lock:
-            if self.reason is not None and not self._is_main:
+            if self.reason is not None and not self._is_in_main_thread():
                 _raise_in(self.thread, None)
+
+    __exit__ = close
+
+    def _is_in_main_thread(self) -> bool:
+        return self.thread == threading.main_thread().ident
 
     def interrupt(self, reason: type[Interrupted]) -> None:
         """Called by other threads. Only the first interruption counts, and only while the window is open."""
@@ -48,7 +49,7 @@ class Window:
                 return
             self.reason = reason
             self.interrupted_at = time.monotonic()
-            if self._is_main:
+            if self._is_in_main_thread():
                 signal.pthread_kill(self.thread, signal.SIGUSR1)
             else:
                 _raise_in(self.thread, reason)

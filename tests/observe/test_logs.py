@@ -14,7 +14,7 @@ import pytest
 
 from service.observe import log_file, logs, output
 from service.observe.log_file import LogFile
-from service.observe.logs import JsonHandler, Line, Log, OncePerMinute
+from service.observe.logs import Line, LineHandler, Log, OncePerMinute
 from service.runner.journal import Report
 from service.tasks import moments, transitions
 from service.tasks.document import QUEUED, Task, TaskError
@@ -66,7 +66,7 @@ def test_a_folder_that_is_gone_is_nobodys_problem(tmp_path: Path) -> None:
 def test_python_records_become_lines(tmp_path: Path) -> None:
     logger = logging.getLogger("test-of-logs")
     logger.propagate = False
-    logger.addHandler(handler := JsonHandler(Log(LogFile(tmp_path / "x.log")), "runner"))
+    logger.addHandler(handler := LineHandler(Log(LogFile(tmp_path / "x.log")), "runner"))
     try:
         1 / 0  # noqa: B018 - for its traceback
     except ZeroDivisionError:
@@ -99,7 +99,7 @@ class Mute:
 def test_no_record_is_lost_whatever_is_in_it(tmp_path: Path, message: str, arguments: tuple[str], fields: Any) -> None:
     record = logging.LogRecord("l", logging.WARNING, "f", 1, message, arguments, None)
     record.fields = fields
-    JsonHandler(Log(LogFile(tmp_path / "x.log")), "runner").emit(record)
+    LineHandler(Log(LogFile(tmp_path / "x.log")), "runner").emit(record)
     [line] = map(json.loads, (tmp_path / "x.log").read_text().splitlines())
     assert line["message"].startswith(message) and line["level"] == "warning"
     assert isinstance(fields, list) or line["uid"] == "u"
@@ -107,7 +107,7 @@ def test_no_record_is_lost_whatever_is_in_it(tmp_path: Path, message: str, argum
 
 def test_lines_know_the_task_that_runs_here(tmp_path: Path) -> None:
     outside = logs.about.set({"uid": "u"})
-    JsonHandler(Log(LogFile(tmp_path / "x.log")), "runner").emit(logging.makeLogRecord({"msg": "from a library"}))
+    LineHandler(Log(LogFile(tmp_path / "x.log")), "runner").emit(logging.makeLogRecord({"msg": "from a library"}))
     logs.about.reset(outside)
     assert json.loads((tmp_path / "x.log").read_text())["uid"] == "u"
 
@@ -205,7 +205,7 @@ def test_what_is_too_unimportant_is_not_written(tmp_path: Path, level: str, kept
     logger = logging.getLogger("unimportant")
     logger.propagate = False
     logger.setLevel("DEBUG")  # as a library may
-    logger.handlers[:] = [JsonHandler(log, "p")]
+    logger.handlers[:] = [LineHandler(log, "p")]
     for number in (logging.DEBUG, logging.WARNING, logging.ERROR):
         logger.log(number, "x")
     assert len((tmp_path / "x.log").read_text().splitlines()) == kept
@@ -348,7 +348,7 @@ def test_neither_file_nor_terminal_tells_a_secret(tmp_path: Path, monkeypatch: p
         "api_key": SECRET, "url": f"http://a:{SECRET}@b/", "uid": "u", "attempt": 2,
         "headers": {"Authorization": SECRET}, "why": OSError(f"redis://:{SECRET}@host"),
     }  # fmt: skip
-    JsonHandler(Log(LogFile(tmp_path / "x.log")), "runner").emit(record)
+    LineHandler(Log(LogFile(tmp_path / "x.log")), "runner").emit(record)
     terminal.emit(record)
     shown = os.read(reading, 65536).decode()
     os.close(reading)
@@ -367,7 +367,7 @@ def test_of_a_long_traceback_the_end_is_kept(tmp_path: Path, line: str) -> None:
         raise ValueError(line * 40_000 + "the end")
     except ValueError:
         record = logging.LogRecord("l", logging.ERROR, "f", 1, "m", (), sys.exc_info())
-    JsonHandler(Log(LogFile(tmp_path / "x.log")), "runner").emit(record)
+    LineHandler(Log(LogFile(tmp_path / "x.log")), "runner").emit(record)
     traceback = json.loads((tmp_path / "x.log").read_text())["traceback"]
     assert traceback.endswith(f"{line}the end") and 30_000 < len(traceback) <= logs.LONGEST_TEXT
 

@@ -26,6 +26,14 @@ class Silence:
         pass
 
 
+class Told:
+    def __init__(self) -> None:
+        self.uids: list[str] = []
+
+    def write(self, lines: Sequence[Any]) -> None:
+        self.uids += [line.uid for line in lines]
+
+
 class FaultyWire:
     """The real wire; `lost` counts answers to be lost, `failure` comes instead of calls. `only`: of this command."""
 
@@ -141,6 +149,30 @@ def test_an_outcome_whose_answer_is_lost_is_kept_and_settled_once(
     holdings.settle_ended()
     assert statuses(store, held) == ["succeeded", "succeeded"]
     assert {document.task.revision for one in held if (document := store.read(one.entry.uid))} == {3}
+
+
+def test_an_outcome_whose_answer_is_lost_is_reported_once(store: Store, wire: FaultyWire) -> None:
+    told = Told()
+    holdings = Holdings(store, Report(told))
+    held = claims(store, holdings)
+    holdings.ended.extend(map(succeed, held))
+    wire.lost = 1
+    with pytest.raises(StoreUnavailable):
+        holdings.settle_ended()
+    holdings.settle_ended()
+    assert sorted(told.uids) == sorted(one.entry.uid for one in held)
+    assert {entry.uid for entry in holdings.again} == set(told.uids)
+
+
+def test_an_outcome_goes_into_the_document_as_it_is_now_while_the_claim_is_ours(
+    store: Store, holdings: Holdings
+) -> None:
+    [held] = claims(store, holdings, 1)
+    store.change(held.entry.uid, lambda task: transitions.started(task, moments.stamp(0)))
+    holdings.ended.append(succeed(held))
+    holdings.settle_ended()
+    assert statuses(store, [held]) == [SUCCEEDED]
+    assert holdings.entries() == [] == list(holdings.again)
 
 
 @pytest.mark.parametrize("failure", [MemoryError(), KeyboardInterrupt()])

@@ -211,11 +211,6 @@ class QuietWindow(Window):
         """`context.cancelled` says so already."""
 
 
-class QuietLane(Lane):
-    def _window(self) -> Window:
-        return QuietWindow()
-
-
 class StagedPresence(Presence):
     """Presence, but for the lock: locks belong to processes, and here all runners share one."""
 
@@ -284,7 +279,7 @@ class Process:
             lease_seconds=lease,
             held=lambda: self.lane.holdings.entries(),
         )
-        self.lane = QuietLane(
+        self.lane = Lane(
             0,
             store=self.store,
             registry=known,

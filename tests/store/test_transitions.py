@@ -24,7 +24,7 @@ from service.tasks import moments, transitions
 from service.tasks.document import QUEUED, RUNNING, SCHEDULED, Task, decode
 from service.tasks.uid import prefix_for
 from tests.servers import RedisCluster, RedisServer
-from tests.store.stage import DEADLY, ENDS, QUEUES, RELEASES, Actor, Fate, Process, Snapshot, client
+from tests.store.stage import DEADLY, ENDS, QUEUES, RELEASES, Actor, Fate, Process, QuietWindow, Snapshot, client
 
 CREATED = "2026-01-01T00:00:00.%06dZ"
 LONG_AGO = "2026-01-01T00:00:00.000000Z"
@@ -45,6 +45,7 @@ def hurry(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(recovery, "LOOK_SECONDS", -1.0)
     monkeypatch.setattr(recovery, "UNHEARD_MS", 0)
     monkeypatch.setattr(lane, "LONG_SECONDS", -1.0)
+    monkeypatch.setattr(lane, "Window", QuietWindow)
     monkeypatch.setattr(transitions, "backoff_seconds", lambda failures: 0.0)
 
 
