@@ -9,12 +9,12 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from service import __version__
-from service.errors import SandboxError, SettingsError
+from service.errors import SandboxError, SettingsError, WrongRedis
 from service.observe import metrics as reported
 from service.observe.metrics import Metrics
 from service.observe.sentry import NO_ERRORS, Errors
 from service.settings import Settings, texts
-from service.store import SCRIPTS, Store
+from service.store import SCRIPTS, GuardedWire, Layout, Store
 from service.store.connection import connect
 from service.tasks.declare import TaskType
 from service.tasks.registry import Registry
@@ -27,7 +27,9 @@ if TYPE_CHECKING:
 
 def store(settings: Settings) -> Store:
     connected = connect(settings.store_url, SCRIPTS)
-    return Store(connected, partitions=settings.partitions, retention_seconds=settings.retention_seconds)
+    layout = Layout(connected, name=settings.name, partitions=settings.partitions)
+    guarded = GuardedWire(connected, layout)
+    return Store(guarded, partitions=settings.partitions, retention_seconds=settings.retention_seconds)
 
 
 def metrics(settings: Settings, later: "Later | None" = None) -> Metrics:
@@ -84,6 +86,16 @@ def _after_what_is_ready() -> "Later | None":
     return spawn_raw if monkey.is_module_patched("socket") else None
 
 
+def _refuse_wrong_redis(store: Store) -> None:
+    """Now, if Redis answers; the runner waits for it later."""
+    try:
+        store.check()
+    except WrongRedis:
+        raise
+    except SandboxError:
+        pass
+
+
 def run_runner(settings: Settings, lines: "Lines") -> int:
     from service.runner.journal import Report
     from service.runner.process import Runner
@@ -91,10 +103,12 @@ def run_runner(settings: Settings, lines: "Lines") -> int:
     from service.supervise.start import rehearsal
 
     types = registry(settings)
+    connected = store(settings)
+    _refuse_wrong_redis(connected)
     candidate.wait()
     measures = metrics(settings)
     runner = Runner(
-        store=store(settings),
+        store=connected,
         registry=types,
         errors=errors(settings, "runner", types),
         report=Report(lines, metrics=measures),

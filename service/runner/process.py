@@ -19,13 +19,12 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Final
 
-from service.errors import SandboxError, Stopping, TimedOut
+from service.errors import SandboxError, Stopping, TimedOut, WrongRedis
 from service.observe.metrics import Metrics
 from service.observe.sentry import NO_ERRORS, Errors
 from service.runner import outcomes
@@ -133,13 +132,20 @@ class Runner:
         return 0
 
     def _wait_for_redis(self) -> None:
-        """It is started at the same time, as a rule; only if it takes longer, the log is to tell."""
-        until = time.monotonic() + START_SECONDS
-        while not self._stopping.is_set() and time.monotonic() < until:
-            with suppress(SandboxError):
-                self._store.check()
-                break
-            time.sleep(TICK_SECONDS)
+        """Nothing is run before it is known to be the right one. As a rule it starts at the same time as this process:
+        only if it takes longer, the log tells.
+        """
+        quiet_until = time.monotonic() + START_SECONDS
+        while not self._stopping.is_set():
+            try:
+                return self._store.check()
+            except WrongRedis:
+                raise
+            except SandboxError as error:
+                if time.monotonic() > quiet_until:
+                    log.warning("%s; trying again", error, extra={"once": "store"})
+                time.sleep(TICK_SECONDS)
+        return None
 
     def _listen_to_signals(self) -> None:
         def stop(signum: int, frame: FrameType | None) -> None:
