@@ -1,7 +1,7 @@
 """The task document: what it holds, how it changes, how it is written. Pure: no I/O, no clock.
 
 A transition takes a task and returns another one. It never changes its argument, because the
-string that was read is what the store compares with (rule 4).
+string that was read is what the store compares with (docs/store.md, Compare first).
 """
 
 from typing import Any, ClassVar, Final
@@ -68,7 +68,7 @@ class Task(msgspec.Struct, kw_only=True, forbid_unknown_fields=True, dict=True):
     request: str | None = None
     request_id: str | None = None
 
-    # Fields that a newer release wrote: carried along, never dropped (rule 4).
+    # Fields that a newer release wrote: carried along, never dropped (docs/store.md, Compare first).
     unknown: ClassVar[dict[str, Any] | None] = None
 
     @property
@@ -151,15 +151,6 @@ def is_nested_too_deeply(value: Any, text: bytes) -> bool:
         depth += 1
         level = [inner for member in level for inner in (member.values() if isinstance(member, dict) else member)]
     return depth > NESTING_LIMIT
-
-
-# --- time -------------------------------------------------------------------------------------
-
-
-# --- the UID and its slot (rule 2) --------------------------------------------------------------
-
-
-# --- transitions ---------------------------------------------------------------------------------
 
 
 def storable_text(text: str) -> str:
