@@ -14,7 +14,7 @@ from service.observe import metrics as reported
 from service.observe.metrics import Metrics
 from service.observe.sentry import NO_ERRORS, Errors
 from service.settings import Settings, texts
-from service.store import SCRIPTS, GuardedWire, Layout, Store
+from service.store import SCRIPTS, Layout, Store
 from service.store.connection import connect
 from service.tasks.declare import TaskType
 from service.tasks.registry import Registry
@@ -28,8 +28,7 @@ if TYPE_CHECKING:
 def store(settings: Settings) -> Store:
     connected = connect(settings.store_url, SCRIPTS)
     layout = Layout(connected, name=settings.name, partitions=settings.partitions)
-    guarded = GuardedWire(connected, layout)
-    return Store(guarded, partitions=settings.partitions, retention_seconds=settings.retention_seconds)
+    return Store(connected, partitions=settings.partitions, retention_seconds=settings.retention_seconds, layout=layout)
 
 
 def metrics(settings: Settings, later: "Later | None" = None) -> Metrics:

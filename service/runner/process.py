@@ -138,7 +138,8 @@ class Runner:
         quiet_until = time.monotonic() + START_SECONDS
         while not self._stopping.is_set():
             try:
-                return self._store.check()
+                self._store.check()
+                return self._store.claim()
             except WrongRedis:
                 raise
             except SandboxError as error:

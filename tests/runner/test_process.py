@@ -478,14 +478,15 @@ class TestWrongRedis:
         assert crew.read(uid).status == "queued" and crew.store.queues.consumers(0, ["default"]) == {}
 
     def test_so_does_one_that_started_while_it_was_away(self, folder: Path, tmp_path: Path) -> None:
-        server = RedisServer(folder)
+        server = RedisServer(folder).start()
         store = Store(connect(server.url, SCRIPTS))
+        Layout(store._wire, name="billing", partitions=1).claim()
+        server.stop()
         crew = Crew(tmp_path, server.url, store)
         [runner] = crew.start(name="shop")
         try:
             eventually(lambda: "cannot be reached; trying again" in str(crew.log()))
             server.start()
-            server.client().set("sandbox:{0}:layout", '{"name":"billing","partitions":1,"layout":1,"reads":1}')
             assert runner.wait(20) == 1
         finally:
             crew.kill_all()

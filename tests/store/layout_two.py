@@ -8,7 +8,7 @@ import sys
 import time
 from collections.abc import Iterable
 
-from service.store import SCRIPTS, Change, Entry, GuardedWire, Layout, Store, keys
+from service.store import SCRIPTS, Change, Entry, Layout, Store, keys
 from service.store.connection import connect
 from service.tasks import moments, transitions
 from service.tasks.document import NULL, Claim, decode
@@ -30,7 +30,7 @@ def open_store(url: str, writes: int) -> Store:
     if writes == 2:
         keys.returned = new_name
     wire = connect(url, SCRIPTS)
-    return Store(GuardedWire(wire, Layout(wire, name="sandbox", partitions=1, reads=2, writes=writes)))
+    return Store(wire, layout=Layout(wire, name="sandbox", partitions=1, reads=2, writes=writes))
 
 
 def work_off(store: Store, consumer: str, entries: list[Entry]) -> None:

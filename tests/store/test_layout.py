@@ -12,7 +12,7 @@ import pytest
 import redis
 
 from service.errors import StoreUnavailable, WrongRedis
-from service.store import SCRIPTS, GuardedWire, Layout, Store
+from service.store import SCRIPTS, Layout, Store
 from service.store.connection import connect
 from service.tasks import moments
 from service.tasks.document import QUEUED, Task
@@ -32,7 +32,7 @@ def raw(server: RedisServer) -> Iterator[redis.Redis]:
 def guarded(url: str, *, name: str = "sandbox", partitions: int = 1, reads: int = 1, writes: int = 1) -> Store:
     wire = connect(url, SCRIPTS)
     layout = Layout(wire, name=name, partitions=partitions, reads=reads, writes=writes)
-    return Store(GuardedWire(wire, layout), partitions=partitions)
+    return Store(wire, partitions=partitions, layout=layout)
 
 
 def new(store: Store, partition: int = 0) -> Task:

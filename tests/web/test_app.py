@@ -8,7 +8,7 @@ import pytest
 from flask.testing import FlaskClient
 
 from service.errors import StoreUnavailable
-from service.store import SCRIPTS, GuardedWire, Layout, Store
+from service.store import SCRIPTS, Layout, Store
 from service.store.connection import connect
 from service.tasks.registry import Registry
 from service.web.app import Web
@@ -136,7 +136,7 @@ def test_without_redis_every_call_is_a_503(cut_off: FlaskClient, caplog: pytest.
 def test_on_anothers_redis_every_call_is_a_503_that_says_so(store: Store, make_app: Callable[..., Web]) -> None:
     wire = store._wire
     Layout(wire, name="billing", partitions=1).claim()
-    guarded = Store(GuardedWire(wire, Layout(wire, name="shop", partitions=1)))
+    guarded = Store(wire, layout=Layout(wire, name="shop", partitions=1))
     client = make_app(store=guarded).test_client()
     for answer in (client.post("/tasks", json={"type": "echo"}), client.get("/tasks"), client.get("/health/ready")):
         assert answer.status_code == 503
