@@ -11,7 +11,7 @@ from typing import Final, NamedTuple
 HERE: Final = Path(__file__).absolute().parent
 sys.path[0] = str(HERE.parent)  # bench is a package; run as a script, Python would look inside it
 
-from bench import churn, cost, drain, latency, machine, peer, waiting, web  # noqa: E402
+from bench import churn, cost, drain, latency, machine, peer, waiting, wakeups, web  # noqa: E402
 from bench.machine import Section  # noqa: E402
 from bench.processes import complain  # noqa: E402
 from bench.rounds import QUICK_ROUNDS, ROUNDS, Plan  # noqa: E402
@@ -31,6 +31,7 @@ MEASUREMENTS: Final = {
     "post": Measurement(web.measure_post, web.lacks),
     "batch": Measurement(web.measure_batch, web.lacks),
     "latency": Measurement(latency.measure),
+    "wakeups": Measurement(wakeups.measure),
     "churn": Measurement(churn.measure),
     "cost": Measurement(cost.measure, web.lacks),
 }
