@@ -13,6 +13,10 @@ class StoreUnavailable(SandboxError):
     """Redis did not do what was asked: it is away, slow, loading, full or read-only."""
 
 
+class WrongRedis(StoreUnavailable):
+    """Redis holds what this release, or this installation, may not work on; the message says what to do."""
+
+
 class StoreRefused(SandboxError):
     """Redis works, but refused a command with an error."""
 

@@ -42,6 +42,7 @@ class Settings:
     tasks: tuple[str, ...]
     queues: tuple[str, ...]
     partitions: int
+    name: str
     retention_seconds: float
     lease_seconds: float
     grace_seconds: float
@@ -274,6 +275,7 @@ VARIABLES: Final = (
     Variable("SANDBOX_TASKS", "tasks", _names(MODULE), DEMO_TASKS, "names of Python modules, with commas between"),
     Variable("SANDBOX_QUEUES", "queues", _queues, "default", "names of queues, with commas between, each once"),
     Variable("SANDBOX_PARTITIONS", "partitions", _whole(1, 64), "1", "a number from 1 to 64"),
+    Variable("SANDBOX_NAME", "name", _text_like(NAME), "sandbox", "a name of up to 64 letters, digits, ., _ and -"),
     Variable(
         "SANDBOX_RETENTION", "retention_seconds", _seconds(1, TEN_YEARS), "604800", f"seconds from 1 to {TEN_YEARS}"
     ),

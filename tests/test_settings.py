@@ -96,6 +96,9 @@ CASES = {
         "names of queues, with commas between, each once",
     ),
     "SANDBOX_PARTITIONS": Case(1, {"4": 4}, ["0", "65"], "a number from 1 to 64"),
+    "SANDBOX_NAME": Case(
+        "sandbox", {"billing-2": "billing-2"}, ["", "a b", "x" * 65], "a name of up to 64 letters, digits, ., _ and -"
+    ),
     "SANDBOX_RETENTION": Case(
         604800.0, {"1": 1.0, "0.5e2": 50.0}, ["", "0", "1e12", "nan", "7d"], "seconds from 1 to 316224000"
     ),

@@ -9,13 +9,13 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from service import __version__
-from service.errors import SandboxError, SettingsError
+from service.errors import SandboxError, SettingsError, WrongRedis
 from service.observe import metrics as reported
 from service.observe.audit import AuditLog
 from service.observe.metrics import Metrics
 from service.observe.sentry import NO_ERRORS, Errors
 from service.settings import Settings
-from service.store import SCRIPTS, Store
+from service.store import SCRIPTS, Layout, Store
 from service.store.connection import connect
 from service.tasks.declare import TaskType
 from service.tasks.registry import Registry
@@ -28,7 +28,8 @@ if TYPE_CHECKING:
 
 def store(settings: Settings) -> Store:
     connected = connect(settings.store_url, SCRIPTS)
-    return Store(connected, partitions=settings.partitions, retention_seconds=settings.retention_seconds)
+    layout = Layout(connected, name=settings.name, partitions=settings.partitions)
+    return Store(connected, partitions=settings.partitions, retention_seconds=settings.retention_seconds, layout=layout)
 
 
 def metrics(settings: Settings, later: "Later | None" = None) -> Metrics:
@@ -86,16 +87,28 @@ def _after_what_is_ready() -> "Later | None":
     return spawn_raw if monkey.is_module_patched("socket") else None
 
 
+def _refuse_wrong_redis(store: Store) -> None:
+    """Now, if Redis answers; the runner waits for it later."""
+    try:
+        store.check()
+    except WrongRedis:
+        raise
+    except SandboxError:
+        pass
+
+
 def run_runner(settings: Settings, lines: "Lines") -> int:
     from service.runner.journal import Report
     from service.runner.process import Runner
     from service.supervise.reload import candidate, wish
 
     types = registry(settings)
+    connected = store(settings)
+    _refuse_wrong_redis(connected)
     candidate.wait()
     measures = metrics(settings)
     runner = Runner(
-        store=store(settings),
+        store=connected,
         registry=types,
         errors=errors(settings, "runner", types),
         report=Report(lines, metrics=measures),

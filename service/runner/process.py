@@ -15,12 +15,11 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from pathlib import Path
 from types import FrameType
 from typing import Final
 
-from service.errors import SandboxError
+from service.errors import SandboxError, WrongRedis
 from service.observe import log_file
 from service.observe.metrics import Metrics
 from service.observe.sentry import NO_ERRORS, Errors
@@ -139,13 +138,21 @@ class Runner:
         return 0
 
     def _wait_for_redis(self) -> None:
-        """As a rule it starts at the same time. Only if it takes longer, the log says so."""
-        until = time.monotonic() + START_SECONDS
-        while not self._stopping.is_set() and time.monotonic() < until:
-            with suppress(SandboxError):
+        """Nothing is run before it is known to be the right one. As a rule it starts at the same time as this process:
+        only if it takes longer, the log says so.
+        """
+        quiet_until = time.monotonic() + START_SECONDS
+        while not self._stopping.is_set():
+            try:
                 self._store.check()
-                break
-            time.sleep(TICK_SECONDS)
+                return self._store.claim()
+            except WrongRedis:
+                raise
+            except SandboxError as error:
+                if time.monotonic() > quiet_until:
+                    log.warning("%s; trying again", error, extra={"once": "store"})
+                time.sleep(TICK_SECONDS)
+        return None
 
     def _listen_to_signals(self) -> None:
         def stop(signum: int, frame: FrameType | None) -> None:

@@ -3,6 +3,7 @@
 from service.store.backlog import Backlog
 from service.store.index import EVERYTHING, Filter, Position
 from service.store.keys import GROUP, streams
+from service.store.layout import Layout
 from service.store.moves import Change, Document, Moved
 from service.store.queues import Entry
 from service.store.scripts import SCRIPTS
@@ -17,6 +18,7 @@ __all__ = [
     "Document",
     "Entry",
     "Filter",
+    "Layout",
     "Moved",
     "Position",
     "Store",

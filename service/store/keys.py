@@ -50,6 +50,11 @@ def ready(partition: int) -> str:
     return f"sandbox:{{{partition}}}:ready"
 
 
+def layout() -> str:
+    """One for all partitions, in the slot of the first, which there always is."""
+    return "sandbox:{0}:layout"
+
+
 def changes(partition: int) -> str:
     """The shard channel that tells of changed documents; it lies in the partition's slot."""
     return f"sandbox:{{{partition}}}:changes"

@@ -2,10 +2,10 @@
 
 from service.store.connection import Script
 
-CREATE, MOVE, FETCH, TAKE, RENEW, DROP, DUE, STALE, SHELVES, SWEEP, RETIRE, BACKLOG = SCRIPTS = tuple(
+CREATE, MOVE, FETCH, TAKE, RENEW, DROP, DUE, STALE, SHELVES, SWEEP, RETIRE, BACKLOG, LAYOUT = SCRIPTS = tuple(
     Script(name)
     for name in (
         *("create", "move", "fetch", "take", "renew", "drop"),
-        *("due", "stale", "shelves", "sweep", "retire", "backlog"),
+        *("due", "stale", "shelves", "sweep", "retire", "backlog", "layout"),
     )
 )

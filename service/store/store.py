@@ -10,6 +10,7 @@ from service.store.backlog import Backlog
 from service.store.connection import Command, Wire, rows
 from service.store.index import Index
 from service.store.keys import Partitions
+from service.store.layout import GuardedWire, Layout
 from service.store.moves import PORTION_BYTES, Batch, Change, Document, Moved, document
 from service.store.queues import Entry, Queues, fetched
 from service.store.scripts import CREATE, DUE, STALE
@@ -21,8 +22,14 @@ log = logging.getLogger("sandbox.store")
 
 
 class Store:
-    def __init__(self, wire: Wire, *, partitions: int = 1, retention_seconds: float = 7 * 86400) -> None:
+    def __init__(
+        self, wire: Wire, *, partitions: int = 1, retention_seconds: float = 7 * 86400, layout: Layout | None = None
+    ) -> None:
+        """With a layout, nothing is done on a Redis that is not this installation's."""
+        if layout is not None:
+            wire = GuardedWire(wire, layout)
         self._wire = wire
+        self._layout = layout
         self._retention_ms = max(1, int(retention_seconds * 1000))
         self._partitions = Partitions(partitions)
         self.partitions = partitions
@@ -150,6 +157,11 @@ class Store:
         """True for one process only in so many milliseconds."""
         [answer] = self._wire.call(partition, ("SET", keys.duty(partition, duty), 1, "NX", "PX", milliseconds))
         return answer is not None
+
+    def claim(self) -> None:
+        """Makes this Redis the installation's. Raises WrongRedis if it is another's."""
+        if self._layout is not None:
+            self._layout.claim()
 
     def check(self) -> None:
         """Raises StoreUnavailable unless every partition can be written."""

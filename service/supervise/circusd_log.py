@@ -23,7 +23,7 @@ def file_handler() -> logging.Handler:
         )
     read = settings.read(os.environ)
     file = log_file.LogFile(read.logs / "circus.log")
-    handler = logs.JsonHandler(logs.Log(file, read.log_level, read.log_format), "circusd")
+    handler = logs.LineHandler(logs.Log(file, read.log_level, read.log_format), "circusd")
     handler.addFilter(_is_news)
     return handler
 

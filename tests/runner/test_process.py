@@ -11,6 +11,8 @@ import pytest
 
 from service.runner import alarm
 from service.runner.lockfile import HEAD
+from service.store import SCRIPTS, Layout, Store
+from service.store.connection import connect
 from service.tasks import moments, transitions
 from service.tasks.document import Task, TaskError
 from tests.runner.crew import Crew
@@ -471,6 +473,32 @@ class TestStopping:
         assert crew.stop(runner) == 0
         task = crew.read(uid)
         assert (task.status, task.attempt, task.failures, task.crashes) == ("queued", 1, 0, 0)
+
+
+class TestWrongRedis:
+    def test_a_runner_ends_with_words_and_touches_nothing(self, crew: Crew) -> None:
+        Layout(crew.store._wire, name="billing", partitions=1).claim()
+        [uid] = crew.create("echo")
+        [runner] = crew.start(name="shop")
+        assert runner.wait(20) == 1
+        assert "holds the tasks of the installation 'billing', and this one is 'shop'" in str(crew.log())
+        assert crew.read(uid).status == "queued" and crew.store.queues.consumers(0, ["default"]) == {}
+
+    def test_so_does_one_that_started_while_it_was_away(self, folder: Path, tmp_path: Path) -> None:
+        server = RedisServer(folder).start()
+        store = Store(connect(server.url, SCRIPTS))
+        Layout(store._wire, name="billing", partitions=1).claim()
+        server.stop()
+        crew = Crew(tmp_path, server.url, store)
+        [runner] = crew.start(name="shop")
+        try:
+            eventually(lambda: "cannot be reached; trying again" in str(crew.log()))
+            server.start()
+            assert runner.wait(20) == 1
+        finally:
+            crew.kill_all()
+            server.kill()
+            store.close()
 
 
 class TestHup:

@@ -75,6 +75,11 @@ BROKEN = {
         "from service.errors import StoreUnavailable\ndef fail(self): raise StoreUnavailable\nStore.check = fail",
         "503",
     ),
+    "writes a layout that the present one cannot read": (
+        "service/store/layout.py",
+        "Layout.__init__.__kwdefaults__.update(reads=2, writes=2)",
+        "first install a release in between",
+    ),
     "has a fault in its check": (
         "service/web/api/health.py",
         "def _notices(folder): 1 / 0",

@@ -8,7 +8,7 @@ import pytest
 from flask.testing import FlaskClient
 
 from service.errors import StoreUnavailable
-from service.store import SCRIPTS, Store
+from service.store import SCRIPTS, Layout, Store
 from service.store.connection import connect
 from service.tasks.registry import Registry
 from service.web.app import Web
@@ -131,6 +131,17 @@ def test_without_redis_every_call_is_a_503(cut_off: FlaskClient, caplog: pytest.
     assert cut_off.get("/health/live").status_code == 200
     assert "Traceback" not in caplog.text
     assert all(record.once == "store" for record in caplog.records if record.levelno >= logging.WARNING)  # type: ignore[attr-defined]
+
+
+def test_on_anothers_redis_every_call_is_a_503_that_says_so(store: Store, make_app: Callable[..., Web]) -> None:
+    wire = store._wire
+    Layout(wire, name="billing", partitions=1).claim()
+    guarded = Store(wire, layout=Layout(wire, name="shop", partitions=1))
+    client = make_app(store=guarded).test_client()
+    for answer in (client.post("/tasks", json={"type": "echo"}), client.get("/tasks"), client.get("/health/ready")):
+        assert answer.status_code == 503
+        assert "holds the tasks of the installation 'billing'" in answer.json["detail"]
+    assert "SANDBOX_NAME" in answer.json["failing"]["redis"]
 
 
 def uid_of_partition_0() -> str:

@@ -16,7 +16,7 @@ from service.store.connection.one_server import ANSWER_SECONDS, ServerWire
 
 
 class ClusterWire:
-    """A Redis Cluster: a partition is one slot (rule 2), so each has one server, found by its MOVED.
+    """A Redis Cluster. A partition is one slot (docs/store.md, One slot), so it has one server; MOVED tells which.
 
     Nodes come and go: from time to time, and after each detour, one that answers is asked for all of them.
     """

@@ -1,11 +1,11 @@
-"""Commands to Redis and their answers: pooled connections, scripts by digest, faults named once.
+"""One Redis server: pooled connections, scripts by digest, faults named once.
 
 redis-py opens the connections (URLs, passwords, TLS) and parses the answers; this module sends
 many commands with one write, which costs a third of `redis.Redis.execute_command`.
 
-A command may be sent twice: once on a pooled connection that turns out to be dead, and again on a
-fresh one. A script that compares before it changes bears that (rule 4). What hands out entries does
-not: its first answer would be lost, and nobody would know of the entries. It is sent `once`.
+A command may be sent twice: on a pooled connection that turns out to be dead, and again on a fresh one.
+A script that compares before it changes bears that (docs/store.md, Compare first). A command that hands out
+entries does not: the first answer would be lost, and nobody would know of the entries. It is sent `once`.
 """
 
 import time
@@ -40,7 +40,7 @@ REPLICA: Final = (ReadOnlyError, MasterDownError)
 
 
 def _connections(url: str) -> tuple[Callable[[], ConnectionInterface], list[Command]]:
-    """Makes connections to the URL, and what is to be said first on each.
+    """Returns what makes connections to the URL, and the commands that come first on each.
 
     No pool of redis-py: it counts what it has made and stops at a hundred. No greeting of redis-py: it sends four
     commands, and waits for each answer by itself.

@@ -1,6 +1,6 @@
 -- backlog: how many tasks each queue has in each status, and when the head of each was queued. It counts
 -- nothing by itself: a shelf knows its size, and what a group was given last leads to the next entry.
--- Shelves and streams lie in the slot of their names (rule 2).
+-- Shelves and streams lie in the slot of their names (docs/store.md, One slot).
 --
 -- KEYS  1  names of shelves
 -- ARGV  1  group    2  what a shelf's name is appended to    3, 4  what a queue's name is appended to: both streams

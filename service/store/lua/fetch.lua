@@ -1,5 +1,5 @@
 -- fetch: gives a consumer waiting entries, in the order of the streams, with their documents.
--- A document lies in its entry's slot (rule 2), so it may be read without being named as a key.
+-- A document lies in its entry's slot, so it may be read without being named as a key (docs/store.md, One slot).
 --
 -- KEYS  1  number of takes    2…  streams, in the order in which they are served
 -- ARGV  1  group    2  consumer    3  how many at most

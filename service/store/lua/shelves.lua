@@ -1,5 +1,5 @@
--- shelves: the newest tasks of the shelves that a filter admits, at one moment: a task that moves
--- meanwhile, even to a shelf that is new, is not missed. Shelves lie in the slot of their names (rule 2).
+-- shelves: the newest tasks of the shelves that a filter admits, all at one moment: a task that moves at the same
+-- time, even to a new shelf, is found. Shelves lie in the slot of their names (docs/store.md, One slot).
 --
 -- KEYS  1  names of shelves
 -- ARGV  1  what a shelf's name is appended to    2  created at the latest (score)    3  how many of each

@@ -1,0 +1,132 @@
+"""Whose data is in Redis, and how it is laid out: a record that every process compares before it touches a task.
+
+A release reads every layout up to READS, and writes WRITES. It refuses a Redis in which a newer layout may be
+found, and it writes a newer layout only after a release that reads it has been at work there. docs/store.md says
+how the layout is changed.
+"""
+
+from typing import Any, Final, NamedTuple
+
+import msgspec
+
+from service.errors import WrongRedis
+from service.store import keys
+from service.store.connection import Command, Subscription, Wire
+from service.store.scripts import LAYOUT
+
+READS: Final = 1
+WRITES: Final = 1
+FIRST: Final = 1  # of releases that left no record
+
+
+class Record(msgspec.Struct, frozen=True):
+    """What stands in Redis: the newest layout that may be found there, and the newest that the last release reads."""
+
+    name: str
+    partitions: int
+    layout: int
+    reads: int
+
+
+class Seen(NamedTuple):
+    text: bytes
+    record: Record | None
+
+
+class Layout:
+    def __init__(self, wire: Wire, *, name: str, partitions: int, reads: int = READS, writes: int = WRITES) -> None:
+        self._wire = wire
+        self._name = name
+        self._partitions = partitions
+        self._reads = reads
+        self._writes = writes
+
+    def judge(self) -> Seen:
+        """Raises WrongRedis unless this release may work here."""
+        seen = self._read()
+        if seen.record is not None:
+            self._compare(seen.record)
+        return seen
+
+    def claim(self) -> None:
+        """Writes down whose Redis this is from now on. Of two that find it empty, one is refused."""
+        while True:
+            seen = self.judge()
+            layout = max(self._writes, seen.record.layout if seen.record else FIRST)
+            wanted = msgspec.json.encode(Record(self._name, self._partitions, layout, self._reads))
+            if seen.text == wanted:
+                return
+            [is_stored] = self._wire.call(0, LAYOUT.call([keys.layout()], [seen.text, wanted]))
+            if is_stored:
+                return
+
+    def _read(self) -> Seen:
+        [text] = self._wire.call(0, ("GET", keys.layout()))
+        if text is None:
+            return Seen(b"", Record(self._name, self._partitions, FIRST, FIRST) if self._has_tasks() else None)
+        try:
+            return Seen(text, msgspec.json.decode(text, type=Record))
+        except msgspec.MsgspecError as error:
+            raise WrongRedis(
+                f"{keys.layout()} in Redis is {text[:200]!r}, which this release does not understand: "
+                "give this installation a Redis of its own (REDIS_URL)"
+            ) from error
+
+    def _has_tasks(self) -> bool:
+        return any(
+            self._wire.call(partition, ("EXISTS", keys.shelves(partition))) != [0]
+            for partition in range(self._partitions)
+        )
+
+    def _compare(self, there: Record) -> None:
+        if there.name != self._name:
+            raise WrongRedis(
+                f"Redis holds the tasks of the installation {there.name!r}, and this one is {self._name!r}: give it "
+                "a Redis of its own (REDIS_URL), or the same SANDBOX_NAME if both are one"
+            )
+        if there.partitions != self._partitions:
+            raise WrongRedis(
+                f"the tasks in Redis lie in {there.partitions} partitions, and SANDBOX_PARTITIONS is "
+                f"{self._partitions}: set it to {there.partitions}"
+            )
+        if there.layout > self._reads:
+            raise WrongRedis(
+                f"Redis holds tasks in layout {there.layout}, and this release reads layouts up to {self._reads}: "
+                "install the newer release that wrote them"
+            )
+        if there.reads < self._writes > there.layout:
+            raise WrongRedis(
+                f"this release writes layout {self._writes}, and the one that works on this Redis reads layouts up "
+                f"to {there.reads}: first install a release in between, which reads both"
+            )
+
+
+class GuardedWire:
+    """Nothing is sent before the record was compared, and no script before Redis is claimed.
+
+    A process on trial sends no script: a release that is refused leaves the record as it was.
+    """
+
+    def __init__(self, wire: Wire, layout: Layout) -> None:
+        self._wire = wire
+        self._layout = layout
+        self._is_claimed = False
+
+    def call(self, partition: int, *commands: Command, wait_seconds: float = 0, once: bool = False) -> list[Any]:
+        if not self._is_claimed:
+            self._admit(commands)
+        return self._wire.call(partition, *commands, wait_seconds=wait_seconds, once=once)
+
+    def subscribe(self, partition: int, channel: str) -> Subscription:
+        self._layout.judge()
+        return self._wire.subscribe(partition, channel)
+
+    def close(self) -> None:
+        self._wire.close()
+
+    def _admit(self, commands: tuple[Command, ...]) -> None:
+        if any(command[0] == "EVALSHA" for command in commands):
+            self._layout.claim()
+            self._is_claimed = True
+        else:
+            self._layout.judge()

@@ -1,0 +1,191 @@
+"""What is in Redis says whose it is, and who may work on it."""
+
+import json
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import redis
+
+from service.errors import StoreUnavailable, WrongRedis
+from service.store import SCRIPTS, Layout, Store
+from service.store.connection import connect
+from service.tasks import moments
+from service.tasks.document import QUEUED, Task
+from service.tasks.uid import random_prefix
+from tests.servers import RedisCluster, RedisServer
+
+KEY = "sandbox:{0}:layout"
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def raw(server: RedisServer) -> Iterator[redis.Redis]:
+    with server.client() as client:
+        yield client
+
+
+def guarded(url: str, *, name: str = "sandbox", partitions: int = 1, reads: int = 1, writes: int = 1) -> Store:
+    wire = connect(url, SCRIPTS)
+    layout = Layout(wire, name=name, partitions=partitions, reads=reads, writes=writes)
+    return Store(wire, partitions=partitions, layout=layout)
+
+
+def new(store: Store, partition: int = 0) -> Task:
+    return Task(
+        uid=store.uid(random_prefix(), partition),
+        type="echo",
+        queue="default",
+        status=QUEUED,
+        created_at=moments.stamp(time.time()),
+    )
+
+
+def create(store: Store, partition: int = 0) -> str:
+    task = new(store, partition)
+    assert store.create([task]) == []
+    return task.uid
+
+
+def record(raw: redis.Redis) -> dict[str, object]:
+    found: dict[str, object] = json.loads(raw.get(KEY) or b"{}")
+    return found
+
+
+def test_an_empty_redis_belongs_to_whoever_first_writes(server: RedisServer, raw: redis.Redis) -> None:
+    store = guarded(server.url, name="billing")
+    store.check()
+    assert raw.get(KEY) is None  # a release on trial leaves nothing behind
+    create(store)
+    assert record(raw) == {"name": "billing", "partitions": 1, "layout": 1, "reads": 1}
+    guarded(server.url, name="billing").check()
+
+
+@pytest.mark.parametrize(
+    ("changed", "words"),
+    [
+        ({"name": "shop"}, "installation 'billing', and this one is 'shop': .*SANDBOX_NAME"),
+        ({"partitions": 4}, "in 1 partitions, and SANDBOX_PARTITIONS is 4: set it to 1"),
+        ({"reads": 2, "writes": 2}, "writes layout 2, .* reads layouts up to 1: first install"),
+    ],
+)
+def test_anothers_redis_is_refused_in_words_and_left_alone(
+    server: RedisServer, raw: redis.Redis, changed: dict[str, int], words: str
+) -> None:
+    create(guarded(server.url, name="billing"))
+    before = sorted(raw.keys())
+    other = guarded(server.url, **({"name": "billing"} | changed))  # type: ignore[arg-type]
+    for call in (other.check, lambda: create(other), lambda: other.queues.fetch(0, ["default"], "a", 1)):
+        with pytest.raises(WrongRedis, match=words):
+            call()
+    assert sorted(raw.keys()) == before
+    assert record(raw)["name"] == "billing"
+
+
+def test_a_newer_layout_is_refused_in_words(server: RedisServer) -> None:
+    create(guarded(server.url, reads=2, writes=2))
+    with pytest.raises(WrongRedis, match="in layout 2, and this release reads layouts up to 1: install the newer"):
+        guarded(server.url).check()
+
+
+@pytest.mark.parametrize("text", ["no JSON", "5", "{}"])
+def test_a_record_that_nobody_understands_is_refused(server: RedisServer, raw: redis.Redis, text: str) -> None:
+    raw.set(KEY, text)
+    with pytest.raises(WrongRedis, match="does not understand"):
+        guarded(server.url).check()
+
+
+def test_tasks_of_before_there_was_a_record_are_adopted(server: RedisServer, raw: redis.Redis) -> None:
+    unguarded = Store(connect(server.url, SCRIPTS))
+    uid = create(unguarded)
+    with pytest.raises(WrongRedis, match="writes layout 2"):
+        guarded(server.url, reads=2, writes=2).check()  # a release of before may be at work
+    store = guarded(server.url)
+    create(store)
+    assert record(raw)["layout"] == 1
+    assert store.read(uid) is not None
+
+
+def test_of_two_installations_that_start_at_once_one_wins(server: RedisServer, raw: redis.Redis) -> None:
+    names = [f"installation-{number}" for number in range(8)]
+    ready, refused = threading.Barrier(len(names)), []
+
+    def start(name: str) -> None:
+        store = guarded(server.url, name=name)
+        store.check()
+        ready.wait()
+        try:
+            create(store)
+        except WrongRedis:
+            refused.append(name)
+
+    threads = [threading.Thread(target=start, args=(name,)) for name in names]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted([*refused, str(record(raw)["name"])]) == names
+    assert raw.xlen("sandbox:{0}:queue:default") == 1
+
+
+def test_what_is_away_at_the_start_is_compared_when_it_answers(own_server: RedisServer) -> None:
+    create(guarded(own_server.url, name="billing"))
+    own_server.stop()
+    store = guarded(own_server.url, name="shop")
+    with pytest.raises(StoreUnavailable, match="cannot be reached"):
+        store.check()
+    own_server.start()
+    with pytest.raises(WrongRedis, match="'billing'"):
+        create(store)
+
+
+def test_a_cluster_has_one_record(cluster: RedisCluster) -> None:
+    for node in cluster.nodes:
+        with node.client() as raw:
+            raw.flushall()
+    create(guarded(cluster.url, partitions=4), partition=3)
+    with pytest.raises(WrongRedis, match="in 4 partitions, and SANDBOX_PARTITIONS is 8"):
+        create(guarded(cluster.url, partitions=8), partition=3)
+    for node in cluster.nodes:
+        with node.client() as raw:
+            raw.flushall()
+
+
+# --- a change of the layout ------------------------------------------------------------------------
+
+
+def test_a_layout_is_changed_in_two_steps_and_nothing_is_lost(server: RedisServer, raw: redis.Redis) -> None:
+    """Releases 1 (now), 2 (reads both, writes layout 1) and 3 (writes layout 2); each beside the next."""
+    first = guarded(server.url)
+    create(first)
+    with pytest.raises(WrongRedis, match="first install a release in between"):
+        guarded(server.url, reads=2, writes=2).check()
+
+    second = guarded(server.url, reads=2, writes=1)
+    create(second)
+    assert (record(raw)["layout"], record(raw)["reads"]) == (1, 2)
+    guarded(server.url).check()  # the way back is open
+
+    third = guarded(server.url, reads=2, writes=2)
+    uids = [create(third) for _ in range(300)]
+    assert record(raw)["layout"] == 2
+    with pytest.raises(WrongRedis, match="in layout 2"):
+        guarded(server.url).check()
+
+    workers = [worker(server, writes, f"{writes}-{number}") for writes in (1, 2) for number in (1, 2)]
+    assert [process.wait(60) for process in workers] == [0] * 4
+
+    assert {document.task.status for document in third.read_many(uids) if document} == {"succeeded"}
+    assert record(raw)["layout"] == 2
+    lengths = {name: raw.xlen(f"sandbox:{{0}}:{name}:default") for name in ("queue", "returned", "back")}
+    assert lengths == {"queue": 0, "returned": 0, "back": 0}
+    assert raw.exists("sandbox:{0}:returned:default", "sandbox:{0}:back:default") == 2  # both were at work
+
+
+def worker(server: RedisServer, writes: int, consumer: str) -> subprocess.Popen[bytes]:
+    words = [sys.executable, "-m", "tests.store.layout_two", server.url, str(writes), consumer]
+    return subprocess.Popen(words, cwd=ROOT)
