@@ -100,7 +100,7 @@ class Trial:
         )
 
     def accept(self) -> None:
-        """All that wait begin at once. The folder is renamed first, because one may write into it while it is removed."""
+        """All that wait begin at once. The folder is renamed first: one may write into it while it is removed."""
         over = self._folder.with_suffix(".over")
         self._folder.rename(over)
         shutil.rmtree(over, ignore_errors=True)
