@@ -25,7 +25,7 @@ def test_what_changes_something_is_told_and_what_asks_or_is_refused_is_not(insta
     assert instance.circusctl("incr", "sandbox-runner") == "ok\n"
     instance.circusctl("status")
     instance.circusctl("list", "sandbox-runner")
-    assert instance.circusctl("reload", "redis").startswith("error: ")
+    assert instance.circusctl("reload", "sandbx").startswith("error: ")
     assert instance.circusctl("set", "sandbox-runner", "max_age", "100000") == "ok\n"
     assert instance.circusctl("stop", "sandbox-runner") == "ok\n"
     os.kill(instance.pid, signal.SIGHUP)
