@@ -19,10 +19,7 @@ def weigh(leader: int, nice: int) -> bool:
     Linux takes ten such wishes a second from ordinary users; for one more, ask again.
     """
     try:
-        with open(f"/proc/{leader}/autogroup", "w") as session:
-            session.write(str(nice))
-    except BlockingIOError:
-        return False
+        with open(f"/proc/{leader}/autogroup", "wb", buffering=0) as session:
+            return session.write(b"%d" % nice) is not None
     except OSError:
-        pass  # it has ended, or the system has no such thing
-    return True
+        return True  # it has ended, or the system has no such thing
