@@ -3,8 +3,8 @@
 Linux shares the processors between sessions, and circus starts each process in a session of its own. The weight of
 a session can be lowered and raised again, without any right. The processes themselves notice nothing.
 
-Where Linux shares them in another way (a container, a cgroup with a share of its own), or without Linux, nothing
-happens.
+Nothing happens where Linux shares them in another way (in a cgroup with the cpu controller, as in a container), or
+without Linux.
 """
 
 from typing import Final
