@@ -3,9 +3,13 @@
 import argparse
 import os
 import sys
+from typing import TYPE_CHECKING
 
 from service import __version__
 from service.cli.parsing import Commands, add
+
+if TYPE_CHECKING:
+    from service.settings import Settings
 
 
 def add_commands(commands: Commands) -> None:
@@ -23,11 +27,9 @@ def add_commands(commands: Commands) -> None:
 
 def run(_: argparse.Namespace) -> int:
     """Becomes circusd: its signals, its exit code."""
-    from service import settings
-    from service.supervise.start import announce, checks, environment
+    from service.supervise.start import announce, environment
 
-    read = settings.read(os.environ)
-    checks.check(read)
+    read = _checked()
     os.environ.update(environment.variables(read))
     announce.in_background(read)
     from service.supervise import circusd
@@ -36,15 +38,25 @@ def run(_: argparse.Namespace) -> int:
 
 
 def run_circusd(arguments: argparse.Namespace) -> int:
-    """What circus.ini asks for, and the environment has already, stays as it is."""
-    from service import settings
+    """The same, but what circus.ini asks of the environment, and is there already, stays as it is."""
     from service.supervise import circusd
-    from service.supervise.start import checks, environment
+    from service.supervise.start import environment
 
-    read = settings.read(os.environ)
-    checks.check(read)
+    read = _checked()
     os.environ.update({**environment.variables(read), **os.environ})
     circusd.become(read, arguments.words)
+
+
+def _checked() -> "Settings":
+    """Returns the settings when all holds that must hold before circusd starts."""
+    from service import settings
+    from service.supervise import private_names
+    from service.supervise.start import checks
+
+    read = settings.read(os.environ)
+    private_names.check(private_names.CIRCUS)
+    checks.check(read)
+    return read
 
 
 def check(_: argparse.Namespace) -> int:

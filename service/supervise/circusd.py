@@ -1,4 +1,4 @@
-"""The explicit start of circusd: check, replace what private_names.py lists, then circus's own main."""
+"""The start of circusd, when the checks are made: replace what private_names.py lists, then circus's own main."""
 
 import shutil
 import sys
@@ -14,8 +14,7 @@ LEFT: Final = ("trial", "throttled")  # folders of a circusd that was killed
 
 
 def become(read: Settings, words: Sequence[str]) -> NoReturn:
-    """The checks are made already. Its signals, its exit code."""
-    private_names.check(CIRCUS)
+    """This process is circusd from here on, and ends as it does."""
     for name in LEFT:
         shutil.rmtree(read.sockets / name, ignore_errors=True)
     private_names.replace(CIRCUS)

@@ -11,11 +11,13 @@ from contextlib import suppress
 from typing import Final
 
 from tests.faults.ledger import Ledger
-from tests.servers import RedisServer
+from tests.servers import RedisServer, eventually
 from tests.system.instance import Instance, Process
 from tests.system.releases import Releases
 
 START_SECONDS: Final = 90.0
+ASKING_SECONDS: Final = 3.0
+RELOAD_SECONDS: Final = 90.0
 
 
 class Saboteur:
@@ -63,7 +65,17 @@ class Saboteur:
         self._send(signal.SIGTERM, "runner stopped", self._some("runner"))
 
     def reload_a_runner(self) -> None:
-        self._send(signal.SIGHUP, "runner reloaded", self._some("runner"))
+        """By HUP: it asks for a reload of all runners. The next blow waits until that is over."""
+        self.end()
+        there = {process.pid for process in self._instance.kinds()["runner"]}
+        self._ledger.strike("runners reloaded by HUP", there)
+        self._send(signal.SIGHUP, "runner asked to reload", self._some("runner"))
+        with suppress(AssertionError):  # it was about to end, or to start
+            eventually(self._is_asking, ASKING_SECONDS)
+            eventually(lambda: not self._is_asking(), RELOAD_SECONDS)
+
+    def _is_asking(self) -> bool:
+        return any("circus.circusctl reload" in process.command for process in self._instance.processes())
 
     def freeze_a_runner(self) -> None:
         self._freeze("runner frozen", self._some("runner"))

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from service.supervise.reload import gentle
 from tests.servers import BUSY, RedisServer, eventually
 from tests.system.events import Events
 from tests.system.instance import Instance, Process
@@ -533,6 +534,30 @@ def test_hup_to_the_arbiter_is_a_reload_and_a_broken_one_changes_nothing(
         os.kill(min(after).pid, signal.SIGHUP)
         eventually(lambda: "broken" in log(instance))
         eventually(lambda: instance.kinds()["web"] == after)
+
+
+def weight(process: Process) -> int:
+    """Of its session, as Linux shares the processors."""
+    return int(Path(f"/proc/{process.pid}/autogroup").read_text().split()[-1])
+
+
+def test_what_is_on_trial_starts_gently_and_hurries_when_half_of_its_time_is_over(
+    instance: Instance, releases: Releases
+) -> None:
+    before = instance.started().kinds()["web"]
+    releases.switch(releases.make("slow").add("service/cli/wsgi.py", "import time; time.sleep(600)"))
+    with asking(instance, "reload", "sandbox"):
+        [arbiter, *_] = eventually(lambda: sorted(set(instance.kinds()["web"]) - set(before)))
+        assert weight(arbiter) == gentle.LOW
+        eventually(lambda: weight(arbiter) == gentle.USUAL)
+        assert arbiter.alive
+
+
+def test_what_was_accepted_has_its_share_of_the_processors(instance: Instance) -> None:
+    instance.started()
+    assert instance.circusctl("reload") == "ok\n"
+    kinds = instance.kinds()
+    assert {weight(process) for process in kinds["web"] + kinds["runner"]} == {gentle.USUAL}
 
 
 def test_hup_to_a_runner_is_a_reload_of_the_runners_and_a_broken_one_changes_nothing(

@@ -3,8 +3,8 @@
 Linux shares the processors between sessions, and circus starts each process in a session of its own. The weight of
 a session can be lowered and raised again, without any right. The processes themselves notice nothing.
 
-Where Linux shares them in another way (a container, a cgroup with a share of its own), or without Linux, nothing
-happens.
+Nothing happens where Linux shares them in another way (in a cgroup with the cpu controller, as in a container), or
+without Linux.
 """
 
 from typing import Final
@@ -19,10 +19,7 @@ def weigh(leader: int, nice: int) -> bool:
     Linux takes ten such wishes a second from ordinary users; for one more, ask again.
     """
     try:
-        with open(f"/proc/{leader}/autogroup", "w") as session:
-            session.write(str(nice))
-    except BlockingIOError:
-        return False
+        with open(f"/proc/{leader}/autogroup", "wb", buffering=0) as session:
+            return session.write(b"%d" % nice) is not None
     except OSError:
-        pass  # it has ended, or the system has no such thing
-    return True
+        return True  # it has ended, or the system has no such thing
