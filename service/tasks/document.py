@@ -1,7 +1,7 @@
 """The task document: its fields, how it is stored, and what clients see of it. Pure: no I/O, no clock.
 
-A stored document leaves out what has its default value; whoever reads it gets it back. Defaults are therefore part of
-what is stored: the default of a field never changes.
+A stored document leaves out what has its default value; whoever reads it gets it back. So the default of a field never
+changes: it is part of documents that are stored already.
 """
 
 from typing import Annotated, Any, ClassVar, Final
