@@ -541,7 +541,7 @@ def weight(process: Process) -> int:
     return int(Path(f"/proc/{process.pid}/autogroup").read_text().split()[-1])
 
 
-def test_what_is_on_trial_starts_gently_and_hurries_when_half_of_its_time_is_over(
+def test_what_is_on_trial_starts_gently_and_hurries_when_a_quarter_of_its_time_is_over(
     instance: Instance, releases: Releases
 ) -> None:
     before = instance.started().kinds()["web"]

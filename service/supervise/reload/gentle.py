@@ -10,7 +10,7 @@ without Linux.
 from typing import Final
 
 USUAL: Final = 0
-LOW: Final = 10
+LOW: Final = 5  # a third of the share
 
 
 def weigh(leader: int, nice: int) -> bool:

@@ -24,7 +24,7 @@ LOOK_SECONDS: Final = 0.05
 SHOWN_LINES: Final = 12
 READ_BYTES: Final = 16 * 1024
 SWEEPS: Final = 20
-GENTLE: Final = 1 / 2  # of its time; then it hurries
+GENTLE: Final = 1 / 4  # of its time; then it hurries
 
 # Standard error goes into the trial's folder, and is kept in place of standard input until the trial is over.
 COMMAND: Final = f"""sh -c 'exec 0<&2 2>>"${candidate.VARIABLE}/{candidate.OUTPUT}"; exec "$@"' sh """
