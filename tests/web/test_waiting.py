@@ -232,13 +232,20 @@ def is_listening(redis_server: RedisServer) -> bool:
 
 
 def test_a_message_is_enough(
-    monkeypatch: pytest.MonkeyPatch, app: Web, uid: str, finish: Callable[..., None], redis_server: RedisServer
+    monkeypatch: pytest.MonkeyPatch, store: Store, uid: str, finish: Callable[..., None]
 ) -> None:
     monkeypatch.setattr(wakeups, "LOOK_SECONDS", 600.0)
-    waiting = InBackground(lambda: read(app, uid, 30))
-    eventually(lambda: is_listening(redis_server) and waiters(app) == 1)
+    looks: list[Sequence[str]] = []
+
+    def counted(uids: Sequence[str]) -> list[bytes | None]:
+        looks.append(uids)
+        return store.texts(uids)
+
+    waiting = Waiting(counted, store.partition, store.wakeups, limit=1)
+    client = InBackground(lambda: waiting.wait(uid, store.read(uid), 30))  # type: ignore[arg-type]
+    eventually(lambda: len(looks) == 2)  # the client's own, and the one after subscribing
     finish(uid)
-    assert waiting.join().json["status"] == "succeeded"
+    assert client.join().task.finished
 
 
 def test_a_lost_message_is_made_up_for_by_a_look(
