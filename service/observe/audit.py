@@ -6,6 +6,7 @@ The web workers and circusd write to the same file. A line is one `write`, as in
 import os
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
@@ -27,6 +28,8 @@ class AuditLog:
         self._file = LogFile(folder / FILE)
         self._kind = kind
         caretaker.take_on(self._file)
+        with suppress(OSError):  # a full disk or a lost folder: it is tried again with each line
+            self._file.look()
 
     def tell(self, did: str, *, by: str | None, origin: str, **facts: Any) -> None:
         """What was done to no task in particular. `by` is the name of a token, or of a user."""
