@@ -1,7 +1,7 @@
 """How a task changes. A transition takes a task and returns a new one.
 
 It leaves its argument as it is: the store stores a change only if Redis still holds what the argument was read from
-(docs/store.md: nobody overwrites what it has not seen).
+(docs/store.md, Compare first).
 """
 
 import random

@@ -1,6 +1,6 @@
 """A task's UID, made so that its key lies in a wanted slot of a Redis Cluster.
 
-docs/store.md says why: a UID lies in its queue's slot.
+docs/store.md, One slot.
 """
 
 import binascii
