@@ -8,6 +8,7 @@ from service.store.moves import Change, Document, Moved
 from service.store.queues import Entry
 from service.store.scripts import SCRIPTS
 from service.store.store import Store
+from service.store.wakeups import Wakeups
 
 __all__ = [
     "EVERYTHING",
@@ -22,5 +23,6 @@ __all__ = [
     "Moved",
     "Position",
     "Store",
+    "Wakeups",
     "streams",
 ]

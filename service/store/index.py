@@ -89,10 +89,10 @@ class Index:
         return sorted(map(bytes.decode, names))
 
     def sweep(self, partition: int, *, created_before: int, count: int, places: dict[str, int]) -> int:
-        """Removes pointers to expired documents: one batch of each shelf, where the last one ended.
+        """Removes pointers to expired documents: one batch of each shelf. Returns how many.
 
-        Only a task created before `created_before` can have expired. `places` is the caller's
-        note of how far it came; it starts again at the oldest.
+        Only a task created before `created_before` can have expired. `places` remembers for the caller where the next
+        batch of each shelf begins; after the last one it begins anew at the oldest task.
         """
         removed = 0
         for name in self._names(partition):
@@ -108,5 +108,5 @@ class Index:
 
 
 def _is_listed(task: Task, pointer: Position, only: Filter) -> bool:
-    """A pointer of another moment is that of a task with the same key that has expired."""
+    """A pointer with another creation time belongs to an expired task that had the same UID."""
     return moments.microseconds(task.created_at) == pointer.created and only.admits(task)

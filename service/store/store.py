@@ -46,11 +46,13 @@ class Store:
     # --- create and read -----------------------------------------------------------------------
 
     def create(self, new: Sequence[Task]) -> list[Document | None]:
-        """Stores all of the tasks; or none, and tells which are there already. One partition."""
+        """Stores all of the tasks, or none if one is there already. Returns [] when all are stored; otherwise, for each
+        task in turn, what is there. The tasks lie in one partition.
+        """
         return self.create_each([new])[0]
 
     def create_each(self, groups: Sequence[Sequence[Task]]) -> list[list[Document | None]]:
-        """Like `create` for each group by itself, all in one round trip. One partition."""
+        """Does as `create` for each group by itself, all in one round trip."""
         partition = self._partitions.home(groups[0][0].uid)
         answers = self._wire.call(partition, *[self._create_command(partition, new) for new in groups])
         return [[document(text) for text in present] for present in answers]
@@ -109,7 +111,7 @@ class Store:
     def move_and_fetch(
         self, changes: Sequence[Change], partition: int, queues: Sequence[str], consumer: str, count: int
     ) -> tuple[Moved, list[Entry]]:
-        """Both, in one round trip if they fit. The changes are of this partition."""
+        """Moves, then fetches: in one round trip if the changes fit. They are of this partition."""
         batch = Batch(changes, self._partitions, self._retention_ms)
         if not batch.is_small:
             return self.move(changes), self.queues.fetch(partition, queues, consumer, count)

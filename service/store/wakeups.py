@@ -102,7 +102,9 @@ class Listener:
                     self._follow(subscription)
             except (StoreUnavailable, StoreRefused) as error:
                 log.warning("%s; waiting clients are answered a little later", error, extra={"once": "wakeups"})
-                self._look_for_a_while()
+            except Exception as error:  # nothing may end the thread: others wait for it
+                log.error("wake-ups failed", exc_info=error, extra={"once": "wakeups"})
+            self._look_for_a_while()
 
     def _follow(self, subscription: Subscription) -> None:
         next_look = 0.0

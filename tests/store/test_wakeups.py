@@ -122,6 +122,18 @@ def test_a_listener_that_is_cut_off_looks_at_once_and_listens_again(
     eventually(lambda: len(recorder.told) > told)
 
 
+def test_a_message_of_a_stranger_ends_nothing(
+    no_looks: None, monkeypatch: pytest.MonkeyPatch, store: Store, recorder: Recorder, raw: redis.Redis
+) -> None:
+    monkeypatch.setattr(wakeups, "SUBSCRIBE_SECONDS", 0.1)
+    raw.execute_command("SPUBLISH", "sandbox:{0}:changes", b"\xff")
+    eventually(lambda: recorder.looks > 2)
+    eventually(lambda: channels(raw))
+    task = new(store)
+    store.create([task])
+    eventually(lambda: (0, QUEUED, [task.uid]) in recorder.told)
+
+
 def test_while_nothing_can_be_heard_followers_look_more_often(
     no_looks: None, monkeypatch: pytest.MonkeyPatch, own_server: RedisServer
 ) -> None:

@@ -18,7 +18,7 @@ from service.store.connection.one_server import ANSWER_SECONDS, ServerWire
 class ClusterWire:
     """A Redis Cluster. A partition is one slot (docs/store.md, One slot), so it has one server; MOVED tells which.
 
-    Nodes come and go: from time to time, and after each detour, one that answers is asked for all of them.
+    Nodes come and go. So a node that answers is asked for all of them: from time to time, and after each detour.
     """
 
     LEARN_SECONDS: Final = 60.0
@@ -85,7 +85,7 @@ class ClusterWire:
         self.addresses = sorted(self.addresses, key=lambda known: known == address)
 
     def _learn(self, teller: str) -> None:
-        """All nodes; those that were named stay as the last resort."""
+        """Asks for all nodes. Those of the URL stay as the last resort."""
         self._learn_at = time.monotonic() + self.LEARN_SECONDS
         try:
             [shards] = self._server(teller).call(0, ("CLUSTER", "SLOTS"))
@@ -104,7 +104,7 @@ class ClusterWire:
 
 
 def _address(host: str, port: int, teller: str) -> str:
-    """As a URL has it. A node whose host is not known has that of the one that tells of it."""
+    """As in a URL. A node that does not know its own host is on the host of the node that tells of it."""
     if host in ("", "?"):
         host = str(urlsplit(f"//{teller}").hostname)
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

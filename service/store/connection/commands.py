@@ -21,7 +21,7 @@ class Script:
 
 
 class Wire(Protocol):
-    """What the store needs of a Redis: commands of one partition, answers in the same order."""
+    """What the store needs of a Redis: it sends commands for one partition, and returns the answers in their order."""
 
     def call(self, partition: int, *commands: Command, wait_seconds: float = 0, once: bool = False) -> list[Any]: ...
 

@@ -66,7 +66,7 @@ def _packed(commands: Iterable[Command]) -> list[bytes]:
 
 
 class ServerWire:
-    """One Redis server, and as many idle connections to it as were lately used at once."""
+    """One Redis server, with a pool of as many idle connections as were lately in use at once."""
 
     def __init__(self, url: str, scripts: Scripts) -> None:
         self._scripts = scripts
@@ -81,7 +81,7 @@ class ServerWire:
         return replies
 
     def exchange(self, commands: Sequence[Command], wait_seconds: float, once: bool) -> list[Any]:
-        """The answers, errors among them; a lost connection raises."""
+        """Returns the answers, errors among them. Raises when the connection is lost."""
         packed = _packed(commands)
         try:
             connection, _ = self._idle.pop()
@@ -165,7 +165,7 @@ class ServerWire:
         return replies
 
     def _keep(self, connection: ConnectionInterface) -> None:
-        """The one that is kept last is taken first, so that what is too many comes to the other end."""
+        """The newest is taken first. So those that are too many age at the other end, and are closed there."""
         now = time.monotonic()
         try:
             if self._idle[0][1] < now - IDLE_SECONDS:

@@ -1,7 +1,7 @@
 """Clients that wait for a task to finish: `Prefer: wait=N` (RFC 7240).
 
-A waiter joins, and then reads its document once: what happened before it joined is seen so, what happens later
-is told by the store's wake-ups (store/wakeups.py). Whoever is told reads the document, and wakes who waits for it.
+A waiter joins, and then reads its document once: so it sees what happened before. Of what happens later the store's
+wake-ups tell (store/wakeups.py): then the document is read, and the waiter wakes if its task has finished.
 
 Threads and greenlets alike: the worker patches `threading`.
 """
@@ -12,8 +12,7 @@ from collections.abc import Callable, Sequence
 from copy import copy
 from typing import Final
 
-from service.store import Document
-from service.store.wakeups import Wakeups
+from service.store import Document, Wakeups
 from service.tasks.document import FINISHED, decode
 
 LONGEST_SECONDS: Final = 60
@@ -29,7 +28,7 @@ def preferred_seconds(prefer: str | None) -> int | None:
 
 
 class Waiter:
-    """One client. Whoever reads its document writes here; the client reads when it is woken."""
+    """One client. Whatever thread reads its document writes here; the client reads when it wakes."""
 
     def __init__(self, uid: str) -> None:
         self.uid = uid
@@ -38,7 +37,7 @@ class Waiter:
         self.over = threading.Event()
 
     def see(self, text: bytes | None) -> None:
-        """A document that has gone ends the wait, too."""
+        """The wait also ends when the document has gone."""
         task = decode(text) if text else None
         if task is None or text is None:
             self.over.set()
@@ -90,7 +89,7 @@ class Waiting:
         self._limit = min(self._limit, most)
 
     def release(self) -> None:
-        """The process is about to stop: whoever waits is answered now, and nobody waits any more."""
+        """The process is about to stop: all clients are answered now, and no other may wait."""
         with self._lock:
             self._released = True
             waiting = [waiter for partition in self._waiters for waiter in self._all(partition)]
@@ -139,7 +138,7 @@ class Waiting:
         self._look(waiting)
 
     def _look(self, waiting: Sequence[Waiter]) -> None:
-        """Whatever fails, the thread of the wake-ups goes on: others wait, and more will."""
+        """A failure goes to the clients that it concerns; the thread of the wake-ups goes on."""
         if not waiting:
             return
         try:
