@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 
 from service import settings
+from service.cli import checking
 from service.errors import SettingsError
 from service.observe import sentry
 from service.store import Store
-from service.supervise.start import checks as startup
 from service.tasks import moments, transitions
 from service.tasks.document import Task
 from tests.observe.sentry.sink import HANGS, Sink
@@ -261,4 +261,4 @@ def test_a_client_that_is_not_installed_refuses_the_start(monkeypatch: pytest.Mo
     sentry.check("raven")
     dsn = {"SENTRY_DSN": "https://key@127.0.0.1/1", "SENTRY_CLIENT": "sentry-sdk", "SANDBOX_HOME": "nowhere"}
     with pytest.raises(SettingsError, match="not installed"):
-        startup.check(settings.read(dsn))
+        checking.check(settings.read(dsn))
