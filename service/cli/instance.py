@@ -38,12 +38,19 @@ def run(_: argparse.Namespace) -> int:
 
 
 def run_circusd(arguments: argparse.Namespace) -> int:
-    """The same, but what circus.ini asks of the environment, and is there already, stays as it is."""
+    """The same, but what follows from the settings, and is set already, stays as it is.
+
+    The settings themselves do not: a relative path means another folder in a process that starts elsewhere.
+    """
+    from service import settings
     from service.supervise import circusd
     from service.supervise.start import environment
 
     read = _checked()
-    os.environ.update({**environment.variables(read), **os.environ})
+    given = {
+        name: value for name, value in os.environ.items() if name not in (*settings.texts(read), "SANDBOX_RELEASE")
+    }
+    os.environ.update(environment.variables(read) | given)
     circusd.become(read, arguments.words)
 
 

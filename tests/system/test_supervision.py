@@ -269,6 +269,16 @@ def test_circusd_with_arguments_of_ones_own_needs_no_environment(instance: Insta
     assert instance.stop() == 0
 
 
+def test_circusd_with_a_relative_home_serves_from_it(instance: Instance) -> None:
+    environment = instance.environment | {"SANDBOX_HOME": instance.home.name}
+    instance.start(*CIRCUSD, str(ROOT / "circus.ini"), environment=environment)
+    eventually(instance.is_ready, 30)
+    uid = instance.create("echo", message="home")
+    eventually(lambda: instance.succeeded(uid))
+    assert (instance.home / "run" / "redis.sock").exists()
+    assert instance.stop() == 0
+
+
 def test_plain_circusd_says_how_it_is_to_be_started(instance: Instance) -> None:
     plain = str(Path(sys.executable).with_name("circusd"))
     refused = instance.run(plain, str(ROOT / "circus.ini"), **instance.variables())
