@@ -115,7 +115,7 @@ def _running(task_type: TaskType, args: msgspec.Raw, attempt: int, uid: str, req
 
 def _attempted(task_type: TaskType, context: "_TestContext", task: Task, raised: "_Raised") -> Task:
     """The document after the attempt. All that a runner does is asked for here."""
-    transition = runner.run(task_type, context, task, Window(), raised)
+    transition = runner.run(task_type, context, task, context.window, raised)
     if context.interrupt is Cancelled:  # whatever the handler returned: nobody waits for it
         return transitions.cancelled(task, moments.stamp(time.time()))
     return transition(task)
@@ -124,12 +124,13 @@ def _attempted(task_type: TaskType, context: "_TestContext", task: Task, raised:
 class _TestContext(Context):
     """Keeps all that is told, and interrupts."""
 
-    __slots__ = ("_at_progress", "heard", "interrupt")
+    __slots__ = ("_at_progress", "heard", "interrupt", "window")
 
     def __init__(self, task: Task, interrupt: Interruption | None, at_progress: int) -> None:
         super().__init__(task)
         self.heard: list[Progress] = []
         self.interrupt = interrupt
+        self.window = Window()
         self._at_progress = at_progress
 
     def progress(self, fraction: float | None = None, message: str = "") -> None:
@@ -137,6 +138,7 @@ class _TestContext(Context):
         self.heard.append(Progress(**msgspec.json.decode(self.news or b"")))
         if self.interrupt is not None and len(self.heard) == self._at_progress:
             self.cancelled = True
+            self.window.reason = self.interrupt
             raise self.interrupt
 
 

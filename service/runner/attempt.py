@@ -39,7 +39,7 @@ def _run(task_type: TaskType, context: Context, task: Task, window: Window, erro
     except BaseException as raised:
         window.close()  # again: an interruption may have come while it closed
         duration = time.perf_counter() - begun
-        error = outcomes.checked(raised)
+        error = outcomes.checked(raised, interrupted=window.reason is not None)
         event_id = errors.capture(error, tags=outcomes.tags(task))
         return outcomes.after_error(error, context, started, duration, event_id)
     return partial(outcomes.succeed, result, started, time.perf_counter() - begun)

@@ -11,7 +11,7 @@ from typing import Final, TypeAlias
 
 import msgspec
 
-from service.errors import Cancelled, Reject, Retry, Stopping, TimedOut
+from service.errors import Cancelled, Interrupted, Reject, Retry, Stopping, TimedOut
 from service.tasks import moments, transitions
 from service.tasks.context import Context
 from service.tasks.document import Task, TaskError, storable_text
@@ -28,6 +28,10 @@ class BadRetry(Exception):
     """A handler asked for another attempt at no possible time."""
 
 
+class BadInterruption(Exception):
+    """A handler raised by itself what only a runner may raise in it."""
+
+
 hand_back: Final[Transition] = partial(transitions.handed_back, ran=True)
 hand_back_unstarted: Final[Transition] = partial(transitions.handed_back, ran=False)
 
@@ -39,6 +43,7 @@ def succeed(result: msgspec.Raw, started: float, duration: float, task: Task) ->
 def after_error(
     error: BaseException, context: Context, started: float, duration: float, event_id: str | None
 ) -> Transition:
+    """`error` as `checked` returns it: an interruption is one of ours."""
     if isinstance(error, TimedOut):
         return partial(time_out, started, duration, event_id=event_id)
     if isinstance(error, Cancelled | Stopping):
@@ -51,8 +56,13 @@ def after_error(
     return partial(fail_or_retry, describe(error, event_id), started, duration, after)
 
 
-def checked(error: BaseException) -> BaseException:
-    """The error itself, or BadRetry for a Retry with a pause that cannot be."""
+def checked(error: BaseException, *, interrupted: bool) -> BaseException:
+    """The error itself; BadRetry for a Retry with a pause that cannot be; BadInterruption where a handler raises
+    one of our interruptions by itself.
+    """
+    if isinstance(error, Interrupted) and not interrupted:
+        own = BadInterruption(f"the handler raised {type(error).__name__}, and nobody has interrupted it")
+        return own.with_traceback(error.__traceback__)
     if isinstance(error, Retry) and error.after is not None and not _is_pause(error.after):
         unusable = BadRetry(f"Retry(after={error.after!r}): it must be a number of seconds, from 0 to ten years")
         return unusable.with_traceback(error.__traceback__)

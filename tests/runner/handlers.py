@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from service.errors import Reject, Retry
+from service.errors import Cancelled, Reject, Retry, Stopping
 from service.tasks.declare import task
 
 
@@ -95,6 +95,11 @@ def fails(context: Any) -> None:
 @task("exits")
 def exits(context: Any) -> None:
     raise SystemExit(3)
+
+
+@task("raises")
+def raises(context: Any, what: str) -> None:
+    raise {"Cancelled": Cancelled, "Stopping": Stopping}[what]
 
 
 @task("returns")

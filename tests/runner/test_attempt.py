@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from service.errors import Cancelled, Reject, Retry, Stopping, TimedOut
+from service.errors import Cancelled, Interrupted, Reject, Retry, Stopping, TimedOut
 from service.runner.attempt import encode_result, run
 from service.runner.outcomes import BadResult
 from service.runner.window import Window
@@ -21,11 +21,12 @@ def running(**fields: Any) -> Task:
     return Task(status="running", **values)
 
 
-def ended(handler: Callable[..., Any], **fields: Any) -> Task:
-    """The document after one attempt."""
+def ended(handler: Callable[..., Any], reason: type[Interrupted] | None = None, **fields: Any) -> Task:
+    """The document after one attempt; with a reason, a runner has interrupted it."""
     found: TaskType = getattr(task("t")(handler), MARK)
-    document = running(**fields)
-    return run(found, Context(document), document, Window())(document)
+    document, window = running(**fields), Window()
+    window.reason = reason
+    return run(found, Context(document), document, window)(document)
 
 
 def raising(error: BaseException) -> Callable[..., None]:
@@ -62,7 +63,7 @@ def test_reject_is_final() -> None:
 
 
 def test_a_time_out_is_a_failure_like_any_other() -> None:
-    after = ended(raising(TimedOut()), timeout=1.5)
+    after = ended(raising(TimedOut()), TimedOut, timeout=1.5)
     assert after.error is not None
     assert (after.status, after.failures) == ("scheduled", 1) and "1.5 s" in after.error.message
 
@@ -70,8 +71,16 @@ def test_a_time_out_is_a_failure_like_any_other() -> None:
 @pytest.mark.parametrize("interruption", [Stopping(), Cancelled()])
 def test_what_the_runner_interrupts_is_not_charged(interruption: BaseException) -> None:
     """The document of a cancelled task says so already, and refuses this."""
-    after = ended(raising(interruption))
+    after = ended(raising(interruption), type(interruption))
     assert (after.status, after.attempt, after.failures, after.crashes) == ("queued", 1, 0, 0)
+
+
+@pytest.mark.parametrize("own", [Stopping(), Cancelled(), TimedOut()])
+def test_what_a_handler_raises_by_itself_is_a_failure_whatever_its_name(own: BaseException) -> None:
+    after = ended(raising(own), max_attempts=2)
+    assert after.error is not None
+    assert (after.status, after.failures, after.error.type) == ("scheduled", 1, "BadInterruption")
+    assert after.error.message == f"the handler raised {type(own).__name__}, and nobody has interrupted it"
 
 
 def test_an_error_without_a_readable_message_is_an_error_all_the_same() -> None:

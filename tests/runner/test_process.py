@@ -89,6 +89,13 @@ class TestOutcomes:
         task = crew.finished(uid)
         assert (task.status, task.attempt, error(task).message) == ("failed", 1, "not with me")
 
+    @pytest.mark.parametrize("what", ["Cancelled", "Stopping"])
+    def test_an_interruption_of_the_handler_s_own_is_only_a_failure(self, crew: Crew, what: str) -> None:
+        crew.start()
+        [uid] = crew.create("raises", max_attempts=1, args={"what": what})
+        task = crew.finished(uid)
+        assert (task.status, task.attempt, task.failures, error(task).type) == ("failed", 1, 1, "BadInterruption")
+
     def test_leaving_the_interpreter_is_only_a_failure(self, crew: Crew) -> None:
         [runner] = crew.start()
         [uid] = crew.create("exits", max_attempts=1)
