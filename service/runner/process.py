@@ -7,11 +7,14 @@ The order of stopping, on TERM or INT:
 2. what runs may finish, for the grace time;
 3. what still runs is interrupted, and goes back too, uncharged;
 4. what cannot be interrupted ends with the process, two seconds later;
-5. the runner leaves: its consumer is forgotten, its lock file removed.
+5. the runner leaves: its consumer is forgotten, its lock file removed;
+6. the process ends, also if a handler has left threads that go on.
 """
 
 import logging
+import os
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -42,6 +45,7 @@ from service.tasks.registry import Registry
 
 TICK_SECONDS: Final = 0.05
 START_SECONDS: Final = 3.0
+THREADS_SECONDS: Final = 1.0
 
 log = logging.getLogger("sandbox.runner")
 
@@ -65,6 +69,7 @@ class Runner:
     ) -> None:
         self._store = store
         self._queues = queues
+        self._errors = errors
         self._stopping = Stop()
         self._wish_reload = wish_reload
         self._reload_wished = False
@@ -135,6 +140,7 @@ class Runner:
             thread.join()
         self._upkeep.end()
         self._leave()
+        self._end_with_threads()
         return 0
 
     def _wait_for_redis(self) -> None:
@@ -190,9 +196,26 @@ class Runner:
             log.warning("%s; another runner will forget this one", error)
         self._presence.tell()
 
+    def _end_with_threads(self) -> None:
+        """Python would wait for threads that handlers have left. They get a moment, and end with the process."""
+        until = time.monotonic() + THREADS_SECONDS
+        for thread in _others():
+            thread.join(max(0.0, until - time.monotonic()))
+        if left := _others():
+            log.warning("ends in spite of threads that handlers have left: %s", ", ".join(each.name for each in left))
+            self._errors.flush()
+            logging.shutdown()
+            sys.stdout.flush()
+            os._exit(0)
+
     # --- HUP ---------------------------------------------------------------------------------------
 
     def _wish_a_reload(self) -> None:
         if self._reload_wished:
             self._reload_wished = False
             self._wish_reload()
+
+
+def _others() -> list[threading.Thread]:
+    """The threads for which Python waits at its end."""
+    return [thread for thread in threading.enumerate() if not thread.daemon and thread is not threading.main_thread()]

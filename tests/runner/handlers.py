@@ -5,6 +5,7 @@ import os
 import re
 import signal
 import subprocess
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -50,6 +51,11 @@ def stubborn(context: Any, seconds: float) -> str:
 def hog(context: Any) -> None:
     """Holds the interpreter in C code, for minutes."""
     re.match(r"(a+)+$", "a" * 64 + "b")
+
+
+@task("leaves.thread")
+def leaves_thread(context: Any) -> None:
+    threading.Thread(target=time.sleep, args=(600,), name="left-behind").start()
 
 
 @task("crash")

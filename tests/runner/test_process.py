@@ -473,6 +473,13 @@ class TestStopping:
         assert crew.stop(runner) == 0
         assert time.monotonic() - began < 2 * BUSY
 
+    def test_a_runner_that_has_stopped_ends_in_spite_of_a_handler_s_thread(self, crew: Crew) -> None:
+        [runner] = crew.start()
+        crew.finished(*crew.create("leaves.thread"))
+        assert crew.stop(runner) == 0
+        assert "left-behind" in str(crew.log())
+        assert list((crew.home / "runners").iterdir()) == []
+
     def test_a_handler_that_swallows_it_is_handed_back_too(self, crew: Crew) -> None:
         [runner] = crew.start(grace=0.2)
         [uid] = crew.create("stubborn", args={"seconds": 60})
