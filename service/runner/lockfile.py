@@ -19,9 +19,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
-from service.runner.upkeep import Upkeep
-
-HEAD: Final = struct.Struct("=Qd")  # number of lanes; when the upkeep thread was last alive
+HEAD: Final = struct.Struct("=Qd")  # number of lanes; when a thread beside the lanes last ran
 RECORD: Final = struct.Struct("=48sd")  # token of the claim that is executing; by when it has to end
 NOBODY: Final = b"\0" * RECORD.size
 NEVER: Final = float("inf")
@@ -62,9 +60,6 @@ class Presence:
         os.register_at_fork(after_in_child=self._let_go)  # a handler's fork must not keep the lock
         os.rename(self._file.name, self._path)  # seen by others only when it is locked
 
-    def register(self, upkeep: Upkeep) -> None:
-        upkeep.every(0.0, self.beat)
-
     def mark(self, lane: int, token: bytes, deadline: float = NEVER) -> None:
         """This claim's handler starts now."""
         if not self._told:
@@ -75,7 +70,7 @@ class Presence:
         self._map[at : at + RECORD.size] = NOBODY
 
     def beat(self) -> None:
-        """The upkeep thread is alive, and renews the leases."""
+        """A thread beside the lanes has got the interpreter."""
         if not self._told:
             HEAD.pack_into(self._map, 0, self._lanes, time.monotonic())
 

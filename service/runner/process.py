@@ -112,7 +112,6 @@ class Runner:
         )
         self._upkeep = Upkeep(self._recovery.lost_contact)
         keepers: list[Keeper] = [
-            self._presence,
             Relief(self._lanes, self._stopping),
             Leases(self._lanes, store=store, presence=self._presence, queues=queues, lease_seconds=lease_seconds),
             Progress(self._lanes, store=store, presence=self._presence),
@@ -128,9 +127,9 @@ class Runner:
 
     def run(self) -> int:
         self._listen_to_signals()
+        self._watchdog.start()
         self._wait_for_redis()
         log.info("runner %s serves %s", self._presence.consumer, ", ".join(self._queues))
-        self._watchdog.start()
         self._upkeep.start()
         others = [threading.Thread(target=lane.work, name=f"lane-{lane.number}") for lane in self._lanes[1:]]
         for thread in others:
@@ -139,6 +138,7 @@ class Runner:
         for thread in others:
             thread.join()
         self._upkeep.end()
+        self._alarm.disarm()
         self._leave()
         self._end_with_threads()
         return 0
@@ -167,6 +167,7 @@ class Runner:
         def interrupt(signum: int, frame: FrameType | None) -> None:
             if (running := self._lanes[0].running) is not None:
                 running.window.arrive()
+            self._watchdog.let_others_work()
 
         def reload(signum: int, frame: FrameType | None) -> None:
             self._reload_wished = True

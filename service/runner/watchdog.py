@@ -1,5 +1,8 @@
 """Ends attempts that have run for too long: at their timeout, and at the end of the grace time.
 
+Each tick is also a sign of life for the neighbours: this process gets the interpreter. If a handler holds it, the
+kernel nudges the main thread (alarm.py), and `let_others_work` gives the other threads a turn.
+
 An attempt is interrupted first. A handler that swallows its interruption is ended with its process, and the
 supervisor starts another one. Before that the process says its last words: it writes down what has ended and what is
 stuck, and hands back everything else.
@@ -27,6 +30,8 @@ from service.runner.stop import Stop
 from service.store import Change, Store
 
 TICK_SECONDS: Final = 0.05
+NUDGE_SECONDS: Final = 0.5
+TURN_SECONDS: Final = 0.02
 LAST_WORDS_SECONDS: Final = 3.0
 LAST_REPORT_SECONDS: Final = 1.0
 EXIT_REPLACE_ME: Final = 70
@@ -53,19 +58,29 @@ class Watchdog:
         self._alarm = alarm
         self._grace = grace_seconds
         self._errors = errors
+        self._ticked = time.monotonic()
 
     def start(self) -> None:
+        self._alarm.nudge_after(NUDGE_SECONDS)
         threading.Thread(target=self._watch, name="watchdog", daemon=True).start()
 
     def _watch(self) -> None:
         while True:
             time.sleep(TICK_SECONDS)
+            self._ticked = time.monotonic()
+            self._presence.beat()
+            self._alarm.nudge_after(NUDGE_SECONDS)
             for lane in self._lanes:
                 if (running := lane.running) is not None:
                     try:
                         self._watch_over(lane, running)
                     except Exception as error:
                         log.error("the watchdog failed", exc_info=error, extra={"once": "watchdog"})
+
+    def let_others_work(self) -> None:
+        """Called in the main thread, at a nudge."""
+        if time.monotonic() - self._ticked > NUDGE_SECONDS:
+            time.sleep(TURN_SECONDS)
 
     def _watch_over(self, lane: Lane, running: Running) -> None:
         now = time.monotonic()

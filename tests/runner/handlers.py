@@ -4,11 +4,12 @@ import ctypes
 import os
 import re
 import signal
+import struct
 import subprocess
 import threading
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from service.errors import Cancelled, Reject, Retry, Stopping
 from service.tasks.declare import task
@@ -49,8 +50,21 @@ def stubborn(context: Any, seconds: float) -> str:
 
 @task("hog")
 def hog(context: Any) -> None:
-    """Holds the interpreter in C code, for minutes."""
+    """Holds the interpreter in C code that asks for signals, for minutes."""
     re.match(r"(a+)+$", "a" * 64 + "b")
+
+
+C: Final = ctypes.PyDLL(None)  # its calls hold the interpreter
+
+
+@task("hold")
+def hold(context: Any, seconds: float = 600) -> str:
+    """Holds the interpreter in C code that asks for nothing, and takes no processor: it waits for its own lock."""
+    lock = ctypes.create_string_buffer(64)  # a pthread_mutex_t
+    until = time.time() + seconds
+    C.pthread_mutex_lock(lock)
+    C.pthread_mutex_timedlock(lock, struct.pack("ll", int(until), int(until % 1 * 1e9)))
+    return "let go"
 
 
 @task("leaves.thread")

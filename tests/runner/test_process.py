@@ -239,22 +239,49 @@ class TestTimeouts:
         assert eventually(lambda: task if (task := crew.read(innocent)).claim != before else None).crashes == 0
         eventually(lambda: crew.read(stuck).crashes == 1)
 
+    def test_a_regular_expression_that_does_not_end_is_interrupted(self, crew: Crew) -> None:
+        [runner] = crew.start()
+        [overdue] = crew.create("hog", timeout=0.5, max_attempts=1)
+        assert error(crew.finished(overdue)).type == "TimedOut"
+        [cancelled] = crew.create("hog")
+        crew.running(cancelled)
+        crew.store.change(cancelled, lambda task: transitions.cancelled(task, moments.stamp(time.time())))
+        assert crew.finished(*crew.create("echo")).status == "succeeded"
+        assert runner.poll() is None
+
+    def test_nor_does_it_hold_up_what_the_only_runner_had_claimed(self, crew: Crew) -> None:
+        """All of it is handed back, and what had ended is settled."""
+        [runner] = crew.start(grace=0.5)
+        for uid in crew.create("echo", count=300):
+            crew.finished(uid)
+        runner.send_signal(signal.SIGSTOP)
+        before, hog, after = crew.new("echo", count=20), crew.new("hog"), crew.new("echo", count=20)
+        crew.store_all(before + hog + after)
+        runner.send_signal(signal.SIGCONT)
+        crew.running(hog[0].uid)
+        for task in before:
+            assert crew.finished(task.uid).attempt == 1
+        eventually(lambda: {crew.read(task.uid).status for task in after} == {"queued"})
+        assert crew.stop(runner) == 0
+        task = crew.read(hog[0].uid)
+        assert (task.status, task.attempt, task.failures, task.crashes) == ("queued", 1, 0, 0)
+
     def test_a_busy_c_call_is_ended_with_its_process(self, crew: Crew) -> None:
         [runner, *_] = crew.start()
-        [uid] = crew.create("hog", timeout=0.5, max_attempts=1)
+        [uid] = crew.create("hold", timeout=0.5, max_attempts=1)
         assert runner.wait(10) == -alarm.SIGNAL
         crew.start()
         task = crew.finished(uid)
         assert (task.status, error(task).type, task.failures, task.crashes) == ("failed", "TimedOut", 1, 0)
         assert task.started_at and task.finished_at and task.started_at < task.finished_at < moments.stamp(time.time())
-        assert any("in hog" in line["message"] for line in crew.log())
+        assert any("in hold" in line["message"] for line in crew.log())
 
     @pytest.mark.parametrize("way", ["alarm", "setitimer"])
     def test_python_s_own_alarm_is_the_handler_s_and_the_last_resort_works_after_it(self, crew: Crew, way: str) -> None:
         [runner] = crew.start()
         [woken] = crew.create("alarm", timeout=30, args={"way": way})
         assert result(crew.finished(woken)) == "woken"
-        crew.create("hog", timeout=0.5, max_attempts=1)
+        crew.create("hold", timeout=0.5, max_attempts=1)
         assert runner.wait(10) == -alarm.SIGNAL
 
     def test_a_runner_killed_by_others_has_crashed_even_if_it_is_found_late(self, crew: Crew) -> None:
