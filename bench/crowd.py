@@ -19,7 +19,9 @@ WARM_UP: Final = 200
 WAITING: Final = 200
 HALF_SENT: Final = 50
 ALONE: Final = "alone"
-HALF: Final = b"POST /tasks HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n{"
+HALF: Final = (
+    b"POST /tasks HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n{"
+)
 
 
 def measure(plan: Plan) -> Iterator[Row]:

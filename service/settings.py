@@ -50,6 +50,7 @@ class Settings:
     waiting_clients: int
     tokens: Path | None
     hosts: tuple[str, ...]
+    proxies: tuple[str, ...]
     redis_url: str
     fsync: str
     log_format: str
@@ -180,6 +181,13 @@ def _queues(text: str) -> tuple[str, ...]:
     return names
 
 
+def _networks(text: str) -> tuple[str, ...]:
+    found = _names(re.compile(r".+"))(text)
+    for network in found:
+        ipaddress.ip_network(network)
+    return found
+
+
 def _sentry_dsn(text: str) -> str:
     if text:
         parts = urlsplit(text)
@@ -286,6 +294,7 @@ VARIABLES: Final = (
     Variable("SANDBOX_WAITING_CLIENTS", "waiting_clients", _whole(0, 100_000), "500", "a number from 0 to 100000"),
     Variable("SANDBOX_TOKENS", "tokens", _optional_path, "", "the file that `sandbox token add` writes"),
     Variable("SANDBOX_HOSTS", "hosts", _names(HOST_NAME), "", "names of hosts, with commas between, each once"),
+    Variable("SANDBOX_PROXIES", "proxies", _networks, "", "IP addresses and networks, with commas between, each once"),
     Variable("SANDBOX_FSYNC", "fsync", _choice("everysec", "always"), "everysec", "everysec or always"),
     Variable("REDIS_URL", "redis_url", _redis_url, "", REDIS_URLS),
     Variable("SANDBOX_LOG_FORMAT", "log_format", _choice("json", "text"), "json", "json or text"),

@@ -112,6 +112,12 @@ CASES = {
         ["a.example,a.example", "a:80", "*.example", "http://a", "x" * 254],
         "names of hosts, with commas between, each once",
     ),
+    "SANDBOX_PROXIES": Case(
+        (),
+        {"": (), "127.0.0.1, 10.0.0.0/8 ::1": ("127.0.0.1", "10.0.0.0/8", "::1")},
+        ["localhost", "10.0.0.1/8", "10.0.0.0/33", "*", "::1,::1"],
+        "IP addresses and networks, with commas between, each once",
+    ),
     "SANDBOX_FSYNC": Case("everysec", {"always": "always"}, ["", "no", "ALWAYS"], "everysec or always"),
     "REDIS_URL": Case("", {url: url for url in ("", *GOOD_REDIS_URLS)}, BAD_REDIS_URLS, settings.REDIS_URLS),
     "SANDBOX_LOG_FORMAT": Case("json", {"text": "text"}, ["", "JSON", "xml"], "json or text"),

@@ -76,6 +76,7 @@ def app(settings: Settings) -> "Web":
         queues=settings.queues,
         tokens=Tokens(settings.tokens) if settings.tokens else None,
         hosts=Hosts(settings.hosts) if is_open else None,
+        proxies=settings.proxies,
         waiting_clients=-(-settings.waiting_clients // settings.web_workers),
         throttled=settings.sockets / "throttled",
         metrics=metrics(settings, _after_what_is_ready()),

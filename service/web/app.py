@@ -22,6 +22,7 @@ from service.web.api.waiting import Waiting
 from service.web.auth import CALLER, Tokens
 from service.web.hosts import READS, Hosts
 from service.web.measured import Measured
+from service.web.proxies import Proxies
 from service.web.request_id import RequestIds
 
 
@@ -63,12 +64,14 @@ def create_app(
     tokens: Tokens | None,
     waiting_clients: int,
     hosts: Hosts | None = None,
+    proxies: Sequence[str] = (),
     throttled: Path | None = None,
     metrics: Metrics | None = None,
     errors: Errors = NO_ERRORS,
     audit: AuditLog | None = None,
 ) -> Web:
-    """`waiting_clients` is how many may wait in this process. Without `hosts`, any name will do."""
+    """`waiting_clients` is how many may wait in this process. Without `hosts`, any name will do; of `proxies`, their
+    X-Forwarded-For is believed."""
     app = Web(__name__, static_folder=None)
     app.url_map.merge_slashes = False
     app.url_map.redirect_defaults = False
@@ -87,6 +90,7 @@ def create_app(
     if metrics is not None and metrics.wanted:
         app.wsgi_app = Measured(app.wsgi_app, metrics)  # type: ignore[method-assign]
     app.wsgi_app = RequestIds(app.wsgi_app, errors.begin)  # type: ignore[method-assign]
+    app.wsgi_app = Proxies(app.wsgi_app, proxies)  # type: ignore[method-assign]
     return app
 
 
