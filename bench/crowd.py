@@ -19,7 +19,9 @@ WARM_UP: Final = 200
 WAITING: Final = 200
 HALF_SENT: Final = 50
 ALONE: Final = "alone"
-HALF: Final = b"POST /tasks HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n{"
+HALF: Final = (
+    b"POST /tasks HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n{"
+)
 
 
 def measure(plan: Plan) -> Iterator[Row]:
@@ -36,7 +38,7 @@ def _p99_ms(count: int, waiting: int, half_sent: int) -> float:
         service.freeze()
         connection = service.connection()
         uid = service.ask(connection, "POST", "/tasks", {"type": "echo"})["uid"]
-        wait = f"GET /tasks/{uid} HTTP/1.1\r\nHost: x\r\nPrefer: wait=60\r\n\r\n".encode()
+        wait = f"GET /tasks/{uid} HTTP/1.1\r\nHost: localhost\r\nPrefer: wait=60\r\n\r\n".encode()
         for words in [wait] * waiting + [HALF] * half_sent:
             crowd.enter_context(socket.create_connection(("127.0.0.1", service.port))).sendall(words)
         taken = [_taken_ms(service, connection) for _ in range(count)]

@@ -21,6 +21,7 @@ REDIS_URLS: Final = (
 TEN_YEARS: Final = 10 * 366 * 86400
 SOCKET_PATH_LIMIT: Final = 100
 HOST: Final = re.compile(r"[A-Za-z0-9._:-]{0,253}")
+HOST_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,252}")
 METRIC: Final = re.compile(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*")
 SECRETIVE: Final = ("REDIS_URL", "GRAPHITE_URL", "SENTRY_DSN")  # a URL may hold a password
 LEVELS: Final = ("debug", "info", "warning", "error")
@@ -48,6 +49,8 @@ class Settings:
     grace_seconds: float
     waiting_clients: int
     tokens: Path | None
+    hosts: tuple[str, ...]
+    proxies: tuple[str, ...]
     redis_url: str
     fsync: str
     log_format: str
@@ -178,6 +181,13 @@ def _queues(text: str) -> tuple[str, ...]:
     return names
 
 
+def _networks(text: str) -> tuple[str, ...]:
+    found = _names(re.compile(r".+"))(text)
+    for network in found:
+        ipaddress.ip_network(network)
+    return found
+
+
 def _sentry_dsn(text: str) -> str:
     if text:
         parts = urlsplit(text)
@@ -283,6 +293,8 @@ VARIABLES: Final = (
     Variable("SANDBOX_GRACE", "grace_seconds", _seconds(0, 3600), "10", "seconds from 0 to 3600"),
     Variable("SANDBOX_WAITING_CLIENTS", "waiting_clients", _whole(0, 100_000), "500", "a number from 0 to 100000"),
     Variable("SANDBOX_TOKENS", "tokens", _optional_path, "", "the file that `sandbox token add` writes"),
+    Variable("SANDBOX_HOSTS", "hosts", _names(HOST_NAME), "", "names of hosts, with commas between, each once"),
+    Variable("SANDBOX_PROXIES", "proxies", _networks, "", "IP addresses and networks, with commas between, each once"),
     Variable("SANDBOX_FSYNC", "fsync", _choice("everysec", "always"), "everysec", "everysec or always"),
     Variable("REDIS_URL", "redis_url", _redis_url, "", REDIS_URLS),
     Variable("SANDBOX_LOG_FORMAT", "log_format", _choice("json", "text"), "json", "json or text"),

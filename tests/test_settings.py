@@ -106,6 +106,18 @@ CASES = {
     "SANDBOX_GRACE": Case(10.0, {"0": 0.0, "3600": 3600.0}, ["-1", "3601", "nan"], "seconds from 0 to 3600"),
     "SANDBOX_WAITING_CLIENTS": Case(500, {"0": 0, "100000": 100000}, ["-1", "100001"], "a number from 0 to 100000"),
     "SANDBOX_TOKENS": Case(None, {"": None, "/etc/t": Path("/etc/t")}, [], "the file that `sandbox token add` writes"),
+    "SANDBOX_HOSTS": Case(
+        (),
+        {"": (), "tasks.example, my-host": ("tasks.example", "my-host")},
+        ["a.example,a.example", "a:80", "*.example", "http://a", "x" * 254],
+        "names of hosts, with commas between, each once",
+    ),
+    "SANDBOX_PROXIES": Case(
+        (),
+        {"": (), "127.0.0.1, 10.0.0.0/8 ::1": ("127.0.0.1", "10.0.0.0/8", "::1")},
+        ["localhost", "10.0.0.1/8", "10.0.0.0/33", "*", "::1,::1"],
+        "IP addresses and networks, with commas between, each once",
+    ),
     "SANDBOX_FSYNC": Case("everysec", {"always": "always"}, ["", "no", "ALWAYS"], "everysec or always"),
     "REDIS_URL": Case("", {url: url for url in ("", *GOOD_REDIS_URLS)}, BAD_REDIS_URLS, settings.REDIS_URLS),
     "SANDBOX_LOG_FORMAT": Case("json", {"text": "text"}, ["", "JSON", "xml"], "json or text"),

@@ -65,14 +65,18 @@ def errors(settings: Settings, process: str, types: Iterable[TaskType] = ()) -> 
 def app(settings: Settings) -> "Web":
     from service.web.app import create_app
     from service.web.auth import Tokens
+    from service.web.hosts import Hosts
 
     types = registry(settings)
+    is_open = not (settings.tokens or settings.socket)
     return create_app(
         store=store(settings),
         registry=types,
         errors=errors(settings, "web", types),
         queues=settings.queues,
         tokens=Tokens(settings.tokens) if settings.tokens else None,
+        hosts=Hosts(settings.hosts) if is_open else None,
+        proxies=settings.proxies,
         waiting_clients=-(-settings.waiting_clients // settings.web_workers),
         throttled=settings.sockets / "throttled",
         metrics=metrics(settings, _after_what_is_ready()),

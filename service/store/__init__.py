@@ -4,7 +4,7 @@ from service.store.backlog import Backlog
 from service.store.index import EVERYTHING, Filter, Position
 from service.store.keys import GROUP, streams
 from service.store.layout import Layout
-from service.store.moves import Change, Document, Moved
+from service.store.moves import PORTION_BYTES, Change, Document, Moved
 from service.store.queues import Entry
 from service.store.scripts import SCRIPTS
 from service.store.store import Store
@@ -13,6 +13,7 @@ from service.store.wakeups import Wakeups
 __all__ = [
     "EVERYTHING",
     "GROUP",
+    "PORTION_BYTES",
     "SCRIPTS",
     "Backlog",
     "Change",

@@ -20,7 +20,9 @@ from service.web.api.intake import Intake
 from service.web.api.task_calls import TaskCalls
 from service.web.api.waiting import Waiting
 from service.web.auth import CALLER, Tokens
+from service.web.hosts import READS, Hosts
 from service.web.measured import Measured
+from service.web.proxies import Proxies
 from service.web.request_id import RequestIds
 
 
@@ -61,12 +63,15 @@ def create_app(
     queues: Sequence[str],
     tokens: Tokens | None,
     waiting_clients: int,
+    hosts: Hosts | None = None,
+    proxies: Sequence[str] = (),
     throttled: Path | None = None,
     metrics: Metrics | None = None,
     errors: Errors = NO_ERRORS,
     audit: AuditLog | None = None,
 ) -> Web:
-    """`waiting_clients` is how many may wait in this process."""
+    """`waiting_clients` is how many may wait in this process. Without `hosts`, any name will do; of `proxies`, their
+    X-Forwarded-For is believed."""
     app = Web(__name__, static_folder=None)
     app.url_map.merge_slashes = False
     app.url_map.redirect_defaults = False
@@ -78,19 +83,30 @@ def create_app(
     app.register_blueprint(health.blueprint(store, tokens, throttled))
     app.register_blueprint(openapi.blueprint(registry, queues))
     answers.register(app, errors)
+    if hosts is not None:
+        app.before_request(_check_of_hosts(hosts))
     if tokens is not None:
         app.before_request(_authentication(tokens))
     if metrics is not None and metrics.wanted:
         app.wsgi_app = Measured(app.wsgi_app, metrics)  # type: ignore[method-assign]
     app.wsgi_app = RequestIds(app.wsgi_app, errors.begin)  # type: ignore[method-assign]
+    app.wsgi_app = Proxies(app.wsgi_app, proxies)  # type: ignore[method-assign]
     return app
+
+
+def _check_of_hosts(hosts: Hosts) -> Any:
+    def check() -> None:
+        if request.blueprint != health.NAME:
+            hosts.check(request.environ)
+
+    return check
 
 
 def _authentication(tokens: Tokens) -> Any:
     def authenticate() -> None:
         if request.blueprint != health.NAME:
             environ = request.environ
-            scope = "read" if environ["REQUEST_METHOD"] in ("GET", "HEAD", "OPTIONS") else "write"
+            scope = "read" if environ["REQUEST_METHOD"] in READS else "write"
             environ[CALLER] = tokens.caller(environ.get("HTTP_AUTHORIZATION"), scope)
 
     return authenticate

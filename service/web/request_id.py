@@ -18,7 +18,7 @@ def new() -> str:
 
 
 class RequestIds:
-    """WSGI middleware, the outermost one: every answer gets an id."""
+    """WSGI middleware around all that answers: every answer gets an id."""
 
     def __init__(self, application: Wsgi, begin: Callable[[], None]) -> None:
         """`begin` is called at the start of each request."""

@@ -392,7 +392,7 @@ def test_a_watcher_that_is_stopping_has_no_reload_and_the_service_can_still_be_s
 def half_a_request(instance: Instance) -> Iterator[None]:
     """It holds up the end of a web worker."""
     with socket.create_connection(("127.0.0.1", instance.port)) as client:
-        client.sendall(b"POST /tasks HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n{")
+        client.sendall(b"POST /tasks HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\n\r\n{")
         time.sleep(0.2)
         yield
 

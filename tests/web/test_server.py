@@ -21,7 +21,7 @@ from tests.servers import BUSY, RedisServer, eventually
 from tests.web.conftest import WebServer
 
 BODY = b'{"type":"echo"}'
-HEAD = b"POST /tasks HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+HEAD = b"POST /tasks HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
 WHOLE = HEAD + b"Content-Length: %d\r\n\r\n" % len(BODY) + BODY
 
 MakeServer = Callable[..., WebServer]
@@ -91,9 +91,11 @@ def lines(server: WebServer) -> list[dict[str, Any]]:
 
 def test_requests_are_served_and_logged_without_secrets(server: WebServer) -> None:
     with Client(server) as client:
-        client.send(WHOLE.replace(b"Host: x", b"Host: x\r\nX-Request-ID: id-1\r\nAuthorization: Bearer hidden"))
+        client.send(
+            WHOLE.replace(b"Host: localhost", b"Host: localhost\r\nX-Request-ID: id-1\r\nAuthorization: Bearer hidden")
+        )
         assert client.answer()[0] == 201
-        client.send(b"GET /tasks?cursor=hidden HTTP/1.1\r\nHost: x\r\n\r\n")
+        client.send(b"GET /tasks?cursor=hidden HTTP/1.1\r\nHost: localhost\r\n\r\n")
         assert client.answer()[0] == 422
     found = eventually(lambda: [line for line in lines(server) if line.get("path") == "/tasks"][1:] and lines(server))
     requests = [line for line in found if line.get("path") == "/tasks"]
@@ -227,7 +229,7 @@ def test_an_idle_connection_outlives_the_deadline_of_a_request(impatient: WebSer
 
 def test_a_client_that_never_pauses_does_not_keep_the_others_out(make_server: MakeServer) -> None:
     server = make_server(workers=1).start()
-    request, count = b"GET /health/live HTTP/1.1\r\nHost: x\r\n\r\n", 2000
+    request, count = b"GET /health/live HTTP/1.1\r\nHost: localhost\r\n\r\n", 2000
     answered = 0
     with Client(server) as greedy, Client(server) as other:
 
@@ -270,7 +272,7 @@ def test_clients_that_were_idle_longest_give_way_to_new_ones(crowded: WebServer)
 
 def test_clients_whose_wait_has_ended_give_way_too(crowded: WebServer) -> None:
     uid = post(crowded)[1]["uid"]
-    waiting = b"GET /tasks/%s HTTP/1.1\r\nHost: x\r\nPrefer: wait=1\r\n\r\n" % uid.encode()
+    waiting = b"GET /tasks/%s HTTP/1.1\r\nHost: localhost\r\nPrefer: wait=1\r\n\r\n" % uid.encode()
     with contextlib.ExitStack() as waiters:
         for _ in range(60):
             waiters.enter_context(Client(crowded)).send(waiting)
@@ -292,7 +294,7 @@ def test_a_worker_takes_as_many_clients_as_it_may_have_descriptors_for(crowded: 
 
 def test_slow_and_waiting_clients_keep_nobody_out(server: WebServer) -> None:
     uid = post(server)[1]["uid"]
-    waiting = b"GET /tasks/%s HTTP/1.1\r\nHost: x\r\nPrefer: wait=60\r\n\r\n" % uid.encode()
+    waiting = b"GET /tasks/%s HTTP/1.1\r\nHost: localhost\r\nPrefer: wait=60\r\n\r\n" % uid.encode()
 
     with contextlib.ExitStack() as clients:
         for words in [waiting] * 200 + [HEAD + b"Content-Length: 100\r\n\r\n{"] * 50:
@@ -363,7 +365,7 @@ def test_the_workers_start_and_serve_without_redis(make_server: MakeServer, tmp_
 
 def wait_for_task(server: WebServer) -> Client:
     uid = post(server)[1]["uid"]
-    client = Client(server).send(b"GET /tasks/%s HTTP/1.1\r\nHost: x\r\nPrefer: wait=60\r\n\r\n" % uid.encode())
+    client = Client(server).send(b"GET /tasks/%s HTTP/1.1\r\nHost: localhost\r\nPrefer: wait=60\r\n\r\n" % uid.encode())
     client.socket.settimeout(0.3)
     with pytest.raises(TimeoutError):
         client.socket.recv(1)

@@ -1,17 +1,20 @@
 """Creates that come at the same time share a round trip to Redis: one at a time for each partition.
 
-What comes while one is under way goes with the next: a round trip costs this process and Redis as much as several
-tasks. When nothing is under way, nobody waits.
+What comes while one is under way goes with the next, as much as fits into a portion: a round trip costs this process
+and Redis as much as several tasks. When nothing is under way, nobody waits.
 """
 
 import threading
 import time
 from collections.abc import Sequence
 from copy import copy
+from typing import Final
 
 from service.errors import StoreRefused, StoreUnavailable
-from service.store import Document, Store
+from service.store import PORTION_BYTES, Document, Store
 from service.tasks.document import Task
+
+TASK_BYTES: Final = 1024  # of a command, for a task without its arguments
 
 Present = list[Document | None]
 
@@ -21,6 +24,7 @@ class Group:
 
     def __init__(self, new: Sequence[Task]) -> None:
         self.new = new
+        self.bytes = sum(TASK_BYTES + len(task.args) for task in new)
         self.present: Present = []
         self.failure: Exception | None = None
         self.leads = False
@@ -50,8 +54,7 @@ class RoundTrips:
         together: list[Group] = []
         try:
             time.sleep(0)  # takes along clients whose requests have arrived already
-            with self._lock:
-                together, self._waiting = self._waiting, []
+            together = self._portion()
             for group, present in zip(
                 together, self._store.create_each([group.new for group in together]), strict=True
             ):
@@ -63,6 +66,15 @@ class RoundTrips:
             self._pass_on()
             for group in together:
                 group.turn.set()
+
+    def _portion(self) -> list[Group]:
+        """Takes those that have waited longest: this one, and as many more as fit."""
+        with self._lock:
+            room, count = PORTION_BYTES - self._waiting[0].bytes, 1
+            while count < len(self._waiting) and (room := room - self._waiting[count].bytes) >= 0:
+                count += 1
+            together, self._waiting = self._waiting[:count], self._waiting[count:]
+        return together
 
     def _fail(self, together: list[Group], error: BaseException) -> None:
         """Groups that came meanwhile fail too; otherwise one after the other would wait for the same lost Redis."""

@@ -10,6 +10,7 @@ from gunicorn.glogging import Logger
 
 from service.observe import logs
 from service.tasks.moments import stamp
+from service.web.auth import CALLER
 from service.web.request_id import KEY
 
 
@@ -23,6 +24,7 @@ class RequestLine(logs.Line):
     bytes: int
     request_id: str
     remote: str
+    caller: str | None
 
 
 class AccessLogger(Logger):  # type: ignore[misc]
@@ -47,6 +49,7 @@ class AccessLogger(Logger):  # type: ignore[misc]
             resp.sent,
             environ.get(KEY, ""),
             environ.get("REMOTE_ADDR", ""),
+            environ.get(CALLER),
         )
         self._log.write([line])
 
