@@ -5,7 +5,8 @@ is started later (a crashed process, one more) is of the release that was accept
 that the name leads to now, beside the running one. Only when all of it is ready, the old processes are told to stop.
 
 `processes`, which circus counts, replaces and stops, has those that serve: processes on trial join it when they are
-accepted, and old ones leave it at the same moment.
+accepted, and old ones leave it at the same moment. A reload of the web is over when its old processes have ended:
+until then they may answer a client.
 
 A watcher without that option (the embedded Redis) has no reload.
 """
@@ -169,7 +170,10 @@ class GatedWatcher(Watcher):  # type: ignore[misc]
             raise
         finally:
             self._trial = None
-        return self._swapped(trial)
+        outcome = self._swapped(trial)
+        if self.use_sockets:
+            await gen.multi(list(self._leaving.values()))
+        return outcome
 
     async def _judge(self, trial: Trial) -> None:
         for _ in range(self.numprocesses):
