@@ -72,6 +72,7 @@ def post_worker_init(worker: Any) -> None:
     if candidate.folder() is not None:
         worker.prove()
     candidate.wait(worker.cfg.workers, worker.beat)
+    (_settings.sockets / candidate.SERVED).touch()
 
 
 def worker_exit(arbiter: Any, worker: Any) -> None:

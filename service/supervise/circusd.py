@@ -9,6 +9,7 @@ from service.observe import audit
 from service.settings import Settings
 from service.supervise import private_names
 from service.supervise.private_names import CIRCUS
+from service.supervise.reload import candidate
 
 LEFT: Final = ("trial", "throttled")  # folders of a circusd that was killed
 
@@ -17,13 +18,25 @@ def become(read: Settings, words: Sequence[str]) -> NoReturn:
     """This process is circusd from here on, and ends as it does."""
     for name in LEFT:
         shutil.rmtree(read.sockets / name, ignore_errors=True)
+    (read.sockets / candidate.SERVED).unlink(missing_ok=True)
     private_names.replace(CIRCUS)
     _configure(read)
     from circus import circusd
 
     sys.argv[:] = ["circusd", *words]
-    circusd.main()
+    try:
+        circusd.main()
+    finally:
+        _fail_if_given_up()
     raise SystemExit
+
+
+def _fail_if_given_up() -> None:
+    """circusd's own main ends with 0 after every stop."""
+    from service.supervise.watcher import GatedWatcher
+
+    if GatedWatcher.has_given_up:
+        raise SystemExit(1)
 
 
 def _configure(read: Settings) -> None:

@@ -5,7 +5,8 @@ is started later (a crashed process, one more) is of the release that was accept
 that the name leads to now, beside the running one. Only when all of it is ready, the old processes are told to stop.
 
 `processes`, which circus counts, replaces and stops, has those that serve: processes on trial join it when they are
-accepted, and old ones leave it at the same moment.
+accepted, and old ones leave it at the same moment. A reload of the web is over when its old processes have ended:
+until then they may answer a client.
 
 A watcher without that option (the embedded Redis) has no reload.
 """
@@ -13,6 +14,7 @@ A watcher without that option (the embedded Redis) has no reload.
 import asyncio
 import contextlib
 import os
+import signal
 import time
 from pathlib import Path
 from typing import Any, Final
@@ -25,6 +27,7 @@ from psutil import NoSuchProcess
 from tornado import gen
 
 from service.errors import SandboxError
+from service.supervise.reload import candidate
 from service.supervise.reload import release as releases
 from service.supervise.reload.release import NoRelease, Release
 from service.supervise.reload.trial import COMMAND, Trial, end_group
@@ -34,6 +37,7 @@ LOOK_SECONDS: Final = 0.05
 OVERLAP_SECONDS: Final = 1.0
 DEATHS_A_PROCESS: Final = 2
 DEATHS_AT_LEAST: Final = 3
+FIRST_STARTS: Final = 3
 
 
 class ReleaseRefused(SandboxError):
@@ -60,6 +64,7 @@ class GatedWatcher(Watcher):  # type: ignore[misc]
     numprocesses: int
     folder: Path
     patience_seconds: float
+    has_given_up = False
 
     def __init__(self, name: str, cmd: str, **options: Any) -> None:
         super().__init__(name, cmd, **options)
@@ -70,6 +75,7 @@ class GatedWatcher(Watcher):  # type: ignore[misc]
         self._leaving: dict[int, asyncio.Task[None]] = {}
         self._spawning = asyncio.Lock()
         self._throttle = Throttle(self._deaths_allowed)
+        self._failed_starts = 0
 
     # --- processes ---------------------------------------------------------------------------------
 
@@ -169,7 +175,10 @@ class GatedWatcher(Watcher):  # type: ignore[misc]
             raise
         finally:
             self._trial = None
-        return self._swapped(trial)
+        outcome = self._swapped(trial)
+        if self.use_sockets:
+            await gen.multi(list(self._leaving.values()))
+        return outcome
 
     async def _judge(self, trial: Trial) -> None:
         for _ in range(self.numprocesses):
@@ -251,10 +260,30 @@ class GatedWatcher(Watcher):  # type: ignore[misc]
         super().reap_process(pid, status)
         if process is not None and unasked:
             code = process.returncode() if status is None else os.waitstatus_to_exitcode(status)
+            if self._never_comes_up(process, code):
+                self._give_up(code)
+                return
             logger.warning("%s (process %d) %s; another one is started", self.name, pid, _ending(code))
             self._note_death(process.age())
 
+    def _never_comes_up(self, process: Process, code: int | None) -> bool:
+        """The web at a first start: it ended by itself each time, and no worker of it has come up."""
+        if not self.use_sockets or (self.folder / candidate.SERVED).exists():
+            return False
+        is_early = process.age() < self.patience_seconds and (code or 0) > 0
+        self._failed_starts = self._failed_starts + 1 if is_early else 0
+        return self._failed_starts >= FIRST_STARTS
+
+    def _give_up(self, code: int | None) -> None:
+        """Ends circusd, as a TERM does: clients would wait at the open port, and nobody would answer."""
+        GatedWatcher.has_given_up = True
+        reason = "the start has failed: %s %s, %d times in a row, and has never served. The reason stands above"
+        logger.critical(reason + ", and in log/web.log or log/web.out", self.name, _ending(code), self._failed_starts)
+        os.kill(os.getpid(), signal.SIGTERM)
+
     async def manage_processes(self) -> None:
+        if self.has_given_up:
+            return
         for process in list(self.processes.values()):
             if process.status in (DEAD_OR_ZOMBIE, UNEXISTING) and not process.stopping:
                 self.reap_process(process.pid)

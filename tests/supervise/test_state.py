@@ -1,7 +1,10 @@
 """The state folder's locks."""
 
+import fcntl
+import os
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -43,3 +46,12 @@ def test_a_redis_that_goes_on_is_named(tmp_path: Path) -> None:
     state.redis_folder(read).mkdir()
     with held(state.redis_folder(read) / "lock", 60) as pid, pytest.raises(AlreadyRunning, match=rf"\(process {pid}\)"):
         state.refuse_foreign_redis(read)
+
+
+def test_a_holder_that_has_not_written_its_number_yet_is_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with open(tmp_path / "lock", "w") as held_elsewhere:
+        fcntl.flock(held_elsewhere, fcntl.LOCK_EX)
+        monkeypatch.setattr(time, "sleep", lambda _: os.pwrite(held_elsewhere.fileno(), b"4711\n", 0))
+        assert state.lock(tmp_path / "lock") == 4711

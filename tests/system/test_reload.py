@@ -1,8 +1,10 @@
 """The gated reload: a good release is swapped in, a broken one is refused, and no client notices either."""
 
 import contextlib
+import http.client
 import json
 import os
+import select
 import signal
 import socket
 import threading
@@ -61,6 +63,33 @@ def test_a_good_release_is_swapped_in_under_load(instance: Instance, releases: R
     assert [first_request(instance, worker) for worker in sorted(after["web"])[1:]] == [("/health/ready", 200, "")] * 2
     assert instance.stop() == 0
     instance.is_gone()
+
+
+def test_ok_means_that_only_the_new_release_answers(instance: Instance, releases: Releases) -> None:
+    """New connections and those that were open before: what only the new release knows is taken at once."""
+    instance.started()
+    for number in range(4):
+        kept = [http.client.HTTPConnection("127.0.0.1", instance.port, timeout=10) for _ in range(6)]
+        for client in kept:
+            assert posted(client, "echo") == 201
+        type_ = f"new.{number}"
+        lines = f"@task({type_!r})\ndef new(context: Context) -> int:\n    return {number}"
+        releases.switch(releases.make(f"new-{number}").add("service/builtin/demo.py", lines))
+        assert instance.circusctl("reload", "sandbox") == "ok\n"
+        fresh = [http.client.HTTPConnection("127.0.0.1", instance.port, timeout=10) for _ in range(12)]
+        assert {posted(client, type_) for client in [*fresh, *kept]} == {201}
+        for client in [*fresh, *kept]:
+            client.close()
+
+
+def posted(client: http.client.HTTPConnection, type_: str) -> int:
+    """A connection that has been closed is opened anew, as a client does it."""
+    if client.sock is not None and select.select([client.sock], [], [], 0)[0]:
+        client.close()
+    client.request("POST", "/tasks", json.dumps({"type": type_}), {"Content-Type": "application/json"})
+    answer = client.getresponse()
+    answer.read()
+    return answer.status
 
 
 BROKEN = {
@@ -251,13 +280,14 @@ def test_a_stop_waits_for_what_a_reload_has_let_go(instance: Instance) -> None:
     kinds = instance.started().kinds()
     arbiter = min(kinds["web"])
     os.kill(arbiter.pid, signal.SIGSTOP)
-    assert instance.circusctl("reload", "sandbox") == "ok\n"
-    instance.terminate()
-    until = time.monotonic() + 4
-    while time.monotonic() < until:
-        assert all(process.alive for process in kinds["runner"]), "they are told when the web is gone"
-    os.kill(arbiter.pid, signal.SIGCONT)
-    assert instance.wait() == 0
+    with asking(instance, "reload", "sandbox"):
+        eventually(lambda: "serves, after" in log(instance), 10 * BUSY)
+        instance.terminate()
+        until = time.monotonic() + 4
+        while time.monotonic() < until:
+            assert all(process.alive for process in kinds["runner"]), "they are told when the web is gone"
+        os.kill(arbiter.pid, signal.SIGCONT)
+        assert instance.wait() == 0
     instance.is_gone()
 
 

@@ -1,6 +1,8 @@
 """What crashes again and again is started less and less often, and everybody is told."""
 
+import os
 import re
+import signal
 import time
 
 import pytest
@@ -93,3 +95,35 @@ def test_what_is_killed_now_and_then_is_replaced_at_once(instance: Instance) -> 
         eventually(lambda before=before: len(instance.kinds()["runner"]) == 1 and instance.kinds()["runner"] != before)
         assert time.monotonic() - began < 3 * BUSY
     assert failing(instance) == {}
+
+
+LACKING = {
+    "in gunicorn": ("service/web/app.py", "import not_installed"),
+    "in a worker": ("service/cli/wsgi.py", "import not_installed"),
+}
+
+
+@pytest.mark.parametrize("where", LACKING)
+def test_a_first_start_whose_web_never_comes_up_ends_and_says_why(
+    instance: Instance, releases: Releases, where: str
+) -> None:
+    """Clients would wait at the open port for an answer that never comes."""
+    Release.at(releases.link.resolve()).add(*LACKING[where])
+    instance.start()
+    assert instance.wait(60) == 1
+    assert "No module named 'not_installed'" in instance.output
+    assert "the start has failed: sandbox has ended with code 3, 3 times in a row, and has never served" in (
+        instance.output
+    )
+    instance.is_gone()
+    with pytest.raises(ConnectionRefusedError):
+        instance.call("GET", "/health/live")
+
+
+def test_a_web_that_has_served_is_started_again_and_again(instance: Instance, releases: Releases) -> None:
+    instance.started()
+    Release.at(releases.link.resolve()).add("service/web/app.py", "import not_installed")
+    os.kill(min(instance.kinds()["web"]).pid, signal.SIGKILL)
+    eventually(lambda: "sandbox has crashed 6 times in a row" in instance.output, 60)
+    assert instance.is_running()
+    assert instance.stop() == 0

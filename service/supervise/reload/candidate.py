@@ -23,6 +23,7 @@ BEGUN: Final = "begun"
 OUTPUT: Final = "output"
 READY: Final = "ready"
 FAILED: Final = "failed"
+SERVED: Final = "served"  # in the folder of the sockets: a web worker of this start has come up
 LOOK_SECONDS: Final = 0.02
 KILL_SECONDS: Final = 0.5
 SLOW: Final = 2 / 3  # of the time that a start may take

@@ -100,4 +100,8 @@ def _holder(path: Path) -> int | None:
 
 
 def _read(descriptor: int) -> int:
-    return int(os.pread(descriptor, 32, 0) or b"0")
+    """The process that holds the lock. One that has just taken it writes its number a moment later."""
+    until = time.monotonic() + GONE_SECONDS
+    while not (written := os.pread(descriptor, 32, 0)) and time.monotonic() < until:
+        time.sleep(LOOK_SECONDS)
+    return int(written or b"0")
