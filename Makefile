@@ -1,9 +1,11 @@
-# What people and CI call. `make run` needs nothing but Python 3.11 and make.
+# What people and CI call. `make run` needs nothing but Python 3.11 and make, and says so if Python lacks a part.
 
 PYTHON ?= python3
 BIN := .venv/bin
 RUN := .venv/ready-to-run
 TEST := .venv/ready-to-test
+PIP := $(BIN)/pip install --quiet --disable-pip-version-check
+FAILED := { echo "The packages cannot be installed; pip says why above. Mend that, and call make again." >&2; exit 1; }
 
 .PHONY: run test lint bench bench-reload soak clean
 
@@ -11,6 +13,7 @@ run: $(RUN)
 	@exec $(BIN)/sandbox run
 
 test: lint
+	@command -v curl >/dev/null || { echo "The tests need curl: apt-get install curl" >&2; exit 1; }
 	@exec $(BIN)/python -m pytest -p tests.no_skips -n 3 --dist worksteal
 
 lint: $(TEST)
@@ -32,19 +35,26 @@ clean:
 	rm -rf .venv build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis bench/.venv
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-$(RUN): requirements.txt pyproject.toml setup.py
+$(RUN): requirements.txt requirements-fast.txt pyproject.toml setup.py
 	@command -v $(PYTHON) >/dev/null || \
 	    { echo "sandbox needs Python: apt-get install python3 python3-venv" >&2; exit 1; }
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	    { echo "sandbox needs Python 3.11 or newer; name it: make $(MAKECMDGOALS) PYTHON=python3.11" >&2; exit 1; }
 	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || \
 	    { echo "Python cannot make a virtualenv here: apt-get install python3-venv" >&2; exit 1; }
-	@echo "Setting up .venv; this happens once."
+	@echo "Setting up .venv; this happens once, and may take a minute or two."
+	@echo "  1/4  a virtualenv"
 	@$(PYTHON) -m venv .venv
-	@$(BIN)/pip install --quiet --disable-pip-version-check -r requirements.txt
-	@$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --editable .
+	@echo "  2/4  the packages that requirements.txt names"
+	@$(PIP) -r requirements.txt || $(FAILED)
+	@echo "  3/4  gunicorn's HTTP parser in C"
+	@$(PIP) -r requirements-fast.txt >/dev/null 2>&1 || \
+	    echo "       It cannot be built; the one in Python does the same. (It wants: apt-get install gcc python3-dev)"
+	@echo "  4/4  sandbox itself"
+	@$(PIP) --no-deps --editable . || $(FAILED)
 	@touch $@
 
 $(TEST): $(RUN) requirements-test.txt
-	@$(BIN)/pip install --quiet --disable-pip-version-check -r requirements-test.txt
+	@echo "Installing what the tests need; this happens once."
+	@$(PIP) -r requirements-test.txt || $(FAILED)
 	@touch $@

