@@ -22,6 +22,7 @@ TEN_YEARS: Final = 10 * 366 * 86400
 SOCKET_PATH_LIMIT: Final = 100
 HOST: Final = re.compile(r"[A-Za-z0-9._:-]{0,253}")
 HOST_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,252}")
+GROUP: Final = re.compile(r"[A-Za-z0-9_.-]{0,32}")
 METRIC: Final = re.compile(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*")
 SECRETIVE: Final = ("REDIS_URL", "GRAPHITE_URL", "SENTRY_DSN")  # a URL may hold a password
 LEVELS: Final = ("debug", "info", "warning", "error")
@@ -32,6 +33,8 @@ UNIX: Final = "unix:"
 @dataclass(frozen=True, kw_only=True)
 class Settings:
     home: Path
+    logs: Path
+    control_group: str
     release: Path | None
     bind: str
     port: int
@@ -84,16 +87,12 @@ class Settings:
 
     @property
     def sockets(self) -> Path:
-        """The folder of the unix sockets; only its owner may enter."""
+        """The folder of the unix sockets; only its owner and the control group may enter."""
         return self.home / "run"
 
     @property
     def store_url(self) -> str:
         return self.redis_url or f"unix://{quote(str(self.sockets / 'redis.sock'))}"
-
-    @property
-    def logs(self) -> Path:
-        return self.home / "log"
 
     @property
     def url(self) -> str:
@@ -274,6 +273,10 @@ def _check_redis_hosts(scheme: str, text: str) -> None:
 
 VARIABLES: Final = (
     Variable("SANDBOX_HOME", "home", _path, "./var", "a folder that this user may write"),
+    Variable("SANDBOX_LOGS", "logs", _optional_path, "", "a folder that this user may write"),
+    Variable(
+        "SANDBOX_CONTROL_GROUP", "control_group", _text_like(GROUP), "", "the name of a group that this user is in"
+    ),
     Variable("SANDBOX_RELEASE", "release", _optional_path, "", "a folder with the code, or a link to one"),
     Variable("SANDBOX_BIND", "bind", _address, "127.0.0.1", "an IP address, localhost, or unix:/path"),
     Variable("SANDBOX_PORT", "port", _whole(1, 65535), "8000", "a port from 1 to 65535"),
@@ -328,6 +331,7 @@ def read(environment: Mapping[str, str]) -> Settings:
     values = {variable.field: _read_one(variable, environment) for variable in VARIABLES}
     if "SANDBOX_TASKS" not in environment and not is_loopback(values["bind"]):
         values["tasks"] = ()  # the demo types are not for strangers
+    values["logs"] = values["logs"] or values["home"] / "log"
     settings = Settings(**values)
     _check_socket_paths(settings)
     return settings

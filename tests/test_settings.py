@@ -59,6 +59,18 @@ CASES = {
         ["", " "],
         "a folder that this user may write",
     ),
+    "SANDBOX_LOGS": Case(
+        Path.cwd() / "var" / "log",
+        {"/var/log/sandbox": Path("/var/log/sandbox"), "x": Path.cwd() / "x"},
+        [],
+        "a folder that this user may write",
+    ),
+    "SANDBOX_CONTROL_GROUP": Case(
+        "",
+        {"": "", "sandbox-control": "sandbox-control"},
+        ["a b", "a/b", "x" * 33],
+        "the name of a group that this user is in",
+    ),
     "SANDBOX_RELEASE": Case(
         None,
         {"": None, "/srv/current": Path("/srv/current"), "x": Path.cwd() / "x"},

@@ -3,10 +3,12 @@
 import argparse
 import os
 import sys
+import time
 from typing import TYPE_CHECKING
 
 from service import __version__
 from service.cli.parsing import Commands, add
+from service.errors import SandboxError
 
 if TYPE_CHECKING:
     from service.settings import Settings
@@ -19,6 +21,8 @@ def add_commands(commands: Commands) -> None:
     circusd.add_argument("words", nargs="*")
     circusd.set_defaults(command=run_circusd)
     add(commands, "check", check, "check the settings and the task types")
+    waits = add(commands, "ready", ready, "is the service ready? Exit code 0 if so, else 1 and the reason")
+    waits.add_argument("--wait", metavar="S", type=float, default=0.0, help="ask again for so many seconds")
     add(commands, "env", env, 'print what circusd and circusctl need: eval "$(sandbox env)"')
     add(commands, "path", path, "print the folder that holds circus.ini and conf/")
     add(commands, "types", types, "print the task types and their queues")
@@ -73,6 +77,19 @@ def check(_: argparse.Namespace) -> int:
 
     sys.path.append(os.getcwd())  # where the service, started in this folder, would find task modules, too
     print(checking.check(settings.read(os.environ)))
+    return 0
+
+
+def ready(arguments: argparse.Namespace) -> int:
+    from service import settings
+    from service.supervise.start import announce
+
+    read = settings.read(os.environ)
+    until = time.monotonic() + arguments.wait
+    while (problem := announce.problem(read)) is not None:
+        if time.monotonic() >= until:
+            raise SandboxError(f"not ready: {problem}")
+        time.sleep(announce.LOOK_SECONDS)
     return 0
 
 

@@ -11,7 +11,7 @@ from circus.config import get_config
 
 from service import settings
 from service.errors import SandboxError
-from service.supervise.start import checks
+from service.supervise.start import checks, state
 
 
 def load_everything(stock: Callable[..., Any]) -> "staticmethod[..., Any]":
@@ -44,6 +44,18 @@ def initialize_or_exit(stock: Callable[[Any], None]) -> Callable[[Any], None]:
             raise SystemExit(f"sandbox: circusd could not listen: {error}") from error
 
     return initialize_or_exit
+
+
+def open_to_the_control_group(stock: Callable[[Any], None]) -> Callable[[Any], None]:
+    def initialize(controller: Any) -> None:
+        stock(controller)
+        read = settings.read(os.environ)
+        if read.control_group:
+            control_socket = read.sockets / "control.sock"
+            os.chown(control_socket, -1, state.control_group(read))
+            control_socket.chmod(0o770)
+
+    return initialize
 
 
 def load_socket(stock: Callable[[dict[str, Any]], Any]) -> "staticmethod[..., Any]":

@@ -66,6 +66,11 @@ CIRCUS: Final = Vendor(
             "service.supervise.audited:commands",
         ),
         Name(
+            "circus.controller:Controller.initialize",
+            "the control group may use the socket; circus knows an owner only",
+            "service.supervise.loading:open_to_the_control_group",
+        ),
+        Name(
             "circus.controller:Controller.dispatch",
             "a reload tells whoever asks again and again that the answer is to come",
             "service.supervise.reload_command:dispatch",

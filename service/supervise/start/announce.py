@@ -42,14 +42,14 @@ def in_background(settings: Settings) -> None:
 def _announce(settings: Settings, supervisor: int) -> None:
     pause, complain_at = LOOK_SECONDS, time.monotonic() + PATIENCE_SECONDS
     while _lives(supervisor, pause):
-        problem = _problem(settings)
-        if problem is None:
+        reason = problem(settings)
+        if reason is None:
             print(_welcome(settings), flush=True)
             return
         if time.monotonic() > complain_at:
             pause, complain_at = LATER_SECONDS, float("inf")
             waited = f"sandbox is not ready after {PATIENCE_SECONDS:g} s"
-            print(f"{waited}: {problem}. Its logs: {settings.logs}", flush=True)
+            print(f"{waited}: {reason}. Its logs: {settings.logs}", flush=True)
 
 
 def _lives(supervisor: int, seconds: float) -> bool:
@@ -62,7 +62,8 @@ def _lives(supervisor: int, seconds: float) -> bool:
     return False
 
 
-def _problem(settings: Settings) -> str | None:
+def problem(settings: Settings) -> str | None:
+    """What keeps the service from being ready, or None."""
     connection = _connection(settings)
     try:
         connection.request("GET", "/health/ready")

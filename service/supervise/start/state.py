@@ -4,6 +4,7 @@ A lock is a file that its owner keeps open and locked, so it is free exactly whe
 """
 
 import fcntl
+import grp
 import os
 import time
 from pathlib import Path
@@ -13,6 +14,7 @@ from service.errors import AlreadyRunning, SettingsError
 from service.settings import Settings
 
 OWNER_ONLY: Final = 0o700
+OWNER_AND_MEMBERS_WHO_ENTER: Final = 0o710
 LOOK_SECONDS: Final = 0.05
 GONE_SECONDS: Final = 1.0
 
@@ -24,8 +26,9 @@ def prepare(settings: Settings) -> None:
     try:
         settings.logs.mkdir(parents=True, exist_ok=True)
         for folder in (settings.sockets, redis_folder(settings), settings.home / "runners"):
-            folder.mkdir(exist_ok=True)
+            folder.mkdir(parents=True, exist_ok=True)
             folder.chmod(OWNER_ONLY)
+        _let_members_enter(settings)
         holder = lock(settings.sockets / "lock")
     except OSError as error:
         raise SettingsError(
@@ -37,6 +40,25 @@ def prepare(settings: Settings) -> None:
             f"another sandbox (process {holder}) runs on {settings.home}. "
             f"Stop it, or set SANDBOX_HOME and SANDBOX_PORT for this one."
         )
+
+
+def _let_members_enter(settings: Settings) -> None:
+    """The control group enters the folder of the sockets; only the control socket lets it speak (circusd.py)."""
+    if settings.control_group:
+        os.chown(settings.sockets, -1, control_group(settings))
+        settings.sockets.chmod(OWNER_AND_MEMBERS_WHO_ENTER)
+
+
+def control_group(settings: Settings) -> int:
+    try:
+        number = grp.getgrnam(settings.control_group).gr_gid
+    except KeyError:
+        number = None
+    if number is None or (os.geteuid() != 0 and number not in (os.getegid(), *os.getgroups())):
+        raise SettingsError(
+            f"SANDBOX_CONTROL_GROUP is {settings.control_group!r}; allowed is the name of a group that this user is in."
+        )
+    return number
 
 
 def refuse_foreign_redis(settings: Settings) -> None:
