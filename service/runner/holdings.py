@@ -18,8 +18,8 @@ from service.errors import SandboxError
 from service.runner import outcomes
 from service.runner.journal import Report
 from service.runner.outcomes import Transition
-from service.store import Change, Document, Entry, Moved, Store
-from service.tasks.document import Task, decode_or_none, encode
+from service.store import Change, Document, Entry, Moved, Store, document
+from service.tasks.document import Task, encode
 
 Move = Callable[[Sequence[Change]], Moved]
 
@@ -148,10 +148,10 @@ class Holdings:
     def _look_into(self, held: Held, change: Change) -> Refusal:
         """A refused settlement proves nothing: what does the document say?"""
         [text] = self._store.texts([held.entry.uid])
-        document = _document(text)
-        refusal = _why_refused(held, change, document)
-        if refusal is Refusal.OUTDATED and document is not None:
-            held.document = document
+        found = document(held.entry.uid, text)
+        refusal = _why_refused(held, change, found)
+        if refusal is Refusal.OUTDATED and found is not None:
+            held.document = found
         elif refusal is Refusal.TAKEN:
             self.release([held.entry])
         else:
@@ -175,11 +175,6 @@ class Holdings:
                 raise
             self.look_again(change.entry for change in moved.refused if change.entry)
             self.release(change.entry for change, _ in moved.stored if change.entry)
-
-
-def _document(text: bytes | None) -> Document | None:
-    task = decode_or_none(text)
-    return None if task is None or text is None else Document(task, text)
 
 
 def _why_refused(held: Held, change: Change, document: Document | None) -> Refusal:

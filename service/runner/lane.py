@@ -245,9 +245,14 @@ class Lane:
         return [Held(change.entry, document) for change, document in moved.stored if change.entry]
 
     def _clear_away(self, findings: Sequence[Finding]) -> None:
-        """Drops what is stale, and writes down of the rest that it is to be run later, or never."""
+        """Drops what is stale, leaves what cannot be read, and writes down of the rest that it is to be run later, or
+        never.
+        """
         stale = [finding.entry for finding in findings if finding.verdict is Verdict.DROP]
-        aside = [finding for finding in findings if finding.verdict is not Verdict.DROP]
+        aside = [finding for finding in findings if finding.verdict not in (Verdict.DROP, Verdict.LEAVE)]
+        for finding in findings:
+            if finding.verdict is Verdict.LEAVE:
+                _tell_of_unreadable(finding)
         postponed = {finding.entry for finding in aside if finding.verdict is Verdict.POSTPONE}
         refused = set(self._store.queues.drop(self._presence.consumer, stale))
         moved = self._store.move([_put_aside(finding) for finding in aside])
@@ -285,6 +290,12 @@ class Lane:
 
 def _has_crashed(finding: Finding) -> bool:
     return finding.document is not None and finding.document.task.crashes > 0
+
+
+def _tell_of_unreadable(finding: Finding) -> None:
+    assert finding.document is not None
+    uid, problem = finding.entry.uid, finding.document.problem
+    log.error("task %s cannot run: %s; its entry stays in its queue", uid, problem, extra={"once": uid})
 
 
 def _put_aside(finding: Finding) -> Change:

@@ -8,9 +8,8 @@ from service.runner.holdings import Held
 from service.runner.lane import Lane, Running
 from service.runner.lockfile import Presence
 from service.runner.upkeep import Upkeep
-from service.store import Change, Document, Store
+from service.store import Change, Store, document
 from service.tasks import moments, transitions
-from service.tasks.document import decode_or_none
 
 PUBLISH_SECONDS: Final = 0.4
 
@@ -45,8 +44,8 @@ class Progress:
         if after is task:
             return
         change = Change(text, task, after, running.held.entry)
-        for _, document in self._store.move([change], consumer=self._presence.consumer).stored:
-            running.held.document = document
+        for _, stored in self._store.move([change], consumer=self._presence.consumer).stored:
+            running.held.document = stored
             running.published = news
 
 
@@ -54,8 +53,8 @@ def _is_ours(held: Held, text: bytes | None) -> bool:
     """Does the document name this claim? If it has changed, it is remembered as it is now."""
     if text == held.document.text:
         return True
-    task = decode_or_none(text)
-    if task is None or text is None or task.claim is None or task.claim.token != held.token:
+    found = document(held.entry.uid, text)
+    if found is None or found.task.claim is None or found.task.claim.token != held.token:
         return False
-    held.document = Document(task, text)
+    held.document = found
     return True

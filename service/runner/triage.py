@@ -8,21 +8,19 @@
 |                               |                | fail it at the cap, or when it was overdue       |
 | running, naming another entry | drop           | drop                                             |
 
-What this release does not understand (a type, a field) goes back untouched, for another one to take.
+What this release does not understand (a type, a field) goes back untouched, for another one to take. An entry whose
+document cannot be read is left as it is: it stays pending, and is looked at again when its lease has run out.
 """
 
-import logging
 from collections.abc import Iterable
 from enum import Enum
 from typing import Final, NamedTuple
 
 from service.runner.lockfile import Remains
-from service.store import Document, Entry
+from service.store import Document, Entry, document
 from service.tasks import transitions
-from service.tasks.document import QUEUED, RUNNING, SCHEDULED, Task, decode_or_none, not_understood
+from service.tasks.document import QUEUED, RUNNING, SCHEDULED, Task, not_understood
 from service.tasks.registry import Registry
-
-log = logging.getLogger("sandbox.runner")
 
 
 class Verdict(Enum):
@@ -32,6 +30,7 @@ class Verdict(Enum):
     FAIL_BY_CRASHES = "fail by crashes"
     FAIL_BY_TIMEOUT = "fail by timeout"
     POSTPONE = "postpone"
+    LEAVE = "leave"
 
 
 CRASHES: Final = frozenset((Verdict.CLAIM_AFTER_CRASH, Verdict.FAIL_BY_CRASHES, Verdict.FAIL_BY_TIMEOUT))
@@ -48,16 +47,15 @@ class Finding(NamedTuple):
 def judge_all(entries: Iterable[Entry], registry: Registry, remains: Remains | None = None) -> list[Finding]:
     findings = []
     for entry in entries:
-        task = decode_or_none(entry.text)
-        if task is None and entry.text is not None:
-            log.error("what stands under %s is no task; its entry is dropped", entry.uid)
-        document = Document(task, entry.text) if task is not None and entry.text is not None else None
-        findings.append(Finding(entry, document, judge(entry, document, registry, remains)))
+        found = document(entry.uid, entry.text)
+        findings.append(Finding(entry, found, judge(entry, found, registry, remains)))
     return findings
 
 
 def judge(entry: Entry, document: Document | None, registry: Registry, remains: Remains | None = None) -> Verdict:
     """`remains` are those of the entry's owner, where it is proven dead; a lease that ran out proves less."""
+    if document is not None and not document.is_readable:
+        return Verdict.LEAVE
     if document is None or document.task.finished or document.task.status == SCHEDULED:
         return Verdict.DROP
     task = document.task

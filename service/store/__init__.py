@@ -1,10 +1,11 @@
 """Tasks in Redis. The only package that speaks Redis."""
 
 from service.store.backlog import Backlog
+from service.store.documents import Document, document
 from service.store.index import EVERYTHING, Filter, Position
 from service.store.keys import GROUP, streams
 from service.store.layout import Layout
-from service.store.moves import PORTION_BYTES, Change, Document, Moved
+from service.store.moves import PORTION_BYTES, Change, Moved
 from service.store.queues import Entry
 from service.store.scripts import SCRIPTS
 from service.store.store import Store
@@ -25,5 +26,6 @@ __all__ = [
     "Position",
     "Store",
     "Wakeups",
+    "document",
     "streams",
 ]

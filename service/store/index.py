@@ -7,15 +7,18 @@ A page is merged from the newest of all shelves that the filter admits.
 from collections.abc import Callable, Sequence
 from typing import Final, NamedTuple
 
+import msgspec
+
 from service.store import keys
 from service.store.connection import Wire, rows
-from service.store.moves import Document
-from service.store.scripts import SHELVES, SWEEP
+from service.store.documents import Document
+from service.store.scripts import PLACE, SHELVES, SWEEP
 from service.tasks import moments
-from service.tasks.document import Task
+from service.tasks.document import UNREADABLE, Task
 
 PAGE_READS: Final = 1000
 
+PartitionOf = Callable[[str], int | None]
 ReadMany = Callable[[Sequence[str]], list[Document | None]]
 
 
@@ -30,7 +33,7 @@ class Filter(NamedTuple):
     type: str | None = None
     queue: str | None = None
     status: str | None = None
-    created_by: str | None = None  # no shelf knows it: documents are read, and dropped from the page
+    created_by: str | None = None  # no shelf knows it: documents are read, and left out of the page
 
     def admits(self, task: Task) -> bool:
         return all(wanted in (None, getattr(task, name)) for name, wanted in zip(self._fields, self, strict=True))
@@ -40,9 +43,10 @@ EVERYTHING: Final = Filter()
 
 
 class Index:
-    def __init__(self, wire: Wire, partitions: int, read: ReadMany) -> None:
+    def __init__(self, wire: Wire, partitions: int, partition: PartitionOf, read: ReadMany) -> None:
         self._wire = wire
         self._partitions = partitions
+        self._partition = partition
         self._read = read
 
     def page(
@@ -60,15 +64,16 @@ class Index:
                 if len(page) == limit:
                     return page, position
                 position = pointer
-                if document and _is_listed(document.task, pointer, only):
-                    page.append(document.task)
+                if document and (task := self._as_listed(document, pointer)) and only.admits(task):
+                    page.append(task)
             if reads >= PAGE_READS:
                 return page, position
 
     def _pointers(self, count: int, after: Position | None, only: Filter) -> list[Position]:
         """The newest tasks that come after a position, from all shelves that the filter admits."""
         newest = "+inf" if after is None else after.created
-        wanted = [part or "" for part in (only.type, only.queue, only.status)]
+        status = None if only.status == UNREADABLE else only.status  # of those, each stands where it was
+        wanted = [part or "" for part in (only.type, only.queue, status)]
         found: list[Position] = []
         complete = True
         for partition in range(self._partitions):
@@ -83,6 +88,26 @@ class Index:
         if not following and not complete:
             return self._pointers(count * 2, after, only)  # a page full of tasks of one microsecond
         return following
+
+    def _as_listed(self, document: Document, pointer: Position) -> Task | None:
+        """A pointer with another creation time belongs to an expired task that had the same UID."""
+        task = document.task
+        if not document.is_readable:
+            return self.placed(task)
+        return task if moments.microseconds(task.created_at) == pointer.created else None
+
+    def placed(self, unreadable: Task) -> Task:
+        """With what its shelf says of it: type, queue, and when it was created."""
+        partition = self._partition(unreadable.uid)
+        if partition is None:
+            return unreadable
+        command = PLACE.call([keys.shelves(partition)], (keys.shelf(partition, ""), unreadable.uid))
+        [place] = self._wire.call(partition, command)
+        if not place:
+            return unreadable
+        task_type, queue, _ = place[0].decode().rsplit(":", 2)
+        created_at = moments.stamp_exactly(int(place[1]))
+        return msgspec.structs.replace(unreadable, type=task_type, queue=queue, created_at=created_at)
 
     def _names(self, partition: int) -> list[str]:
         [names] = self._wire.call(partition, ("SMEMBERS", keys.shelves(partition)))
@@ -105,8 +130,3 @@ class Index:
             places[name] = place + len(uids) - gone if len(uids) == count else 0
             removed += gone
         return removed
-
-
-def _is_listed(task: Task, pointer: Position, only: Filter) -> bool:
-    """A pointer with another creation time belongs to an expired task that had the same UID."""
-    return moments.microseconds(task.created_at) == pointer.created and only.admits(task)

@@ -9,20 +9,14 @@ from typing import Any, Final, NamedTuple
 
 from service.store import keys
 from service.store.connection import Command
+from service.store.documents import Document
 from service.store.keys import GROUP, Partitions
 from service.store.queues import Entry
 from service.store.scripts import MOVE
 from service.tasks import moments
-from service.tasks.document import Task, decode, encode
+from service.tasks.document import Task, encode
 
 PORTION_BYTES: Final = 2 * 1024 * 1024  # what even a slow network carries before an answer is overdue
-
-
-class Document(NamedTuple):
-    """A task, and the text that is stored for it."""
-
-    task: Task
-    text: bytes
 
 
 class Change(NamedTuple):
@@ -125,10 +119,6 @@ class Batch:
                 moments.microseconds(run_at) if run_at else "",
             )
         return MOVE.call(names, arguments)
-
-
-def document(text: bytes | None) -> Document | None:
-    return Document(decode(text), text) if text else None
 
 
 def _portion(texts: Iterable[bytes]) -> int:

@@ -1,11 +1,13 @@
 """The scripts (lua/), one for each kind of change."""
 
+from typing import Final
+
 from service.store.connection import Script
 
-CREATE, MOVE, FETCH, TAKE, RENEW, DROP, DUE, STALE, SHELVES, SWEEP, RETIRE, BACKLOG, LAYOUT = SCRIPTS = tuple(
-    Script(name)
-    for name in (
-        *("create", "move", "fetch", "take", "renew", "drop"),
-        *("due", "stale", "shelves", "sweep", "retire", "backlog", "layout"),
-    )
+CREATE, MOVE, PURGE, FETCH, TAKE, RENEW, DROP = _CHANGES = tuple(
+    Script(name) for name in ("create", "move", "purge", "fetch", "take", "renew", "drop")
 )
+DUE, STALE, LATER, SHELVES, PLACE, SWEEP, RETIRE, BACKLOG, LAYOUT = _OTHERS = tuple(
+    Script(name) for name in ("due", "stale", "later", "shelves", "place", "sweep", "retire", "backlog", "layout")
+)
+SCRIPTS: Final = _CHANGES + _OTHERS

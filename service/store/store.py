@@ -3,20 +3,24 @@
 import logging
 import time
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from typing import Any, Final
 
+from service.errors import InvalidTransition
 from service.store import backlog, keys
 from service.store.backlog import Backlog
 from service.store.connection import Command, Wire, rows
+from service.store.documents import Document, document
 from service.store.index import Index
 from service.store.keys import Partitions
 from service.store.layout import GuardedWire, Layout
-from service.store.moves import PORTION_BYTES, Batch, Change, Document, Moved, document
+from service.store.moves import PORTION_BYTES, Batch, Change, Moved
 from service.store.queues import Entry, Queues, fetched
-from service.store.scripts import CREATE, DUE, STALE
+from service.store.scripts import CREATE, DUE, LATER, PURGE, STALE
 from service.store.wakeups import Wakeups
 from service.tasks import moments, transitions
-from service.tasks.document import SCHEDULED, Task, decode_or_none, encode
+from service.tasks.document import SCHEDULED, Task, encode
+
+LATER_SECONDS: Final = 60
 
 log = logging.getLogger("sandbox.store")
 
@@ -36,7 +40,7 @@ class Store:
         self.uid = self._partitions.uid
         self.partition = self._partitions.of
         self.queues = Queues(wire)
-        self.index = Index(wire, partitions, self.read_many)
+        self.index = Index(wire, partitions, self.partition, self.read_many)
         self.wakeups = Wakeups(wire)
 
     def close(self) -> None:
@@ -55,7 +59,10 @@ class Store:
         """Does as `create` for each group by itself, all in one round trip."""
         partition = self._partitions.home(groups[0][0].uid)
         answers = self._wire.call(partition, *[self._create_command(partition, new) for new in groups])
-        return [[document(text) for text in present] for present in answers]
+        return [
+            [document(task.uid, text) for task, text in zip(new, present, strict=True)] if present else []
+            for new, present in zip(groups, answers, strict=True)
+        ]
 
     def _create_command(self, partition: int, new: Sequence[Task]) -> Command:
         names = [keys.shelves(partition), keys.due(partition)]
@@ -72,10 +79,13 @@ class Store:
         return CREATE.call(names, arguments)
 
     def read(self, uid: str) -> Document | None:
-        return self.read_many([uid])[0]
+        [found] = self.read_many([uid])
+        if found is None or found.is_readable:
+            return found
+        return Document(self.index.placed(found.task), found.text)
 
     def read_many(self, uids: Sequence[str]) -> list[Document | None]:
-        return [document(text) for text in self.texts(uids)]
+        return [document(uid, text) for uid, text in zip(uids, self.texts(uids), strict=True)]
 
     def texts(self, uids: Sequence[str]) -> list[bytes | None]:
         """The documents as stored."""
@@ -133,20 +143,41 @@ class Store:
                 return again  # it was stored, only the answer was lost
         return None
 
+    def purge(self, uid: str) -> Document | None:
+        """Removes a task that has finished, or that cannot be read, and returns it. None if there is no such task."""
+        while (found := self.read(uid)) is not None:
+            if found.is_readable and not found.task.finished:
+                raise InvalidTransition(f"the task is {found.task.status}: cancel it first; then it can be purged")
+            partition = self._partitions.home(uid)
+            names = [uid, keys.shelves(partition), keys.due(partition)]
+            if self._wire.call(partition, PURGE.call(names, [found.text, keys.shelf(partition, "")])) == [1]:
+                return found
+        return None
+
     def promote(self, partition: int, count: int) -> int:
         """Queues scheduled tasks that are due by Redis's clock: so many, or fewer if they are large."""
         [answer] = self._wire.call(partition, DUE.call([keys.due(partition)], [count, PORTION_BYTES]))
         changes: list[Change] = []
-        stale: dict[bytes, bytes] = {}
-        for uid, text in rows(answer, 2):
-            task = decode_or_none(text)
-            if task is None or task.status != SCHEDULED:
-                log.error("what is due under %s is no scheduled task; its due time is dropped", uid.decode())
+        stale: dict[str, bytes] = {}
+        unreadable: dict[str, bytes] = {}
+        for key, text in rows(answer, 2):
+            uid = key.decode()
+            found = document(uid, text)
+            assert found is not None  # the script passes over what is not there
+            task = found.task
+            if task.status == SCHEDULED:
+                changes.append(Change(text, task, transitions.promoted(task)))
+            elif found.is_readable:
+                log.error("what is due under %s is no scheduled task; its due time is dropped", uid)
                 stale[uid] = text
             else:
-                changes.append(Change(text, task, transitions.promoted(task)))
+                log.error("task %s is due, but %s; looking again in a minute", uid, found.problem)
+                unreadable[uid] = text
+        due = keys.due(partition)
         if stale:
-            self._wire.call(partition, STALE.call([keys.due(partition), *stale], stale.values()))
+            self._wire.call(partition, STALE.call([due, *stale], stale.values()))
+        if unreadable:
+            self._wire.call(partition, LATER.call([due, *unreadable], [LATER_SECONDS, *unreadable.values()]))
         return len(self.move(changes).stored)
 
     # --- the whole -----------------------------------------------------------------------------

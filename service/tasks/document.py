@@ -15,8 +15,10 @@ RUNNING: Final = "running"
 SUCCEEDED: Final = "succeeded"
 FAILED: Final = "failed"
 CANCELLED: Final = "cancelled"
+UNREADABLE: Final = "unreadable"  # shown where what is stored is no task document; never stored
 
 STATUSES: Final = (SCHEDULED, QUEUED, RUNNING, SUCCEEDED, FAILED, CANCELLED)
+SHOWN_STATUSES: Final = (*STATUSES, UNREADABLE)
 FINISHED: Final = frozenset((SUCCEEDED, FAILED, CANCELLED))
 
 DEFAULT_MAX_ATTEMPTS: Final = 3
@@ -51,7 +53,7 @@ def _described(text: str = "", **schema: Any) -> Meta:
 
 
 _UID: Final = _described(pattern="^[0-9a-f]{64}$")
-_STATUS: Final = _described(enum=list(STATUSES))
+_STATUS: Final = _described(enum=list(SHOWN_STATUSES))
 _MOMENT: Final = _described(format="date-time")
 _OBJECT: Final = _described(type="object")
 _COUNT: Final = _described(minimum=0)
@@ -116,14 +118,6 @@ def decode(text: bytes) -> Task:
         return _decode_known(text)
     except msgspec.ValidationError:
         return _decode_with_unknown(text)
-
-
-def decode_or_none(text: bytes | None) -> Task | None:
-    """None if there is no text, or if it is not a task."""
-    try:
-        return None if text is None else decode(text)
-    except (msgspec.MsgspecError, RecursionError):
-        return None
 
 
 def _decode_with_unknown(text: bytes) -> Task:

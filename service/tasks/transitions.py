@@ -18,6 +18,7 @@ from service.tasks.document import (
     RUNNING,
     SCHEDULED,
     SUCCEEDED,
+    UNREADABLE,
     Claim,
     Task,
     TaskError,
@@ -32,6 +33,8 @@ POSTPONED_LONGEST_SECONDS: Final = 60.0
 
 
 def _next(task: Task, status: str) -> Task:
+    if task.status == UNREADABLE:
+        raise InvalidTransition(f"the task cannot be read, and stays so; DELETE /tasks/{task.uid}?purge removes it")
     following: Task = task.__copy__()  # type: ignore[attr-defined]  # copy.copy() takes three times as long
     following.status = status
     following.revision = task.revision + 1
@@ -147,7 +150,7 @@ def cancelled(task: Task, at: str) -> Task:
 
 def requeued(task: Task) -> Task:
     """A client wants it run again. It has all its attempts again."""
-    if task.status not in (FAILED, CANCELLED):
+    if task.status not in (FAILED, CANCELLED, UNREADABLE):
         raise InvalidTransition(f"only a failed or cancelled task can be retried; this one is {task.status}")
     following = _next(task, QUEUED)
     following.failures = following.crashes = 0

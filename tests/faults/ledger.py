@@ -3,7 +3,8 @@
 It adds up if all of this is so:
 
 - Each accepted task has finished, with the result of a run of its own.
-- Each run after a task's first has a reason: a blow to the process of the run before, or that run's failure.
+- Each run after a task's first has a reason: a blow to the process of the run before, that run's failure, or a
+  document that could not be read for a while.
 - A task that was seen finished has neither changed nor run since.
 - Each task in Redis was asked for by a client.
 """
@@ -19,6 +20,7 @@ from typing import Any, Final, NamedTuple
 
 CRASH_LIMIT: Final = 3
 FINAL: Final = ("succeeded", "failed", "cancelled")
+SPOILED: Final = b"{"  # what a saboteur puts in the place of a document, for a while
 LINGER_SECONDS: Final = 30.0  # the old runner works on while a reload tries the new code
 
 
@@ -53,6 +55,7 @@ class Ledger:
         self.complaints: list[str] = []
         self.finished: dict[str, Finished] = {}
         self.unfinished: set[str] = set()
+        self.spoiled: set[str] = set()
         self._lock = threading.Lock()
 
     # --- entries -----------------------------------------------------------------------------------
@@ -80,10 +83,16 @@ class Ledger:
         """Call it before the blow."""
         self.blows.append(Blow(kind, frozenset(pids), time.monotonic()))
 
+    def spoil(self, uid: str) -> None:
+        """Its document cannot be read for a while: the task may run again. Call it before."""
+        self.spoiled.add(uid)
+        self.strike("document spoiled")
+
     def look(self, texts: Mapping[str, bytes | None]) -> None:
         """Takes documents as they are now, and remembers the finished ones as first seen."""
         seen = time.monotonic()
-        done = {uid: text for uid, text in texts.items() if text and json.loads(text)["status"] in FINAL}
+        whole = {uid: text for uid, text in texts.items() if text and text != SPOILED}
+        done = {uid: text for uid, text in whole.items() if json.loads(text)["status"] in FINAL}
         with self._lock:
             self.finished.update({uid: Finished(text, seen) for uid, text in done.items()})
             self.unfinished.difference_update(done)
@@ -127,6 +136,8 @@ class Ledger:
     def _reason(self, before: Run, again: Run) -> str | None:
         if before.end == "failed":
             return "failure"
+        if before.uid in self.spoiled:
+            return "document spoiled"
         for blow in self.blows:
             doomed = before.pid in blow.pids and before.begun < blow.at + LINGER_SECONDS
             if doomed and blow.at <= again.begun:

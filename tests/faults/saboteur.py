@@ -10,7 +10,9 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Final
 
-from tests.faults.ledger import Ledger
+import redis
+
+from tests.faults.ledger import SPOILED, Ledger
 from tests.servers import RedisServer, eventually
 from tests.system.instance import Instance, Process
 from tests.system.releases import Releases
@@ -18,6 +20,18 @@ from tests.system.releases import Releases
 START_SECONDS: Final = 90.0
 ASKING_SECONDS: Final = 3.0
 RELOAD_SECONDS: Final = 90.0
+SWAP: Final = """
+if redis.call('GET', KEYS[1]) ~= ARGV[1] then
+  return 0
+end
+redis.call('SET', KEYS[1], ARGV[2], 'KEEPTTL')
+return 1
+"""
+
+
+def client_of(instance: Instance) -> redis.Redis:
+    url = instance.environment.get("REDIS_URL", f"unix://{instance.home}/run/redis.sock")
+    return redis.Redis.from_url(url, socket_timeout=2)
 
 
 class Saboteur:
@@ -51,6 +65,7 @@ class Saboteur:
             self.reload_a_broken_release,
             self.restart_the_runners,
             self.one_runner_more_and_less,
+            self.spoil_a_document,
         ]
 
     def strike(self) -> None:
@@ -105,6 +120,19 @@ class Saboteur:
             self._redis.freeze()
             self._pause(0.2, 4)
             self._redis.thaw()
+
+    def spoil_a_document(self) -> None:
+        """Of an unfinished task, for a while: it cannot be read, and nothing of it may be lost."""
+        if not (unfinished := sorted(self._ledger.unfinished)):
+            return
+        uid = self._dice.choice(unfinished)
+        with client_of(self._instance) as client, suppress(redis.RedisError):
+            if whole := client.get(uid):
+                self._ledger.spoil(uid)
+                if client.eval(SWAP, 1, uid, whole, SPOILED):
+                    self._pause(0, 3)
+                    if not client.eval(SWAP, 1, uid, SPOILED, whole):
+                        self._ledger.complain(f"{uid} could not be read, and was changed or dropped")
 
     # --- the supervisor, and what it is told -----------------------------------------------------------
 

@@ -21,7 +21,7 @@ import redis
 
 from tests.faults.client import Client
 from tests.faults.ledger import Ledger
-from tests.faults.saboteur import Saboteur
+from tests.faults.saboteur import Saboteur, client_of
 from tests.servers import DEBIAN, RedisServer, eventually
 from tests.system.instance import Instance
 from tests.system.releases import Releases
@@ -105,14 +105,9 @@ def _trouble(
 # --- what Redis holds ------------------------------------------------------------------------------------
 
 
-def _client(instance: Instance) -> redis.Redis:
-    url = instance.environment.get("REDIS_URL", f"unix://{instance.home}/run/redis.sock")
-    return redis.Redis.from_url(url, socket_timeout=2)
-
-
 def _look(instance: Instance, ledger: Ledger) -> None:
     uids = list(ledger.unfinished)
-    with _client(instance) as client, suppress(redis.RedisError):
+    with client_of(instance) as client, suppress(redis.RedisError):
         ledger.look(dict(zip(uids, client.mget(uids) if uids else [], strict=True)))
 
 
@@ -122,7 +117,7 @@ def _settled(instance: Instance, ledger: Ledger) -> dict[str, bytes]:
     while ledger.unfinished and time.monotonic() < until:
         _look(instance, ledger)
         time.sleep(0.1)
-    with _client(instance) as client:
+    with client_of(instance) as client:
         uids = [key.decode() for key in client.scan_iter(count=1000, _type="string") if len(key) == UID_LENGTH]
         return dict(zip(uids, client.mget(uids), strict=True))
 

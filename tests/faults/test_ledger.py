@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.faults.ledger import Ledger
+from tests.faults.ledger import SPOILED, Ledger
 
 UID = "a" * 64
 
@@ -78,6 +78,14 @@ def test_a_blow_to_another_process_or_a_later_one_is_no_reason(
 def test_a_failure_on_purpose_is_a_reason(ledger: Ledger) -> None:
     note(ledger, "begun 1 7 10", "failed 1 7 11", "begun 2 7 20", "ended 2 7 21")
     assert ledger.problems(document(result=[2, 7])) == []
+
+
+def test_a_document_that_could_not_be_read_for_a_while_is_a_reason(ledger: Ledger) -> None:
+    note(ledger, "begun 1 7 10", "begun 2 8 20", "ended 2 8 21")
+    ledger.spoil(UID)
+    ledger.look({UID: SPOILED})
+    assert ledger.problems(document(result=[2, 8])) == []
+    assert "after document spoiled 1" in ledger.table()
 
 
 def test_a_task_that_was_seen_finished_may_neither_change_nor_run_again(

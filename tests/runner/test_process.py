@@ -580,3 +580,42 @@ class TestOutages:
             task = crew.finished(uid, 30)
             assert (task.status, task.crashes) == ("succeeded", 0)
         eventually(crew.nothing_left)
+
+
+class TestUnreadable:
+    """A document that somebody breaks, and mends again: its entry stays, and another runner finds it too."""
+
+    @staticmethod
+    def complaints(crew: Crew, uid: str) -> list[str]:
+        said = (line["message"] for line in crew.log() if line["level"] == "error")
+        return [message for message in said if uid in message and "its entry stays in its queue" in message]
+
+    def test_a_queued_task_keeps_its_entry(self, crew: Crew, server: RedisServer) -> None:
+        [uid] = crew.create("echo")
+        with server.client() as raw:
+            whole = raw.getset(uid, b"{")
+            [first] = crew.start(lease=2)
+            [fine] = crew.create("echo")
+            assert crew.finished(fine).status == "succeeded"
+            eventually(lambda: self.complaints(crew, uid))
+            assert crew.stop(first) == 0
+            crew.start(lease=2)
+            eventually(lambda: len(self.complaints(crew, uid)) == 2)
+            assert raw.getset(uid, whole) == b"{"
+        assert crew.finished(uid).status == "succeeded"
+        assert eventually(crew.nothing_left)
+
+    def test_a_running_task_is_interrupted_and_runs_again(
+        self, crew: Crew, server: RedisServer, tmp_path: Path
+    ) -> None:
+        path = tmp_path / "noted"
+        [uid] = crew.create("note", args={"path": str(path), "seconds": 3})
+        crew.start(lease=2)
+        crew.running(uid)
+        with server.client() as raw:
+            whole = raw.getset(uid, b"{")
+            eventually(lambda: self.complaints(crew, uid))
+            assert raw.getset(uid, whole) == b"{"
+        task = crew.finished(uid, 20)
+        assert (task.status, task.crashes, len(noted(path))) == ("succeeded", 0, 2)
+        assert eventually(crew.nothing_left)

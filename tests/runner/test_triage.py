@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from service.runner.lockfile import NEVER, Remains
-from service.runner.triage import Verdict, judge
+from service.runner.triage import Verdict, judge, judge_all
 from service.store import Document, Entry
 from service.tasks import moments
 from service.tasks.document import Claim, Task, decode, encode
@@ -32,6 +32,10 @@ def remains(*tokens: str, stacks: str = "") -> Remains:
 class TestAnyEntry:
     def test_without_a_document_it_is_dropped(self, entry: Entry) -> None:
         assert judge(entry, None, KNOWN) is Verdict.DROP
+
+    def test_of_a_document_that_cannot_be_read_it_is_left(self, entry: Entry) -> None:
+        [finding] = judge_all([entry._replace(text=b"{")], KNOWN)
+        assert finding.verdict is Verdict.LEAVE
 
     @pytest.mark.parametrize("status", ["succeeded", "failed", "cancelled", "scheduled"])
     def test_of_a_task_that_does_not_wait_it_is_dropped(self, entry: Entry, status: str) -> None:

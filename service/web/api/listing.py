@@ -7,7 +7,7 @@ from typing import Final
 from werkzeug.datastructures import MultiDict
 
 from service.store import Filter, Position
-from service.tasks.document import STATUSES
+from service.tasks.document import SHOWN_STATUSES
 from service.web.problem import wrong
 
 DEFAULT_LIMIT: Final = 50
@@ -21,8 +21,8 @@ NUMBER: Final = re.compile(r"[0-9]{1,9}")
 def query(parameters: MultiDict[str, str]) -> tuple[int, Position | None, Filter]:
     check_names(parameters, NAMES)
     status = parameters.get("status")
-    if status is not None and status not in STATUSES:
-        raise wrong(f"status: one of {', '.join(STATUSES)}", field="status")
+    if status is not None and status not in SHOWN_STATUSES:
+        raise wrong(f"status: one of {', '.join(SHOWN_STATUSES)}", field="status")
     only = Filter(*map(parameters.get, FILTERS))
     return _limit(parameters.get("limit")), _position(parameters.get("cursor")), only
 

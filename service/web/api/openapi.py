@@ -6,7 +6,7 @@ from typing import Any, Final, get_type_hints
 import msgspec
 from flask import Blueprint
 
-from service.tasks.document import PUBLIC, STATUSES, Task
+from service.tasks.document import PUBLIC, SHOWN_STATUSES, Task
 from service.tasks.registry import Registry
 from service.web import answers, problem
 from service.web.answers import Answer
@@ -59,6 +59,7 @@ def _paths() -> Object:
     uid = _parameter("path", "uid", UID)
     key = _parameter("header", "Idempotency-Key", {"type": "string", "pattern": "^[!-~]{1,255}$"})
     wait = _parameter("header", "Prefer", {"type": "string", "pattern": "^wait=[0-9]{1,2}$"})
+    purge = _parameter("query", "purge", {"const": ""})
     task, tasks = _reference("Task"), _list_of("tasks", "Task")
     return {
         "/tasks": {
@@ -70,7 +71,7 @@ def _paths() -> Object:
         },
         "/tasks/{uid}": {
             "get": _call("readTask", 200, task, refused=(404,), parameters=[uid, wait]),
-            "delete": _call("cancelTask", 200, task, refused=(404, 409), parameters=[uid]),
+            "delete": _call("cancelTask", 200, task, refused=(404, 409, 422), parameters=[uid, purge]),
         },
         "/tasks/{uid}/retry": {"post": _call("retryTask", 200, task, refused=(404, 409), parameters=[uid])},
         "/types": {"get": _call("listTypes", 200, _list_of("types", "TaskType"))},
@@ -117,7 +118,7 @@ def _query() -> list[Object]:
     limit = {"type": "integer", "minimum": 1, "maximum": HIGHEST_LIMIT, "default": DEFAULT_LIMIT}
     schemas: dict[str, Object] = {
         "task_id": UID,
-        **{name: {"enum": list(STATUSES)} if name == "status" else TEXT for name in FILTERS},
+        **{name: {"enum": list(SHOWN_STATUSES)} if name == "status" else TEXT for name in FILTERS},
         "limit": limit,
         "cursor": {"type": "string", "pattern": "^[0-9]{1,16}-[0-9a-f]{64}$"},
     }

@@ -10,7 +10,7 @@ from flask import Blueprint, request
 from service.observe.audit import AuditLog
 from service.store import Document, Store
 from service.tasks import moments, transitions
-from service.tasks.document import Task, public
+from service.tasks.document import UNREADABLE, Task, public
 from service.web import answers
 from service.web.answers import Answer
 from service.web.api import listing
@@ -85,6 +85,8 @@ class TaskCalls:
             return answers.json(public(found.task))
         request.environ[WAITED] = True
         waited = self._waiting.wait(uid, found, seconds)
+        if waited is not None and not waited.is_readable:
+            waited = self._store.read(uid)  # with what its shelf says of it
         if waited is None:
             raise _missing(uid)
         return answers.json(public(waited.task), headers=[("Preference-Applied", "wait")])
@@ -93,6 +95,9 @@ class TaskCalls:
         return self._change(uid, transitions.requeued, "retried")
 
     def cancel(self, uid: str) -> Answer:
+        listing.check_names(request.args, {"purge"})
+        if "purge" in request.args:
+            return self._purge(uid)
         now = moments.stamp(time.time())
         return self._change(uid, lambda task: transitions.cancelled(task, now), "cancelled")
 
@@ -102,6 +107,15 @@ class TaskCalls:
             raise _missing(uid)
         self._tell(did, [changed.task])
         return answers.json(public(changed.task))
+
+    def _purge(self, uid: str) -> Answer:
+        if request.args["purge"]:
+            raise wrong("purge: it takes no value", field="purge")
+        purged = self._store.purge(_checked(uid))
+        if purged is None:
+            raise _missing(uid)
+        self._tell("purged", [purged.task])
+        return answers.json(public(purged.task))
 
     def _tell(self, did: str, tasks: Sequence[Task]) -> None:
         """The metrics and the audit log."""
@@ -121,6 +135,8 @@ class TaskCalls:
 def _same(asked: str, present: Sequence[Document | None]) -> list[Task]:
     """The tasks that this key has created before; a problem if the key came with another request then."""
     known = [document.task for document in present if document]
+    if any(task.status == UNREADABLE for task in known):
+        raise Problem(409, "what this key has created cannot be read any more; send it with a new Idempotency-Key")
     if any(task.request != asked for task in known):
         raise wrong("Idempotency-Key: it was used for another request; take a new one", field="Idempotency-Key")
     if len(known) < len(present):

@@ -12,8 +12,8 @@ from collections.abc import Callable, Sequence
 from copy import copy
 from typing import Final
 
-from service.store import Document, Wakeups
-from service.tasks.document import FINISHED, decode
+from service.store import Document, Wakeups, document
+from service.tasks.document import FINISHED
 
 LONGEST_SECONDS: Final = 60
 
@@ -37,12 +37,12 @@ class Waiter:
         self.over = threading.Event()
 
     def see(self, text: bytes | None) -> None:
-        """The wait also ends when the document has gone."""
-        task = decode(text) if text else None
-        if task is None or text is None:
+        """The wait also ends when the document has gone, or cannot be read."""
+        found = document(self.uid, text)
+        if found is None:
             self.over.set()
-        elif task.finished:
-            self.document = Document(task, text)
+        elif found.task.finished or not found.is_readable:
+            self.document = found
             self.over.set()
 
     def fail(self, failure: Exception) -> None:
@@ -63,14 +63,14 @@ class Waiting:
         self.count = 0
         self._released = False
 
-    def wait(self, uid: str, document: Document, seconds: float) -> Document | None:
+    def wait(self, uid: str, found: Document, seconds: float) -> Document | None:
         """The document when it has finished, or as it is after so long; at once where no more may wait."""
         partition = self._partition(uid)
-        if document.task.finished or seconds <= 0 or partition is None:
-            return document
+        if found.task.finished or not found.is_readable or seconds <= 0 or partition is None:
+            return found
         waiter = Waiter(uid)
         if not self._join(partition, waiter):
-            return document
+            return found
         try:
             self._look([waiter])
             waiter.over.wait(seconds)
@@ -82,7 +82,7 @@ class Waiting:
 
     def _as_it_is_now(self, uid: str) -> Document | None:
         [text] = self._texts([uid])
-        return Document(decode(text), text) if text else None
+        return document(uid, text)
 
     def leave_room(self, most: int) -> None:
         """For clients that do not wait: this process can hold so many in all."""
