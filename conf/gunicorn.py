@@ -4,6 +4,7 @@ import gc
 import math
 import os
 import sys
+from contextlib import suppress
 from functools import partial
 from importlib import import_module
 from typing import Any
@@ -72,7 +73,8 @@ def post_worker_init(worker: Any) -> None:
     if candidate.folder() is not None:
         worker.prove()
     candidate.wait(worker.cfg.workers, worker.beat)
-    (_settings.sockets / candidate.SERVED).touch()
+    with suppress(FileNotFoundError):  # gunicorn without circusd has no such folder
+        (_settings.sockets / candidate.SERVED).touch()
 
 
 def worker_exit(arbiter: Any, worker: Any) -> None:
