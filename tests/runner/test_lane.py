@@ -10,6 +10,7 @@ from service.runner.alarm import Alarm
 from service.runner.journal import Report
 from service.runner.lane import Lane
 from service.runner.lockfile import Presence
+from service.runner.neighbours import Neighbours
 from service.runner.recovery import Recovery
 from service.runner.stop import Stop
 from service.store import Store
@@ -42,7 +43,13 @@ def lane(store: Store, stopping: Stop, tmp_path: Path) -> Iterator[Lane]:
 
 def recovery_of(store: Store, presence: Presence) -> Recovery:
     return Recovery(
-        store=store, registry=Registry(), presence=presence, queues=QUEUES, lease_seconds=15.0, held=lambda: []
+        store=store,
+        registry=Registry(),
+        presence=presence,
+        queues=QUEUES,
+        lease_seconds=15.0,
+        held=lambda: [],
+        neighbours=Neighbours(store=store, presence=presence, queues=QUEUES, lease_seconds=15.0),
     )
 
 

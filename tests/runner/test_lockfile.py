@@ -48,7 +48,7 @@ def test_a_living_neighbour_is_not_dead(me: Presence, neighbour: tuple[subproces
 
 
 def test_nor_is_one_whose_upkeep_is_held_up(me: Presence, neighbour: tuple[subprocess.Popen[str], str]) -> None:
-    assert eventually(lambda: list(me.held_up_neighbours()), 5) == [neighbour[1]]
+    assert [found.consumer for found in eventually(lambda: list(me.held_up_neighbours()), 5)] == [neighbour[1]]
     assert list(me.dead_neighbours()) == []
 
 
