@@ -86,6 +86,7 @@ class Lane:
         self.running: Running | None = None
         self.fetched = 0.0
         self.renewed = 0.0
+        self.is_over = False
         self._store = store
         self._registry = registry
         self._presence = presence
@@ -120,6 +121,7 @@ class Lane:
             self._settle()
         except Exception as error:
             log.error("%d outcomes are lost, their tasks run again", len(self.holdings.ended), exc_info=error)
+        self.is_over = True
 
     def _pick_up_after(self, error: Exception) -> None:
         if isinstance(error, StoreUnavailable):

@@ -222,11 +222,24 @@ class TestTimeouts:
         crew.start(4, threads=4)
         assert {crew.finished(uid, 20).crashes for uid in others} == {0}
 
+    def test_the_other_lanes_finish_before_the_process_is_replaced(self, crew: Crew, tmp_path: Path) -> None:
+        [runner] = crew.start(threads=3)
+        [stuck] = crew.create("stubborn", args={"seconds": 600})
+        crew.running(stuck)
+        running = crew.create("note", count=2, args={"path": str(tmp_path / "runs"), "seconds": 5})
+        eventually(lambda: len(noted(tmp_path / "runs")) == 2)
+        crew.store.change(stuck, lambda task: transitions.cancelled(task, moments.stamp(time.time())))
+        for uid in running:
+            task = crew.finished(uid, 20)
+            assert (task.status, task.attempt) == ("succeeded", 1)
+        assert runner.wait(10) == 70
+        assert len(noted(tmp_path / "runs")) == 2
+
     def test_nor_is_anybody_charged_when_redis_does_not_hear_the_last_words(
         self, mortal_crew: Crew, mortal_server: RedisServer
     ) -> None:
         crew, server = mortal_crew, mortal_server
-        [runner] = crew.start(threads=2)
+        [runner] = crew.start(threads=2, grace=0)
         [innocent] = crew.create("nap", args={"seconds": 60})
         [stuck] = crew.create("stubborn", timeout=0.5, max_attempts=1, args={"seconds": 60})
         crew.running(stuck)
