@@ -138,6 +138,11 @@ class Runner:
         self._upkeep.every(0.0, self._wish_a_reload)
 
     def run(self) -> int:
+        if _threads_are_replaced():
+            log.warning(
+                "a module of task types has called gevent.monkey.patch_all(): handlers cannot be interrupted, and a busy "
+                "one holds up its whole process. Call patch_all(thread=False)"
+            )
         self._listen_to_signals()
         self._watchdog.start()
         self._wait_for_redis()
@@ -232,3 +237,8 @@ class Runner:
 def _others() -> list[threading.Thread]:
     """The threads for which Python waits at its end."""
     return [thread for thread in threading.enumerate() if not thread.daemon and thread is not threading.main_thread()]
+
+
+def _threads_are_replaced() -> bool:
+    monkey = sys.modules.get("gevent.monkey")
+    return monkey is not None and bool(monkey.is_module_patched("threading"))

@@ -36,6 +36,7 @@ TURN_SECONDS: Final = 0.02
 LATE_SECONDS: Final = 0.5
 LAST_WORDS_SECONDS: Final = 3.0
 LAST_REPORT_SECONDS: Final = 1.0
+NO_THREAD: Final = "no thread of Python's (gevent.monkey has replaced them)"
 EXIT_REPLACE_ME: Final = 70
 
 log = logging.getLogger("sandbox.runner")
@@ -102,13 +103,13 @@ class Watchdog:
         for other in self._lanes:
             if other is not lane:
                 self._presence.clear(other.number)
-        frame = sys._current_frames()[stuck.window.thread]
+        frame = sys._current_frames().get(stuck.window.thread)
         event_id = self._report(stuck, frame) if stuck.window.reason is TimedOut else None
         log.error(
             "%s of type %s does not end; replacing the process. It is at:\n%s",
             stuck.held.entry.uid,
             stuck.context.type,
-            "".join(traceback.format_stack(frame)),
+            "".join(traceback.format_stack(frame)) if frame else NO_THREAD,
             extra={"fields": {"event_id": event_id}},
         )
         self._alarm.set(lane.number, NEVER)
@@ -128,7 +129,7 @@ class Watchdog:
         is_stop = all(stuck.window.reason is Stopping for stuck in self._abandoned)
         os._exit(0 if is_stop else EXIT_REPLACE_ME)
 
-    def _report(self, stuck: Running, frame: FrameType) -> str | None:
+    def _report(self, stuck: Running, frame: FrameType | None) -> str | None:
         error = TimedOut("the attempt does not end, long after its timeout; its process is replaced")
         return self._errors.capture(
             error.with_traceback(_traceback(frame)), tags=outcomes.tags(stuck.held.document.task)

@@ -125,6 +125,19 @@ class TestOutcomes:
         [uid] = crew.create("returns", args={"what": what})
         assert result(crew.finished(uid)) == stored
 
+    def test_a_handler_that_closes_the_output_does_not_fail_the_prints_of_others(self, crew: Crew) -> None:
+        crew.start()
+        crew.finished(*crew.create("closes.output"))
+        assert crew.finished(*crew.create("prints", max_attempts=9), 30).status == "succeeded"
+        printed = crew.home / "log" / "runner.out"
+        eventually(lambda: "heard\n" in printed.read_text())
+
+        def child_is_heard() -> bool:
+            crew.finished(*crew.create("prints", max_attempts=9))
+            return "heard from a child" in printed.read_text()
+
+        eventually(child_is_heard)
+
     def test_one_log_line_an_outcome(self, crew: Crew) -> None:
         crew.start()
         [uid] = crew.create("echo")
@@ -204,6 +217,13 @@ class TestTimeouts:
         for other in others:
             done = crew.finished(other)
             assert (done.status, done.crashes, done.attempt) == ("succeeded", 0, 1)
+
+    def test_the_process_is_replaced_though_its_threads_are_greenlets(self, crew: Crew) -> None:
+        [runner] = crew.start(tasks="tests.runner.patched")
+        [uid] = crew.create("deaf", timeout=0.5, max_attempts=1)
+        assert runner.wait(30) == 70
+        assert error(crew.read(uid)).type == "TimedOut"
+        assert "patch_all(thread=False)" in str(crew.log())
 
     def test_while_a_process_is_replaced_nothing_starts_in_it_and_nobody_else_is_charged(
         self, crew: Crew, monkeypatch: pytest.MonkeyPatch
