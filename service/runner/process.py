@@ -140,8 +140,8 @@ class Runner:
     def run(self) -> int:
         if _threads_are_replaced():
             log.warning(
-                "a module of task types has called gevent.monkey.patch_all(): handlers cannot be interrupted, and a busy "
-                "one holds up its whole process. Call patch_all(thread=False)"
+                "a module of task types has called gevent.monkey.patch_all(): handlers cannot be interrupted, and "
+                "a busy one holds up its whole process. Call patch_all(thread=False)"
             )
         self._listen_to_signals()
         self._watchdog.start()
