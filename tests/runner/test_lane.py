@@ -15,23 +15,13 @@ from service.runner.recovery import Recovery
 from service.runner.stop import Stop
 from service.store import Store
 from service.tasks.registry import Registry
-from tests.runner.test_holdings import QUEUES, FaultyWire, Silence, claims, new_task, statuses, succeed
-from tests.servers import RedisServer
-
-
-@pytest.fixture
-def wire(server: RedisServer) -> FaultyWire:
-    return FaultyWire(server.url)
+from tests.runner.test_holdings import QUEUES, Silence, claims, new_task, statuses, succeed
+from tests.runner.wires import FaultyWire
 
 
 @pytest.fixture
 def stopping() -> Stop:
     return Stop()
-
-
-@pytest.fixture
-def store(wire: FaultyWire) -> Store:
-    return Store(wire)
 
 
 @pytest.fixture

@@ -18,19 +18,10 @@ from service.runner.upkeep import Upkeep
 from service.runner.window import Window
 from service.store import GROUP, Store
 from service.tasks.context import Context
-from tests.runner.test_holdings import FaultyWire, claims
+from tests.runner.test_holdings import claims
 from tests.runner.test_lane import lane_of, recovery_of
+from tests.runner.wires import FaultyWire
 from tests.servers import RedisServer, eventually
-
-
-@pytest.fixture
-def wire(server: RedisServer) -> FaultyWire:
-    return FaultyWire(server.url)
-
-
-@pytest.fixture
-def store(wire: FaultyWire) -> Store:
-    return Store(wire)
 
 
 @pytest.fixture
