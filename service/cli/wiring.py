@@ -124,5 +124,6 @@ def run_runner(settings: Settings, lines: "Lines") -> int:
         retention_seconds=settings.retention_seconds,
         wish_reload=partial(wish.tell, "sandbox-runner", logging.getLogger("sandbox.runner")),
         metrics=measures,
+        run=settings.sockets,
     )
     return runner.run()

@@ -65,9 +65,15 @@ class LogFile:
         if self._is_too_large():
             self._roll()
 
+    @property
+    def descriptor(self) -> int:
+        return self._descriptor
+
     def _leads_there(self) -> bool:
+        """The others too: somebody may have closed them, and a socket may have got the number."""
         try:
-            return os.path.samestat(os.fstat(self._descriptor), self._path.stat())
+            there = self._path.stat()
+            return all(os.path.samestat(os.fstat(each), there) for each in (self._descriptor, *self._stands_for))
         except OSError:
             return False
 

@@ -84,10 +84,15 @@ def keep_output(kind: str, folder: Path) -> None:
     keep_terminal()
     output = LogFile(folder / f"{kind}.out", stands_for=(1, 2))
     output.look()
-    for stream in (sys.stdout, sys.stderr):
-        stream.reconfigure(line_buffering=True)  # type: ignore[union-attr]
+    _print_to(output.descriptor)
     sys.excepthook = _log_exception
     caretaker.take_on(output)
+
+
+def _print_to(descriptor: int) -> None:
+    """By a descriptor of its own: a handler that closes 1 and 2 must not make the prints of others fail."""
+    for name in ("stdout", "stderr"):
+        setattr(sys, name, open(descriptor, "w", buffering=1, errors="backslashreplace", closefd=False))  # noqa: SIM115
 
 
 def _log_exception(kind: type[BaseException], error: BaseException, traceback: TracebackType | None) -> None:

@@ -9,7 +9,7 @@ from service.store import Store
 PROMOTE_SECONDS: Final = 0.4
 SLICE_SECONDS: Final = 0.1
 BATCH: Final = 500
-MANY: Final = 8  # of the largest documents: fewer is all that was due
+MANY: Final = 8  # a batch holds at least so many, however large they are: with fewer, nothing more is due
 
 
 class Due:

@@ -84,7 +84,7 @@ class Holdings:
             self._known.pop((entry.stream, entry.id), None)
 
     def look_again(self, entries: Iterable[Entry]) -> None:
-        """They may stand for something else by now, or be somebody else's."""
+        """The lane reads their documents anew: the entries may be stale, or another runner may have them."""
         entries = list(entries)
         self.keep(entries)
         self.again.extend(entries)

@@ -31,7 +31,7 @@ class Report:
         self._process = f"runner/{os.getpid()}"
 
     def outcomes(self, settled: Sequence[Task], entries: Sequence[str] | None = None) -> None:
-        """Of tasks whose attempt has ended, as they are stored now; `entries` are the ids of their queue entries."""
+        """Reports tasks whose attempt has ended, as stored; `entries` are the ids of their queue entries."""
         if not settled:
             return
         now = stamp(time.time())

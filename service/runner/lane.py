@@ -18,7 +18,7 @@ from service.runner import attempt, outcomes, triage
 from service.runner.alarm import Alarm
 from service.runner.holdings import Held, Holdings
 from service.runner.journal import Report
-from service.runner.lockfile import NEVER, Presence
+from service.runner.lockfile import HELD_UP_SECONDS, NEVER, Presence, token
 from service.runner.recovery import NO_REMAINS, Recovery
 from service.runner.stop import Stop
 from service.runner.triage import Finding, Verdict
@@ -36,6 +36,7 @@ PAUSE_SECONDS: Final = 0.25
 HARD_SECONDS: Final = 2.0
 ALARM_SECONDS: Final = 0.5
 LONG_SECONDS: Final = 0.08
+SURE_SECONDS: Final = HELD_UP_SECONDS - 0.5
 
 log = logging.getLogger("sandbox.runner")
 
@@ -85,6 +86,7 @@ class Lane:
         self.running: Running | None = None
         self.fetched = 0.0
         self.renewed = 0.0
+        self.is_over = False
         self._store = store
         self._registry = registry
         self._presence = presence
@@ -98,7 +100,7 @@ class Lane:
         self._errors = errors
         self._pace = BATCH_SECONDS
         self._plenty = True
-        self._tokens = (f"{presence.consumer.rpartition(':')[2]}-{number}-{count:x}" for count in itertools.count(1))
+        self._numbers = itertools.count(1)
         self._partitions = deque(range(store.partitions))
         self._partitions.rotate(-number)
 
@@ -119,6 +121,7 @@ class Lane:
             self._settle()
         except Exception as error:
             log.error("%d outcomes are lost, their tasks run again", len(self.holdings.ended), exc_info=error)
+        self.is_over = True
 
     def _pick_up_after(self, error: Exception) -> None:
         if isinstance(error, StoreUnavailable):
@@ -132,9 +135,10 @@ class Lane:
         self._stopping.wait(PAUSE_SECONDS)
 
     def _cycle(self) -> None:
+        begun = time.monotonic()
         found = self._recovery.findings() or self._find()
         self.holdings.keep(finding.entry for finding in found)
-        self.fetched = self.renewed = time.monotonic()
+        self.fetched, self.renewed = time.monotonic(), begun
         alone = [finding for finding in found if _has_crashed(finding)]
         together = [finding for finding in found if not _has_crashed(finding)] if alone else found
         for batch in (together, *([finding] for finding in alone)):
@@ -234,7 +238,8 @@ class Lane:
             if document is None or verdict not in triage.CLAIMS:
                 others.append(finding)
                 continue
-            claim = Claim(self._presence.consumer, next(self._tokens), entry.stream, entry.id)
+            consumer = self._presence.consumer
+            claim = Claim(consumer, token(consumer, self.number, next(self._numbers), entry.id), entry.stream, entry.id)
             after = transitions.claimed(document.task, claim, crashed=verdict is Verdict.CLAIM_AFTER_CRASH)
             changes.append(Change(document.text, document.task, after, entry))
         if others:
@@ -264,7 +269,14 @@ class Lane:
     # --- run -----------------------------------------------------------------------------------
 
     def _run(self, held: Held) -> None:
-        if time.monotonic() - self.renewed > self._lease / 2 and not self._still_ours(held):
+        """A neighbour takes over what is not renewed for HELD_UP_SECONDS, and then looks at the marks. So first comes
+        the mark, and then the look at the clock.
+        """
+        name = held.token.encode()
+        self._presence.mark(self.number, name)
+        sure_seconds = min(SURE_SECONDS, self._lease / 2)
+        if time.monotonic() - self.renewed > sure_seconds and not self._still_ours(held):
+            self._presence.clear(self.number)
             self.holdings.look_again([held.entry])
             return
         task = held.document.task
@@ -272,8 +284,8 @@ class Lane:
         assert task_type is not None  # triage has seen to it
         context, window = Context(task), Window()
         running = Running(held, context, window)
-        self._presence.mark(self.number, held.token.encode(), running.deadline)
         if task.timeout is not None:
+            self._presence.mark(self.number, name, running.deadline)
             self._alarm.set(self.number, running.deadline + HARD_SECONDS + ALARM_SECONDS)
         self.running = running
         self._errors.begin()
@@ -284,7 +296,7 @@ class Lane:
         self.holdings.ended.append(held)
 
     def _still_ours(self, held: Held) -> bool:
-        """After a long pause (a stopped process, a busy machine) somebody may have taken over."""
+        """After a long pause (a handler that held the interpreter, a busy machine) somebody may have taken over."""
         return self._renewed(held.entry) and self._store.texts([held.entry.uid]) == [held.document.text]
 
 

@@ -1,4 +1,4 @@
-"""Keeps the leases of all that the lanes hold, and those of neighbours that cannot do so themselves."""
+"""Keeps the leases of all that the lanes hold."""
 
 import time
 from collections.abc import Sequence
@@ -11,18 +11,14 @@ from service.store import Entry, Store
 
 
 class Leases:
-    def __init__(
-        self, lanes: Sequence[Lane], *, store: Store, presence: Presence, queues: Sequence[str], lease_seconds: float
-    ) -> None:
+    def __init__(self, lanes: Sequence[Lane], *, store: Store, presence: Presence, lease_seconds: float) -> None:
         self._lanes = lanes
         self._store = store
         self._presence = presence
-        self._queues = queues
         self._lease = lease_seconds
 
     def register(self, upkeep: Upkeep) -> None:
         upkeep.every(self._lease / 3, self.renew)
-        upkeep.every(self._lease / 3, self.vouch)
 
     def renew(self) -> None:
         for lane in self._lanes:
@@ -41,9 +37,3 @@ class Leases:
         for partition, members in by_partition.items():
             renewed |= self._store.queues.renew(partition, self._presence.consumer, members)
         return renewed
-
-    def vouch(self) -> None:
-        """For neighbours that live, but whose upkeep a handler holds up in C code."""
-        for consumer in self._presence.held_up_neighbours():
-            for partition in range(self._store.partitions):
-                self._store.queues.vouch(partition, self._queues, consumer, idle_ms=int(self._lease * 600))

@@ -1,10 +1,12 @@
-"""A runner's proof of life, and what it was doing when it died.
+"""A runner's proof of life, and what it is doing: neighbours read it when it has died, or is held up.
 
 Each runner holds a lock on a file of its own in the state folder for as long as it lives; the kernel
 frees the lock at its death, however it comes. In the file stands, per lane, the token of the claim
 whose handler is executing, written through a memory map: it outlives a kill -9, and costs no system
 call. So a neighbour on the same host knows at once that a runner is dead, and which task to blame.
 Behind these records the alarm writes the stacks, if it has to end the process.
+
+At the head of the file stands when the runner last got the interpreter. If that is too long ago, a handler holds it up.
 """
 
 import fcntl
@@ -24,31 +26,68 @@ RECORD: Final = struct.Struct("=48sd")  # token of the claim that is executing; 
 NOBODY: Final = b"\0" * RECORD.size
 NEVER: Final = float("inf")
 TOLD: Final = -1.0  # instead of the time: it has said itself why it ends
-HELD_UP_SECONDS: Final = 1.0
+HELD_UP_SECONDS: Final = 2.0
 
 
 class Remains(NamedTuple):
-    """What a dead runner left: the claims that were executing, by when each had to end, the alarm's stacks."""
+    """What the file of a runner says that has died, or is held up: the claims that it was executing, by when each had
+    to end, the alarm's stacks, since when it does not get on.
+    """
 
     consumer: str
     path: Path
     deadlines: dict[str, float]
     stacks: str = ""
     told: bool = True
+    since: float = 0.0
+
+    @property
+    def is_held_up(self) -> bool:
+        late = time.monotonic() - self.since > HELD_UP_SECONDS
+        return late and not self.told and _content_if_dead(self.path) is None
+
+    @property
+    def pid(self) -> int:
+        return int(self.consumer.split(":")[2])
 
     def blames(self, token: str) -> bool:
+        """Is, or was, its handler executing?"""
         return token in self.deadlines
 
+    def has_ended(self, token: str) -> bool:
+        """A lane runs its claims in the order of their numbers: has its lane begun a later one?"""
+        lane, number = _place(token)
+        return any(lane == other and number < later for other, later in map(_place, self.deadlines))
+
     def overdue(self, token: str) -> bool:
-        """Did it die by its own alarm, and because of this task?"""
-        return bool(self.stacks) and self.deadlines[token] == min(self.deadlines.values())
+        """Did an alarm end the process, because of this task?"""
+        return bool(self.stacks) and self.deadlines[token] == min(self.deadlines.values()) < NEVER
+
+
+def token(consumer: str, lane: int, number: int, entry: str) -> str:
+    """A claim's: no other claim has it. It tells neighbours the lane, the order of claims, and the queue entry."""
+    return f"{consumer.rpartition(':')[2]}-{lane}-{number:x}-{entry}"
+
+
+def entry_of(token: str) -> str:
+    return token.split("-", 3)[-1]
+
+
+def _place(token: str) -> tuple[list[str], int]:
+    try:
+        runner, lane, number, *_ = token.split("-")
+        return [runner, lane], int(number, 16)
+    except ValueError:
+        return [token], 0
 
 
 class Presence:
-    def __init__(self, folder: Path, lanes: int) -> None:
+    def __init__(self, folder: Path, lanes: int, turns: Path | None = None) -> None:
+        """The runners take turns by files in the folder `turns`."""
         self.consumer = f"{_here()}:{os.getpid()}:{secrets.token_hex(4)}"
         self._folder = folder
         self._lanes = lanes
+        self._turns = turns
         self._told = False
         self._path = folder / self.consumer
         folder.mkdir(parents=True, exist_ok=True)
@@ -98,11 +137,49 @@ class Presence:
             if path != self._path and (content := _content_if_dead(path)) is not None:
                 yield _remains(path, content)
 
-    def held_up_neighbours(self) -> Iterator[str]:
-        """Runners that live, but whose threads a handler holds up in C code."""
+    def held_up_neighbours(self) -> Iterator[Remains]:
+        """Runners that live, but do not get the interpreter: a handler holds it in C code."""
         for path in self._folder.glob(f"{_here()}:*"):
-            if path != self._path and _is_held_up(path):
-                yield path.name
+            if path != self._path and (found := _read(path)) is not None and found.is_held_up:
+                yield found
+
+    def remains(self, consumer: str) -> Remains | None:
+        """What the file of a runner says, dead or alive. None if it has left, or was never here."""
+        return _read(self._folder / consumer) if consumer.startswith(f"{_here()}:") else None
+
+    def end(self, neighbour: Remains, token: str, signum: int) -> None:
+        """Ends a neighbour that is held up, because of this claim. Its other claims are not to blame."""
+        now = self.remains(neighbour.consumer)
+        if now is None or not now.is_held_up or not now.blames(token):
+            return
+        with now.path.open("r+b") as file:
+            lanes, _ = HEAD.unpack(file.read(HEAD.size))
+            for at in range(HEAD.size, HEAD.size + lanes * RECORD.size, RECORD.size):
+                name, _ = RECORD.unpack(os.pread(file.fileno(), RECORD.size, at))
+                if name.rstrip(b"\0") != token.encode():
+                    os.pwrite(file.fileno(), NOBODY, at)
+        with suppress(ProcessLookupError):
+            os.kill(now.pid, signum)
+
+    def is_turn(self, duty: str, seconds: float) -> bool:
+        """Has no runner of this host done its duty for so long? One is enough for all of them."""
+        if self._turns is None:
+            return True
+        last = self._turns / f"runners.{duty}"
+        try:
+            with suppress(FileNotFoundError):
+                if abs(time.time() - last.stat().st_mtime) < seconds:
+                    return False
+            last.touch()
+        except OSError:
+            pass  # without the folder, or with a full disk, each one does it
+        return True
+
+    def pass_turn(self, duty: str) -> None:
+        """There is more to do: whoever comes next may do it."""
+        if self._turns is not None:
+            with suppress(OSError):
+                os.utime(self._turns / f"runners.{duty}", (0, 0))
 
     def left_by_earlier_boots(self) -> Iterator[Remains]:
         """Files of runners from before this host was started again; what they held comes back by its lease."""
@@ -130,12 +207,11 @@ def _content_if_dead(path: Path) -> bytes | None:
         return None  # held, or just removed
 
 
-def _is_held_up(path: Path) -> bool:
+def _read(path: Path) -> Remains | None:
     try:
-        _, beat = HEAD.unpack_from(path.read_bytes())
-    except (OSError, struct.error):
-        return False
-    return time.monotonic() - beat > HELD_UP_SECONDS and _content_if_dead(path) is None
+        return _remains(path, path.read_bytes())
+    except OSError:
+        return None
 
 
 def _remains(path: Path, content: bytes) -> Remains:
@@ -146,7 +222,7 @@ def _remains(path: Path, content: bytes) -> Remains:
         for token, deadline in RECORD.iter_unpack(content[HEAD.size : end].ljust(end - HEAD.size, b"\0"))
         if token.strip(b"\0")
     }
-    return Remains(path.name, path, deadlines, content[end:].decode(errors="replace"), beat == TOLD)
+    return Remains(path.name, path, deadlines, content[end:].decode(errors="replace"), beat == TOLD, beat)
 
 
 def _here() -> str:

@@ -33,6 +33,7 @@ from service.runner.journal import Report
 from service.runner.lane import Lane
 from service.runner.leases import Leases
 from service.runner.lockfile import Presence
+from service.runner.neighbours import Neighbours
 from service.runner.progress import Progress
 from service.runner.recovery import Recovery
 from service.runner.relief import Relief
@@ -66,14 +67,23 @@ class Runner:
         wish_reload: Callable[[], None],
         metrics: Metrics,
         errors: Errors = NO_ERRORS,
+        run: Path | None = None,
     ) -> None:
+        """`run` is the folder of what matters only while the service runs."""
         self._store = store
         self._queues = queues
         self._errors = errors
         self._stopping = Stop()
         self._wish_reload = wish_reload
         self._reload_wished = False
-        self._presence = Presence(folder, threads)
+        self._presence = Presence(folder, threads, run)
+        neighbours = Neighbours(
+            store=store,
+            presence=self._presence,
+            queues=queues,
+            lease_seconds=lease_seconds,
+            notices=run / "throttled" if run else None,
+        )
         self._recovery = Recovery(
             store=store,
             registry=registry,
@@ -81,6 +91,7 @@ class Runner:
             queues=queues,
             lease_seconds=lease_seconds,
             held=self._held,
+            neighbours=neighbours,
             errors=errors,
         )
         self._alarm = Alarm()
@@ -113,7 +124,8 @@ class Runner:
         self._upkeep = Upkeep(self._recovery.lost_contact)
         keepers: list[Keeper] = [
             Relief(self._lanes, self._stopping),
-            Leases(self._lanes, store=store, presence=self._presence, queues=queues, lease_seconds=lease_seconds),
+            Leases(self._lanes, store=store, presence=self._presence, lease_seconds=lease_seconds),
+            neighbours,
             Progress(self._lanes, store=store, presence=self._presence),
             Due(store),
             Sweep(store, retention_seconds=retention_seconds),
@@ -126,6 +138,11 @@ class Runner:
         self._upkeep.every(0.0, self._wish_a_reload)
 
     def run(self) -> int:
+        if _threads_are_replaced():
+            log.warning(
+                "a module of task types has called gevent.monkey.patch_all(): handlers cannot be interrupted, and "
+                "a busy one holds up its whole process. Call patch_all(thread=False)"
+            )
         self._listen_to_signals()
         self._watchdog.start()
         self._wait_for_redis()
@@ -220,3 +237,8 @@ class Runner:
 def _others() -> list[threading.Thread]:
     """The threads for which Python waits at its end."""
     return [thread for thread in threading.enumerate() if not thread.daemon and thread is not threading.main_thread()]
+
+
+def _threads_are_replaced() -> bool:
+    monkey = sys.modules.get("gevent.monkey")
+    return monkey is not None and bool(monkey.is_module_patched("threading"))

@@ -24,7 +24,7 @@ class Progress:
         upkeep.every(PUBLISH_SECONDS, self.publish)
 
     def publish(self) -> None:
-        """Of long tasks; a short one has ended before anybody could read it."""
+        """Publishes the state of long tasks only: a short one ends before anybody could read it."""
         runs = [running for lane in self._lanes if (running := lane.running) is not None and running.is_long()]
         texts = self._store.texts([running.held.entry.uid for running in runs]) if runs else []
         for running, text in zip(runs, texts, strict=True):

@@ -1,8 +1,9 @@
-"""Takes over what others hold and no longer work on: the dead, the silent, and one's own lost answers.
+"""Takes over what others hold and do not work on: the dead, the held up, the silent; and one's own lost answers.
 
-Twice a second a lane looks for three things, and runs what it finds like fresh entries:
+Twice a second a lane looks for these, and runs what it finds like fresh entries:
 
 - A neighbour whose lock is free is dead. Its entries are taken at once, and it is forgotten after the last.
+- What a neighbour has claimed and not started, while a handler holds it up, is taken, too (neighbours.py).
 - An entry whose lease has run out belonged to a host that is gone. That counts only after one lease of
   unbroken contact with Redis: idle times go on while Redis is away, and everybody would rob everybody.
   They go by the wall clock of Redis's host: when that of this one was set, or it slept, contact begins anew.
@@ -20,7 +21,8 @@ from typing import Final
 
 from service.observe.sentry import NO_ERRORS, Errors
 from service.runner import outcomes, triage
-from service.runner.lockfile import Presence, Remains
+from service.runner.lockfile import HELD_UP_SECONDS, Presence, Remains
+from service.runner.neighbours import Neighbours
 from service.runner.triage import Finding, Verdict
 from service.runner.upkeep import Upkeep
 from service.store import Entry, Store, streams
@@ -50,6 +52,7 @@ class Recovery:
         queues: Sequence[str],
         lease_seconds: float,
         held: Callable[[], Collection[Entry]],
+        neighbours: Neighbours,
         errors: Errors = NO_ERRORS,
     ) -> None:
         self._store = store
@@ -58,6 +61,7 @@ class Recovery:
         self._queues = queues
         self._lease = lease_seconds
         self._held = held
+        self._neighbours = neighbours
         self._errors = errors
         self._lock = threading.Lock()
         self._next_look = 0.0
@@ -80,7 +84,7 @@ class Recovery:
         try:
             self._next_look = time.monotonic() + LOOK_SECONDS
             self._look_at_the_clocks()
-            found = self._of_the_dead() or self._of_the_silent() or self._unheard()
+            found = self._of_neighbours() or self._of_the_silent() or self._unheard()
             if found:
                 self._next_look = 0.0  # there may be more
             return found
@@ -91,6 +95,15 @@ class Recovery:
         before, self._clocks_apart = self._clocks_apart, _clocks_apart()
         if abs(self._clocks_apart - before) > STEP_SECONDS:
             self.lost_contact()
+
+    def _of_neighbours(self) -> list[Finding]:
+        """One runner of the host looks for all."""
+        if not self._presence.is_turn("look", LOOK_SECONDS):
+            return []
+        found = self._of_the_dead() or self._of_the_held_up()
+        if found:
+            self._presence.pass_turn("look")
+        return found
 
     def _of_the_dead(self) -> list[Finding]:
         for remains in self._presence.dead_neighbours():
@@ -115,6 +128,18 @@ class Recovery:
                 remains.path.unlink()
                 self._report_idle(remains)
 
+    def _of_the_held_up(self) -> list[Finding]:
+        """What it has not started. It may wake up at any moment: then it starts nothing of this (lane.py, `_run`)."""
+        for neighbour in self._presence.held_up_neighbours():
+            self._neighbours.vouch(neighbour)
+            for entries in self._take(dead=neighbour.consumer, idle_ms=int(HELD_UP_SECONDS * 1000)):
+                now = self._presence.remains(neighbour.consumer) or neighbour
+                found = triage.judge_all(entries, self._registry, now)
+                unstarted = [finding for finding in found if finding.verdict not in triage.CRASHES]
+                log.warning("%s is held up: took over %d of its tasks", neighbour.consumer, len(unstarted))
+                return unstarted
+        return []
+
     def forget_lost_hosts(self) -> None:
         """What is left of hosts that never came back, or came back under another name."""
         self._presence.clear_away(older_than_seconds=FORGOTTEN_AFTER_SECONDS)
@@ -129,7 +154,10 @@ class Recovery:
             others = [entry for entry in entries if entry.owner != self._presence.consumer]
             if others:
                 log.warning("the lease of %d tasks has run out: took them over", len(others))
-            lost = self._reported(triage.judge_all(others, self._registry), NO_REMAINS)
+            lost: list[Finding] = []
+            for entry in others:
+                remains = self._presence.remains(entry.owner)
+                lost += self._reported(triage.judge_all([entry], self._registry, remains), remains or NO_REMAINS)
             return lost + triage.judge_all(own, self._registry, NO_REMAINS)
         return []
 

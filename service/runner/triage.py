@@ -53,7 +53,9 @@ def judge_all(entries: Iterable[Entry], registry: Registry, remains: Remains | N
 
 
 def judge(entry: Entry, document: Document | None, registry: Registry, remains: Remains | None = None) -> Verdict:
-    """`remains` are those of the entry's owner, where it is proven dead; a lease that ran out proves less."""
+    """`remains` are those of the entry's owner, where its lock file is here. Without it, nobody knows what a claim was
+    doing when its lease ran out. It counts as executing: else a task that hangs its host would go from host to host.
+    """
     if document is not None and not document.is_readable:
         return Verdict.LEAVE
     if document is None or document.task.finished or document.task.status == SCHEDULED:
@@ -75,7 +77,5 @@ def _names(task: Task, entry: Entry) -> bool:
 
 
 def _is_to_blame(task: Task, remains: Remains | None) -> bool:
-    """Was its handler executing when its runner ended? On another host only the document can tell."""
-    if remains is None:
-        return task.started_at is not None
-    return task.claim is not None and remains.blames(task.claim.token)
+    """Was its handler executing when its runner ended, or got stuck?"""
+    return remains is None or (task.claim is not None and remains.blames(task.claim.token))

@@ -1,4 +1,4 @@
-"""What a runner does beside its lanes, again and again, in a thread that no handler blocks.
+"""What a runner does beside its lanes, again and again, in a thread of its own.
 
 Each duty stands in the module that it belongs to, which registers it here by `every`. A duty that fails is logged,
 and done again when it is next due; it does not keep the others from theirs.
@@ -18,7 +18,7 @@ log = logging.getLogger("sandbox.runner")
 
 
 class Keeper(Protocol):
-    """Has duties."""
+    """An object that registers its duties."""
 
     def register(self, upkeep: "Upkeep") -> None: ...
 

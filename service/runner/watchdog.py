@@ -3,8 +3,9 @@
 Each tick is also a sign of life for the neighbours: this process gets the interpreter. If a handler holds it, the
 kernel nudges the main thread (alarm.py), and `let_others_work` gives the other threads a turn.
 
-An attempt is interrupted first. A handler that swallows its interruption is ended with its process, and the
-supervisor starts another one. Before that the process says its last words: it writes down what has ended and what is
+An attempt is interrupted first. A handler that does not end then is abandoned, and its process is replaced: nothing new
+starts in it, the other lanes finish what they run, for the grace time at most, and then the process ends. The
+supervisor starts another one. At the end the process says its last words: it writes down what has ended and what is
 stuck, and hands back everything else.
 """
 
@@ -24,7 +25,7 @@ from service.observe.sentry import NO_ERRORS, Errors
 from service.runner import outcomes
 from service.runner.alarm import Alarm
 from service.runner.lane import HARD_SECONDS, Lane, Running
-from service.runner.lockfile import Presence
+from service.runner.lockfile import NEVER, Presence
 from service.runner.outcomes import Transition
 from service.runner.stop import Stop
 from service.store import Change, Store
@@ -32,8 +33,10 @@ from service.store import Change, Store
 TICK_SECONDS: Final = 0.05
 NUDGE_SECONDS: Final = 0.5
 TURN_SECONDS: Final = 0.02
+LATE_SECONDS: Final = 0.5
 LAST_WORDS_SECONDS: Final = 3.0
 LAST_REPORT_SECONDS: Final = 1.0
+NO_THREAD: Final = "no thread of Python's (gevent.monkey has replaced them)"
 EXIT_REPLACE_ME: Final = 70
 
 log = logging.getLogger("sandbox.runner")
@@ -59,6 +62,7 @@ class Watchdog:
         self._grace = grace_seconds
         self._errors = errors
         self._ticked = time.monotonic()
+        self._abandoned: dict[Running, str | None] = {}  # with the ids of their error reports
 
     def start(self) -> None:
         self._alarm.nudge_after(NUDGE_SECONDS)
@@ -71,11 +75,13 @@ class Watchdog:
             self._presence.beat()
             self._alarm.nudge_after(NUDGE_SECONDS)
             for lane in self._lanes:
-                if (running := lane.running) is not None:
+                if (running := lane.running) is not None and running not in self._abandoned:
                     try:
                         self._watch_over(lane, running)
                     except Exception as error:
                         log.error("the watchdog failed", exc_info=error, extra={"once": "watchdog"})
+            if self._abandoned and (self._have_others_finished() or self._is_out_of_time()):
+                self._end_process()
 
     def let_others_work(self) -> None:
         """Called in the main thread, at a nudge."""
@@ -89,52 +95,63 @@ class Watchdog:
         elif self._stopping.is_set() and self._stopping.seconds() >= self._grace:
             running.interrupt(Stopping)
         if now >= running.window.interrupted_at + HARD_SECONDS and lane.running is running:
-            self._replace_process(lane, running)
+            self._abandon(lane, running)
 
-    def _replace_process(self, lane: Lane, stuck: Running) -> None:
+    def _abandon(self, lane: Lane, stuck: Running) -> None:
         self._stopping.request()
         self._presence.tell()
         for other in self._lanes:
             if other is not lane:
                 self._presence.clear(other.number)
-        frame = sys._current_frames()[stuck.window.thread]
+        frame = sys._current_frames().get(stuck.window.thread)
         event_id = self._report(stuck, frame) if stuck.window.reason is TimedOut else None
         log.error(
             "%s of type %s does not end; replacing the process. It is at:\n%s",
             stuck.held.entry.uid,
             stuck.context.type,
-            "".join(traceback.format_stack(frame)),
+            "".join(traceback.format_stack(frame)) if frame else NO_THREAD,
             extra={"fields": {"event_id": event_id}},
         )
+        self._alarm.set(lane.number, NEVER)
+        self._abandoned[stuck] = event_id
+
+    def _have_others_finished(self) -> bool:
+        return all(lane.is_over or lane.running in self._abandoned for lane in self._lanes)
+
+    def _is_out_of_time(self) -> bool:
+        return self._stopping.seconds() > self._grace + HARD_SECONDS + LATE_SECONDS
+
+    def _end_process(self) -> None:
         self._alarm.disarm()
-        last_words = threading.Thread(target=self._say_last_words, args=(stuck, event_id), daemon=True)
+        last_words = threading.Thread(target=self._say_last_words, daemon=True)
         last_words.start()
         last_words.join(LAST_WORDS_SECONDS)
-        os._exit(0 if stuck.window.reason is Stopping else EXIT_REPLACE_ME)
+        is_stop = all(stuck.window.reason is Stopping for stuck in self._abandoned)
+        os._exit(0 if is_stop else EXIT_REPLACE_ME)
 
-    def _report(self, stuck: Running, frame: FrameType) -> str | None:
+    def _report(self, stuck: Running, frame: FrameType | None) -> str | None:
         error = TimedOut("the attempt does not end, long after its timeout; its process is replaced")
         return self._errors.capture(
             error.with_traceback(_traceback(frame)), tags=outcomes.tags(stuck.held.document.task)
         )
 
-    def _say_last_words(self, stuck: Running, event_id: str | None) -> None:
+    def _say_last_words(self) -> None:
         """What fails here is found by the neighbours."""
         for lane in self._lanes:
             lane.holdings.settle_ended()
             lane.holdings.hand_back_waiting()
             if (running := lane.running) is not None:
                 document, entry = running.held.document, running.held.entry
-                after = _fate(running, stuck, event_id)(document.task)
+                after = self._fate(running)(document.task)
                 self._store.move([Change(document.text, document.task, after, entry)])
             self._presence.clear(lane.number)
         self._errors.flush(LAST_REPORT_SECONDS)
 
-
-def _fate(running: Running, stuck: Running, event_id: str | None) -> Transition:
-    if running is stuck and running.window.reason is TimedOut:
-        return partial(outcomes.time_out, running.started, time.monotonic() - running.begun, event_id=event_id)
-    return outcomes.hand_back
+    def _fate(self, running: Running) -> Transition:
+        if running in self._abandoned and running.window.reason is TimedOut:
+            duration = time.monotonic() - running.begun
+            return partial(outcomes.time_out, running.started, duration, event_id=self._abandoned[running])
+        return outcomes.hand_back
 
 
 def _traceback(frame: FrameType | None) -> TracebackType | None:

@@ -1,8 +1,8 @@
 """The time during which an attempt may be interrupted from another thread.
 
 In the main thread an interruption is a signal, which also ends a blocking call; in any other thread it is an
-asynchronous exception. Either may arrive late. A signal that finds its window closed does nothing; an exception
-that is still on its way when the window closes is taken back.
+asynchronous exception. Either may arrive late, when the attempt is over: a signal then does nothing, and an exception
+that has not arrived yet is withdrawn when the window closes.
 """
 
 import ctypes
@@ -15,7 +15,7 @@ from service.runner.lockfile import NEVER
 
 
 class Window:
-    """Of one attempt, in the thread that makes it; opened by `with`."""
+    """Made in the thread that runs the attempt; `with` opens it."""
 
     __slots__ = ("_arrived", "_is_open", "_lock", "interrupted_at", "reason", "thread")
 

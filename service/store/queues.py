@@ -13,6 +13,7 @@ from service.store.connection import Command, Wire, rows
 from service.store.keys import GROUP
 from service.store.scripts import DROP, FETCH, RENEW, RETIRE, TAKE
 
+MOST_PENDING: Final = 1000
 _NO_GROUP: Final = ("NOGROUP", "UNBLOCKED", "no such key")
 
 
@@ -95,12 +96,16 @@ class Queues:
             renewed.update(entry for entry in members if entry.id in ids)
         return renewed
 
-    def vouch(self, partition: int, queues: Sequence[str], consumer: str, *, idle_ms: int) -> None:
-        """Refreshes leases in the name of another consumer, which is known to live."""
-        for stream in keys.streams(partition, queues):
-            command = ("XPENDING", stream, GROUP, "IDLE", idle_ms, "-", "+", 1000, consumer)
-            if pending := self._of_group(partition, command):
-                self._wire.call(partition, RENEW.call([stream], (GROUP, consumer, *[entry[0] for entry in pending])))
+    def pending(self, stream: str, partition: int, consumer: str) -> list[Entry]:
+        """What a consumer holds, without the documents."""
+        found = self._of_group(partition, ("XPENDING", stream, GROUP, "-", "+", MOST_PENDING, consumer))
+        ids = [entry for entry, *_ in found]
+        ranges = self._wire.call(partition, *[("XRANGE", stream, each, each) for each in ids]) if ids else []
+        return [
+            Entry(partition, stream, entry.decode(), fields[1].decode(), None, owner=consumer)
+            for [*entries] in ranges
+            for entry, fields in entries
+        ]
 
     def drop(self, consumer: str, entries: Sequence[Entry]) -> list[Entry]:
         """Removes stale entries, each only while its document is what was read. Returns the entries that stay."""

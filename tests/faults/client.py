@@ -4,6 +4,7 @@ import http.client
 import json
 import random
 import threading
+import time
 import uuid
 from typing import Any, Final
 
@@ -11,6 +12,7 @@ from tests.faults.ledger import Ledger
 
 PAUSE_SECONDS: Final = 0.1
 ANSWER_SECONDS: Final = 15.0
+HANG_SECONDS: Final = 20.0  # should nobody be there who could end it
 BACKLOG: Final = 500  # unfinished tasks at most: else they would pile up for hours
 
 
@@ -21,10 +23,12 @@ class Client(threading.Thread):
         self._ledger = ledger
         self._dice = dice
         self._over = threading.Event()
+        self._to_cancel: list[tuple[float, str]] = []
 
     def run(self) -> None:
         try:
             while not self._over.wait(self._dice.uniform(0.02, 0.15)):
+                self._cancel_what_never_ends()
                 if len(self._ledger.unfinished) < BACKLOG:
                     self._ask()
         except Exception as error:
@@ -44,6 +48,9 @@ class Client(threading.Thread):
         uids = self._create("/tasks/batch" if batch else "/tasks", tasks if batch else tasks[0], key)
         if uids is None:
             return self._ledger.leave_open(len(tasks))
+        endless = [uid for uid, task in zip(uids, tasks, strict=True) if task["type"] == "hang"]
+        self._ledger.endless.update(endless)
+        self._to_cancel += [(time.monotonic() + self._dice.uniform(0, 6), uid) for uid in endless]
         self._ledger.accept(uids, "batches" if batch else "alone")
         if key and self._dice.random() < 0.1:
             again = self._create("/tasks/batch" if batch else "/tasks", tasks if batch else tasks[0], key)
@@ -63,11 +70,25 @@ class Client(threading.Thread):
             task["delay"] = round(self._dice.uniform(0.2, 3), 3)
         elif kind < 0.12:
             args["failures"] = 1
+        elif kind < 0.125:
+            task["type"] = "thread"
+        elif kind < 0.13:
+            task |= {"type": "raise", "args": args | {"what": self._dice.choice(("Cancelled", "Stopping"))}}
+        elif kind < 0.132:
+            task |= {"type": "hang", "args": args | {"way": self._dice.choice(("regex", "lock"))}}
+            task |= {"timeout": HANG_SECONDS, "max_attempts": 1}
         return task
+
+    def _cancel_what_never_ends(self) -> None:
+        """A cancel that is not answered is left to the timeout."""
+        now = time.monotonic()
+        for _, uid in [due for due in self._to_cancel if due[0] < now]:
+            self._send("DELETE", f"/tasks/{uid}", None, None)
+        self._to_cancel = [due for due in self._to_cancel if due[0] >= now]
 
     def _create(self, path: str, body: Any, key: str | None) -> list[str] | None:
         while True:
-            status, answer = self._send(path, body, key)
+            status, answer = self._send("POST", path, body, key)
             if status in (200, 201):
                 tasks = answer["tasks"] if path.endswith("batch") else [answer]
                 return [task["uid"] for task in tasks]
@@ -79,11 +100,11 @@ class Client(threading.Thread):
                 return None
             threading.Event().wait(PAUSE_SECONDS)
 
-    def _send(self, path: str, body: Any, key: str | None) -> tuple[int, Any]:
+    def _send(self, method: str, path: str, body: Any, key: str | None) -> tuple[int, Any]:
         headers = {"Content-Type": "application/json"} | ({"Idempotency-Key": key} if key else {})
         connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=ANSWER_SECONDS)
         try:
-            connection.request("POST", path, json.dumps(body), headers)
+            connection.request(method, path, None if body is None else json.dumps(body), headers)
             answer = connection.getresponse()
             return answer.status, json.loads(answer.read())
         except (OSError, http.client.HTTPException):

@@ -2,15 +2,17 @@
 
 It adds up if all of this is so:
 
-- Each accepted task has finished, with the result of a run of its own.
+- Each accepted task has finished, with the result of a run of its own; one that never ends was cancelled or timed out.
 - Each run after a task's first has a reason: a blow to the process of the run before, that run's failure, or a
   document that could not be read for a while.
 - A task that was seen finished has neither changed nor run since.
 - Each task in Redis was asked for by a client.
+- Each process that ended without having been told to was struck, or a handler held its interpreter.
 """
 
 import itertools
 import json
+import re
 import threading
 import time
 from collections import Counter, defaultdict
@@ -21,6 +23,7 @@ from typing import Any, Final, NamedTuple
 CRASH_LIMIT: Final = 3
 FINAL: Final = ("succeeded", "failed", "cancelled")
 SPOILED: Final = b"{"  # what a saboteur puts in the place of a document, for a while
+ENDED: Final = re.compile(r"\(process (\d+)\) (?:was ended|has ended)")
 LINGER_SECONDS: Final = 30.0  # the old runner works on while a reload tries the new code
 
 
@@ -49,6 +52,7 @@ class Ledger:
     def __init__(self, runs: Path) -> None:
         self.runs = runs
         self.accepted: set[str] = set()
+        self.endless: set[str] = set()
         self.unanswered = 0
         self.counts: Counter[str] = Counter()
         self.blows: list[Blow] = []
@@ -56,6 +60,7 @@ class Ledger:
         self.finished: dict[str, Finished] = {}
         self.unfinished: set[str] = set()
         self.spoiled: set[str] = set()
+        self._holds: list[Blow] = []
         self._lock = threading.Lock()
 
     # --- entries -----------------------------------------------------------------------------------
@@ -104,7 +109,7 @@ class Ledger:
         runs = self._read_runs()
         found = list(self.complaints)
         for uid in sorted(self.accepted):
-            if problem := self._problem(documents.get(uid), runs.get(uid, [])):
+            if problem := self._problem(uid, documents.get(uid), runs.get(uid, [])):
                 found.append(f"{uid} {problem}")
             found += [f"{uid} {problem}" for problem in self._repetitions(uid, runs.get(uid, []))]
             if uid in self.finished and self.finished[uid].text != documents.get(uid):
@@ -114,10 +119,22 @@ class Ledger:
             found.append(f"{len(strangers)} tasks that nobody was promised; {self.unanswered} may be")
         return found
 
-    def _problem(self, text: bytes | None, runs: list[Run]) -> str | None:
+    def unexplained(self, log: Path) -> Iterable[str]:
+        """Of the ends of processes that circusd has noted."""
+        self._read_runs()
+        struck = {pid for blow in [*self.blows, *self._holds] for pid in blow.pids}
+        for line in log.read_text().splitlines() if log.exists() else ():
+            found = ENDED.search(json.loads(line)["message"])
+            if found and int(found[1]) not in struck:
+                yield f"nobody did anything to it: {found.string}"
+
+    def _problem(self, uid: str, text: bytes | None, runs: list[Run]) -> str | None:
         if text is None:
             return "is lost"
         task = json.loads(text)
+        if uid in self.endless:
+            is_over = task["status"] == "cancelled" or (task["error"] or {}).get("type") in ("TimedOut", "Crashed")
+            return None if is_over else f"should never have ended: {task}"
         if task["status"] == "failed" and task["crashes"] == CRASH_LIMIT:
             return None  # killed too often, as promised
         if task["status"] != "succeeded":
@@ -138,7 +155,7 @@ class Ledger:
             return "failure"
         if before.uid in self.spoiled:
             return "document spoiled"
-        for blow in self.blows:
+        for blow in [*self.blows, *self._holds]:
             doomed = before.pid in blow.pids and before.begun < blow.at + LINGER_SECONDS
             if doomed and blow.at <= again.begun:
                 return blow.kind
@@ -148,10 +165,13 @@ class Ledger:
         """Each task's runs, in the order in which they began."""
         ends: dict[tuple[str, str, str], str] = {}
         begun: list[tuple[str, str, str, str]] = []
+        self._holds = []
         for line in self.runs.read_text().splitlines() if self.runs.exists() else ():
             what, uid, attempt, pid, at = line.split()
             if what == "begun":
                 begun.append((uid, attempt, pid, at))
+            elif what == "held":
+                self._holds.append(Blow("a handler held it", frozenset([int(pid)]), float(at)))
             else:
                 ends[uid, attempt, pid] = what
         runs = defaultdict(list)

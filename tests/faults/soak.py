@@ -61,7 +61,8 @@ def run(
         descriptors = _descriptors(instance)
         _trouble(instance, saboteur, ledger, dice, seconds, tell)
         documents = _settled(instance, ledger)
-        problems = [*ledger.problems(documents), *_left_over(instance, descriptors)]
+        problems = [*ledger.problems(documents), *ledger.unexplained(instance.home / "log" / "circus.log")]
+        problems += _left_over(instance, descriptors)
         if instance.stop() != 0:
             problems.append(f"the stop was not in order: {instance.output}")
         problems += [f"left over: {process.command}" for process in instance.processes()]

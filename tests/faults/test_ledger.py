@@ -106,3 +106,29 @@ def test_a_task_that_nobody_asked_for_is_seen(ledger: Ledger) -> None:
     assert ledger.problems(documents) == ["1 tasks that nobody was promised; 0 may be"]
     ledger.leave_open(1)
     assert ledger.problems(documents) == []
+
+
+def test_a_handler_that_held_its_process_is_a_reason_and_explains_its_end(ledger: Ledger, tmp_path: Path) -> None:
+    log = tmp_path / "circus.log"
+    ended = "sandbox-runner (process {}) was ended by signal 64; another one is started"
+    log.write_text("".join(json.dumps({"message": ended.format(pid)}) + "\n" for pid in (7, 8)))
+    note(ledger, "begun 1 7 10", "held 1 7 11", "begun 2 9 20", "ended 2 9 21")
+    assert ledger.problems(document(result=[2, 9])) == []
+    [problem] = ledger.unexplained(log)
+    assert "process 8" in problem
+
+
+@pytest.mark.parametrize(
+    ("status", "error", "fine"),
+    [
+        ("cancelled", None, True),
+        ("failed", "TimedOut", True),
+        ("failed", "BadInterruption", False),
+        ("running", None, False),
+    ],
+)
+def test_what_never_ends_is_cancelled_or_times_out(ledger: Ledger, status: str, error: str | None, fine: bool) -> None:
+    ledger.endless.add(UID)
+    note(ledger, "begun 1 7 10", "held 1 7 11")
+    problems = ledger.problems(document(status, result=None, error=error and {"type": error}))
+    assert (problems == []) is fine

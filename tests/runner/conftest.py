@@ -6,12 +6,19 @@ import pytest
 from service.store import SCRIPTS, Store
 from service.store.connection import connect
 from tests.runner.crew import Crew
+from tests.runner.wires import FaultyWire
 from tests.servers import RedisServer
 
 
 @pytest.fixture
-def store(server: RedisServer) -> Iterator[Store]:
-    store = Store(connect(server.url, SCRIPTS), retention_seconds=600)
+def wire(server: RedisServer) -> FaultyWire:
+    """It works, until the test wants it otherwise."""
+    return FaultyWire(server.url)
+
+
+@pytest.fixture
+def store(wire: FaultyWire) -> Iterator[Store]:
+    store = Store(wire, retention_seconds=600)
     yield store
     store.close()
 

@@ -25,7 +25,7 @@ class Crew:
         self.home = home
         self.store = store
         self._url = redis_url
-        self._runners: list[subprocess.Popen[bytes]] = []
+        self.runners: list[subprocess.Popen[bytes]] = []
 
     def start(self, count: int = 1, **settings: Any) -> list[subprocess.Popen[bytes]]:
         environment = {
@@ -38,11 +38,11 @@ class Crew:
         started = [
             subprocess.Popen([sys.executable, "-m", "service.cli", "runner"], env=environment) for _ in range(count)
         ]
-        self._runners += started
+        self.runners += started
         return started
 
     def kill_all(self) -> None:
-        for runner in self._runners:
+        for runner in self.runners:
             runner.kill()
             runner.wait()
 
@@ -77,7 +77,7 @@ class Crew:
         return found.task
 
     def finished(self, uid: str, seconds: float = 10.0) -> Task:
-        """What was known of it is told, if it is not."""
+        """If it is not, the failure shows the document and the end of the log."""
         try:
             return eventually(lambda: task if (task := self.read(uid)).finished else None, seconds)  # type: ignore[no-any-return]
         except AssertionError as error:
@@ -85,7 +85,7 @@ class Crew:
             raise
 
     def running(self, uid: str, seconds: float = 10.0) -> Task:
-        """Once its start is published."""
+        """Returns it when the runner has published that it has started."""
         return eventually(lambda: task if (task := self.read(uid)).started_at else None, seconds)  # type: ignore[no-any-return]
 
     def log(self) -> list[dict[str, Any]]:

@@ -67,6 +67,18 @@ def hold(context: Any, seconds: float = 600) -> str:
     return "let go"
 
 
+@task("closes.output")
+def closes_output(context: Any) -> None:
+    for number in range(3):
+        os.close(number)
+
+
+@task("prints")
+def prints(context: Any) -> None:
+    print("heard")
+    subprocess.run(["echo", "heard from a child"], check=True)
+
+
 @task("leaves.thread")
 def leaves_thread(context: Any) -> None:
     threading.Thread(target=time.sleep, args=(600,), name="left-behind").start()

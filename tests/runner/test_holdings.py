@@ -11,11 +11,11 @@ from service.errors import StoreUnavailable
 from service.observe.logs import Line
 from service.runner.holdings import Held, Holdings
 from service.runner.journal import Report
-from service.store import SCRIPTS, Change, Entry, Store
-from service.store.connection import Command, connect
+from service.store import Change, Entry, Store
 from service.tasks import moments, transitions
 from service.tasks.document import NULL, SUCCEEDED, Claim, Task, decode
 from service.tasks.uid import random_prefix
+from tests.runner.wires import FaultyWire
 from tests.servers import RedisServer
 
 QUEUES = ("default",)
@@ -32,40 +32,6 @@ class Told:
 
     def write(self, lines: Sequence[Any]) -> None:
         self.uids += [line.uid for line in lines]
-
-
-class FaultyWire:
-    """The real wire; `lost` counts answers to be lost, `failure` comes instead of calls. `only`: of this command."""
-
-    def __init__(self, url: str) -> None:
-        self._wire = connect(url, SCRIPTS)
-        self.lost = 0
-        self.failure: BaseException | None = None
-        self.only = ""
-
-    def call(self, partition: int, *commands: Command, wait_seconds: float = 0, once: bool = False) -> list[Any]:
-        if self.only not in ("", commands[0][0]):
-            return self._wire.call(partition, *commands, wait_seconds=wait_seconds, once=once)
-        if self.failure is not None:
-            raise self.failure
-        answers = self._wire.call(partition, *commands, wait_seconds=wait_seconds, once=once)
-        if self.lost:
-            self.lost -= 1
-            raise StoreUnavailable("the answer is lost")
-        return answers
-
-    def close(self) -> None:
-        self._wire.close()
-
-
-@pytest.fixture
-def wire(server: RedisServer) -> FaultyWire:
-    return FaultyWire(server.url)
-
-
-@pytest.fixture
-def store(wire: FaultyWire) -> Store:
-    return Store(wire)
 
 
 @pytest.fixture

@@ -10,27 +10,18 @@ from service.runner.alarm import Alarm
 from service.runner.journal import Report
 from service.runner.lane import Lane
 from service.runner.lockfile import Presence
+from service.runner.neighbours import Neighbours
 from service.runner.recovery import Recovery
 from service.runner.stop import Stop
 from service.store import Store
 from service.tasks.registry import Registry
-from tests.runner.test_holdings import QUEUES, FaultyWire, Silence, claims, new_task, statuses, succeed
-from tests.servers import RedisServer
-
-
-@pytest.fixture
-def wire(server: RedisServer) -> FaultyWire:
-    return FaultyWire(server.url)
+from tests.runner.test_holdings import QUEUES, Silence, claims, new_task, statuses, succeed
+from tests.runner.wires import FaultyWire
 
 
 @pytest.fixture
 def stopping() -> Stop:
     return Stop()
-
-
-@pytest.fixture
-def store(wire: FaultyWire) -> Store:
-    return Store(wire)
 
 
 @pytest.fixture
@@ -42,7 +33,13 @@ def lane(store: Store, stopping: Stop, tmp_path: Path) -> Iterator[Lane]:
 
 def recovery_of(store: Store, presence: Presence) -> Recovery:
     return Recovery(
-        store=store, registry=Registry(), presence=presence, queues=QUEUES, lease_seconds=15.0, held=lambda: []
+        store=store,
+        registry=Registry(),
+        presence=presence,
+        queues=QUEUES,
+        lease_seconds=15.0,
+        held=lambda: [],
+        neighbours=Neighbours(store=store, presence=presence, queues=QUEUES, lease_seconds=15.0),
     )
 
 

@@ -48,7 +48,7 @@ def test_a_living_neighbour_is_not_dead(me: Presence, neighbour: tuple[subproces
 
 
 def test_nor_is_one_whose_upkeep_is_held_up(me: Presence, neighbour: tuple[subprocess.Popen[str], str]) -> None:
-    assert eventually(lambda: list(me.held_up_neighbours()), 5) == [neighbour[1]]
+    assert [found.consumer for found in eventually(lambda: list(me.held_up_neighbours()), 5)] == [neighbour[1]]
     assert list(me.dead_neighbours()) == []
 
 
@@ -128,3 +128,37 @@ def test_only_the_alarm_makes_overdue_and_only_the_first_deadline() -> None:
     alarmed = Remains("c", Path("p"), deadlines, stacks="Thread 0x1")
     assert [killed.overdue(token) for token in deadlines] == [False, False, False]
     assert [alarmed.overdue(token) for token in deadlines] == [True, False, False]
+
+
+def test_its_deadline_must_have_been_one() -> None:
+    cancelled = Remains("c", Path("p"), {"free": lockfile.NEVER}, stacks="Thread 0x1")
+    assert not cancelled.overdue("free")
+
+
+def test_a_lane_s_claims_are_known_by_their_order() -> None:
+    names = [
+        lockfile.token("host:boot:1:abc", lane, number, "5-0") for lane, number in ((0, 9), (0, 10), (0, 11), (1, 9))
+    ]
+    ended, executing, waiting, elsewhere = names
+    remains = Remains("c", Path("p"), {executing: lockfile.NEVER})
+    assert [remains.has_ended(name) for name in names] == [True, False, False, False]
+    assert [remains.blames(name) for name in (ended, executing, waiting, elsewhere)] == [False, True, False, False]
+    assert lockfile.entry_of(executing) == "5-0"
+
+
+def test_one_runner_of_a_host_looks_for_all(tmp_path: Path) -> None:
+    turns = tmp_path / "run"
+    turns.mkdir()
+    runners = [Presence(tmp_path / "runners", 1, turns) for _ in range(8)]
+    assert [runner.is_turn("look", 60.0) for runner in runners] == [True] + [False] * 7
+    assert runners[3].is_turn("watch", 60.0)
+    runners[0].pass_turn("look")
+    assert [runner.is_turn("look", 60.0) for runner in runners] == [True] + [False] * 7
+    for runner in runners:
+        runner.leave()
+
+
+def test_without_a_common_folder_each_one_looks(me: Presence, tmp_path: Path) -> None:
+    lost = Presence(tmp_path / "runners", 1, tmp_path / "nowhere")
+    assert me.is_turn("look", 60.0) and lost.is_turn("look", 60.0) and lost.is_turn("look", 60.0)
+    lost.leave()

@@ -9,6 +9,7 @@ import redis
 
 from service.runner import recovery
 from service.runner.lockfile import Presence
+from service.runner.neighbours import Neighbours
 from service.runner.recovery import Recovery
 from service.store import GROUP, Store
 from service.tasks.registry import Registry
@@ -46,6 +47,7 @@ def taker(store: Store, clock: Clock, tmp_path: Path) -> Iterator[Recovery]:
         queues=QUEUES,
         lease_seconds=LEASE_SECONDS,
         held=lambda: [],
+        neighbours=Neighbours(store=store, presence=presence, queues=QUEUES, lease_seconds=LEASE_SECONDS),
     )
     presence.leave()
 

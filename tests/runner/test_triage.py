@@ -24,8 +24,8 @@ def document(status: str, **fields: Any) -> Document:
     return Document(task, encode(task))
 
 
-def remains(*tokens: str, stacks: str = "") -> Remains:
-    return Remains("runner-that-was", Path("lock"), dict.fromkeys(tokens, NEVER), stacks)
+def remains(*tokens: str, stacks: str = "", deadline: float = NEVER) -> Remains:
+    return Remains("runner-that-was", Path("lock"), dict.fromkeys(tokens, deadline), stacks)
 
 
 @pytest.mark.parametrize("entry", [FRESH, TAKEN])
@@ -77,10 +77,10 @@ class TestTakenOver:
 
     def test_what_its_own_alarm_ended_has_timed_out(self) -> None:
         found = document("running", claim=THIS, timeout=1.0)
-        assert judge(TAKEN, found, KNOWN, remains("t1", stacks="Thread 0x1")) is Verdict.FAIL_BY_TIMEOUT
+        assert judge(TAKEN, found, KNOWN, remains("t1", stacks="Thread 0x1", deadline=5.0)) is Verdict.FAIL_BY_TIMEOUT
 
-    def test_without_proof_of_death_the_document_tells_what_was_executing(self) -> None:
-        assert judge(TAKEN, document("running", claim=THIS), KNOWN) is Verdict.CLAIM
+    def test_without_a_lock_file_it_counts_as_executing(self) -> None:
+        assert judge(TAKEN, document("running", claim=THIS), KNOWN) is Verdict.CLAIM_AFTER_CRASH
         started = document("running", claim=THIS, started_at=moments.stamp(1))
         assert judge(TAKEN, started, KNOWN) is Verdict.CLAIM_AFTER_CRASH
 

@@ -18,19 +18,10 @@ from service.runner.upkeep import Upkeep
 from service.runner.window import Window
 from service.store import GROUP, Store
 from service.tasks.context import Context
-from tests.runner.test_holdings import QUEUES, FaultyWire, claims
+from tests.runner.test_holdings import claims
 from tests.runner.test_lane import lane_of, recovery_of
+from tests.runner.wires import FaultyWire
 from tests.servers import RedisServer, eventually
-
-
-@pytest.fixture
-def wire(server: RedisServer) -> FaultyWire:
-    return FaultyWire(server.url)
-
-
-@pytest.fixture
-def store(wire: FaultyWire) -> Store:
-    return Store(wire)
 
 
 @pytest.fixture
@@ -70,7 +61,7 @@ def test_progress_that_could_not_be_stored_is_published_the_next_time(
 def test_a_lease_is_fresh_only_if_every_entry_was_renewed(
     lane: Lane, store: Store, presence: Presence, server: RedisServer
 ) -> None:
-    leases = Leases([lane], store=store, presence=presence, queues=QUEUES, lease_seconds=15.0)
+    leases = Leases([lane], store=store, presence=presence, lease_seconds=15.0)
     held, _ = claims(store, lane.holdings, 2)
     leases.renew()
     assert time.monotonic() - lane.renewed < 5.0

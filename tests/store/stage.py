@@ -19,6 +19,7 @@ from service.runner.journal import Report
 from service.runner.lane import Lane
 from service.runner.leases import Leases
 from service.runner.lockfile import NEVER, Presence, Remains
+from service.runner.neighbours import Neighbours
 from service.runner.progress import Progress
 from service.runner.recovery import Recovery
 from service.runner.relief import Relief
@@ -240,12 +241,19 @@ class StagedPresence(Presence):
                 yield Remains(path.name, path, dict(_marks[path]))
 
     def beat(self) -> None:
-        """Nobody here is held up, or everybody: whoever vouches does so for all that live."""
+        """Nobody here is held up."""
 
-    def held_up_neighbours(self) -> Iterator[str]:
-        for path in sorted(self._folder.iterdir()):
-            if path in _living and path != self._path:
-                yield path.name
+    def held_up_neighbours(self) -> Iterator[Remains]:
+        return iter(())
+
+    def remains(self, consumer: str) -> Remains | None:
+        path = self._folder / consumer
+        return Remains(consumer, path, dict(_marks[path])) if path in _marks else None
+
+    def is_turn(self, duty: str, seconds: float) -> bool:
+        return True
+
+    def pass_turn(self, duty: str) -> None: ...
 
     def left_by_earlier_boots(self) -> Iterator[Remains]:
         return iter(())
@@ -271,6 +279,7 @@ class Process:
         self.stopping = Stop()
         self.alive = True
         lease = 0.0 if robber else FOREVER_SECONDS
+        neighbours = Neighbours(store=self.store, presence=self.presence, queues=QUEUES, lease_seconds=lease)
         recovery = Recovery(
             store=self.store,
             registry=known,
@@ -278,6 +287,7 @@ class Process:
             queues=QUEUES,
             lease_seconds=lease,
             held=lambda: self.lane.holdings.entries(),
+            neighbours=neighbours,
         )
         self.lane = Lane(
             0,
@@ -293,9 +303,7 @@ class Process:
             recovery=recovery,
         )
         self.lane.holdings._writing = GatedLock()  # type: ignore[assignment]
-        leases = Leases(
-            [self.lane], store=self.store, presence=self.presence, queues=QUEUES, lease_seconds=FOREVER_SECONDS
-        )
+        leases = Leases([self.lane], store=self.store, presence=self.presence, lease_seconds=FOREVER_SECONDS)
         self._duties: dict[str, Callable[[], None]] = {
             "relieve": Relief([self.lane], self.stopping).relieve,
             "renew": leases.renew,

@@ -1,0 +1,163 @@
+"""A handler that holds the interpreter: what becomes of its task, of the others, and of its process."""
+
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from service.runner import alarm, neighbours
+from service.runner.lockfile import Presence
+from service.runner.neighbours import Neighbours
+from service.store import Store
+from service.tasks import moments, transitions
+from service.tasks.document import Task
+from tests.runner.crew import Crew
+from tests.servers import eventually
+
+FOR_EVER = 600.0
+
+
+def cancel(crew: Crew, uid: str) -> None:
+    crew.store.change(uid, lambda task: transitions.cancelled(task, moments.stamp(time.time())))
+
+
+def batch(crew: Crew, runs: Path, *, seconds: float) -> tuple[list[str], str, list[str]]:
+    """A task that holds the interpreter, in the middle of a batch that one runner claims."""
+    for uid in crew.create("echo", count=1000):  # so that everybody fetches in batches
+        crew.finished(uid)
+    note = {"path": str(runs)}
+    new: list[list[Task]] = [
+        crew.new("note", count=20, args=note),
+        crew.new("hold", args={"seconds": seconds}),
+        crew.new("note", count=20, args=note),
+    ]
+    for runner in crew.runners:
+        runner.send_signal(signal.SIGSTOP)
+    crew.store_all([task for tasks in new for task in tasks])
+    for runner in crew.runners:
+        runner.send_signal(signal.SIGCONT)
+    before, [hold], after = ([task.uid for task in tasks] for tasks in new)
+    return before, hold, after
+
+
+def held(crew: Crew, uid: str) -> "subprocess.Popen[bytes]":
+    """The runner that executes the task."""
+    task = eventually(lambda: task if (task := crew.read(uid)).claim else None)
+    pid = int(task.claim.consumer.split(":")[2])
+    [runner] = [runner for runner in crew.runners if runner.pid == pid]
+    return runner
+
+
+def test_what_waits_behind_it_runs_elsewhere_and_nothing_runs_twice(crew: Crew, tmp_path: Path) -> None:
+    crew.start(2)
+    before, hold, after = batch(crew, tmp_path / "runs", seconds=6)
+    for uid in after:
+        task = crew.finished(uid)
+        assert (task.status, task.attempt, task.crashes) == ("succeeded", 1, 0)
+    assert crew.read(hold).status == "running"
+    for uid in [*before, hold]:
+        task = crew.finished(uid, 30)
+        assert (task.status, task.attempt, task.crashes) == ("succeeded", 1, 0)
+    runs = [line.split()[0] for line in (tmp_path / "runs").read_text().splitlines()]
+    assert sorted(runs) == sorted([*before, *after])
+    eventually(crew.nothing_left)
+
+
+def test_its_own_lease_is_kept_and_what_has_ended_runs_again_after_a_lease(crew: Crew, tmp_path: Path) -> None:
+    crew.start(2, lease=4)
+    before, hold, _ = batch(crew, tmp_path / "runs", seconds=FOR_EVER)
+    held(crew, hold)
+    claim = crew.read(hold).claim
+    for uid in before:
+        task = crew.finished(uid, 30)
+        assert (task.status, task.crashes) == ("succeeded", 0)
+    assert crew.read(hold).claim == claim
+
+
+def test_it_is_told_and_its_process_is_ended_when_it_is_cancelled(crew: Crew) -> None:
+    notices = crew.home / "run" / "throttled"
+    notices.parent.mkdir()
+    crew.start(2)
+    [hold] = crew.create("hold")
+    runner = held(crew, hold)
+    [notice] = eventually(lambda: list(notices.glob("*")))
+    assert (notice.name, notice.read_text()) == (f"sandbox-runner-{runner.pid}", "held up by a handler (hold)")
+    [line] = eventually(lambda: [line for line in crew.log() if line["level"] == "error"])
+    assert (line["uid"], line["type"]) == (hold, "hold")
+    cancel(crew, hold)
+    assert runner.wait(10) == -alarm.SIGNAL
+    eventually(lambda: not list(notices.glob("*")))
+    eventually(lambda: any("in hold" in line["message"] for line in crew.log()))
+    assert crew.read(hold).status == "cancelled"
+    eventually(crew.nothing_left)
+
+
+def test_the_other_lanes_of_its_process_are_not_to_blame(crew: Crew) -> None:
+    [runner, _] = crew.start(2, threads=2)
+    [innocent] = crew.create("sleep", args={"seconds": 60}, max_attempts=1)
+    crew.running(innocent)
+    runner = held(crew, innocent)
+    other = next(one for one in crew.runners if one is not runner)
+    other.send_signal(signal.SIGSTOP)
+    [hold] = crew.create("hold")
+    assert held(crew, hold) is runner
+    other.send_signal(signal.SIGCONT)
+    eventually(lambda: any("is held up" in line["message"] for line in crew.log()))
+    cancel(crew, hold)
+    runner.wait(10)
+    claim = crew.read(innocent).claim
+    task = eventually(lambda: task if (task := crew.read(innocent)).claim != claim else None)
+    assert (task.status, task.crashes) == ("running", 0)
+
+
+def test_a_second_installation_charges_what_it_takes_over(crew: Crew, tmp_path: Path) -> None:
+    crew.start(home=tmp_path / "other-host", lease=2)
+    [hold] = crew.create("hold")
+    held(crew, hold)
+    crew.start(lease=2)
+    task = eventually(lambda: task if (task := crew.read(hold)).crashes else None)
+    assert (task.crashes, task.attempt) == (1, 2)
+
+
+LIVE = """
+import sys, time
+from pathlib import Path
+from service.runner.lockfile import Presence
+here = Presence(Path(sys.argv[1]), 2)
+here.mark(0, b"a-0-1-5-0", time.monotonic() - 60)
+here.mark(1, b"a-1-1-6-0")
+print(here.consumer, flush=True)
+time.sleep(600)
+"""
+
+
+@pytest.fixture
+def late(tmp_path: Path) -> Iterator["subprocess.Popen[str]"]:
+    """It does not get on, and its task is long overdue."""
+    process = subprocess.Popen([sys.executable, "-c", LIVE, str(tmp_path)], stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    process.stdout.readline()
+    yield process
+    process.kill()
+    process.wait()
+    process.stdout.close()
+
+
+@pytest.mark.parametrize("stopped", [False, True])
+def test_a_process_whose_task_is_overdue_is_ended(
+    late: "subprocess.Popen[str]", store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stopped: bool
+) -> None:
+    monkeypatch.setattr(neighbours, "SIGNAL_SECONDS", 0.5)
+    me = Presence(tmp_path, 1)
+    watch = Neighbours(store=store, presence=me, queues=("default",), lease_seconds=15.0).watch
+    if stopped:
+        late.send_signal(signal.SIGSTOP)
+    eventually(lambda: watch() or late.poll() is not None)
+    assert late.returncode == -(signal.SIGKILL if stopped else alarm.SIGNAL)
+    [remains] = me.dead_neighbours()
+    assert list(remains.deadlines) == ["a-0-1-5-0"]
+    me.leave()
