@@ -54,6 +54,9 @@ class FaultyWire:
             raise StoreUnavailable("the answer is lost")
         return answers
 
+    def together(self, partitions: int) -> list[list[int]]:
+        return self._wire.together(partitions)
+
     def close(self) -> None:
         self._wire.close()
 

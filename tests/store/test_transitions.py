@@ -177,7 +177,7 @@ class Transitions(RuleBasedStateMachine):
         home = self.store.partition(uid) or 0
 
         def do(store: Store) -> None:
-            store.index.sweep(home, created_before=2**60, count=2, places={})
+            store.index.sweep([home], created_before=2**60, count=2, places={})
 
         self._enter(client(do, self.wire, self.partitions, "sweep"))
         found = self.store.read(uid)

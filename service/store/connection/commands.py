@@ -25,6 +25,10 @@ class Wire(Protocol):
 
     def call(self, partition: int, *commands: Command, wait_seconds: float = 0, once: bool = False) -> list[Any]: ...
 
+    def together(self, partitions: int) -> list[list[int]]:
+        """The partitions in groups: keys of one group may stand in one command."""
+        return [[partition] for partition in range(partitions)]
+
     def subscribe(self, partition: int, channel: str) -> "Subscription":
         """Listens to a shard channel that lies in the partition's slot."""
         ...
