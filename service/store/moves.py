@@ -4,6 +4,7 @@ Changes that share both shelves and a stream go into one command. Commands that 
 network are sent in portions.
 """
 
+import time
 from collections.abc import Iterable, Sequence
 from typing import Any, Final, NamedTuple
 
@@ -14,7 +15,7 @@ from service.store.keys import GROUP, Partitions
 from service.store.queues import Entry
 from service.store.scripts import MOVE
 from service.tasks import moments
-from service.tasks.document import Task, encode
+from service.tasks.document import SCHEDULED, Task, encode
 
 PORTION_BYTES: Final = 2 * 1024 * 1024  # what even a slow network carries before an answer is overdue
 
@@ -106,7 +107,8 @@ class Batch:
         ttl = self._retention_ms if after.finished else ""
         takes = entry.takes if entry else b""
         channel = keys.changes(partition)
-        arguments: list[Any] = [GROUP, joined, before.status, after.status, self._consumer, takes, ttl, channel]
+        now = time.time_ns() // 1000 if after.status == SCHEDULED else ""
+        arguments: list[Any] = [GROUP, joined, before.status, after.status, self._consumer, takes, ttl, channel, now]
         for place in places:
             change = self._changes[place]
             names.append(change.before.uid)

@@ -67,7 +67,7 @@ class Store:
 
     def _create_command(self, partition: int, new: Sequence[Task]) -> Command:
         names = [keys.shelves(partition), keys.due(partition)]
-        arguments: list[Any] = [len(new), keys.changes(partition)]
+        arguments: list[Any] = [len(new), keys.changes(partition), time.time_ns() // 1000]
         for task in new:
             shelf = keys.shelf_name(task, task.status)
             names += (task.uid, keys.shelf(partition, shelf), keys.queue(partition, task.queue))

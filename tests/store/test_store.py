@@ -77,6 +77,14 @@ def held_by(raw: redis.Redis, consumer: str, stream: str = STREAM) -> list[str]:
     return [entry["message_id"].decode() for entry in pending]
 
 
+def due_in(raw: redis.Redis, uid: str) -> float:
+    """In so many seconds, by Redis's clock."""
+    seconds, microseconds = raw.time()
+    score = raw.zscore("sandbox:{0}:due", uid)
+    assert score is not None
+    return score / 1e6 - seconds - microseconds / 1e6
+
+
 class Between(Wire):
     """The real wire, with something done before its n-th call."""
 
@@ -114,7 +122,7 @@ def test_a_scheduled_task_stands_in_the_due_set_and_not_in_the_queue(store: Stor
     run_at = moments.stamp(time.time() + 60)
     task = stored(store, status=SCHEDULED, run_at=run_at)
 
-    assert raw.zscore("sandbox:{0}:due", task.uid) == moments.microseconds(run_at)
+    assert due_in(raw, task.uid) == pytest.approx(60, abs=10)
     assert not raw.exists(STREAM)
 
 
@@ -197,7 +205,7 @@ def test_a_scheduled_task_that_is_scheduled_anew_stays_in_the_due_set(store: Sto
 
     store.change(task.uid, lambda task: transitions.postponed(task, later))
 
-    assert raw.zscore("sandbox:{0}:due", task.uid) == moments.microseconds(later)
+    assert due_in(raw, task.uid) == pytest.approx(moments.microseconds(later) / 1e6 - time.time(), abs=10)
 
 
 def test_a_change_is_made_again_when_somebody_was_quicker(server: RedisServer, store: Store) -> None:
@@ -689,6 +697,24 @@ def _idle_ms(raw: redis.Redis, consumer: str, stream: str) -> int:
 
 
 # --- promote -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("hours", [-1, 1])
+def test_a_pause_is_as_long_as_it_was_meant_by_the_clock_of_redis(
+    store: Store, raw: redis.Redis, monkeypatch: pytest.MonkeyPatch, hours: int
+) -> None:
+    real = time.time_ns
+    monkeypatch.setattr(time, "time_ns", lambda: real() + hours * 3_600_000_000_000)
+    monkeypatch.setattr(time, "time", lambda: time.time_ns() / 1e9)
+    delayed = stored(store, status=SCHEDULED, run_at=moments.stamp(time.time() + 60))
+    stored(store)
+    [entry] = store.queues.fetch(0, QUEUES, "a", 1)
+    document = claimed(store, entry)
+    run_at = moments.stamp(time.time() + 60)
+    after = transitions.retried(document.task, TaskError("E", "m"), NOW, 0.0, run_at)
+    [(_, retried)] = store.move([Change(document.text, document.task, after, entry)]).stored
+    for uid in (delayed.uid, retried.task.uid):
+        assert due_in(raw, uid) == pytest.approx(60, abs=10)
 
 
 def test_what_is_due_by_the_clock_of_redis_is_queued(store: Store, raw: redis.Redis) -> None:
