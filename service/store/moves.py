@@ -13,9 +13,9 @@ from service.store.connection import Command
 from service.store.documents import Document
 from service.store.keys import GROUP, Partitions
 from service.store.queues import Entry
-from service.store.scripts import MOVE
+from service.store.scripts import CANCEL, MOVE
 from service.tasks import moments
-from service.tasks.document import SCHEDULED, Task, encode
+from service.tasks.document import CANCELLED, SCHEDULED, Task, encode
 
 PORTION_BYTES: Final = 2 * 1024 * 1024  # what even a slow network carries before an answer is overdue
 
@@ -120,7 +120,8 @@ class Batch:
                 change.entry.id if change.entry else "",
                 moments.microseconds(run_at) if run_at else "",
             )
-        return MOVE.call(names, arguments)
+        script = CANCEL if after.status == CANCELLED else MOVE
+        return script.call(names, arguments)
 
 
 def _portion(texts: Iterable[bytes]) -> int:

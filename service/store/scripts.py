@@ -11,4 +11,5 @@ DUE, STALE, LATER, SHELVES, PLACE, AGED, SWEEP, RETIRE, BACKLOG, LAYOUT = _OTHER
     Script(name)
     for name in ("due", "stale", "later", "shelves", "place", "aged", "sweep", "retire", "backlog", "layout")
 )
-SCRIPTS: Final = _CHANGES + _OTHERS
+CANCEL: Final = Script("move", when_full=True)  # what a client wishes when it makes room
+SCRIPTS: Final = (*_CHANGES, *_OTHERS, CANCEL)

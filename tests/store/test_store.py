@@ -422,6 +422,29 @@ def test_who_has_not_seen_the_last_change_changes_nothing(store: Store, raw: red
     assert held_by(raw, "a") == [entry.id]
 
 
+@pytest.fixture
+def full(server: RedisServer, raw: redis.Redis) -> Iterator[Callable[[], None]]:
+    """Fills Redis: it has no memory left from then on."""
+    yield lambda: raw.config_set("maxmemory", 1)
+    raw.config_set("maxmemory", 0)
+
+
+def test_on_a_full_redis_tasks_can_be_cancelled_and_purged(
+    store: Store, raw: redis.Redis, full: Callable[[], None]
+) -> None:
+    tasks = [stored(store), stored(store, status=SCHEDULED, run_at=NOW)]
+    full()
+    with pytest.raises(StoreUnavailable, match="out of memory"):
+        stored(store)
+    for task in tasks:
+        cancelled = store.change(task.uid, lambda task: transitions.cancelled(task, NOW))
+        assert cancelled is not None and cancelled.task.status == CANCELLED
+        assert raw.pttl(task.uid) > 0
+        assert store.purge(task.uid) == cancelled
+    assert listed(store) == []
+    assert not raw.exists("sandbox:{0}:due", *[task.uid for task in tasks])
+
+
 # --- the number of takes: when a claim need not look its entry up ------------------------------------
 
 

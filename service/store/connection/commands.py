@@ -12,8 +12,11 @@ Command: TypeAlias = Sequence[Argument]
 class Script:
     """A Lua file, called by its digest and sent whole only where the server does not know it."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, *, when_full: bool = False) -> None:
+        """`when_full`: Redis is to run it also when it is out of memory."""
         self.text = (Path(__file__).parents[1] / "lua" / f"{name}.lua").read_bytes()
+        if when_full:
+            self.text = b"#!lua flags=allow-oom\n" + self.text
         self.digest = hashlib.sha1(self.text, usedforsecurity=False).hexdigest()
 
     def call(self, keys: Sequence[Argument], arguments: Iterable[Argument]) -> Command:
