@@ -54,6 +54,23 @@ def encode_result(value: Any) -> msgspec.Raw:
         raise BadResult(f"the result is not JSON-able: {error}") from error
     if len(text) > RESULT_LIMIT:
         raise BadResult(f"the result is {len(text):,} bytes of JSON; {RESULT_LIMIT:,} are allowed")
+    if b"{" in text and (twice := _named_twice(value)) is not None:
+        raise BadResult(f"the result has two members that are both named {twice!r} in JSON")
     if is_nested_too_deeply(value, text):
         raise BadResult(f"the result is nested more than {NESTING_LIMIT} levels deep")
     return msgspec.Raw(text)
+
+
+def _named_twice(value: Any) -> str | None:
+    """The name of two members that is one as JSON: of 1 and "1"."""
+    level = [value]
+    while level := [member for member in level if isinstance(member, dict | list | tuple)]:
+        for members in level:
+            if isinstance(members, dict) and not all(type(name) is str for name in members):
+                seen = set()
+                for name in members:
+                    if (text := _json.encode({name: None})) in seen:
+                        return str(name)
+                    seen.add(text)
+        level = [inner for members in level for inner in (members.values() if isinstance(members, dict) else members)]
+    return None

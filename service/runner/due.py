@@ -15,6 +15,7 @@ MANY: Final = 8  # a batch holds at least so many, however large they are: with 
 class Due:
     def __init__(self, store: Store) -> None:
         self._store = store
+        self._turn = 0
 
     def register(self, upkeep: Upkeep) -> None:
         upkeep.every(PROMOTE_SECONDS, self.promote)
@@ -28,4 +29,5 @@ class Due:
         return False
 
     def _promote_some(self) -> int:
-        return sum(self._store.promote(partition, BATCH) for partition in range(self._store.partitions))
+        self._turn += 1  # so that each partition comes first
+        return sum(self._store.promote(group[self._turn % len(group)], BATCH) for group in self._store.groups)

@@ -4,6 +4,8 @@ import os
 import time
 from collections.abc import Sequence
 
+from msgspec import structs
+
 from service.observe import scrubber
 from service.observe.log_file import LONGEST_TEXT
 from service.observe.logs import Line, Lines
@@ -20,7 +22,7 @@ class OutcomeLine(Line):
     status: str
     attempt: int
     duration: float | None
-    error: TaskError | None
+    error: dict[str, str | None] | None
     request_id: str | None
 
 
@@ -55,6 +57,8 @@ class Report:
         )
 
 
-def _shown(error: TaskError | None) -> TaskError | None:
+def _shown(error: TaskError | None) -> dict[str, str | None] | None:
     """The document is the client's; a log is read by others."""
-    return error and TaskError(error.type, scrubber.line(error.message, LONGEST_TEXT), error.event_id)
+    if error is None:
+        return None
+    return structs.asdict(error) | {"message": scrubber.line(error.message, LONGEST_TEXT)}

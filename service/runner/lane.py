@@ -32,6 +32,7 @@ from service.tasks.registry import Registry
 LARGEST_BATCH: Final = 64
 BATCH_SECONDS: Final = 0.02
 WAIT_SECONDS: Final = 1.0
+APART_SECONDS: Final = 0.25
 PAUSE_SECONDS: Final = 0.25
 HARD_SECONDS: Final = 2.0
 ALARM_SECONDS: Final = 0.5
@@ -103,6 +104,7 @@ class Lane:
         self._numbers = itertools.count(1)
         self._partitions = deque(range(store.partitions))
         self._partitions.rotate(-number)
+        self._is_together = len(store.groups) == 1
 
     def is_held_up(self) -> bool:
         """By a task that takes long, or several that do together."""
@@ -152,36 +154,43 @@ class Lane:
         """
         count = min(LARGEST_BATCH, max(1, int(BATCH_SECONDS / self._pace)))
         entries: list[Entry] = []
-        if self._plenty and len(self._partitions) == 1 and not self.holdings.again:
+        if self._plenty and self._is_together and not self.holdings.again:
             entries = self._settle_and_fetch(count)
         else:
             self._settle()
         if not entries and self.holdings.again:
             return self._judge_again()
-        if not entries and self._plenty:
+        if not entries and self._plenty and not self._is_together:
             entries = self._fetch(count)
         return triage.judge_all(entries or self._wait(count), self._registry)
 
     def _settle_and_fetch(self, count: int) -> list[Entry]:
-        """In one round trip."""
+        """In one round trip. Each partition comes first in turn."""
+        self._partitions.rotate(-1)
         entries = self.holdings.settle_and_fetch(self._partitions[0], self._queues, self._presence.consumer, count)
         self._plenty = len(entries) == count
         return entries
 
     def _fetch(self, count: int) -> list[Entry]:
-        """With several partitions, each is asked for the first queue before any is for the second."""
+        """Where partitions are apart: each is asked for the first queue before any is for the second."""
         for queue in self._queues:
             for _ in range(len(self._partitions)):
                 self._partitions.rotate(-1)
                 if entries := self._store.queues.fetch(self._partitions[0], [queue], self._presence.consumer, count):
                     return entries
+        self._plenty = False
         return []
 
     def _wait(self, count: int) -> list[Entry]:
-        seconds = WAIT_SECONDS if len(self._partitions) == 1 else WAIT_SECONDS / 20
-        entries = self._store.queues.wait(self._partitions[0], self._queues, self._presence.consumer, count, seconds)
+        """Where partitions are apart, it can wait at one of them only: before that it looks at each of the others."""
+        entries: list[Entry] = []
+        for wait in [WAIT_SECONDS] if self._is_together else [*[0.0] * (len(self._partitions) - 1), APART_SECONDS]:
+            self._partitions.rotate(-1)
+            entries = self._store.queues.wait(self._partitions[0], self._queues, self._presence.consumer, count, wait)
+            if entries:
+                break
         self.holdings.keep(entries)  # known before anything else can fail
-        self._plenty = len(entries) in (0, count) or len(self._partitions) > 1
+        self._plenty = bool(entries)
         return self._store.read_again(entries)
 
     def _judge_again(self) -> list[Finding]:

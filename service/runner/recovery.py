@@ -25,7 +25,7 @@ from service.runner.lockfile import HELD_UP_SECONDS, Presence, Remains
 from service.runner.neighbours import Neighbours
 from service.runner.triage import Finding, Verdict
 from service.runner.upkeep import Upkeep
-from service.store import Entry, Store, streams
+from service.store import Entry, Store
 from service.tasks.document import Task
 from service.tasks.registry import Registry
 
@@ -196,15 +196,14 @@ class Recovery:
         return []
 
     def _take(self, *, dead: str = "", idle_ms: int) -> Iterator[list[Entry]]:
-        """Yields what it has taken, stream by stream, but for what a lane of this runner works on."""
-        for partition in self._partitions:
-            for stream in streams(partition, self._queues):
-                entries = self._store.queues.take(
-                    stream, partition, self._presence.consumer, dead=dead, idle_ms=idle_ms, count=BATCH
-                )
-                known = {(entry.stream, entry.id) for entry in self._held()} if entries else ()
-                if entries := [entry for entry in entries if (entry.stream, entry.id) not in known]:
-                    yield entries
+        """Yields what it has taken, but for what a lane of this runner works on."""
+        for partition, *_ in self._store.groups:
+            entries = self._store.queues.take_any(
+                partition, self._queues, self._presence.consumer, dead=dead, idle_ms=idle_ms, count=BATCH
+            )
+            known = {(entry.stream, entry.id) for entry in self._held()} if entries else ()
+            if entries := [entry for entry in entries if (entry.stream, entry.id) not in known]:
+                yield entries
 
     @property
     def _partitions(self) -> range:

@@ -15,7 +15,7 @@ class Sweep:
     def __init__(self, store: Store, *, retention_seconds: float) -> None:
         self._store = store
         self._retention = retention_seconds
-        self._places: list[dict[str, int]] = [{} for _ in range(store.partitions)]
+        self._places: list[dict[str, int]] = [{} for _ in store.groups]
         self._under_way = False
 
     def register(self, upkeep: Upkeep) -> None:
@@ -26,12 +26,12 @@ class Sweep:
         created_before = int((time.time() - self._retention) * 1_000_000)
         until = time.monotonic() + SLICE_SECONDS
         more = False
-        for partition, places in enumerate(self._places):
-            if not self._under_way and not self._store.is_my_turn(partition, "sweep", int(SWEEP_SECONDS * 900)):
+        for group, places in zip(self._store.groups, self._places, strict=True):
+            if not self._under_way and not self._store.is_my_turn(group[0], "sweep", int(SWEEP_SECONDS * 900)):
                 continue
             removed = 1
             while removed and time.monotonic() < until:
-                removed = self._store.index.sweep(partition, created_before=created_before, count=BATCH, places=places)
+                removed = self._store.index.sweep(group, created_before=created_before, count=BATCH, places=places)
             more = more or bool(removed)
         self._under_way = more
         return more

@@ -12,11 +12,12 @@ import msgspec
 from service.store import keys
 from service.store.connection import Wire, rows
 from service.store.documents import Document
-from service.store.scripts import PLACE, SHELVES, SWEEP
+from service.store.scripts import AGED, PLACE, SHELVES, SWEEP
 from service.tasks import moments
 from service.tasks.document import UNREADABLE, Task
 
 PAGE_READS: Final = 1000
+MANY: Final = 100  # where most of what is read may be left out of the page
 
 PartitionOf = Callable[[str], int | None]
 ReadMany = Callable[[Sequence[str]], list[Document | None]]
@@ -35,6 +36,11 @@ class Filter(NamedTuple):
     status: str | None = None
     created_by: str | None = None  # no shelf knows it: documents are read, and left out of the page
 
+    @property
+    def is_of_shelves(self) -> bool:
+        """Shelves know all that it asks for."""
+        return self.created_by is None and self.status != UNREADABLE
+
     def admits(self, task: Task) -> bool:
         return all(wanted in (None, getattr(task, name)) for name, wanted in zip(self._fields, self, strict=True))
 
@@ -43,9 +49,9 @@ EVERYTHING: Final = Filter()
 
 
 class Index:
-    def __init__(self, wire: Wire, partitions: int, partition: PartitionOf, read: ReadMany) -> None:
+    def __init__(self, wire: Wire, groups: Sequence[Sequence[int]], partition: PartitionOf, read: ReadMany) -> None:
         self._wire = wire
-        self._partitions = partitions
+        self._groups = groups
         self._partition = partition
         self._read = read
 
@@ -55,8 +61,9 @@ class Index:
         """Tasks from newest to oldest, and where the next page begins."""
         page: list[Task] = []
         position, reads = after, 0
+        at_once = limit + 1 if only.is_of_shelves else max(limit + 1, MANY)
         while True:
-            pointers = self._pointers(limit + 1, position, only)
+            pointers = self._pointers(at_once, position, only)
             if not pointers:
                 return page, None
             reads += len(pointers)
@@ -71,23 +78,15 @@ class Index:
 
     def _pointers(self, count: int, after: Position | None, only: Filter) -> list[Position]:
         """The newest tasks that come after a position, from all shelves that the filter admits."""
-        newest = "+inf" if after is None else after.created
         status = None if only.status == UNREADABLE else only.status  # of those, each stands where it was
         wanted = [part or "" for part in (only.type, only.queue, status)]
         found: list[Position] = []
-        complete = True
-        for partition in range(self._partitions):
-            command = SHELVES.call([keys.shelves(partition)], (keys.shelf(partition, ""), newest, count, *wanted))
-            [shelves] = self._wire.call(partition, command)
-            for shelf in shelves:
-                complete = complete and len(shelf) < 2 * count
-                found += (Position(int(score), uid.decode()) for uid, score in rows(shelf, 2))
-        found.sort(reverse=True)
-        certain = found if complete else found[:count]
-        following = [position for position in certain if after is None or position < after][:count]
-        if not following and not complete:
-            return self._pointers(count * 2, after, only)  # a page full of tasks of one microsecond
-        return following
+        for group in self._groups:
+            shelves = [keys.shelf(partition, "") for partition in group]
+            command = SHELVES.call(_names(group), (*(after or ("", "")), count, *wanted, *shelves))
+            [newest] = self._wire.call(group[0], command)
+            found += (Position(int(created), uid.decode()) for uid, created in rows(newest, 2))
+        return sorted(found, reverse=True)[:count]
 
     def _as_listed(self, document: Document, pointer: Position) -> Task | None:
         """A pointer with another creation time belongs to an expired task that had the same UID."""
@@ -109,24 +108,27 @@ class Index:
         created_at = moments.stamp_exactly(int(place[1]))
         return msgspec.structs.replace(unreadable, type=task_type, queue=queue, created_at=created_at)
 
-    def _names(self, partition: int) -> list[str]:
-        [names] = self._wire.call(partition, ("SMEMBERS", keys.shelves(partition)))
-        return sorted(map(bytes.decode, names))
-
-    def sweep(self, partition: int, *, created_before: int, count: int, places: dict[str, int]) -> int:
-        """Removes pointers to expired documents: one batch of each shelf. Returns how many.
+    def sweep(self, group: Sequence[int], *, created_before: int, count: int, places: dict[str, int]) -> int:
+        """Removes pointers to expired documents: one batch of each shelf of these partitions. Returns how many.
 
         Only a task created before `created_before` can have expired. `places` remembers for the caller where the next
         batch of each shelf begins; after the last one it begins anew at the oldest task.
         """
         removed = 0
-        for name in self._names(partition):
-            shelf = keys.shelf(partition, name)
-            place = places.get(name, 0)
+        command = AGED.call(_names(group), (created_before, *[keys.shelf(partition, "") for partition in group]))
+        [aged] = self._wire.call(group[0], command)
+        for number, name in sorted(rows(aged, 2)):
+            partition = group[number - 1]
+            shelf = keys.shelf(partition, name.decode())
+            place = places.get(shelf, 0)
             # By rank, which costs the same at any depth; LIMIT would walk there.
             [found] = self._wire.call(partition, ("ZRANGE", shelf, place, place + count - 1, "WITHSCORES"))
             uids = [uid for uid, created in rows(found, 2) if int(created) < created_before]
             [gone] = self._wire.call(partition, SWEEP.call([shelf, keys.shelves(partition), *uids], [name]))
-            places[name] = place + len(uids) - gone if len(uids) == count else 0
+            places[shelf] = place + len(uids) - gone if len(uids) == count else 0
             removed += gone
         return removed
+
+
+def _names(group: Sequence[int]) -> list[str]:
+    return [keys.shelves(partition) for partition in group]

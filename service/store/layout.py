@@ -117,6 +117,9 @@ class GuardedWire:
             self._admit(commands)
         return self._wire.call(partition, *commands, wait_seconds=wait_seconds, once=once)
 
+    def together(self, partitions: int) -> list[list[int]]:
+        return self._wire.together(partitions)
+
     def subscribe(self, partition: int, channel: str) -> Subscription:
         self._layout.judge()
         return self._wire.subscribe(partition, channel)

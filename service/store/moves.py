@@ -4,6 +4,7 @@ Changes that share both shelves and a stream go into one command. Commands that 
 network are sent in portions.
 """
 
+import time
 from collections.abc import Iterable, Sequence
 from typing import Any, Final, NamedTuple
 
@@ -12,9 +13,9 @@ from service.store.connection import Command
 from service.store.documents import Document
 from service.store.keys import GROUP, Partitions
 from service.store.queues import Entry
-from service.store.scripts import MOVE
+from service.store.scripts import CANCEL, MOVE
 from service.tasks import moments
-from service.tasks.document import Task, encode
+from service.tasks.document import CANCELLED, SCHEDULED, Task, encode
 
 PORTION_BYTES: Final = 2 * 1024 * 1024  # what even a slow network carries before an answer is overdue
 
@@ -106,7 +107,8 @@ class Batch:
         ttl = self._retention_ms if after.finished else ""
         takes = entry.takes if entry else b""
         channel = keys.changes(partition)
-        arguments: list[Any] = [GROUP, joined, before.status, after.status, self._consumer, takes, ttl, channel]
+        now = time.time_ns() // 1000 if after.status == SCHEDULED else ""
+        arguments: list[Any] = [GROUP, joined, before.status, after.status, self._consumer, takes, ttl, channel, now]
         for place in places:
             change = self._changes[place]
             names.append(change.before.uid)
@@ -118,7 +120,8 @@ class Batch:
                 change.entry.id if change.entry else "",
                 moments.microseconds(run_at) if run_at else "",
             )
-        return MOVE.call(names, arguments)
+        script = CANCEL if after.status == CANCELLED else MOVE
+        return script.call(names, arguments)
 
 
 def _portion(texts: Iterable[bytes]) -> int:

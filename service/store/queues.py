@@ -29,40 +29,83 @@ class Entry(NamedTuple):
     owner: str = ""
 
 
+class Streams:
+    """All streams of some queues in some partitions, in the order in which they are served."""
+
+    def __init__(self, partitions: Sequence[int], queues: Sequence[str]) -> None:
+        self.partitions = partitions
+        self.partition_of = {
+            name: partition for queue in queues for partition in partitions for name in keys.streams(partition, [queue])
+        }
+        self.names = list(self.partition_of)
+        self.news = [">"] * len(self.names)
+        self._keys = [*map(keys.takes, partitions), *self.names]
+
+    def fetch_command(self, consumer: str, count: int) -> Command:
+        return FETCH.call(self._keys, (GROUP, consumer, count, len(self.partitions)))
+
+    def fetched(self, answer: Sequence[Any]) -> list[Entry]:
+        """The answer to that command."""
+        takes = dict(zip(self.partitions, answer, strict=False))
+        found = []
+        for place, entry, uid, text in rows(answer[len(self.partitions) :], 4):
+            stream = self.names[place - 1]
+            partition = self.partition_of[stream]
+            found.append(Entry(partition, stream, entry.decode(), uid.decode(), text, takes[partition]))
+        return found
+
+
 class Queues:
-    def __init__(self, wire: Wire) -> None:
+    def __init__(self, wire: Wire, groups: Sequence[Sequence[int]]) -> None:
+        """In each group are partitions whose keys may stand in one command."""
         self._wire = wire
+        self._group = {partition: group for group in groups for partition in group}
+        self._streams: dict[tuple[int, tuple[str, ...]], Streams] = {}
 
     def fetch(self, partition: int, queues: Sequence[str], consumer: str, count: int) -> list[Entry]:
-        """Waiting entries, at once; they are pending for the consumer from now on."""
-        streams = keys.streams(partition, queues)
-        [answer] = self._wire.call(partition, self.fetch_command(partition, streams, consumer, count), once=True)
-        return fetched(partition, streams, answer)
+        """Waiting entries, at once; they are pending for the consumer from now on. They are of this partition, or of
+        the others in its group, which come after it.
+        """
+        streams = self.streams(partition, queues)
+        [answer] = self._wire.call(partition, streams.fetch_command(consumer, count), once=True)
+        return streams.fetched(answer)
 
-    def fetch_command(self, partition: int, streams: Sequence[str], consumer: str, count: int) -> Command:
-        return FETCH.call([keys.takes(partition), *streams], (GROUP, consumer, count))
+    def streams(self, partition: int, queues: Sequence[str]) -> "Streams":
+        """Those of this partition and the others in its group, each queue's before the next one's."""
+        key = (partition, tuple(queues))
+        if key not in self._streams:
+            self._streams[key] = Streams(self.group(partition), queues)
+        return self._streams[key]
+
+    def group(self, partition: int) -> Sequence[int]:
+        """Its group, beginning with it: so each may come first in turn."""
+        group = self._group[partition]
+        place = group.index(partition)
+        return (*group[place:], *group[:place])
 
     def wait(self, partition: int, queues: Sequence[str], consumer: str, count: int, seconds: float) -> list[Entry]:
-        """Like fetch, but waits until there is something, and leaves out the documents. A fetch comes before, once:
-        it makes the groups.
+        """Like fetch, but waits until there is something, and leaves out the documents.
 
-        Redis applies COUNT to each stream by itself. So with several queues it is 1: otherwise a later queue's
-        tasks would come along with an earlier one's.
+        Redis applies COUNT to each stream by itself. So with several queues or partitions it is 1: otherwise a later
+        queue's tasks would come along with an earlier one's.
         """
-        streams = keys.streams(partition, queues)
-        block: Command = ("COUNT", count if len(queues) == 1 else 1, "BLOCK", max(1, int(seconds * 1000)))
-        options = (*block, "STREAMS", *streams, *[">"] * len(streams))
-        answer = self._of_group(partition, ("XREADGROUP", "GROUP", GROUP, consumer, *options), wait_seconds=seconds)
+        streams = self.streams(partition, queues)
+        each = count if len(streams.partitions) == len(queues) == 1 else 1
+        block: Command = ("COUNT", each, "BLOCK", int(seconds * 1000)) if seconds else ("COUNT", each)
+        command = ("XREADGROUP", "GROUP", GROUP, consumer, *block, "STREAMS", *streams.names, *streams.news)
+        answer = self._of_group(partition, command, wait_seconds=seconds, once=True)
+        if answer == ():  # a group is missing; a fetch makes it
+            return self.fetch(partition, queues, consumer, count)
         return [
-            Entry(partition, stream.decode(), entry.decode(), fields[1].decode(), None)
+            Entry(streams.partition_of[stream.decode()], stream.decode(), entry.decode(), fields[1].decode(), None)
             for stream, entries in answer or ()
             for entry, fields in entries
         ]
 
-    def _of_group(self, partition: int, command: Command, wait_seconds: float = 0) -> Any:
-        """The answer of a stream's group; empty when the stream has gone with all the data. A fetch makes it anew."""
+    def _of_group(self, partition: int, command: Command, wait_seconds: float = 0, once: bool = False) -> Any:
+        """The answer of a stream's group; () when there is no such group, as after all data have gone."""
         try:
-            [answer] = self._wire.call(partition, command, wait_seconds=wait_seconds, once=wait_seconds > 0)
+            [answer] = self._wire.call(partition, command, wait_seconds=wait_seconds, once=once)
         except StoreRefused as error:
             if any(sign in str(error) for sign in _NO_GROUP):
                 return ()
@@ -73,12 +116,24 @@ class Queues:
         self, stream: str, partition: int, consumer: str, *, dead: str = "", idle_ms: int, count: int
     ) -> list[Entry]:
         """Entries that a dead consumer holds (or any, if idle for so long), now pending for this one."""
-        [[takes, *found]] = self._wire.call(
-            partition, TAKE.call([stream, keys.takes(partition)], (GROUP, consumer, dead, idle_ms, count)), once=True
-        )
+        return self._take([partition], [stream], consumer, dead, idle_ms, count)
+
+    def take_any(
+        self, partition: int, queues: Sequence[str], consumer: str, *, dead: str = "", idle_ms: int, count: int
+    ) -> list[Entry]:
+        """The same, from all streams of this partition and the others in its group."""
+        streams = self.streams(partition, queues)
+        partitions = [streams.partition_of[name] for name in streams.names]
+        return self._take(partitions, streams.names, consumer, dead, idle_ms, count)
+
+    def _take(
+        self, partitions: Sequence[int], streams: Sequence[str], consumer: str, dead: str, idle_ms: int, count: int
+    ) -> list[Entry]:
+        names = [*map(keys.takes, partitions), *streams]
+        [found] = self._wire.call(partitions[0], TAKE.call(names, (GROUP, consumer, dead, idle_ms, count)), once=True)
         return [
-            Entry(partition, stream, entry.decode(), uid.decode(), text, takes, owner.decode())
-            for entry, uid, text, owner in rows(found, 4)
+            Entry(partitions[place - 1], streams[place - 1], entry.decode(), uid.decode(), text, takes, owner.decode())
+            for place, takes, entry, uid, text, owner in rows(found, 6)
         ]
 
     def renew(self, partition: int, consumer: str, entries: Sequence[Entry]) -> set[Entry]:
@@ -144,11 +199,3 @@ class Queues:
         for name in idle:
             if idle[name] >= idle_ms:
                 self.retire(partition, queues, name)
-
-
-def fetched(partition: int, streams: Sequence[str], answer: Sequence[Any]) -> list[Entry]:
-    takes, *found = answer
-    return [
-        Entry(partition, streams[place - 1], entry.decode(), uid.decode(), text, takes)
-        for place, entry, uid, text in rows(found, 4)
-    ]

@@ -14,7 +14,7 @@ from service.store.index import Index
 from service.store.keys import Partitions
 from service.store.layout import GuardedWire, Layout
 from service.store.moves import PORTION_BYTES, Batch, Change, Moved
-from service.store.queues import Entry, Queues, fetched
+from service.store.queues import Entry, Queues
 from service.store.scripts import CREATE, DUE, LATER, PURGE, STALE
 from service.store.wakeups import Wakeups
 from service.tasks import moments, transitions
@@ -39,8 +39,9 @@ class Store:
         self.partitions = partitions
         self.uid = self._partitions.uid
         self.partition = self._partitions.of
-        self.queues = Queues(wire)
-        self.index = Index(wire, partitions, self.partition, self.read_many)
+        self.groups = wire.together(partitions)
+        self.queues = Queues(wire, self.groups)
+        self.index = Index(wire, self.groups, self.partition, self.read_many)
         self.wakeups = Wakeups(wire)
 
     def close(self) -> None:
@@ -66,7 +67,7 @@ class Store:
 
     def _create_command(self, partition: int, new: Sequence[Task]) -> Command:
         names = [keys.shelves(partition), keys.due(partition)]
-        arguments: list[Any] = [len(new), keys.changes(partition)]
+        arguments: list[Any] = [len(new), keys.changes(partition), time.time_ns() // 1000]
         for task in new:
             shelf = keys.shelf_name(task, task.status)
             names += (task.uid, keys.shelf(partition, shelf), keys.queue(partition, task.queue))
@@ -121,16 +122,16 @@ class Store:
     def move_and_fetch(
         self, changes: Sequence[Change], partition: int, queues: Sequence[str], consumer: str, count: int
     ) -> tuple[Moved, list[Entry]]:
-        """Moves, then fetches: in one round trip if the changes fit. They are of this partition."""
+        """Moves, then fetches: in one round trip if the changes fit. They are of this partition, or of its group."""
         batch = Batch(changes, self._partitions, self._retention_ms)
         if not batch.is_small:
             return self.move(changes), self.queues.fetch(partition, queues, consumer, count)
-        moves = batch.moves.get(partition, [])
-        streams = keys.streams(partition, queues)
-        fetch = self.queues.fetch_command(partition, streams, consumer, count)
+        moves = [move for together in batch.moves.values() for move in together]
+        streams = self.queues.streams(partition, queues)
+        fetch = streams.fetch_command(consumer, count)
         *answers, found = self._wire.call(partition, *[move.command for move in moves], fetch, once=True)
         batch.note(moves, answers)
-        return batch.moved(), fetched(partition, streams, found)
+        return batch.moved(), streams.fetched(found)
 
     def change(self, uid: str, transition: Callable[[Task], Task]) -> Document | None:
         """Reads, changes, stores, and starts anew if somebody was quicker. None if there is no such task."""
@@ -155,29 +156,25 @@ class Store:
         return None
 
     def promote(self, partition: int, count: int) -> int:
-        """Queues scheduled tasks that are due by Redis's clock: so many, or fewer if they are large."""
-        [answer] = self._wire.call(partition, DUE.call([keys.due(partition)], [count, PORTION_BYTES]))
+        """Queues scheduled tasks that are due by Redis's clock: so many, or fewer if they are large. They are of this
+        partition, or of the others in its group.
+        """
+        due = [keys.due(each) for each in self.queues.group(partition)]
+        [answer] = self._wire.call(partition, DUE.call(due, [count, PORTION_BYTES]))
         changes: list[Change] = []
-        stale: dict[str, bytes] = {}
-        unreadable: dict[str, bytes] = {}
         for key, text in rows(answer, 2):
             uid = key.decode()
             found = document(uid, text)
             assert found is not None  # the script passes over what is not there
-            task = found.task
+            task, home = found.task, self._partitions.home(uid)
             if task.status == SCHEDULED:
                 changes.append(Change(text, task, transitions.promoted(task)))
             elif found.is_readable:
                 log.error("what is due under %s is no scheduled task; its due time is dropped", uid)
-                stale[uid] = text
+                self._wire.call(home, STALE.call([keys.due(home), uid], [text]))
             else:
                 log.error("task %s is due, but %s; looking again in a minute", uid, found.problem)
-                unreadable[uid] = text
-        due = keys.due(partition)
-        if stale:
-            self._wire.call(partition, STALE.call([due, *stale], stale.values()))
-        if unreadable:
-            self._wire.call(partition, LATER.call([due, *unreadable], [LATER_SECONDS, *unreadable.values()]))
+                self._wire.call(home, LATER.call([keys.due(home), uid], [LATER_SECONDS, text]))
         return len(self.move(changes).stored)
 
     # --- the whole -----------------------------------------------------------------------------

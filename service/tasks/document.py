@@ -39,7 +39,7 @@ class Claim(msgspec.Struct, frozen=True):
     entry: str
 
 
-class TaskError(msgspec.Struct, forbid_unknown_fields=True, dict=True):
+class TaskError(msgspec.Struct, omit_defaults=True, forbid_unknown_fields=True, dict=True):
     type: str
     message: str
     event_id: str | None = None
@@ -109,7 +109,7 @@ def encode(task: Task) -> bytes:
         return text
     members = msgspec.json.decode(text, type=dict[str, msgspec.Raw]) | task.unknown
     if task.error is not None and task.error.unknown:
-        members["error"] = msgspec.structs.asdict(task.error) | task.error.unknown
+        members["error"] = msgspec.to_builtins(task.error) | task.error.unknown
     return _encoder.encode(members)
 
 
@@ -149,6 +149,8 @@ def not_understood(task: Task) -> list[str]:
 def public(task: Task) -> dict[str, Any]:
     """The document as clients see it, with every field."""
     fields = msgspec.structs.asdict(task) | (task.unknown or {})
+    if task.error is not None:
+        fields["error"] = msgspec.structs.asdict(task.error) | (task.error.unknown or {})
     for name in INTERNAL:
         del fields[name]
     return fields

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from msgspec import Raw
 
 from service.errors import Cancelled, Interrupted, Reject, Retry, Stopping, TimedOut
 from service.runner.attempt import encode_result, run
@@ -115,6 +116,16 @@ def nested(levels: int) -> list[Any]:
     for _ in range(levels - 1):
         value = [value]
     return value
+
+
+@pytest.mark.parametrize("value", [{1: 2, "1": 3}, [{"a": ({"true": 1, True: 2},)}], {None: 1, "null": 2}])
+def test_a_result_with_two_members_of_one_name_is_none(value: Any) -> None:
+    with pytest.raises(BadResult, match="two members that are both named"):
+        encode_result(value)
+
+
+def test_names_that_are_no_text_are_written_as_text() -> None:
+    assert encode_result({1: {2: 3}, "2": 4}) == Raw(b'{"1":{"2":3},"2":4}')
 
 
 def test_a_result_is_nested_64_levels_deep_at_most() -> None:

@@ -1,11 +1,12 @@
 """What a lane does when its runner stops and Redis misbehaves."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
 
 from service.errors import StoreRefused, StoreUnavailable
+from service.runner import lane as lanes
 from service.runner.alarm import Alarm
 from service.runner.journal import Report
 from service.runner.lane import Lane
@@ -13,7 +14,8 @@ from service.runner.lockfile import Presence
 from service.runner.neighbours import Neighbours
 from service.runner.recovery import Recovery
 from service.runner.stop import Stop
-from service.store import Store
+from service.store import SCRIPTS, Store
+from service.store.connection import connect
 from service.tasks.registry import Registry
 from tests.runner.test_holdings import QUEUES, Silence, claims, new_task, statuses, succeed
 from tests.runner.wires import FaultyWire
@@ -43,14 +45,16 @@ def recovery_of(store: Store, presence: Presence) -> Recovery:
     )
 
 
-def lane_of(store: Store, presence: Presence, stopping: Stop, recovery: Recovery) -> Lane:
+def lane_of(
+    store: Store, presence: Presence, stopping: Stop, recovery: Recovery, queues: Sequence[str] = QUEUES
+) -> Lane:
     return Lane(
         0,
         store=store,
         registry=Registry(),
         presence=presence,
         report=Report(Silence()),
-        queues=QUEUES,
+        queues=queues,
         stopping=stopping,
         alarm=Alarm(),
         lease_seconds=15.0,
@@ -70,6 +74,25 @@ def test_a_refusal_at_the_very_end_ends_the_lane_in_order(
     assert "2 outcomes are lost, their tasks run again" in caplog.text
     wire.failure = None
     assert statuses(store, held) == ["running", "running"]
+
+
+@pytest.mark.parametrize("partitions", [1, 16])
+def test_an_idle_lane_waits_in_one_command_for_all_partitions_and_queues(
+    server: RedisServer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, stopping: Stop, partitions: int
+) -> None:
+    monkeypatch.setattr(lanes, "WAIT_SECONDS", 0.05)
+    store = Store(connect(server.url, SCRIPTS), partitions=partitions)
+    presence = Presence(tmp_path, 1)
+    idle = lane_of(store, presence, stopping, recovery_of(store, presence), queues=("a", "b", "c", "d", "default"))
+    idle._find()  # it fetches, and makes the groups
+    idle._find()
+    with server.client() as raw:
+        raw.config_resetstat()
+        assert [idle._find() for _ in range(5)] == [[]] * 5
+        counts = {name.removeprefix("cmdstat_"): told["calls"] for name, told in raw.info("commandstats").items()}
+    assert counts["xreadgroup"] == 5 and counts.keys() <= {"xreadgroup", "config|resetstat", "info"}
+    presence.leave()
+    store.close()
 
 
 def test_what_a_lane_has_waited_for_is_known_before_its_document_is_read(

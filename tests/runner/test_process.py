@@ -486,7 +486,6 @@ class TestSharing:
         [runner] = crew.start()
         assert crew.finished(fine).status == "succeeded"
         assert runner.poll() is None
-        eventually(crew.nothing_left)
         assert server.client().get(broken) == b"no JSON"
 
 

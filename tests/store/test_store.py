@@ -18,6 +18,7 @@ from service.tasks.uid import SLOTS, random_prefix, slot, steer
 from tests.servers import RedisServer, eventually
 
 QUEUES = ("default",)
+QUEUES_OF_TWO = ("urgent", "default")
 STREAM = "sandbox:{0}:queue:default"
 RETURNED = "sandbox:{0}:returned:default"
 NOW = "2026-03-01T12:00:00.000000Z"
@@ -76,6 +77,14 @@ def held_by(raw: redis.Redis, consumer: str, stream: str = STREAM) -> list[str]:
     return [entry["message_id"].decode() for entry in pending]
 
 
+def due_in(raw: redis.Redis, uid: str) -> float:
+    """In so many seconds, by Redis's clock."""
+    seconds, microseconds = raw.time()
+    score = raw.zscore("sandbox:{0}:due", uid)
+    assert score is not None
+    return score / 1e6 - seconds - microseconds / 1e6
+
+
 class Between(Wire):
     """The real wire, with something done before its n-th call."""
 
@@ -113,7 +122,7 @@ def test_a_scheduled_task_stands_in_the_due_set_and_not_in_the_queue(store: Stor
     run_at = moments.stamp(time.time() + 60)
     task = stored(store, status=SCHEDULED, run_at=run_at)
 
-    assert raw.zscore("sandbox:{0}:due", task.uid) == moments.microseconds(run_at)
+    assert due_in(raw, task.uid) == pytest.approx(60, abs=10)
     assert not raw.exists(STREAM)
 
 
@@ -196,7 +205,7 @@ def test_a_scheduled_task_that_is_scheduled_anew_stays_in_the_due_set(store: Sto
 
     store.change(task.uid, lambda task: transitions.postponed(task, later))
 
-    assert raw.zscore("sandbox:{0}:due", task.uid) == moments.microseconds(later)
+    assert due_in(raw, task.uid) == pytest.approx(moments.microseconds(later) / 1e6 - time.time(), abs=10)
 
 
 def test_a_change_is_made_again_when_somebody_was_quicker(server: RedisServer, store: Store) -> None:
@@ -411,6 +420,29 @@ def test_who_has_not_seen_the_last_change_changes_nothing(store: Store, raw: red
 
     assert store.read(entry.uid) == cancelled
     assert held_by(raw, "a") == [entry.id]
+
+
+@pytest.fixture
+def full(server: RedisServer, raw: redis.Redis) -> Iterator[Callable[[], None]]:
+    """Fills Redis: it has no memory left from then on."""
+    yield lambda: raw.config_set("maxmemory", 1)
+    raw.config_set("maxmemory", 0)
+
+
+def test_on_a_full_redis_tasks_can_be_cancelled_and_purged(
+    store: Store, raw: redis.Redis, full: Callable[[], None]
+) -> None:
+    tasks = [stored(store), stored(store, status=SCHEDULED, run_at=NOW)]
+    full()
+    with pytest.raises(StoreUnavailable, match="out of memory"):
+        stored(store)
+    for task in tasks:
+        cancelled = store.change(task.uid, lambda task: transitions.cancelled(task, NOW))
+        assert cancelled is not None and cancelled.task.status == CANCELLED
+        assert raw.pttl(task.uid) > 0
+        assert store.purge(task.uid) == cancelled
+    assert listed(store) == []
+    assert not raw.exists("sandbox:{0}:due", *[task.uid for task in tasks])
 
 
 # --- the number of takes: when a claim need not look its entry up ------------------------------------
@@ -688,6 +720,24 @@ def _idle_ms(raw: redis.Redis, consumer: str, stream: str) -> int:
 # --- promote -------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("hours", [-1, 1])
+def test_a_pause_is_as_long_as_it_was_meant_by_the_clock_of_redis(
+    store: Store, raw: redis.Redis, monkeypatch: pytest.MonkeyPatch, hours: int
+) -> None:
+    real = time.time_ns
+    monkeypatch.setattr(time, "time_ns", lambda: real() + hours * 3_600_000_000_000)
+    monkeypatch.setattr(time, "time", lambda: time.time_ns() / 1e9)
+    delayed = stored(store, status=SCHEDULED, run_at=moments.stamp(time.time() + 60))
+    stored(store)
+    [entry] = store.queues.fetch(0, QUEUES, "a", 1)
+    document = claimed(store, entry)
+    run_at = moments.stamp(time.time() + 60)
+    after = transitions.retried(document.task, TaskError("E", "m"), NOW, 0.0, run_at)
+    [(_, retried)] = store.move([Change(document.text, document.task, after, entry)]).stored
+    for uid in (delayed.uid, retried.task.uid):
+        assert due_in(raw, uid) == pytest.approx(60, abs=10)
+
+
 def test_what_is_due_by_the_clock_of_redis_is_queued(store: Store, raw: redis.Redis) -> None:
     seconds, micro = raw.time()
     now = seconds + micro / 1e6
@@ -786,6 +836,117 @@ def test_pages_hold_every_task_once(store: Store, limit: int) -> None:
     assert {len(page) for page in found[:-1]} <= {limit}
 
 
+class _Noting(Wire):
+    """The real wire; notes the commands, and what they answer."""
+
+    def __init__(self, wire: Wire, groups: list[list[int]] | None = None) -> None:
+        self._wire = wire
+        self._groups = groups
+        self.commands: list[Command] = []
+        self.answers: list[Any] = []
+
+    def call(self, partition: int, *commands: Command, wait_seconds: float = 0, once: bool = False) -> list[Any]:
+        self.commands += commands
+        answers = self._wire.call(partition, *commands, wait_seconds=wait_seconds, once=once)
+        self.answers += answers
+        return answers
+
+    def together(self, partitions: int) -> list[list[int]]:
+        return self._groups or self._wire.together(partitions)
+
+    def close(self) -> None:
+        self._wire.close()
+
+
+@pytest.fixture
+def noting(server: RedisServer) -> Iterator[_Noting]:
+    wire = _Noting(connect(server.url, SCRIPTS))
+    yield wire
+    wire.close()
+
+
+def test_a_page_costs_what_it_returns_however_many_shelves_there_are(noting: _Noting) -> None:
+    store = Store(noting)
+    for number in range(50):
+        store.create([new(store, type=f"type-{number}", at=at(20 * number + place)) for place in range(20)])
+    noting.answers.clear()
+    page, _ = store.index.page(limit=15)
+    assert [task.created_at for task in page] == [at(999 - place) for place in range(15)]
+    pointers, documents = noting.answers
+    assert (len(pointers), len(documents)) == (2 * 16, 16)
+
+
+def test_a_filter_that_no_shelf_knows_is_asked_for_in_large_steps(noting: _Noting) -> None:
+    store = Store(noting)
+    for _ in range(6):
+        store.create([new(store, created_by="alice") for _ in range(100)])
+    noting.commands.clear()
+    assert store.index.page(limit=1, only=Filter(created_by="bob")) == ([], None)
+    assert len(noting.commands) <= 2 * 6 + 2
+
+
+@pytest.mark.parametrize("groups", [None, [[0], [1], [2], [3]]])
+def test_pages_of_several_partitions_hold_every_task_once(server: RedisServer, groups: list[list[int]] | None) -> None:
+    store = Store(_Noting(connect(server.url, SCRIPTS), groups), partitions=4)
+    tasks = [new(store, type="abc"[number % 3], at=at(number // 5)) for number in range(60)]
+    for task in tasks:
+        store.create([task])
+    seen: list[str] = []
+    position: Position | None = None
+    while True:
+        page, position = store.index.page(limit=7, after=position)
+        seen += [task.uid for task in page]
+        if position is None:
+            break
+    assert seen == [task.uid for task in sorted(tasks, key=lambda task: (task.created_at, task.uid), reverse=True)]
+    store.close()
+
+
+# --- several partitions on one server ----------------------------------------------------------------
+
+
+def test_one_command_reaches_all_partitions_of_a_server_each_first_in_turn(noting: _Noting) -> None:
+    store = Store(noting, partitions=3)
+    for partition in (0, 1, 2):
+        for queue in QUEUES_OF_TWO:
+            task = new(store, uid=store.uid(random_prefix(), partition), queue=queue)
+            store.create([task])
+    noting.commands.clear()
+    fetched = [
+        [(entry.partition, entry.stream.rpartition(":")[2]) for entry in store.queues.fetch(1, QUEUES_OF_TWO, "a", 4)],
+        [(entry.partition, entry.stream.rpartition(":")[2]) for entry in store.queues.fetch(2, QUEUES_OF_TWO, "a", 4)],
+    ]
+    assert fetched == [[(1, "urgent"), (2, "urgent"), (0, "urgent"), (1, "default")], [(2, "default"), (0, "default")]]
+    assert len(noting.commands) == 2
+
+    taken = store.queues.take_any(2, QUEUES_OF_TWO, "b", dead="a", idle_ms=0, count=5)
+    assert sorted(entry.partition for entry in taken) == [0, 0, 1, 2, 2]
+    assert len(store.move([claim_of(entry, "b") for entry in taken], consumer="b").stored) == 5
+    [last] = store.queues.take_any(0, QUEUES_OF_TWO, "b", dead="a", idle_ms=0, count=5)
+    claimed(store, last, "b")
+
+
+def test_a_wait_reaches_all_partitions_of_a_server_and_makes_groups_that_are_missing(noting: _Noting) -> None:
+    store = Store(noting, partitions=3)
+    assert store.queues.wait(0, QUEUES_OF_TWO, "a", 9, 0.01) == []
+    noting.commands.clear()
+    task = new(store, uid=store.uid(random_prefix(), 2), queue="default")
+    late = threading.Timer(0.1, lambda: store.create([task]))
+    late.start()
+    [entry] = store.queues.wait(0, QUEUES_OF_TWO, "a", 9, 10)
+    assert (entry.partition, entry.uid) == (2, task.uid)
+    late.join()
+    assert [command[0] for command in noting.commands] == ["XREADGROUP", "EVALSHA"]
+
+
+def test_what_is_due_in_any_partition_of_a_server_is_promoted_by_one_command(noting: _Noting) -> None:
+    store = Store(noting, partitions=3)
+    for partition in (0, 1, 2):
+        store.create([new(store, uid=store.uid(random_prefix(), partition), status=SCHEDULED, run_at=NOW)])
+    assert [store.promote(1, 2), store.promote(1, 2)] == [2, 1]
+    assert [entry.partition for entry in store.queues.fetch(0, QUEUES, "a", 9)] == [0, 1, 2]
+
+
 def test_the_last_page_has_no_next(store: Store) -> None:
     for number in range(4):
         stored(store, at=at(number))
@@ -879,9 +1040,9 @@ def test_a_page_costs_the_same_with_many_tasks(store: Store, raw: redis.Redis, o
 
 def sweep_all(store: Store, count: int = 3, before: int = 2**60) -> int:
     places: dict[str, int] = {}
-    removed = store.index.sweep(0, created_before=before, count=count, places=places)
+    removed = store.index.sweep([0], created_before=before, count=count, places=places)
     while any(places.values()):
-        removed += store.index.sweep(0, created_before=before, count=count, places=places)
+        removed += store.index.sweep([0], created_before=before, count=count, places=places)
     return removed
 
 
@@ -917,7 +1078,7 @@ def test_a_sweep_goes_on_where_it_ended(store: Store, raw: redis.Redis) -> None:
     raw.delete(made[9].uid)
     places: dict[str, int] = {}
 
-    removed = [store.index.sweep(0, created_before=2**60, count=4, places=places) for _ in range(3)]
+    removed = [store.index.sweep([0], created_before=2**60, count=4, places=places) for _ in range(3)]
 
     assert removed == [0, 0, 1]
     assert set(places.values()) == {0}

@@ -358,7 +358,7 @@ def test_back_off_doubles_up_to_a_limit_with_half_left_to_chance(failures: int, 
 
 
 def test_what_a_newer_release_says_of_an_error_survives_until_there_is_another() -> None:
-    error = {"type": "E", "message": "m", "event_id": None, "hint": {"of": ["a", "newer"]}}
+    error = {"type": "E", "message": "m", "hint": {"of": ["a", "newer"]}}
     text = json.dumps(json.loads(encode(task())) | {"error": error}).encode()
 
     claimed = transitions.claimed(decode(text), CLAIM)
@@ -366,7 +366,17 @@ def test_what_a_newer_release_says_of_an_error_survives_until_there_is_another()
     assert not_understood(claimed) == []
 
     failed = transitions.failed(claimed, TaskError("E", "another"), None, NOW, 0.0)
-    assert json.loads(encode(failed))["error"] == {"type": "E", "message": "another", "event_id": None}
+    assert json.loads(encode(failed))["error"] == {"type": "E", "message": "another"}
+
+
+def test_an_error_is_stored_without_what_it_lacks_and_shown_with_all() -> None:
+    failed = transitions.failed(task(), TaskError("E", "m"), None, NOW, 0.0)
+    assert b'"error":{"type":"E","message":"m"}' in encode(failed)
+    assert public(decode(encode(failed)))["error"] == {"type": "E", "message": "m", "event_id": None}
+    newer = encode(failed).replace(b'"message":"m"', b'"message":"m","hint":1')
+    assert json.loads(msgspec.json.encode(public(decode(newer))["error"])) == {
+        "type": "E", "message": "m", "event_id": None, "hint": 1
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize(("age", "pause"), [(-5.0, 2.0), (0.0, 2.0), (20.0, 2.0), (100.0, 10.0), (86400.0, 60.0)])

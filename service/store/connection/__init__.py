@@ -1,7 +1,6 @@
 """Commands to Redis and their answers."""
 
 from service.store.connection.by_url import connect
-from service.store.connection.commands import Argument, Command, Script, Subscription, Wire, rows
-from service.store.connection.faults import Unreachable, unavailable
+from service.store.connection.commands import Command, Script, Subscription, Wire, rows
 
-__all__ = ["Argument", "Command", "Script", "Subscription", "Unreachable", "Wire", "connect", "rows", "unavailable"]
+__all__ = ["Command", "Script", "Subscription", "Wire", "connect", "rows"]

@@ -62,6 +62,10 @@ class ClusterWire:
             untried = [home, *(other for other in untried if other != home)]
         raise unavailable(problem)
 
+    def together(self, partitions: int) -> list[list[int]]:
+        """Each is a slot, and a command may name the keys of one slot only."""
+        return [[partition] for partition in range(partitions)]
+
     def subscribe(self, partition: int, channel: str) -> Subscription:
         """At the slot's server, which a command finds."""
         self.call(partition, ("EXISTS", channel))

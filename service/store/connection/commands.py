@@ -12,8 +12,11 @@ Command: TypeAlias = Sequence[Argument]
 class Script:
     """A Lua file, called by its digest and sent whole only where the server does not know it."""
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, *, when_full: bool = False) -> None:
+        """`when_full`: Redis is to run it also when it is out of memory."""
         self.text = (Path(__file__).parents[1] / "lua" / f"{name}.lua").read_bytes()
+        if when_full:
+            self.text = b"#!lua flags=allow-oom\n" + self.text
         self.digest = hashlib.sha1(self.text, usedforsecurity=False).hexdigest()
 
     def call(self, keys: Sequence[Argument], arguments: Iterable[Argument]) -> Command:
@@ -24,6 +27,10 @@ class Wire(Protocol):
     """What the store needs of a Redis: it sends commands for one partition, and returns the answers in their order."""
 
     def call(self, partition: int, *commands: Command, wait_seconds: float = 0, once: bool = False) -> list[Any]: ...
+
+    def together(self, partitions: int) -> list[list[int]]:
+        """The partitions in groups: keys of one group may stand in one command."""
+        return [[partition] for partition in range(partitions)]
 
     def subscribe(self, partition: int, channel: str) -> "Subscription":
         """Listens to a shard channel that lies in the partition's slot."""

@@ -2,7 +2,8 @@
 --
 -- KEYS  1  names of shelves      2  due times      3…  per task: document, shelf, stream to wait in
 -- ARGV  1  number of tasks       2  channel that tells of changes
---       then per task: the document, the shelf's name, created (score), due (score or "")
+--       3  what the caller's clock says (microseconds)
+--       then per task: the document, the shelf's name, created (score), due by the caller's clock, or ""
 --
 -- Returns an empty list when all are stored. If any of the documents is there already, nothing
 -- changes, and the answer lists every document's present text, or false.
@@ -16,24 +17,28 @@ if redis.call('EXISTS', unpack(uids)) > 0 then
   return redis.call('MGET', unpack(uids))
 end
 
+-- A delay is as long by Redis's clock as it was meant to be, however far the caller's clock is off.
+local time = redis.call('TIME')
+local ahead = time[1] * 1000000 + time[2] - ARGV[3]
+
 local texts, shelves, names = {}, {}, {}
 local queued, scheduled = {}, {}
 for i = 1, count do
   local uid, shelf, stream = uids[i], KEYS[3 * i + 1], KEYS[3 * i + 2]
-  local due = ARGV[4 * i + 2]
-  texts[2 * i - 1], texts[2 * i] = uid, ARGV[4 * i - 1]
+  local due = ARGV[4 * i + 3]
+  texts[2 * i - 1], texts[2 * i] = uid, ARGV[4 * i]
   if not shelves[shelf] then
     shelves[shelf] = {}
-    names[#names + 1] = ARGV[4 * i]
+    names[#names + 1] = ARGV[4 * i + 1]
   end
   local joining = shelves[shelf]
-  joining[#joining + 1] = ARGV[4 * i + 1]
+  joining[#joining + 1] = ARGV[4 * i + 2]
   joining[#joining + 1] = uid
   if due == '' then
     redis.call('XADD', stream, '*', 'uid', uid)
     queued[#queued + 1] = uid
   else
-    redis.call('ZADD', KEYS[2], due, uid)
+    redis.call('ZADD', KEYS[2], string.format('%.0f', due + ahead), uid)
     scheduled[#scheduled + 1] = uid
   end
 end

@@ -6,7 +6,8 @@
 -- ARGV  1  group                 2  name of shelf joined   3  status before       4  status after
 --       5  consumer that must hold the entries, or ""      6  number of takes when it read them
 --       7  time to live in ms, or ""   8  channel that tells of changes
---       then per document: text as read, text to be, created (score), entry, due (score or "")
+--       9  what the caller's clock says (microseconds), or ""
+--       then per document: text as read, text to be, created (score), entry, due by the caller's clock, or ""
 --
 -- The entry: with a consumer in 5 it must be pending for it, and stays (a claim, news of progress);
 -- without one it is dropped if it is not "" (a settlement, a hand-back). Where nothing has been taken
@@ -16,6 +17,13 @@
 local group, name, before, after = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
 local consumer, takes, ttl = ARGV[5], ARGV[6], ARGV[7]
 local count = #KEYS - 7
+
+-- A pause is as long by Redis's clock as it was meant to be, however far the caller's clock is off.
+local ahead = 0
+if ARGV[9] ~= '' then
+  local time = redis.call('TIME')
+  ahead = time[1] * 1000000 + time[2] - ARGV[9]
+end
 
 local unsure = consumer ~= '' and (redis.call('GET', KEYS[7]) or '0') ~= takes
 
@@ -28,7 +36,7 @@ local refused, joining, leaving, dropped, texts = {}, {}, {}, {}, {}
 local moved = {}
 local present = redis.call('MGET', unpack(KEYS, 8))
 for i = 1, count do
-  local at = 5 * i + 4
+  local at = 5 * i + 5
   local uid, text, entry = KEYS[7 + i], ARGV[at + 1], ARGV[at + 3]
   -- Two entries of a batch may point at the same document: the second one comes too late.
   if present[i] ~= ARGV[at] or moved[uid] or is_taken(entry) then
@@ -47,7 +55,7 @@ for i = 1, count do
     if after == 'queued' then
       redis.call('XADD', KEYS[6], '*', 'uid', uid)
     elseif after == 'scheduled' then
-      redis.call('ZADD', KEYS[4], ARGV[at + 4], uid)
+      redis.call('ZADD', KEYS[4], string.format('%.0f', ARGV[at + 4] + ahead), uid)
     end
     if entry ~= '' and consumer == '' then
       dropped[#dropped + 1] = entry
