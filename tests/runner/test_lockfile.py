@@ -128,3 +128,10 @@ def test_only_the_alarm_makes_overdue_and_only_the_first_deadline() -> None:
     alarmed = Remains("c", Path("p"), deadlines, stacks="Thread 0x1")
     assert [killed.overdue(token) for token in deadlines] == [False, False, False]
     assert [alarmed.overdue(token) for token in deadlines] == [True, False, False]
+
+
+def test_the_living_are_counted(me: Presence, neighbour: tuple[subprocess.Popen[str], str], tmp_path: Path) -> None:
+    assert lockfile.living(tmp_path) == 2
+    neighbour[0].kill()
+    eventually(lambda: lockfile.living(tmp_path) == 1)
+    assert lockfile.living(tmp_path / "nothing") == 0

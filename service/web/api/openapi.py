@@ -59,6 +59,7 @@ def _paths() -> Object:
     uid = _parameter("path", "uid", UID)
     key = _parameter("header", "Idempotency-Key", {"type": "string", "pattern": "^[!-~]{1,255}$"})
     wait = _parameter("header", "Prefer", {"type": "string", "pattern": "^wait=[0-9]{1,2}$"})
+    exclude = _parameter("query", "exclude", {"enum": ["runners"]})
     task, tasks = _reference("Task"), _list_of("tasks", "Task")
     return {
         "/tasks": {
@@ -75,7 +76,7 @@ def _paths() -> Object:
         "/tasks/{uid}/retry": {"post": _call("retryTask", 200, task, refused=(404, 409), parameters=[uid])},
         "/types": {"get": _call("listTypes", 200, _list_of("types", "TaskType"))},
         "/health/live": {"get": _call("live", 200, {"type": "object"})},
-        "/health/ready": {"get": _call("ready", 200, {"type": "object"})},
+        "/health/ready": {"get": _call("ready", 200, {"type": "object"}, parameters=[exclude])},
         "/openapi.json": {"get": _call("describe", 200, {"type": "object"})},
     }
 

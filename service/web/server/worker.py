@@ -47,7 +47,7 @@ LINGER_SECONDS: Final = 1.0
 LINGER_BYTES: Final = 4 * 1024 * 1024
 DRAIN_POLL_SECONDS: Final = 0.02
 NOTIFY_SECONDS: Final = 1.0
-FIRST_REQUEST: Final = b"GET /health/ready HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
+FIRST_REQUEST: Final = b"GET /health/ready?exclude=runners HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
 HEAD_END: Final = "\r\n\r\n"
 
 STOP_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)
@@ -188,6 +188,7 @@ class Worker(GeventWorker):  # type: ignore[misc]
 
     def prove(self) -> None:
         """Serves itself a request as it would a client, and ends if it is not ready; the log says why.
+        Runners may be on their way at the same time, or be stopped on purpose.
 
         A worker's first request takes five times as long as the next: so no client has to wait for it.
         """
