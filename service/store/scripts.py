@@ -2,10 +2,10 @@
 
 from service.store.connection import Script
 
-CREATE, MOVE, FETCH, TAKE, RENEW, DROP, DUE, STALE, SHELVES, SWEEP, RETIRE, BACKLOG, LAYOUT = SCRIPTS = tuple(
+CREATE, MOVE, FETCH, TAKE, RENEW, DROP, DUE, STALE, SHELVES, SWEEP, RETIRE, BACKLOG, LAYOUT, PROBE = SCRIPTS = tuple(
     Script(name)
     for name in (
         *("create", "move", "fetch", "take", "renew", "drop"),
-        *("due", "stale", "shelves", "sweep", "retire", "backlog", "layout"),
+        *("due", "stale", "shelves", "sweep", "retire", "backlog", "layout", "probe"),
     )
 )

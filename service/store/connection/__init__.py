@@ -2,6 +2,17 @@
 
 from service.store.connection.by_url import connect
 from service.store.connection.commands import Argument, Command, Script, Subscription, Wire, rows
-from service.store.connection.faults import Unreachable, unavailable
+from service.store.connection.faults import Unreachable, missing_right, unavailable
 
-__all__ = ["Argument", "Command", "Script", "Subscription", "Unreachable", "Wire", "connect", "rows", "unavailable"]
+__all__ = [
+    "Argument",
+    "Command",
+    "Script",
+    "Subscription",
+    "Unreachable",
+    "Wire",
+    "connect",
+    "missing_right",
+    "rows",
+    "unavailable",
+]

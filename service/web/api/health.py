@@ -32,6 +32,7 @@ def blueprint(store: Store, tokens: Tokens | None, throttled: Path | None, runne
         part = "redis"
         try:
             store.check()
+            store.check_room()
             part = "callers"  # the scrubber would remove a member named "tokens"
             if tokens is not None:
                 tokens.check()
