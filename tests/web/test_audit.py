@@ -56,14 +56,14 @@ def test_a_batch_is_a_line_for_each_task(client: FlaskClient, tmp_path: Path) ->
     ]
 
 
-def test_what_is_cancelled_and_retried_is_told_with_the_request_that_did_it(
+def test_what_is_cancelled_and_requeued_is_told_with_the_request_that_did_it(
     client: FlaskClient, tmp_path: Path
 ) -> None:
     uid = client.post("/tasks", json=ECHO).json["uid"]
     client.delete(f"/tasks/{uid}", headers={"X-Request-ID": "r-2"})
     client.post(f"/tasks/{uid}/retry", headers={"X-Request-ID": "r-3"})
     found = [(line["did"], line["uid"], line["request_id"]) for line in lines(tmp_path)[1:]]
-    assert found == [("cancelled", uid, "r-2"), ("retried", uid, "r-3")]
+    assert found == [("cancelled", uid, "r-2"), ("requeued", uid, "r-3")]
 
 
 def test_what_changed_nothing_is_not_told(client: FlaskClient, tmp_path: Path) -> None:

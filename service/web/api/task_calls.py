@@ -24,7 +24,6 @@ from service.web.request_id import KEY as REQUEST_ID
 from service.web.server.capacity import BODY_LIMIT
 
 UID: Final = re.compile(r"[0-9a-f]{64}")
-EVENTS: Final = {"retried": "requeued"}  # as the metrics have always called it
 IDEMPOTENCY_KEY: Final = re.compile(r"[\x21-\x7e]{1,255}")
 
 
@@ -90,7 +89,7 @@ class TaskCalls:
         return answers.json(public(waited.task), headers=[("Preference-Applied", "wait")])
 
     def retry(self, uid: str) -> Answer:
-        return self._change(uid, transitions.requeued, "retried")
+        return self._change(uid, transitions.requeued, "requeued")
 
     def cancel(self, uid: str) -> Answer:
         now = moments.stamp(time.time())
@@ -106,7 +105,7 @@ class TaskCalls:
     def _tell(self, did: str, tasks: Sequence[Task]) -> None:
         """The metrics and the audit log."""
         environ = request.environ
-        note(environ, EVENTS.get(did, did), tasks)
+        note(environ, did, tasks)
         if self._audit is not None:
             caller, origin, request_id = environ.get(CALLER), environ.get("REMOTE_ADDR", ""), environ.get(REQUEST_ID)
             self._audit.tell_of_tasks(did, tasks, by=caller, origin=origin, request_id=request_id)
