@@ -38,9 +38,9 @@ from gunicorn.workers.ggevent import GeventResponse, GeventWorker
 
 from service.observe import log_file
 from service.web import problem, request_id
+from service.web.body import BODY_LIMIT
 from service.web.problem import Problem
 from service.web.server import capacity
-from service.web.server.capacity import BODY_LIMIT
 
 SEND_SECONDS: Final = 60.0
 LINGER_SECONDS: Final = 1.0
@@ -162,11 +162,12 @@ class Worker(GeventWorker):  # type: ignore[misc]
     request_seconds = 10.0
     last_request_seconds = 2.0
     grace_seconds = 30.0
+    partitions = 1
     alive: bool
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.worker_connections = capacity.clients()
+        self.worker_connections = capacity.clients(self.partitions)
         self._crowd = self.worker_connections * 4 // 5
         self._connections: set[Connection] = set()
         self._answered: OrderedDict[Connection, None] = OrderedDict()  # the longest ago first; some ask again
