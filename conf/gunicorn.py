@@ -17,6 +17,7 @@ from service.web.server.worker import Worker, end_at_once, lose_no_signal_at_for
 
 _settings = settings.read(os.environ)
 Worker.grace_seconds = _settings.web_grace_seconds
+Worker.partitions = _settings.partitions
 
 wsgi_app = "service.cli.wsgi:app"
 workers = _settings.web_workers
@@ -49,9 +50,10 @@ def on_starting(arbiter: Any) -> None:
 
 
 def _import_the_application() -> None:
-    """Once for all workers, which share what that takes. Not its task types: those may start threads or connections.
+    """The workers share what is imported before they are forked. Each imports the task types by itself, because those
+    may start threads or open connections.
 
-    Next to nothing of it is garbage, and to look for that takes 20 ms in one step.
+    The collector is off meanwhile: it would find next to nothing, and take 20 ms.
     """
     gc.disable()
     for module in ("service.cli.wiring", "service.web.app", "service.web.auth"):
@@ -85,11 +87,11 @@ def worker_exit(arbiter: Any, worker: Any) -> None:
 
 
 def child_exit(arbiter: Any, worker: Any) -> None:
-    """Also of a worker that could not call its own."""
+    """The arbiter calls it for a worker that was killed, too; that one could not call worker_exit."""
     candidate.fail()
 
 
 def on_exit(arbiter: Any) -> None:
-    """Of one that was told to stop; any other end has an exit code of its own."""
+    """Ends the arbiter quickly if it was told to stop. If it ends for another reason, gunicorn sets the exit code."""
     if isinstance(sys.exc_info()[1], StopIteration):
         end_at_once()

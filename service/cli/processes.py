@@ -30,6 +30,7 @@ def redis(_: argparse.Namespace) -> int:
     """Holds the lock of the data for as long as the server lives: two servers would ruin them."""
     from service import settings
     from service.embedded import valkey
+    from service.observe import output
     from service.supervise.start import state
 
     read = settings.read(os.environ)
@@ -38,6 +39,8 @@ def redis(_: argparse.Namespace) -> int:
     if holder is not None:
         raise SandboxError(f"another Redis (process {holder}) still serves {folder}")
     log = read.logs / "redis.log"
+    if why := valkey.why_it_ended(folder, log):
+        output.say(f"sandbox: {why}")
     _write_to(log)
     valkey.run(read.sockets / "redis.sock", folder, read.fsync, log)
     return 0

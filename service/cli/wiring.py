@@ -6,6 +6,7 @@ A process imports only its own side: the web's modules would cost a runner 15 MB
 import logging
 from collections.abc import Iterable
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from service import __version__
@@ -63,6 +64,7 @@ def errors(settings: Settings, process: str, types: Iterable[TaskType] = ()) -> 
 
 
 def app(settings: Settings) -> "Web":
+    from service.runner import lockfile
     from service.web.app import create_app
     from service.web.auth import Tokens
     from service.web.hosts import Hosts
@@ -79,9 +81,15 @@ def app(settings: Settings) -> "Web":
         proxies=settings.proxies,
         waiting_clients=-(-settings.waiting_clients // settings.web_workers),
         throttled=settings.sockets / "throttled",
+        runners=partial(lockfile.living, _runners(settings)),
         metrics=metrics(settings, _after_what_is_ready()),
         audit=AuditLog(settings.logs, "web"),
     )
+
+
+def _runners(settings: Settings) -> Path:
+    """The folder in which each runner keeps a locked file."""
+    return settings.home / "runners"
 
 
 def _after_what_is_ready() -> "Later | None":
@@ -116,7 +124,7 @@ def run_runner(settings: Settings, lines: "Lines") -> int:
         registry=types,
         errors=errors(settings, "runner", types),
         report=Report(lines, metrics=measures),
-        folder=settings.home / "runners",
+        folder=_runners(settings),
         queues=settings.queues,
         threads=settings.threads,
         lease_seconds=settings.lease_seconds,

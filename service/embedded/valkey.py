@@ -6,6 +6,7 @@ process, which circus keeps alive beside it and which calls it once a second.
 """
 
 import os
+import re
 from pathlib import Path
 from typing import Final
 
@@ -27,6 +28,8 @@ ALLOCATOR: Final = ":".join(
         "glibc.malloc.hugetlb=1",
     )
 )
+LAST_BYTES: Final = 4096
+DAMAGED: Final = re.compile(r"Bad file format reading the append only file (\S+):")
 EVERY_SECOND: Final = "everysec"
 
 
@@ -48,6 +51,23 @@ def command(socket: Path, folder: Path, fsync: str = EVERY_SECOND, log: Path | N
         "logfile": str(log or ""),  # opened anew for each line: it may be moved aside at any time
     }
     return [str(_binary.get_binary_path()), *[word for name, value in options.items() for word in (f"--{name}", value)]]
+
+
+def why_it_ended(folder: Path, log: Path) -> str | None:
+    """What kept its last start from coming up, if it is a damaged file."""
+    try:
+        with log.open("rb") as file:
+            file.seek(max(0, file.seek(0, os.SEEK_END) - LAST_BYTES))
+            *_, last = file.read().splitlines() or [b""]
+    except OSError:
+        return None
+    found = DAMAGED.search(last.decode(errors="replace"))
+    if found is None:
+        return None
+    return (
+        f"the last start of Redis ended because {folder / 'appendonlydir' / found[1]} is damaged. "
+        "docs/operations.md, A damaged file of Redis, says what to do"
+    )
 
 
 def environment() -> dict[str, str]:

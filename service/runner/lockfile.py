@@ -197,6 +197,22 @@ class Presence:
                     path.unlink()
 
 
+def living(folder: Path) -> int:
+    """How many runners of this host are alive."""
+    return sum(map(_is_locked, folder.glob(f"{_here()}:*")))
+
+
+def _is_locked(path: Path) -> bool:
+    try:
+        with path.open("rb") as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        pass  # just removed
+    return False
+
+
 def _content_if_dead(path: Path) -> bytes | None:
     """The file's content if nobody holds its lock."""
     try:

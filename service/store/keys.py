@@ -50,6 +50,11 @@ def ready(partition: int) -> str:
     return f"sandbox:{{{partition}}}:ready"
 
 
+def probe(partition: int, kind: str) -> str:
+    """What no task uses, for the look whether Redis can be written."""
+    return f"sandbox:{{{partition}}}:probe:{kind}"
+
+
 def layout() -> str:
     """One for all partitions, in the slot of the first, which there always is."""
     return "sandbox:{0}:layout"

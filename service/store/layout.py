@@ -12,7 +12,7 @@ import msgspec
 from service.errors import WrongRedis
 from service.store import keys
 from service.store.connection import Command, Subscription, Wire
-from service.store.scripts import LAYOUT
+from service.store.scripts import LAYOUT, PROBE
 
 READS: Final = 1
 WRITES: Final = 1
@@ -104,7 +104,7 @@ class Layout:
 class GuardedWire:
     """Nothing is sent before the record was compared, and no script before Redis is claimed.
 
-    A process on trial sends no script: a release that is refused leaves the record as it was.
+    A process on trial sends none but the probe: a release that is refused leaves the record as it was.
     """
 
     def __init__(self, wire: Wire, layout: Layout) -> None:
@@ -128,7 +128,7 @@ class GuardedWire:
         self._wire.close()
 
     def _admit(self, commands: tuple[Command, ...]) -> None:
-        if any(command[0] == "EVALSHA" for command in commands):
+        if any(command[0] == "EVALSHA" and command[1] != PROBE.digest for command in commands):
             self._layout.claim()
             self._is_claimed = True
         else:

@@ -5,22 +5,25 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final
 
-from service.errors import InvalidTransition
+from service.errors import InvalidTransition, StoreRefused, StoreUnavailable
 from service.store import backlog, keys
 from service.store.backlog import Backlog
-from service.store.connection import Command, Wire, rows
+from service.store.connection import Command, Wire, missing_right, rows
 from service.store.documents import Document, document
 from service.store.index import Index
 from service.store.keys import Partitions
 from service.store.layout import GuardedWire, Layout
 from service.store.moves import PORTION_BYTES, Batch, Change, Moved
 from service.store.queues import Entry, Queues
-from service.store.scripts import CREATE, DUE, LATER, PURGE, STALE
+from service.store.scripts import CREATE, DUE, LATER, PROBE, PURGE, STALE
 from service.store.wakeups import Wakeups
 from service.tasks import moments, transitions
 from service.tasks.document import SCHEDULED, Task, encode
 
 LATER_SECONDS: Final = 60
+
+ROOM_BYTES: Final = 3 * PORTION_BYTES  # a portion as it was read, as it is to be, and as a script holds it
+PROBE_UID: Final = "0" * 59
 
 log = logging.getLogger("sandbox.store")
 
@@ -194,6 +197,27 @@ class Store:
             self._layout.claim()
 
     def check(self) -> None:
-        """Raises StoreUnavailable unless every partition can be written."""
+        """Raises StoreUnavailable unless a task can be created in every partition."""
         for partition in range(self.partitions):
-            self._wire.call(partition, ("SET", keys.ready(partition), int(time.time()), "PX", 60_000))
+            names = [keys.ready(partition), *[keys.probe(partition, kind) for kind in ("set", "shelf", "queue")]]
+            try:
+                self._wire.call(partition, PROBE.call([*names, self.uid(PROBE_UID, partition)], []))
+            except StoreRefused as error:
+                if (right := missing_right(error)) is None:
+                    raise
+                raise StoreUnavailable(right) from error
+
+    def check_room(self) -> None:
+        """Raises StoreUnavailable if Redis has a limit, and the most that is written at a time would go beyond it."""
+        for partition in range(self.partitions):
+            try:
+                [answer] = self._wire.call(partition, ("INFO", "memory"))
+            except StoreRefused:
+                return  # a user without that right
+            numbers = dict(line.split(b":", 1) for line in answer.splitlines() if b":" in line)
+            most, used = int(numbers.get(b"maxmemory", 0)), int(numbers.get(b"used_memory", 0))
+            if most and most - used < ROOM_BYTES:
+                raise StoreUnavailable(
+                    f"Redis has {max(0, most - used)} bytes of room below its maxmemory, and one write may need "
+                    f"{ROOM_BYTES}"
+                )

@@ -149,11 +149,11 @@ def cancelled(task: Task, at: str) -> Task:
 
 
 def requeued(task: Task) -> Task:
-    """A client wants it run again. It has all its attempts again."""
+    """A client wants it run again. It has all its attempts again, and they are counted from 1."""
     if task.status not in (FAILED, CANCELLED, UNREADABLE):
         raise InvalidTransition(f"only a failed or cancelled task can be retried; this one is {task.status}")
     following = _next(task, QUEUED)
-    following.failures = following.crashes = 0
+    following.attempt = following.failures = following.crashes = 0
     following.started_at = following.finished_at = following.duration = following.run_at = None
     following.error = None
     following.progress = following.result = NULL

@@ -1,6 +1,6 @@
 """Makes the Flask application from its parts."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -66,6 +66,7 @@ def create_app(
     hosts: Hosts | None = None,
     proxies: Sequence[str] = (),
     throttled: Path | None = None,
+    runners: Callable[[], int] | None = None,
     metrics: Metrics | None = None,
     errors: Errors = NO_ERRORS,
     audit: AuditLog | None = None,
@@ -80,7 +81,7 @@ def create_app(
     intake = Intake(registry=registry, queues=queues, store=store)
     app.register_blueprint(TaskCalls(store=store, intake=intake, waiting=app.waiting, audit=audit).blueprint())
     app.register_blueprint(type_calls.blueprint(registry))
-    app.register_blueprint(health.blueprint(store, tokens, throttled))
+    app.register_blueprint(health.blueprint(store, tokens, throttled, runners))
     app.register_blueprint(openapi.blueprint(registry, queues))
     answers.register(app, errors)
     if hosts is not None:

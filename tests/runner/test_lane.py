@@ -19,6 +19,7 @@ from service.store.connection import connect
 from service.tasks.registry import Registry
 from tests.runner.test_holdings import QUEUES, Silence, claims, new_task, statuses, succeed
 from tests.runner.wires import FaultyWire
+from tests.servers import RedisServer
 
 
 @pytest.fixture

@@ -162,3 +162,10 @@ def test_without_a_common_folder_each_one_looks(me: Presence, tmp_path: Path) ->
     lost = Presence(tmp_path / "runners", 1, tmp_path / "nowhere")
     assert me.is_turn("look", 60.0) and lost.is_turn("look", 60.0) and lost.is_turn("look", 60.0)
     lost.leave()
+
+
+def test_the_living_are_counted(me: Presence, neighbour: tuple[subprocess.Popen[str], str], tmp_path: Path) -> None:
+    assert lockfile.living(tmp_path) == 2
+    neighbour[0].kill()
+    eventually(lambda: lockfile.living(tmp_path) == 1)
+    assert lockfile.living(tmp_path / "nothing") == 0

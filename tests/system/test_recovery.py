@@ -421,3 +421,13 @@ class TestEverything:
             eventually(lambda uid=uid: instance.succeeded(uid), 20)
         assert instance.stop() == 0
         instance.is_gone()
+
+
+def test_a_damaged_file_of_redis_is_named_on_the_terminal(instance: Instance) -> None:
+    instance.started()
+    instance.create("echo")
+    assert instance.stop() == 0
+    [file] = (instance.home / "redis" / "appendonlydir").glob("*.incr.aof")
+    file.write_bytes(b"#garbage" + file.read_bytes())
+    instance.start()
+    eventually(lambda: f"{file} is damaged" in instance.output, 60)

@@ -401,6 +401,17 @@ def test_a_reload_does_not_mind_a_runner_that_was_taken_away_and_finishes_its_ta
     assert all(instance.succeeded(uid) and instance.task(uid)["attempt"] == 1 for uid in uids)
 
 
+def test_without_runners_it_is_not_ready_and_the_web_can_be_reloaded_all_the_same(instance: Instance) -> None:
+    instance.started()
+    eventually(lambda: instance.call("GET", "/health/ready")[1]["runners"] == 2)
+    assert instance.circusctl("stop", "sandbox-runner", "--waiting").startswith("ok")
+    status, body = instance.call("GET", "/health/ready")
+    assert (status, set(body["failing"])) == (503, {"runners"})
+    assert instance.circusctl("reload", "sandbox") == "ok\n"
+    assert instance.circusctl("start", "sandbox-runner") == "ok\n"
+    eventually(instance.is_ready, 30)
+
+
 def test_a_stopped_watcher_and_one_that_is_none_have_no_reload(instance: Instance) -> None:
     instance.started()
     assert instance.circusctl("stop", "sandbox-runner", "--waiting").startswith("ok")

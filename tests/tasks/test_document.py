@@ -173,6 +173,7 @@ TRANSITIONS: dict[str, tuple[Task, Callable[[Task], Task], dict[str, Any]]] = {
         transitions.requeued,
         {
             "status": QUEUED,
+            "attempt": 0,
             "failures": 0,
             "crashes": 0,
             "error": None,
@@ -227,6 +228,13 @@ def test_a_duration_is_kept_to_the_microsecond() -> None:
 def test_what_has_finished_cannot_be_cancelled(status: str, ended: str) -> None:
     with pytest.raises(InvalidTransition, match=f"the task has already {ended}"):
         transitions.cancelled(task(status), NOW)
+
+
+@pytest.mark.parametrize("status", [FAILED, CANCELLED])
+def test_what_is_wanted_again_has_all_its_attempts_again(status: str) -> None:
+    again = transitions.requeued(task(status, attempt=3, max_attempts=3, failures=2, crashes=1))
+    assert (again.attempt, again.max_attempts, again.failures, again.crashes) == (0, 3, 0, 0)
+    assert transitions.claimed(again, CLAIM).attempt == 1
 
 
 @pytest.mark.parametrize("status", [SCHEDULED, QUEUED, RUNNING, SUCCEEDED])

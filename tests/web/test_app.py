@@ -161,6 +161,16 @@ def test_ready_says_what_is_wrong_with_redis(client: FlaskClient, redis_server: 
     assert client.post("/tasks", json={"type": "echo"}).status_code == 201
 
 
+def test_ready_asks_whether_anybody_executes_tasks(make_app: Callable[..., Web]) -> None:
+    alive = 2
+    client = make_app(runners=lambda: alive).test_client()
+    assert client.get("/health/ready").json == {"status": "ready", "runners": 2}
+    alive = 0
+    answer = client.get("/health/ready")
+    assert (answer.status_code, answer.json["failing"]) == (503, {"runners": "no runner is at work on this host"})
+    assert client.get("/health/ready?exclude=runners").json == {"status": "ready"}
+
+
 def test_what_redis_refuses_is_a_fault_that_is_reported_and_not_told(
     client: FlaskClient, redis_server: RedisServer, caplog: pytest.LogCaptureFixture
 ) -> None:

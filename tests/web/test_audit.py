@@ -56,28 +56,35 @@ def test_a_batch_is_a_line_for_each_task(client: FlaskClient, tmp_path: Path) ->
     ]
 
 
-def test_what_is_cancelled_and_retried_is_told_with_the_request_that_did_it(
+def test_what_is_cancelled_and_requeued_is_told_with_the_request_that_did_it(
     client: FlaskClient, tmp_path: Path
 ) -> None:
     uid = client.post("/tasks", json=ECHO).json["uid"]
     client.delete(f"/tasks/{uid}", headers={"X-Request-ID": "r-2"})
     client.post(f"/tasks/{uid}/retry", headers={"X-Request-ID": "r-3"})
     found = [(line["did"], line["uid"], line["request_id"]) for line in lines(tmp_path)[1:]]
-    assert found == [("cancelled", uid, "r-2"), ("retried", uid, "r-3")]
+    assert found == [("cancelled", uid, "r-2"), ("requeued", uid, "r-3")]
 
 
 def test_what_changed_nothing_is_not_told(client: FlaskClient, tmp_path: Path) -> None:
-    again = {"Idempotency-Key": "k"}
-    uid = client.post("/tasks", json=ECHO, headers=again).json["uid"]
+    uid = client.post("/tasks", json=ECHO).json["uid"]
     told = lines(tmp_path)
 
-    assert client.post("/tasks", json=ECHO, headers=again).status_code == 200
     assert client.post(f"/tasks/{uid}/retry").status_code == 409
     assert client.post("/tasks", json={"type": "unheard-of"}).status_code == 422
     assert client.delete(f"/tasks/{'0' * 64}").status_code == 404
     client.get(f"/tasks/{uid}")
 
     assert lines(tmp_path) == told
+
+
+def test_a_request_that_is_sent_again_names_the_tasks_of_the_first(client: FlaskClient, tmp_path: Path) -> None:
+    """The first may have ended between the task and its line."""
+    again = {"Idempotency-Key": "k"}
+    uid = client.post("/tasks", json=ECHO, headers=again).json["uid"]
+    (tmp_path / "audit.log").write_text("")
+    assert client.post("/tasks", json=ECHO, headers=again).status_code == 200
+    assert [(line["did"], line["uid"]) for line in lines(tmp_path)] == [("repeated", uid)]
 
 
 def test_arguments_and_keys_stay_out(client: FlaskClient, tmp_path: Path) -> None:

@@ -101,6 +101,17 @@ def test_a_finished_task_is_answered_at_once(app: Web, uid: str, finish: Callabl
     assert waiting.took < 1 * BUSY
 
 
+def test_a_wait_that_cannot_begin_takes_no_place(app: Web, uid: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as broken:
+        broken.setattr(app.waiting._wakeups, "follow", lambda *_: 1 // 0)
+        assert [read(app, uid, 1).status_code for _ in range(5)] == [500] * 5
+    assert waiters(app) == 0
+    waiting = InBackground(lambda: read(app, uid, 30))
+    eventually(lambda: waiters(app) == 1)
+    app.waiting.release()
+    assert waiting.join().status_code == 200
+
+
 def test_past_the_limit_nobody_waits(app: Web, uid: str) -> None:
     full = [InBackground(lambda: read(app, uid, 30)) for _ in range(3)]
     eventually(lambda: waiters(app) == 3)

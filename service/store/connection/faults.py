@@ -1,5 +1,6 @@
 """What a fault of Redis means to the service."""
 
+import re
 from typing import Final
 
 from redis.exceptions import (
@@ -9,6 +10,7 @@ from redis.exceptions import (
     ClusterDownError,
     ConnectionError,
     MasterDownError,
+    NoPermissionError,
     OutOfMemoryError,
     ReadOnlyError,
     RedisError,
@@ -17,6 +19,9 @@ from redis.exceptions import (
 )
 
 from service.errors import StoreRefused, StoreUnavailable
+
+NO_PASSWORD: Final = ("Authentication required", "unauthenticated ")
+COMMAND: Final = re.compile("permissions to run the '([^']+)' command")
 
 
 class Unreachable(StoreUnavailable):
@@ -50,6 +55,8 @@ def unavailable(error: Exception) -> Exception:
     if isinstance(error, StoreUnavailable):
         return error
     text = str(error)
+    if any(word in text for word in NO_PASSWORD):
+        return _chained("Redis wants a password, and REDIS_URL has none (redis://:PASSWORD@HOST)", error)
     for kind, reason in _REASONS:
         if isinstance(error, kind):
             return _chained(f"Redis {reason}", error)
@@ -63,6 +70,15 @@ def unavailable(error: Exception) -> Exception:
         refusal.__cause__ = error
         return refusal
     return error
+
+
+def missing_right(error: StoreRefused) -> str | None:
+    """Which right the user in REDIS_URL lacks, if that is why Redis refused."""
+    if not isinstance(error.__cause__, NoPermissionError):
+        return None
+    command = COMMAND.search(str(error))
+    missing = f"run {command[1].upper()}" if command else "write all keys (~*)"
+    return f"the user of Redis may not {missing}; docs/settings.md lists the rights that it needs"
 
 
 def _chained(message: str, cause: Exception) -> StoreUnavailable:

@@ -1,41 +1,59 @@
 """GET /health/live and /health/ready; neither asks for a token."""
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
-from flask import Blueprint
+from flask import Blueprint, request
 
-from service.errors import InvalidToken, StoreUnavailable
+from service.errors import SandboxError
 from service.store import Store
 from service.web import answers
 from service.web.answers import Answer
 from service.web.auth import Tokens
 
 NAME: Final = "health"
+RUNNERS: Final = "runners"
+
+Count = Callable[[], int]
 
 
-def blueprint(store: Store, tokens: Tokens | None, throttled: Path | None) -> Blueprint:
-    """In the folder `throttled` the supervisor names what crashes again and again."""
+def blueprint(store: Store, tokens: Tokens | None, throttled: Path | None, runners: Count | None) -> Blueprint:
+    """`runners` tells how many runners are alive. In the folder `throttled` the supervisor names what crashes again and
+    again.
+    """
     calls = Blueprint(NAME, __name__, url_prefix="/health")
 
     def live() -> Answer:
         return answers.json({"status": "live"})
 
     def ready() -> Answer:
+        found: dict[str, Any] = {}
         part = "redis"
         try:
             store.check()
+            store.check_room()
             part = "callers"  # the scrubber would remove a member named "tokens"
             if tokens is not None:
                 tokens.check()
-        except (StoreUnavailable, InvalidToken) as error:
+            part = RUNNERS
+            if runners is not None and request.args.get("exclude") != RUNNERS:
+                found[RUNNERS] = _some(runners())
+        except SandboxError as error:
             raise answers.unavailable(error, failing={part: str(error)} | _notices(throttled)) from error
-        notices = _notices(throttled)
-        return answers.json({"status": "ready"} | ({"failing": notices} if notices else {}))
+        if notices := _notices(throttled):
+            found["failing"] = notices
+        return answers.json({"status": "ready"} | found)
 
     calls.add_url_rule("/live", view_func=live)
     calls.add_url_rule("/ready", view_func=ready)
     return calls
+
+
+def _some(count: int) -> int:
+    if not count:
+        raise SandboxError("no runner is at work on this host")
+    return count
 
 
 def _notices(folder: Path | None) -> dict[str, str]:

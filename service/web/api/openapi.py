@@ -60,6 +60,7 @@ def _paths() -> Object:
     key = _parameter("header", "Idempotency-Key", {"type": "string", "pattern": "^[!-~]{1,255}$"})
     wait = _parameter("header", "Prefer", {"type": "string", "pattern": "^wait=[0-9]{1,2}$"})
     purge = _parameter("query", "purge", {"const": ""})
+    exclude = _parameter("query", "exclude", {"enum": ["runners"]})
     task, tasks = _reference("Task"), _list_of("tasks", "Task")
     return {
         "/tasks": {
@@ -76,7 +77,7 @@ def _paths() -> Object:
         "/tasks/{uid}/retry": {"post": _call("retryTask", 200, task, refused=(404, 409), parameters=[uid])},
         "/types": {"get": _call("listTypes", 200, _list_of("types", "TaskType"))},
         "/health/live": {"get": _call("live", 200, {"type": "object"})},
-        "/health/ready": {"get": _call("ready", 200, {"type": "object"})},
+        "/health/ready": {"get": _call("ready", 200, {"type": "object"}, parameters=[exclude])},
         "/openapi.json": {"get": _call("describe", 200, {"type": "object"})},
     }
 

@@ -11,7 +11,7 @@ from service.observe.audit import AuditLog
 from service.store import Document, Store
 from service.tasks import moments, transitions
 from service.tasks.document import UNREADABLE, Task, public
-from service.web import answers
+from service.web import answers, body
 from service.web.answers import Answer
 from service.web.api import listing
 from service.web.api.gathering import Gathering
@@ -21,10 +21,8 @@ from service.web.auth import CALLER
 from service.web.measured import WAITED, note
 from service.web.problem import Problem, not_found, wrong
 from service.web.request_id import KEY as REQUEST_ID
-from service.web.server.capacity import BODY_LIMIT
 
 UID: Final = re.compile(r"[0-9a-f]{64}")
-EVENTS: Final = {"retried": "requeued"}  # as the metrics have always called it
 IDEMPOTENCY_KEY: Final = re.compile(r"[\x21-\x7e]{1,255}")
 
 
@@ -49,13 +47,13 @@ class TaskCalls:
     def create(self) -> Answer:
         environ = request.environ
         sender = _sender(environ)
-        [task], status = self._stored([self._intake.one(_body(environ), sender)])
+        [task], status = self._stored([self._intake.one(body.read(environ), sender)])
         return answers.json(public(task), status, [("Location", f"/tasks/{task.uid}")])
 
     def create_batch(self) -> Answer:
         environ = request.environ
         sender = _sender(environ)
-        batch, status = self._stored(self._intake.many(_body(environ), sender))
+        batch, status = self._stored(self._intake.many(body.read(environ), sender))
         return answers.json({"tasks": [public(task) for task in batch]}, status)
 
     def _stored(self, new: Sequence[Task]) -> tuple[Sequence[Task], int]:
@@ -64,7 +62,9 @@ class TaskCalls:
         if not present or new[0].request is None:
             self._tell("created", new)
             return new, 201
-        return _same(new[0].request, present), 200
+        known = _same(new[0].request, present)
+        self._tell_the_audit("repeated", known)
+        return known, 200
 
     def list(self) -> Answer:
         query = request.args
@@ -92,7 +92,7 @@ class TaskCalls:
         return answers.json(public(waited.task), headers=[("Preference-Applied", "wait")])
 
     def retry(self, uid: str) -> Answer:
-        return self._change(uid, transitions.requeued, "retried")
+        return self._change(uid, transitions.requeued, "requeued")
 
     def cancel(self, uid: str) -> Answer:
         listing.check_names(request.args, {"purge"})
@@ -119,8 +119,11 @@ class TaskCalls:
 
     def _tell(self, did: str, tasks: Sequence[Task]) -> None:
         """The metrics and the audit log."""
+        note(request.environ, did, tasks)
+        self._tell_the_audit(did, tasks)
+
+    def _tell_the_audit(self, did: str, tasks: Sequence[Task]) -> None:
         environ = request.environ
-        note(environ, EVENTS.get(did, did), tasks)
         if self._audit is not None:
             caller, origin, request_id = environ.get(CALLER), environ.get("REMOTE_ADDR", ""), environ.get(REQUEST_ID)
             self._audit.tell_of_tasks(did, tasks, by=caller, origin=origin, request_id=request_id)
@@ -161,19 +164,3 @@ def _sender(environ: dict[str, Any]) -> Sender:
     if key is not None and not IDEMPOTENCY_KEY.fullmatch(key):
         raise Problem(400, "Idempotency-Key: 1 to 255 visible ASCII characters", field="Idempotency-Key")
     return Sender(environ.get(CALLER), key, environ.get(REQUEST_ID))
-
-
-def _body(environ: dict[str, Any]) -> bytes:
-    kind = environ.get("CONTENT_TYPE", "")
-    if kind != "application/json" and kind.partition(";")[0].strip().lower() != "application/json":
-        raise Problem(415, "Content-Type: send application/json")
-    if int(environ.get("CONTENT_LENGTH") or 0) > BODY_LIMIT:
-        raise _too_large()
-    body: bytes = environ["wsgi.input"].read(BODY_LIMIT + 1)
-    if len(body) > BODY_LIMIT:
-        raise _too_large()
-    return body
-
-
-def _too_large() -> Problem:
-    return Problem(413, f"the body is larger than {BODY_LIMIT} bytes")

@@ -28,7 +28,7 @@ def preferred_seconds(prefer: str | None) -> int | None:
 
 
 class Waiter:
-    """One client. Whatever thread reads its document writes here; the client reads when it wakes."""
+    """One waiting client. Any thread may read its document and set the fields; the client wakes and looks at them."""
 
     def __init__(self, uid: str) -> None:
         self.uid = uid
@@ -102,11 +102,11 @@ class Waiting:
         with self._lock:
             if self._released or self.count >= self._limit:
                 return False
-            self.count += 1
             if partition not in self._waiters:
+                self._wakeups.follow(partition, self)  # first: if it fails, nothing is to be undone
                 self._waiters[partition] = {}
-                self._wakeups.follow(partition, self)
             self._waiters[partition].setdefault(waiter.uid, set()).add(waiter)
+            self.count += 1
         return True
 
     def _leave(self, partition: int, waiter: Waiter) -> None:

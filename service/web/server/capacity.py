@@ -4,8 +4,7 @@ import resource
 from typing import Final
 
 MOST: Final = 65_536
-BODY_LIMIT: Final = 256 * 1024  # bytes of a request's body
-OWN: Final = 64  # descriptors for logs, the listening socket, the event loop, metrics
+OWN: Final = 63  # descriptors for logs, the listening socket, the event loop, metrics
 
 
 def raise_limit() -> None:
@@ -14,9 +13,10 @@ def raise_limit() -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (_counted(hard), hard))
 
 
-def clients() -> int:
+def clients(partitions: int) -> int:
+    """Each partition may have a connection that listens, for all clients that wait for a task in it."""
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    return max(1, (_counted(soft) - OWN) // 2)
+    return max(1, (_counted(soft) - OWN - partitions) // 2)
 
 
 def _counted(limit: int) -> int:

@@ -38,16 +38,16 @@ from gunicorn.workers.ggevent import GeventResponse, GeventWorker
 
 from service.observe import log_file
 from service.web import problem, request_id
+from service.web.body import BODY_LIMIT
 from service.web.problem import Problem
 from service.web.server import capacity
-from service.web.server.capacity import BODY_LIMIT
 
 SEND_SECONDS: Final = 60.0
 LINGER_SECONDS: Final = 1.0
 LINGER_BYTES: Final = 4 * 1024 * 1024
 DRAIN_POLL_SECONDS: Final = 0.02
 NOTIFY_SECONDS: Final = 1.0
-FIRST_REQUEST: Final = b"GET /health/ready HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
+FIRST_REQUEST: Final = b"GET /health/ready?exclude=runners HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
 HEAD_END: Final = "\r\n\r\n"
 
 STOP_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)
@@ -162,11 +162,12 @@ class Worker(GeventWorker):  # type: ignore[misc]
     request_seconds = 10.0
     last_request_seconds = 2.0
     grace_seconds = 30.0
+    partitions = 1
     alive: bool
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.worker_connections = capacity.clients()
+        self.worker_connections = capacity.clients(self.partitions)
         self._crowd = self.worker_connections * 4 // 5
         self._connections: set[Connection] = set()
         self._answered: OrderedDict[Connection, None] = OrderedDict()  # the longest ago first; some ask again
@@ -188,6 +189,7 @@ class Worker(GeventWorker):  # type: ignore[misc]
 
     def prove(self) -> None:
         """Serves itself a request as it would a client, and ends if it is not ready; the log says why.
+        Runners may be on their way at the same time, or be stopped on purpose.
 
         A worker's first request takes five times as long as the next: so no client has to wait for it.
         """

@@ -1,0 +1,23 @@
+"""A request's body: which content type it has, and how large it may be."""
+
+from typing import Any, Final
+
+from service.web.problem import Problem
+
+BODY_LIMIT: Final = 256 * 1024  # bytes
+
+
+def read(environ: dict[str, Any]) -> bytes:
+    kind = environ.get("CONTENT_TYPE", "")
+    if kind != "application/json" and kind.partition(";")[0].strip().lower() != "application/json":
+        raise Problem(415, "Content-Type: send application/json")
+    if int(environ.get("CONTENT_LENGTH") or 0) > BODY_LIMIT:
+        raise _too_large()
+    body: bytes = environ["wsgi.input"].read(BODY_LIMIT + 1)
+    if len(body) > BODY_LIMIT:
+        raise _too_large()
+    return body
+
+
+def _too_large() -> Problem:
+    return Problem(413, f"the body is larger than {BODY_LIMIT} bytes")
