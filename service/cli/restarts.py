@@ -42,9 +42,11 @@ def restart(_: argparse.Namespace) -> int:
     handover.write(folder, program)
     try:
         _tell(read, "takeover", name=folder.name)
-        _wait(read, folder)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+    except RestartRefused:
+        handover.withdraw(folder)
+        raise
+    if outcome := _outcome(read, folder):
+        raise RestartRefused(f"the service goes on as before: {outcome}")
     print("sandbox has been restarted")
     return 0
 
@@ -63,7 +65,7 @@ def _tell(read: "Settings", command: str, **properties: str) -> dict[str, Any]:
     try:
         answer: dict[str, Any] = client.send_message(command, **properties)
     except CallError as error:
-        raise RestartRefused(f"circusd does not answer ({error}); nothing has changed. Try again.") from error
+        raise RestartRefused(f"circusd does not answer ({error}). Try again.") from error
     finally:
         client.stop()
     if answer["status"] != "ok":
@@ -71,12 +73,13 @@ def _tell(read: "Settings", command: str, **properties: str) -> dict[str, Any]:
     return answer
 
 
-def _wait(read: "Settings", folder: Path) -> None:
+def _outcome(read: "Settings", folder: Path) -> str:
+    """Until circusd has told it, the folder is circusd's: it stays if this command is interrupted."""
     from service.supervise.start import handover, state
 
     while (outcome := handover.outcome(folder)) is None:
         if state.owner(read) is None:
             raise RestartRefused("circusd has ended; its terminal and log/circus.log say why. Start it: `sandbox run`.")
         time.sleep(LOOK_SECONDS)
-    if outcome:
-        raise RestartRefused(f"the service goes on as before: {outcome}")
+    shutil.rmtree(folder, ignore_errors=True)
+    return outcome

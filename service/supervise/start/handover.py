@@ -16,6 +16,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Final, TypeVar
@@ -74,6 +75,13 @@ def read(folder: Path, kind: type[Record]) -> Record:
     found = json.loads(file.read_text())
     file.unlink()
     return kind(**{known.name: found[known.name] for known in fields(kind) if known.name in found})
+
+
+def withdraw(folder: Path) -> None:
+    """A wish that circusd has not taken. Nothing else is removed: circusd may be at it."""
+    (folder / "program").unlink(missing_ok=True)
+    with suppress(OSError):
+        folder.rmdir()
 
 
 def take() -> Handover | None:
