@@ -8,6 +8,7 @@ import subprocess
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 
@@ -207,15 +208,21 @@ def test_circusd_with_arguments_of_ones_own_keeps_them(instance: Instance, relea
     eventually(lambda: len(instance.kinds()["runner"]) == 1, 20 * BUSY)
 
 
-def test_a_reload_under_way_is_waited_for(instance: Instance, releases: Releases) -> None:
+def waiting(releases: Releases, gate: Path) -> Release:
+    """Its web workers are ready when this file is there."""
+    lines = f"import os, time\n\nwhile not os.path.exists({str(gate)!r}):\n    time.sleep(0.05)"
+    return releases.make("slow").change("service/cli/wsgi.py", "import os", lines)
+
+
+def test_while_a_reload_is_under_way_it_is_refused(instance: Instance, releases: Releases) -> None:
     instance.started()
-    releases.switch(
-        releases.make("slow").change("service/cli/wsgi.py", "import os", "import os, time\n\ntime.sleep(5)")
-    )
+    gate = instance.home.parent / "gate"
+    releases.switch(waiting(releases, gate))
     reload = threading.Thread(target=instance.circusctl, args=("reload", "sandbox"))
     reload.start()
-    eventually(lambda: len(instance.kinds()["web"]) > 3)
+    eventually(lambda: len(instance.kinds()["web"]) > 3, 20 * BUSY)
     refused = restart(instance, Release(releases.link.resolve().with_name("one")))
+    gate.touch()
     assert refused.returncode == 1 and "a reload or another restart is under way" in refused.stderr
     reload.join()
 
@@ -223,9 +230,7 @@ def test_a_reload_under_way_is_waited_for(instance: Instance, releases: Releases
 def test_one_at_a_time(instance: Instance, releases: Releases) -> None:
     instance.started()
     gate = instance.home.parent / "gate"
-    waits = f"import os, time\n\nwhile not os.path.exists({str(gate)!r}):\n    time.sleep(0.05)"
-    slow = releases.make("slow").change("service/cli/wsgi.py", "import os", waits)
-    with restarting(instance, slow) as said:
+    with restarting(instance, waiting(releases, gate)) as said:
         eventually(lambda: len(instance.kinds()["web"]) == 6, 20 * BUSY)
         busy = "a reload or another restart is under way; wait for its outcome"
         assert busy in restart(instance).stderr
