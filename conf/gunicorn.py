@@ -63,11 +63,11 @@ def _import_the_application() -> None:
 
 
 def when_ready(arbiter: Any) -> None:
-    candidate.speak_up()
+    candidate.warn_on_terminal()
 
 
 def post_fork(arbiter: Any, worker: Any) -> None:
-    candidate.whisper()
+    candidate.warn_in_folder()
     candidate.begin()
 
 

@@ -25,6 +25,10 @@ class AlreadyRunning(SandboxError):
     """Another sandbox holds the state folder."""
 
 
+class RestartRefused(SandboxError):
+    """The circusd that runs does not become another program; the message says why."""
+
+
 class ReleaseBroken(SandboxError):
     """The code on the disk does not load; the message says why."""
 

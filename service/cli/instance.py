@@ -31,11 +31,12 @@ def add_commands(commands: Commands) -> None:
 
 def run(_: argparse.Namespace) -> int:
     """Becomes circusd: its signals, its exit code."""
-    from service.supervise.start import announce, environment
+    from service.supervise.start import announce, environment, handover
 
     read = _checked()
     os.environ.update(environment.variables(read))
-    announce.in_background(read)
+    if handover.received is None:
+        announce.in_background(read)
     from service.supervise import circusd
 
     circusd.become(read, [str(environment.conf_folder() / "circus.ini")])

@@ -5,10 +5,10 @@ import sys
 from collections.abc import Sequence
 from typing import Final
 
-from service.cli import backups, graphite_dashboards, instance, processes, tokens
+from service.cli import backups, graphite_dashboards, instance, processes, restarts, tokens
 from service.errors import SandboxError
 
-NOUNS: Final = (instance, processes, backups, graphite_dashboards, tokens)
+NOUNS: Final = (instance, restarts, processes, backups, graphite_dashboards, tokens)
 
 
 def main(words: Sequence[str] | None = None) -> int:

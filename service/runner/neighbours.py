@@ -20,8 +20,7 @@ from typing import Final, NamedTuple
 from service.runner import alarm
 from service.runner.lockfile import HELD_UP_SECONDS, Presence, Remains, entry_of
 from service.runner.upkeep import Upkeep
-from service.store import Entry, Store, streams
-from service.tasks.document import Task, decode_or_none
+from service.store import Document, Entry, Store, document, streams
 
 WATCH_SECONDS: Final = 0.5
 LATE_SECONDS: Final = 4.0  # its own watchdog and alarm come before that
@@ -32,18 +31,19 @@ log = logging.getLogger("sandbox.runner")
 
 
 class Pending(NamedTuple):
-    """An entry that a neighbour holds, and the task as it is now."""
+    """An entry that a neighbour holds, and the document as it is now."""
 
     entry: Entry
-    task: Task | None
+    document: Document | None
 
     @property
     def token(self) -> str | None:
-        return self.task.claim.token if self.task is not None and self.task.claim is not None else None
+        claim = self.document.task.claim if self.document else None
+        return claim.token if claim else None
 
     @property
     def is_readable(self) -> bool:
-        return self.task is not None or self.entry.text is None
+        return self.document is None or self.document.is_readable
 
 
 class Neighbours:
@@ -96,7 +96,7 @@ class Neighbours:
             for stream in streams(partition, self._queues)
             for entry in self._store.queues.pending(stream, partition, neighbour.consumer)
         ]
-        return [Pending(entry, decode_or_none(entry.text)) for entry in self._store.read_again(entries)]
+        return [Pending(entry, document(entry.uid, entry.text)) for entry in self._store.read_again(entries)]
 
     def _keeps(self, neighbour: Remains, one: Pending) -> bool:
         if one.token is not None and neighbour.has_ended(one.token):
@@ -125,7 +125,7 @@ class Neighbours:
         if neighbour.consumer in self._told:
             return
         self._told.add(neighbour.consumer)
-        tasks = [one.task for one in pending if one.task is not None and one.token and neighbour.blames(one.token)]
+        tasks = [one.document.task for one in pending if one.document and one.token and neighbour.blames(one.token)]
         executing = ", ".join(f"{task.uid} of type {task.type}" for task in tasks) or "nothing that is known here"
         types = ", ".join({task.type: None for task in tasks})
         if self._leave_notice(neighbour, f"held up by a handler ({types or 'unknown'})"):

@@ -1,5 +1,6 @@
 """The start of circusd, when the checks are made: replace what private_names.py lists, then circus's own main."""
 
+import configparser
 import shutil
 import sys
 from collections.abc import Sequence
@@ -10,15 +11,18 @@ from service.settings import Settings
 from service.supervise import private_names
 from service.supervise.private_names import CIRCUS
 from service.supervise.reload import candidate
+from service.supervise.start import handover
+from service.supervise.start.handover import Program
 
-LEFT: Final = ("trial", "throttled")  # folders of a circusd that was killed
+LEFT: Final = ("trial", "throttled", handover.FOLDER)  # folders of a circusd that was killed
 
 
 def become(read: Settings, words: Sequence[str]) -> NoReturn:
     """This process is circusd from here on, and ends as it does."""
-    for name in LEFT:
-        shutil.rmtree(read.sockets / name, ignore_errors=True)
-    (read.sockets / candidate.SERVED).unlink(missing_ok=True)
+    if handover.received is None:
+        for name in LEFT:
+            shutil.rmtree(read.sockets / name, ignore_errors=True)
+        (read.sockets / candidate.SERVED).unlink(missing_ok=True)
     private_names.replace(CIRCUS)
     _configure(read)
     from circus import circusd
@@ -31,6 +35,18 @@ def become(read: Settings, words: Sequence[str]) -> NoReturn:
     raise SystemExit
 
 
+def check_configuration(read: Settings, file: str) -> None:
+    """Raises SystemExit if a circusd could not load it. For a process that ends soon."""
+    private_names.replace(CIRCUS)
+    _configure(read)
+    from circus.arbiter import Arbiter
+
+    try:
+        Arbiter.load_from_config(file).ctrl.sys_hdl.stop()
+    except (configparser.Error, OSError, ValueError) as error:
+        raise SystemExit(f"sandbox: {file} cannot be used: {error}") from error
+
+
 def _fail_if_given_up() -> None:
     """circusd's own main ends with 0 after every stop."""
     from service.supervise.watcher import GatedWatcher
@@ -40,12 +56,13 @@ def _fail_if_given_up() -> None:
 
 
 def _configure(read: Settings) -> None:
-    from service.supervise import audited, circusd_log, reload_command  # noqa: F401
+    from service.supervise import audited, circusd_log, reload_command, restart  # noqa: F401
     from service.supervise.reload.release import Supervisor
     from service.supervise.start import environment
     from service.supervise.watcher import GatedWatcher
 
     GatedWatcher.folder = read.sockets
     GatedWatcher.patience_seconds = read.reload_seconds
+    restart.Takeover.program = Program.running()
     audited.write_to(audit.AuditLog(read.logs, "circusd"))
     reload_command.Reload.supervisor = Supervisor(environment.conf_folder())  # last: it looks at what is imported

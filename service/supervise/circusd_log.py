@@ -22,6 +22,7 @@ def file_handler() -> logging.Handler:
             'or with arguments of your own: sandbox circusd "$(sandbox path)/circus.ini"'
         )
     read = settings.read(os.environ)
+    logging.getLogger().setLevel(read.log_level.upper())
     file = log_file.LogFile(read.logs / "circus.log")
     handler = logs.LineHandler(logs.Log(file, read.log_level, read.log_format), "circusd")
     handler.addFilter(_is_news)

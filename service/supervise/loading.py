@@ -11,7 +11,8 @@ from circus.config import get_config
 
 from service import settings
 from service.errors import SandboxError
-from service.supervise.start import checks, state
+from service.supervise import restart
+from service.supervise.start import checks, listener, state
 
 
 def load_everything(stock: Callable[..., Any]) -> "staticmethod[..., Any]":
@@ -42,6 +43,8 @@ def initialize_or_exit(stock: Callable[[Any], None]) -> Callable[[Any], None]:
             stock(arbiter)
         except OSError as error:
             raise SystemExit(f"sandbox: circusd could not listen: {error}") from error
+        listener.let_go()
+        restart.begin(arbiter)
 
     return initialize_or_exit
 

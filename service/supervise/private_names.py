@@ -22,7 +22,7 @@ class Name(NamedTuple):
     name: str
     why: str
     ours: str = ""  # a function: it is given what it replaces, and returns what takes its place
-    has: tuple[str, ...] = ()  # what its __init__ sets
+    has: tuple[str, ...] = ()  # what it sets, if it is a function; what its __init__ sets, if it is a class
 
 
 class Vendor(NamedTuple):
@@ -82,13 +82,14 @@ CIRCUS: Final = Vendor(
         ),
         Name(
             "circus.arbiter:Arbiter.initialize",
-            "an address that is taken ends the start with exit code 1; stock circus returns 0",
+            "an address that is taken ends the start with exit code 1, not with 0; and a restart adopts processes",
             "service.supervise.loading:initialize_or_exit",
         ),
         Name(
             "circus.sockets:CircusSocket.load_from_config",
             "an empty path is no unix socket's",
             "service.supervise.loading:load_socket",
+            has=("_cfg",),
         ),
         Name(
             "circus.sockets:CircusSocket.bind_and_listen",
@@ -108,14 +109,22 @@ CIRCUS: Final = Vendor(
         Name("circus.arbiter:Arbiter.iter_watchers", "a reload and a stop go through all watchers"),
         Name("circus.arbiter:Arbiter.reap_processes", "see manage_watchers"),
         Name("circus.controller:Controller.send_response", "see dispatch"),
+        Name("circus.controller:Controller._init_syshandler", "a second signal must not end a stop", has=("sys_hdl",)),
         Name("circus.sighandler:SysHandler", "a second signal must not end a stop", has=("_old",)),
         Name("circus.commands.reload:Reload", "`circusctl reload` is the command of the trial"),
-        Name("circus.process:Process", "a process of a watcher"),
+        Name("circus.commands.base:Command", "`sandbox restart` tells circusd what to become"),
+        Name(
+            "circus.process:Process",
+            "a process of a watcher; a restart adopts those that run",
+            has=("_worker", "started"),
+        ),
+        Name("circus.watcher:Watcher", "what clients connect to is replaced with care", has=("use_sockets",)),
         Name("circus.util:parse_env_dict", "circus takes a $NAME inside a value for a variable"),
         Name("circus.util:replace_gnu_args", "the option cmd names parts of the release"),
         *(
             Name(f"circus.watcher:Watcher.{name}", "a watcher whose reload is a trial overrides or calls it")
             for name in (
+                "_nextwid",
                 "_process_class",
                 "_reload",
                 "_start",
@@ -150,9 +159,13 @@ GUNICORN: Final = Vendor(
         Name("gunicorn.http.unreader:Unreader", "see RequestParser", has=("buf",)),
         Name("gunicorn.http.unreader:SocketUnreader.chunk", "see RequestParser"),
         Name("gunicorn.http.message:Request._expected_100_continue", "a body that is too large is not asked for"),
+        Name("gunicorn.http.message:Request.force_close", "a body that is too large is not read to its end"),
+        Name("gunicorn.http.body:Body", "a body is read before the application is called", has=("reader",)),
         Name("gunicorn.http.body:LengthReader", "a body is read before the application is called", has=("length",)),
         Name("gunicorn.http.errors:ParseException", "what is no request is answered with a problem"),
         Name("gunicorn.glogging:Logger.access", "a request is one JSON line"),
+        Name("gunicorn.glogging:Logger.LOG_LEVELS", "gunicorn's own words go through Python's logging"),
+        Name("gunicorn.glogging:Logger", "see LOG_LEVELS", has=("error_log",)),
     ),
 )
 
@@ -172,8 +185,9 @@ def _missing(name: Name) -> Iterator[str]:
     except (ImportError, AttributeError):
         yield name.name
         return
+    code = getattr(getattr(found, "__init__") if isinstance(found, type) else found, "__code__", None)  # noqa: B009
     for attribute in name.has:
-        if attribute not in found.__init__.__code__.co_names:
+        if code is None or attribute not in code.co_names:
             yield f"{name.name}.{attribute}"
 
 

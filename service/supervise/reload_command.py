@@ -104,5 +104,6 @@ def _unforeseen(error: Exception) -> ReleaseRefused:
 
 
 def _told(error: ReleaseRefused, reloaded: dict[str, Any]) -> str:
-    before = f"\n{' and '.join(reloaded)} had been reloaded before." if reloaded else ""
-    return "\n".join(filter(None, (f"{error}{before}", error.details.get("traceback"))))
+    before = f"{' and '.join(reloaded)} had been reloaded before." if reloaded else ""
+    said, *printed = error.whole.split("\n")
+    return "\n".join(filter(None, (said, before, *printed)))

@@ -21,7 +21,7 @@ WAITING: Final = ("watcher_stop", "watcher_restart", "arbiter_stop_watchers", "a
 
 def manage_watchers(stock: Callable[[Any], Any]) -> Callable[[Any], Any]:
     async def manage_watchers(arbiter: Any) -> None:
-        """What a command stops or starts is not active: only the others are looked after meanwhile."""
+        """While a command stops or starts a watcher, circusd goes on to look after the others, which are active."""
         if arbiter._exclusive_running_command not in WAITING:
             await stock(arbiter)
         elif not arbiter._stopping:
@@ -48,7 +48,8 @@ def stop_watchers(_: object) -> Callable[..., Any]:
 
 def quit_when_free(_: object) -> Callable[[Any], None]:
     def quit_when_free(handler: Any) -> None:
-        """In a signal handler, so the loop does it."""
+        """In a signal handler, so the loop does it. A restart that is about to begin must know at once."""
+        handler.controller.told_to_quit = True
         handler.controller.loop.add_callback_from_signal(_stop_when_free, handler.controller.arbiter)
 
     return quit_when_free

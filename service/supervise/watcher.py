@@ -16,9 +16,11 @@ import contextlib
 import os
 import signal
 import time
+from collections.abc import AsyncIterator, Iterable
 from pathlib import Path
 from typing import Any, Final
 
+import psutil
 from circus import logger
 from circus.process import DEAD_OR_ZOMBIE, UNEXISTING, Process
 from circus.util import replace_gnu_args
@@ -47,6 +49,11 @@ class ReleaseRefused(SandboxError):
         super().__init__(message)
         self.details = details or {}
 
+    @property
+    def whole(self) -> str:
+        """With what the release has printed."""
+        return "\n".join(filter(None, (str(self), self.details.get("traceback"))))
+
 
 class AgingProcess(Process):  # type: ignore[misc]
     """Its age is monotonic. Stock circus takes the time of day, which may be put back: then every death is early."""
@@ -57,6 +64,29 @@ class AgingProcess(Process):  # type: ignore[misc]
 
     def age(self) -> float:
         return time.monotonic() - self._born
+
+    def adopt(self, child: "Adopted") -> "AgingProcess":
+        self._worker = child
+        self.started = child.create_time()
+        self._born -= max(0.0, time.time() - self.started)
+        return self
+
+
+class Adopted(psutil.Process):  # type: ignore[misc]
+    """A child that was started before this process became another program; circus asks it what it asks a Popen."""
+
+    stdout = stderr = None
+    returncode: int | None = None
+
+    def poll(self) -> int | None:
+        if self.returncode is None:
+            try:
+                pid, status = os.waitpid(self.pid, os.WNOHANG)
+            except ChildProcessError:
+                self.returncode = 0  # somebody else has its code; so says Popen
+            else:
+                self.returncode = os.waitstatus_to_exitcode(status) if pid else None
+        return self.returncode
 
 
 class GatedWatcher(Watcher):  # type: ignore[misc]
@@ -76,6 +106,9 @@ class GatedWatcher(Watcher):  # type: ignore[misc]
         self._spawning = asyncio.Lock()
         self._throttle = Throttle(self._deaths_allowed)
         self._failed_starts = 0
+        self._is_swapping = False
+        self.wanted = self.numprocesses
+        self.has_adopted = False
 
     # --- processes ---------------------------------------------------------------------------------
 
@@ -92,6 +125,30 @@ class GatedWatcher(Watcher):  # type: ignore[misc]
             options["env"] = release.environment(options["env"], self.working_dir)
             options["env"] |= on_trial.environment if on_trial else {}
         return AgingProcess(name, wid, cmd, **options)
+
+    def adopt(self, serving: Iterable[int], leaving: Iterable[int]) -> set[int]:
+        """Processes that circusd started before a restart, and those that it had told to stop. Returns which live."""
+        adopted = {pid: self._adopted(pid) for pid in (*serving, *leaving) if psutil.pid_exists(pid)}
+        self.processes.update(adopted)
+        for pid in adopted.keys() & set(leaving):
+            self._let_go(adopted[pid])
+        self.has_adopted = bool(self.processes)
+        if self.has_adopted:  # until the trial: nothing is to be started beside it
+            self.numprocesses = len(self.processes)
+        return set(adopted)
+
+    def _adopted(self, pid: int) -> AgingProcess:
+        return AgingProcess(self.name, self._nextwid, self.cmd, watcher=self, spawn=False).adopt(Adopted(pid))
+
+    def settle_down(self) -> None:
+        """The restart is over. One that was refused takes away no process that was added by hand."""
+        if self.has_adopted:
+            self.numprocesses = max(self.wanted, len(self.processes))
+            self.has_adopted = False
+
+    @property
+    def leaving(self) -> list[int]:
+        return list(self._leaving)
 
     async def spawn_processes(self) -> None:
         """One call at a time: a second one that runs beside it would start the same missing processes again."""
@@ -158,15 +215,36 @@ class GatedWatcher(Watcher):  # type: ignore[misc]
                 f"{self.name} has no processes; `circusctl incr {self.name}` starts one of {self.release}."
             )
 
+    @property
+    def is_swapping(self) -> bool:
+        """Or is it about to, in a restart?"""
+        return self._is_swapping or self.has_adopted
+
     async def swap(self, release: Release) -> dict[str, Any]:
+        if self.has_adopted:
+            raise ReleaseRefused("a restart is under way; wait for its outcome.")
+        self._is_swapping = True
+        try:
+            async with self.on_trial(release, self.numprocesses) as outcome:
+                pass
+            await self.only_new_ones_answer()
+        finally:
+            self._is_swapping = False
+        return outcome
+
+    @contextlib.asynccontextmanager
+    async def on_trial(self, release: Release, number: int) -> AsyncIterator[dict[str, Any]]:
+        """So many processes of it are ready inside the block, and serve after it. An exception in it refuses them."""
         self._refuse_unless_serving()  # it may have been stopped while another watcher was on trial
         if self._trial is not None:
             since = f"{self._trial.seconds:.0f} s"
             raise ReleaseRefused(f"{self.name} is being reloaded, for {since} so far; wait for the outcome.")
         logger.info("%s: %s is on trial", self.name, release)
         trial = self._trial = Trial(release, self.folder / "trial", self.patience_seconds)
+        outcome: dict[str, Any] = {}
         try:
-            await self._judge(trial)
+            await self._judge(trial, number)
+            yield outcome
             trial.accept()
         except BaseException:
             trial.end()
@@ -175,13 +253,16 @@ class GatedWatcher(Watcher):  # type: ignore[misc]
             raise
         finally:
             self._trial = None
-        outcome = self._swapped(trial)
+        self.loop.spawn_callback(trial.hurry)
+        self.numprocesses = number
+        outcome.update(self._swapped(trial))
+
+    async def only_new_ones_answer(self) -> None:
         if self.use_sockets:
             await gen.multi(list(self._leaving.values()))
-        return outcome
 
-    async def _judge(self, trial: Trial) -> None:
-        for _ in range(self.numprocesses):
+    async def _judge(self, trial: Trial, number: int) -> None:
+        for _ in range(number):
             if trial.problem is None:
                 self._start_on_trial(trial)
                 await gen.sleep(0)
@@ -218,7 +299,7 @@ class GatedWatcher(Watcher):  # type: ignore[misc]
         return outcome
 
     def _refusal(self, reason: str, release: Path, seconds: float, output: str) -> ReleaseRefused:
-        stays = self.is_active() and not self.arbiter._stopping
+        stays = self.is_active() and not self.arbiter._stopping and not self.has_adopted
         if stays and self.release is not None and release == self.release.path:
             reason += ". It lies where the running one was started from: what crashes now is replaced by it"
         logger.error("%s: %s is refused: %s\n%s", self.name, release, reason, output)

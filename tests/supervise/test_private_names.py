@@ -37,6 +37,8 @@ def test_there_is_a_function_for_each_name_that_is_replaced() -> None:
     ("name", "missing"),
     [
         (Name("circus.arbiter:Arbiter.fly", "it flies"), "circus.arbiter:Arbiter.fly"),
+        (Name("circus.util:to_bool", "it flies", has=("wings",)), "circus.util:to_bool.wings"),
+        (Name("builtins:object", "it flies", has=("wings",)), "builtins:object.wings"),
         (Name("circus.nowhere:fly", "it flies"), "circus.nowhere:fly"),
         (Name("circus.arbiter:Arbiter", "it flies", has=("_stopping", "_wings")), "circus.arbiter:Arbiter._wings"),
     ],

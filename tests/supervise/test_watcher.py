@@ -46,7 +46,6 @@ def test_between_the_starts_of_a_trial_others_have_their_turn(
 ) -> None:
     turns: list[str] = []
     monkeypatch.setattr(watcher, "_start_on_trial", lambda _: turns.append("start"))
-    watcher.numprocesses = 3
 
     async def others() -> None:
         while True:
@@ -55,7 +54,7 @@ def test_between_the_starts_of_a_trial_others_have_their_turn(
 
     async def judge() -> None:
         asking = asyncio.create_task(others())
-        await watcher._judge(AsyncMock(problem=None, verdict=AsyncMock(return_value=None)))
+        await watcher._judge(AsyncMock(problem=None, verdict=AsyncMock(return_value=None)), 3)
         asking.cancel()
 
     asyncio.run(judge())

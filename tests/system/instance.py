@@ -96,7 +96,7 @@ class Instance:
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=180,
         )
 
     def variables(self) -> dict[str, str]:
@@ -183,7 +183,7 @@ class Instance:
         return len(self.kinds()["web"]) == 1 + workers
 
     def is_gone(self) -> None:
-        """A moment later: it says what is left, if something is."""
+        """Waits a moment for the end of all processes; if some are left, fails and names them."""
         until = time.monotonic() + 1
         while (processes := self.processes()) and time.monotonic() < until:
             time.sleep(0.01)

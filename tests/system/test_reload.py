@@ -598,7 +598,7 @@ def test_what_was_accepted_has_its_share_of_the_processors(instance: Instance) -
     instance.started()
     assert instance.circusctl("reload") == "ok\n"
     kinds = instance.kinds()
-    assert {weight(process) for process in kinds["web"] + kinds["runner"]} == {gentle.USUAL}
+    eventually(lambda: {weight(process) for process in kinds["web"] + kinds["runner"]} == {gentle.USUAL})
 
 
 def test_hup_to_a_runner_is_a_reload_of_the_runners_and_a_broken_one_changes_nothing(

@@ -265,8 +265,14 @@ def test_circus_must_wait_for_longer_than_what_it_stops_takes(instance: Instance
 
 
 def test_circusd_with_arguments_of_ones_own_needs_no_environment(instance: Instance) -> None:
-    instance.started(*CIRCUSD, "--log-level", "debug", str(ROOT / "circus.ini"))
+    instance.started(*CIRCUSD, "--pidfile", str(instance.home / "pid"), str(ROOT / "circus.ini"))
     assert instance.stop() == 0
+
+
+def test_circusd_logs_as_much_as_the_setting_says(instance: Instance) -> None:
+    instance.environment["SANDBOX_LOG_LEVEL"] = "debug"
+    log = instance.started().home / "log" / "circus.log"
+    eventually(lambda: '"level":"debug"' in log.read_text())
 
 
 def test_circusd_with_a_relative_home_serves_from_it(instance: Instance) -> None:

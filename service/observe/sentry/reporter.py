@@ -75,7 +75,7 @@ class Reporter:
 
     def listen(self) -> None:
         """Listens to log records, and to exceptions that nobody catches."""
-        logging.getLogger().addHandler(Listener(self, self._trail))
+        logging.getLogger().addHandler(ErrorsInTheLog(self, self._trail))
         sys.excepthook = _before(sys.excepthook, self.capture_uncaught)
         threading.excepthook = _before(threading.excepthook, lambda args: self.capture_uncaught(*args[:3]))
 
@@ -171,7 +171,7 @@ class Reporter:
             return
 
 
-class Listener(logging.Handler):
+class ErrorsInTheLog(logging.Handler):
     """Adds each log record to the trail, and reports errors; once a minute where the record says `once`."""
 
     def __init__(self, reporter: Reporter, trail: Trail) -> None:

@@ -22,9 +22,8 @@ from circus.client import CircusClient
 from circus.exc import CallError
 
 from service.errors import SandboxError
-from service.observe import log_file, metrics
+from service.observe import log_file
 from service.observe.metrics import Metrics
-from service.settings import Settings
 from service.supervise.observer.graphite import Graphite
 from service.supervise.observer.scales import Scales
 
@@ -68,7 +67,12 @@ class Observer:
     def stop(self, *_: Any) -> None:
         self._stopping = True
 
+    def heed_signals(self) -> None:
+        for signum in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            signal.signal(signum, self.stop)
+
     def run(self) -> None:
+        """Returns when it was stopped, or circusd is gone."""
         supervisor = os.getppid()
         context = zmq.Context()
         with context.socket(zmq.SUB) as channel:
@@ -157,18 +161,3 @@ def _mark(graphite: Graphite, what: str, tags: list[str], text: str) -> None:
         graphite.event(what, tags, text)
     except SandboxError as error:
         log.warning("%s; this event is not drawn: %s", error, what, extra={"once": "graphite"})
-
-
-def run(settings: Settings, control: str, *, refused: Told) -> int:
-    observer = Observer(
-        events=f"ipc://{settings.sockets / 'events.sock'}",
-        control=control,
-        metrics=metrics.connect(settings.statsd_host, settings.statsd_port, settings.statsd_prefix),
-        graphite=Graphite(settings.graphite_url) if settings.graphite_url else None,
-        refused=refused,
-        release=str(settings.release or ""),
-    )
-    for signum in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-        signal.signal(signum, observer.stop)
-    observer.run()
-    return 0

@@ -92,7 +92,7 @@ def wait(of: int = 1, beat: Callable[[], bool] = lambda: True) -> None:
     (held / f"{READY}.{os.getpid()}.{of}").touch()
     while held.is_dir() and beat():
         time.sleep(LOOK_SECONDS)
-    speak_up()
+    warn_on_terminal()
     with open(os.devnull) as nothing:
         os.dup2(nothing.fileno(), 0)
 
@@ -120,16 +120,16 @@ def _end(pid: int) -> None:
         fail()
 
 
-def speak_up() -> None:
-    """Warns where the supervisor does; the trial's command keeps that in place of standard input."""
+def warn_on_terminal() -> None:
+    """From here on warnings go where the supervisor's go; the trial's command keeps that as standard input."""
     if VARIABLE in os.environ:
         from service.observe import output
 
         output.lead_terminal(0)
 
 
-def whisper() -> None:
-    """Warns in the trial's folder."""
+def warn_in_folder() -> None:
+    """From here on warnings go into the trial's folder."""
     if (held := folder()) is not None:
         from service.observe import output
 

@@ -14,9 +14,9 @@ LOW: Final = 5  # a third of the share
 
 
 def weigh(leader: int, nice: int) -> bool:
-    """For the whole session of this process; returns whether that is over.
+    """Sets the weight of this process's whole session. Returns False if that has to be tried again.
 
-    Linux takes ten such wishes a second from ordinary users; for one more, ask again.
+    Linux takes ten changes a second from an ordinary user, and refuses one more.
     """
     try:
         with open(f"/proc/{leader}/autogroup", "wb", buffering=0) as session:

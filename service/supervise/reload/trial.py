@@ -66,14 +66,12 @@ class Trial:
     async def verdict(self, is_stopping: Callable[[], bool]) -> str | None:
         """Returns what is wrong with it, or None when all of its processes are ready."""
         while self.problem is None:
-            is_ready = self._is_ready()
-            is_urgent = is_ready or self.seconds > self._patience * GENTLE
-            is_weighed = self._weigh(gentle.USUAL if is_urgent else gentle.LOW)
+            self._weigh(gentle.USUAL if self.seconds > self._patience * GENTLE else gentle.LOW)
             if is_stopping():
                 self.problem = "the service is stopping"
             elif self._has_failed():
                 self.problem = "a process of it ended before it was ready"
-            elif is_ready and is_weighed:
+            elif self._is_ready():
                 return None
             elif self.seconds > self._patience:
                 self.problem = f"it was not ready within {self._patience:g} s (SANDBOX_RELOAD)"
@@ -104,6 +102,11 @@ class Trial:
         over = self._folder.with_suffix(".over")
         self._folder.rename(over)
         shutil.rmtree(over, ignore_errors=True)
+
+    async def hurry(self) -> None:
+        """When it is accepted: it gets its share of the processors. Linux may need a while with many processes."""
+        while not self._weigh(gentle.USUAL):
+            await gen.sleep(LOOK_SECONDS)
 
     def end(self) -> None:
         """Kills all of it. None has begun any work."""

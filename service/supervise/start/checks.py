@@ -6,7 +6,7 @@ import math
 import os
 import socket
 import sys
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Final
 
@@ -14,7 +14,7 @@ from service.errors import ReleaseBroken, SettingsError
 from service.settings import UNIX, Settings, texts
 from service.supervise.reload import candidate
 from service.supervise.reload import release as releases
-from service.supervise.start import listener, orphans, rehearsal, state
+from service.supervise.start import handover, listener, orphans, rehearsal, state
 from service.supervise.start.environment import SESSION, conf_folder, variables
 
 SLIP: Final = 0.85  # how like a setting's name another must be, to be meant for it
@@ -24,21 +24,38 @@ RUNNER_ENDS_SECONDS: Final = 5.0  # what a runner needs after the grace time, to
 
 def check(settings: Settings) -> None:
     """Raises an error that says what to change; otherwise the state folder is this process's."""
+    if (given := handover.take()) is not None:
+        state.adopt(settings.sockets / "lock", given.lock)
+        state.prepare(settings)
+        listener.take(given.sockets)
+    else:
+        _check_settings(settings)
+        state.prepare(settings)
+        _take_over(settings)
+        state.refuse_foreign_redis(settings)
+    if not listener.keeps(settings.bind, settings.port):
+        _check_address(settings)
+
+
+def check_restart(settings: Settings, listening: Collection[listener.Address]) -> None:
+    """Raises an error that says what to change, before the circusd that runs is touched."""
+    _check_settings(settings)
+    if listener.address(settings.bind, settings.port) not in listening:
+        _check_address(settings)
+
+
+def _check_settings(settings: Settings) -> None:
     for name in (SESSION, candidate.VARIABLE):  # left by another sandbox, if one of its tasks starts this one
         os.environ.pop(name, None)
     _warn_of_slips(settings)
     _check_release(settings)
-    state.prepare(settings)
-    _take_over(settings)
-    state.refuse_foreign_redis(settings)
-    if not listener.keeps(settings.bind, settings.port):
-        _check_address(settings)
 
 
 def _take_over(settings: Settings) -> None:
     """Ends what a killed circusd has left, and keeps its listening socket."""
     if left := orphans.find(settings.home):
         listener.keep((orphan.process for orphan in left), settings.bind, settings.port)
+        orphans.tell(settings.home, left)
         orphans.end(settings.home, left)
 
 

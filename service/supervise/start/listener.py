@@ -23,22 +23,37 @@ _kept: dict[Address, socket.socket] = {}
 
 def keep(processes: Iterable[psutil.Process], host: str, port: int) -> None:
     """Takes the socket that listens there from one of these, if one has it."""
-    address = _address(host, port)
+    wanted = address(host, port)
     for process in processes:
         with suppress(psutil.Error, OSError, AttributeError):
             for held in process.net_connections("all"):
-                if held.laddr == address and held.type == socket.SOCK_STREAM and not held.raddr:
+                if held.laddr == wanted and held.type == socket.SOCK_STREAM and not held.raddr:
                     copied = _copy(process.pid, held.fd)
                     if copied.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
-                        _kept[address] = copied
+                        _kept[wanted] = copied
                         return
 
 
+def take(descriptors: Iterable[int]) -> None:
+    """Listening sockets that this process held already when it was another program."""
+    for descriptor in descriptors:
+        held = socket.socket(fileno=descriptor)
+        held.set_inheritable(False)
+        name = held.getsockname()
+        _kept[name if isinstance(name, str) else name[:2]] = held
+
+
+def let_go() -> None:
+    """Of those at which nobody listens any more."""
+    while _kept:
+        _kept.popitem()[1].close()
+
+
 def keeps(host: str, port: int) -> bool:
-    return _address(host, port) in _kept
+    return address(host, port) in _kept
 
 
-def _address(host: str, port: int) -> Address:
+def address(host: str, port: int) -> Address:
     if host.startswith("unix:"):
         return host.removeprefix("unix:")
     family = socket.AF_INET6 if ":" in host else socket.AF_INET

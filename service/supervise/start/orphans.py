@@ -60,13 +60,16 @@ def mark(watcher: Any) -> None:
     watcher.env[KEEP_ENVIRONMENT] = "1"
 
 
-def end(home: Path, left: Sequence[Orphan]) -> None:
-    """Returns when they are gone. The caller holds the lock of the folder."""
+def tell(home: Path, left: Sequence[Orphan]) -> None:
     count = Counter(orphan.watcher.name for orphan in left)
     those = ", ".join(f"{name} ({number})" for name, number in count.items())
     print(
         f"sandbox: the supervisor on {home} was killed; ending first what it left: {those}", file=sys.stderr, flush=True
     )
+
+
+def end(home: Path, left: Sequence[Orphan], but: Collection[int] = ()) -> None:
+    """Returns when they are gone. The caller holds the lock of the folder."""
     for watcher, group in itertools.groupby(left, key=attrgetter("watcher")):
         members = list(group)
         leaders = _leaders(members)
@@ -75,13 +78,13 @@ def end(home: Path, left: Sequence[Orphan]) -> None:
         _wait(leaders, watcher.patience_seconds)
         _kill(members)
         for _ in range(SWEEPS):  # they may have started others meanwhile
-            if not (later := [orphan for orphan in find(home) if orphan.watcher == watcher]):
+            if not (later := [orphan for orphan in find(home, but) if orphan.watcher == watcher]):
                 break
             _kill(later)
 
 
-def find(home: Path) -> list[Orphan]:
-    """Returns them in the order in which they are to be ended."""
+def find(home: Path, but: Collection[int] = ()) -> list[Orphan]:
+    """Returns them in the order in which they are to be ended, without these sessions."""
     sessions: dict[int, Watcher] = {}
     processes: dict[int, list[psutil.Process]] = {}
     for process in psutil.process_iter():
@@ -90,7 +93,8 @@ def find(home: Path) -> list[Orphan]:
             processes.setdefault(session, []).append(process)
             if (watcher := _watcher(process.environ(), home, session)) is not None:
                 sessions[session] = watcher
-    sessions.pop(os.getsid(0), None)
+    for session in (os.getsid(0), *but):
+        sessions.pop(session, None)
     found = [Orphan(process, watcher) for session, watcher in sessions.items() for process in processes[session]]
     return sorted(found, key=attrgetter("watcher"))
 

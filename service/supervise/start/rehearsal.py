@@ -57,7 +57,7 @@ def _ended(process: "subprocess.Popen[bytes]", seconds: float) -> int:
 
 
 def _end(process: "subprocess.Popen[bytes]") -> None:
-    """With all that its modules have started in its group."""
+    """Kills it, and all that its modules have started in its group."""
     with suppress(ProcessLookupError, PermissionError):
         os.killpg(process.pid, signal.SIGKILL)
     process.wait()

@@ -91,6 +91,21 @@ def lock(path: Path, *, wait_seconds: float = 0.0, survives_exec: bool = False) 
     return None
 
 
+def descriptor(path: Path) -> int:
+    return _held[path]
+
+
+def adopt(path: Path, descriptor: int) -> None:
+    """A lock that this process held already when it was another program."""
+    os.set_inheritable(descriptor, False)
+    _held[path] = descriptor
+
+
+def owner(settings: Settings) -> int | None:
+    """The circusd that runs on the state folder, if one does."""
+    return _holder(settings.sockets / "lock")
+
+
 def let_go() -> None:
     """For a forked child, because the locks are its parent's."""
     for descriptor in _held.values():

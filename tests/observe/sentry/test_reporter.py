@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from service.errors import Cancelled, Reject, Retry, Stopping, StoreUnavailable, TimedOut
-from service.observe.sentry.reporter import Listener, Reporter
+from service.observe.sentry.reporter import ErrorsInTheLog, Reporter
 from service.web.problem import not_found
 from tests.observe.sentry.sink import HANGS, Sink
 from tests.servers import BUSY
@@ -213,7 +213,7 @@ def test_odd_extras_in_the_log_break_nothing(errors: Reporter, sink: Sink, extra
 
 
 def test_a_line_that_cannot_be_formatted_is_shown_as_it_is(errors: Reporter, sink: Sink) -> None:
-    listener = next(each for each in logging.getLogger().handlers if isinstance(each, Listener))
+    listener = next(each for each in logging.getLogger().handlers if isinstance(each, ErrorsInTheLog))
     for level, words in ((logging.INFO, "%d"), (logging.ERROR, "bad %d")):
         record = {"name": "x", "msg": words, "args": ("x",), "levelno": level, "levelname": "X"}
         listener.handle(logging.makeLogRecord(record))

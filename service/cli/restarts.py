@@ -1,0 +1,85 @@
+"""`sandbox restart`."""
+
+import argparse
+import os
+import shutil
+import time
+import uuid
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from service.cli.parsing import Commands, add
+from service.errors import RestartRefused
+
+if TYPE_CHECKING:
+    from service.settings import Settings
+
+ANSWER_SECONDS: Final = 5.0
+LOOK_SECONDS: Final = 0.1
+
+
+def add_commands(commands: Commands) -> None:
+    text = "have the service that runs take over the settings, circus.ini and code of this command; nobody is refused"
+    add(commands, "restart", restart, text)
+
+
+def restart(_: argparse.Namespace) -> int:
+    """Checks everything as a start would, asks circusd, and waits for the outcome."""
+    from service import settings
+    from service.supervise import circusd, private_names
+    from service.supervise.start import checks, environment, handover, state
+
+    read = settings.read(os.environ)
+    if state.owner(read) is None:
+        raise RestartRefused(f"no sandbox runs on {read.home}. `sandbox run` starts one.")
+    program = handover.Program.running()
+    private_names.check(private_names.CIRCUS)
+    checks.check_restart(read, _listening(read))
+    os.environ.update(environment.variables(read))
+    circusd.check_configuration(read, str(environment.conf_folder() / "circus.ini"))
+    folder = read.sockets / handover.FOLDER / uuid.uuid4().hex
+    folder.mkdir(parents=True, mode=0o700)
+    handover.write(folder, program)
+    try:
+        _tell(read, "takeover", name=folder.name)
+    except RestartRefused:
+        handover.withdraw(folder)
+        raise
+    if outcome := _outcome(read, folder):
+        raise RestartRefused(f"the service goes on as before: {outcome}")
+    print("sandbox has been restarted")
+    return 0
+
+
+def _listening(read: "Settings") -> list[Any]:
+    """Where the circusd that runs listens."""
+    sockets = _tell(read, "listsockets").get("sockets", [])
+    return [socket.get("path") or (socket["host"], socket["port"]) for socket in sockets]
+
+
+def _tell(read: "Settings", command: str, **properties: str) -> dict[str, Any]:
+    from circus.client import CircusClient
+    from circus.exc import CallError
+
+    client = CircusClient(endpoint=f"ipc://{read.sockets / 'control.sock'}", timeout=ANSWER_SECONDS)
+    try:
+        answer: dict[str, Any] = client.send_message(command, **properties)
+    except CallError as error:
+        raise RestartRefused(f"circusd does not answer ({error}). Try again.") from error
+    finally:
+        client.stop()
+    if answer["status"] != "ok":
+        raise RestartRefused(f"circusd does not restart: {answer['reason']}. Nothing has changed.")
+    return answer
+
+
+def _outcome(read: "Settings", folder: Path) -> str:
+    """Until circusd has told it, the folder is circusd's: it stays if this command is interrupted."""
+    from service.supervise.start import handover, state
+
+    while (outcome := handover.outcome(folder)) is None:
+        if state.owner(read) is None:
+            raise RestartRefused("circusd has ended; its terminal and log/circus.log say why. Start it: `sandbox run`.")
+        time.sleep(LOOK_SECONDS)
+    shutil.rmtree(folder, ignore_errors=True)
+    return outcome

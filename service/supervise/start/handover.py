@@ -1,0 +1,143 @@
+"""What circusd hands to the program that it becomes at a restart, and how it becomes it: by exec.
+
+The process stays the same. So the init system notices nothing, the children stay children, and open descriptors stay
+open: the lock of the state folder, and the listening sockets. Everything else is told in a folder of this restart,
+below the state folder, which only its owner may enter:
+
+- `program`: what circusd is to become, with its environment; `sandbox restart` writes it.
+- `handover`: what circusd leaves to that program, and the program that it was, for the way back.
+- `outcome`: how it went, for `sandbox restart`; empty if all is well.
+
+Signals to stop are held back from before the exec until the new program has handlers for them.
+"""
+
+import json
+import os
+import signal
+import sys
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+VARIABLE: Final = "SANDBOX_RESTART"
+FOLDER: Final = "restart"  # among the sockets
+HELD: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP)
+
+Record = TypeVar("Record", "Program", "Handover")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Program:
+    words: list[str]  # the interpreter and the module or script
+    command: list[str]
+    environment: dict[str, str]
+    folder: str
+
+    @classmethod
+    def running(cls) -> "Program":
+        """What this process is."""
+        command = sys.argv[1:]
+        words = sys.orig_argv[1 : len(sys.orig_argv) - len(command)]
+        return cls(words=[sys.executable, *words], command=command, environment=dict(os.environ), folder=os.getcwd())
+
+    def with_command(self, command: list[str]) -> "Program":
+        return replace(self, command=command)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Handover:
+    pid: int
+    lock: int
+    sockets: list[int]
+    serving: dict[str, list[int]]  # processes of each watcher
+    leaving: dict[str, list[int]]  # those that were told to stop
+    before: dict[str, Any] = field(default_factory=dict)  # the program that circusd was; empty on the way back
+    refused: str = ""  # why it is on the way back
+
+
+received: Handover | None = None
+_folder: Path | None = None
+
+
+def write(folder: Path, record: Program | Handover) -> None:
+    """In ASCII: an environment may hold bytes that are no text."""
+    (folder / type(record).__name__.lower()).write_text(json.dumps(asdict(record)))
+
+
+def read(folder: Path, kind: type[Record]) -> Record:
+    """And removes it: it holds secrets. Another release may have written it, with a field more.
+
+    Raises OSError, ValueError or TypeError.
+    """
+    file = folder / kind.__name__.lower()
+    found = json.loads(file.read_text())
+    file.unlink()
+    return kind(**{known.name: found[known.name] for known in fields(kind) if known.name in found})
+
+
+def withdraw(folder: Path) -> None:
+    """A wish that circusd has not taken. Nothing else is removed: circusd may be at it."""
+    (folder / "program").unlink(missing_ok=True)
+    with suppress(OSError):
+        folder.rmdir()
+
+
+def take() -> Handover | None:
+    """In the new program: what was handed to it, if it was started by a restart."""
+    global received, _folder
+    named = os.environ.pop(VARIABLE, "")
+    if not named:
+        return None
+    try:
+        found = read(Path(named), Handover)
+    except (OSError, ValueError, TypeError):
+        return None
+    if found.pid == os.getpid():
+        received, _folder = found, Path(named)
+    return received
+
+
+def become(program: Program, folder: Path, handover: Handover, unless: Callable[[], bool]) -> None:
+    """Raises OSError if that is not possible. Returns only if a signal has come in the last moment."""
+    write(folder, handover)
+    words = [*program.words, *program.command]
+    here = os.getcwd()
+    signal.pthread_sigmask(signal.SIG_BLOCK, HELD)
+    try:
+        os.chdir(program.folder)
+        for descriptor in (handover.lock, *handover.sockets):
+            os.set_inheritable(descriptor, True)
+        sys.stdout.flush()
+        sys.stderr.flush()
+        if not unless():
+            os.execve(words[0], words, {**program.environment, VARIABLE: str(folder)})
+    finally:
+        os.set_inheritable(handover.lock, False)
+        os.chdir(here)
+        release_signals()
+
+
+def release_signals() -> None:
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, HELD)
+
+
+def tell(outcome: str, folder: Path | None = None) -> None:
+    """For `sandbox restart`, if it still waits."""
+    folder = folder or _folder
+    if folder is not None and folder.is_dir():
+        (folder / "outcome.new").write_text(outcome)
+        (folder / "outcome.new").rename(folder / "outcome")
+
+
+def folder() -> Path:
+    assert _folder is not None
+    return _folder
+
+
+def outcome(folder: Path) -> str | None:
+    try:
+        return (folder / "outcome").read_text()
+    except FileNotFoundError:
+        return None

@@ -1,0 +1,55 @@
+"""What a restart writes down for the program that circusd becomes."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from service.supervise.start import handover
+from service.supervise.start.handover import Handover, Program
+
+PROGRAM = Program(words=["/bin/python"], command=["run"], environment={"A": "\udcff"}, folder="/")
+
+
+@pytest.fixture(autouse=True)
+def nothing_received(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(handover, "received", None)
+    monkeypatch.setattr(handover, "_folder", None)
+
+
+def given(pid: int) -> Handover:
+    return Handover(pid=pid, lock=3, sockets=[4], serving={"sandbox": [5]}, leaving={})
+
+
+def test_a_program_is_read_once_though_its_environment_is_no_text(tmp_path: Path) -> None:
+    handover.write(tmp_path, PROGRAM)
+    assert handover.read(tmp_path, Program) == PROGRAM
+    assert list(tmp_path.iterdir()) == [], "it holds secrets"
+
+
+def test_a_field_of_another_release_is_passed_over(tmp_path: Path) -> None:
+    (tmp_path / "handover").write_text('{"pid": 1, "lock": 3, "sockets": [], "serving": {}, "leaving": {}, "new": 1}')
+    assert handover.read(tmp_path, Handover).pid == 1
+
+
+@pytest.mark.parametrize("is_ours", [True, False])
+def test_only_the_process_that_it_was_written_by_takes_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, is_ours: bool
+) -> None:
+    monkeypatch.setenv(handover.VARIABLE, str(tmp_path))
+    handover.write(tmp_path, given(os.getpid() if is_ours else 1))
+    assert handover.take() == (given(os.getpid()) if is_ours else None)
+    assert handover.VARIABLE not in os.environ
+
+
+def test_a_program_that_cannot_be_started_changes_nothing(tmp_path: Path) -> None:
+    nowhere = Program(words=["/not/there"], command=[], environment={}, folder="/")
+    here = os.getcwd()
+    with open(os.devnull) as lock, pytest.raises(FileNotFoundError):
+        handover.become(
+            nowhere,
+            tmp_path,
+            Handover(**given(os.getpid()).__dict__ | {"lock": lock.fileno(), "sockets": []}),
+            unless=lambda: False,
+        )
+    assert os.getcwd() == here
