@@ -1,4 +1,4 @@
-"""Every exception that sandbox raises on purpose."""
+"""The exceptions that more than one package knows. One that only its own package catches is defined there."""
 
 
 class SandboxError(Exception):

@@ -1,21 +1,32 @@
 """What can be said of settings and task types before anything starts: `sandbox check`."""
 
+import difflib
+import os
 import sys
+from collections.abc import Iterator
+from typing import Final
 
-from service.cli import wiring
+from service.cli import task_modules, wiring
 from service.errors import SandboxError, SettingsError
 from service.observe import sentry
-from service.settings import Settings
-from service.tasks.registry import Registry
+from service.settings import Settings, texts
+from service.supervise.reload import candidate, release
+from service.supervise.start import environment, orphans
+
+PREFIXES: Final = ("SANDBOX_", "REDIS_", "STATSD_", "GRAPHITE_", "SENTRY_")
+SLIP: Final = 0.85  # how like a setting's name another must be, to be meant for it
 
 
 def check(settings: Settings) -> str:
-    """Returns that all is well; raises what is wrong, and prints what is odd."""
+    """Returns a line that says that all is well. Raises an error if it is not; prints a warning of what looks odd."""
+    for warning in _slips(settings):
+        print(f"sandbox: {warning}.", file=sys.stderr)
     _check_tokens(settings)
     if settings.sentry_dsn:
         sentry.check(settings.sentry_client)
     types = wiring.registry(settings)
-    _warn_of_queues(settings, types)
+    for warning in task_modules.taken_names():
+        print(f"sandbox: {warning}.", file=sys.stderr)
     return f"all is well: {len(list(types))} types, queues {', '.join(settings.queues)}"
 
 
@@ -40,7 +51,15 @@ def _check_tokens(settings: Settings) -> None:
         )
 
 
-def _warn_of_queues(settings: Settings, types: Registry) -> None:
-    used = {task_type.queue for task_type in types}
-    for queue in sorted(used.difference(settings.queues)):
-        print(f"sandbox: SANDBOX_QUEUES does not name {queue!r}, where types have their tasks wait.", file=sys.stderr)
+def _slips(settings: Settings) -> Iterator[str]:
+    """A setting that is misspelt would be left out in silence."""
+    ours = {*environment.variables(settings), environment.SESSION, candidate.VARIABLE, orphans.MARK}
+    for name in sorted(set(os.environ) - ours - {release.START_FOLDER}):
+        if name.startswith(PREFIXES) and (meant := _meant(name, list(texts(settings)))):
+            yield f"{name} is set, but is no setting; {meant} is one"
+
+
+def _meant(name: str, settings: list[str]) -> str | None:
+    like = difflib.get_close_matches(name, settings, 1, SLIP)
+    longer = [setting for setting in settings if setting.startswith(name) and name not in PREFIXES]
+    return next(iter(like + longer), None)

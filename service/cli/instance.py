@@ -2,7 +2,6 @@
 
 import argparse
 import os
-import sys
 import time
 from typing import TYPE_CHECKING
 
@@ -73,11 +72,9 @@ def _checked() -> "Settings":
 
 def check(_: argparse.Namespace) -> int:
     """What a release checks of itself: the supervisor calls it before the start."""
-    from service import settings
     from service.cli import checking
 
-    sys.path.append(os.getcwd())  # where the service, started in this folder, would find task modules, too
-    print(checking.check(settings.read(os.environ)))
+    print(checking.check(_in_the_release("check")))
     return 0
 
 
@@ -110,13 +107,28 @@ def path(_: argparse.Namespace) -> int:
 
 
 def types(_: argparse.Namespace) -> int:
-    from service import settings
-    from service.cli import wiring
+    from service.cli import task_modules
 
-    sys.path.append(os.getcwd())  # where the service, started in this folder, would find them too
-    for task_type in wiring.registry(settings.read(os.environ)):
+    for task_type in task_modules.load(_in_the_release("types").tasks):
         print(f"{task_type.name}\t{task_type.queue}")
     return 0
+
+
+def _in_the_release(word: str) -> "Settings":
+    """Returns the settings in a process of the release; another one becomes that process: the release's own Python
+    finds what it will find when it serves.
+    """
+    from service import settings
+    from service.supervise.reload import release as releases
+    from service.supervise.start import environment
+
+    read = settings.read(os.environ)
+    if releases.START_FOLDER not in os.environ:
+        release = releases.find(read.release or environment.conf_folder())
+        variables = release.environment({**os.environ, **settings.texts(read)}, os.getcwd())
+        os.chdir(release.path)
+        os.execve(release.python, [str(release.python), "-P", "-m", "service.cli", word], variables)
+    return read
 
 
 def version(_: argparse.Namespace) -> int:

@@ -15,4 +15,7 @@ except private_names.MissingName as error:
 
 from gunicorn.app.wsgiapp import run  # noqa: E402
 
+from service.cli import task_modules  # noqa: E402
+
+task_modules.look_also_here()  # gunicorn would put its working folder at the beginning of the path
 run(prog="gunicorn")

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from service import __version__
-from service.errors import SandboxError, SettingsError, WrongRedis
+from service.cli import task_modules
+from service.errors import SandboxError, WrongRedis
 from service.observe import metrics as reported
 from service.observe.audit import AuditLog
 from service.observe.metrics import Metrics
@@ -38,13 +39,9 @@ def metrics(settings: Settings, later: "Later | None" = None) -> Metrics:
 
 
 def registry(settings: Settings) -> Registry:
-    try:
-        return Registry.load(settings.tasks)
-    except Exception as error:
-        reason = str(error) if isinstance(error, SandboxError) else f"{type(error).__name__}: {error}"
-        raise SettingsError(
-            f"SANDBOX_TASKS is {','.join(settings.tasks)!r}, which cannot be loaded: {reason}"
-        ) from error
+    types = task_modules.load(settings.tasks)
+    task_modules.refuse_unserved(types, settings.queues)
+    return types
 
 
 def errors(settings: Settings, process: str, types: Iterable[TaskType] = ()) -> Errors:

@@ -101,16 +101,33 @@ def _arguments(name: str, handler: Callable[..., Any]) -> type[msgspec.Struct]:
         else:
             definitions.append((parameter.name, kind, _default(name, parameter)))
     try:
-        arguments = msgspec.defstruct(f"{name} arguments", definitions, kw_only=True, forbid_unknown_fields=True)
-        msgspec.json.Decoder(arguments)
-        _schema(arguments)
+        return _struct(name, definitions)
     except (TypeError, NameError) as error:
+        for definition in definitions:
+            _refuse_unreadable(name, definition)
         raise InvalidTaskType(f"{name}: its arguments cannot come from JSON: {error}") from error
+
+
+def _struct(name: str, definitions: list[Any]) -> type[msgspec.Struct]:
+    arguments = msgspec.defstruct(f"{name} arguments", definitions, kw_only=True, forbid_unknown_fields=True)
+    msgspec.json.Decoder(arguments)
+    _schema(arguments)
     return arguments
 
 
+def _refuse_unreadable(name: str, definition: Any) -> None:
+    try:
+        _struct(name, [definition])
+    except (TypeError, NameError) as error:
+        *_, reason = str(error).splitlines()  # msgspec's last line says what is wrong
+        raise InvalidTaskType(f"{name}: the parameter {definition[0]} cannot come from JSON: {reason}") from error
+
+
 def _parameters(name: str, handler: Callable[..., Any]) -> list[inspect.Parameter]:
-    parameters = list(inspect.signature(handler, eval_str=True).parameters.values())
+    try:
+        parameters = list(inspect.signature(handler, eval_str=True).parameters.values())
+    except Exception as error:
+        raise InvalidTaskType(f"{name}: an annotation cannot be read: {type(error).__name__}: {error}") from error
     if not parameters:
         raise InvalidTaskType(f"{name}: the handler's first parameter is the context")
     for parameter in parameters:

@@ -21,6 +21,7 @@ WRITE: Final = "write"
 SCOPES: Final = (READ, WRITE)
 PREFIX: Final = "sbx_"
 NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,63}")
+OWNER_ONLY: Final = 0o600
 HASH: Final = re.compile(r"[0-9a-f]{64}")
 
 
@@ -98,7 +99,7 @@ def _rewrite(path: Path, change: Callable[[list[str]], list[str]]) -> None:
     """Replaces the file in one step: a reader sees the old one or the new one."""
     lines = change(_lines(path))
     draft = path.with_name(f".{path.name}.{os.getpid()}")
-    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, OWNER_ONLY)
     with open(descriptor, "w") as file:
         file.write("".join(f"{line}\n" for line in lines))
         file.flush()
@@ -120,8 +121,19 @@ def _keep_owner_and_mode(path: Path, draft: Path) -> None:
 
 @contextmanager
 def _alone(path: Path) -> Iterator[None]:
-    """While this lasts, nobody else changes the file."""
+    """While this lasts, nobody else changes the file. Whoever can open the lock can hold it: so its owner alone can."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with open(path.with_name(f".{path.name}.lock"), "w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    lock = path.with_name(f".{path.name}.lock")
+    try:
+        descriptor = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, OWNER_ONLY)
+    except OSError as error:
+        raise InvalidToken(
+            f"{lock} cannot be used: {error.strerror}; change the tokens as the user who owns it"
+        ) from error
+    try:
+        if os.fstat(descriptor).st_uid == os.geteuid():
+            os.fchmod(descriptor, OWNER_ONLY)  # earlier releases let others read it
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
         yield
+    finally:
+        os.close(descriptor)

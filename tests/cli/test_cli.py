@@ -4,22 +4,26 @@ import os
 import re
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from service import __version__, settings
 from service.supervise.start import environment
-from tests.servers import free_port
+from tests.servers import eventually, free_port
+from tests.system.conftest import make_instance  # noqa: F401 - a fixture
+from tests.system.instance import SANDBOX, Instance
 
 ROOT = Path(__file__).resolve().parents[2]
 HEAVY = ("circus", "flask", "gevent", "msgspec", "redis", "zmq")
 
 
-def sandbox(*words: str, **variables: str) -> subprocess.CompletedProcess[str]:
+def sandbox(*words: str, cwd: Path | None = None, **variables: str) -> subprocess.CompletedProcess[str]:
     clean = {name: text for name, text in os.environ.items() if not name.startswith(("SANDBOX_", "CIRCUS", "REDIS"))}
     return subprocess.run(
-        (sys.executable, "-m", "service.cli", *words),
+        (sys.executable, "-P", "-m", "service.cli", *words),
+        cwd=cwd,
         env={**clean, "PYTHONPATH": str(ROOT), **variables},
         capture_output=True,
         text=True,
@@ -166,3 +170,18 @@ def test_check_says_what_is_wrong(variables: dict[str, str], said: str) -> None:
 def test_circusd_gets_its_own_arguments(folder: Path) -> None:
     done = sandbox("circusd", "--version", SANDBOX_HOME=str(folder / "home"), SANDBOX_PORT=str(free_port()))
     assert done.stdout == "0.19.0\n", done.stderr
+
+
+def test_others_may_write_nothing_of_the_state_folder_whatever_the_umask_is(
+    make_instance: Callable[..., Instance],  # noqa: F811
+    folder: Path,
+) -> None:
+    instance = make_instance(SANDBOX_HOME=str(folder / "new" / "home"))
+    instance.home = folder / "new" / "home"
+    instance.started("sh", "-c", 'umask 000; exec "$@"', "sh", *SANDBOX, "run")
+    eventually(lambda: instance.succeeded(instance.create("echo")))
+    entries = [folder / "new", instance.home, *instance.home.iterdir(), *(instance.home / "log").iterdir()]
+    assert {path: oct(path.stat().st_mode) for path in entries if path.stat().st_mode & 0o022} == {}
+    closed = {path.name for path in instance.home.iterdir() if path.stat().st_mode & 0o077 == 0}
+    assert {path.name for path in instance.home.iterdir() if path.is_dir()} == closed | {"log"}
+    assert instance.stop() == 0

@@ -1,6 +1,7 @@
 """A rehearsal ends as it must, whatever the code that it loads does."""
 
 import os
+import sys
 from pathlib import Path
 
 import psutil
@@ -8,6 +9,7 @@ import pytest
 
 from service import settings
 from service.errors import ReleaseBroken
+from service.supervise.reload.release import Release
 from service.supervise.start import rehearsal
 from tests.servers import BUSY, eventually
 
@@ -16,7 +18,10 @@ def checked(folder: Path, module: str, patience_seconds: float = 30, **words: Pa
     """Of a module of these lines."""
     (folder / "rehearsed.py").write_text(module)
     read = settings.read({"SANDBOX_TASKS": "rehearsed", "SANDBOX_HOME": str(folder / "var")})
-    environment = {**os.environ, **settings.texts(read), "PYTHONPATH": os.pathsep.join([str(Path.cwd()), str(folder)])}
+    release = Release(folder, Path(sys.executable), folder)
+    environment = release.environment(
+        {**os.environ, **settings.texts(read), "PYTHONPATH": str(Path.cwd())}, str(folder)
+    )
     return rehearsal.check(environment, patience_seconds=patience_seconds, folder=folder, **words)
 
 
@@ -39,8 +44,11 @@ def test_a_python_that_is_gone_is_a_broken_release(tmp_path: Path) -> None:
         checked(tmp_path, "", python=tmp_path / "gone")
 
 
-def test_what_it_warns_of_is_told_and_what_its_modules_print_is_not(tmp_path: Path) -> None:
-    module = "import sys; print('mine', file=sys.stderr)\nfrom service import task\n\n\n@task('x', queue='side')\n"
-    assert checked(tmp_path, module + "def x(context): ...") == [
-        "sandbox: SANDBOX_QUEUES does not name 'side', where types have their tasks wait."
-    ]
+def test_what_it_warns_of_is_told_and_what_its_modules_print_is_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SANDBOX_TASK", "mine")
+    warning = "sandbox: SANDBOX_TASK is set, but is no setting; SANDBOX_TASKS is one."
+    assert checked(tmp_path, "import sys; print('mine', file=sys.stderr)") == [warning]
+    with pytest.raises(ReleaseBroken, match=r"rehearsed.py, line 1\)\n" + warning):
+        checked(tmp_path, "import nowhere")

@@ -100,7 +100,7 @@ def stepwise(context: Any) -> Iterator[int]:
         (free, r"\*options cannot be checked"),
         (by_position, "first must be allowed as a keyword"),
         (shared, "the default of rows is shared"),
-        (no_schema, "its arguments cannot come from JSON"),
+        (no_schema, "the parameter \\w+ cannot come from JSON: type .* is not supported$"),
         (later, "must be a plain function"),
         (stepwise, "must be a plain function"),
     ],

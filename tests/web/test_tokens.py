@@ -2,7 +2,7 @@ import hashlib
 import os
 import stat
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -81,6 +81,29 @@ def test_two_who_add_at_once_lose_nothing(path: Path) -> None:
     for thread in threads:
         thread.join()
     assert {token.name for token in token_file.read(path)} == {f"t{number}" for number in range(8)}
+
+
+@pytest.fixture
+def no_umask() -> Iterator[None]:
+    before = os.umask(0)
+    yield
+    os.umask(before)
+
+
+@pytest.mark.usefixtures("no_umask")
+def test_nobody_else_can_open_the_lock_and_so_hold_up_a_change(path: Path) -> None:
+    lock = path.with_name(f".{path.name}.lock")
+    token_file.add(path, "ci", "read")
+    assert lock.stat().st_mode & 0o777 == 0o600
+    lock.chmod(0o644)  # as earlier releases made it
+    token_file.remove(path, "ci")
+    assert lock.stat().st_mode & 0o777 == 0o600
+
+
+def test_a_lock_that_cannot_be_opened_is_told(path: Path) -> None:
+    path.with_name(f".{path.name}.lock").symlink_to("/dev/null")
+    with pytest.raises(InvalidToken, match=r"\.lock cannot be used: .*; change the tokens as the user who owns it"):
+        token_file.add(path, "ci", "read")
 
 
 @pytest.mark.parametrize(

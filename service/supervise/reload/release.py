@@ -15,6 +15,8 @@ from typing import Final
 from service.errors import SandboxError
 
 CONFIGURATION: Final = Path("conf", "gunicorn.py")
+CODE: Final = Path("service", "cli", "wsgi.py")
+START_FOLDER: Final = "SANDBOX_STARTED_IN"
 ELSEWHERE: Final = ("service.web", "service.cli")
 
 
@@ -34,9 +36,10 @@ class Release:
         return {"path": str(self.path), "python": str(self.python), "conf": str(self.base / "conf")}
 
     def environment(self, given: Mapping[str, str], start_folder: str) -> dict[str, str]:
-        """For its processes. The folder that the service was started in may hold task modules."""
-        paths = [path for path in (given.get("PYTHONPATH"), start_folder) if path]
-        return {**given, "PYTHONPATH": os.pathsep.join(paths), "PWD": str(self.path)}
+        """For its processes. The folder that the service was started in may hold task modules (cli/task_modules.py)."""
+        paths = [str(self.path) if holds_code(self.path) else "", given.get("PYTHONPATH", "")]
+        found_first = os.pathsep.join(filter(None, paths))
+        return {**given, "PYTHONPATH": found_first, START_FOLDER: start_folder, "PWD": str(self.path)}
 
     def __str__(self) -> str:
         return str(self.path)
@@ -47,11 +50,16 @@ def find(name: Path) -> Release:
     if not path.is_dir():
         raise NoRelease(f"SANDBOX_RELEASE is {str(name)!r}, which is not a folder")
     own = path / ".venv" / "bin" / "python"
-    bases = [path, *path.glob(".venv/lib/python*/site-packages/service/_conf")]
-    for base in bases:
+    installed = path.glob(".venv/lib/python*/site-packages/service/_conf")
+    for base in (path, *installed) if holds_code(path) else (*installed, path):
         if (base / CONFIGURATION).is_file():
             return Release(path, own if own.exists() else Path(sys.executable), base)
     raise NoRelease(f"SANDBOX_RELEASE is {str(name)!r}, which holds no release: {CONFIGURATION} is missing")
+
+
+def holds_code(folder: Path) -> bool:
+    """Is that ours? A team may have a folder `service` of its own."""
+    return (folder / CODE).is_file()
 
 
 class Supervisor:
@@ -82,8 +90,8 @@ def _loaded() -> Iterator[Path]:
 
 def _package(release: Release) -> Path:
     """Where the processes of a release find `service`."""
-    found = [release.path / "service", *release.path.glob(".venv/lib/python*/site-packages/service")]
-    return next((path for path in found if path.is_dir()), Path(__file__).parents[2])
+    folders = [release.path, *release.path.glob(".venv/lib/python*/site-packages")]
+    return next((folder / "service" for folder in folders if holds_code(folder)), Path(__file__).parents[2])
 
 
 def _digest(file: Path) -> str:

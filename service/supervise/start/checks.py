@@ -1,6 +1,5 @@
 """What must hold before circusd starts. The release checks itself, in a process of its own (rehearsal.py)."""
 
-import difflib
 import errno
 import math
 import os
@@ -15,9 +14,8 @@ from service.settings import UNIX, Settings, texts
 from service.supervise.reload import candidate
 from service.supervise.reload import release as releases
 from service.supervise.start import handover, listener, orphans, rehearsal, state
-from service.supervise.start.environment import SESSION, conf_folder, variables
+from service.supervise.start.environment import SESSION, conf_folder
 
-SLIP: Final = 0.85  # how like a setting's name another must be, to be meant for it
 WEB_ENDS_SECONDS: Final = 5.0  # what gunicorn needs after the grace time, to end its workers
 RUNNER_ENDS_SECONDS: Final = 5.0  # what a runner needs after the grace time, to interrupt and to hand back
 
@@ -47,7 +45,6 @@ def check_restart(settings: Settings, listening: Collection[listener.Address]) -
 def _check_settings(settings: Settings) -> None:
     for name in (SESSION, candidate.VARIABLE):  # left by another sandbox, if one of its tasks starts this one
         os.environ.pop(name, None)
-    _warn_of_slips(settings)
     _check_release(settings)
 
 
@@ -70,14 +67,6 @@ def check_order(settings: Settings, circus_seconds: Mapping[str, float]) -> None
                 f"{variable}_STOP is {circus_seconds[watcher]:g}; it must be above {grace + within:g}: the grace time "
                 f'of {grace:g} s and {within:g} s to end. `eval "$(sandbox env)"` works it out anew.'
             )
-
-
-def _warn_of_slips(settings: Settings) -> None:
-    """A setting that is misspelt would be left out in silence."""
-    known = {*variables(settings), orphans.MARK}
-    for name in sorted(set(os.environ) - known):
-        if name.startswith("SANDBOX_") and (near := difflib.get_close_matches(name, texts(settings), 1, SLIP)):
-            print(f"sandbox: {name} is set, but is no setting; {near[0]} is one.", file=sys.stderr)
 
 
 def _check_release(settings: Settings) -> None:

@@ -24,7 +24,7 @@ def check(
     folder: Path | None = None,
 ) -> list[str]:
     """Returns what it warns of; raises ReleaseBroken if it fails, or takes too long."""
-    words = [str(python), "-m", "service.cli", "check"]
+    words = [str(python), "-P", "-m", "service.cli", "check"]
     try:
         with TemporaryFile() as said:
             process = subprocess.Popen(
@@ -43,10 +43,11 @@ def check(
             lines = os.pread(said.fileno(), os.fstat(said.fileno()).st_size, 0).decode(errors="replace").splitlines()
     except OSError as error:
         raise ReleaseBroken(f"the task types cannot be loaded: {error}") from error
+    *before, last = ["", *filter(str.strip, lines)] if code else [*lines, ""]
+    warnings = [line for line in before if line.startswith(OURS)]
     if code:
-        *_, last = ["", *filter(str.strip, lines)]
-        raise ReleaseBroken(last.removeprefix(OURS) or f"exit code {code}")
-    return [line for line in lines if line.startswith(OURS)]
+        raise ReleaseBroken("\n".join([last.removeprefix(OURS) or f"exit code {code}", *warnings]))
+    return warnings
 
 
 def _ended(process: "subprocess.Popen[bytes]", seconds: float) -> int:

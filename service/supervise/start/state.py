@@ -15,6 +15,7 @@ from service.settings import Settings
 
 OWNER_ONLY: Final = 0o700
 OWNER_AND_MEMBERS_WHO_ENTER: Final = 0o710
+OTHERS_READ: Final = 0o755  # whatever the umask would allow
 LOOK_SECONDS: Final = 0.05
 GONE_SECONDS: Final = 1.0
 
@@ -24,7 +25,8 @@ _held: dict[Path, int] = {}
 def prepare(settings: Settings) -> None:
     """Makes the folders, and takes the state folder for this process."""
     try:
-        settings.logs.mkdir(parents=True, exist_ok=True)
+        for folder in (*reversed(settings.logs.parents), settings.logs):
+            folder.mkdir(OTHERS_READ, exist_ok=True)
         for folder in (settings.sockets, redis_folder(settings), settings.home / "runners"):
             folder.mkdir(parents=True, exist_ok=True)
             folder.chmod(OWNER_ONLY)
