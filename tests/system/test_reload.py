@@ -218,12 +218,13 @@ class asking:
 
 
 def test_a_second_reload_is_refused_while_one_is_under_way(instance: Instance, releases: Releases) -> None:
+    instance.environment["SANDBOX_RELOAD"] = "60"
     instance.started()
     releases.switch(
         releases.make("slow").change("service/cli/wsgi.py", "import os", "import os, time\n\ntime.sleep(6)")
     )
     with asking(instance, "reload", "sandbox") as first:
-        eventually(lambda: len(instance.kinds()["web"]) > 3)
+        eventually(lambda: len(instance.kinds()["web"]) > 3, 10 * BUSY)
         for words in (("reload", "sandbox"), ("reload",)):
             second = instance.ask(*words)
             assert second.returncode == 3
@@ -359,8 +360,8 @@ def test_without_a_name_all_are_reloaded_but_redis(instance: Instance, releases:
             os.kill(instance.pid, signal.SIGHUP)
         else:
             assert instance.circusctl("reload") == "ok\n"
-        eventually(lambda: mark(instance) == "two")
-        eventually(lambda: not any(process.alive for process in before["web"] + before["runner"]))
+        eventually(lambda: mark(instance) == "two", 20 * BUSY)
+        eventually(lambda: not any(process.alive for process in before["web"] + before["runner"]), 10 * BUSY)
     after = instance.kinds()
     assert [len(after[kind]) for kind in ("web", "runner", "redis")] == [3, 2, 1]
     assert after["redis"] == before["redis"]
