@@ -56,5 +56,5 @@ class Report:
 
 
 def _shown(error: TaskError | None) -> TaskError | None:
-    """The document is the client's; a log is read by others."""
+    """An error that an earlier release has stored may hold a secret."""
     return error and TaskError(error.type, scrubber.line(error.message, LONGEST_TEXT), error.event_id)

@@ -12,9 +12,10 @@ from typing import Final, TypeAlias
 import msgspec
 
 from service.errors import Cancelled, Reject, Retry, Stopping, TimedOut
+from service.observe import scrubber
 from service.tasks import moments, transitions
 from service.tasks.context import Context
-from service.tasks.document import Task, TaskError, storable_text
+from service.tasks.document import TEXT_LIMIT, Task, TaskError, storable_text
 
 LONGEST_PAUSE_SECONDS: Final = 10 * 366 * 86400
 Transition: TypeAlias = Callable[[Task], Task]
@@ -99,8 +100,9 @@ def crash(task: Task, now: float, event_id: str | None = None) -> Task:
 
 
 def describe(error: BaseException, event_id: str | None = None) -> TaskError:
+    """Without secrets: an error's message may hold a command line or a URL."""
     try:
-        message = str(error)
+        message = scrubber.line(str(error), TEXT_LIMIT - len(scrubber.CUT))
     except Exception:
         message = "(its message could not be read)"
     return TaskError(type=type(error).__name__, message=storable_text(message), event_id=event_id)

@@ -1,6 +1,7 @@
 """What the end of an attempt means for the document; no process, no Redis."""
 
 import json
+import subprocess
 from collections.abc import Callable
 from typing import Any
 
@@ -88,6 +89,16 @@ def test_a_long_message_is_cut() -> None:
     after = ended(raising(ValueError("x" * 100_000)), max_attempts=1)
     assert after.error is not None
     assert len(after.error.message) == 8192
+
+
+def test_a_message_is_stored_without_secrets() -> None:
+    told = "the database at postgres://ann:hunter2-x9@db/x, password=hunter2-x9"
+    command = subprocess.CalledProcessError(1, ["mysql", "--password", "hunter2-x9"])
+    for error in (ValueError(told), Reject(told), Retry(told), command):
+        after = ended(raising(error))
+        assert after.error is not None
+        assert "hunter2" not in after.error.message and "[removed]" in after.error.message
+    assert ended(raising(ValueError("no \ud800 month"))).error.message == "no ? month"  # type: ignore[union-attr]
 
 
 @pytest.mark.parametrize("value", [None, True, 0, 10**30, 1.5, "é\n", [], {"a": [1, {"b": None}]}, (1, 2)])
