@@ -16,7 +16,7 @@ import msgspec
 
 from service.observe import scrubber
 from service.observe.log_file import LONGEST_TEXT, LogFile, caretaker
-from service.observe.output import Terminal
+from service.observe.output import Terminal, one_entry
 from service.tasks.moments import stamp
 
 LEVELS: Final = {"critical": 50, "error": 40, "warning": 30, "info": 20, "debug": 10}
@@ -74,13 +74,14 @@ def _for_people(lines: Sequence[Line | Fields]) -> bytes:
 
 
 def _text(fields: Fields) -> str:
-    head = [str(fields.pop(name)) for name in ("time", "process", "level", "message") if name in fields]
-    below = [fields.pop("traceback", "")]
+    head = [str(fields.pop(name)) for name in ("time", "process", "level") if name in fields]
+    message, *below = str(fields.pop("message", "")).splitlines() or [""]
+    below.append(fields.pop("traceback", ""))
     if isinstance(error := fields.get("error"), dict):
         below.append(f"{error.get('type')}: {error.get('message')}")
         fields["error"] = error.get("event_id")
     rest = [f"{name}={_shown(value)}" for name, value in fields.items() if value not in (None, "")]
-    return "\n".join(filter(None, (" ".join(head + rest), *below)))
+    return one_entry("\n".join(filter(None, (" ".join(filter(None, (*head, message, *rest))), *below))))
 
 
 def _fields(line: Line | Fields) -> Fields:

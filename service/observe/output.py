@@ -42,6 +42,21 @@ def say(text: str) -> None:
             os.write(_descriptor(), f"{text}\n".encode(errors="replace"))
 
 
+def one_entry(text: str) -> str:
+    """For people: no text of a client can look like an entry of its own, or speak to a terminal.
+
+    Only the first line begins at the margin. What cannot be printed is escaped.
+    """
+    first, *below = text.expandtabs().splitlines() or [""]
+    return "\n".join((printable(first), *(f"    {printable(line)}" for line in below)))
+
+
+def printable(text: str) -> str:
+    if text.isprintable():
+        return text
+    return "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in text)
+
+
 def never_waiting(descriptor: int) -> int:
     """The same terminal or pipe, opened anew: O_NONBLOCK on the given one would be everybody's."""
     try:
@@ -62,7 +77,7 @@ class Terminal(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         descriptor = _descriptor()
         try:
-            text = (scrubber.end(self.format(record), LONGEST_TEXT) + "\n").encode(errors="replace")
+            text = (one_entry(scrubber.end(self.format(record), LONGEST_TEXT)) + "\n").encode(errors="replace")
             for begin in range(0, len(text), LONGEST_WRITE):
                 if _takes_more(descriptor):
                     os.write(descriptor, text[begin : begin + LONGEST_WRITE])

@@ -192,9 +192,44 @@ def test_lines_for_people_hold_the_same_and_a_traceback_below(tmp_path: Path) ->
     log.write_record({"time": "t", "level": "error", "process": "p", "message": "oh", "n": [1], "traceback": "T\n  x"})
     log.write([Outcome("t", "warning", "runner/1", "task", "u", TaskError("E", 'no "x" there', "e"))])
     assert (tmp_path / "x.log").read_text() == (
-        't web/1 info method=GET path="/a b" status=200\nt p error oh n=[1]\nT\n  x\n'
-        't runner/1 warning task uid=u error=e\nE: no "x" there\n'
+        't web/1 info method=GET path="/a b" status=200\nt p error oh n=[1]\n    T\n      x\n'
+        't runner/1 warning task uid=u error=e\n    E: no "x" there\n'
     )
+
+
+FORGED = "2026-11-26T10:00:00Z web/1 info method=DELETE"
+ENDS_OF_LINES = ("\n", "\r", "\r\n", "\x0b", "\x0c", "\x1c", "\x85", "\u2028")
+
+
+def write_hostile(text: str, handler: logging.Handler) -> None:
+    try:
+        raise ValueError(text)
+    except ValueError:
+        record = logging.LogRecord("l", logging.WARNING, "f", 1, "from a client: %s", (text,), sys.exc_info())
+    record.fields = {"path": text, "nested": [{text: text}]}
+    handler.emit(record)
+
+
+@pytest.mark.parametrize("end", ENDS_OF_LINES)
+def test_what_a_client_sends_forges_no_line_for_people_and_does_not_speak_to_a_terminal(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, end: str
+) -> None:
+    reading, writing = os.pipe()
+    monkeypatch.setattr(output, "_terminal", writing)
+    text = f"x{end}{FORGED}\x1b[2J\x9b2J\x07\u202e\ttab"
+    log = Log(LogFile(tmp_path / "x.log"), "info", "text")
+    write_hostile(text, LineHandler(log, "p"))
+    write_hostile(text, output.Terminal())
+    log.write([Request("t", "info", "web/1", "GET", text, 200, "")])
+    log.write([Outcome("t", "info", "p", "task", "u", TaskError(text, text))])
+    on_the_terminal = os.read(reading, 65536).decode()
+    os.close(reading)
+    os.close(writing)
+    for shown, entries in ((on_the_terminal, 1), ((tmp_path / "x.log").read_bytes().decode(), 3)):
+        assert FORGED in shown
+        assert len([line for line in shown.split("\n") if line and not line.startswith("    ")]) == entries
+        assert not [each for each in shown if not each.isprintable() and each != "\n"]
+    assert "\\x1b[2J\\x9b2J\\x07\\u202e" in (tmp_path / "x.log").read_text()
 
 
 @pytest.mark.parametrize("format", ["json", "text"])
@@ -358,7 +393,7 @@ def test_neither_file_nor_terminal_tells_a_secret(tmp_path: Path, monkeypatch: p
     assert SECRET not in text and SECRET not in shown
     assert line["message"] == "with password=[removed]" and (line["uid"], line["attempt"]) == ("u", 2)
     assert line["traceback"].splitlines()[-1] == "ValueError: no answer from postgres://[removed]@db/x"
-    assert shown.startswith("with password=[removed]\nTraceback") and "test_logs.py" in shown
+    assert shown.startswith("with password=[removed]\n    Traceback") and "test_logs.py" in shown
 
 
 @pytest.mark.parametrize("line", ["x\n", "x"])
