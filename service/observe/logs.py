@@ -22,6 +22,7 @@ from service.tasks.moments import stamp
 LEVELS: Final = {"critical": 50, "error": 40, "warning": 30, "info": 20, "debug": 10}
 MOST_MARKS: Final = 1000
 _encoder = msgspec.json.Encoder(enc_hook=str)
+_OF_EVERY_RECORD: Final = {*vars(logging.makeLogRecord({})), "message", "asctime", "taskName", "fields", "once"}
 # What the lines of this thread or greenlet are about; a handler's own loggers know nothing of tasks.
 about: ContextVar[Mapping[str, Any]] = ContextVar("about", default={})  # noqa: B039 - nobody changes it
 
@@ -105,8 +106,9 @@ class LineHandler(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         try:
             fields = self._fields(record)
-            more = {name: value for name, value in _extras(record).items() if name not in fields}
-            self._log.write_record(fields | more)
+            fields |= {name: value for name, value in facts(record).items() if name not in fields}
+            fields |= {f"{name}_" if name in fields else name: value for name, value in extras(record).items()}
+            self._log.write_record(fields)
         except Exception:
             self.handleError(record)
 
@@ -116,7 +118,7 @@ class LineHandler(logging.Handler):
             "level": _level(record.levelno or 0),
             "process": f"{self._kind}/{record.process}",
             "logger": record.name,
-            "message": scrubber.line(_message(record), LONGEST_TEXT),
+            "message": scrubber.line(message(record), LONGEST_TEXT),
         }
         if record.exc_info:
             fields["traceback"] = scrubber.end(self._trace.formatException(record.exc_info), LONGEST_TEXT)
@@ -128,18 +130,28 @@ def _level(number: int) -> str:
     return next((name for name, least in LEVELS.items() if number >= least), "debug")
 
 
-def _message(record: logging.LogRecord) -> str:
+def message(record: logging.LogRecord) -> str:
+    """Never raises: arguments that do not fit are shown beside the message."""
     try:
         return record.getMessage()
-    except Exception:  # its arguments do not fit
+    except Exception:
         return f"{scrubber.plain(record.msg)} {scrubber.plain(record.args)}"
 
 
-def _extras(record: logging.LogRecord) -> dict[str, Any]:
-    """What the line is about: the task that runs here, and what whoever wrote it has added."""
-    fields = getattr(record, "fields", None)
-    given = fields if isinstance(fields, dict) else {}
-    return {**about.get(), **{name: scrubber.field(name, value, LONGEST_TEXT) for name, value in given.items()}}
+def facts(record: logging.LogRecord) -> Fields:
+    """What the line is about: the task that runs in this thread, and the `fields` that our own code adds."""
+    return {**about.get(), **_shown_fields(getattr(record, "fields", None))}
+
+
+def extras(record: logging.LogRecord) -> Fields:
+    """What a handler's own code adds: `extra={...}` of its call."""
+    return _shown_fields({name: value for name, value in vars(record).items() if name not in _OF_EVERY_RECORD})
+
+
+def _shown_fields(fields: object) -> Fields:
+    if not isinstance(fields, dict):
+        return {}
+    return {name: scrubber.field(name, value, LONGEST_TEXT) for name, value in fields.items()}
 
 
 class OncePerMinute(logging.Filter):
@@ -152,7 +164,7 @@ class OncePerMinute(logging.Filter):
 
     def filter(self, record: logging.LogRecord) -> bool:
         mark = getattr(record, "once", None)
-        if mark is None:
+        if not isinstance(mark, str):
             return True
         now = time.monotonic()
         if now - self._last.get(mark, -self._seconds) < self._seconds:

@@ -4,6 +4,7 @@
 
 import logging
 import math
+from collections.abc import MutableMapping
 from typing import Any
 
 import msgspec
@@ -12,6 +13,13 @@ from service.tasks.document import Task, storable_text
 
 log = logging.getLogger("sandbox.task")
 _encode = msgspec.json.Encoder().encode
+
+
+class _Logger(logging.LoggerAdapter[logging.Logger]):
+    """Adds the facts to what a call has in its `extra`."""
+
+    def process(self, msg: Any, kwargs: MutableMapping[str, Any]) -> tuple[Any, MutableMapping[str, Any]]:
+        return msg, {**kwargs, "extra": {**(kwargs.get("extra") or {}), **(self.extra or {})}}
 
 
 class Context:
@@ -40,4 +48,4 @@ class Context:
 
     @property
     def logger(self) -> logging.LoggerAdapter[logging.Logger]:
-        return logging.LoggerAdapter(log, {"fields": self.facts})
+        return _Logger(log, {"fields": self.facts})

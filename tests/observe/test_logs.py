@@ -7,6 +7,7 @@ import pty
 import subprocess
 import sys
 from collections.abc import Iterator
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from service.observe.log_file import LogFile
 from service.observe.logs import Line, LineHandler, Log, OncePerMinute
 from service.runner.journal import Report
 from service.tasks import moments, transitions
+from service.tasks.context import Context
 from service.tasks.document import QUEUED, Task, TaskError
 
 WRITE = """
@@ -110,6 +112,55 @@ def test_lines_know_the_task_that_runs_here(tmp_path: Path) -> None:
     LineHandler(Log(LogFile(tmp_path / "x.log")), "runner").emit(logging.makeLogRecord({"msg": "from a library"}))
     logs.about.reset(outside)
     assert json.loads((tmp_path / "x.log").read_text())["uid"] == "u"
+
+
+def logged(tmp_path: Path, **words: Any) -> dict[str, Any]:
+    """What a call of logging in a handler writes."""
+    logger = logging.getLogger("of.a.handler")
+    logger.propagate = False
+    logger.handlers[:] = [handler := LineHandler(Log(LogFile(tmp_path / "x.log")), "runner")]
+    handler.addFilter(OncePerMinute())
+    outside = logs.about.set({"uid": "u", "type": "t"})
+    logger.warning("%d rows", 7, **words)
+    logs.about.reset(outside)
+    found: dict[str, Any] = json.loads((tmp_path / "x.log").read_text())
+    return found
+
+
+def test_extras_of_a_call_are_in_its_line(tmp_path: Path) -> None:
+    line = logged(tmp_path, extra={"month": "2026-10", "rows": 7, "parts": [1, {"a": None}]})
+    assert (line["message"], line["uid"], line["month"], line["rows"]) == ("7 rows", "u", "2026-10", 7)
+    assert line["parts"] == [1, {"a": None}]
+    assert line.keys() == {"time", "level", "process", "logger", "message", "uid", "type", "month", "rows", "parts"}
+
+
+def test_an_extra_that_has_the_name_of_a_field_gets_another_one(tmp_path: Path) -> None:
+    line = logged(tmp_path, extra={"uid": "other", "type": "pdf", "level": "gold", "logger": "x", "time": 1})
+    assert (line["uid"], line["type"], line["level"], line["logger"]) == ("u", "t", "warning", "of.a.handler")
+    assert [line[name] for name in ("uid_", "type_", "level_", "logger_", "time_")] == ["other", "pdf", "gold", "x", 1]
+
+
+def test_an_extra_that_is_not_json_is_shown_all_the_same_and_without_secrets(tmp_path: Path) -> None:
+    cycle: list[Any] = []
+    cycle.append(cycle)
+    extra = {
+        "price": Decimal("1.20"), "path": Path("/srv"), "odd": float("nan"), "raw": b"xyz", "mute": Mute(), "set": {1},
+        "cycle": cycle, "surrogate": "\udcff", "once": [], "password": SECRET, "url": f"redis://:{SECRET}@h", 5: 6,
+    }  # fmt: skip
+    line = logged(tmp_path, extra=extra)
+    assert (line["price"], line["path"], line["odd"], line["raw"]) == ("1.20", "/srv", "nan", "<3 bytes>")
+    assert "Mute" in line["mute"] and line["set"] == [1] and line["5"] == 6
+    assert (line["password"], line["url"]) == ("[removed]", "redis://[removed]@h")
+
+
+def test_the_logger_of_a_context_keeps_extras(tmp_path: Path) -> None:
+    context = Context(Task(uid="u", type="t", queue="q", status=QUEUED, created_at=moments.stamp(0), attempt=2))
+    handler = LineHandler(Log(LogFile(tmp_path / "x.log")), "runner")
+    context.logger.logger.addHandler(handler)
+    context.logger.error("odd", extra={"month": "2026-10"})
+    context.logger.logger.removeHandler(handler)
+    line = json.loads((tmp_path / "x.log").read_text())
+    assert (line["month"], line["uid"], line["attempt"]) == ("2026-10", "u", 2)
 
 
 def test_a_full_disk_tears_no_line_but_the_one_that_did_not_fit(tmp_path: Path) -> None:
