@@ -21,6 +21,7 @@ from service.tasks.moments import stamp
 
 LEVELS: Final = {"critical": 50, "error": 40, "warning": 30, "info": 20, "debug": 10}
 MOST_MARKS: Final = 1000
+OF_ONE_TASK: Final = "sandbox.attempt"  # the logger of lines that are not for the terminal
 _encoder = msgspec.json.Encoder(enc_hook=str)
 _OF_EVERY_RECORD: Final = {*vars(logging.makeLogRecord({})), "message", "asctime", "taskName", "fields", "once"}
 # What the lines of this thread or greenlet are about; a handler's own loggers know nothing of tasks.
@@ -176,13 +177,14 @@ class OncePerMinute(logging.Filter):
 
 
 def configure(kind: str, folder: Path, level: str = "info", format: str = "json") -> Log:
-    """Sets up a process's log: everything into its file, warnings on the terminal too."""
+    """Sets up a process's log: everything into its file, warnings on the terminal too, but for single tasks'."""
     folder.mkdir(parents=True, exist_ok=True)
     file = LogFile(folder / f"{kind}.log")
     caretaker.take_on(file)
     log = Log(file, level, format)
     warnings = Terminal()
     warnings.setLevel(logging.WARNING)
+    warnings.addFilter(lambda record: record.name != OF_ONE_TASK)
     warnings.setFormatter(logging.Formatter(f"%(asctime)s {kind}/%(process)d %(levelname)s %(message)s"))
     root = logging.getLogger()
     root.handlers[:] = [LineHandler(log, kind), warnings]

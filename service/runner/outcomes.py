@@ -14,7 +14,6 @@ import msgspec
 from service.errors import Cancelled, Reject, Retry, Stopping, TimedOut
 from service.observe import scrubber
 from service.tasks import moments, transitions
-from service.tasks.context import Context
 from service.tasks.document import TEXT_LIMIT, Task, TaskError, storable_text
 
 LONGEST_PAUSE_SECONDS: Final = 10 * 366 * 86400
@@ -29,6 +28,7 @@ class BadRetry(Exception):
     """A handler asked for another attempt at no possible time."""
 
 
+FINAL: Final = (Reject, BadResult, BadRetry)  # another attempt would not help
 hand_back: Final[Transition] = partial(transitions.handed_back, ran=True)
 hand_back_unstarted: Final[Transition] = partial(transitions.handed_back, ran=False)
 
@@ -37,19 +37,27 @@ def succeed(result: msgspec.Raw, started: float, duration: float, task: Task) ->
     return transitions.succeeded(task, result, moments.stamp(started), moments.stamp(started + duration), duration)
 
 
-def after_error(
-    error: BaseException, context: Context, started: float, duration: float, event_id: str | None
-) -> Transition:
+def with_progress(transition: Transition, news: msgspec.Raw, task: Task) -> Task:
+    """Settles what the handler said last of its progress together with its outcome."""
+    after = transition(task)
+    after.progress = news
+    return after
+
+
+def after_error(error: BaseException, started: float, duration: float, event_id: str | None) -> Transition:
     if isinstance(error, TimedOut):
         return partial(time_out, started, duration, event_id=event_id)
     if isinstance(error, Cancelled | Stopping):
         return hand_back  # the document of a cancelled task has changed, and will not take it
-    if isinstance(error, Reject | BadResult | BadRetry):
+    if isinstance(error, FINAL):
         return partial(fail, describe(error, event_id), started, duration)
     after = error.after if isinstance(error, Retry) else None
-    if not isinstance(error, Retry):
-        context.logger.info("an attempt failed", exc_info=error)
     return partial(fail_or_retry, describe(error, event_id), started, duration, after)
+
+
+def is_last(task: Task) -> bool:
+    """If this attempt fails, is none left?"""
+    return task.failures + 1 >= task.max_attempts
 
 
 def checked(error: BaseException) -> BaseException:
@@ -69,7 +77,7 @@ def fail(error: TaskError, started: float, duration: float, task: Task) -> Task:
 
 
 def fail_or_retry(error: TaskError, started: float, duration: float, after: float | None, task: Task) -> Task:
-    if task.failures + 1 >= task.max_attempts:
+    if is_last(task):
         return fail(error, started, duration, task)
     pause = transitions.backoff_seconds(task.failures + 1) if after is None else after
     run_at = moments.stamp(started + duration + pause)

@@ -210,6 +210,21 @@ def test_what_may_come_in_storms_comes_once_a_minute(tmp_path: Path, root: loggi
     assert (lines.count("Redis is away"), lines.count("every time")) == (1, 100)
 
 
+def test_lines_of_single_tasks_are_not_for_the_terminal(
+    tmp_path: Path, root: logging.Logger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reading, writing = os.pipe()
+    monkeypatch.setattr(output, "_terminal", writing)
+    logs.configure("test", tmp_path)
+    logging.getLogger(logs.OF_ONE_TASK).error("an attempt failed")
+    logging.getLogger("sandbox").error("Redis is away")
+    shown = os.read(reading, 65536).decode()
+    os.close(reading)
+    os.close(writing)
+    assert "Redis is away" in shown and "an attempt failed" not in shown
+    assert "an attempt failed" in (tmp_path / "test.log").read_text()
+
+
 def test_and_again_in_the_next_minute() -> None:
     once = OncePerMinute(seconds=0.0)
     record = logging.makeLogRecord({"once": "x"})

@@ -95,13 +95,15 @@ def test_what_a_handler_logs_as_an_error_names_its_task(crew: Crew, sink: Sink, 
 
 
 def test_every_attempt_is_an_event_and_all_are_one_issue(crew: Crew, sink: Sink) -> None:
-    start(crew)
+    [runner] = start(crew)
     [uid] = crew.create("faulty.twice", max_attempts=2)
     first = eventually(lambda: task if (task := crew.read(uid)).status == "scheduled" else None)
     last = crew.finished(uid)
     one, two = sink.expect(2)
     assert [id_of(first), id_of(last)] == [one["event_id"], two["event_id"]]
     assert one["fingerprint"] == two["fingerprint"]
+    assert crew.stop(runner) == 0  # and sends what waits
+    assert len(sink.events) == 2, "the line in the log is no event of its own"
 
 
 def test_lines_of_one_attempt_are_not_those_of_the_next(crew: Crew, sink: Sink) -> None:
