@@ -36,6 +36,7 @@ class Loud(str):
         {b"secret": S}, [("Authorization", f"Basic {S}")], ["program", "--password", S], ["program", f"--token={S}"],
         Account(), {"sessionid": S}, {"csrf_token": S}, {"dsn": f"https://{S}@sentry/1"}, ("pin", S), Loud("x"),
         {"pw": S}, {"db_pw": S}, {"passcode": S}, {"bearer": S}, {"key": S}, ["curl", "-u", f"ann:{S}"],
+        ["curl", "-sSu", f"ann:{S}"],
         subprocess.CalledProcessError(1, ["mysql", "--password", S, "db"]),
         subprocess.CalledProcessError(1, ["curl", "--user", f"ann:{S}", "https://h/"]),
         subprocess.CalledProcessError(1, f"curl -u ann:{S} https://h/"), {"body": f"<password>{S}</password>"},
@@ -62,7 +63,8 @@ def test_a_value_under_the_name_of_a_secret_is_removed(value: Any) -> None:
         str(subprocess.CalledProcessError(1, ["curl", "-u", f"ann:{S}"])), f"curl -u ann:{S} https://h/",
         f"curl --user ann:{S}", f"curl --proxy-user=ann:{S}", f"curl -u 'ann:two words {S}'", f"curl -U ann:{S}",
         f"<password>{S}</password>", f'<wsse:Password Type="text">\n{S}</wsse:Password>',
-        f"curl -uann:{S}", f"<db-password><![CDATA[{S}]]></db-password>",
+        f"curl -uann:{S}", f"curl -su ann:{S}",
+        f"<db-password><![CDATA[{S}]]></db-password>",
     ],
 )  # fmt: skip
 def test_a_secret_inside_a_text_is_removed(shown: str) -> None:
