@@ -1,4 +1,4 @@
-"""What a line of a log looks like, and which lines are written: JSON or text for people, from a level on.
+"""Log lines: how they look, JSON or text for people, and from which level on they are written.
 
 Who writes hands over the line with its level, and `Log` encodes it once it is chosen: records of Python's logging
 (`LineHandler`), and lines of a fixed shape (`Line`), such as those of requests and of tasks.
@@ -24,7 +24,7 @@ MOST_MARKS: Final = 1000
 OF_ONE_TASK: Final = "sandbox.attempt"  # the logger of lines that are not for the terminal
 _encoder = msgspec.json.Encoder(enc_hook=str)
 _OF_EVERY_RECORD: Final = {*vars(logging.makeLogRecord({})), "message", "asctime", "taskName", "fields", "once"}
-# What the lines of this thread or greenlet are about; a handler's own loggers know nothing of tasks.
+# Added to each line of this thread or greenlet: a handler's own loggers know nothing of tasks.
 about: ContextVar[Mapping[str, Any]] = ContextVar("about", default={})  # noqa: B039 - nobody changes it
 
 
@@ -56,14 +56,14 @@ class Log:
             self._file.write(self._encode(chosen))
 
     def write_record(self, fields: Fields) -> None:
-        """Of Python's logging, which has chosen it by its level."""
+        """Writes a record of Python's logging, which has checked the level."""
         self._file.write(self._encode([fields]))
 
 
 def _as_json(lines: Sequence[Line | Fields]) -> bytes:
     try:
         return _encoder.encode_lines(lines)
-    except (TypeError, ValueError):  # no UTF-8, or keys that are no text
+    except (TypeError, ValueError):  # not UTF-8, or keys that are not text
         return "".join(f"{_oddly(line)}\n" for line in lines).encode()
 
 
@@ -127,7 +127,7 @@ class LineHandler(logging.Handler):
 
 
 def _level(number: int) -> str:
-    """The name of this level, or of the next one below that has a name here: libraries have levels of their own."""
+    """The name of this level, or of the next lower one with a name: libraries have levels of their own."""
     return next((name for name, least in LEVELS.items() if number >= least), "debug")
 
 
@@ -177,7 +177,7 @@ class OncePerMinute(logging.Filter):
 
 
 def configure(kind: str, folder: Path, level: str = "info", format: str = "json") -> Log:
-    """Sets up a process's log: everything into its file, warnings on the terminal too, but for single tasks'."""
+    """Sets up a process's log: all lines go into its file, warnings to the terminal too, but not those of tasks."""
     folder.mkdir(parents=True, exist_ok=True)
     file = LogFile(folder / f"{kind}.log")
     caretaker.take_on(file)

@@ -38,7 +38,7 @@ class Metrics:
     prefix = ""
 
     def is_ready(self) -> bool:
-        """Is StatsD's address known? Whatever is told before is lost."""
+        """Is StatsD's address known? Until it is, everything is lost."""
         return True
 
     def request(

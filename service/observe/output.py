@@ -22,14 +22,14 @@ _terminal = -1
 
 
 def keep_terminal() -> None:
-    """From here on warnings and news go where standard error leads now, and never wait for a reader."""
+    """From now on, warnings and news go where standard error leads now, and never wait for a reader."""
     global _terminal
     if _terminal < 0:
         _terminal = never_waiting(2)
 
 
 def lead_terminal(descriptor: int) -> None:
-    """From here on warnings and news go where this descriptor leads."""
+    """From now on, warnings and news go where this descriptor leads."""
     fresh = never_waiting(descriptor)
     os.dup2(fresh, _descriptor(), inheritable=_terminal < 0)
     os.close(fresh)
@@ -58,10 +58,10 @@ def printable(text: str) -> str:
 
 
 def never_waiting(descriptor: int) -> int:
-    """The same terminal or pipe, opened anew: O_NONBLOCK on the given one would be everybody's."""
+    """Opens the same terminal or pipe anew: O_NONBLOCK on the given one would hold for all who share it."""
     try:
         if stat.S_ISREG(os.fstat(descriptor).st_mode):
-            return os.dup(descriptor)  # never waits; opened anew, it would be written over from its beginning
+            return os.dup(descriptor)  # a file never blocks; opened anew, it would be written from its beginning
         return os.open(f"/dev/fd/{descriptor}", os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
     except OSError:
         return os.dup(descriptor)

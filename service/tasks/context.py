@@ -1,6 +1,4 @@
-"""What a handler gets as its first argument. It knows nothing of runners or Redis: the runner reads `news`, and sets
-`cancelled`.
-"""
+"""What a handler gets as its first argument. Its runner reads `news`, and sets `cancelled`."""
 
 import logging
 import math
@@ -43,7 +41,7 @@ class Context:
 
     @property
     def facts(self) -> dict[str, Any]:
-        """By these this attempt's lines are found in the log."""
+        """They are in each log line of this attempt."""
         return {"uid": self.uid, "type": self.type, "attempt": self.attempt, "request_id": self.request_id}
 
     @property

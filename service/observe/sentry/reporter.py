@@ -161,12 +161,12 @@ class Reporter:
         return event_id
 
     def _known(self, error: BaseException) -> str | None:
-        """The event of this very exception, if it was reported in this request or attempt."""
+        """The id of this exception's event, if it was reported in this request or attempt."""
         scope, event_id = getattr(error, MARK, (None, None))
         return event_id if scope is self._trail.scope else None
 
     def _mark(self, error: BaseException, event_id: str | None) -> None:
-        """Marks the exception itself: another object may get its id."""
+        """Marks the exception itself: after its end, another object may have the same `id()`."""
         try:
             setattr(error, MARK, (self._trail.scope, event_id))
         except Exception:
