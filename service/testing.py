@@ -12,11 +12,12 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import msgspec
 
-from service.errors import Cancelled, InvalidTask, InvalidTaskType, TimedOut
+from service.errors import Cancelled, Interrupted, InvalidTask, InvalidTaskType, TimedOut
+from service.observe import logs
 from service.observe.sentry import NoErrors
 from service.runner import attempt as runner
 from service.runner.window import Window
@@ -25,19 +26,18 @@ from service.tasks.context import Context
 from service.tasks.declare import TaskType, marked_type
 from service.tasks.document import RUNNING, Task, TaskError
 
-__all__ = ["InvalidTask", "Line", "NotInterrupted", "Outcome", "Progress", "run"]
+__all__ = ["InvalidTask", "LogLine", "NotInterrupted", "Outcome", "Step", "run"]
 
 Interruption = type[Cancelled] | type[TimedOut]
+OF_A_HANDLER: Final = (Exception, Interrupted, SystemExit)  # anything else is the test's own, as pytest.skip
 
 
-class Progress(NamedTuple):
+class Step(NamedTuple):
     fraction: float | None
     message: str
 
 
-class Line(NamedTuple):
-    """Of the log."""
-
+class LogLine(NamedTuple):
     level: str
     message: str
 
@@ -55,8 +55,8 @@ class Outcome:
     error: TaskError | None  # with its `type` and `message`, as a client reads it
     exception: BaseException | None  # behind that error, with its traceback
     retry_after: float | None  # in how many seconds it will be tried again
-    progress: list[Progress]  # each call of context.progress
-    logs: list[Line]  # of every logger, from `info` on
+    progress: list[Step]  # each call of context.progress
+    logs: list[LogLine]  # of every logger, from `info` on
 
     def __repr__(self) -> str:
         values = {field.name: getattr(self, field.name) for field in fields(self)}
@@ -79,18 +79,20 @@ def run(
 
     `args` and `arguments` are for the handler. Raises InvalidTask, with the words that a client reads, if it cannot
     take them. All attempts before this one have failed. `interrupt=Cancelled` or `TimedOut` is raised in the handler
-    at its first call of `context.progress`, or at the one that `at_progress` counts.
+    at its first call of `context.progress`, or at the one that `at_progress` counts. What ends the test, such as
+    `pytest.fail` in the handler, is raised on.
     """
     task_type = marked_type(handler)
     if task_type is None:
         raise InvalidTaskType(f"{handler!r} is no task type: it lacks @task(...)")
-    sent = msgspec.Raw(msgspec.json.encode({**(args or {}), **arguments}))
-    task_type.check(sent)
-    task = _running(task_type, sent, attempt, uid or secrets.token_hex(32), request_id)
+    accepted = task_type.accept(msgspec.Raw(msgspec.json.encode({**(args or {}), **arguments})))
+    task = _running(task_type, accepted, attempt, uid or secrets.token_hex(32), request_id)
     context = _TestContext(task, interrupt, at_progress)
     raised = _Raised()
     with _listening() as lines:
         after = _attempted(task_type, context, task, raised)
+    if raised.error is not None and not isinstance(raised.error, OF_A_HANDLER):
+        raise raised.error
     if interrupt is not None and not context.cancelled:
         told = f"the handler called context.progress {len(context.heard)} times, not {at_progress}"
         raise NotInterrupted(told) from raised.error
@@ -128,14 +130,14 @@ class _TestContext(Context):
 
     def __init__(self, task: Task, interrupt: Interruption | None, at_progress: int) -> None:
         super().__init__(task)
-        self.heard: list[Progress] = []
+        self.heard: list[Step] = []
         self.interrupt = interrupt
         self.window = Window()
         self._at_progress = at_progress
 
     def progress(self, fraction: float | None = None, message: str = "") -> None:
         super().progress(fraction, message)
-        self.heard.append(Progress(**msgspec.json.decode(self.news or b"")))
+        self.heard.append(Step(**msgspec.json.decode(self.news or b"")))
         if self.interrupt is not None and len(self.heard) == self._at_progress:
             self.cancelled = True
             self.window.reason = self.interrupt
@@ -152,20 +154,27 @@ class _Raised(NoErrors):
 
 
 class _Listener(logging.Handler):
+    """Hears a line before pytest does, which would raise where the arguments of a call do not fit."""
+
     def __init__(self) -> None:
         super().__init__(logging.INFO)
-        self.lines: list[Line] = []
+        self.lines: list[LogLine] = []
 
     def emit(self, record: logging.LogRecord) -> None:
-        self.lines.append(Line(record.levelname.lower(), record.getMessage()))
+        try:
+            message = record.getMessage()
+        except Exception:
+            message = record.msg = logs.message(record)
+            record.args = None
+        self.lines.append(LogLine(record.levelname.lower(), message))
 
 
 @contextmanager
-def _listening() -> Iterator[list[Line]]:
+def _listening() -> Iterator[list[LogLine]]:
     """To every logger, at the level that a runner has by default."""
     root, listener = logging.getLogger(), _Listener()
     level = root.level
-    root.addHandler(listener)
+    root.handlers.insert(0, listener)
     root.setLevel(min(level, logging.INFO))
     try:
         yield listener.lines
@@ -174,7 +183,7 @@ def _listening() -> Iterator[list[Line]]:
         root.removeHandler(listener)
 
 
-def _outcome(task: Task, exception: BaseException | None, progress: list[Progress], logs: list[Line]) -> Outcome:
+def _outcome(task: Task, exception: BaseException | None, progress: list[Step], logs: list[LogLine]) -> Outcome:
     return Outcome(
         task.status, msgspec.json.decode(task.result), task.error, exception, _retry_after(task), progress, logs
     )

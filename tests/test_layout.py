@@ -1,17 +1,30 @@
 """Where things lie: a newcomer names the file at once."""
 
+import ast
 from collections import Counter
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 SERVICE = ROOT / "service"
 MOST_NAMES_AT_THE_TOP = 12
+KNOWN_TWICE = {"Listener"}
 IN_EVERY_PACKAGE = ("__init__.py", "__main__.py")
 
 
 def test_no_two_modules_share_a_name() -> None:
     names = Counter(path.name for path in SERVICE.rglob("*.py") if path.name not in IN_EVERY_PACKAGE)
     assert [name for name, count in names.items() if count > 1] == []
+
+
+def test_no_two_classes_share_a_name() -> None:
+    """But for those that a module keeps to itself."""
+    found = Counter(
+        node.name
+        for path in SERVICE.rglob("*.py")
+        for node in ast.parse(path.read_text()).body
+        if isinstance(node, ast.ClassDef) and not node.name.startswith("_")
+    )
+    assert {name for name, count in found.items() if count > 1} <= KNOWN_TWICE
 
 
 def test_no_module_shares_its_name_with_a_package_elsewhere() -> None:

@@ -104,6 +104,41 @@ def test_wrong_arguments_are_refused() -> None:
         run(echo, colour="red")
 
 
+def test_arguments_are_nested_as_deeply_as_a_client_may_send_them() -> None:
+    value: list[Any] = []
+    for _ in range(62):
+        value = [value]
+    assert run(echo, value=value).status == "succeeded"
+    with pytest.raises(InvalidTask, match="args: nested more than 64 levels deep"):
+        run(echo, value=[value])
+
+
+@pytest.mark.parametrize(
+    "error", [pytest.fail.Exception("no"), pytest.skip.Exception("not here"), KeyboardInterrupt(), GeneratorExit()]
+)
+def test_what_ends_a_test_is_no_outcome_of_its_handler(error: BaseException) -> None:
+    with pytest.raises(type(error)) as raised:
+        run(raising(error))
+    assert raised.value is error
+
+
+def test_an_exit_of_a_handler_is_a_failure_as_in_a_runner() -> None:
+    outcome = run(raising(SystemExit(3)))
+    assert (outcome.status, type(outcome.exception)) == ("scheduled", SystemExit)
+
+
+@pytest.mark.parametrize(("words", "shown"), [(("%s %s", 1), "%s %s [1]"), (("%d", "x"), "%d ['x']")])
+def test_a_log_call_with_wrong_arguments_is_logged_all_the_same(words: tuple[Any, ...], shown: str) -> None:
+    @task("misspelt")
+    def misspelt(context: Context) -> str:
+        context.logger.info(*words)
+        logging.getLogger("of.the.user").warning(*words)
+        return "done"
+
+    outcome = run(misspelt)
+    assert (outcome.result, outcome.logs) == ("done", [("info", shown), ("warning", shown)])
+
+
 def test_a_handler_knows_what_it_is_told() -> None:
     told = run(tell, attempt=2, uid="a" * 64, request_id="r-1").result
     assert told == {"uid": "a" * 64, "type": "tell", "attempt": 2, "request_id": "r-1"}

@@ -32,7 +32,7 @@ class AuditLog:
             self._file.look()
 
     def tell(self, did: str, *, by: str | None, origin: str, **facts: Any) -> None:
-        """What was done to no task in particular. `by` is the name of a token, or of a user."""
+        """A line about anything but a task. `by` is the name of a token, or of a user."""
         self._write([self._line(did, by, origin) | {name: _fact(name, value) for name, value in facts.items()}])
 
     def tell_of_tasks(

@@ -1,4 +1,4 @@
-"""A file that several processes append lines to, without tearing one another's, and without anybody to collect them.
+"""A file to which several processes append whole lines. No process collects them.
 
 A line is one `write` to a file opened for appending. Whoever finds the file too large moves it aside, under a lock.
 The others notice within a second: when they write, or when what ticks in their process anyway calls `caretaker.look`.
@@ -27,7 +27,7 @@ class LogFile:
         *,
         stands_for: tuple[int, ...] = (),
     ) -> None:
-        """`stands_for` are descriptors that shall lead to this file too, as those of standard output and error."""
+        """`stands_for`: descriptors that lead to this file too, such as those of standard output and error."""
         self._stands_for = stands_for
         self._path = path
         self._largest = largest_bytes
@@ -38,11 +38,11 @@ class LogFile:
         os.register_at_fork(after_in_child=self._unlock)
 
     def _unlock(self) -> None:
-        """In a forked child too: the thread that may have held the lock is not there to give it back."""
+        """Makes a new lock, also in a forked child: there, a thread that held the old one is gone."""
         self._lock = threading.Lock()
 
     def write(self, lines: bytes) -> None:
-        """Appends whole lines. Nothing is raised when the disk is full or the folder gone: the lines are lost."""
+        """Appends whole lines. If the disk is full or the folder is gone, they are lost, and nothing is raised."""
         try:
             if time.monotonic() - self._looked > LOOK_SECONDS:
                 self.look()
@@ -106,7 +106,7 @@ class LogFile:
 
 
 class Caretaker:
-    """Looks after files of this process: they stay small also while nothing is logged."""
+    """Keeps files of this process small, also while nothing is logged."""
 
     def __init__(self) -> None:
         self._looks: list[Callable[[], None]] = []

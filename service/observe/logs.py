@@ -1,4 +1,4 @@
-"""What a line of a log looks like, and which lines are written: JSON or text for people, from a level on.
+"""Log lines: how they look, JSON or text for people, and from which level on they are written.
 
 Who writes hands over the line with its level, and `Log` encodes it once it is chosen: records of Python's logging
 (`LineHandler`), and lines of a fixed shape (`Line`), such as those of requests and of tasks.
@@ -16,13 +16,15 @@ import msgspec
 
 from service.observe import scrubber
 from service.observe.log_file import LONGEST_TEXT, LogFile, caretaker
-from service.observe.output import Terminal
+from service.observe.output import Terminal, one_entry
 from service.tasks.moments import stamp
 
 LEVELS: Final = {"critical": 50, "error": 40, "warning": 30, "info": 20, "debug": 10}
 MOST_MARKS: Final = 1000
+OF_ONE_TASK: Final = "sandbox.attempt"  # the logger of lines that are not for the terminal
 _encoder = msgspec.json.Encoder(enc_hook=str)
-# What the lines of this thread or greenlet are about; a handler's own loggers know nothing of tasks.
+_OF_EVERY_RECORD: Final = {*vars(logging.makeLogRecord({})), "message", "asctime", "taskName", "fields", "once"}
+# Added to each line of this thread or greenlet: a handler's own loggers know nothing of tasks.
 about: ContextVar[Mapping[str, Any]] = ContextVar("about", default={})  # noqa: B039 - nobody changes it
 
 
@@ -54,14 +56,14 @@ class Log:
             self._file.write(self._encode(chosen))
 
     def write_record(self, fields: Fields) -> None:
-        """Of Python's logging, which has chosen it by its level."""
+        """Writes a record of Python's logging, which has checked the level."""
         self._file.write(self._encode([fields]))
 
 
 def _as_json(lines: Sequence[Line | Fields]) -> bytes:
     try:
         return _encoder.encode_lines(lines)
-    except (TypeError, ValueError):  # no UTF-8, or keys that are no text
+    except (TypeError, ValueError):  # not UTF-8, or keys that are not text
         return "".join(f"{_oddly(line)}\n" for line in lines).encode()
 
 
@@ -74,13 +76,14 @@ def _for_people(lines: Sequence[Line | Fields]) -> bytes:
 
 
 def _text(fields: Fields) -> str:
-    head = [str(fields.pop(name)) for name in ("time", "process", "level", "message") if name in fields]
-    below = [fields.pop("traceback", "")]
+    head = [str(fields.pop(name)) for name in ("time", "process", "level") if name in fields]
+    message, *below = str(fields.pop("message", "")).splitlines() or [""]
+    below.append(fields.pop("traceback", ""))
     if isinstance(error := fields.get("error"), dict):
         below.append(f"{error.get('type')}: {error.get('message')}")
         fields["error"] = error.get("event_id")
     rest = [f"{name}={_shown(value)}" for name, value in fields.items() if value not in (None, "")]
-    return "\n".join(filter(None, (" ".join(head + rest), *below)))
+    return one_entry("\n".join(filter(None, (" ".join(filter(None, (*head, message, *rest))), *below))))
 
 
 def _fields(line: Line | Fields) -> Fields:
@@ -104,8 +107,9 @@ class LineHandler(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         try:
             fields = self._fields(record)
-            more = {name: value for name, value in _extras(record).items() if name not in fields}
-            self._log.write_record(fields | more)
+            fields |= {name: value for name, value in facts(record).items() if name not in fields}
+            fields |= {f"{name}_" if name in fields else name: value for name, value in extras(record).items()}
+            self._log.write_record(fields)
         except Exception:
             self.handleError(record)
 
@@ -115,7 +119,7 @@ class LineHandler(logging.Handler):
             "level": _level(record.levelno or 0),
             "process": f"{self._kind}/{record.process}",
             "logger": record.name,
-            "message": scrubber.line(_message(record), LONGEST_TEXT),
+            "message": scrubber.line(message(record), LONGEST_TEXT),
         }
         if record.exc_info:
             fields["traceback"] = scrubber.end(self._trace.formatException(record.exc_info), LONGEST_TEXT)
@@ -123,22 +127,32 @@ class LineHandler(logging.Handler):
 
 
 def _level(number: int) -> str:
-    """The name of this level, or of the next one below that has a name here: libraries have levels of their own."""
+    """The name of this level, or of the next lower one with a name: libraries have levels of their own."""
     return next((name for name, least in LEVELS.items() if number >= least), "debug")
 
 
-def _message(record: logging.LogRecord) -> str:
+def message(record: logging.LogRecord) -> str:
+    """Never raises: arguments that do not fit are shown beside the message."""
     try:
         return record.getMessage()
-    except Exception:  # its arguments do not fit
+    except Exception:
         return f"{scrubber.plain(record.msg)} {scrubber.plain(record.args)}"
 
 
-def _extras(record: logging.LogRecord) -> dict[str, Any]:
-    """What the line is about: the task that runs here, and what whoever wrote it has added."""
-    fields = getattr(record, "fields", None)
-    given = fields if isinstance(fields, dict) else {}
-    return {**about.get(), **{name: scrubber.field(name, value, LONGEST_TEXT) for name, value in given.items()}}
+def facts(record: logging.LogRecord) -> Fields:
+    """What the line is about: the task that runs in this thread, and the `fields` that our own code adds."""
+    return {**about.get(), **_shown_fields(getattr(record, "fields", None))}
+
+
+def extras(record: logging.LogRecord) -> Fields:
+    """What a handler's own code adds: `extra={...}` of its call."""
+    return _shown_fields({name: value for name, value in vars(record).items() if name not in _OF_EVERY_RECORD})
+
+
+def _shown_fields(fields: object) -> Fields:
+    if not isinstance(fields, dict):
+        return {}
+    return {name: scrubber.field(name, value, LONGEST_TEXT) for name, value in fields.items()}
 
 
 class OncePerMinute(logging.Filter):
@@ -151,7 +165,7 @@ class OncePerMinute(logging.Filter):
 
     def filter(self, record: logging.LogRecord) -> bool:
         mark = getattr(record, "once", None)
-        if mark is None:
+        if not isinstance(mark, str):
             return True
         now = time.monotonic()
         if now - self._last.get(mark, -self._seconds) < self._seconds:
@@ -163,13 +177,14 @@ class OncePerMinute(logging.Filter):
 
 
 def configure(kind: str, folder: Path, level: str = "info", format: str = "json") -> Log:
-    """Sets up a process's log: everything into its file, warnings on the terminal too."""
+    """Sets up a process's log: all lines go into its file, warnings to the terminal too, but not those of tasks."""
     folder.mkdir(parents=True, exist_ok=True)
     file = LogFile(folder / f"{kind}.log")
     caretaker.take_on(file)
     log = Log(file, level, format)
     warnings = Terminal()
     warnings.setLevel(logging.WARNING)
+    warnings.addFilter(lambda record: record.name != OF_ONE_TASK)
     warnings.setFormatter(logging.Formatter(f"%(asctime)s {kind}/%(process)d %(levelname)s %(message)s"))
     root = logging.getLogger()
     root.handlers[:] = [LineHandler(log, kind), warnings]

@@ -25,7 +25,7 @@ _EVENTS: Final = {
 }
 
 
-class Gauges(Protocol):
+class Numbers(Protocol):
     """A named tuple of numbers. Each field becomes a gauge of that name."""
 
     def _asdict(self) -> dict[str, Any]: ...
@@ -38,7 +38,7 @@ class Metrics:
     prefix = ""
 
     def is_ready(self) -> bool:
-        """Is StatsD's address known? Whatever is told before is lost."""
+        """Is StatsD's address known? Until it is, everything is lost."""
         return True
 
     def request(
@@ -47,9 +47,9 @@ class Metrics:
 
     def outcomes(self, settled: Sequence[Task], entries: Sequence[str]) -> None: ...
 
-    def backlog(self, queues: Mapping[str, Gauges]) -> None: ...
+    def backlog(self, queues: Mapping[str, Numbers]) -> None: ...
 
-    def weights(self, watchers: Mapping[str, Gauges]) -> None: ...
+    def weights(self, watchers: Mapping[str, Numbers]) -> None: ...
 
     def process_event(self, watcher: str, event: str) -> None: ...
 
@@ -93,16 +93,16 @@ class StatsDMetrics(Metrics):
             for timer, milliseconds in (running | waiting).items():
                 told.timings(timer, [_plain(each) for each in milliseconds])
 
-    def backlog(self, queues: Mapping[str, Gauges]) -> None:
+    def backlog(self, queues: Mapping[str, Numbers]) -> None:
         self._gauges("queues", queues)
 
-    def weights(self, watchers: Mapping[str, Gauges]) -> None:
+    def weights(self, watchers: Mapping[str, Numbers]) -> None:
         self._gauges("processes", watchers)
 
     def process_event(self, watcher: str, event: str) -> None:
         self._statsd.incr(f"processes.{clean(watcher)}.{clean(event)}")
 
-    def _gauges(self, kind: str, measured: Mapping[str, Gauges]) -> None:
+    def _gauges(self, kind: str, measured: Mapping[str, Numbers]) -> None:
         with self._statsd.pipeline() as told:
             for name, one in measured.items():
                 for field, value in one._asdict().items():

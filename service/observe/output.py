@@ -22,14 +22,14 @@ _terminal = -1
 
 
 def keep_terminal() -> None:
-    """From here on warnings and news go where standard error leads now, and never wait for a reader."""
+    """From now on, warnings and news go where standard error leads now, and never wait for a reader."""
     global _terminal
     if _terminal < 0:
         _terminal = never_waiting(2)
 
 
 def lead_terminal(descriptor: int) -> None:
-    """From here on warnings and news go where this descriptor leads."""
+    """From now on, warnings and news go where this descriptor leads."""
     fresh = never_waiting(descriptor)
     os.dup2(fresh, _descriptor(), inheritable=_terminal < 0)
     os.close(fresh)
@@ -42,11 +42,26 @@ def say(text: str) -> None:
             os.write(_descriptor(), f"{text}\n".encode(errors="replace"))
 
 
+def one_entry(text: str) -> str:
+    """For people: no text of a client can look like an entry of its own, or speak to a terminal.
+
+    Only the first line begins at the margin. What cannot be printed is escaped.
+    """
+    first, *below = text.expandtabs().splitlines() or [""]
+    return "\n".join((printable(first), *(f"    {printable(line)}" for line in below)))
+
+
+def printable(text: str) -> str:
+    if text.isprintable():
+        return text
+    return "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in text)
+
+
 def never_waiting(descriptor: int) -> int:
-    """The same terminal or pipe, opened anew: O_NONBLOCK on the given one would be everybody's."""
+    """Opens the same terminal or pipe anew: O_NONBLOCK on the given one would hold for all who share it."""
     try:
         if stat.S_ISREG(os.fstat(descriptor).st_mode):
-            return os.dup(descriptor)  # never waits; opened anew, it would be written over from its beginning
+            return os.dup(descriptor)  # a file never blocks; opened anew, it would be written from its beginning
         return os.open(f"/dev/fd/{descriptor}", os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
     except OSError:
         return os.dup(descriptor)
@@ -62,7 +77,7 @@ class Terminal(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         descriptor = _descriptor()
         try:
-            text = (scrubber.end(self.format(record), LONGEST_TEXT) + "\n").encode(errors="replace")
+            text = (one_entry(scrubber.end(self.format(record), LONGEST_TEXT)) + "\n").encode(errors="replace")
             for begin in range(0, len(text), LONGEST_WRITE):
                 if _takes_more(descriptor):
                     os.write(descriptor, text[begin : begin + LONGEST_WRITE])

@@ -5,7 +5,7 @@ limits on number, length and depth. Of any other object it shows the class and t
 
 A secret is whatever stands under a name that sounds like one: a key, an attribute, a header, the option before a
 value, an assignment inside a text. So is whatever looks like one, wherever it stands: the user part of a URL, a
-bearer token, a JWT, a private key, a token of this service. When in doubt, it is removed.
+bearer token, a JWT, a private key, a token of this service, what follows `curl -u`. When in doubt, it is removed.
 """
 
 import datetime
@@ -37,7 +37,7 @@ _WORDS: Final = (
     r"|(?:api|access|private|auth|encryption|signing|fernet|hmac|cipher|master|shared|account|ssh|aws)[-_ ]?key"
     r"|pw(?<![a-z]pw)(?![a-z])|x-auth(?![\w-])"
 )
-# Matches db_pass and DBPASS, but not compass. It looks back last: a pattern that begins with letters is quicker.
+# Matches db_pass and DBPASS, but not compass. It begins with letters, and looks back last: that is quicker.
 _PASS: Final = r"pass(?<!compass)(?<!bypass)(?<!surpass)(?<!overpass)(?<!underpass)(?<!trespass)_?(?![a-z0-9])"
 _NAME: Final = re.compile(rf"{_WORDS}|{_PASS}$|auth(?<![a-z]auth)$|^-*(?:pin|otp|sig|bearer|key)$")
 _QUERY_NAME: Final = re.compile(rf"{_WORDS}|{_PASS}$|auth(?<![a-z]auth)$|^(?:pin|otp|sig|key|code|state)$")
@@ -46,10 +46,12 @@ _QUOTED: Final = r"[bru]{0,2}\\*\"(?:[^\"\\]|\\.)*\"?|[bru]{0,2}\\*'(?:[^'\\]|\\
 # A comma belongs to the value, unless white space, a quote or the next name follows.
 _BARE: Final = r"(?:[^\s,;&\"')}\]]|,(?![\s\"']|[\w.-]{0,40}[\"']?\s{0,3}[:=]))+"
 _NAMED: Final = rf"(?:(?:{_WORDS})[\w.-]{{0,40}}|{_PASS}(?<=[\w-]pass))"
+_USER: Final = r"(?:-[A-Za-z]{0,9}[uU]|--(?:proxy-)?user)"  # options of curl and others, before name:password
+_IN_LIST: Final = r"\\*[\"'],\s*[bru]{0,2}"  # between an option and its value: ['--password', 'x']
 # Each pattern below needs one of these. Most texts have none, and looking for them is quicker than matching.
 _SUSPECT: Final = (
     "pass", "pw", "secret", "token", "key", "credential", "authori", "cookie", "session", "csrf", "xsrf", "dsn",
-    "signature", "jwt", "://", "bearer", "basic", "eyj", "x-auth", "sbx_",
+    "signature", "jwt", "://", "bearer", "basic", "eyj", "x-auth", "sbx_", "-u", "curl",
 )  # fmt: skip
 _BY_LOOKS: Final = (
     (r"sbx_[\w-]{40,}", REMOVED),  # a token of this service
@@ -61,12 +63,20 @@ _BY_LOOKS: Final = (
         rf"\1{REMOVED}@",
     ),
     (r"(?i)\b(bearer|basic)\s+[\w.~+/=-]{6,}", rf"\1 {REMOVED}"),
-    # It looks only into runs that end at a dot, so each is read a few times at most, however often it has eyJ.
+    # Looks only into runs that end at a dot: each is read a few times at most, however often it has eyJ.
     (r"(?<![\w-])(?=[\w-]++\.[\w-])([\w-]*?)\beyJ[\w-]{5,}+\.[\w-]++(?:\.[\w-]*+)?", rf"\1{REMOVED}"),
 )
 _BY_NAME: Final = (
     (rf"(?i)({_NAMED}\\*[\"']?\s*(?:=>|[:=])\s*)(?:{_QUOTED}|{_BARE})", rf"\1{REMOVED}"),
-    (rf"(?i)((?<![\w-])--?[\w-]{{0,40}}{_NAMED}\s+)(?:{_QUOTED}|[^\s-]\S*)", rf"\1{REMOVED}"),
+    (rf"(?i)((?<![\w-])--?[\w-]{{0,40}}{_NAMED}(?:\s+|{_IN_LIST}))(?:{_QUOTED}|[^\s-]\S*)", rf"\1{REMOVED}"),
+    # Only a value with a colon has a password; a URL is seen to above.
+    (
+        rf"((?<![\w-]){_USER}(?:=|\s+|{_IN_LIST}|(?<=-[uU])))"
+        r"(?:\\*\"[^\"]{0,100}:[^\"]*\"?|\\*'[^']{0,100}:[^']*'?|[^\s:\"']{1,100}+:(?!//)[^\s\"']+)",
+        rf"\1{REMOVED}",
+    ),
+    # An element of XML.
+    (rf"(?i)(<[\w.:-]{{0,40}}?{_NAMED}(?:\s[^<>]{{0,200}})?>\s*(?:<!\[CDATA\[)?)[^<]+(?=</)", rf"\1{REMOVED}"),
 )
 # A header: the whole line may be the secret.
 _BY_HEADER: Final = ((r"(?i)((?:authorization|cookie)\\*[\"']?\s*[:=]\s*\\*[\"']?)[^\r\n\"'\\]+", rf"\1{REMOVED}"),)
@@ -98,7 +108,7 @@ def is_secret(name: object) -> bool:
 
 
 def text(value: str, limit: int = TEXT_LIMIT) -> str:
-    """Removes secrets first, and cuts then: it would not recognise half a secret."""
+    """Removes secrets before it cuts: half a secret would not be recognised."""
     shown = _without_secrets(str.__str__(value)[: min(4 * limit, limit + MARGIN)])
     return shown if len(shown) <= limit else shown[:limit] + CUT
 
@@ -120,11 +130,13 @@ def field(name: object, value: object, limit: int = TEXT_LIMIT) -> Any:
     return line(str.__str__(value), limit) if issubclass(type(value), str) else plain(value)
 
 
-_REST_OF_KEY: Final = re.compile(r".*-----END [A-Z ]{0,40}PRIVATE KEY-----", re.DOTALL)  # that began before the cut
+_REST_OF_KEY: Final = re.compile(
+    r".*-----END [A-Z ]{0,40}PRIVATE KEY-----", re.DOTALL
+)  # a key whose beginning was cut off
 
 
 def end(value: str, limit: int) -> str:
-    """The end of a long text, in whole lines: a traceback says there what happened."""
+    """The end of a long text, in whole lines. At its end a traceback says what happened."""
     shown = _without_secrets(value[-limit - MARGIN :])
     shown = _REST_OF_KEY.sub(REMOVED, shown, count=1)
     if max(len(value), len(shown)) <= limit:
@@ -139,7 +151,10 @@ def _without_secrets(value: str) -> str:
 
 def _is_suspect(shown: str) -> bool:
     folded = shown.casefold()
-    return any(word in folded for word in _SUSPECT)
+    for word in _SUSPECT:  # noqa: SIM110 - any() would take twice as long, for each line that is logged
+        if word in folded:
+            return True
+    return False
 
 
 def _replaced(shown: str, *replacements: tuple[str, str]) -> str:
@@ -222,14 +237,22 @@ def _members(items: Iterable[tuple[Any, Any]], count: int, budget: Budget, depth
 
 
 def _list(value: Any, budget: Budget, depth: int) -> list[Any]:
-    """A text that follows a secret's name is a secret: ['--password', 'x'], or ('Authorization', 'x')."""
     count = len(value)
     before = itertools.chain([None], value)
     shown = [
-        REMOVED if is_secret(name) and issubclass(type(member), str | bytes) else plain(member, budget, depth - 1)
+        REMOVED if _is_secret_after(name, member) else plain(member, budget, depth - 1)
         for name, member in itertools.islice(zip(before, value, strict=False), MEMBERS)
     ]
     return shown if count <= MEMBERS else [*shown, f"{CUT} {count - MEMBERS} more"]
+
+
+def _is_secret_after(name: object, member: object) -> bool:
+    """A text after a secret's name: ['--password', 'x'], ('Authorization', 'x'); and ['curl', '-u', 'name:x']."""
+    if is_secret(name):
+        return issubclass(type(member), str | bytes)
+    if type(name) is not str or type(member) is not str:
+        return False
+    return ":" in member and _compiled(_USER).fullmatch(name) is not None
 
 
 def _object(value: Any, budget: Budget, depth: int) -> Any:

@@ -1,22 +1,26 @@
 """One attempt: calls the handler, and turns its end into a transition of the document."""
 
 import json
+import logging
 import time
 from functools import partial
 from typing import Any, Final
 
 import msgspec
 
+from service.errors import Cancelled, Reject, Retry, Stopping
 from service.observe import logs
 from service.observe.sentry import NO_ERRORS, Errors
 from service.runner import outcomes
-from service.runner.outcomes import BadResult, Transition
+from service.runner.outcomes import FINAL, BadResult, Transition
 from service.runner.window import Window
 from service.tasks.context import Context
 from service.tasks.declare import TaskType
 from service.tasks.document import NESTING_LIMIT, NULL, Task, is_nested_too_deeply
 
 RESULT_LIMIT: Final = 256 * 1024
+
+log = logging.getLogger(logs.OF_ONE_TASK)
 
 _json = json.JSONEncoder(allow_nan=False, ensure_ascii=False, separators=(",", ":"), check_circular=True)
 _encode = msgspec.json.Encoder().encode
@@ -26,9 +30,10 @@ def run(task_type: TaskType, context: Context, task: Task, window: Window, error
     """Calls the handler, and returns what becomes of the document."""
     outside = logs.about.set(context.facts)
     try:
-        return _run(task_type, context, task, window, errors)
+        transition = _run(task_type, context, task, window, errors)
     finally:
         logs.about.reset(outside)
+    return transition if context.news is None else partial(outcomes.with_progress, transition, context.news)
 
 
 def _run(task_type: TaskType, context: Context, task: Task, window: Window, errors: Errors) -> Transition:
@@ -41,8 +46,17 @@ def _run(task_type: TaskType, context: Context, task: Task, window: Window, erro
         duration = time.perf_counter() - begun
         error = outcomes.checked(raised, interrupted=window.reason is not None)
         event_id = errors.capture(error, tags=outcomes.tags(task))
-        return outcomes.after_error(error, context, started, duration, event_id)
+        _log(error, task, event_id)
+        return outcomes.after_error(error, started, duration, event_id)
     return partial(outcomes.succeed, result, started, time.perf_counter() - begun)
+
+
+def _log(error: BaseException, task: Task, event_id: str | None) -> None:
+    """A failure with its traceback, which is kept nowhere else. What a handler or a client wanted is none."""
+    if isinstance(error, Reject | Retry | Cancelled | Stopping):
+        return
+    level = logging.ERROR if isinstance(error, FINAL) or outcomes.is_last(task) else logging.WARNING
+    log.log(level, "an attempt failed", exc_info=error, extra={"fields": {"event_id": event_id}})
 
 
 def encode_result(value: Any) -> msgspec.Raw:

@@ -58,7 +58,7 @@ class Report:
 
 
 def _shown(error: TaskError | None) -> dict[str, str | None] | None:
-    """The document is the client's; a log is read by others."""
+    """An error that an earlier release has stored may hold a secret."""
     if error is None:
         return None
     return structs.asdict(error) | {"message": scrubber.line(error.message, LONGEST_TEXT)}

@@ -12,9 +12,9 @@ from typing import Final, TypeAlias
 import msgspec
 
 from service.errors import Cancelled, Interrupted, Reject, Retry, Stopping, TimedOut
+from service.observe import scrubber
 from service.tasks import moments, transitions
-from service.tasks.context import Context
-from service.tasks.document import Task, TaskError, storable_text
+from service.tasks.document import TEXT_LIMIT, Task, TaskError, storable_text
 
 LONGEST_PAUSE_SECONDS: Final = 10 * 366 * 86400
 Transition: TypeAlias = Callable[[Task], Task]
@@ -32,6 +32,7 @@ class BadInterruption(Exception):
     """A handler raised by itself what only a runner may raise in it."""
 
 
+FINAL: Final = (Reject, BadResult, BadRetry)  # another attempt would not help
 hand_back: Final[Transition] = partial(transitions.handed_back, ran=True)
 hand_back_unstarted: Final[Transition] = partial(transitions.handed_back, ran=False)
 
@@ -40,20 +41,28 @@ def succeed(result: msgspec.Raw, started: float, duration: float, task: Task) ->
     return transitions.succeeded(task, result, moments.stamp(started), moments.stamp(started + duration), duration)
 
 
-def after_error(
-    error: BaseException, context: Context, started: float, duration: float, event_id: str | None
-) -> Transition:
+def with_progress(transition: Transition, news: msgspec.Raw, task: Task) -> Task:
+    """Settles what the handler said last of its progress together with its outcome."""
+    after = transition(task)
+    after.progress = news
+    return after
+
+
+def after_error(error: BaseException, started: float, duration: float, event_id: str | None) -> Transition:
     """`error` as `checked` returns it: an interruption is one of ours."""
     if isinstance(error, TimedOut):
         return partial(time_out, started, duration, event_id=event_id)
     if isinstance(error, Cancelled | Stopping):
         return hand_back  # the document of a cancelled task has changed, and will not take it
-    if isinstance(error, Reject | BadResult | BadRetry):
+    if isinstance(error, FINAL):
         return partial(fail, describe(error, event_id), started, duration)
     after = error.after if isinstance(error, Retry) else None
-    if not isinstance(error, Retry):
-        context.logger.info("an attempt failed", exc_info=error)
     return partial(fail_or_retry, describe(error, event_id), started, duration, after)
+
+
+def is_last(task: Task) -> bool:
+    """If this attempt fails, is none left?"""
+    return task.failures + 1 >= task.max_attempts
 
 
 def checked(error: BaseException, *, interrupted: bool) -> BaseException:
@@ -78,7 +87,7 @@ def fail(error: TaskError, started: float, duration: float, task: Task) -> Task:
 
 
 def fail_or_retry(error: TaskError, started: float, duration: float, after: float | None, task: Task) -> Task:
-    if task.failures + 1 >= task.max_attempts:
+    if is_last(task):
         return fail(error, started, duration, task)
     pause = transitions.backoff_seconds(task.failures + 1) if after is None else after
     run_at = moments.stamp(started + duration + pause)
@@ -109,8 +118,9 @@ def crash(task: Task, now: float, event_id: str | None = None) -> Task:
 
 
 def describe(error: BaseException, event_id: str | None = None) -> TaskError:
+    """Without secrets: an error's message may hold a command line or a URL."""
     try:
-        message = str(error)
+        message = scrubber.line(str(error), TEXT_LIMIT - len(scrubber.CUT))
     except Exception:
         message = "(its message could not be read)"
     return TaskError(type=type(error).__name__, message=storable_text(message), event_id=event_id)

@@ -1,9 +1,8 @@
-"""What a handler gets as its first argument. It knows nothing of runners or Redis: the runner reads `news`, and sets
-`cancelled`.
-"""
+"""What a handler gets as its first argument. Its runner reads `news`, and sets `cancelled`."""
 
 import logging
 import math
+from collections.abc import MutableMapping
 from typing import Any
 
 import msgspec
@@ -12,6 +11,13 @@ from service.tasks.document import Task, storable_text
 
 log = logging.getLogger("sandbox.task")
 _encode = msgspec.json.Encoder().encode
+
+
+class _Logger(logging.LoggerAdapter[logging.Logger]):
+    """Adds the facts to what a call has in its `extra`."""
+
+    def process(self, msg: Any, kwargs: MutableMapping[str, Any]) -> tuple[Any, MutableMapping[str, Any]]:
+        return msg, {**kwargs, "extra": {**(kwargs.get("extra") or {}), **(self.extra or {})}}
 
 
 class Context:
@@ -35,9 +41,9 @@ class Context:
 
     @property
     def facts(self) -> dict[str, Any]:
-        """By these this attempt's lines are found in the log."""
+        """They are in each log line of this attempt."""
         return {"uid": self.uid, "type": self.type, "attempt": self.attempt, "request_id": self.request_id}
 
     @property
     def logger(self) -> logging.LoggerAdapter[logging.Logger]:
-        return logging.LoggerAdapter(log, {"fields": self.facts})
+        return _Logger(log, {"fields": self.facts})

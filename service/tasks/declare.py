@@ -14,10 +14,12 @@ from typing import Any, Final, NamedTuple, TypeVar
 import msgspec
 
 from service.errors import InvalidTask, InvalidTaskType
-from service.tasks.document import DEFAULT_MAX_ATTEMPTS, NO_ARGS
+from service.tasks.document import DEFAULT_MAX_ATTEMPTS, NESTING_LIMIT, NO_ARGS, is_nested_too_deeply
 
 TYPE_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 MARK: Final = "__sandbox_task__"
+_decode = msgspec.json.Decoder().decode
+_encode = msgspec.json.Encoder().encode
 Handler = TypeVar("Handler", bound=Callable[..., Any])
 
 
@@ -29,6 +31,24 @@ class TaskType(NamedTuple):
     timeout: float | None
     arguments: type[msgspec.Struct]
     decode: Callable[[msgspec.Raw], Any]
+
+    def accept(self, args: msgspec.Raw) -> msgspec.Raw:
+        """A client's arguments, written anew: what it sent may be JSON that other readers cannot read.
+
+        Raises InvalidTask, with the words that a client reads, unless the handler can take them.
+        """
+        try:
+            value = _decode(args)
+            text = _encode(value)
+        except RecursionError as error:
+            raise _too_deep() from error
+        except msgspec.ValidationError as error:
+            raise InvalidTask(f"args: {error}", field="args") from error
+        if is_nested_too_deeply(value, text):
+            raise _too_deep()
+        written = NO_ARGS if text == b"{}" else msgspec.Raw(text)
+        self.check(written)
+        return written
 
     def check(self, args: msgspec.Raw) -> None:
         """Raises InvalidTask, naming the argument, unless the handler can take these."""
@@ -52,6 +72,10 @@ class TaskType(NamedTuple):
             "timeout": self.timeout,
             "args": _schema(self.arguments),
         }
+
+
+def _too_deep() -> InvalidTask:
+    return InvalidTask(f"args: nested more than {NESTING_LIMIT} levels deep", field="args")
 
 
 def task(

@@ -7,6 +7,7 @@ import pty
 import subprocess
 import sys
 from collections.abc import Iterator
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from service.observe.log_file import LogFile
 from service.observe.logs import Line, LineHandler, Log, OncePerMinute
 from service.runner.journal import Report
 from service.tasks import moments, transitions
+from service.tasks.context import Context
 from service.tasks.document import QUEUED, Task, TaskError
 
 WRITE = """
@@ -112,6 +114,55 @@ def test_lines_know_the_task_that_runs_here(tmp_path: Path) -> None:
     assert json.loads((tmp_path / "x.log").read_text())["uid"] == "u"
 
 
+def logged(tmp_path: Path, **words: Any) -> dict[str, Any]:
+    """What a call of logging in a handler writes."""
+    logger = logging.getLogger("of.a.handler")
+    logger.propagate = False
+    logger.handlers[:] = [handler := LineHandler(Log(LogFile(tmp_path / "x.log")), "runner")]
+    handler.addFilter(OncePerMinute())
+    outside = logs.about.set({"uid": "u", "type": "t"})
+    logger.warning("%d rows", 7, **words)
+    logs.about.reset(outside)
+    found: dict[str, Any] = json.loads((tmp_path / "x.log").read_text())
+    return found
+
+
+def test_extras_of_a_call_are_in_its_line(tmp_path: Path) -> None:
+    line = logged(tmp_path, extra={"month": "2026-10", "rows": 7, "parts": [1, {"a": None}]})
+    assert (line["message"], line["uid"], line["month"], line["rows"]) == ("7 rows", "u", "2026-10", 7)
+    assert line["parts"] == [1, {"a": None}]
+    assert line.keys() == {"time", "level", "process", "logger", "message", "uid", "type", "month", "rows", "parts"}
+
+
+def test_an_extra_that_has_the_name_of_a_field_gets_another_one(tmp_path: Path) -> None:
+    line = logged(tmp_path, extra={"uid": "other", "type": "pdf", "level": "gold", "logger": "x", "time": 1})
+    assert (line["uid"], line["type"], line["level"], line["logger"]) == ("u", "t", "warning", "of.a.handler")
+    assert [line[name] for name in ("uid_", "type_", "level_", "logger_", "time_")] == ["other", "pdf", "gold", "x", 1]
+
+
+def test_an_extra_that_is_not_json_is_shown_all_the_same_and_without_secrets(tmp_path: Path) -> None:
+    cycle: list[Any] = []
+    cycle.append(cycle)
+    extra = {
+        "price": Decimal("1.20"), "path": Path("/srv"), "odd": float("nan"), "raw": b"xyz", "mute": Mute(), "set": {1},
+        "cycle": cycle, "surrogate": "\udcff", "once": [], "password": SECRET, "url": f"redis://:{SECRET}@h", 5: 6,
+    }  # fmt: skip
+    line = logged(tmp_path, extra=extra)
+    assert (line["price"], line["path"], line["odd"], line["raw"]) == ("1.20", "/srv", "nan", "<3 bytes>")
+    assert "Mute" in line["mute"] and line["set"] == [1] and line["5"] == 6
+    assert (line["password"], line["url"]) == ("[removed]", "redis://[removed]@h")
+
+
+def test_the_logger_of_a_context_keeps_extras(tmp_path: Path) -> None:
+    context = Context(Task(uid="u", type="t", queue="q", status=QUEUED, created_at=moments.stamp(0), attempt=2))
+    handler = LineHandler(Log(LogFile(tmp_path / "x.log")), "runner")
+    context.logger.logger.addHandler(handler)
+    context.logger.error("odd", extra={"month": "2026-10"})
+    context.logger.logger.removeHandler(handler)
+    line = json.loads((tmp_path / "x.log").read_text())
+    assert (line["month"], line["uid"], line["attempt"]) == ("2026-10", "u", 2)
+
+
 def test_a_full_disk_tears_no_line_but_the_one_that_did_not_fit(tmp_path: Path) -> None:
     call = """
 import resource, signal, sys
@@ -159,6 +210,21 @@ def test_what_may_come_in_storms_comes_once_a_minute(tmp_path: Path, root: loggi
     assert (lines.count("Redis is away"), lines.count("every time")) == (1, 100)
 
 
+def test_lines_of_single_tasks_are_not_for_the_terminal(
+    tmp_path: Path, root: logging.Logger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reading, writing = os.pipe()
+    monkeypatch.setattr(output, "_terminal", writing)
+    logs.configure("test", tmp_path)
+    logging.getLogger(logs.OF_ONE_TASK).error("an attempt failed")
+    logging.getLogger("sandbox").error("Redis is away")
+    shown = os.read(reading, 65536).decode()
+    os.close(reading)
+    os.close(writing)
+    assert "Redis is away" in shown and "an attempt failed" not in shown
+    assert "an attempt failed" in (tmp_path / "test.log").read_text()
+
+
 def test_and_again_in_the_next_minute() -> None:
     once = OncePerMinute(seconds=0.0)
     record = logging.makeLogRecord({"once": "x"})
@@ -192,9 +258,44 @@ def test_lines_for_people_hold_the_same_and_a_traceback_below(tmp_path: Path) ->
     log.write_record({"time": "t", "level": "error", "process": "p", "message": "oh", "n": [1], "traceback": "T\n  x"})
     log.write([Outcome("t", "warning", "runner/1", "task", "u", TaskError("E", 'no "x" there', "e"))])
     assert (tmp_path / "x.log").read_text() == (
-        't web/1 info method=GET path="/a b" status=200\nt p error oh n=[1]\nT\n  x\n'
-        't runner/1 warning task uid=u error=e\nE: no "x" there\n'
+        't web/1 info method=GET path="/a b" status=200\nt p error oh n=[1]\n    T\n      x\n'
+        't runner/1 warning task uid=u error=e\n    E: no "x" there\n'
     )
+
+
+FORGED = "2026-11-26T10:00:00Z web/1 info method=DELETE"
+ENDS_OF_LINES = ("\n", "\r", "\r\n", "\x0b", "\x0c", "\x1c", "\x85", "\u2028")
+
+
+def write_hostile(text: str, handler: logging.Handler) -> None:
+    try:
+        raise ValueError(text)
+    except ValueError:
+        record = logging.LogRecord("l", logging.WARNING, "f", 1, "from a client: %s", (text,), sys.exc_info())
+    record.fields = {"path": text, "nested": [{text: text}]}
+    handler.emit(record)
+
+
+@pytest.mark.parametrize("end", ENDS_OF_LINES)
+def test_what_a_client_sends_forges_no_line_for_people_and_does_not_speak_to_a_terminal(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, end: str
+) -> None:
+    reading, writing = os.pipe()
+    monkeypatch.setattr(output, "_terminal", writing)
+    text = f"x{end}{FORGED}\x1b[2J\x9b2J\x07\u202e\ttab"
+    log = Log(LogFile(tmp_path / "x.log"), "info", "text")
+    write_hostile(text, LineHandler(log, "p"))
+    write_hostile(text, output.Terminal())
+    log.write([Request("t", "info", "web/1", "GET", text, 200, "")])
+    log.write([Outcome("t", "info", "p", "task", "u", TaskError(text, text))])
+    on_the_terminal = os.read(reading, 65536).decode()
+    os.close(reading)
+    os.close(writing)
+    for shown, entries in ((on_the_terminal, 1), ((tmp_path / "x.log").read_bytes().decode(), 3)):
+        assert FORGED in shown
+        assert len([line for line in shown.split("\n") if line and not line.startswith("    ")]) == entries
+        assert not [each for each in shown if not each.isprintable() and each != "\n"]
+    assert "\\x1b[2J\\x9b2J\\x07\\u202e" in (tmp_path / "x.log").read_text()
 
 
 @pytest.mark.parametrize("format", ["json", "text"])
@@ -358,7 +459,7 @@ def test_neither_file_nor_terminal_tells_a_secret(tmp_path: Path, monkeypatch: p
     assert SECRET not in text and SECRET not in shown
     assert line["message"] == "with password=[removed]" and (line["uid"], line["attempt"]) == ("u", 2)
     assert line["traceback"].splitlines()[-1] == "ValueError: no answer from postgres://[removed]@db/x"
-    assert shown.startswith("with password=[removed]\nTraceback") and "test_logs.py" in shown
+    assert shown.startswith("with password=[removed]\n    Traceback") and "test_logs.py" in shown
 
 
 @pytest.mark.parametrize("line", ["x\n", "x"])

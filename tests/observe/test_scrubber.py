@@ -1,6 +1,7 @@
 """Secrets are removed, and everything else stays readable."""
 
 import re
+import subprocess
 import time
 from http import HTTPStatus
 from pathlib import Path
@@ -34,7 +35,11 @@ class Loud(str):
         {"password": S}, {"a": [{"b": {"api_key": S}}]}, {"X-Auth-Token": S, "Set-Cookie": f"session={S}"},
         {b"secret": S}, [("Authorization", f"Basic {S}")], ["program", "--password", S], ["program", f"--token={S}"],
         Account(), {"sessionid": S}, {"csrf_token": S}, {"dsn": f"https://{S}@sentry/1"}, ("pin", S), Loud("x"),
-        {"pw": S}, {"db_pw": S}, {"passcode": S}, {"bearer": S}, {"key": S},
+        {"pw": S}, {"db_pw": S}, {"passcode": S}, {"bearer": S}, {"key": S}, ["curl", "-u", f"ann:{S}"],
+        ["curl", "-sSu", f"ann:{S}"],
+        subprocess.CalledProcessError(1, ["mysql", "--password", S, "db"]),
+        subprocess.CalledProcessError(1, ["curl", "--user", f"ann:{S}", "https://h/"]),
+        subprocess.CalledProcessError(1, f"curl -u ann:{S} https://h/"), {"body": f"<password>{S}</password>"},
     ],
 )  # fmt: skip
 def test_a_value_under_the_name_of_a_secret_is_removed(value: Any) -> None:
@@ -53,6 +58,13 @@ def test_a_value_under_the_name_of_a_secret_is_removed(value: Any) -> None:
         f"db_pass={S}", f"DBPASS: {S}", f"mysql --pass {S} db", f"mysql --db-pass {S}", f"signing_key={S}",
         f"X-Auth: {S}", f"X-Auth-Key: {S}",
         f"{{'X-Api-Key': b'{S}'}}", f"mysql://u:p/{S}@h/db", f"secret=a,b,{S}", f"pw={S}", f"passcode: {S}",
+        str(subprocess.CalledProcessError(1, ["mysql", "--password", S, "db"])), f'["mysql", "--db-pass", "{S}"]',
+        f'{{\\"cmd\\": [\\"mysql\\", \\"--password\\", \\"{S}\\"]}}', f"(b'mysql', b'--token', b'{S}')",
+        str(subprocess.CalledProcessError(1, ["curl", "-u", f"ann:{S}"])), f"curl -u ann:{S} https://h/",
+        f"curl --user ann:{S}", f"curl --proxy-user=ann:{S}", f"curl -u 'ann:two words {S}'", f"curl -U ann:{S}",
+        f"<password>{S}</password>", f'<wsse:Password Type="text">\n{S}</wsse:Password>',
+        f"curl -uann:{S}", f"curl -su ann:{S}",
+        f"<db-password><![CDATA[{S}]]></db-password>",
     ],
 )  # fmt: skip
 def test_a_secret_inside_a_text_is_removed(shown: str) -> None:
@@ -72,6 +84,13 @@ def test_a_secret_inside_a_text_is_removed(shown: str) -> None:
         "http://example.test:8080/users/ann@example.test",
         "a pwned machine: yes",
         "the first pass: 12 of 13",
+        "mysql -u root db",
+        "scan -u http://h/",
+        "--user ann: unknown",
+        "a non-unique key: 17",
+        "<b>bold</b>",
+        "<Session object at 0x7f> is closed: <Engine object at 0x8f>",
+        "token -> user 5 <b>",
     ],
 )
 def test_what_is_no_secret_stays(shown: str) -> None:
@@ -180,6 +199,7 @@ ATOMS = (
     "password", "token", "--a-token ", "--", "a-", " ", "\n", "=", "a://", "://", "a:b", "@", "bearer ", "eyJ", "eyJ-",
     "eyJaaaaa.", "-----BEGIN ", "-----BEGIN PRIVATE KEY-----", "-----END ", "cookie:", 'password="', "password=\\",
     "secret=a,", "db_pass", "sbx_", "auth_key", "'", "\\", "?token=", "aaaa,", "a://b:/",
+    "-u ", "-u '", "-u a:", "--user=", "--password', ", "<password>", "<a:", "<password ", "</", "<![CDATA[",
 )  # fmt: skip
 LONG = 32 * 1024
 

@@ -1,6 +1,7 @@
 """What the end of an attempt means for the document; no process, no Redis."""
 
 import json
+import subprocess
 from collections.abc import Callable
 from typing import Any
 
@@ -100,6 +101,15 @@ def test_a_long_message_is_cut() -> None:
     assert len(after.error.message) == 8192
 
 
+def test_a_message_is_stored_without_secrets() -> None:
+    told = "the database at postgres://ann:hunter2-x9@db/x, password=hunter2-x9"
+    command = subprocess.CalledProcessError(1, ["mysql", "--password", "hunter2-x9"])
+    for error in (ValueError(told), Reject(told), Retry(told), command):
+        after = ended(raising(error))
+        assert after.error is not None
+        assert "hunter2" not in after.error.message and "[removed]" in after.error.message
+
+
 @pytest.mark.parametrize("value", [None, True, 0, 10**30, 1.5, "é\n", [], {"a": [1, {"b": None}]}, (1, 2)])
 def test_json_able_data_is_a_result(value: Any) -> None:
     assert json.loads(bytes(encode_result(value))) == (list(value) if isinstance(value, tuple) else value)
@@ -145,3 +155,45 @@ def test_a_cycle_is_no_result() -> None:
 def test_progress_is_a_fraction(fraction: float) -> None:
     with pytest.raises(ValueError, match="from 0 to 1"):
         Context(running()).progress(fraction)
+
+
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [
+        (None, "succeeded"), (ValueError("x"), "scheduled"), (Retry(), "scheduled"), (Reject("no"), "failed"),
+        (TimedOut(), "scheduled"), (Stopping(), "queued"),
+    ],
+)  # fmt: skip
+def test_what_a_handler_said_last_of_its_progress_is_settled_with_its_outcome(
+    error: BaseException | None, status: str
+) -> None:
+    def handler(context: Context) -> None:
+        context.progress(0.5, "half")
+        context.progress(0.67, "two thirds")
+        if error is not None:
+            raise error
+
+    after = ended(handler)
+    assert (after.status, after.revision) == (status, 2)
+    assert json.loads(bytes(after.progress)) == {"fraction": 0.67, "message": "two thirds"}
+
+
+def test_without_news_the_progress_stays_as_it_was() -> None:
+    assert bytes(ended(lambda context: None).progress) == b"null"
+
+
+@pytest.mark.parametrize(
+    ("error", "attempts", "level"),
+    [
+        (ValueError("x"), 2, "WARNING"), (ValueError("x"), 1, "ERROR"), (TimedOut(), 2, "WARNING"),
+        (TimedOut(), 1, "ERROR"), (Retry(after=-1), 9, "ERROR"), (Retry(), 2, None), (Reject("no"), 1, None),
+        (Cancelled(), 1, None), (Stopping(), 1, None),
+    ],
+)  # fmt: skip
+def test_a_failure_is_logged_with_its_traceback(
+    caplog: pytest.LogCaptureFixture, error: BaseException, attempts: int, level: str | None
+) -> None:
+    """As an error if it is the last attempt, and else as a warning."""
+    ended(raising(error), max_attempts=attempts)
+    found = [(record.levelname, record.exc_info is not None) for record in caplog.records]
+    assert found == ([] if level is None else [(level, True)])

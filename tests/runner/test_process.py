@@ -145,6 +145,17 @@ class TestOutcomes:
         [line] = eventually(lambda: [line for line in crew.log() if line.get("uid") == uid])
         assert (line["message"], line["status"], line["type"], line["attempt"]) == ("task", "succeeded", "echo", 1)
 
+    def test_a_log_of_warnings_keeps_the_tracebacks_of_failures(self, crew: Crew) -> None:
+        crew.start(log_level="warning")
+        [uid] = crew.create("fails", max_attempts=2)
+        crew.finished(uid)
+        first, last = (line for line in crew.log() if line["message"] == "an attempt failed")
+        assert [(line["level"], line["uid"], line["attempt"]) for line in (first, last)] == [
+            ("warning", uid, 1),
+            ("error", uid, 2),
+        ]
+        assert all("ValueError: broken" in line["traceback"] for line in (first, last))
+
 
 class TestRunningTasks:
     def test_a_running_task_shows_its_start_and_its_progress(self, crew: Crew) -> None:
@@ -155,6 +166,12 @@ class TestRunningTasks:
         progress = json.loads(bytes(seen.progress))
         assert 0 < progress["fraction"] < 1 and progress["message"].startswith("step ")
         assert crew.finished(uid).status == "succeeded"
+
+    def test_the_last_progress_is_settled_with_the_outcome_in_one_step(self, crew: Crew) -> None:
+        crew.start()
+        task = crew.finished(*crew.create("steps", args={"seconds": 0}))
+        assert json.loads(bytes(task.progress)) == {"fraction": 0.9, "message": "step 9"}
+        assert (task.status, task.revision) == ("succeeded", 3)  # created, claimed, settled
 
     @pytest.mark.parametrize("threads", [1, 3])
     def test_a_cancelled_handler_is_interrupted_within_a_second(self, crew: Crew, threads: int) -> None:

@@ -269,7 +269,11 @@ def test_many_clients_at_once_with_one_key_create_one_task(make_app: Callable[..
 
 
 def test_a_test_of_a_handler_reads_what_a_client_reads_about_wrong_arguments(client: FlaskClient) -> None:
-    refused = client.post("/tasks", json={"type": "sleep", "args": {"seconds": "ten"}})
-    with pytest.raises(InvalidTask) as raised:
-        run(sleep, seconds="ten")
-    assert (refused.status_code, refused.json["detail"]) == (422, str(raised.value))
+    deep: list[Any] = []
+    for _ in range(64):
+        deep = [deep]
+    for seconds in ("ten", deep):
+        refused = client.post("/tasks", json={"type": "sleep", "args": {"seconds": seconds}})
+        with pytest.raises(InvalidTask) as raised:
+            run(sleep, seconds=seconds)
+        assert (refused.status_code, refused.json["detail"]) == (422, str(raised.value))

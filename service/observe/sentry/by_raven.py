@@ -19,7 +19,7 @@ TRANSPORTS = ("gevent", "requests", "tornado", "eventlet", "twisted")
 
 @contextlib.contextmanager
 def _without(names: tuple[str, ...]) -> Iterator[None]:
-    """Hides libraries: raven would import each that it has a transport for, 10 MB that no runner needs."""
+    """Hides libraries that raven would import for its transports: 10 MB that no runner needs."""
     hidden = [name for name in names if name not in sys.modules]
     sys.modules.update(dict.fromkeys(hidden))  # type: ignore[arg-type]  # None: cannot be imported
     try:

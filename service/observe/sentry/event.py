@@ -143,7 +143,7 @@ def _cause(error: BaseException) -> BaseException | None:
 
 
 def _frames(traceback: TracebackType | None) -> list[tuple[FrameType, int]]:
-    """From the outermost to the innermost; a deep recursion loses its middle."""
+    """From the outermost to the innermost, without the middle of a deep recursion."""
     frames = []
     while traceback is not None:
         frames.append((traceback.tb_frame, traceback.tb_lineno))
@@ -180,7 +180,7 @@ def _place(exception: Mapping[str, Any]) -> dict[str, Any] | None:
 
 
 def _fault(exception: Mapping[str, Any]) -> list[str]:
-    """Errors with the same fault are one issue: what was raised, and at which line. Its text counts: numbers change."""
+    """One fault is one issue: what was raised, and the text of the line that raised it. Its number may change."""
     place = _place(exception)
     kind = f"{exception['module']}.{exception['type']}"
     if place is None:

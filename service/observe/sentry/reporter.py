@@ -13,7 +13,7 @@ import threading
 from collections.abc import Collection, Mapping
 from typing import Any, Final, Protocol
 
-from service.observe import scrubber
+from service.observe import logs, scrubber
 from service.observe.logs import OncePerMinute
 from service.observe.sentry import filters
 from service.observe.sentry.contract import EXIT_SECONDS, SDK, check
@@ -88,6 +88,7 @@ class Reporter:
         *,
         tags: Mapping[str, object] = {},
         request: Mapping[str, Any] | None = None,
+        extra: Mapping[str, object] = {},
         logger: str = "",
     ) -> str | None:
         try:
@@ -97,7 +98,7 @@ class Reporter:
             if known is not None:
                 return known
             event_id = self._send(
-                lambda: self._shape.of_error(error, _group(tags)), tags, request=request, logger=logger
+                lambda: self._shape.of_error(error, _group(tags)), tags, request=request, extra=extra, logger=logger
             )
             self._mark(error, event_id)
             return event_id
@@ -118,14 +119,14 @@ class Reporter:
 
     def capture_record(self, record: logging.LogRecord) -> None:
         error = record.exc_info[1] if record.exc_info else None
-        fields = getattr(record, "fields", None)
-        tags = fields if isinstance(fields, dict) else {}
+        tags, extra = logs.facts(record), logs.extras(record)
         if "event_id" in tags:
             return  # reported by whoever wrote the line
         if error is not None:
-            self.capture(error, tags=tags, logger=record.name)
+            self.capture(error, tags=tags, extra=extra, logger=record.name)
         else:
-            self._send(lambda: self._shape.of_record(record, _group(tags)), tags, extra={"message": message(record)})
+            extra |= {"message": message(record)}
+            self._send(lambda: self._shape.of_record(record, _group(tags)), tags, extra=extra)
 
     def capture_uncaught(self, kind: type[BaseException], error: BaseException | None, *_: object) -> None:
         if error is not None and not filters.is_end_of_process(error):
@@ -147,9 +148,10 @@ class Reporter:
             self._outbox.drop()
             return None
         event: Event = make() | {name: value for name, value in self._common.items() if name != "tags"}
-        event["tags"] = {name: _tag(name, value) for name, value in (self._common["tags"] | dict(tags)).items()}
+        tags = {name: value for name, value in {**self._common["tags"], **tags}.items() if value is not None}
+        event["tags"] = {name: _tag(name, value) for name, value in tags.items()}
         event["breadcrumbs"] = {"values": self._trail.crumbs()}
-        event["extra"] = {name: _extra(value) for name, value in extra.items()}
+        event["extra"] = {str(name): _extra(value) for name, value in extra.items()}
         if logger:
             event["logger"] = logger
         if request is not None:
@@ -159,12 +161,12 @@ class Reporter:
         return event_id
 
     def _known(self, error: BaseException) -> str | None:
-        """The event of this very exception, if it was reported in this request or attempt."""
+        """The id of this exception's event, if it was reported in this request or attempt."""
         scope, event_id = getattr(error, MARK, (None, None))
         return event_id if scope is self._trail.scope else None
 
     def _mark(self, error: BaseException, event_id: str | None) -> None:
-        """Marks the exception itself: another object may get its id."""
+        """Marks the exception itself: after its end, another object may have the same `id()`."""
         try:
             setattr(error, MARK, (self._trail.scope, event_id))
         except Exception:

@@ -47,7 +47,7 @@ class Trail:
 
 
 def message(record: logging.LogRecord) -> str:
-    """The message as it is logged. It is made at once: its arguments may change, and must not be kept alive."""
+    """The message as it is logged, made at once: its arguments may change, and should not be kept alive."""
     try:
         return record.getMessage()[: 4 * MESSAGE_LIMIT]
     except Exception:

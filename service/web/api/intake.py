@@ -13,7 +13,7 @@ from service.errors import InvalidTask
 from service.store import Store
 from service.tasks import moments
 from service.tasks.declare import TaskType
-from service.tasks.document import NESTING_LIMIT, NO_ARGS, QUEUED, SCHEDULED, Task, is_nested_too_deeply
+from service.tasks.document import NO_ARGS, QUEUED, SCHEDULED, Task
 from service.tasks.registry import Registry
 from service.tasks.uid import prefix_for, random_prefix
 from service.web.api import fingerprint
@@ -56,7 +56,6 @@ class NewTask(msgspec.Struct, forbid_unknown_fields=True):
 _decode_one = msgspec.json.Decoder(NewTask).decode
 _decode_many = msgspec.json.Decoder(Annotated[list[NewTask], Meta(min_length=1, max_length=BATCH_LIMIT)]).decode
 _decode_any = msgspec.json.Decoder().decode
-_encode = msgspec.json.Encoder().encode
 
 
 class Intake:
@@ -126,28 +125,13 @@ def _prefix(sender: Sender, index: int = 0) -> str:
 
 
 def _checked(args: Raw | UnsetType, task_type: TaskType) -> Raw:
-    """The arguments, written anew: what the client wrote may be JSON that other readers cannot read."""
     if args is UNSET:
         task_type.check(NO_ARGS)
         return NO_ARGS
     try:
-        value = _decode_any(args)
-        text = _encode(value)
-    except RecursionError as error:
-        raise _too_deep() from error
-    except msgspec.ValidationError as error:
-        raise InvalidTask(f"args: {error}", field="args") from error
+        return task_type.accept(args)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise _not_json(error) from error
-    if is_nested_too_deeply(value, text):
-        raise _too_deep()
-    written = NO_ARGS if text == b"{}" else Raw(text)
-    task_type.check(written)
-    return written
-
-
-def _too_deep() -> InvalidTask:
-    return InvalidTask(f"args: nested more than {NESTING_LIMIT} levels deep", field="args")
 
 
 def _due(new: NewTask, now: int) -> int | None:

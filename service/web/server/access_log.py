@@ -8,14 +8,15 @@ from typing import Any
 
 from gunicorn.glogging import Logger
 
-from service.observe import logs
+from service.observe import logs, scrubber
+from service.observe.log_file import LONGEST_TEXT
 from service.tasks.moments import stamp
 from service.web.auth import CALLER
 from service.web.request_id import KEY
 
 
 class RequestLine(logs.Line):
-    """No query and no headers: either may hold a secret."""
+    """No query and no headers: either may hold a secret. The path shows none."""
 
     method: str
     path: str
@@ -43,7 +44,7 @@ class AccessLogger(Logger):  # type: ignore[misc]
             "info",
             f"web/{os.getpid()}",
             environ["REQUEST_METHOD"],
-            environ["PATH_INFO"],
+            scrubber.line(environ["PATH_INFO"], LONGEST_TEXT),
             int(resp.status[:3]),
             request_time.total_seconds() * 1000,
             resp.sent,

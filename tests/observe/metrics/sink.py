@@ -48,4 +48,9 @@ class Sink:
         return {name: number for name, number, kind in self.values() if kind == "g"}
 
     def eventually(self, condition: Callable[["Sink"], Any], seconds: float = 10.0) -> Any:
-        return eventually(lambda: condition(self), seconds)
+        """If it never comes true, what did arrive is told."""
+        try:
+            return eventually(lambda: condition(self), seconds)
+        except AssertionError as error:
+            error.add_note(f"{len(self.read())} datagrams arrived: {self.counts()}, {self.gauges()}")
+            raise

@@ -2,6 +2,7 @@
 
 import re
 import sys
+from collections import Counter
 from configparser import ConfigParser
 from pathlib import Path
 from subprocess import run
@@ -133,19 +134,35 @@ def datagrams_of(batch: list[Task]) -> list[str]:
     return ["\n".join(datagram) for datagram in lines.sent]
 
 
+TIMERS = (
+    "my.app.tasks.default.echo.running", "my.app.tasks.default.echo.waiting", "my.app.tasks_overall.waiting",
+)  # fmt: skip
+
+
+def times_in(datagrams: list[str]) -> Counter[str]:
+    """How many values each timer has."""
+    counts: Counter[str] = Counter()
+    for line in "\n".join(datagrams).split("\n"):
+        counts[line.partition(":")[0]] += line.count("|ms")
+    return +counts
+
+
 @pytest.mark.parametrize("unit", [0.000_123_456, 0.001_234_567, 0.123_456_7, 12.345_678_9])
 def test_the_largest_batch_fits_into_two_datagrams(unit: float) -> None:
     batch = [succeeded(begun=1e9 + number * unit, seconds=number * unit) for number in range(64)]
     datagrams = datagrams_of(batch)
-    assert len(datagrams) <= 2
-    assert sum(datagram.count("|ms") for datagram in datagrams) == 3 * 64
+    sizes = [len(datagram) for datagram in datagrams]
+    assert len(datagrams) <= 2, f"{sizes} bytes: StatsDMetrics.outcomes has more, or longer, lines for a batch"
+    assert times_in(datagrams) == dict.fromkeys(TIMERS, 64), "a timer of outcomes came, or went: put it into TIMERS"
 
 
 def test_a_thousand_outcomes_of_the_longest_names_are_split_and_none_is_lost() -> None:
     batch = [succeeded(begun=1e9 + 123.456, type="t" * 100, queue="q" * 64) for _ in range(1000)]
     datagrams = datagrams_of(batch)
-    assert max(map(len, datagrams)) <= LARGEST_BYTES
-    assert sum(datagram.count("|ms") for datagram in datagrams) == 3 * 1000
+    sizes = [len(datagram) for datagram in datagrams]
+    assert max(sizes) <= LARGEST_BYTES, f"{sizes} bytes, of which StatsD takes {LARGEST_BYTES} at a time"
+    told = sum(datagram.count("|ms") for datagram in datagrams)
+    assert told == len(TIMERS) * 1000, f"{told} times of 1000 outcomes, of which each has {len(TIMERS)}"
 
 
 def test_queues_and_processes_are_gauges(told: StatsDMetrics, lines: Lines) -> None:

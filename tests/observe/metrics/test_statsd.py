@@ -77,8 +77,8 @@ def test_what_is_told_in_a_moment_goes_together_in_datagrams_that_fit(make: Call
     moments.pop()()
     assert moments == []
     datagrams = sink.read()
-    assert len(datagrams) == 2
-    assert all(len(datagram) <= LARGEST_BYTES for datagram in datagrams)
+    sizes = [len(datagram) for datagram in datagrams]
+    assert len(sizes) == 2 and max(sizes) <= LARGEST_BYTES, f"{sizes} bytes; these lines fill two of {LARGEST_BYTES}"
     assert sink.counts() == {f"{which}{number}": 1 for number in range(100) for which in ("first", "second")}
     sink.datagrams.clear()
     statsd.tell("next:1|c")
@@ -134,10 +134,11 @@ def test_no_datagram_is_larger_than_a_packet_and_nothing_is_left_out(datagrams: 
     with datagrams.pipeline() as told:
         for name in names:
             told.incr(name)
-    assert max(map(len, datagrams.sent)) <= LARGEST_BYTES
+    sizes = [len(datagram) for datagram in datagrams.sent]
+    assert max(sizes) <= LARGEST_BYTES, f"{sizes} bytes: one is too large for a packet"
     whole = "\n".join(datagrams.sent)
     assert whole.split("\n") == [f"{name}:1|c" for name in names]
-    assert len(datagrams.sent) < len(whole) / LARGEST_BYTES * 1.3
+    assert len(sizes) < len(whole) / LARGEST_BYTES * 1.3, f"{sizes} bytes: they are not filled"
 
 
 def test_a_line_exactly_as_large_as_a_packet_goes_alone(datagrams: Datagrams) -> None:

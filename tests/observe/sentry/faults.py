@@ -38,3 +38,13 @@ def faulty_thread(context: Any) -> None:
     thread = threading.Thread(target=faulty_run, args=(context, 5), name="side-job")
     thread.start()
     thread.join()
+
+
+@task("faulty.caught")
+def faulty_caught(context: Any) -> None:
+    """Sees to its error itself, and logs it by a logger that knows nothing of tasks."""
+    try:
+        {}["month"]
+    except KeyError:
+        logging.getLogger(__name__).exception("no month", extra={"rows": 7, "password": "hunter2-x9"})
+    logging.getLogger(__name__).error("nor a day")

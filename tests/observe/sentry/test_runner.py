@@ -77,14 +77,33 @@ def test_a_failed_attempt_is_an_event_that_its_document_names(crew: Crew, sink: 
     assert line["error"]["event_id"] == event["event_id"]
 
 
+@pytest.mark.parametrize("threads", [1, 2])
+def test_what_a_handler_logs_as_an_error_names_its_task(crew: Crew, sink: Sink, client: str, threads: int) -> None:
+    start(crew, client, threads=threads)
+    uids = crew.create("faulty.caught", count=2, request_id="r-1")
+    assert [crew.finished(uid).status for uid in uids] == ["succeeded"] * 2
+    events = sink.expect(4)
+    for event in events:
+        tags = event["tags"]
+        assert (tags["type"], tags["attempt"], tags["request_id"]) == ("faulty.caught", "1", "r-1")
+    assert sorted(event["tags"]["uid"] for event in events) == sorted(uids * 2)
+    extras = [event["extra"] for event in events if "exception" in event]
+    assert extras == [{"rows": 7, "password": "[removed]"}] * 2
+    lines = [line for line in crew.log() if line["message"] == "no month"]
+    assert sorted(line["uid"] for line in lines) == sorted(uids)
+    assert {(line["rows"], line["type"], line["request_id"]) for line in lines} == {(7, "faulty.caught", "r-1")}
+
+
 def test_every_attempt_is_an_event_and_all_are_one_issue(crew: Crew, sink: Sink) -> None:
-    start(crew)
+    [runner] = start(crew)
     [uid] = crew.create("faulty.twice", max_attempts=2)
     first = eventually(lambda: task if (task := crew.read(uid)).status == "scheduled" else None)
     last = crew.finished(uid)
     one, two = sink.expect(2)
     assert [id_of(first), id_of(last)] == [one["event_id"], two["event_id"]]
     assert one["fingerprint"] == two["fingerprint"]
+    assert crew.stop(runner) == 0  # and sends what waits
+    assert len(sink.events) == 2, "the line in the log is no event of its own"
 
 
 def test_lines_of_one_attempt_are_not_those_of_the_next(crew: Crew, sink: Sink) -> None:
