@@ -5,7 +5,7 @@ BIN := .venv/bin
 RUN := .venv/ready-to-run
 TEST := .venv/ready-to-test
 
-.PHONY: run test lint bench bench-reload soak clean
+.PHONY: run test lint client bench bench-reload soak clean
 
 run: $(RUN)
 	@exec $(BIN)/sandbox run
@@ -19,6 +19,9 @@ lint: $(TEST)
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports --no-logo
 
+client: $(TEST)  # its half without async is made of the other one
+	@$(BIN)/python client/make_sync.py
+
 bench: $(RUN)
 	@exec $(BIN)/python bench/run.py
 
@@ -29,7 +32,7 @@ soak: $(TEST)
 	@exec $(BIN)/python -m tests.faults.soak $(if $(SECONDS),--seconds $(SECONDS)) $(if $(SEED),--seed $(SEED))
 
 clean:
-	rm -rf .venv build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis bench/.venv
+	rm -rf .venv build dist *.egg-info client/build client/*.egg-info .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis bench/.venv
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(RUN): requirements.txt pyproject.toml setup.py
@@ -45,6 +48,6 @@ $(RUN): requirements.txt pyproject.toml setup.py
 	@$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --editable .
 	@touch $@
 
-$(TEST): $(RUN) requirements-test.txt
+$(TEST): $(RUN) requirements-test.txt client/pyproject.toml
 	@$(BIN)/pip install --quiet --disable-pip-version-check -r requirements-test.txt
 	@touch $@
