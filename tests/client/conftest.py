@@ -75,7 +75,7 @@ def sandbox(request: pytest.FixtureRequest, runner: asyncio.Runner) -> Iterator[
     if asynchronous:
         opened = fake.async_client() if fake else AsyncClient(url)
         yield Blocking(opened, runner)
-        runner.run(opened.aclose())
+        runner.run(opened.close())
     else:
         with fake.client() if fake else Client(url) as client:
             yield client

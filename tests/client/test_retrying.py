@@ -50,7 +50,7 @@ def sandbox(request: pytest.FixtureRequest, runner: asyncio.Runner, server: Serv
     if request.param == "async":
         opened = AsyncClient(server.url, clock=clock)
         yield Blocking(opened, runner)
-        runner.run(opened.aclose())
+        runner.run(opened.close())
     else:
         with Client(server.url, clock=clock) as client:
             yield client
@@ -184,7 +184,7 @@ def test_where_nobody_listens_it_is_tried_until_the_time_is_over(
     assert (raised.value.status, raised.value.problem, raised.value.sent) == (None, None, False)
     assert raised.value.request_id
     assert len(clock.pauses) > 2 and clock.monotonic() < 3
-    sandbox.aclose() if make is AsyncClient else sandbox.close()
+    sandbox.close()
 
 
 def test_readiness_is_asked_for_once(sandbox: Any, server: Server, clock: NotedClock) -> None:
