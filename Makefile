@@ -7,7 +7,7 @@ TEST := .venv/ready-to-test
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check
 FAILED := { echo "The packages cannot be installed; pip says why above. Mend that, and call make again." >&2; exit 1; }
 
-.PHONY: run test lint bench bench-reload soak clean
+.PHONY: run test lint client bench bench-reload soak clean
 
 run: $(RUN)
 	@exec $(BIN)/sandbox run
@@ -22,6 +22,9 @@ lint: $(TEST)
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports --no-logo
 
+client: $(TEST)  # its half without async is made of the other one
+	@$(BIN)/python client/make_sync.py
+
 bench: $(RUN)
 	@exec $(BIN)/python bench/run.py
 
@@ -32,7 +35,7 @@ soak: $(TEST)
 	@exec $(BIN)/python -m tests.faults.soak $(if $(SECONDS),--seconds $(SECONDS)) $(if $(SEED),--seed $(SEED))
 
 clean:
-	rm -rf .venv build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis bench/.venv
+	rm -rf .venv build dist *.egg-info client/build client/*.egg-info .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis bench/.venv
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(RUN): requirements.txt requirements-fast.txt pyproject.toml setup.py
@@ -54,7 +57,7 @@ $(RUN): requirements.txt requirements-fast.txt pyproject.toml setup.py
 	@$(PIP) --no-deps --editable . || $(FAILED)
 	@touch $@
 
-$(TEST): $(RUN) requirements-test.txt
+$(TEST): $(RUN) requirements-test.txt client/pyproject.toml
 	@echo "Installing what the tests need; this happens once."
 	@$(PIP) -r requirements-test.txt || $(FAILED)
 	@touch $@

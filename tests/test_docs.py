@@ -10,8 +10,8 @@ import pytest
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
 MAP = DOCS / "architecture.md"
-PAGES = [ROOT / "README.md", ROOT / "bench" / "README.md", *sorted(DOCS.rglob("*.md"))]
-OF_THE_PROJECT = ("service", "tests", "conf", "docs", "bench", ".")
+PAGES = [ROOT / "README.md", ROOT / "bench" / "README.md", ROOT / "client" / "README.md", *sorted(DOCS.rglob("*.md"))]
+OF_THE_PROJECT = ("service", "client", "tests", "conf", "docs", "bench", ".")
 CODE = re.compile(r"`([^`\n]+)`")
 FILE = re.compile(r"[\w./-]*\w\.(?:py|lua|ini|json|toml|js|conf|md)")
 LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
@@ -110,6 +110,11 @@ def test_the_map_says_what_each_module_at_the_top_is_for() -> None:
     assert described("service/") == {path.name for path in (ROOT / "service").glob("*.py")}
 
 
+def test_the_map_says_what_each_module_of_the_client_is_for() -> None:
+    modules = {path.name for path in (ROOT / "client").rglob("*.py") if "build" not in path.parts}
+    assert described("client/") == modules
+
+
 def described(title: str) -> set[str]:
     """The modules in the first column of a section's table."""
     return {CODE.findall(row[0])[0] for row in rows(sections("###")[title]) if "`" in row[0]}
@@ -123,7 +128,8 @@ def test_the_map_shows_the_layers_that_the_linter_checks() -> None:
             assert "\n".join(["```", *layers, "```"]) in sections("##")["The layers"]
         else:
             package = container.removeprefix("service.")
-            section = sections("###")[f"service/{package.partition('.')[0]}/"]
+            home = "client/" if package == "sandbox_client" else f"service/{package.partition('.')[0]}/"
+            section = sections("###")[home]
             inside = f"Inside `{package.partition('.')[2]}`" if "." in package else "Inside"
             assert f"{inside}: " + " → ".join(f"`{layer}`" for layer in layers) in " ".join(section.split())
 

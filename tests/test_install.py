@@ -22,9 +22,6 @@ until curl -sf {url}/health/ready; do kill -0 $service; sleep 0.1; done
 # What a person does in another shell, or with Ctrl-C.
 STARTED = "sandbox run > {folder}/run.out 2>&1 & service=$!" + UNTIL_READY
 STOPPED = "\nkill $service; wait $service\n"
-RESTARTED = (
-    "kill $service; wait $service; (cd {folder}/opt/sandbox; exec sandbox run >> {folder}/run.out 2>&1) & service=$!"
-)
 SEEN = "until curl -s {url}/tasks | grep '{greeting}'; do kill -0 $service; sleep 0.1; done\n"
 RELOAD = "\ncircusctl reload\n"
 RELOADED = (
@@ -32,7 +29,6 @@ RELOADED = (
     "curl -s {url}/tasks -H 'Content-Type: application/json'"
     """ -d '{{"type": "shop.greet", "args": {{"name": "Bob"}}}}'\n"""
 ) + SEEN
-RESTART = re.compile(r"^(\S*/)?sandbox restart$", re.MULTILINE)
 
 
 @pytest.fixture
@@ -52,7 +48,6 @@ def script(folder: Path) -> str:
     commands = "\n".join([*BLOCK.findall(before), STOPPED, *BLOCK.findall(after)])
     commands = commands.replace("8000", str(port)).replace("/var/lib", f"{folder}/var/lib")
     commands = commands.replace("/opt/sandbox", f"{folder}/opt/sandbox")
-    commands = RESTART.sub(lambda _: (RESTARTED + UNTIL_READY).format(folder=folder, url=url), commands)
     commands = re.sub(r"^sandbox run$", STARTED.format(folder=folder, url=url), commands, flags=re.MULTILINE)
     commands = commands.replace(f"curl -s {url}/tasks\n", SEEN.format(url=url, greeting="Hello, Ada"))
     upgrade, rollback = (

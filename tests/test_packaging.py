@@ -84,9 +84,10 @@ def test_the_wheel_carries_all_that_runs(dist: Path) -> None:
 def test_the_sdist_carries_all_that_is_needed_to_work_on_it(dist: Path) -> None:
     with tarfile.open(dist / f"sandbox-{__version__}.tar.gz") as sdist:
         names = {name.partition("/")[2] for name in sdist.getnames()}
+    sources = {name for name in files("service", "client", "conf", "tests", "docs") if ".egg-info/" not in name}
     tops = {"circus.ini", "LICENSE", "Makefile", "MANIFEST.in", "pyproject.toml", "requirements.txt", "README.md"}
     more = {"requirements-fast.txt", "requirements-test.txt", ".ci/run"}
-    assert files("service", "conf", "tests", "docs") | tops | more <= names
+    assert sources | tops | more <= names
 
 
 # --- what setup.py asks for ---------------------------------------------------------------------------

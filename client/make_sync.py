@@ -1,0 +1,39 @@
+"""Makes sandbox_client/client.py from sandbox_client/async_client.py: the same without `await`."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Final
+
+PACKAGE: Final = Path(__file__).parent / "sandbox_client"
+SOURCE: Final = PACKAGE / "async_client.py"
+TARGET: Final = PACKAGE / "client.py"
+HEAD: Final = '"""Made from `async_client.py` by `make client`. Do not change it here."""'
+
+WORDS: Final = {
+    r"async (def|for|with) ": r"\1 ",
+    r"\bawait ": "",
+    r"\b__aenter__\b": "__enter__",
+    r"\b__aexit__\b": "__exit__",
+    r"\baclose\b": "close",
+    r"\bsleep_async\b": "sleep",
+    r"\bAsync([A-Z]\w+)": r"\1",
+}
+
+
+def made() -> str:
+    text = SOURCE.read_text()
+    for word, replacement in WORDS.items():
+        text = re.sub(word, replacement, text)
+    text = re.sub(r'\A""".*?"""', HEAD, text, flags=re.DOTALL)
+    return ruff(ruff(text, "check", "--select", "I", "--fix"), "format")
+
+
+def ruff(text: str, *words: str) -> str:
+    command = [sys.executable, "-m", "ruff", *words, "--quiet", "--stdin-filename", str(TARGET), "-"]
+    return subprocess.run(command, input=text, stdout=subprocess.PIPE, text=True, check=True).stdout
+
+
+if __name__ == "__main__":
+    TARGET.write_text(made())

@@ -1,0 +1,60 @@
+"""The client of the task service sandbox: `Client` and `AsyncClient`."""
+
+from sandbox_client.async_client import AsyncClient, AsyncTask
+from sandbox_client.calls import NewTask
+from sandbox_client.client import Client, Task
+from sandbox_client.document import Progress, Readiness, TaskError, TaskType
+from sandbox_client.errors import (
+    BadRequest,
+    Conflict,
+    Forbidden,
+    Invalid,
+    MethodNotAllowed,
+    NotFound,
+    ProblemError,
+    RequestTimeout,
+    SandboxError,
+    ServiceFault,
+    TimedOut,
+    TooLarge,
+    TooManyRequests,
+    Unauthorized,
+    Unavailable,
+    UnexpectedAnswer,
+    Unreachable,
+    UnsupportedMediaType,
+    WrongAddress,
+)
+from sandbox_client.version import __version__
+
+__all__ = [
+    "AsyncClient",
+    "AsyncTask",
+    "BadRequest",
+    "Client",
+    "Conflict",
+    "Forbidden",
+    "Invalid",
+    "MethodNotAllowed",
+    "NewTask",
+    "NotFound",
+    "ProblemError",
+    "Progress",
+    "Readiness",
+    "RequestTimeout",
+    "SandboxError",
+    "ServiceFault",
+    "Task",
+    "TaskError",
+    "TaskType",
+    "TimedOut",
+    "TooLarge",
+    "TooManyRequests",
+    "Unauthorized",
+    "Unavailable",
+    "UnexpectedAnswer",
+    "Unreachable",
+    "UnsupportedMediaType",
+    "WrongAddress",
+    "__version__",
+]

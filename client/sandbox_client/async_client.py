@@ -1,0 +1,218 @@
+"""The client, and a task with its calls. `client.py` is made from this file by `make client`: change it here."""
+
+import math
+import os
+from collections.abc import AsyncIterator, Iterable, Mapping
+from datetime import datetime, timedelta
+from typing import Any, Self
+
+import httpx2
+
+from sandbox_client import address, answers, calls
+from sandbox_client.calls import Call, NewTask
+from sandbox_client.clock import Clock
+from sandbox_client.document import Document, Readiness, TaskType
+from sandbox_client.errors import Conflict, Invalid, SandboxError, TimedOut, Unavailable
+from sandbox_client.retrying import Retries
+from sandbox_client.version import __version__
+from sandbox_client.waiting import Rounds
+
+
+class AsyncClient:
+    def __init__(
+        self,
+        url: str | None = None,
+        *,
+        token: str | None = None,
+        retry_for: float = 30.0,
+        timeout: float = 10.0,
+        transport: httpx2.AsyncBaseTransport | None = None,
+        clock: Clock | None = None,
+    ) -> None:
+        """`retry_for`: for how many seconds a call is tried again. `timeout`: seconds that each try may take to
+        connect, and then to answer. `transport` and `clock` are for tests."""
+        place = address.find(url, token, os.environ)
+        self._place = f"unix:{place.socket}" if place.socket else place.base_url
+        self._retry_for = retry_for
+        self._timeout = timeout
+        self._clock = clock or Clock()
+        limits = httpx2.Limits(max_connections=None, max_keepalive_connections=20)
+        if transport is None and place.socket is not None:
+            transport = httpx2.AsyncHTTPTransport(uds=place.socket, limits=limits)
+        self._http = httpx2.AsyncClient(
+            base_url=place.base_url,
+            headers={"User-Agent": f"sandbox-client/{__version__}", **place.headers},
+            limits=limits,
+            transport=transport,
+        )
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        await self._http.aclose()
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self._place}>"
+
+    # --- the calls --------------------------------------------------------------------------------
+
+    async def create(
+        self,
+        type: str,
+        args: Mapping[str, Any] | None = None,
+        /,
+        *,
+        queue: str | None = None,
+        delay: float | timedelta | None = None,
+        run_at: datetime | str | None = None,
+        max_attempts: int | None = None,
+        timeout: float | timedelta | None = None,
+        idempotency_key: str | None = None,
+        **arguments: Any,
+    ) -> "AsyncTask":
+        """The task's arguments are keywords; what is named like an option goes into `args`."""
+        if both := arguments.keys() & (args or {}).keys():
+            raise TypeError(f"given both in args and as a keyword: {', '.join(sorted(both))}")
+        task: NewTask = {
+            "type": type, "args": {**(args or {}), **arguments}, "queue": queue, "delay": delay, "run_at": run_at,
+            "max_attempts": max_attempts, "timeout": timeout,
+        }  # fmt: skip
+        return AsyncTask(self, await self._send(calls.create(task, idempotency_key)))
+
+    async def create_many(self, tasks: Iterable[NewTask], *, idempotency_key: str | None = None) -> list["AsyncTask"]:
+        """In batches of up to 1,000. A run that broke off goes on where it was, if it is called again with the same
+        tasks and the same key; an exception's note names the key."""
+        key = idempotency_key or calls.new_key()
+        made: list[AsyncTask] = []
+        for batch in calls.batches(tasks, key):
+            try:
+                answer = await self._send(batch.call)
+            except SandboxError as error:
+                if isinstance(error, Invalid):
+                    error.first = batch.first
+                error.add_note(f"{len(made)} tasks were created before. To go on: idempotency_key={key!r}")
+                raise
+            made += [AsyncTask(self, document) for document in answer["tasks"]]
+        return made
+
+    async def get(self, uid: str) -> "AsyncTask":
+        return AsyncTask(self, await self._read(uid))
+
+    async def tasks(
+        self,
+        *,
+        status: str | None = None,
+        type: str | None = None,
+        queue: str | None = None,
+        created_by: str | None = None,
+    ) -> AsyncIterator["AsyncTask"]:
+        """The newest first. Each page is fetched when it is reached."""
+        filters = {"status": status, "type": type, "queue": queue, "created_by": created_by}
+        cursor = None
+        while True:
+            page = await self._send(calls.page(filters, cursor))
+            for document in page["tasks"]:
+                yield AsyncTask(self, document)
+            cursor = page["next"]
+            if cursor is None:
+                return
+
+    async def types(self) -> list[TaskType]:
+        answer: dict[str, list[TaskType]] = await self._send(calls.types())
+        return answer["types"]
+
+    async def ready(self) -> Readiness:
+        """Asks once, and does not try again."""
+        try:
+            answer = await self._send(calls.ready(), Retries(0, self._clock))
+        except Unavailable as error:
+            return Readiness(False, error.problem.get("failing") or {"service": error.detail})
+        return Readiness(True, answer.get("failing", {}))
+
+    # --- how they are sent ------------------------------------------------------------------------
+
+    def _retries(self, *, end: float = math.inf) -> Retries:
+        return Retries(self._retry_for, self._clock, end=end)
+
+    async def _send(self, call: Call, retries: Retries | None = None) -> Any:
+        retries = retries or self._retries()
+        while True:
+            try:
+                return answers.content(call, await self._request(call))
+            except SandboxError as fault:
+                pause = retries.pause_after(call, fault)
+            await self._clock.sleep_async(pause)
+
+    async def _request(self, call: Call) -> httpx2.Response:
+        wait_seconds = call.wait() if call.wait else 0
+        try:
+            return await self._http.request(
+                call.method,
+                call.path,
+                params=call.query,
+                headers=call.headers_for(wait_seconds),
+                content=call.content,
+                timeout=httpx2.Timeout(self._timeout, read=self._timeout + wait_seconds),
+            )
+        except httpx2.TransportError as error:
+            raise answers.unreachable(call, self._place, error) from error
+
+    # --- for a task -------------------------------------------------------------------------------
+
+    async def _read(self, uid: str) -> Any:
+        return await self._send(calls.read(uid))
+
+    async def _read_later(self, uid: str, rounds: Rounds) -> Any:
+        return await self._send(calls.read(uid, rounds.begin), self._retries(end=rounds.end))
+
+    async def _cancel(self, uid: str) -> Any:
+        retries = self._retries()
+        try:
+            return await self._send(calls.cancel(uid), retries)
+        except Conflict:
+            if retries.count == 0:
+                raise
+            found = await self._read(uid)  # a try whose answer was lost may have cancelled it
+            if found["status"] != "cancelled":
+                raise
+            return found
+
+    async def _retry(self, uid: str) -> Any:
+        return await self._send(calls.retry(uid))
+
+
+class AsyncTask(Document):
+    """A task as it was when it was last read. Each method reads it anew, and returns it."""
+
+    def __init__(self, client: AsyncClient, document: dict[str, Any]) -> None:
+        super().__init__(document)
+        self._client = client
+
+    async def refresh(self) -> Self:
+        self.document = await self._client._read(self.uid)
+        return self
+
+    async def wait(self, timeout: float | None = None) -> Self:
+        """Until it has finished, well or not: look at `status`. Raises TimedOut after so many seconds, rounded up."""
+        rounds = Rounds(timeout, self._client._clock)
+        while not self.finished:
+            self.document = await self._client._read_later(self.uid, rounds)
+            if not self.finished:
+                if rounds.seconds_left == 0:
+                    raise TimedOut(f"task {self.uid} is still {self.status} after {timeout} s")
+                await self._client._clock.sleep_async(rounds.pause())
+        return self
+
+    async def cancel(self) -> Self:
+        """Raises Conflict if it has finished."""
+        self.document = await self._client._cancel(self.uid)
+        return self
+
+    async def retry(self) -> Self:
+        """Runs it again. Raises Conflict unless it has failed or was cancelled."""
+        self.document = await self._client._retry(self.uid)
+        return self

@@ -1,0 +1,120 @@
+"""The service's calls as plain values. What they look like is docs/http.md; nothing here is sent."""
+
+import json
+import secrets
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any, Final, NotRequired, TypedDict
+from urllib.parse import quote
+
+BATCH_TASKS: Final = 1000
+BATCH_BYTES: Final = 256 * 1024
+PAGE_TASKS: Final = 100
+
+
+class NewTask(TypedDict):
+    """A task to be created, as create_many takes it."""
+
+    type: str
+    args: NotRequired[Mapping[str, Any]]
+    queue: NotRequired[str | None]
+    delay: NotRequired[float | timedelta | None]
+    run_at: NotRequired[datetime | str | None]
+    max_attempts: NotRequired[int | None]
+    timeout: NotRequired[float | timedelta | None]
+
+
+def new_key() -> str:
+    """A name that nobody else has: for an Idempotency-Key, or a request."""
+    return secrets.token_hex(16)
+
+
+@dataclass(frozen=True)
+class Call:
+    method: str
+    path: str
+    query: Mapping[str, str] = field(default_factory=dict)
+    headers: Mapping[str, str] = field(default_factory=dict)
+    content: bytes | None = None
+    repeatable: bool = True  # sent twice, it does what it does when sent once
+    wait: Callable[[], int] | None = None  # for how many seconds the service may hold back the answer of the next try
+    request_id: str = field(default_factory=new_key)  # one for all tries: it finds them in the service's log
+
+    def headers_for(self, wait_seconds: int) -> dict[str, str]:
+        prefer = {"Prefer": f"wait={wait_seconds}"} if wait_seconds else {}
+        return {**self.headers, **prefer, "X-Request-ID": self.request_id}
+
+
+def create(task: NewTask, key: str | None) -> Call:
+    return _post("/tasks", encoded(task), key or new_key())
+
+
+@dataclass(frozen=True)
+class Batch:
+    first: int  # its place in what create_many was given
+    call: Call
+
+
+def batches(tasks: Iterable[NewTask], key: str) -> Iterator[Batch]:
+    """The same tasks make the same batches with the same keys, so that a second run finds what the first has made."""
+    for number, (first, texts) in enumerate(_portions(map(encoded, tasks))):
+        yield Batch(first, _post("/tasks/batch", b"[" + b",".join(texts) + b"]", f"{key}/{number}"))
+
+
+def _portions(texts: Iterable[bytes]) -> Iterator[tuple[int, list[bytes]]]:
+    first, portion, size = 0, list[bytes](), 2
+    for text in texts:
+        if portion and (len(portion) == BATCH_TASKS or size + len(text) + 1 > BATCH_BYTES):
+            yield first, portion
+            first, portion, size = first + len(portion), [], 2
+        portion.append(text)
+        size += len(text) + 1
+    if portion:
+        yield first, portion
+
+
+def encoded(task: NewTask) -> bytes:
+    """As JSON, without what is None: the service takes what is missing for its default."""
+    given = {name: _plain(value) for name, value in task.items() if value is not None}
+    return json.dumps(given, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, timedelta):
+        return value.total_seconds()
+    return value.isoformat() if isinstance(value, datetime) else value
+
+
+def _post(path: str, content: bytes, key: str) -> Call:
+    return Call("POST", path, headers={"Content-Type": "application/json", "Idempotency-Key": key}, content=content)
+
+
+def read(uid: str, wait: Callable[[], int] | None = None) -> Call:
+    return Call("GET", _path(uid), wait=wait)
+
+
+def page(filters: Mapping[str, str | None], cursor: str | None) -> Call:
+    wanted = {**filters, "cursor": cursor, "limit": str(PAGE_TASKS)}
+    return Call("GET", "/tasks", query={name: value for name, value in wanted.items() if value is not None})
+
+
+def cancel(uid: str) -> Call:
+    return Call("DELETE", _path(uid))
+
+
+def retry(uid: str) -> Call:
+    """It takes no key: sent twice, it may run the task twice."""
+    return Call("POST", f"{_path(uid)}/retry", repeatable=False)
+
+
+def types() -> Call:
+    return Call("GET", "/types")
+
+
+def ready() -> Call:
+    return Call("GET", "/health/ready")
+
+
+def _path(uid: str) -> str:
+    return f"/tasks/{quote(uid, safe='')}"

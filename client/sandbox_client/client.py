@@ -1,0 +1,218 @@
+"""Made from `async_client.py` by `make client`. Do not change it here."""
+
+import math
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from datetime import datetime, timedelta
+from typing import Any, Self
+
+import httpx2
+
+from sandbox_client import address, answers, calls
+from sandbox_client.calls import Call, NewTask
+from sandbox_client.clock import Clock
+from sandbox_client.document import Document, Readiness, TaskType
+from sandbox_client.errors import Conflict, Invalid, SandboxError, TimedOut, Unavailable
+from sandbox_client.retrying import Retries
+from sandbox_client.version import __version__
+from sandbox_client.waiting import Rounds
+
+
+class Client:
+    def __init__(
+        self,
+        url: str | None = None,
+        *,
+        token: str | None = None,
+        retry_for: float = 30.0,
+        timeout: float = 10.0,
+        transport: httpx2.BaseTransport | None = None,
+        clock: Clock | None = None,
+    ) -> None:
+        """`retry_for`: for how many seconds a call is tried again. `timeout`: seconds that each try may take to
+        connect, and then to answer. `transport` and `clock` are for tests."""
+        place = address.find(url, token, os.environ)
+        self._place = f"unix:{place.socket}" if place.socket else place.base_url
+        self._retry_for = retry_for
+        self._timeout = timeout
+        self._clock = clock or Clock()
+        limits = httpx2.Limits(max_connections=None, max_keepalive_connections=20)
+        if transport is None and place.socket is not None:
+            transport = httpx2.HTTPTransport(uds=place.socket, limits=limits)
+        self._http = httpx2.Client(
+            base_url=place.base_url,
+            headers={"User-Agent": f"sandbox-client/{__version__}", **place.headers},
+            limits=limits,
+            transport=transport,
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self._http.close()
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self._place}>"
+
+    # --- the calls --------------------------------------------------------------------------------
+
+    def create(
+        self,
+        type: str,
+        args: Mapping[str, Any] | None = None,
+        /,
+        *,
+        queue: str | None = None,
+        delay: float | timedelta | None = None,
+        run_at: datetime | str | None = None,
+        max_attempts: int | None = None,
+        timeout: float | timedelta | None = None,
+        idempotency_key: str | None = None,
+        **arguments: Any,
+    ) -> "Task":
+        """The task's arguments are keywords; what is named like an option goes into `args`."""
+        if both := arguments.keys() & (args or {}).keys():
+            raise TypeError(f"given both in args and as a keyword: {', '.join(sorted(both))}")
+        task: NewTask = {
+            "type": type, "args": {**(args or {}), **arguments}, "queue": queue, "delay": delay, "run_at": run_at,
+            "max_attempts": max_attempts, "timeout": timeout,
+        }  # fmt: skip
+        return Task(self, self._send(calls.create(task, idempotency_key)))
+
+    def create_many(self, tasks: Iterable[NewTask], *, idempotency_key: str | None = None) -> list["Task"]:
+        """In batches of up to 1,000. A run that broke off goes on where it was, if it is called again with the same
+        tasks and the same key; an exception's note names the key."""
+        key = idempotency_key or calls.new_key()
+        made: list[Task] = []
+        for batch in calls.batches(tasks, key):
+            try:
+                answer = self._send(batch.call)
+            except SandboxError as error:
+                if isinstance(error, Invalid):
+                    error.first = batch.first
+                error.add_note(f"{len(made)} tasks were created before. To go on: idempotency_key={key!r}")
+                raise
+            made += [Task(self, document) for document in answer["tasks"]]
+        return made
+
+    def get(self, uid: str) -> "Task":
+        return Task(self, self._read(uid))
+
+    def tasks(
+        self,
+        *,
+        status: str | None = None,
+        type: str | None = None,
+        queue: str | None = None,
+        created_by: str | None = None,
+    ) -> Iterator["Task"]:
+        """The newest first. Each page is fetched when it is reached."""
+        filters = {"status": status, "type": type, "queue": queue, "created_by": created_by}
+        cursor = None
+        while True:
+            page = self._send(calls.page(filters, cursor))
+            for document in page["tasks"]:
+                yield Task(self, document)
+            cursor = page["next"]
+            if cursor is None:
+                return
+
+    def types(self) -> list[TaskType]:
+        answer: dict[str, list[TaskType]] = self._send(calls.types())
+        return answer["types"]
+
+    def ready(self) -> Readiness:
+        """Asks once, and does not try again."""
+        try:
+            answer = self._send(calls.ready(), Retries(0, self._clock))
+        except Unavailable as error:
+            return Readiness(False, error.problem.get("failing") or {"service": error.detail})
+        return Readiness(True, answer.get("failing", {}))
+
+    # --- how they are sent ------------------------------------------------------------------------
+
+    def _retries(self, *, end: float = math.inf) -> Retries:
+        return Retries(self._retry_for, self._clock, end=end)
+
+    def _send(self, call: Call, retries: Retries | None = None) -> Any:
+        retries = retries or self._retries()
+        while True:
+            try:
+                return answers.content(call, self._request(call))
+            except SandboxError as fault:
+                pause = retries.pause_after(call, fault)
+            self._clock.sleep(pause)
+
+    def _request(self, call: Call) -> httpx2.Response:
+        wait_seconds = call.wait() if call.wait else 0
+        try:
+            return self._http.request(
+                call.method,
+                call.path,
+                params=call.query,
+                headers=call.headers_for(wait_seconds),
+                content=call.content,
+                timeout=httpx2.Timeout(self._timeout, read=self._timeout + wait_seconds),
+            )
+        except httpx2.TransportError as error:
+            raise answers.unreachable(call, self._place, error) from error
+
+    # --- for a task -------------------------------------------------------------------------------
+
+    def _read(self, uid: str) -> Any:
+        return self._send(calls.read(uid))
+
+    def _read_later(self, uid: str, rounds: Rounds) -> Any:
+        return self._send(calls.read(uid, rounds.begin), self._retries(end=rounds.end))
+
+    def _cancel(self, uid: str) -> Any:
+        retries = self._retries()
+        try:
+            return self._send(calls.cancel(uid), retries)
+        except Conflict:
+            if retries.count == 0:
+                raise
+            found = self._read(uid)  # a try whose answer was lost may have cancelled it
+            if found["status"] != "cancelled":
+                raise
+            return found
+
+    def _retry(self, uid: str) -> Any:
+        return self._send(calls.retry(uid))
+
+
+class Task(Document):
+    """A task as it was when it was last read. Each method reads it anew, and returns it."""
+
+    def __init__(self, client: Client, document: dict[str, Any]) -> None:
+        super().__init__(document)
+        self._client = client
+
+    def refresh(self) -> Self:
+        self.document = self._client._read(self.uid)
+        return self
+
+    def wait(self, timeout: float | None = None) -> Self:
+        """Until it has finished, well or not: look at `status`. Raises TimedOut after so many seconds, rounded up."""
+        rounds = Rounds(timeout, self._client._clock)
+        while not self.finished:
+            self.document = self._client._read_later(self.uid, rounds)
+            if not self.finished:
+                if rounds.seconds_left == 0:
+                    raise TimedOut(f"task {self.uid} is still {self.status} after {timeout} s")
+                self._client._clock.sleep(rounds.pause())
+        return self
+
+    def cancel(self) -> Self:
+        """Raises Conflict if it has finished."""
+        self.document = self._client._cancel(self.uid)
+        return self
+
+    def retry(self) -> Self:
+        """Runs it again. Raises Conflict unless it has failed or was cancelled."""
+        self.document = self._client._retry(self.uid)
+        return self

@@ -1,0 +1,95 @@
+"""A task's document with typed fields. `document` is what the service sent, with all that a newer one may add."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final, Generic, NamedTuple, TypedDict, TypeVar
+
+STATUSES: Final = ("scheduled", "queued", "running", "succeeded", "failed", "cancelled")
+FINISHED: Final = frozenset(STATUSES[3:])
+
+Value = TypeVar("Value")
+
+
+class Progress(NamedTuple):
+    fraction: float | None
+    message: str
+
+
+class TaskError(NamedTuple):
+    type: str
+    message: str
+    event_id: str | None  # finds it in Sentry
+
+
+class TaskType(TypedDict):
+    """A line of GET /types."""
+
+    type: str
+    description: str
+    queue: str
+    max_attempts: int
+    timeout: float | None
+    args: dict[str, Any]  # a JSON schema
+
+
+@dataclass(frozen=True)
+class Readiness:
+    """True if the service is ready. `failing` names parts and what is wrong with each; of a ready one, too."""
+
+    ready: bool
+    failing: Mapping[str, str]
+
+    def __bool__(self) -> bool:
+        return self.ready
+
+
+class Field(Generic[Value]):
+    """A member of the document. What is not null is read by `reader`, if there is one."""
+
+    def __init__(self, reader: Callable[[Any], Any] | None = None) -> None:
+        self._reader = reader
+        self._name = ""
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self._name = name
+
+    def __get__(self, instance: "Document", owner: type | None = None) -> Value:
+        value = instance.document[self._name]
+        if value is not None and self._reader is not None:
+            value = self._reader(value)
+        return value  # type: ignore[no-any-return]
+
+
+class Document:
+    def __init__(self, document: dict[str, Any]) -> None:
+        self.document = document
+
+    uid = Field[str]()
+    type = Field[str]()
+    queue = Field[str]()
+    status = Field[str]()
+    args = Field[dict[str, Any]]()
+    created_at = Field[datetime](datetime.fromisoformat)
+    started_at = Field[datetime | None](datetime.fromisoformat)
+    finished_at = Field[datetime | None](datetime.fromisoformat)
+    duration = Field[float | None]()
+    attempt = Field[int]()
+    max_attempts = Field[int]()
+    failures = Field[int]()
+    crashes = Field[int]()
+    timeout = Field[float | None]()
+    run_at = Field[datetime | None](datetime.fromisoformat)
+    progress = Field[Progress | None](lambda given: Progress(given["fraction"], given["message"]))
+    result = Field[Any]()
+    error = Field[TaskError | None](lambda given: TaskError(given["type"], given["message"], given["event_id"]))
+    request_id = Field[str | None]()
+    created_by = Field[str | None]()
+
+    @property
+    def finished(self) -> bool:
+        """It has succeeded, failed or been cancelled."""
+        return self.status in FINISHED
+
+    def __repr__(self) -> str:
+        return f"<{self.__class__.__name__} {self.uid} {self.document['type']} {self.status}>"

@@ -1,0 +1,41 @@
+"""A task's fields are those of the service's document."""
+
+from datetime import UTC, datetime
+
+from sandbox_client import Client
+from sandbox_client.document import Document, Field
+from tests.system.instance import Instance
+
+MOMENT = "2026-11-20T23:47:58.120000Z"
+
+
+def test_each_field_that_the_service_sends_can_be_read(client: Client, running: Instance) -> None:
+    _, description = running.call("GET", "/openapi.json")
+    fields = {name for name, value in vars(Document).items() if isinstance(value, Field)}
+    assert fields == description["components"]["schemas"]["Task"]["properties"].keys()
+    task = client.create("echo").wait(timeout=60)
+    assert task.document.keys() == fields
+    assert {name for name in fields if getattr(task, name) != task.document[name]} == {
+        "created_at",
+        "started_at",
+        "finished_at",
+    }
+
+
+def test_moments_progress_and_errors_are_objects() -> None:
+    document = Document(
+        {
+            "run_at": MOMENT,
+            "started_at": None,
+            "progress": {"fraction": 0.5, "message": "half"},
+            "error": {"type": "Reject", "message": "no", "event_id": None, "later": 1},
+        }
+    )
+    assert document.run_at == datetime(2026, 11, 20, 23, 47, 58, 120_000, UTC)
+    assert document.started_at is None
+    assert document.progress is not None and document.progress.message == "half"
+    assert document.error is not None and (document.error.type, document.error.message) == ("Reject", "no")
+
+
+def test_a_field_of_a_newer_service_is_in_the_document() -> None:
+    assert Document({"uid": "a", "later": [1]}).document["later"] == [1]
