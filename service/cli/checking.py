@@ -16,6 +16,8 @@ def check(settings: Settings) -> str:
         sentry.check(settings.sentry_client)
     types = wiring.registry(settings)
     _warn_of_queues(settings, types)
+    if settings.redis_url:  # the embedded one has not started yet
+        wiring.refuse_wrong_redis(wiring.store(settings))
     return f"all is well: {len(list(types))} types, queues {', '.join(settings.queues)}"
 
 

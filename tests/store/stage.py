@@ -159,7 +159,7 @@ class GatedWire(Wire):
 
 
 def _without_block(command: Command) -> Command:
-    """While one waited, nobody else would move."""
+    """Only one actor moves at a time: if it waited in Redis, the others would stand still."""
     place = list(command).index("BLOCK")
     return (*command[:place], *command[place + 2 :])
 
@@ -240,7 +240,7 @@ class StagedPresence(Presence):
                 yield Remains(path.name, path, dict(_marks[path]))
 
     def beat(self) -> None:
-        """Nobody here is held up, or everybody: whoever vouches does so for all that live."""
+        """No beat is needed here: `held_up_neighbours` names every other runner that lives."""
 
     def held_up_neighbours(self) -> Iterator[str]:
         for path in sorted(self._folder.iterdir()):
