@@ -27,6 +27,8 @@ def check(settings: Settings) -> str:
     types = wiring.registry(settings)
     for warning in task_modules.taken_names():
         print(f"sandbox: {warning}.", file=sys.stderr)
+    if settings.redis_url:  # the embedded one has not started yet
+        wiring.refuse_wrong_redis(wiring.store(settings))
     return f"all is well: {len(list(types))} types, queues {', '.join(settings.queues)}"
 
 

@@ -96,10 +96,10 @@ def _after_what_is_ready() -> "Later | None":
     return spawn_raw if monkey.is_module_patched("socket") else None
 
 
-def _refuse_wrong_redis(store: Store) -> None:
-    """Now, if Redis answers; the runner waits for it later."""
+def refuse_wrong_redis(store: Store) -> None:
+    """Now, if Redis answers. Without an answer, whoever works with it compares later."""
     try:
-        store.check()
+        store.judge()
     except WrongRedis:
         raise
     except SandboxError:
@@ -113,7 +113,7 @@ def run_runner(settings: Settings, lines: "Lines") -> int:
 
     types = registry(settings)
     connected = store(settings)
-    _refuse_wrong_redis(connected)
+    refuse_wrong_redis(connected)
     candidate.wait()
     measures = metrics(settings)
     runner = Runner(

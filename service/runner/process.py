@@ -167,13 +167,15 @@ class Runner:
         quiet_until = time.monotonic() + START_SECONDS
         while not self._stopping.is_set():
             try:
-                self._store.check()
-                return self._store.claim()
+                self._store.claim()
+                return self._store.check()
             except WrongRedis:
+                self._presence.leave()
                 raise
             except SandboxError as error:
                 if time.monotonic() > quiet_until:
                     log.warning("%s; trying again", error, extra={"once": "store"})
+                self._wish_a_reload()
                 time.sleep(TICK_SECONDS)
         return None
 

@@ -121,7 +121,7 @@ class Index:
             partition = group[number - 1]
             shelf = keys.shelf(partition, name.decode())
             place = places.get(shelf, 0)
-            # By rank, which costs the same at any depth; LIMIT would walk there.
+            # Redis finds a rank at once, at any depth. With BYSCORE and LIMIT it would walk over all that is skipped.
             [found] = self._wire.call(partition, ("ZRANGE", shelf, place, place + count - 1, "WITHSCORES"))
             uids = [uid for uid, created in rows(found, 2) if int(created) < created_before]
             [gone] = self._wire.call(partition, SWEEP.call([shelf, keys.shelves(partition), *uids], [name]))

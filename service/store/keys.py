@@ -56,7 +56,7 @@ def probe(partition: int, kind: str) -> str:
 
 
 def layout() -> str:
-    """One for all partitions, in the slot of the first, which there always is."""
+    """One for all partitions. It lies in the slot of partition 0, because every installation has that one."""
     return "sandbox:{0}:layout"
 
 

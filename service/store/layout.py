@@ -5,6 +5,7 @@ found, and it writes a newer layout only after a release that reads it has been 
 how the layout is changed.
 """
 
+import time
 from typing import Any, Final, NamedTuple
 
 import msgspec
@@ -16,6 +17,7 @@ from service.store.scripts import LAYOUT, PROBE
 
 READS: Final = 1
 WRITES: Final = 1
+COMPARE_SECONDS: Final = 60.0
 FIRST: Final = 1  # of releases that left no record
 
 
@@ -104,16 +106,18 @@ class Layout:
 class GuardedWire:
     """Nothing is sent before the record was compared, and no script before Redis is claimed.
 
-    A process on trial sends none but the probe: a release that is refused leaves the record as it was.
+    A process on trial sends no script but the probe: a release that is refused leaves the record as it was. The record
+    is compared again once a minute: it may be another one by now, or gone with all the data.
     """
 
     def __init__(self, wire: Wire, layout: Layout) -> None:
         self._wire = wire
         self._layout = layout
         self._is_claimed = False
+        self._compare_at = 0.0
 
     def call(self, partition: int, *commands: Command, wait_seconds: float = 0, once: bool = False) -> list[Any]:
-        if not self._is_claimed:
+        if not self._is_claimed or time.monotonic() >= self._compare_at:
             self._admit(commands)
         return self._wire.call(partition, *commands, wait_seconds=wait_seconds, once=once)
 
@@ -121,15 +125,27 @@ class GuardedWire:
         return self._wire.together(partitions)
 
     def subscribe(self, partition: int, channel: str) -> Subscription:
-        self._layout.judge()
+        self._admit(())
         return self._wire.subscribe(partition, channel)
 
     def close(self) -> None:
         self._wire.close()
 
+    def claim(self) -> None:
+        self._layout.claim()
+        self._is_claimed = True
+        self._compare_at = time.monotonic() + COMPARE_SECONDS
+
     def _admit(self, commands: tuple[Command, ...]) -> None:
-        if any(command[0] == "EVALSHA" and command[1] != PROBE.digest for command in commands):
-            self._layout.claim()
-            self._is_claimed = True
-        else:
-            self._layout.judge()
+        if not self._is_claimed and any(map(_claims, commands)):
+            self.claim()
+        elif time.monotonic() >= self._compare_at:
+            seen = self._layout.judge()
+            self._compare_at = time.monotonic() + COMPARE_SECONDS
+            if self._is_claimed and not seen.text:
+                self.claim()
+
+
+def _claims(command: Command) -> bool:
+    """Any script but the probe."""
+    return command[0] == "EVALSHA" and command[1] != PROBE.digest

@@ -86,8 +86,8 @@ class Queues:
     def wait(self, partition: int, queues: Sequence[str], consumer: str, count: int, seconds: float) -> list[Entry]:
         """Like fetch, but waits until there is something, and leaves out the documents.
 
-        Redis applies COUNT to each stream by itself. So with several queues or partitions it is 1: otherwise a later
-        queue's tasks would come along with an earlier one's.
+        Redis applies COUNT to each stream. With several streams that have tasks, a large COUNT would return many tasks
+        of a later queue together with those of an earlier one. So with several queues or partitions COUNT is 1.
         """
         streams = self.streams(partition, queues)
         each = count if len(streams.partitions) == len(queues) == 1 else 1

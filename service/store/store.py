@@ -33,8 +33,8 @@ class Store:
         self, wire: Wire, *, partitions: int = 1, retention_seconds: float = 7 * 86400, layout: Layout | None = None
     ) -> None:
         """With a layout, nothing is done on a Redis that is not this installation's."""
-        if layout is not None:
-            wire = GuardedWire(wire, layout)
+        self._guard = None if layout is None else GuardedWire(wire, layout)
+        wire = self._guard or wire
         self._wire = wire
         self._layout = layout
         self._retention_ms = max(1, int(retention_seconds * 1000))
@@ -193,8 +193,13 @@ class Store:
 
     def claim(self) -> None:
         """Makes this Redis the installation's. Raises WrongRedis if it is another's."""
+        if self._guard is not None:
+            self._guard.claim()
+
+    def judge(self) -> None:
+        """Raises WrongRedis if this Redis is another's. It changes nothing there."""
         if self._layout is not None:
-            self._layout.claim()
+            self._layout.judge()
 
     def check(self) -> None:
         """Raises StoreUnavailable unless a task can be created in every partition."""

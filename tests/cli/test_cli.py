@@ -10,8 +10,10 @@ from pathlib import Path
 import pytest
 
 from service import __version__, settings
+from service.store import SCRIPTS, Layout
+from service.store.connection import connect
 from service.supervise.start import environment
-from tests.servers import eventually, free_port
+from tests.servers import RedisServer, eventually, free_port
 from tests.system.conftest import make_instance  # noqa: F401 - a fixture
 from tests.system.instance import SANDBOX, Instance
 
@@ -165,6 +167,17 @@ def test_check_says_what_is_wrong(variables: dict[str, str], said: str) -> None:
     done = sandbox("check", **variables)
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr.startswith(f"sandbox: {said}")
+
+
+def test_check_says_that_redis_belongs_to_another_installation(server: RedisServer) -> None:
+    wire = connect(server.url, SCRIPTS)
+    Layout(wire, name="billing", partitions=1).claim()
+    wire.close()
+    done = sandbox("check", REDIS_URL=server.url, SANDBOX_NAME="shop")
+    assert done.returncode == 1
+    assert "holds the tasks of the installation 'billing', and this one is 'shop'" in done.stderr
+    assert sandbox("check", REDIS_URL=server.url, SANDBOX_NAME="billing").returncode == 0
+    assert sandbox("check", REDIS_URL="redis://127.0.0.1:1", SANDBOX_NAME="shop").returncode == 0  # it may come yet
 
 
 def test_circusd_gets_its_own_arguments(folder: Path) -> None:

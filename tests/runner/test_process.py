@@ -585,6 +585,7 @@ class TestWrongRedis:
             eventually(lambda: "cannot be reached; trying again" in str(crew.log()))
             server.start()
             assert runner.wait(20) == 1
+            assert list((crew.home / "runners").iterdir()) == []  # neighbours have nothing to take over
         finally:
             crew.kill_all()
             server.kill()
@@ -592,6 +593,20 @@ class TestWrongRedis:
 
 
 class TestHup:
+    def test_a_runner_that_waits_for_redis_hears_it_too(
+        self, folder: Path, tmp_path: Path, store: Store, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.delenv("CIRCUSCTL_ENDPOINT", raising=False)
+        crew = Crew(tmp_path, f"unix://{folder}/nowhere", store)
+        [runner] = crew.start()
+        try:
+            eventually(lambda: "cannot be reached; trying again" in str(crew.log()), 30)
+            runner.send_signal(signal.SIGHUP)
+            eventually(lambda: "HUP is ignored" in str(crew.log()))
+            assert crew.stop(runner) == 0
+        finally:
+            crew.kill_all()
+
     def test_without_a_supervisor_it_is_ignored(self, crew: Crew, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv("CIRCUSCTL_ENDPOINT", raising=False)
         [runner] = crew.start()

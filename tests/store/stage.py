@@ -160,7 +160,7 @@ class GatedWire(Wire):
 
 
 def _without_block(command: Command) -> Command:
-    """While one waited, nobody else would move."""
+    """Only one actor moves at a time: if it waited in Redis, the others would stand still."""
     place = list(command).index("BLOCK")
     return (*command[:place], *command[place + 2 :])
 

@@ -12,7 +12,7 @@ import pytest
 import redis
 
 from service.errors import StoreUnavailable, WrongRedis
-from service.store import SCRIPTS, Layout, Store
+from service.store import SCRIPTS, Layout, Store, layout
 from service.store.connection import connect
 from service.tasks import moments
 from service.tasks.document import QUEUED, Task
@@ -31,8 +31,8 @@ def raw(server: RedisServer) -> Iterator[redis.Redis]:
 
 def guarded(url: str, *, name: str = "sandbox", partitions: int = 1, reads: int = 1, writes: int = 1) -> Store:
     wire = connect(url, SCRIPTS)
-    layout = Layout(wire, name=name, partitions=partitions, reads=reads, writes=writes)
-    return Store(wire, partitions=partitions, layout=layout)
+    ours = Layout(wire, name=name, partitions=partitions, reads=reads, writes=writes)
+    return Store(wire, partitions=partitions, layout=ours)
 
 
 def new(store: Store, partition: int = 0) -> Task:
@@ -153,6 +153,52 @@ def test_a_cluster_has_one_record(cluster: RedisCluster) -> None:
     for node in cluster.nodes:
         with node.client() as raw:
             raw.flushall()
+
+
+def test_the_record_is_compared_once_not_before_each_command(server: RedisServer, raw: redis.Redis) -> None:
+    create(guarded(server.url))
+    store = guarded(server.url)
+    raw.config_resetstat()
+    for _ in range(5):
+        store.check()
+    claimed = guarded(server.url)
+    claimed.claim()
+    claimed.check()
+    assert raw.info("commandstats")["cmdstat_get"]["calls"] == 2
+
+
+def test_a_record_that_is_gone_is_written_again(
+    server: RedisServer, raw: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(layout, "COMPARE_SECONDS", 0.0)
+    store = guarded(server.url, name="billing")
+    create(store)
+    raw.flushall()
+    store.read(new(store).uid)
+    assert record(raw)["name"] == "billing"
+
+
+def test_who_works_already_sees_that_redis_has_become_anothers(
+    server: RedisServer, raw: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(layout, "COMPARE_SECONDS", 0.0)
+    store = guarded(server.url, name="billing", reads=2)
+    create(store)
+    create(guarded(server.url, name="billing", reads=3, writes=2))
+    create(store)
+    assert record(raw)["reads"] == 3  # who works on does not take it back
+    raw.flushall()
+    create(guarded(server.url, name="shop"))
+    with pytest.raises(WrongRedis, match="'shop', and this one is 'billing'"):
+        create(store)
+
+
+def test_whose_redis_it_is_can_be_judged_without_a_trace(server: RedisServer, raw: redis.Redis) -> None:
+    guarded(server.url).judge()
+    assert raw.keys() == []
+    create(guarded(server.url, name="billing"))
+    with pytest.raises(WrongRedis, match="'billing'"):
+        guarded(server.url, name="shop").judge()
 
 
 # --- a change of the layout ------------------------------------------------------------------------
