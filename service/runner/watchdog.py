@@ -15,6 +15,7 @@ import sys
 import threading
 import time
 import traceback
+from _thread import get_ident
 from collections.abc import Sequence
 from functools import partial
 from types import FrameType, TracebackType
@@ -103,7 +104,7 @@ class Watchdog:
         for other in self._lanes:
             if other is not lane:
                 self._presence.clear(other.number)
-        frame = sys._current_frames().get(stuck.window.thread)
+        frame = None if stuck.window.thread == get_ident() else sys._current_frames()[stuck.window.thread]
         event_id = self._report(stuck, frame) if stuck.window.reason is TimedOut else None
         log.error(
             "%s of type %s does not end; replacing the process. It is at:\n%s",

@@ -9,9 +9,13 @@ import ctypes
 import signal
 import threading
 import time
+from _thread import get_ident  # gevent.monkey in a module of task types replaces the one of `threading`
+from typing import Final
 
 from service.errors import Interrupted
 from service.runner.lockfile import NEVER
+
+MAIN_THREAD: Final = threading.main_thread().ident
 
 
 class Window:
@@ -20,7 +24,7 @@ class Window:
     __slots__ = ("_arrived", "_is_open", "_lock", "interrupted_at", "reason", "thread")
 
     def __init__(self) -> None:
-        self.thread = threading.get_ident()
+        self.thread = get_ident()
         self.reason: type[Interrupted] | None = None
         self.interrupted_at = NEVER
         self._is_open = False
@@ -40,7 +44,7 @@ class Window:
     __exit__ = close
 
     def _is_in_main_thread(self) -> bool:
-        return self.thread == threading.main_thread().ident
+        return self.thread == MAIN_THREAD
 
     def interrupt(self, reason: type[Interrupted]) -> None:
         """Called by other threads. Only the first interruption counts, and only while the window is open."""
@@ -49,6 +53,8 @@ class Window:
                 return
             self.reason = reason
             self.interrupted_at = time.monotonic()
+            if self.thread == get_ident():
+                return  # threads are greenlets here, and the signal would hit the caller
             if self._is_in_main_thread():
                 signal.pthread_kill(self.thread, signal.SIGUSR1)
             else:

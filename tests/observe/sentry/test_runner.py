@@ -166,7 +166,7 @@ def test_a_crash_is_reported_by_the_runner_that_sees_it(crew: Crew, sink: Sink, 
 def test_a_handler_that_holds_the_interpreter_is_reported_with_its_stack(crew: Crew, sink: Sink) -> None:
     start(crew)
     [uid] = crew.create("hold", timeout=0.2, max_attempts=1)
-    eventually(lambda: crew._runners[0].poll() is not None, 30)
+    eventually(lambda: crew.runners[0].poll() is not None, 30)
     start(crew)
     task = crew.finished(uid, 30)
     [event] = sink.expect(1)
