@@ -4,14 +4,23 @@ PYTHON ?= python3
 BIN := .venv/bin
 RUN := .venv/ready-to-run
 TEST := .venv/ready-to-test
+DEPLOY := deploy/.venv/ready
 
-.PHONY: run test lint bench bench-reload soak clean
+.PHONY: run test test-deploy deploy-tools lint bench bench-reload soak clean
 
 run: $(RUN)
 	@exec $(BIN)/sandbox run
 
-test: lint
-	@exec $(BIN)/python -m pytest -p tests.no_skips -n 3 --dist worksteal
+test: lint $(DEPLOY)
+	@exec $(BIN)/python -m pytest -p tests.no_skips -n 3 --dist worksteal -m "not slow"
+
+# The deploys that take minutes: a kill in every phase, a link that is cut, deploys under load.
+test-deploy: $(TEST) $(DEPLOY)
+	@exec $(BIN)/python -m pytest -p tests.no_skips -m slow tests/deploy
+
+# fab, for deploys: docs/deploy.md
+deploy-tools: $(DEPLOY)
+	@echo "Deploy with: deploy/.venv/bin/fab -r deploy STAGE deploy"
 
 lint: $(TEST)
 	@$(BIN)/ruff check .
@@ -29,7 +38,7 @@ soak: $(TEST)
 	@exec $(BIN)/python -m tests.faults.soak $(if $(SECONDS),--seconds $(SECONDS)) $(if $(SEED),--seed $(SEED))
 
 clean:
-	rm -rf .venv build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis bench/.venv
+	rm -rf .venv deploy/.venv deploy/.build build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis bench/.venv
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(RUN): requirements.txt pyproject.toml setup.py
@@ -43,6 +52,11 @@ $(RUN): requirements.txt pyproject.toml setup.py
 	@$(PYTHON) -m venv .venv
 	@$(BIN)/pip install --quiet --disable-pip-version-check -r requirements.txt
 	@$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --editable .
+	@touch $@
+
+$(DEPLOY): deploy/requirements.txt
+	@$(PYTHON) -m venv deploy/.venv
+	@deploy/.venv/bin/pip install --quiet --disable-pip-version-check -r deploy/requirements.txt
 	@touch $@
 
 $(TEST): $(RUN) requirements-test.txt

@@ -70,6 +70,18 @@ def status(_: Context) -> None:
     roll().status()
 
 
+@command(help=WAIT)
+def restart(_: Context, lock_wait: int = 0) -> None:
+    """Stop and start the service, host by host: for new settings and a new circusd. Requests are refused meanwhile."""
+    roll(lock_wait).restart()
+
+
+@command(help={"lines": "how many of each log"})
+def logs(_: Context, lines: int = 20) -> None:
+    """Show the last lines of the service's logs."""
+    roll().logs(lines)
+
+
 @command(help={"reason": "until when, and why"}, positional=["reason"])
 def lock(_: Context, reason: str) -> None:
     """Let nobody deploy until `unlock`."""
@@ -101,7 +113,7 @@ def phase_task(name: str, full_name: str) -> Task:
     return command(name=full_name, help=WAIT | named)(run)
 
 
-namespace = Collection(setup, rollback, releases, status, lock, unlock)
+namespace = Collection(setup, rollback, releases, status, restart, logs, lock, unlock)
 for name in stage.names(FOLDER):
     namespace.add_task(stage_task(name))
 alone = Collection("deploy")

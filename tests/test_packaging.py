@@ -22,7 +22,7 @@ from tests.system.conftest import make_instance  # noqa: F401 - a fixture
 from tests.system.instance import ROOT, Instance
 
 NOT_COPIED = shutil.ignore_patterns(
-    ".git", ".venv", "var", "build", "dist", "*.egg-info", "__pycache__", ".*_cache", ".hypothesis"
+    ".git", ".venv", ".build", "var", "build", "dist", "*.egg-info", "__pycache__", ".*_cache", ".hypothesis"
 )
 QUIET_PIP = ("install", "--quiet", "--disable-pip-version-check")
 SETS_UP = "Setting up .venv"
@@ -68,7 +68,7 @@ def files(*folders: str) -> set[str]:
         str(path.relative_to(ROOT))
         for folder in folders
         for path in (ROOT / folder).rglob("*")
-        if path.is_file() and path.suffix != ".pyc"
+        if path.is_file() and path.suffix != ".pyc" and not {".venv", ".build"} & set(path.parts)
     }
 
 
@@ -84,7 +84,7 @@ def test_the_sdist_carries_all_that_is_needed_to_work_on_it(dist: Path) -> None:
     with tarfile.open(dist / f"sandbox-{__version__}.tar.gz") as sdist:
         names = {name.partition("/")[2] for name in sdist.getnames()}
     tops = {"circus.ini", "LICENSE", "Makefile", "MANIFEST.in", "pyproject.toml", "requirements.txt", "README.md"}
-    assert files("service", "conf", "tests", "docs") | tops | {"requirements-test.txt", ".ci/run"} <= names
+    assert files("service", "conf", "tests", "docs", "deploy") | tops | {"requirements-test.txt", ".ci/run"} <= names
 
 
 # --- what setup.py asks for ---------------------------------------------------------------------------
@@ -101,8 +101,10 @@ def asked(dist: Path) -> dict[str, Requirement]:
 
 
 def pinned() -> dict[str, str]:
-    lines = (ROOT / "requirements.txt").read_text().split()
-    return {canonicalize_name(name): version for name, _, version in (line.partition("==") for line in lines)}
+    """What requirements.txt has for this Python."""
+    found = map(Requirement, (ROOT / "requirements.txt").read_text().splitlines())
+    wanted = [one for one in found if one.marker is None or one.marker.evaluate()]
+    return {canonicalize_name(one.name): str(one.specifier).removeprefix("==") for one in wanted}
 
 
 def imported() -> set[str]:

@@ -24,9 +24,8 @@ from typing import Any, Final
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
 
-from rollout import releases
+from rollout import releases, report
 from rollout.errors import DeployError, UsageError
-from rollout.lock import who
 from rollout.stage import Stage
 
 PIP: Final = "pip==26.3"
@@ -86,7 +85,7 @@ class Builder:
             pip=pip,
             wheels=required | project,
             markers={canonicalize_name(one.name): str(one.marker) for one in wanted if one.marker},
-            built=who(f"stage {self._stage.name}, ref {self._stage.ref}"),
+            built=report.who(f"stage {self._stage.name}, ref {self._stage.ref}"),
         )
         self._write(self._folder / "releases" / f"{built.id}.json", json.dumps(asdict(built), indent=2))
         return built

@@ -4,15 +4,12 @@ Nothing is left to be removed by hand: a killed client's channel ends, a cut lin
 lock with its holder. Hosts are locked in the order of their names, so that two clients never wait for each other.
 """
 
-import getpass
 import json
 import secrets
-import socket
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Final
 
 import paramiko
 
@@ -47,15 +44,10 @@ def held(hosts: Sequence[Host], purpose: str, wait_seconds: int = 0) -> Iterator
                 channel.close()
 
 
-def who(purpose: str) -> dict[str, Any]:
-    at = datetime.now(UTC).isoformat(timespec="seconds")
-    return {"by": f"{getpass.getuser()}@{socket.gethostname()}", "since": at, "for": purpose}
-
-
 def _take(
     host: Host, token: str, purpose: str, wait_seconds: int, channels: dict[Host, paramiko.Channel]
 ) -> paramiko.Channel:
-    words = (token, json.dumps(who(purpose)), str(wait_seconds), str(SILENCE_SECONDS))
+    words = (token, json.dumps(report.who(purpose)), str(wait_seconds), str(SILENCE_SECONDS))
     try:
         channel = channels[host] = host.start("hold.sh", *words)
         channel.settimeout(wait_seconds + TELL_SECONDS)

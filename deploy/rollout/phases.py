@@ -133,6 +133,10 @@ def stop(host: Host) -> None:
     host.change("stop.sh", seconds=RELOAD_SECONDS)
 
 
+def restart(host: Host) -> None:
+    host.change("restart.sh", seconds=2 * RELOAD_SECONDS)
+
+
 def record(host: Host, facts: dict[str, Any]) -> None:
     host.change("record.sh", user="deploy", stdin=(json.dumps(facts) + "\n").encode())
 

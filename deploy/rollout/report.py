@@ -1,11 +1,14 @@
-"""A line for each host and phase, with its seconds, as soon as it is over."""
+"""A line for each host and phase, with its seconds, as soon as it is over; and who does all this."""
 
+import getpass
+import socket
 import sys
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Final
+from datetime import UTC, datetime
+from typing import Any, Final
 
 EVERYWHERE: Final = "-"  # in the place of a host: what happens on this machine
 _printing = threading.Lock()
@@ -33,3 +36,8 @@ def phase(host: str, name: str) -> Iterator[list[str]]:
         line(host, name, "FAILED", time.monotonic() - began)
         raise
     line(host, name, ", ".join(remarks) or "ok", time.monotonic() - began)
+
+
+def who(purpose: str) -> dict[str, Any]:
+    at = datetime.now(UTC).isoformat(timespec="seconds")
+    return {"by": f"{getpass.getuser()}@{socket.gethostname()}", "since": at, "for": purpose}

@@ -8,6 +8,7 @@ the service on what its own gate accepted. The next deploy builds a release of i
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from functools import partial
 from typing import Any, Final
 
 from rollout import lock, phases, releases, report
@@ -123,6 +124,25 @@ class Roll:
         if wrong:
             raise DeployError("\n".join(wrong))
 
+    def restart(self) -> None:
+        """Host by host, and no further than to the first that does not come back."""
+        with self.locked("restart"):
+            for host, found in side_by_side(self.hosts, phases.look).items():
+                if found.current is None:
+                    raise DeployError(f"nothing is deployed on {host}")
+                self._everywhere("restart", lambda one, _: phases.restart(one), [host])
+                seconds = phases.ROLLBACK_VERIFY_SECONDS
+                self._everywhere("verify", partial(self._verify, id=found.current, seconds=seconds), [host])
+
+    def _verify(self, host: Host, _: list[str], *, id: str, seconds: int) -> None:
+        phases.verify(host, self.stage, id, seconds)
+
+    def logs(self, lines: int) -> None:
+        with self.connected():
+            for host, text in side_by_side(self.hosts, lambda host: host.ask("logs.sh", str(lines))).items():
+                for line in text.splitlines():
+                    print(f"{host} {line}")
+
     def freeze(self, reason: str) -> None:
         with self.locked("lock" if reason else "unlock"):
             self._everywhere("lock" if reason else "unlock", lambda host, _: phases.freeze(host, reason))
@@ -174,7 +194,7 @@ class Roll:
         group: Sequence[Host] = ()
         try:
             for group in self._groups():
-                self.run_group(group, id, verify_seconds)
+                self._put_on(group, id, verify_seconds)
                 done += group
         except BaseException as error:
             back = [*group, *(done if self.stage.on_failure == "all" else ())]
@@ -192,10 +212,10 @@ class Roll:
         for first in range(0, len(rest), self.stage.parallel):
             yield rest[first : first + self.stage.parallel]
 
-    def run_group(self, group: Sequence[Host], id: str, verify_seconds: int) -> None:
+    def _put_on(self, group: Sequence[Host], id: str, verify_seconds: int) -> None:
         self._everywhere("switch", lambda host, _: phases.switch(host, id), group)
         self._everywhere("reload", lambda host, remarks: phases.reload(host, remarks), group)
-        self._everywhere("verify", lambda host, _: phases.verify(host, self.stage, id, verify_seconds), group)
+        self._everywhere("verify", partial(self._verify, id=id, seconds=verify_seconds), group)
 
     def _take_back(self, hosts: Sequence[Host], before: dict[Host, str | None]) -> list[str]:
         """Each host by itself: one that cannot be reached must not keep the others from going back."""
@@ -222,7 +242,7 @@ class Roll:
 
     def _record(self, command: str, id: str, before: Any, outcome: str, began: float) -> None:
         for host in self.hosts:
-            facts = {**lock.who(command), "from": before and before[host], "to": id, "outcome": outcome}
+            facts = {**report.who(command), "from": before and before[host], "to": id, "outcome": outcome}
             with suppress(HostFailed):
                 phases.record(host, facts | {"seconds": round(time.monotonic() - began, 1)})
 

@@ -35,7 +35,8 @@ if [ -n "$5" ]; then
         "$script" start </dev/null >>/var/log/boot 2>&1 || true
     done
 fi
-exec /usr/sbin/sshd -D -e -f /etc/ssh/test_config
+/usr/sbin/sshd -D -e -f /etc/ssh/test_config &
+wait $! # and, as process 1, for what has lost its parent
 """
 
 SSHD = """\
@@ -169,12 +170,28 @@ class TestHost:
     def _drop_link(self) -> bool:
         return subprocess.run(["ip", "link", "del", self._links[0]], capture_output=True, check=False).returncode == 0
 
+    def runs(self, script: str) -> bool:
+        """Does a process of this host run this script of deploy/remote?"""
+        space = os.readlink(f"/proc/{self.first}/ns/pid")
+        for process in Path("/proc").glob("[0-9]*"):
+            try:
+                words = (process / "cmdline").read_bytes().split(b"\0")
+                if script.encode() in words and os.readlink(process / "ns" / "pid") == space:
+                    return True
+            except OSError:
+                continue
+        return False
+
     # --- what is looked at ------------------------------------------------------------------------
 
     @property
     def current(self) -> str | None:
         link = self.folder / "srv" / "sandbox" / "current"
         return os.readlink(link).rpartition("/")[2] if link.is_symlink() else None
+
+    @property
+    def is_on_a_complete_release(self) -> bool:
+        return (self.folder / "srv/sandbox/releases" / str(self.current) / ".complete").exists()
 
     def releases(self) -> dict[str, str]:
         """Each release's state."""

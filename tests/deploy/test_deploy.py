@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.deploy import broken
+from tests.deploy.broken import FAULTS
 from tests.deploy.host import TestHost
 from tests.deploy.world import World
 from tests.servers import eventually
@@ -57,42 +59,17 @@ def test_a_deploy_and_a_rollback(world: World) -> None:
     ]
 
 
-BROKEN = {
-    "does not import": (
-        "service/web/app.py",
-        '"""',
-        'raise ImportError("broken on purpose")\n"""',
-        "broken on purpose",
-    ),
-    "is never ready": (
-        "service/web/api/health.py",
-        "        notices = _notices(throttled)\n",
-        '        raise answers.unavailable(StoreUnavailable("never ready"), failing={"part": "never ready"})\n',
-        "never ready",
-    ),
-    "crashes after it was ready": (
-        "service/runner/process.py",
-        "import os\n",
-        "import os\nimport threading\nthreading.Timer(3, os._exit, [3]).start()\n",
-        "have died since",
-    ),
-}
-
-
-@pytest.mark.parametrize("fault", BROKEN)
-def test_a_release_that_does_not_work_is_not_left_in_place(fault: str, world: World) -> None:
-    file, old, new, told = BROKEN[fault]
-    text = (world.project.folder / file).read_text()
-    (world.project.folder / file).write_text(text.replace(old, new, 1))
-    world.project.commit(f"a release that {fault}")
+@pytest.mark.parametrize("name", [name for name in FAULTS if name != "hangs"])
+def test_a_release_that_does_not_work_is_not_left_in_place(name: str, world: World) -> None:
+    broken.commit(world.project, fault := FAULTS[name])
     first = world.host.current
 
     said = world.project.fab("deploy", code=1)
 
-    assert told in said
+    assert fault.told in said
     assert world.host.current == first
-    [bad] = [name for name, state in world.host.releases().items() if state == "bad"]
-    assert told in (world.host.folder / "srv/sandbox/releases" / bad / ".bad").read_text()
+    [bad] = [release for release, state in world.host.releases().items() if state == "bad"]
+    assert fault.told in (world.host.folder / "srv/sandbox/releases" / bad / ".bad").read_text()
     assert world.runs_a_task()
     assert f"current {first}, serving {first}" in world.project.fab("status")
 
@@ -103,6 +80,17 @@ def test_a_host_that_lost_its_power_serves_again(world: World) -> None:
     world.host.boot(services=True)
     assert eventually(world.serves, 60)
     assert world.runs_a_task()
+
+
+def test_a_restart_takes_new_settings_and_logs_are_shown(world: World) -> None:
+    before = world.host.sh("cat /run/sandbox/sandbox.pid")
+    world.project.stage(world.hosts, environment='SANDBOX_THREADS = "3"')
+    world.project.fab("setup")
+    world.project.fab("restart")
+    after = world.host.sh("cat /run/sandbox/sandbox.pid")
+    assert after != before
+    assert "SANDBOX_THREADS=3" in world.host.sh(f"tr '\\0' '\\n' </proc/{after}/environ").split()
+    assert "runner.log: " in world.project.fab("logs", "--lines", "2")
 
 
 def test_what_is_not_committed_is_not_deployed(world: World) -> None:

@@ -11,6 +11,7 @@ import trustme
 
 from tests.deploy.host import TestHost
 from tests.deploy.project import DOMAIN, Project
+from tests.servers import eventually
 
 
 class World:
@@ -77,8 +78,11 @@ class World:
             return False
 
     def runs_a_task(self, host: TestHost | None = None) -> bool:
-        status, task = self.call("POST", "/tasks", {"type": "echo"}, host=host, Prefer="wait=30")
-        return status == 201 and task["status"] == "succeeded"
+        status, task = self.call("POST", "/tasks", {"type": "echo"}, host=host)
+        assert status == 201, task
+        return bool(
+            eventually(lambda: self.call("GET", f"/tasks/{task['uid']}", host=host)[1]["status"] == "succeeded", 60)
+        )
 
 
 class Https(http.client.HTTPSConnection):
