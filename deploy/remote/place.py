@@ -1,5 +1,5 @@
 """Puts files where they belong, and leaves those that a person has changed. Given on standard input, as JSON:
-{"files": [{path, owner, group, mode, content}], "overwrite": bool, "domain": name}. Prints {path: what was done}.
+{"files": [{path, owner, group, mode, content}], "overwrite": bool, "secrets": [names]}. Prints {path: what was done}.
 
 /etc/sandbox/placed holds the checksum of what was last put in each place, as sha256sum writes it: a file that differs
 from it was changed by hand. The site of nginx is tried in a copy of nginx's configuration before it is put in place;
@@ -14,6 +14,7 @@ import http.client
 import json
 import os
 import pwd
+import re
 import shutil
 import ssl
 import subprocess
@@ -66,7 +67,7 @@ def is_as_wanted(path, content, owner, group, mode):
     return (now.st_uid, now.st_gid, now.st_mode & 0o7777) == (owner, group, mode)
 
 
-def place(file, placed, overwrite):
+def place(file, placed, overwrite, secrets):
     path = Path(file["path"])
     owner, group = pwd.getpwnam(file["owner"]).pw_uid, grp.getgrnam(file["group"]).gr_gid
     wanted = (path, file["content"], owner, group, file["mode"])
@@ -74,16 +75,9 @@ def place(file, placed, overwrite):
     if is_as_wanted(*wanted) and (path != SITE or ENABLED.exists()):
         outcome = "same"
     elif before not in (None, file["content"]) and placed.get(str(path)) != checksum(before) and not overwrite:
-        lines = difflib.unified_diff(
-            before.splitlines(),
-            file["content"].splitlines(),
-            f"{path} (on the host)",
-            f"{path} (rendered)",
-            "",
-            "",
-            2,
-            "",
-        )
+        names = (f"{path} (on the host)", f"{path} (rendered)")
+        shown = (masked(text, secrets).splitlines() for text in (before, file["content"]))
+        lines = difflib.unified_diff(*shown, *names, n=2, lineterm="")
         return "left, because somebody has changed it (--overwrite replaces it):\n" + "\n".join(lines)
     elif path == SITE:
         outcome = place_site(before, wanted)
@@ -92,6 +86,13 @@ def place(file, placed, overwrite):
         outcome = "written"
     placed[str(path)] = checksum(file["content"])
     return outcome
+
+
+def masked(text, secrets):
+    """The values of these variables are shown to nobody, be they of now or of before."""
+    for name in secrets:
+        text = re.sub(rf"(?m)^({name}=).*$", r"\1***", text)
+    return text
 
 
 def place_site(before, wanted):
@@ -165,7 +166,7 @@ def main():
     outcomes = {}
     try:
         for file in given["files"]:
-            outcomes[file["path"]] = place(file, placed, given["overwrite"])
+            outcomes[file["path"]] = place(file, placed, given["overwrite"], given["secrets"])
     finally:
         if placed != before:
             record(placed)

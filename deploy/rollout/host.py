@@ -37,6 +37,7 @@ class Host:
     def __init__(self, address: str, stage: Stage) -> None:
         self.address = address
         self.token = ""  # of the lock that is held (lock.py)
+        self.hidden: tuple[str, ...] = ()  # what no error may show
         self._python = stage.python
         login = {"key_filename": str(Path(stage.identity).expanduser())} if stage.identity else {}
         self._connection = Connection(address, connect_timeout=CONNECT_SECONDS, connect_kwargs=login)
@@ -105,8 +106,14 @@ class Host:
         except (OSError, EOFError, paramiko.SSHException) as error:
             raise HostFailed(f"{self}: the link was lost during {script}: {error or type(error).__name__}") from error
         if code != 0:
-            raise HostFailed(f"{self}: {_ended(script, code, seconds)}\n{_last_lines(errors + output)}")
+            raise HostFailed(f"{self}: {_ended(script, code, seconds)}\n{self._last_lines(errors + output)}")
         return output.decode(errors="replace")
+
+    def _last_lines(self, output: bytes) -> str:
+        text = output.decode(errors="replace").rstrip()
+        for secret in self.hidden:
+            text = text.replace(secret, "***")
+        return "\n".join(f"    {line}" for line in text.splitlines()[-LAST_LINES:])
 
     def _execute(self, command: str) -> paramiko.Channel:
         channel = self._connection.transport.open_session(timeout=CONNECT_SECONDS)
@@ -138,11 +145,6 @@ def _ended(script: str, code: int, seconds: int) -> str:
     if code == -1:
         return f"the link was lost during {script}"
     return f"{script} ended with {code}"
-
-
-def _last_lines(output: bytes) -> str:
-    lines = output.decode(errors="replace").rstrip().splitlines()[-LAST_LINES:]
-    return "\n".join(f"    {line}" for line in lines)
 
 
 def side_by_side(hosts: Iterable[Host], call: Callable[[Host], Result]) -> dict[Host, Result]:

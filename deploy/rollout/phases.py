@@ -3,6 +3,7 @@
 import json
 import sys
 import sysconfig
+from collections.abc import Mapping
 from typing import Any, Final
 
 from rollout import releases, templates
@@ -16,6 +17,7 @@ RELOAD_SECONDS: Final = 300
 ROLLBACK_VERIFY_SECONDS: Final = 1
 
 Remarks = list[str]
+Secrets = Mapping[str, str]  # variable: value
 
 
 def facts(host: Host) -> dict[str, Any]:
@@ -62,14 +64,15 @@ def link(host: Host, id: str) -> None:
     host.change("link.sh", id, user="deploy")
 
 
-def config(host: Host, stage: Stage, id: str, remarks: Remarks) -> None:
+def config(host: Host, stage: Stage, secrets: Secrets, id: str, remarks: Remarks) -> None:
     """The files of setup, as the stage has them now, and the token with which `verify` asks."""
-    remarks += place(host, stage, overwrite=False)
+    remarks += place(host, stage, secrets, overwrite=False)
     host.change("token.sh", id)
 
 
-def place(host: Host, stage: Stage, *, overwrite: bool) -> list[str]:
-    wanted = {"files": [vars(file) for file in templates.files(stage)], "overwrite": overwrite}
+def place(host: Host, stage: Stage, secrets: Secrets, *, overwrite: bool) -> list[str]:
+    files = [vars(file) for file in templates.files(stage, secrets)]
+    wanted = {"files": files, "overwrite": overwrite, "secrets": list(secrets)}
     outcomes = json.loads(host.change("place.py", stdin=json.dumps(wanted).encode()))
     return [f"{path} {outcome}" for path, outcome in outcomes.items() if outcome != "same"]
 

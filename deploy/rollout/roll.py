@@ -8,10 +8,10 @@ the service on what its own gate accepted. The next deploy builds a release of i
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from functools import partial
+from functools import cached_property, partial
 from typing import Any, Final
 
-from rollout import lock, phases, releases, report
+from rollout import lock, phases, releases, report, secrets
 from rollout.build import Builder, Built
 from rollout.errors import DeployError, HostFailed
 from rollout.host import Host, side_by_side
@@ -28,6 +28,14 @@ class Roll:
         self.hosts = [Host(address, stage) for address in stage.hosts]
         self.builder = Builder(stage)
         self._lock_wait = lock_wait
+
+    @cached_property
+    def secrets(self) -> dict[str, str]:
+        """Read once, when they are first needed; no host's error shows them from then on."""
+        values = secrets.read(self.stage)
+        for host in self.hosts:
+            host.hidden = tuple(values.values())
+        return values
 
     @contextmanager
     def connected(self) -> Iterator[None]:
@@ -53,13 +61,14 @@ class Roll:
     # --- the commands -----------------------------------------------------------------------------
 
     def setup(self, *, overwrite: bool) -> None:
+        values = self.secrets
         packages = (*PACKAGES, *(("python3-venv",) if self.stage.python == "/usr/bin/python3" else ()))
         with self.connected():
             self._everywhere("setup", lambda host, _: _silent(host.ask("setup.sh", *packages, seconds=900)))
             with lock.held(self.hosts, f"setup on {self.stage.name}", self._lock_wait):
                 self._everywhere(
                     "files",
-                    lambda host, remarks: remarks.extend(phases.place(host, self.stage, overwrite=overwrite)),
+                    lambda host, remarks: remarks.extend(phases.place(host, self.stage, values, overwrite=overwrite)),
                 )
                 self._everywhere("boot", lambda host, _: _silent(host.change("enable.sh")))
 
@@ -151,12 +160,13 @@ class Roll:
 
     def run(self, name: str, id: str = "") -> None:
         stage, first = self.stage, self.hosts[:1]
+        values = self.secrets if name in ("config", "migrate") else {}
         calls: dict[str, Callable[[Host, list[str]], None]] = {
             "check": lambda host, remarks: phases.check(host, stage, remarks),
             "upload": lambda host, remarks: phases.upload(host, self.builder, self.builder.find(id), remarks),
             "install": lambda host, _: phases.install(host, self.builder.find(id)),
             "link": lambda host, _: phases.link(host, id),
-            "config": lambda host, remarks: phases.config(host, stage, id, remarks),
+            "config": lambda host, remarks: phases.config(host, stage, values, id, remarks),
             "migrate": lambda host, remarks: phases.migrate(host, stage, id, remarks),
             "warm": lambda host, _: phases.warm(host, id),
             "switch": lambda host, _: phases.switch(host, id),

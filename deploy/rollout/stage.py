@@ -11,6 +11,7 @@ from rollout.errors import UsageError
 
 COMMON: Final = "deploy.toml"
 STAGES: Final = "stages"
+SOURCE: Final = re.compile(r"(env|file|command):.+")
 VARIABLE: Final = re.compile(r"[A-Z][A-Z0-9_]*")
 HOST: Final = re.compile(r"([A-Za-z0-9._-]+@)?[A-Za-z0-9._-]+(:[0-9]{1,5})?")
 DOMAIN: Final = re.compile(r"[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)*")
@@ -36,6 +37,7 @@ class Stage:
     identity: str
     known_hosts: str
     environment: Mapping[str, str]
+    secrets: Mapping[str, str]  # variable: where its value is found (secrets.py)
 
     @property
     def project(self) -> Path:
@@ -83,6 +85,13 @@ def _environment(value: Any) -> dict[str, str]:
     return value
 
 
+def _secrets(value: Any) -> dict[str, str]:
+    for name, source in dict(value).items():
+        if not VARIABLE.fullmatch(name) or not SOURCE.fullmatch(source):
+            raise ValueError
+    return dict(value)
+
+
 _TEXT: Final = _like(re.compile(r"[^\n]*"))
 _ABSOLUTE: Final = "an absolute path"
 
@@ -102,6 +111,7 @@ KEYS: Final = {
     "identity": Key(_TEXT, "", "the file of an ssh key; without it, what ssh itself would use"),
     "known_hosts": Key(_TEXT, "", "a file like ~/.ssh/known_hosts, which is read in any case"),
     "environment": Key(_environment, {}, "names of variables with texts, in which ' and \\ and line ends cannot stand"),
+    "secrets": Key(_secrets, {}, "names of variables, each with env:NAME, file:PATH or command:COMMAND"),
 }
 
 
@@ -115,8 +125,8 @@ def read(folder: Path, name: str) -> Stage:
     values: dict[str, Any] = {}
     for file in files:
         found = _read_file(file)
-        environment = {**values.get("environment", {}), **found.get("environment", {})}
-        values |= found | {"environment": environment}
+        both = {key: {**values.get(key, {}), **found.get(key, {})} for key in ("environment", "secrets")}
+        values |= found | both
     for key in [key for key, rule in KEYS.items() if rule.default is None and key not in values]:
         raise UsageError(f"{files[1]}: {key} is missing; it is {KEYS[key].allowed}.")
     defaults = {key: rule.default for key, rule in KEYS.items()}

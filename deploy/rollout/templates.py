@@ -4,7 +4,6 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from hashlib import sha256
-from pathlib import Path
 from typing import Final
 
 from rollout.errors import UsageError
@@ -43,24 +42,24 @@ FILES: Final = {
 }
 
 
-def files(stage: Stage) -> list[File]:
+def files(stage: Stage, secrets: Mapping[str, str]) -> list[File]:
     return [
-        File(path=path, owner=owner, group=group, mode=mode, content=_render(stage.folder / "templates" / name, stage))
+        File(path=path, owner=owner, group=group, mode=mode, content=_render(stage, name, secrets))
         for name, (path, owner, group, mode) in FILES.items()
     ]
 
 
-def _render(template: Path, stage: Stage) -> str:
-    text = template.read_text()
-    return fill(text, {**places(stage), "hash": sha256(text.encode()).hexdigest()[:12]}, template.name)
+def _render(stage: Stage, name: str, secrets: Mapping[str, str]) -> str:
+    text = (stage.folder / "templates" / name).read_text()
+    return fill(text, {**places(stage, secrets), "hash": sha256(text.encode()).hexdigest()[:12]}, name)
 
 
 def socket(stage: Stage) -> str:
     return {**ENVIRONMENT, **stage.environment}["SANDBOX_BIND"].removeprefix("unix:")
 
 
-def places(stage: Stage) -> dict[str, str]:
-    environment = {**ENVIRONMENT, **stage.environment}
+def places(stage: Stage, secrets: Mapping[str, str]) -> dict[str, str]:
+    environment = {**ENVIRONMENT, **stage.environment, **secrets}
     return {
         "domain": stage.domain,
         "certificate": stage.certificate,

@@ -15,7 +15,7 @@ DEPLOY = ROOT / "deploy"
 
 
 def rendered(path: str) -> str:
-    [found] = [file for file in templates.files(stage.read(DEPLOY, "production")) if file.path == path]
+    [found] = [file for file in templates.files(stage.read(DEPLOY, "production"), {}) if file.path == path]
     return found.content
 
 
