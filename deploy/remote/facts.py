@@ -33,19 +33,24 @@ def releases():
 
 
 def living():
-    """Which releases processes run from, and which of them serves HTTP."""
-    found, serving = set(), None
+    """Which releases processes run from, and which of them serves HTTP: that of the gunicorn that was started last.
+
+    An earlier one may still be finishing its requests.
+    """
+    found, servers = set(), {}
     own = re.compile(re.escape(str(root)) + r"/releases/([^/\s\0]+)/")
     for process in Path("/proc").glob("[0-9]*"):
         try:
             command = (process / "cmdline").read_bytes().decode(errors="replace")
+            fields = (process / "stat").read_text().rpartition(")")[2].split()
         except OSError:
             continue
-        for release in own.findall(command):
-            found.add(release)
-            if "service.cli.serve" in command:
-                serving = max(serving or release, release)
-    return sorted(found), serving
+        names = own.findall(command)
+        found.update(names)
+        if names and "service.cli.serve" in command:
+            servers[process.name] = (fields[1], int(fields[19]), names[0])
+    started = [(began, name) for parent, began, name in servers.values() if parent not in servers]
+    return sorted(found), max(started, default=(0, None))[1]
 
 
 def free(path):

@@ -128,7 +128,9 @@ def try_site(content):
         (copy / "sites-enabled" / "sandbox").write_text(content.replace("/etc/nginx", str(copy)))
         tried = subprocess.run(["nginx", "-t", "-q", "-c", str(copy / "nginx.conf")], capture_output=True, text=True)
         if tried.returncode != 0:
-            sys.exit(f"nginx refuses the site, which was not put in place:\n{tried.stderr}")
+            sys.exit(
+                f"nginx refuses the site, which was not put in place:\n{tried.stderr.replace(str(copy), '/etc/nginx')}"
+            )
 
 
 def tell_nginx():

@@ -132,6 +132,11 @@ def mark_bad(host: Host, id: str, reason: str) -> None:
     host.change("bad.sh", id, user="deploy", stdin=reason.encode())
 
 
+def settle(host: Host) -> None:
+    """What a killed client left running has ended: what serves now is what will be gone back to."""
+    host.change("settle.sh")
+
+
 def stop(host: Host) -> None:
     host.change("stop.sh", seconds=RELOAD_SECONDS)
 

@@ -199,6 +199,7 @@ class Roll:
     def _put(self, command: str, id: str, verify_seconds: int) -> None:
         """Switches, reloads and verifies, group by group; what fails is taken back, and the release is bad."""
         began = time.monotonic()
+        side_by_side(self.hosts, phases.settle)
         before = {host: found.serving or found.current for host, found in side_by_side(self.hosts, phases.look).items()}
         done: list[Host] = []
         group: Sequence[Host] = ()

@@ -4,6 +4,8 @@ from typing import NamedTuple
 
 from tests.deploy.project import Project
 
+CRASH_SECONDS = 4  # after a runner was ready, each time
+
 
 class Fault(NamedTuple):
     file: str
@@ -12,7 +14,7 @@ class Fault(NamedTuple):
     told: str  # what the operator reads
 
 
-DOES_NOT_IMPORT = Fault("service/web/app.py", "\nimport ", '\nraise ImportError("on purpose")\nimport ', "on purpose")
+DOES_NOT_IMPORT = Fault("service/web/app.py", "\nfrom ", '\nraise ImportError("on purpose")\nfrom ', "on purpose")
 IS_NEVER_READY = Fault(
     "service/web/api/health.py",
     "        notices = _notices(throttled)\n",
@@ -20,13 +22,18 @@ IS_NEVER_READY = Fault(
     "never ready",
 )
 HANGS = Fault(
-    "service/cli/serve.py", "\nimport ", "\nimport time\n\ntime.sleep(1000)\nimport ", "time.sleep(1000)"
-)  # a reload tells the place that it has come to
+    "service/cli/serve.py",
+    "candidate.begin()\n",
+    "candidate.begin()\n__import__('time').sleep(1000)\n",
+    "sleep(1000)",  # a reload tells the place that the release has come to
+)
 CRASHES_LATER = Fault(
-    "service/runner/process.py",
-    "\nimport ",
-    "\nimport os as _os\nimport threading as _threading\n\n_timer = _threading.Timer(4, _os._exit, [3])\n"
-    "_timer.daemon = True\n_timer.start()\nimport ",
+    "service/supervise/reload/candidate.py",
+    "    has_started()\n    if (held := folder()) is None:\n        return\n    (held",
+    "    has_started()\n"
+    "    if 'runner' in sys.argv:\n"
+    f"        __import__('threading').Timer({CRASH_SECONDS}, os._exit, [3]).start()\n"
+    "    if (held := folder()) is None:\n        return\n    (held",
     "have died since",
 )
 

@@ -58,13 +58,13 @@ class Project:
         (self.folder / file).write_text(text.replace(old, new))
         return self.commit(message)
 
-    def stage(self, hosts: Sequence[TestHost], extra: str = "", environment: str = "") -> None:
+    def stage(self, hosts: Sequence[TestHost], extra: str = "", environment: str = "", verify_seconds: int = 2) -> None:
         """Writes the stage `test`."""
         addresses = ", ".join(f'"root@{host.address}"' for host in hosts)
         (self.folder / "deploy" / "stages" / "test.toml").write_text(
             f'hosts = [{addresses}]\nidentity = "{self.key}"\nknown_hosts = "../../known_hosts"\n'
             f'domain = "{DOMAIN}"\ncertificate = "/etc/ssl/test.pem"\ncertificate_key = "/etc/ssl/test.key"\n'
-            f"verify_seconds = 2\n{extra}\n[environment]\n{ENVIRONMENT}{environment}\n"
+            f"verify_seconds = {verify_seconds}\n{extra}\n[environment]\n{ENVIRONMENT}{environment}\n"
         )
         (self.folder.parent / "known_hosts").write_text("".join(host.known_host for host in hosts))
         self.commit("the stage")

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 import pytest
 
 from tests.deploy import broken
-from tests.deploy.broken import CRASHES_LATER, DOES_NOT_IMPORT, HANGS, IS_NEVER_READY
+from tests.deploy.broken import CRASH_SECONDS, CRASHES_LATER, DOES_NOT_IMPORT, HANGS, IS_NEVER_READY
 from tests.deploy.test_kills import a_new_release
 from tests.deploy.world import World
 from tests.servers import eventually
@@ -51,6 +51,7 @@ class Clients:
 
 @pytest.mark.slow
 def test_ten_deploys_and_rollbacks_under_load_fail_no_request_and_lose_no_task(world: World) -> None:
+    world.project.stage(world.hosts, verify_seconds=CRASH_SECONDS + 2)
     assert eventually(world.serves, 60)
     with Clients(world).at_work() as clients:
         for fault in (DOES_NOT_IMPORT, IS_NEVER_READY, HANGS, CRASHES_LATER):
