@@ -6,15 +6,24 @@ RUN := .venv/ready-to-run
 TEST := .venv/ready-to-test
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check
 FAILED := { echo "The packages cannot be installed; pip says why above. Mend that, and call make again." >&2; exit 1; }
+DEPLOY := deploy/.venv/ready
 
-.PHONY: run test lint client bench bench-reload soak clean
+.PHONY: run test test-deploy deploy-tools lint client bench bench-reload soak clean
 
 run: $(RUN)
 	@exec $(BIN)/sandbox run
 
-test: lint
+test: lint $(DEPLOY)
 	@command -v curl >/dev/null || { echo "The tests need curl: apt-get install curl" >&2; exit 1; }
-	@exec $(BIN)/python -m pytest -p tests.no_skips -n 3 --dist worksteal
+	@exec $(BIN)/python -m pytest -p tests.no_skips -n 3 --dist worksteal -m "not slow"
+
+# The deploys that take minutes: a kill in every phase, a link that is cut, deploys under load.
+test-deploy: $(TEST) $(DEPLOY)
+	@exec $(BIN)/python -m pytest -p tests.no_skips -m slow tests/deploy
+
+# fab, for deploys: docs/deploy.md
+deploy-tools: $(DEPLOY)
+	@echo "Deploy with: deploy/.venv/bin/fab -r deploy STAGE deploy"
 
 lint: $(TEST)
 	@$(BIN)/ruff check .
@@ -35,7 +44,7 @@ soak: $(TEST)
 	@exec $(BIN)/python -m tests.faults.soak $(if $(SECONDS),--seconds $(SECONDS)) $(if $(SEED),--seed $(SEED))
 
 clean:
-	rm -rf .venv build dist *.egg-info client/build client/*.egg-info .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis bench/.venv
+	rm -rf .venv deploy/.venv deploy/.build build dist *.egg-info client/build client/*.egg-info .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis bench/.venv
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(RUN): requirements.txt requirements-fast.txt pyproject.toml setup.py
@@ -55,6 +64,12 @@ $(RUN): requirements.txt requirements-fast.txt pyproject.toml setup.py
 	    echo "       It cannot be built; the one in Python does the same. (It wants: apt-get install gcc python3-dev)"
 	@echo "  4/4  sandbox itself"
 	@$(PIP) --no-deps --editable . || $(FAILED)
+	@touch $@
+
+$(DEPLOY): deploy/requirements.txt
+	@echo "Setting up fab for deploys; this happens once."
+	@$(PYTHON) -m venv deploy/.venv
+	@deploy/.venv/bin/pip install --quiet --disable-pip-version-check -r deploy/requirements.txt || $(FAILED)
 	@touch $@
 
 $(TEST): $(RUN) requirements-test.txt client/pyproject.toml

@@ -11,7 +11,8 @@ ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
 MAP = DOCS / "architecture.md"
 PAGES = [ROOT / "README.md", ROOT / "bench" / "README.md", ROOT / "client" / "README.md", *sorted(DOCS.rglob("*.md"))]
-OF_THE_PROJECT = ("service", "client", "tests", "conf", "docs", "bench", ".")
+DEPLOY = ("deploy/rollout", "deploy/remote", "deploy/templates", "deploy/stages")
+OF_THE_PROJECT = ("service", "client", "tests", "conf", "docs", "bench", *DEPLOY, "deploy", ".")
 CODE = re.compile(r"`([^`\n]+)`")
 FILE = re.compile(r"[\w./-]*\w\.(?:py|lua|ini|json|toml|js|conf|md)")
 LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
@@ -29,7 +30,8 @@ def files_named(text: str) -> set[str]:
 def file_names() -> set[str]:
     """The name of every file of the project."""
     names = {path.name for path in ROOT.iterdir()}
-    return names | {path.name for folder in OF_THE_PROJECT[:-1] for path in (ROOT / folder).rglob("*")}
+    names |= {path.name for path in (ROOT / "deploy").iterdir()}
+    return names | {path.name for folder in OF_THE_PROJECT[:-2] for path in (ROOT / folder).rglob("*")}
 
 
 def sections(heading: str) -> dict[str, str]:

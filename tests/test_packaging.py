@@ -22,7 +22,7 @@ from tests.system.conftest import make_instance  # noqa: F401 - a fixture
 from tests.system.instance import ROOT, Instance
 
 NOT_COPIED = shutil.ignore_patterns(
-    ".git", ".venv", "var", "build", "dist", "*.egg-info", "__pycache__", ".*_cache", ".hypothesis"
+    ".git", ".venv", ".build", "var", "build", "dist", "*.egg-info", "__pycache__", ".*_cache", ".hypothesis"
 )
 QUIET_PIP = ("install", "--quiet", "--disable-pip-version-check")
 NO_COMPILER = ("--only-binary", ":all:")  # whatever it brings along comes ready to use
@@ -69,7 +69,7 @@ def files(*folders: str) -> set[str]:
         str(path.relative_to(ROOT))
         for folder in folders
         for path in (ROOT / folder).rglob("*")
-        if path.is_file() and path.suffix != ".pyc"
+        if path.is_file() and path.suffix != ".pyc" and not {".venv", ".build"} & set(path.parts)
     }
 
 
@@ -87,7 +87,7 @@ def test_the_sdist_carries_all_that_is_needed_to_work_on_it(dist: Path) -> None:
     sources = {name for name in files("service", "client", "conf", "tests", "docs") if ".egg-info/" not in name}
     tops = {"circus.ini", "LICENSE", "Makefile", "MANIFEST.in", "pyproject.toml", "requirements.txt", "README.md"}
     more = {"requirements-fast.txt", "requirements-test.txt", ".ci/run"}
-    assert sources | tops | more <= names
+    assert sources | files("deploy") | tops | more <= names
 
 
 # --- what setup.py asks for ---------------------------------------------------------------------------
@@ -104,8 +104,10 @@ def asked(dist: Path) -> dict[str, Requirement]:
 
 
 def pinned() -> dict[str, str]:
-    lines = (ROOT / "requirements.txt").read_text().split()
-    return {canonicalize_name(name): version for name, _, version in (line.partition("==") for line in lines)}
+    """What requirements.txt has for this Python."""
+    found = map(Requirement, (ROOT / "requirements.txt").read_text().splitlines())
+    wanted = [one for one in found if one.marker is None or one.marker.evaluate()]
+    return {canonicalize_name(one.name): str(one.specifier).removeprefix("==") for one in wanted}
 
 
 def imported() -> set[str]:

@@ -1,0 +1,79 @@
+"""Prints what this host has, as JSON. Changes nothing."""
+
+import json
+import os
+import re
+import shutil
+import sys
+import sysconfig
+from pathlib import Path
+
+root = Path(os.environ["ROOT"])
+
+
+def text(path):
+    try:
+        return path.read_text().strip()
+    except OSError:
+        return None
+
+
+def releases():
+    for folder in sorted(root.glob("releases/*")):
+        try:
+            wheels = sorted(json.loads((folder / "RELEASE.json").read_text())["wheels"])
+        except (OSError, ValueError, KeyError):
+            wheels = []
+        yield {
+            "id": folder.name,
+            "complete": (folder / ".complete").exists(),
+            "bad": text(folder / ".bad"),
+            "wheels": wheels,
+        }
+
+
+def living():
+    """Which releases processes run from, and which of them serves HTTP: that of the gunicorn that was started last.
+
+    An earlier one may still be finishing its requests.
+    """
+    found, servers = set(), {}
+    own = re.compile(re.escape(str(root)) + r"/releases/([^/\s\0]+)/")
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            command = (process / "cmdline").read_bytes().decode(errors="replace")
+            fields = (process / "stat").read_text().rpartition(")")[2].split()
+        except OSError:
+            continue
+        names = own.findall(command)
+        found.update(names)
+        if names and "service.cli.serve" in command:
+            servers[process.name] = (fields[1], int(fields[19]), names[0])
+    started = [(began, name) for parent, began, name in servers.values() if parent not in servers]
+    return sorted(found), max(started, default=(0, None))[1]
+
+
+def free(path):
+    while not path.exists():
+        path = path.parent
+    return shutil.disk_usage(path).free
+
+
+alive, serving = living()
+current = root / "current"
+json.dump(
+    {
+        "python": list(sys.version_info[:2]),
+        "platform": sysconfig.get_platform(),
+        "libc": os.confstr("CS_GNU_LIBC_VERSION") or "",
+        "free": free(root),
+        "set_up": (root / "shared").is_dir() and Path("/etc/default/sandbox").exists(),
+        "frozen": text(root / "shared" / "frozen"),
+        "releases": list(releases()),
+        "current": os.readlink(current).rpartition("/")[2] if current.is_symlink() else None,
+        "serving": serving,
+        "living": alive,
+        "wheels": sorted(path.name for path in root.glob("shared/wheels/*") if len(path.name) == 64),
+    },
+    sys.stdout,
+)

@@ -1,0 +1,2 @@
+# Does nothing, once what a killed client left running on this host has ended (step.sh waits for it).
+:

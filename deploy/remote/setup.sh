@@ -1,0 +1,31 @@
+# Users, groups and folders of a host. Twice is once. Runs without the lock, which lies in one of the folders.
+# Arguments: the Debian packages that must be there.
+missing=()
+for package; do
+    [ "$(dpkg-query -W -f '${db:Status-Status}' "$package" 2>/dev/null)" = installed ] || missing+=("$package")
+done
+if ((${#missing[@]})); then
+    apt-get -q update
+    DEBIAN_FRONTEND=noninteractive apt-get -qy install --no-install-recommends "${missing[@]}"
+fi
+group() { getent group "$1" >/dev/null || groupadd --system "$1"; }
+user() { getent passwd "$1" >/dev/null || useradd --system --gid "$1" --home-dir "$2" --no-create-home --shell "$3" "$1"; }
+member() { id -nG "$1" | grep -qw "$2" || usermod --append --groups "$2" "$1"; }
+folder() { install -d -o "$1" -g "$2" -m "$3" "$4"; }
+group sandbox
+group deploy
+group sandbox-control
+user sandbox /var/lib/sandbox /usr/sbin/nologin
+user deploy "$ROOT" /bin/bash
+member sandbox sandbox-control
+member deploy sandbox-control
+folder deploy deploy 755 "$ROOT"
+folder deploy deploy 755 "$ROOT/releases"
+folder deploy deploy 755 "$ROOT/shared"
+folder deploy deploy 755 "$ROOT/shared/wheels"
+for file in lock step; do
+    [ -e "$ROOT/shared/$file" ] || install -o deploy -g deploy -m 644 /dev/null "$ROOT/shared/$file"
+done
+folder sandbox sandbox-control 710 /var/lib/sandbox
+folder sandbox adm 2750 /var/log/sandbox
+folder root root 755 /etc/sandbox

@@ -1,0 +1,108 @@
+"""Proves that the release serves. Arguments: release, socket, domain, seconds, task type; the token on standard input.
+
+For so many seconds /health/ready must answer over the socket and through nginx, without a complaint, and the processes
+must stay the same ones. Then a task is created through nginx, and must succeed. By then every runner of an earlier
+release has been told to stop (a reload does that after a second), and takes nothing new: so this release ran the task.
+"""
+
+import http.client
+import json
+import os
+import socket
+import ssl
+import sys
+import time
+from pathlib import Path
+
+release, path, domain, seconds, task_type = sys.argv[1:]
+token = sys.stdin.read().strip()
+folder = f"{os.environ['ROOT']}/releases/{release}/"
+PAUSE_SECONDS = 0.25
+TASK_SECONDS = 30
+
+
+class OverSocket(http.client.HTTPConnection):
+    def connect(self):
+        self.sock = socket.socket(socket.AF_UNIX)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(path)
+
+
+class ThroughNginx(http.client.HTTPSConnection):
+    """The name of the domain, the address of this host; its certificate is the client's to judge."""
+
+    def connect(self):
+        self.sock = socket.create_connection(("127.0.0.1", 443), self.timeout)
+        self.sock = ssl._create_unverified_context().wrap_socket(self.sock, server_hostname=domain)
+
+
+def over_socket():
+    return OverSocket("localhost", timeout=10)
+
+
+def through_nginx():
+    return ThroughNginx(domain, timeout=10)
+
+
+def call(connect, method, target, body=None):
+    connection = connect()
+    headers = {"Content-Type": "application/json"} | ({"Authorization": f"Bearer {token}"} if token else {})
+    try:
+        connection.request(method, target, json.dumps(body) if body is not None else None, headers)
+        answer = connection.getresponse()
+        text = answer.read().decode(errors="replace")
+    except (OSError, http.client.HTTPException) as error:
+        sys.exit(f"{method} {target} {connect.__name__}: no answer: {error or type(error).__name__}")
+    finally:
+        connection.close()
+    if answer.status >= 300:
+        sys.exit(f"{method} {target} {connect.__name__}: {answer.status} {text[:2000]}")
+    return json.loads(text)
+
+
+def processes():
+    """What circusd started of this release, and what that started."""
+    supervisor = Path("/run/sandbox/sandbox.pid").read_text().strip()
+    parents = {}
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            command = (process / "cmdline").read_bytes().decode(errors="replace")
+            parent = (process / "stat").read_text().rpartition(")")[2].split()[1]
+        except OSError:
+            continue
+        if folder in command and "service.cli" in command:
+            parents[process.name] = (parent, command)
+    first = {pid for pid, (parent, _) in parents.items() if parent == supervisor}
+    return {kind: {pid for pid in first if kind in parents[pid][1]} for kind in ("service.cli.serve", "runner")}
+
+
+def prove():
+    began = time.monotonic()
+    found = processes()
+    for kind, pids in found.items():
+        if not pids:
+            sys.exit(f"no process of this release is a {kind}")
+    while time.monotonic() < began + float(seconds):
+        for connect in (over_socket, through_nginx):
+            answer = call(connect, "GET", "/health/ready")
+            if answer.get("failing"):
+                sys.exit(f"/health/ready complains: {json.dumps(answer['failing'])}")
+        time.sleep(PAUSE_SECONDS)
+    task = call(through_nginx, "POST", "/tasks", {"type": task_type})
+    until = time.monotonic() + TASK_SECONDS
+    while task["status"] in ("queued", "scheduled", "running"):
+        if time.monotonic() > until:
+            sys.exit(f"a task {task_type} is still {task['status']} after {TASK_SECONDS} s")
+        time.sleep(0.05)
+        task = call(through_nginx, "GET", f"/tasks/{task['uid']}")
+    if task["status"] != "succeeded":
+        sys.exit(f"a task {task_type} has {task['status']}: {task['error']}")
+    gone = {kind: pids - processes()[kind] for kind, pids in found.items()}
+    for kind, pids in gone.items():
+        if pids:
+            sys.exit(
+                f"{kind}: {len(pids)} of the processes that took over have died since; see the logs of the service"
+            )
+
+
+prove()

@@ -1,0 +1,225 @@
+"""Builds a release once, on this machine: wheels of a clean commit and of all that it requires, each with its checksum.
+
+Everything lies in .build/: wheels by checksum, what a commit and a requirements.txt gave, and the releases. The same
+commit with the same requirements is not built twice.
+"""
+
+import hashlib
+import io
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import sysconfig
+import tarfile
+import tempfile
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Final
+
+from packaging.requirements import InvalidRequirement, Requirement
+from packaging.utils import canonicalize_name
+
+from rollout import releases, report
+from rollout.errors import DeployError, UsageError
+from rollout.stage import Stage
+
+PIP: Final = "pip==26.3"
+VERSION: Final = re.compile(r'^(__version__ = "[^"+]+)"$', re.MULTILINE)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Built:
+    id: str
+    sha: str
+    version: str
+    pip: str  # <sha256>/<file name>: what installs the others
+    wheels: Mapping[str, str]  # sha256: file name
+    markers: Mapping[str, str]  # name of a requirement: where it is wanted, if not everywhere
+    built: Mapping[str, Any]  # by whom, when, for what
+
+
+class Builder:
+    def __init__(self, stage: Stage) -> None:
+        self._stage = stage
+        self._project = stage.project
+        self._folder = stage.folder / ".build"
+
+    # --- commits ----------------------------------------------------------------------------------
+
+    def commit(self) -> str:
+        """The commit that the stage's ref names; what is not committed is never deployed by mistake."""
+        ref = self._stage.ref
+        try:
+            sha = self._git("rev-parse", "--verify", "--quiet", f"{ref}^{{commit}}").strip()
+        except DeployError:
+            raise UsageError(f"{ref} is no commit of {self._project}; `ref` in the stage's file names it") from None
+        changed = self._git("status", "--porcelain", "--untracked-files=no")
+        if changed and sha == self._git("rev-parse", "HEAD").strip():
+            raise DeployError(f"these changes are not committed, and would not be deployed:\n{changed.rstrip()}")
+        return sha
+
+    def _git(self, *words: str) -> str:
+        return _output("git", "-C", str(self._project), *words)
+
+    # --- building ---------------------------------------------------------------------------------
+
+    def build(self) -> Built:
+        sha = self.commit()
+        with tempfile.TemporaryDirectory() as scratch:
+            source = Path(scratch) / "source"
+            self._extract(sha, source)
+            version = _set_version(source, sha)
+            wanted = _requirements(source / "requirements.txt")
+            required = self._wheels_of(wanted)
+            project = self._wheel_of(source, sha)
+        [pip] = [f"{digest}/{file}" for digest, file in required.items() if file.startswith("pip-")]
+        built = Built(
+            id=releases.name(datetime.now(UTC), sha),
+            sha=sha,
+            version=version,
+            pip=pip,
+            wheels=required | project,
+            markers={canonicalize_name(one.name): str(one.marker) for one in wanted if one.marker},
+            built=report.who(f"stage {self._stage.name}, ref {self._stage.ref}"),
+        )
+        self._write(self._folder / "releases" / f"{built.id}.json", json.dumps(asdict(built), indent=2))
+        return built
+
+    def find(self, id: str) -> Built:
+        try:
+            return Built(**json.loads((self._folder / "releases" / f"{id}.json").read_text()))
+        except OSError:
+            raise DeployError(f"{id} was not built in this folder") from None
+
+    def newest(self) -> str:
+        ids = sorted(file.stem for file in (self._folder / "releases").glob("*.json"))
+        if not ids:
+            raise DeployError("nothing has been built in this folder; `fab STAGE deploy:build` does it")
+        return ids[-1]
+
+    def _extract(self, sha: str, target: Path) -> None:
+        archive = subprocess.run(
+            ["git", "-C", str(self._project), "archive", sha], stdout=subprocess.PIPE, check=True
+        ).stdout
+        with tarfile.open(fileobj=io.BytesIO(archive)) as tar:
+            tar.extractall(target, filter="data")
+
+    def _wheels_of(self, wanted: list[Requirement]) -> dict[str, str]:
+        """For every host: where a marker leaves one out is decided there."""
+        pins = sorted(f"{one.name}{one.specifier}" for one in wanted)
+        python = f"{sys.implementation.cache_tag} {sysconfig.get_platform()}"
+        key = hashlib.sha256("\n".join([python, PIP, *pins]).encode()).hexdigest()
+        return self._once("requirements", key, "--no-deps", *pins, PIP)
+
+    def _wheel_of(self, source: Path, sha: str) -> dict[str, str]:
+        return self._once("projects", sha, "--no-deps", "--no-build-isolation", str(source))
+
+    def _once(self, kind: str, key: str, *words: str) -> dict[str, str]:
+        """The wheels that `pip wheel` makes of these words, or made of them before."""
+        known = self._folder / kind / f"{key}.json"
+        if known.exists():
+            found: dict[str, str] = json.loads(known.read_text())
+            if all(self.wheel(digest, name).exists() for digest, name in found.items()):
+                return found
+        with tempfile.TemporaryDirectory() as made:
+            pip = (sys.executable, "-m", "pip", "--disable-pip-version-check", "wheel", "--quiet")
+            _output(*pip, "--wheel-dir", made, *words)
+            found = {_digest(file): file.name for file in sorted(Path(made).glob("*.whl"))}
+            for file in Path(made).glob("*.whl"):
+                kept = self.wheel(_digest(file), file.name)
+                kept.parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy(file, draft := kept.with_suffix(f".{os.getpid()}"))
+                draft.replace(kept)
+        self._write(known, json.dumps(found, indent=2))
+        return found
+
+    def wheel(self, digest: str, name: str) -> Path:
+        return self._folder / "wheels" / digest / name
+
+    @staticmethod
+    def _write(file: Path, text: str) -> None:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        draft = file.with_suffix(".new")
+        draft.write_text(text + "\n")
+        draft.replace(file)
+
+    # --- for the hosts ----------------------------------------------------------------------------
+
+    def wheels_tar(self, built: Built, missing: list[str]) -> bytes:
+        return _tar(
+            {f"{digest}/{built.wheels[digest]}": self.wheel(digest, built.wheels[digest]) for digest in missing}
+        )
+
+
+def release_tar(built: Built) -> bytes:
+    return _tar(
+        {
+            "RELEASE.json": json.dumps(asdict(built), indent=2).encode(),
+            "requirements.txt": requirements(built).encode(),
+        }
+    )
+
+
+def requirements(built: Built) -> str:
+    """Every wheel but pip's, pinned by its checksum."""
+    lines = []
+    for digest, file in built.wheels.items():
+        name, version = file.split("-")[:2]
+        if name != "pip":
+            marker = built.markers.get(canonicalize_name(name))
+            where = f" ; {marker}" if marker else ""
+            lines.append(f"{name}=={version}{where} --hash=sha256:{digest}\n")
+    return "".join(sorted(lines, key=str.lower))
+
+
+def _requirements(file: Path) -> list[Requirement]:
+    """What the project pins: a name, one version, and perhaps a marker."""
+    lines = [line.partition(" #")[0].strip() for line in file.read_text().splitlines()]
+    try:
+        found = [Requirement(line) for line in lines if line and not line.startswith("#")]
+    except InvalidRequirement as error:
+        raise DeployError(f"{file.name}: {error}") from error
+    for one in found:
+        if not re.fullmatch(r"==[^*,]+", str(one.specifier)):
+            raise DeployError(f"{file.name}: {one} is not pinned; it must name one version, as in flask==3.1.3")
+    return found
+
+
+def _set_version(source: Path, sha: str) -> str:
+    """The version tells the commit: in the wheel's name, in `sandbox version`, in Sentry."""
+    module = source / "service" / "__init__.py"
+    text, count = VERSION.subn(rf'\1+g{sha[:7]}"', module.read_text())
+    if count != 1:
+        raise DeployError('service/__init__.py has no line of the form __version__ = "1.2.3"')
+    module.write_text(text)
+    found = re.search(r'^__version__ = "(.*)"$', text, re.MULTILINE)
+    assert found
+    return found[1]
+
+
+def _tar(members: Mapping[str, Path | bytes]) -> bytes:
+    target = io.BytesIO()
+    with tarfile.open(fileobj=target, mode="w", format=tarfile.PAX_FORMAT) as tar:
+        for name, member in members.items():
+            content = member if isinstance(member, bytes) else member.read_bytes()
+            entry = tarfile.TarInfo(name)
+            entry.size, entry.mode = len(content), 0o644
+            tar.addfile(entry, io.BytesIO(content))
+    return target.getvalue()
+
+
+def _digest(file: Path) -> str:
+    return hashlib.sha256(file.read_bytes()).hexdigest()
+
+
+def _output(*words: str) -> str:
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        last = "\n".join(f"    {line}" for line in (done.stderr + done.stdout).rstrip().splitlines()[-30:])
+        raise DeployError(f"{' '.join(words[:4])} … ended with {done.returncode}\n{last}")
+    return done.stdout

@@ -1,0 +1,21 @@
+"""What ends a command, with its exit code."""
+
+
+class DeployError(Exception):
+    """The hosts, the release or somebody else's lock say no: exit code 1."""
+
+    code = 1
+
+
+class UsageError(DeployError):
+    """The command or a file of settings cannot be meant like this: exit code 2."""
+
+    code = 2
+
+
+class HostFailed(DeployError):
+    """A host did not do what it was told; the message ends with the last lines that it printed."""
+
+
+class Failures(DeployError):
+    """What went wrong on several hosts at once."""

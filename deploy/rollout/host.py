@@ -1,0 +1,163 @@
+"""The only module that speaks ssh. A host asks (reads) and changes; each script runs under a time-out on the host.
+
+A host whose key is not known is refused. A link that is cut is noticed: keepalives are sent, and what is sent must be
+acknowledged; every wait for an answer has an end. What a host printed last stands in the error.
+
+A change takes a second lock on the host, `step`, and asks whether the lock of the deploy is still ours: so it waits for
+what a killed client left running, and a client that lost its lock changes nothing (remote/step.sh).
+"""
+
+import shlex
+import socket
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Final, TypeVar
+
+import paramiko
+from fabric import Connection
+
+from rollout.errors import DeployError, Failures, HostFailed
+from rollout.stage import Stage
+
+ROOT: Final = "/srv/sandbox"
+REMOTE: Final = Path(__file__).parents[1] / "remote"
+CONNECT_SECONDS: Final = 15
+KEEPALIVE_SECONDS: Final = 5
+UNANSWERED_SECONDS: Final = 20
+STEP_SECONDS: Final = 120  # for what a killed client left running
+MARGIN_SECONDS: Final = 15
+LAST_LINES: Final = 30
+BASH: Final = ("bash", "--norc", "-euo", "pipefail", "-c")
+BLOCK: Final = 1 << 16
+Result = TypeVar("Result")
+
+
+class Host:
+    def __init__(self, address: str, stage: Stage) -> None:
+        self.address = address
+        self.token = ""  # of the lock that is held (lock.py)
+        self.hidden: tuple[str, ...] = ()  # what no error may show
+        self._python = stage.python
+        login = {"key_filename": str(Path(stage.identity).expanduser())} if stage.identity else {}
+        self._connection = Connection(address, connect_timeout=CONNECT_SECONDS, connect_kwargs=login)
+        client = self._connection.client
+        client.load_system_host_keys()
+        if stage.known_hosts:
+            client.load_host_keys(str((stage.folder / stage.known_hosts).expanduser()))
+        client.set_missing_host_key_policy(paramiko.RejectPolicy())
+
+    def __str__(self) -> str:
+        return self._connection.host if self._connection.port == 22 else self.address.rpartition("@")[2]
+
+    def open(self) -> None:
+        try:
+            self._connection.open()
+        except (OSError, EOFError, paramiko.SSHException) as error:
+            raise HostFailed(f"{self}: no connection: {error or type(error).__name__}") from error
+        transport = self._connection.transport
+        transport.set_keepalive(KEEPALIVE_SECONDS)
+        transport.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, UNANSWERED_SECONDS * 1000)
+
+    def close(self) -> None:
+        self._connection.close()
+
+    # --- commands ---------------------------------------------------------------------------------
+
+    def ask(self, script: str, *words: str, user: str = "root", stdin: bytes = b"", seconds: int = 30) -> str:
+        """Runs a script of remote/ that changes nothing, and returns what it printed."""
+        return self._run(script, self._command(script, words, user, seconds), stdin, seconds)
+
+    def change(self, script: str, *words: str, user: str = "root", stdin: bytes = b"", seconds: int = 60) -> str:
+        """The same for one that changes something: one at a time, and only while the lock is ours."""
+        if not self.token:
+            raise DeployError(f"{self}: {script} needs the lock")
+        seconds += STEP_SECONDS
+        return self._run(script, self._command(script, words, user, seconds, step=True), stdin, seconds)
+
+    def start(self, script: str, *words: str) -> paramiko.Channel:
+        """Starts a script that lives as long as its channel."""
+        return self._execute(self._command(script, words, "root", None))
+
+    def _command(self, script: str, words: Iterable[str], user: str, seconds: int | None, *, step: bool = False) -> str:
+        text = (REMOTE / script).read_text()
+        if script.endswith(".py"):
+            words = [text, *words]
+            text = 'exec "$PYTHON" -I -c "$@"'
+        command = ["env", f"ROOT={ROOT}", f"TOKEN={self.token}", f"PYTHON={self._python}", "LC_ALL=C.UTF-8"]
+        if step:
+            command += [*BASH, (REMOTE / "step.sh").read_text(), "step.sh", user]
+        elif user != "root":
+            command += ["runuser", "-u", user, "--"]
+        limit = ("timeout", "-k", "2", str(seconds)) if seconds else ()
+        return shlex.join([*limit, *command, *BASH, text, script, *words])
+
+    def _run(self, script: str, command: str, stdin: bytes, seconds: int) -> str:
+        try:
+            channel = self._execute(command)
+            with channel:
+                channel.settimeout(seconds + MARGIN_SECONDS)
+                if stdin:
+                    channel.sendall(stdin)
+                channel.shutdown_write()
+                output, errors = _read_all(channel)
+                channel.status_event.wait(MARGIN_SECONDS)
+                code = channel.exit_status
+        except (OSError, EOFError, paramiko.SSHException) as error:
+            raise HostFailed(f"{self}: the link was lost during {script}: {error or type(error).__name__}") from error
+        if code != 0:
+            raise HostFailed(f"{self}: {_ended(script, code, seconds)}\n{self._last_lines(errors + output)}")
+        return output.decode(errors="replace")
+
+    def _last_lines(self, output: bytes) -> str:
+        text = output.decode(errors="replace").rstrip()
+        for secret in self.hidden:
+            text = text.replace(secret, "***")
+        return "\n".join(f"    {line}" for line in text.splitlines()[-LAST_LINES:])
+
+    def _execute(self, command: str) -> paramiko.Channel:
+        channel = self._connection.transport.open_session(timeout=CONNECT_SECONDS)
+        channel.settimeout(CONNECT_SECONDS)
+        channel.exec_command(command)
+        return channel
+
+
+def _read_all(channel: paramiko.Channel) -> tuple[bytes, bytes]:
+    """Both outputs, to their ends; a flood of one does not hold up the other."""
+    output, errors = b"", b""
+    with ThreadPoolExecutor(1) as beside:
+        reading = beside.submit(_read, channel.recv_stderr)
+        output = _read(channel.recv)
+        errors = reading.result()
+    return output, errors
+
+
+def _read(receive: Callable[[int], bytes]) -> bytes:
+    blocks = []
+    while block := receive(BLOCK):
+        blocks.append(block)
+    return b"".join(blocks)
+
+
+def _ended(script: str, code: int, seconds: int) -> str:
+    if code in (124, 137):
+        return f"{script} took longer than {seconds} s, and was ended"
+    if code == -1:
+        return f"the link was lost during {script}"
+    return f"{script} ended with {code}"
+
+
+def side_by_side(hosts: Iterable[Host], call: Callable[[Host], Result]) -> dict[Host, Result]:
+    """Calls for all hosts at once, and waits for all; then raises what went wrong, if something did."""
+    hosts = list(hosts)
+    with ThreadPoolExecutor(max(1, len(hosts))) as threads:
+        calls = {host: threads.submit(call, host) for host in hosts}
+    failed = [error for running in calls.values() if (error := running.exception())]
+    if len(failed) == 1:
+        raise failed[0]
+    for error in failed:
+        if not isinstance(error, DeployError):
+            raise error
+    if failed:
+        raise Failures("\n".join(map(str, failed)))
+    return {host: running.result() for host, running in calls.items()}

@@ -1,0 +1,158 @@
+"""The phases of a deploy, each on one host. The order is PREPARE, on all hosts side by side, then PUT, host by host."""
+
+import json
+import sys
+import sysconfig
+from collections.abc import Mapping
+from typing import Any, Final
+
+from rollout import releases, templates
+from rollout.build import Builder, Built, release_tar
+from rollout.errors import DeployError
+from rollout.host import Host
+from rollout.stage import Stage
+
+FREE_BYTES: Final = 500_000_000
+RELOAD_SECONDS: Final = 300
+ROLLBACK_VERIFY_SECONDS: Final = 1
+
+Remarks = list[str]
+Secrets = Mapping[str, str]  # variable: value
+
+
+def facts(host: Host) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(host.ask("facts.py"))
+    return found
+
+
+def look(host: Host) -> releases.OnHost:
+    return releases.from_facts(facts(host))
+
+
+# --- nothing visible changes ------------------------------------------------------------------------
+
+
+def check(host: Host, stage: Stage, remarks: Remarks) -> None:
+    """Python, the kind of machine and free space, before anything is built. Changes nothing."""
+    found = facts(host)
+    if not found["set_up"]:
+        raise DeployError(f"{host} is not set up: fab {stage.name} setup")
+    if found["frozen"]:
+        raise DeployError(f"{host} is frozen: {found['frozen']} (fab {stage.name} unlock ends that)")
+    here = (list(sys.version_info[:2]), sysconfig.get_platform())
+    there = (found["python"], found["platform"])
+    if here != there:
+        raise DeployError(f"{host} has Python {there}, and wheels are built here by {here}")
+    if found["free"] < FREE_BYTES:
+        raise DeployError(f"{host} has {found['free'] / 1e6:.0f} MB free; a release needs {FREE_BYTES / 1e6:.0f}")
+    remarks.append(f"current is {found['current'] or 'none'}")
+
+
+def upload(host: Host, builder: Builder, built: Built, remarks: Remarks) -> None:
+    missing = sorted(set(built.wheels) - look(host).wheels)
+    if missing:
+        host.change("upload.sh", user="deploy", stdin=builder.wheels_tar(built, missing), seconds=600)
+    remarks.append(f"{len(missing)} of {len(built.wheels)} wheels")
+
+
+def install(host: Host, built: Built) -> None:
+    words = (built.id, built.pip, *built.wheels)
+    host.change("install.sh", *words, user="deploy", stdin=release_tar(built), seconds=600)
+
+
+def link(host: Host, id: str) -> None:
+    host.change("link.sh", id, user="deploy")
+
+
+def config(host: Host, stage: Stage, secrets: Secrets, id: str, remarks: Remarks) -> None:
+    """The files of setup, as the stage has them now, and the token with which `verify` asks."""
+    remarks += place(host, stage, secrets, overwrite=False)
+    host.change("token.sh", id)
+
+
+def place(host: Host, stage: Stage, secrets: Secrets, *, overwrite: bool) -> list[str]:
+    files = [vars(file) for file in templates.files(stage, secrets)]
+    wanted = {"files": files, "overwrite": overwrite, "secrets": list(secrets)}
+    outcomes = json.loads(host.change("place.py", stdin=json.dumps(wanted).encode()))
+    return [f"{path} {outcome}" for path, outcome in outcomes.items() if outcome != "same"]
+
+
+def migrate(host: Host, stage: Stage, id: str, remarks: Remarks) -> None:
+    """The stage's command, once, on the first host."""
+    if stage.migrate:
+        host.change("as_service.sh", id, stage.migrate, user="sandbox", seconds=3600)
+    else:
+        remarks.append("none")
+
+
+def warm(host: Host, id: str) -> None:
+    """The application and the task types load with the new interpreter; then the release is complete."""
+    loads = "python -c 'import service.web.app, service.cli.wiring' && sandbox check"
+    host.change("as_service.sh", id, loads, user="sandbox", seconds=120)
+    host.change("complete.sh", id, user="deploy")
+
+
+# --- the roll ---------------------------------------------------------------------------------------
+
+
+def switch(host: Host, id: str) -> None:
+    host.change("switch.sh", id, user="deploy")
+
+
+def reload(host: Host, remarks: Remarks) -> None:
+    answer = json.loads(host.change("reload.sh", seconds=RELOAD_SECONDS))
+    if answer["status"] != "ok":
+        raise DeployError(f"{host}: the reload is refused:\n{answer.get('reason', answer)}")
+    if answer.get("started"):
+        remarks.append("was not running; started")
+    if wish := answer.get("circusd"):
+        remarks.append(f"a restart is wanted ({wish})")
+
+
+def verify(host: Host, stage: Stage, id: str, seconds: int) -> None:
+    token = host.ask("read_token.sh")
+    path = templates.socket(stage)
+    words = (id, path, stage.domain, str(seconds), stage.verify_task)
+    host.ask("verify.py", *words, stdin=token.encode(), seconds=seconds + 60)
+
+
+def cleanup(host: Host, keep: int, remarks: Remarks) -> None:
+    found = look(host)
+    old = releases.to_remove(found, keep)
+    wheels = releases.unused_wheels(found, old)
+    if old or wheels:
+        host.change("remove.sh", *old, *wheels, user="deploy", seconds=300)
+    remarks.append(f"removed {', '.join(old) or 'nothing'}")
+
+
+# --- what is not a phase ----------------------------------------------------------------------------
+
+
+def mark_bad(host: Host, id: str, reason: str) -> None:
+    host.change("bad.sh", id, user="deploy", stdin=reason.encode())
+
+
+def settle(host: Host) -> None:
+    """What a killed client left running has ended: what serves now is what will be gone back to."""
+    host.change("settle.sh")
+
+
+def stop(host: Host) -> None:
+    host.change("stop.sh", seconds=RELOAD_SECONDS)
+
+
+def restart(host: Host) -> None:
+    host.change("restart.sh", seconds=2 * RELOAD_SECONDS)
+
+
+def record(host: Host, facts: dict[str, Any]) -> None:
+    host.change("record.sh", user="deploy", stdin=(json.dumps(facts) + "\n").encode())
+
+
+def freeze(host: Host, reason: str) -> None:
+    host.change("freeze.sh", user="deploy", stdin=reason.encode())
+
+
+PREPARE: Final = ("check", "build", "upload", "install", "link", "config", "migrate", "warm")
+PUT: Final = ("switch", "reload", "verify")
+ALL: Final = (*PREPARE, *PUT, "cleanup")

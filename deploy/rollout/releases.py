@@ -1,0 +1,107 @@
+"""Which release is meant: pure functions of what the hosts have.
+
+A release's folder is named `<UTC>-<commit>`, so the order of names is that of time. The file `.complete` in it says
+that it could be started, `.bad` that it failed, and why. A folder with neither was given up half-way.
+"""
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Final
+
+from rollout.errors import DeployError, UsageError
+
+ID: Final = re.compile(r"[0-9]{8}T[0-9]{6}-[0-9a-f]{7}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Release:
+    id: str
+    complete: bool
+    bad: str | None = None  # the reason
+    wheels: tuple[str, ...] = ()
+
+    @property
+    def good(self) -> bool:
+        return self.state == "good"
+
+    @property
+    def state(self) -> str:
+        if self.bad is not None:
+            return "bad"
+        return "good" if self.complete else "unfinished"
+
+
+@dataclass(frozen=True, kw_only=True)
+class OnHost:
+    """What one host has. `living` are the releases that a living process was started from."""
+
+    releases: tuple[Release, ...]
+    current: str | None
+    serving: str | None
+    living: frozenset[str]
+    wheels: frozenset[str]
+
+    @property
+    def ids(self) -> set[str]:
+        return {release.id for release in self.releases}
+
+
+def name(at: datetime, sha: str) -> str:
+    return f"{at.astimezone(UTC):%Y%m%dT%H%M%S}-{sha[:7]}"
+
+
+def checked(id: str) -> str:
+    if not ID.fullmatch(id):
+        raise UsageError(f"{id!r} is no release's name; one looks like 20261126T101500-0a1b2c3")
+    return id
+
+
+def from_facts(facts: Mapping[str, Any]) -> OnHost:
+    found = [Release(**{**one, "wheels": tuple(one["wheels"])}) for one in facts["releases"] if ID.fullmatch(one["id"])]
+    return OnHost(
+        releases=tuple(sorted(found, key=lambda release: release.id)),
+        current=facts["current"],
+        serving=facts["serving"],
+        living=frozenset(facts["living"]),
+        wheels=frozenset(facts["wheels"]),
+    )
+
+
+def newest_unfinished(hosts: Iterable[OnHost]) -> str:
+    """What a phase that is run alone goes on with."""
+    unfinished = {one.id for host in hosts for one in host.releases if one.state == "unfinished"}
+    if not unfinished:
+        raise DeployError("no host has an unfinished release; name one: --release ID")
+    return max(unfinished)
+
+
+def rollback_target(hosts: Mapping[str, OnHost], to: str | None = None) -> str:
+    """The newest release that is good on every host, and older than what any of them has now."""
+    currents = [host.current for host in hosts.values() if host.current]
+    if len(currents) < len(hosts):
+        without = ", ".join(name for name, host in hosts.items() if host.current is None)
+        raise DeployError(f"nothing is deployed on {without}: there is nothing to go back from")
+    good = set.intersection(*({one.id for one in host.releases if one.good} for host in hosts.values()))
+    if to is not None:
+        if to not in good:
+            raise DeployError(f"{to} is not complete and good on every host; `fab STAGE releases` lists what is there")
+        return to
+    older = {one for one in good if one < min(currents)}
+    if not older:
+        raise DeployError("there is no older good release to go back to; `fab STAGE releases` lists what is there")
+    return max(older)
+
+
+def to_remove(host: OnHost, keep: int) -> list[str]:
+    """All but `keep` good ones, what is current or alive, and the newest that failed: the evidence."""
+    good = [one.id for one in host.releases if one.good]
+    failed = [one.id for one in host.releases if not one.good]
+    kept = {*good[-keep:], *failed[-1:], host.current, host.serving, *host.living}
+    return [one.id for one in host.releases if one.id not in kept]
+
+
+def unused_wheels(host: OnHost, removed: Sequence[str]) -> list[str]:
+    used = {wheel for one in host.releases if one.id not in removed for wheel in one.wheels}
+    return sorted(host.wheels - used)

@@ -1,0 +1,43 @@
+"""A line for each host and phase, with its seconds, as soon as it is over; and who does all this."""
+
+import getpass
+import socket
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from typing import Any, Final
+
+EVERYWHERE: Final = "-"  # in the place of a host: what happens on this machine
+_printing = threading.Lock()
+
+
+def line(host: str, phase: str, text: str, seconds: float | None = None) -> None:
+    took = "" if seconds is None else f"{seconds:.1f} s"
+    with _printing:
+        print(f"{host:<24} {phase:<8} {took:>8}  {text}".rstrip(), flush=True)
+
+
+def warning(text: str) -> None:
+    with _printing:
+        print(text, file=sys.stderr, flush=True)
+
+
+@contextmanager
+def phase(host: str, name: str) -> Iterator[list[str]]:
+    """Prints the line of a phase at its end; what is added to the list stands in it."""
+    began = time.monotonic()
+    remarks: list[str] = []
+    try:
+        yield remarks
+    except BaseException:
+        line(host, name, "FAILED", time.monotonic() - began)
+        raise
+    line(host, name, ", ".join(remarks) or "ok", time.monotonic() - began)
+
+
+def who(purpose: str) -> dict[str, Any]:
+    at = datetime.now(UTC).isoformat(timespec="seconds")
+    return {"by": f"{getpass.getuser()}@{socket.gethostname()}", "since": at, "for": purpose}

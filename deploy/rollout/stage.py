@@ -1,0 +1,150 @@
+"""A stage: deploy.toml and stages/NAME.toml read into one frozen object. What is wrong is named with its file."""
+
+import re
+import tomllib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+from rollout.errors import UsageError
+
+COMMON: Final = "deploy.toml"
+STAGES: Final = "stages"
+SOURCE: Final = re.compile(r"(env|file|command):.+")
+VARIABLE: Final = re.compile(r"[A-Z][A-Z0-9_]*")
+HOST: Final = re.compile(r"([A-Za-z0-9._-]+@)?[A-Za-z0-9._-]+(:[0-9]{1,5})?")
+DOMAIN: Final = re.compile(r"[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)*")
+PATH: Final = re.compile(r"/[A-Za-z0-9._/+-]*")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stage:
+    name: str
+    folder: Path  # of deploy.toml
+    hosts: tuple[str, ...]
+    ref: str
+    keep: int
+    parallel: int
+    domain: str
+    certificate: str
+    certificate_key: str
+    python: str
+    on_failure: str
+    migrate: str
+    verify_task: str
+    verify_seconds: int
+    identity: str
+    known_hosts: str
+    environment: Mapping[str, str]
+    secrets: Mapping[str, str]  # variable: where its value is found (secrets.py)
+
+    @property
+    def project(self) -> Path:
+        return self.folder.parent
+
+
+class Key(NamedTuple):
+    """How a value is read, what is taken where none is given (None: one must be), and what is allowed."""
+
+    read: Callable[[Any], Any]
+    default: Any
+    allowed: str
+
+
+def _like(pattern: re.Pattern[str]) -> Callable[[Any], str]:
+    def read(value: Any) -> str:
+        if not isinstance(value, str) or not pattern.fullmatch(value):
+            raise ValueError
+        return value
+
+    return read
+
+
+def _whole(lowest: int, highest: int) -> Callable[[Any], int]:
+    def read(value: Any) -> int:
+        if type(value) is not int or not lowest <= value <= highest:
+            raise ValueError
+        return value
+
+    return read
+
+
+def _hosts(value: Any) -> tuple[str, ...]:
+    if not isinstance(value, list) or not value or len(set(value)) < len(value):
+        raise ValueError
+    return tuple(map(_like(HOST), value))
+
+
+def _environment(value: Any) -> dict[str, str]:
+    if not isinstance(value, dict):
+        raise ValueError
+    for name, text in value.items():
+        if not VARIABLE.fullmatch(name) or not isinstance(text, str) or re.search(r"['\n\\]", text):
+            raise ValueError
+    return value
+
+
+def _secrets(value: Any) -> dict[str, str]:
+    for name, source in dict(value).items():
+        if not VARIABLE.fullmatch(name) or not SOURCE.fullmatch(source):
+            raise ValueError
+    return dict(value)
+
+
+_TEXT: Final = _like(re.compile(r"[^\n]*"))
+_ABSOLUTE: Final = "an absolute path"
+
+KEYS: Final = {
+    "hosts": Key(_hosts, None, 'a list of hosts, as in ["root@a.example.com", "root@b.example.com:2222"], each once'),
+    "ref": Key(_like(re.compile(r"[A-Za-z0-9][A-Za-z0-9._/-]*")), "main", "a branch, a tag or a commit"),
+    "keep": Key(_whole(1, 100), 5, "a number of good releases from 1 to 100"),
+    "parallel": Key(_whole(1, 100), 1, "a number of hosts from 1 to 100"),
+    "domain": Key(_like(DOMAIN), None, "the name under which clients reach the service"),
+    "certificate": Key(_like(PATH), None, f"{_ABSOLUTE} on the hosts"),
+    "certificate_key": Key(_like(PATH), None, f"{_ABSOLUTE} on the hosts"),
+    "python": Key(_like(PATH), "/usr/bin/python3", f"{_ABSOLUTE} on the hosts"),
+    "on_failure": Key(_like(re.compile("all|stop")), "all", '"all" or "stop"'),
+    "migrate": Key(_TEXT, "", "a command; $RELEASE is the folder of the release"),
+    "verify_task": Key(_like(re.compile(r"[A-Za-z0-9._-]+")), "echo", "a task type that needs no arguments"),
+    "verify_seconds": Key(_whole(1, 600), 5, "seconds from 1 to 600"),
+    "identity": Key(_TEXT, "", "the file of an ssh key; without it, what ssh itself would use"),
+    "known_hosts": Key(_TEXT, "", "a file like ~/.ssh/known_hosts, which is read in any case"),
+    "environment": Key(_environment, {}, "names of variables with texts, in which ' and \\ and line ends cannot stand"),
+    "secrets": Key(_secrets, {}, "names of variables, each with env:NAME, file:PATH or command:COMMAND"),
+}
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(file.stem for file in (folder / STAGES).glob("*.toml"))
+
+
+def read(folder: Path, name: str) -> Stage:
+    """The stage's own file wins; the variables of both are put together."""
+    files = (folder / COMMON, folder / STAGES / f"{name}.toml")
+    values: dict[str, Any] = {}
+    for file in files:
+        found = _read_file(file)
+        both = {key: {**values.get(key, {}), **found.get(key, {})} for key in ("environment", "secrets")}
+        values |= found | both
+    for key in [key for key, rule in KEYS.items() if rule.default is None and key not in values]:
+        raise UsageError(f"{files[1]}: {key} is missing; it is {KEYS[key].allowed}.")
+    defaults = {key: rule.default for key, rule in KEYS.items()}
+    return Stage(name=name, folder=folder, **(defaults | values))
+
+
+def _read_file(file: Path) -> dict[str, Any]:
+    try:
+        given = tomllib.loads(file.read_text())
+    except (OSError, tomllib.TOMLDecodeError) as error:
+        raise UsageError(f"{file} cannot be read: {error}") from error
+    return {key: _read_one(file, key, value) for key, value in given.items()}
+
+
+def _read_one(file: Path, key: str, value: Any) -> Any:
+    if key not in KEYS:
+        raise UsageError(f"{file}: there is no key {key}; there are {', '.join(KEYS)}.")
+    try:
+        return KEYS[key].read(value)
+    except (ValueError, TypeError):
+        raise UsageError(f"{file}: {key} is {value!r}; allowed is {KEYS[key].allowed}.") from None

@@ -1,0 +1,56 @@
+"""Releases that do not work, each in its own way."""
+
+from typing import NamedTuple
+
+from tests.deploy.project import Project
+
+CRASH_SECONDS = 4  # after a runner was ready, each time
+
+
+class Fault(NamedTuple):
+    file: str
+    old: str
+    new: str
+    told: str  # what the operator reads
+
+
+DOES_NOT_IMPORT = Fault("service/web/app.py", "\nfrom ", '\nraise ImportError("on purpose")\nfrom ', "on purpose")
+IS_NEVER_READY = Fault(
+    "service/web/api/health.py",
+    "        notices = _notices(throttled)\n",
+    '        raise answers.unavailable(StoreUnavailable("never"), failing={"part": "never ready"})\n',
+    "never ready",
+)
+HANGS = Fault(
+    "service/cli/serve.py",
+    "candidate.begin()\n",
+    "candidate.begin()\n__import__('time').sleep(1000)\n",
+    "sleep(1000)",  # a reload tells the place that the release has come to
+)
+CRASHES_LATER = Fault(
+    "service/supervise/reload/candidate.py",
+    "    has_started()\n    if (held := folder()) is None:\n        return\n    (held",
+    "    has_started()\n"
+    "    if 'runner' in sys.argv:\n"
+    f"        __import__('threading').Timer({CRASH_SECONDS}, os._exit, [3]).start()\n"
+    "    if (held := folder()) is None:\n        return\n    (held",
+    "have died since",
+)
+
+FAULTS = {
+    "does not import": DOES_NOT_IMPORT,
+    "is never ready": IS_NEVER_READY,
+    "hangs": HANGS,
+    "crashes after it was ready": CRASHES_LATER,
+}
+
+
+def commit(project: Project, fault: Fault) -> str:
+    text = (project.folder / fault.file).read_text()
+    assert fault.old in text
+    (project.folder / fault.file).write_text(text.replace(fault.old, fault.new, 1))
+    return project.commit("a release that does not work")
+
+
+def undo(project: Project) -> None:
+    project.git("revert", "--no-edit", "HEAD")

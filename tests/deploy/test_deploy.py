@@ -1,0 +1,132 @@
+"""From a bare host to a rollback, as an operator types it, on real hosts."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.deploy import broken
+from tests.deploy.broken import CRASH_SECONDS, FAULTS
+from tests.deploy.host import TestHost
+from tests.deploy.world import World
+from tests.servers import eventually
+
+Make = Callable[..., World]
+LOCK = Path("srv/sandbox/shared/lock")  # names its last holder
+
+
+def files_of(host: TestHost) -> dict[Path, int]:
+    folders = [host.folder / name for name in ("etc", "srv", "home")]
+    return {path: path.lstat().st_mtime_ns for folder in folders for path in folder.rglob("*")}
+
+
+def test_a_bare_host_is_set_up_and_serves_and_a_second_setup_changes_nothing(make_bare: Make) -> None:
+    world = make_bare()
+    world.project.fab("setup")
+    before = files_of(world.host)
+    world.project.fab("setup")
+    changed = {path for path, time in files_of(world.host).items() if before.get(path) != time}
+    assert {path.relative_to(world.host.folder) for path in changed} == {LOCK}
+
+    said = world.project.fab("deploy")
+    assert "was not running; started" in said
+    assert world.runs_a_task()
+    assert "sandbox" in world.host.sh("ls /etc/rc2.d")
+
+
+def test_a_deploy_and_a_rollback(world: World) -> None:
+    first = world.host.current
+    sha = world.project.change("service/__init__.py", '"0.1.0"', '"0.2.0"', "a new version")
+    world.project.fab("deploy")
+    second = world.host.current
+    assert second is not None and second.endswith(sha[:7]) and second > str(first)
+    assert world.host.sh("/srv/sandbox/current/.venv/bin/sandbox version") == f"sandbox 0.2.0+g{sha[:7]}"
+    assert f"current {second}, serving {second}" in world.project.fab("status")
+
+    world.project.fab("rollback")
+    assert world.host.current == first
+    assert world.host.releases() == {first: "good", second: "bad"}
+    assert world.runs_a_task()
+
+    refused = world.project.fab("rollback", code=1)
+    assert "no older good release" in refused
+    assert world.host.current == first
+    lines = (world.host.folder / "srv/sandbox/shared/deploys.jsonl").read_text().splitlines()
+    assert [(line["for"], line["outcome"]) for line in map(json.loads, lines)][-2:] == [
+        ("deploy", "done"),
+        ("rollback", "done"),
+    ]
+
+
+@pytest.mark.parametrize("name", [name for name in FAULTS if name != "hangs"])
+def test_a_release_that_does_not_work_is_not_left_in_place(name: str, world: World) -> None:
+    world.project.stage(world.hosts, verify_seconds=CRASH_SECONDS + 2)
+    broken.commit(world.project, fault := FAULTS[name])
+    first = world.host.current
+
+    said = world.project.fab("deploy", code=1)
+
+    assert fault.told in said
+    assert world.host.current == first
+    [bad] = [release for release, state in world.host.releases().items() if state == "bad"]
+    assert fault.told in (world.host.folder / "srv/sandbox/releases" / bad / ".bad").read_text()
+    assert world.runs_a_task()
+    assert f"current {first}, serving {first}" in world.project.fab("status")
+
+
+def test_a_host_that_lost_its_power_serves_again(world: World) -> None:
+    assert eventually(world.serves, 60)
+    world.host.kill()
+    world.host.boot(services=True)
+    assert eventually(world.serves, 60)
+    assert world.runs_a_task()
+
+
+def test_a_restart_takes_new_settings_and_logs_are_shown(world: World) -> None:
+    before = world.host.sh("cat /run/sandbox/sandbox.pid")
+    world.project.stage(world.hosts, environment='SANDBOX_THREADS = "3"')
+    world.project.fab("setup")
+    world.project.fab("restart")
+    after = world.host.sh("cat /run/sandbox/sandbox.pid")
+    assert after != before
+    assert "SANDBOX_THREADS=3" in world.host.sh(f"tr '\\0' '\\n' </proc/{after}/environ").split()
+    assert "runner.log: " in world.project.fab("logs", "--lines", "2")
+
+
+def test_what_is_not_committed_is_not_deployed(world: World) -> None:
+    (world.project.folder / "setup.py").write_text("changed")
+    assert "not committed" in world.project.fab("deploy", code=1)
+
+
+def test_a_file_that_somebody_has_changed_is_shown_and_left(world: World) -> None:
+    default = world.host.folder / "etc/default/sandbox"
+    before = default.read_text()
+    default.write_text(before + "SANDBOX_THREADS='2'\n")
+    said = world.project.fab("setup")
+    assert "somebody has changed it" in said and "-SANDBOX_THREADS='2'" in said
+    assert "SANDBOX_THREADS" in default.read_text()
+    world.project.fab("setup", "--overwrite")
+    assert default.read_text() == before
+
+
+def test_a_site_that_nginx_refuses_is_not_put_in_place(world: World) -> None:
+    site = world.host.folder / "etc/nginx/sites-available/sandbox"
+    before = site.read_text()
+    world.project.change("deploy/templates/nginx", "server_tokens off;", "server_tokens perhaps;", "a bad site")
+    said = world.project.fab("setup", code=1)
+    assert "nginx refuses the site" in said and 'invalid value "perhaps" in /etc/nginx/sites-enabled/sandbox:' in said
+    assert site.read_text() == before
+    assert eventually(world.serves, 60)
+
+
+def test_a_host_whose_key_is_not_known_is_refused(world: World) -> None:
+    (world.folder / "known_hosts").write_text("")
+    assert "not found in known_hosts" in world.project.fab("status", code=1)
+
+
+def test_a_frozen_stage_takes_no_deploy_until_it_is_unlocked(world: World) -> None:
+    world.project.fab("lock", "freeze until Monday")
+    assert "freeze until Monday" in world.project.fab("deploy", code=1)
+    world.project.fab("unlock")
+    world.project.fab("deploy:check")

@@ -1,0 +1,126 @@
+"""Which release is meant, for each thing that hosts may have."""
+
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from rollout.errors import DeployError, UsageError
+from rollout.releases import (
+    OnHost,
+    Release,
+    checked,
+    from_facts,
+    name,
+    newest_unfinished,
+    rollback_target,
+    to_remove,
+    unused_wheels,
+)
+
+
+def id_of(number: int) -> str:
+    return name(datetime(2026, 11, 26, 10, number, tzinfo=UTC), f"{number:07x}")
+
+
+def on_host(states: str, *, current: int | None = None, **more: Any) -> OnHost:
+    """A host with a release for each letter: good, bad, unfinished, in the order of time."""
+    releases = tuple(
+        Release(
+            id=id_of(number), complete=state != "u", bad="why" if state == "b" else None, wheels=(f"{number}", "all")
+        )
+        for number, state in enumerate(states)
+    )
+    values = {"serving": None, "living": frozenset(), "wheels": frozenset({"all", "nobody's"})} | more
+    return OnHost(releases=releases, current=None if current is None else id_of(current), **values)
+
+
+def test_a_name_tells_time_and_commit_and_sorts_by_time() -> None:
+    assert name(datetime(2026, 11, 26, 9, 5, 3, tzinfo=UTC), "0a1b2c3d4e5f") == "20261126T090503-0a1b2c3"
+    assert checked("20261126T090503-0a1b2c3") == "20261126T090503-0a1b2c3"
+
+
+@pytest.mark.parametrize("text", ["", "..", "20261126T090503-0a1b2c3/..", "current", "20261126T090503-0A1B2C3"])
+def test_what_is_no_name_is_refused(text: str) -> None:
+    with pytest.raises(UsageError, match="is no release's name"):
+        checked(text)
+
+
+@pytest.mark.parametrize(
+    ("states", "current", "target"),
+    [
+        ("gg", 1, 0),
+        ("ggg", 1, 0),  # what is newer is not gone back to
+        ("gbg", 2, 0),
+        ("gug", 2, 0),
+        ("gbbbbbg", 6, 0),  # five failures and one success
+        ("ggb", 2, 1),
+    ],
+)
+def test_a_rollback_goes_to_the_newest_good_one_before_the_current(states: str, current: int, target: int) -> None:
+    assert rollback_target({"a": on_host(states, current=current)}) == id_of(target)
+
+
+@pytest.mark.parametrize(("states", "current"), [("g", 0), ("bg", 1), ("ug", 1), ("gg", 0)])
+def test_a_rollback_to_nothing_is_refused(states: str, current: int) -> None:
+    with pytest.raises(DeployError, match="no older good release"):
+        rollback_target({"a": on_host(states, current=current)})
+
+
+def test_a_rollback_before_the_first_deploy_names_the_host() -> None:
+    with pytest.raises(DeployError, match="nothing is deployed on b"):
+        rollback_target({"a": on_host("gg", current=1), "b": on_host("")})
+
+
+def test_a_rollback_goes_to_what_is_good_on_every_host() -> None:
+    assert rollback_target({"a": on_host("ggg", current=2), "b": on_host("gbg", current=2)}) == id_of(0)
+
+
+def test_a_rollback_to_a_named_release_wants_it_good_everywhere() -> None:
+    hosts = {"a": on_host("ggg", current=1), "b": on_host("bgg", current=1)}
+    assert rollback_target(hosts, id_of(2)) == id_of(2)
+    with pytest.raises(DeployError, match="not complete and good on every host"):
+        rollback_target(hosts, id_of(0))
+
+
+def test_a_phase_alone_goes_on_with_the_newest_unfinished_release() -> None:
+    assert newest_unfinished([on_host("guug"), on_host("gu")]) == id_of(2)
+    with pytest.raises(DeployError, match="--release ID"):
+        newest_unfinished([on_host("gb")])
+
+
+@pytest.mark.parametrize(
+    ("states", "current", "keep", "removed"),
+    [
+        ("gggg", 3, 2, [0, 1]),
+        ("gggg", 0, 2, [1]),  # never the current one
+        ("gbbgbb", 3, 2, [1, 2, 4]),  # failed ones count for nothing, but the newest is evidence
+        ("ugug", 3, 5, [0]),
+        ("g", 0, 1, []),
+    ],
+)
+def test_a_clean_up_keeps_good_ones_the_current_one_and_the_evidence(
+    states: str, current: int, keep: int, removed: list[int]
+) -> None:
+    assert to_remove(on_host(states, current=current), keep) == list(map(id_of, removed))
+
+
+def test_a_clean_up_keeps_what_a_living_process_was_started_from() -> None:
+    host = on_host("ggggg", current=4, serving=id_of(1), living=frozenset({id_of(0)}))
+    assert to_remove(host, 1) == [id_of(2), id_of(3)]
+
+
+def test_wheels_that_no_remaining_release_has_are_unused() -> None:
+    host = on_host("gg", current=1, wheels=frozenset({"0", "1", "all", "nobody's"}))
+    assert unused_wheels(host, [id_of(0)]) == ["0", "nobody's"]
+
+
+def test_a_folder_with_a_foreign_name_is_no_release() -> None:
+    facts = {
+        "releases": [{"id": "lost+found", "complete": False, "bad": None, "wheels": []}],
+        "current": None,
+        "serving": None,
+        "living": [],
+        "wheels": [],
+    }
+    assert from_facts(facts).releases == ()
