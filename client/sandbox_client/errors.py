@@ -111,6 +111,10 @@ class Invalid(ProblemError):
         return None if found is None else self.first + int(found)
 
 
+class UnknownName(ProblemError):
+    """421: the service does not know its name in the address; whoever runs it may add it to SANDBOX_HOSTS."""
+
+
 class TooManyRequests(ProblemError):
     """429: ask less often."""
 
@@ -134,6 +138,7 @@ BY_STATUS: Final[Mapping[int, type[ProblemError]]] = {
     413: TooLarge,
     414: TooLarge,
     415: UnsupportedMediaType,
+    421: UnknownName,
     422: Invalid,
     429: TooManyRequests,
     431: TooLarge,

@@ -245,7 +245,7 @@ class FakeSandbox:
         document = self._find(uid)
         if document["status"] not in ("failed", "cancelled"):
             raise _Refused(409, f"the task is {document['status']}: only a failed or cancelled one can be retried")
-        document |= {"status": "queued", "finished_at": None, "error": None, "failures": 0}
+        document |= {"status": "queued", "finished_at": None, "error": None, "failures": 0, "attempt": 0}
         return document
 
     def _described(self) -> Iterator[Json]:

@@ -16,6 +16,7 @@ from typing import Final
 
 from service.errors import SandboxError, SettingsError
 from service.supervise.reload import release as releases
+from service.tasks.declare import DEFAULT_QUEUE
 from service.tasks.registry import Registry
 
 OURS: Final = "service"
@@ -42,14 +43,20 @@ def load(modules: Sequence[str]) -> Registry:
         ) from error
 
 
-def refuse_unserved(types: Registry, queues: Sequence[str]) -> None:
-    """A client that creates such a task could do nothing about it."""
-    for task_type in types:
+def served(types: Registry, queues: Sequence[str]) -> Registry:
+    """The same types; where no queue is named `default`, the first one takes its place.
+
+    Any other queue that is not served is refused: a client that creates such a task could do nothing about it.
+    """
+    default = DEFAULT_QUEUE if DEFAULT_QUEUE in queues else queues[0]
+    placed = Registry(each._replace(queue=default) if each.queue == DEFAULT_QUEUE else each for each in types)
+    for task_type in placed:
         if task_type.queue not in queues:
             raise SettingsError(
                 f"SANDBOX_QUEUES is {','.join(queues)!r}, which lacks {task_type.queue!r}, where tasks of the type "
                 f"{task_type.name} would wait. Add it, or leave the type out of SANDBOX_TASKS."
             )
+    return placed
 
 
 def taken_names() -> list[str]:

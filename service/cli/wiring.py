@@ -39,9 +39,7 @@ def metrics(settings: Settings, later: "Later | None" = None) -> Metrics:
 
 
 def registry(settings: Settings) -> Registry:
-    types = task_modules.load(settings.tasks)
-    task_modules.refuse_unserved(types, settings.queues)
-    return types
+    return task_modules.served(task_modules.load(settings.tasks), settings.queues)
 
 
 def errors(settings: Settings, process: str, types: Iterable[TaskType] = ()) -> Errors:

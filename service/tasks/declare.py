@@ -18,6 +18,7 @@ from service.tasks.document import DEFAULT_MAX_ATTEMPTS, NESTING_LIMIT, NO_ARGS,
 
 TYPE_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 MARK: Final = "__sandbox_task__"
+DEFAULT_QUEUE: Final = "default"
 _decode = msgspec.json.Decoder().decode
 _encode = msgspec.json.Encoder().encode
 Handler = TypeVar("Handler", bound=Callable[..., Any])
@@ -81,7 +82,7 @@ def _too_deep() -> InvalidTask:
 def task(
     name: str,
     *,
-    queue: str = "default",
+    queue: str = DEFAULT_QUEUE,
     max_attempts: int = DEFAULT_MAX_ATTEMPTS,
     timeout: float | None = None,
 ) -> Callable[[Handler], Handler]:

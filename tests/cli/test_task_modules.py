@@ -199,6 +199,14 @@ def test_a_queue_that_no_runner_serves_refuses_the_start(folder: Path) -> None:
     assert (served.returncode, served.stderr) == (0, "")
 
 
+def test_without_a_queue_named_default_the_first_one_takes_its_place(folder: Path) -> None:
+    (folder / "mine.py").write_text(a_type("mine"))
+    checked = sandbox("check", SANDBOX_TASKS="mine", SANDBOX_QUEUES="urgent,later", cwd=folder)
+    assert (checked.returncode, checked.stderr) == (0, "")
+    types = sandbox("types", SANDBOX_TASKS="mine", SANDBOX_QUEUES="urgent,later", cwd=folder)
+    assert types.stdout == "mine\turgent\n"
+
+
 def test_a_queue_that_no_runner_serves_refuses_a_reload(
     make_instance: MakeInstance,  # noqa: F811
     releases: Releases,  # noqa: F811

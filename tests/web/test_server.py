@@ -104,7 +104,7 @@ def test_requests_are_served_and_logged_without_secrets(server: WebServer) -> No
         assert client.answer()[0] == 201
         client.send(b"GET /tasks?cursor=hidden HTTP/1.1\r\nHost: localhost\r\n\r\n")
         assert client.answer()[0] == 422
-        client.send(b"GET /tasks/sbx_" + b"hidden" * 8 + b" HTTP/1.1\r\nHost: x\r\n\r\n")
+        client.send(b"GET /tasks/sbx_" + b"hidden" * 8 + b" HTTP/1.1\r\nHost: localhost\r\n\r\n")
         assert client.answer()[0] == 404
     found = eventually(lambda: lines(server) if lines(server)[-1].get("path") == "/tasks/[removed]" else None)
     requests = [line for line in found if line.get("path") == "/tasks"]

@@ -15,7 +15,7 @@ from service.runner.gauges import Gauges
 from service.store import Store
 from tests.observe.metrics.sink import Sink
 from tests.observe.metrics.test_metrics import Lines
-from tests.runner.conftest import crew, store  # noqa: F401 - fixtures
+from tests.runner.conftest import crew, store, wire  # noqa: F401 - fixtures
 from tests.runner.crew import Crew
 from tests.servers import eventually
 from tests.web.conftest import WebServer, make_server, redis_server  # noqa: F401 - fixtures
