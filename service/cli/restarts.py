@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from service.cli.parsing import Commands, add
-from service.errors import RestartRefused
+from service.errors import RestartRefused, StoreUnavailable
 
 if TYPE_CHECKING:
     from service.settings import Settings
@@ -35,6 +35,7 @@ def restart(_: argparse.Namespace) -> int:
     program = handover.Program.running()
     private_names.check(private_names.CIRCUS)
     checks.check_restart(read, _listening(read))
+    _check_redis(read)
     os.environ.update(environment.variables(read))
     circusd.check_configuration(read, str(environment.conf_folder() / "circus.ini"))
     folder = read.sockets / handover.FOLDER / uuid.uuid4().hex
@@ -49,6 +50,17 @@ def restart(_: argparse.Namespace) -> int:
         raise RestartRefused(f"the service goes on as before: {outcome}")
     print("sandbox has been restarted")
     return 0
+
+
+def _check_redis(read: "Settings") -> None:
+    """A start waits for a Redis that is away. Here one that answers would be given up for it."""
+    from service.cli import wiring
+
+    if read.redis_url:
+        try:
+            wiring.store(read).judge()
+        except StoreUnavailable as error:
+            raise RestartRefused(f"REDIS_URL: {error}. Nothing has changed.") from error
 
 
 def _listening(read: "Settings") -> list[Any]:

@@ -14,7 +14,7 @@ from service.supervise.reload import candidate
 from service.supervise.start import handover
 from service.supervise.start.handover import Program
 
-LEFT: Final = ("trial", "throttled", handover.FOLDER)  # folders of a circusd that was killed
+LEFT: Final = ("trial", handover.FOLDER)  # folders of a circusd that was killed
 
 
 def become(read: Settings, words: Sequence[str]) -> NoReturn:
@@ -23,6 +23,7 @@ def become(read: Settings, words: Sequence[str]) -> NoReturn:
         for name in LEFT:
             shutil.rmtree(read.sockets / name, ignore_errors=True)
         (read.sockets / candidate.SERVED).unlink(missing_ok=True)
+    shutil.rmtree(read.sockets / "throttled", ignore_errors=True)  # this program counts anew
     private_names.replace(CIRCUS)
     _configure(read)
     from circus import circusd

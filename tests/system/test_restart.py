@@ -126,6 +126,9 @@ def test_what_is_adopted_is_replaced_when_it_dies(instance: Instance) -> None:
         ("SANDBOX_TASKS", "not_there", "SANDBOX_TASKS is 'not_there', which cannot be loaded"),
         ("SANDBOX_BIND", "0.0.0.0", "without SANDBOX_TOKENS only loopback"),
         ("SANDBOX_HOME", "elsewhere", "no sandbox runs on"),
+        ("SANDBOX_CONTROL_GROUP", "no-such-group", "SANDBOX_CONTROL_GROUP is 'no-such-group'"),
+        ("SANDBOX_LOGS", "/etc/passwd", "SANDBOX_LOGS is '/etc/passwd', which cannot be used"),
+        ("REDIS_URL", "redis://127.0.0.1:9/0", "Redis cannot be reached"),
     ],
 )
 def test_wrong_settings_are_refused_in_words(instance: Instance, variable: str, value: str, reason: str) -> None:

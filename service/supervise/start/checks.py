@@ -38,6 +38,7 @@ def check(settings: Settings) -> None:
 def check_restart(settings: Settings, listening: Collection[listener.Address]) -> None:
     """Raises an error that says what to change, before the circusd that runs is touched."""
     _check_settings(settings)
+    state.check(settings)
     if listener.address(settings.bind, settings.port) not in listening:
         _check_address(settings)
 

@@ -24,9 +24,8 @@ _held: dict[Path, int] = {}
 
 def prepare(settings: Settings) -> None:
     """Makes the folders, and takes the state folder for this process."""
+    check(settings)
     try:
-        for folder in (*reversed(settings.logs.parents), settings.logs):
-            folder.mkdir(OTHERS_READ, exist_ok=True)
         for folder in (settings.sockets, redis_folder(settings), settings.home / "runners"):
             folder.mkdir(parents=True, exist_ok=True)
             folder.chmod(OWNER_ONLY)
@@ -42,6 +41,26 @@ def prepare(settings: Settings) -> None:
             f"another sandbox (process {holder}) runs on {settings.home}. "
             f"Stop it, or set SANDBOX_HOME and SANDBOX_PORT for this one."
         )
+
+
+def check(settings: Settings) -> None:
+    """What may be wrong although the state folder itself is in use. Makes the folder of the logs."""
+    if settings.control_group:
+        control_group(settings)
+    try:
+        for folder in (*reversed(settings.logs.parents), settings.logs):
+            folder.mkdir(OTHERS_READ, exist_ok=True)
+    except OSError as error:
+        variable, path = (
+            ("SANDBOX_HOME", settings.home)
+            if settings.home in settings.logs.parents
+            else ("SANDBOX_LOGS", settings.logs)
+        )
+        raise SettingsError(
+            f"{variable} is {str(path)!r}, which cannot be used: {error}. Allowed is a folder that this user may write."
+        ) from error
+    if not os.access(settings.logs, os.W_OK | os.X_OK):
+        raise SettingsError(f"{settings.logs} is the folder of the logs; it must be one that this user may write.")
 
 
 def _let_members_enter(settings: Settings) -> None:
