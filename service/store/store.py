@@ -149,6 +149,7 @@ class Store:
 
     def purge(self, uid: str) -> Document | None:
         """Removes a task that has finished, or that cannot be read, and returns it. None if there is no such task."""
+        sent: Document | None = None
         while (found := self.read(uid)) is not None:
             if found.is_readable and not found.task.finished:
                 raise InvalidTransition(f"the task is {found.task.status}: cancel it first; then it can be purged")
@@ -156,7 +157,8 @@ class Store:
             names = [uid, keys.shelves(partition), keys.due(partition)]
             if self._wire.call(partition, PURGE.call(names, [found.text, keys.shelf(partition, "")])) == [1]:
                 return found
-        return None
+            sent = found
+        return sent  # if there was one, it is gone now: the purge was done, only its answer was lost
 
     def promote(self, partition: int, count: int) -> int:
         """Queues scheduled tasks that are due by Redis's clock: so many, or fewer if they are large. They are of this
