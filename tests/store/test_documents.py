@@ -2,14 +2,13 @@
 
 import time
 from collections.abc import Iterator
-from typing import Any
 
 import pytest
 import redis
 
 from service.errors import InvalidTransition
 from service.store import SCRIPTS, Filter, Store, document
-from service.store.connection import Command, Wire, connect
+from service.store.connection import connect
 from service.tasks import moments, transitions
 from service.tasks.document import SCHEDULED, UNREADABLE, Task, encode
 from service.tasks.uid import random_prefix
@@ -157,30 +156,13 @@ def test_a_purge_removes_what_has_finished_and_nothing_else(store: Store, raw: r
     assert store.read(waits.uid) is not None
 
 
-class Repeating(Wire):
-    """The real wire, which loses each first answer, and sends again."""
-
-    def __init__(self, wire: Wire) -> None:
-        self._wire = wire
-
-    def call(self, partition: int, *commands: Command, wait_seconds: float = 0, once: bool = False) -> list[Any]:
-        self._wire.call(partition, *commands, wait_seconds=wait_seconds, once=once)
-        return self._wire.call(partition, *commands, wait_seconds=wait_seconds, once=once)
-
-    def together(self, partitions: int) -> list[list[int]]:
-        return self._wire.together(partitions)
-
-    def close(self) -> None:
-        self._wire.close()
-
-
 def test_a_purge_whose_answer_is_lost_returns_what_it_removed(store: Store, server: RedisServer) -> None:
     done = finished(store)
-    repeating = Store(Repeating(connect(server.url, SCRIPTS)))
-    purged = repeating.purge(done.uid)
+    repeated = interrupted(server, 2, lambda: store.purge(done.uid))  # what was sent on a dead connection
+    purged = repeated.purge(done.uid)
     assert purged is not None and purged.task == done
-    assert store.read(done.uid) is None and repeating.purge(done.uid) is None
-    repeating.close()
+    assert store.read(done.uid) is None and repeated.purge(done.uid) is None
+    repeated.close()
 
 
 def test_a_purge_looks_again_when_the_document_has_changed(server: RedisServer, raw: redis.Redis) -> None:
