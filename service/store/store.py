@@ -205,25 +205,30 @@ class Store:
 
     def check(self) -> None:
         """Raises StoreUnavailable unless a task can be created in every partition."""
-        for partition in range(self.partitions):
-            names = [keys.ready(partition), *[keys.probe(partition, kind) for kind in ("set", "shelf", "queue")]]
+        for group in self.groups:
             try:
-                self._wire.call(partition, PROBE.call([*names, self.uid(PROBE_UID, partition)], []))
+                self._wire.call(group[0], *map(self._probe, group))
             except StoreRefused as error:
                 if (right := missing_right(error)) is None:
                     raise
                 raise StoreUnavailable(right) from error
 
+    def _probe(self, partition: int) -> Command:
+        names = [keys.ready(partition), *[keys.probe(partition, kind) for kind in ("set", "shelf", "queue")]]
+        return PROBE.call([*names, self.uid(PROBE_UID, partition)], [])
+
     def check_room(self) -> None:
-        """Raises StoreUnavailable if Redis has a limit, and the most that is written at a time would go beyond it."""
-        for partition in range(self.partitions):
+        """Raises StoreUnavailable if Redis has a limit, makes no room by itself, and the most that is written at a time
+        would go beyond the limit.
+        """
+        for group in self.groups:
             try:
-                [answer] = self._wire.call(partition, ("INFO", "memory"))
+                [answer] = self._wire.call(group[0], ("INFO", "memory"))
             except StoreRefused:
                 return  # a user without that right
             numbers = dict(line.split(b":", 1) for line in answer.splitlines() if b":" in line)
             most, used = int(numbers.get(b"maxmemory", 0)), int(numbers.get(b"used_memory", 0))
-            if most and most - used < ROOM_BYTES:
+            if most and most - used < ROOM_BYTES and numbers.get(b"maxmemory_policy") == b"noeviction":
                 raise StoreUnavailable(
                     f"Redis has {max(0, most - used)} bytes of room below its maxmemory, and one write may need "
                     f"{ROOM_BYTES}"
