@@ -24,6 +24,7 @@ log = logging.getLogger(logs.OF_ONE_TASK)
 
 _json = json.JSONEncoder(allow_nan=False, ensure_ascii=False, separators=(",", ":"), check_circular=True)
 _encode = msgspec.json.Encoder().encode
+_decode = msgspec.json.Decoder().decode
 
 
 def run(task_type: TaskType, context: Context, task: Task, window: Window, errors: Errors = NO_ERRORS) -> Transition:
@@ -68,23 +69,21 @@ def encode_result(value: Any) -> msgspec.Raw:
         raise BadResult(f"the result is not JSON-able: {error}") from error
     if len(text) > RESULT_LIMIT:
         raise BadResult(f"the result is {len(text):,} bytes of JSON; {RESULT_LIMIT:,} are allowed")
-    if b"{" in text and (twice := _named_twice(value)) is not None:
-        raise BadResult(f"the result has two members that are both named {twice!r} in JSON")
     if is_nested_too_deeply(value, text):
         raise BadResult(f"the result is nested more than {NESTING_LIMIT} levels deep")
+    if b"{" in text and _decode(text) != value:  # the quick look: a member that is lost makes them differ
+        _decode_distinct(text.decode())
     return msgspec.Raw(text)
 
 
-def _named_twice(value: Any) -> str | None:
-    """The name of two members that is one as JSON: of 1 and "1"."""
-    level = [value]
-    while level := [member for member in level if isinstance(member, dict | list | tuple)]:
-        for members in level:
-            if isinstance(members, dict) and not all(type(name) is str for name in members):
-                seen = set()
-                for name in members:
-                    if (text := _json.encode({name: None})) in seen:
-                        return str(name)
-                    seen.add(text)
-        level = [inner for members in level for inner in (members.values() if isinstance(members, dict) else members)]
-    return None
+def _distinct(members: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Raises BadResult if two have one name, as 1 and "1" have in JSON."""
+    found: dict[str, Any] = {}
+    for name, value in members:
+        if name in found:
+            raise BadResult(f"the result has two members that are both named {name!r} in JSON")
+        found[name] = value
+    return found
+
+
+_decode_distinct = json.JSONDecoder(object_pairs_hook=_distinct).decode

@@ -127,8 +127,7 @@ class Neighbours:
         self._told.add(neighbour.consumer)
         tasks = [one.document.task for one in pending if one.document and one.token and neighbour.blames(one.token)]
         executing = ", ".join(f"{task.uid} of type {task.type}" for task in tasks) or "nothing that is known here"
-        types = ", ".join({task.type: None for task in tasks})
-        if self._leave_notice(neighbour, f"held up by a handler ({types or 'unknown'})"):
+        if self._leave_notice(neighbour, "held up by a handler"):  # strangers read it: no type
             log.error(
                 "%s is held up: no thread of it has got the interpreter for %g s. It executes %s. The process is ended "
                 "when that task is cancelled or overdue",

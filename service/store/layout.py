@@ -140,10 +140,20 @@ class GuardedWire:
         if not self._is_claimed and any(map(_claims, commands)):
             self.claim()
         elif time.monotonic() >= self._compare_at:
+            if self._compare_at:  # it was compared before: one asks, and the others go on
+                self._compare_at = time.monotonic() + COMPARE_SECONDS
+            self._compare()
+
+    def _compare(self) -> None:
+        """When it fails, whoever comes next compares as if it were the first time."""
+        try:
             seen = self._layout.judge()
-            self._compare_at = time.monotonic() + COMPARE_SECONDS
             if self._is_claimed and not seen.text:
-                self.claim()
+                self._layout.claim()
+        except BaseException:
+            self._compare_at = 0.0
+            raise
+        self._compare_at = time.monotonic() + COMPARE_SECONDS
 
 
 def _claims(command: Command) -> bool:

@@ -149,6 +149,7 @@ class Store:
 
     def purge(self, uid: str) -> Document | None:
         """Removes a task that has finished, or that cannot be read, and returns it. None if there is no such task."""
+        sent: Document | None = None
         while (found := self.read(uid)) is not None:
             if found.is_readable and not found.task.finished:
                 raise InvalidTransition(f"the task is {found.task.status}: cancel it first; then it can be purged")
@@ -156,7 +157,8 @@ class Store:
             names = [uid, keys.shelves(partition), keys.due(partition)]
             if self._wire.call(partition, PURGE.call(names, [found.text, keys.shelf(partition, "")])) == [1]:
                 return found
-        return None
+            sent = found
+        return sent  # if there was one, it is gone now: the purge was done, only its answer was lost
 
     def promote(self, partition: int, count: int) -> int:
         """Queues scheduled tasks that are due by Redis's clock: so many, or fewer if they are large. They are of this
@@ -203,25 +205,30 @@ class Store:
 
     def check(self) -> None:
         """Raises StoreUnavailable unless a task can be created in every partition."""
-        for partition in range(self.partitions):
-            names = [keys.ready(partition), *[keys.probe(partition, kind) for kind in ("set", "shelf", "queue")]]
+        for group in self.groups:
             try:
-                self._wire.call(partition, PROBE.call([*names, self.uid(PROBE_UID, partition)], []))
+                self._wire.call(group[0], *map(self._probe, group))
             except StoreRefused as error:
                 if (right := missing_right(error)) is None:
                     raise
                 raise StoreUnavailable(right) from error
 
+    def _probe(self, partition: int) -> Command:
+        names = [keys.ready(partition), *[keys.probe(partition, kind) for kind in ("set", "shelf", "queue")]]
+        return PROBE.call([*names, self.uid(PROBE_UID, partition)], [])
+
     def check_room(self) -> None:
-        """Raises StoreUnavailable if Redis has a limit, and the most that is written at a time would go beyond it."""
-        for partition in range(self.partitions):
+        """Raises StoreUnavailable if Redis has a limit, makes no room by itself, and the most that is written at a time
+        would go beyond the limit.
+        """
+        for group in self.groups:
             try:
-                [answer] = self._wire.call(partition, ("INFO", "memory"))
+                [answer] = self._wire.call(group[0], ("INFO", "memory"))
             except StoreRefused:
                 return  # a user without that right
             numbers = dict(line.split(b":", 1) for line in answer.splitlines() if b":" in line)
             most, used = int(numbers.get(b"maxmemory", 0)), int(numbers.get(b"used_memory", 0))
-            if most and most - used < ROOM_BYTES:
+            if most and most - used < ROOM_BYTES and numbers.get(b"maxmemory_policy") == b"noeviction":
                 raise StoreUnavailable(
                     f"Redis has {max(0, most - used)} bytes of room below its maxmemory, and one write may need "
                     f"{ROOM_BYTES}"

@@ -110,7 +110,9 @@ def test_a_message_is_stored_without_secrets() -> None:
         assert "hunter2" not in after.error.message and "[removed]" in after.error.message
 
 
-@pytest.mark.parametrize("value", [None, True, 0, 10**30, 1.5, "é\n", [], {"a": [1, {"b": None}]}, (1, 2)])
+@pytest.mark.parametrize(
+    "value", [None, True, 0, 10**30, 1.5, "é\n", [], {"a": [1, {"b": None}]}, (1, 2), {"a": 10**300}, {"a": -1e300}]
+)
 def test_json_able_data_is_a_result(value: Any) -> None:
     assert json.loads(bytes(encode_result(value))) == (list(value) if isinstance(value, tuple) else value)
 
@@ -132,6 +134,13 @@ def nested(levels: int) -> list[Any]:
 def test_a_result_with_two_members_of_one_name_is_none(value: Any) -> None:
     with pytest.raises(BadResult, match="two members that are both named"):
         encode_result(value)
+
+
+def test_the_name_that_is_there_twice_is_told_as_it_is_in_json() -> None:
+    rows = [(number, {"id": number}) for number in range(100)]
+    with pytest.raises(BadResult, match="both named 'true' in JSON"):
+        encode_result({"rows": [*rows, {"true": 1, True: 1}]})
+    assert json.loads(bytes(encode_result({"rows": rows})))["rows"][99] == [99, {"id": 99}]
 
 
 def test_names_that_are_no_text_are_written_as_text() -> None:

@@ -85,7 +85,7 @@ def test_it_is_told_and_its_process_is_ended_when_it_is_cancelled(crew: Crew) ->
     [hold] = crew.create("hold")
     runner = held(crew, hold)
     [notice] = eventually(lambda: list(notices.glob("*")))
-    assert (notice.name, notice.read_text()) == (f"sandbox-runner-{runner.pid}", "held up by a handler (hold)")
+    assert (notice.name, notice.read_text()) == (f"sandbox-runner-{runner.pid}", "held up by a handler")
     [line] = eventually(lambda: [line for line in crew.log() if line["level"] == "error"])
     assert (line["uid"], line["type"]) == (hold, "hold")
     cancel(crew, hold)

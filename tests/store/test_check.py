@@ -1,6 +1,7 @@
 """Whether tasks can be created: which right, which room or which password is missing."""
 
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 import redis
@@ -8,8 +9,8 @@ from msgspec import Raw
 
 from service.errors import StoreUnavailable
 from service.store import SCRIPTS, Store
-from service.store.connection import connect
-from tests.servers import RedisServer
+from service.store.connection import Command, connect
+from tests.servers import RedisCluster, RedisServer
 from tests.store.test_store import new
 
 
@@ -68,6 +69,44 @@ def test_a_redis_that_is_nearly_full_has_no_room(store: Store, server: RedisServ
             store.check_room()
     finally:
         client.config_set("maxmemory", 0)
+
+
+def test_a_redis_that_makes_room_by_itself_has_room(store: Store, server: RedisServer) -> None:
+    client = server.client()
+    client.config_set("maxmemory-policy", "allkeys-lru")
+    client.config_set("maxmemory", client.info("memory")["used_memory"] + 5_000_000)
+    try:
+        store.check_room()
+    finally:
+        client.config_set("maxmemory", 0)
+        client.config_set("maxmemory-policy", "noeviction")
+
+
+def test_a_server_is_asked_once_for_all_its_partitions(server: RedisServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    wire = connect(server.url, SCRIPTS)
+    store = Store(wire, partitions=16)
+    sent: list[list[object]] = []
+    call = wire.call
+
+    def noted(partition: int, *commands: Command, **options: Any) -> list[Any]:
+        sent.append([command[0] for command in commands])
+        return call(partition, *commands, **options)
+
+    monkeypatch.setattr(wire, "call", noted)
+    store.check()
+    store.check_room()
+    assert sent == [["EVALSHA"] * 16, ["INFO"]]
+    assert len(server.client().keys("sandbox:{*}:ready")) == 16
+    store.close()
+
+
+def test_each_partition_of_a_cluster_is_asked(cluster: RedisCluster) -> None:
+    store = Store(connect(cluster.url, SCRIPTS), partitions=4)
+    store.check()
+    store.check_room()
+    found = [key for node in cluster.nodes for key in node.client().keys("sandbox:{*}:ready")]
+    assert len(found) == 4
+    store.close()
 
 
 @pytest.mark.parametrize("large", [False, True])

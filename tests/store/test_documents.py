@@ -156,6 +156,15 @@ def test_a_purge_removes_what_has_finished_and_nothing_else(store: Store, raw: r
     assert store.read(waits.uid) is not None
 
 
+def test_a_purge_whose_answer_is_lost_returns_what_it_removed(store: Store, server: RedisServer) -> None:
+    done = finished(store)
+    repeated = interrupted(server, 2, lambda: store.purge(done.uid))  # what was sent on a dead connection
+    purged = repeated.purge(done.uid)
+    assert purged is not None and purged.task == done
+    assert store.read(done.uid) is None and repeated.purge(done.uid) is None
+    repeated.close()
+
+
 def test_a_purge_looks_again_when_the_document_has_changed(server: RedisServer, raw: redis.Redis) -> None:
     store = Store(connect(server.url, SCRIPTS))
     done = finished(store)

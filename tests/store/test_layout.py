@@ -193,6 +193,62 @@ def test_who_works_already_sees_that_redis_has_become_anothers(
         create(store)
 
 
+def test_one_request_compares_again_for_all_and_after_a_failure_each_does(
+    server: RedisServer, raw: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = guarded(server.url)
+    with monkeypatch.context() as patch:
+        patch.setattr(layout, "COMPARE_SECONDS", 0.0)
+        uid = create(store)
+    begun, go_on, judge = threading.Event(), threading.Event(), Layout.judge
+    judged: list[object] = []
+    refused: list[StoreUnavailable] = []
+
+    def held(ours: Layout) -> object:
+        judged.append(ours)
+        begun.set()
+        assert go_on.wait(10)
+        return judge(ours)
+
+    def read() -> None:
+        try:
+            store.read(uid)
+        except StoreUnavailable as error:
+            refused.append(error)
+
+    monkeypatch.setattr(Layout, "judge", held)
+    raw.set(KEY, "no JSON")
+    first, second = threading.Thread(target=read), threading.Thread(target=read)
+    first.start()
+    assert begun.wait(10)
+    second.start()
+    second.join(10)
+    assert len(judged) == 1 and not second.is_alive() and not refused
+    go_on.set()
+    first.join(10)
+    read()
+    read()
+    assert len(judged) == 3 and [type(error) for error in refused] == [WrongRedis] * 3
+
+
+def test_nobody_goes_ahead_of_the_first_comparison(server: RedisServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = guarded(server.url)
+    uid = new(store).uid
+    both, judge = threading.Barrier(2), Layout.judge
+
+    def met(ours: Layout) -> object:
+        both.wait(10)
+        return judge(ours)
+
+    monkeypatch.setattr(Layout, "judge", met)
+    readers = [threading.Thread(target=store.read, args=[uid]) for _ in range(2)]
+    for reader in readers:
+        reader.start()
+    for reader in readers:
+        reader.join(20)
+    assert not both.broken
+
+
 def test_whose_redis_it_is_can_be_judged_without_a_trace(server: RedisServer, raw: redis.Redis) -> None:
     guarded(server.url).judge()
     assert raw.keys() == []

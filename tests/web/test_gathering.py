@@ -12,6 +12,7 @@ from service.store import PORTION_BYTES, Store
 from service.tasks import moments
 from service.tasks.document import Task, encode
 from service.tasks.uid import random_prefix
+from service.web.api import gathering as gathering_module
 from service.web.api.gathering import Gathering
 from tests.servers import eventually
 
@@ -29,38 +30,81 @@ NOW = moments.stamp(0)
 def test_each_client_is_told_by_an_error_of_its_own(
     store: Store, monkeypatch: pytest.MonkeyPatch, fault: Exception, told: tuple[type, str]
 ) -> None:
-    together: list[Sequence[Sequence[Task]]] = []
-    begun = threading.Event()
+    failures, later = clients_around(store, monkeypatch, fault)
+    others = [failure for failure in failures if failure is not fault]
+    assert len({id(failure) for failure in failures}) == 4 and len(others) == 3
+    assert {(type(failure), str(failure)) for failure in others} == {told}
+    is_lost = isinstance(fault, StoreUnavailable)
+    assert [type(failure) for failure in later] == ([StoreUnavailable] * 2 if is_lost else [])
 
-    def lost(groups: Sequence[Sequence[Task]]) -> Any:
-        together.append(groups)
-        begun.wait(10)
-        raise fault
 
-    monkeypatch.setattr(store, "create_each", lost)
+def clients_around(
+    store: Store, monkeypatch: pytest.MonkeyPatch, fault: Exception
+) -> tuple[list[Exception], list[Exception]]:
+    """Returns what four clients are told whose round trip fails, and what two are told that came while it was made."""
+    gates = [threading.Event() for _ in range(2)]
+    trips: list[Sequence[Sequence[Task]]] = []
+    create_each = store.create_each
+
+    def held(groups: Sequence[Sequence[Task]]) -> Any:
+        trips.append(groups)
+        number = len(trips)
+        if number <= len(gates):
+            gates[number - 1].wait(10)
+        if number == 2:
+            raise fault
+        return create_each(groups)
+
+    monkeypatch.setattr(store, "create_each", held)
     gathering = Gathering(store)
-    failures: list[BaseException] = []
+    [round_trips] = gathering._round_trips
+    first, failures, later = list[Exception](), list[Exception](), list[Exception]()
 
-    def create() -> None:
+    def create(told: list[Exception]) -> None:
         uid = store.uid(random_prefix())
         try:
             gathering.create([Task(uid=uid, type="echo", queue="default", status="queued", created_at=NOW)])
         except Exception as error:
-            failures.append(error)
+            told.append(error)
 
-    clients = [threading.Thread(target=create) for _ in range(5)]
-    clients[0].start()
-    eventually(lambda: together)
-    for client in clients[1:]:
-        client.start()
-    [round_trips] = gathering._round_trips
+    def start(count: int, told: list[Exception]) -> list[threading.Thread]:
+        clients = [threading.Thread(target=create, args=[told]) for _ in range(count)]
+        for client in clients:
+            client.start()
+        return clients
+
+    clients = start(1, first)
+    eventually(lambda: len(trips) == 1)
+    clients += start(4, failures)
     eventually(lambda: len(round_trips._waiting) == 4)
-    begun.set()
+    gates[0].set()
+    eventually(lambda: len(trips) == 2)
+    clients += start(2, later)
+    eventually(lambda: len(round_trips._waiting) == 2)
+    gates[1].set()
     for client in clients:
         client.join(10)
-    others = [failure for failure in failures if failure is not fault]
-    assert len({id(failure) for failure in failures}) == 5 and len(others) == 4
-    assert {(type(failure), str(failure)) for failure in others} == {told}
+    assert not first and not any(client.is_alive() for client in clients)
+    return failures, later
+
+
+def test_who_is_interrupted_before_the_round_trip_leaves_nobody_waiting(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gathering = Gathering(store)
+
+    def create() -> list[Any]:
+        uid = store.uid(random_prefix())
+        return gathering.create([Task(uid=uid, type="echo", queue="default", status="queued", created_at=NOW)])
+
+    def interrupted(seconds: float) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(gathering_module.time, "sleep", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            create()
+    assert create() == []
 
 
 def test_a_round_trip_carries_a_portion_and_the_others_follow_in_turn(

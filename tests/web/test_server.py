@@ -106,7 +106,14 @@ def test_requests_are_served_and_logged_without_secrets(server: WebServer) -> No
         assert client.answer()[0] == 422
         client.send(b"GET /tasks/sbx_" + b"hidden" * 8 + b" HTTP/1.1\r\nHost: localhost\r\n\r\n")
         assert client.answer()[0] == 404
-    found = eventually(lambda: lines(server) if lines(server)[-1].get("path") == "/tasks/[removed]" else None)
+        client.send(b"GET /" + b"-u%20" * 400 + b"?hidden HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        assert client.answer()[0] == 404
+        client.send(b"GET /" + b"x" * 110 + b"/sbx_" + b"hidden" * 8 + b" HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        assert client.answer()[0] == 404
+    found = eventually(lambda: lines(server) if str(lines(server)[-1].get("path")).startswith("/x") else None)
+    token, long, both = [line["path"] for line in found if "path" in line][-3:]
+    assert token == "/tasks/[removed]"
+    assert long == ("/" + "-u " * 400)[:128] + "…" and both.startswith("/" + "x" * 110 + "/[removed")
     requests = [line for line in found if line.get("path") == "/tasks"]
     assert [(line["method"], line["status"]) for line in requests] == [("POST", 201), ("GET", 422)]
     assert requests[0]["request_id"] == "id-1" and requests[0]["remote"] == "127.0.0.1"

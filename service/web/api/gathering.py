@@ -60,6 +60,7 @@ class RoundTrips:
             ):
                 group.present = present
         except BaseException as error:
+            together = together or self._portion()
             self._fail(together, error)
             raise
         finally:
@@ -77,13 +78,14 @@ class RoundTrips:
         return together
 
     def _fail(self, together: list[Group], error: BaseException) -> None:
-        """Groups that came meanwhile fail too; otherwise one after the other would wait for the same lost Redis."""
+        """When Redis is lost, groups that came meanwhile fail too; otherwise each in turn would wait for it."""
         failure: Exception = StoreUnavailable("a request beside it failed")
         if isinstance(error, StoreUnavailable | StoreRefused):
             failure = error
-        with self._lock:
-            together += self._waiting
-            self._waiting = []
+        if isinstance(error, StoreUnavailable):
+            with self._lock:
+                together += self._waiting
+                self._waiting = []
         for group in together:
             group.failure = failure
 

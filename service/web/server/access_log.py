@@ -4,15 +4,16 @@ import os
 import time
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from gunicorn.glogging import Logger
 
 from service.observe import logs, scrubber
-from service.observe.log_file import LONGEST_TEXT
 from service.tasks.moments import stamp
 from service.web.auth import CALLER
 from service.web.request_id import KEY
+
+LONGEST_PATH: Final = 128  # no route is as long, and a client chooses how much there is to scrub
 
 
 class RequestLine(logs.Line):
@@ -44,7 +45,7 @@ class AccessLogger(Logger):  # type: ignore[misc]
             "info",
             f"web/{os.getpid()}",
             environ["REQUEST_METHOD"],
-            scrubber.line(environ["PATH_INFO"], LONGEST_TEXT),
+            scrubber.line(environ["PATH_INFO"], LONGEST_PATH),
             int(resp.status[:3]),
             request_time.total_seconds() * 1000,
             resp.sent,
