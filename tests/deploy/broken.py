@@ -17,8 +17,8 @@ class Fault(NamedTuple):
 DOES_NOT_IMPORT = Fault("service/web/app.py", "\nfrom ", '\nraise ImportError("on purpose")\nfrom ', "on purpose")
 IS_NEVER_READY = Fault(
     "service/web/api/health.py",
-    "        notices = _notices(throttled)\n",
-    '        raise answers.unavailable(StoreUnavailable("never"), failing={"part": "never ready"})\n',
+    "        found: dict[str, Any] = {}\n",
+    '        raise answers.unavailable("never", failing={"part": "never ready"})\n',
     "never ready",
 )
 HANGS = Fault(

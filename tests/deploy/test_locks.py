@@ -22,8 +22,8 @@ def test_of_two_deploys_at_once_the_second_is_told_who_has_the_lock_or_waits(wor
 
 REFUSES = """\
         if __import__("os").path.exists("/etc/sandbox/refuse"):
-            raise answers.unavailable(StoreUnavailable("refused on purpose"), failing={"part": "refused on purpose"})
-        notices = _notices(throttled)
+            raise answers.unavailable("refused on purpose", failing={"part": "refused on purpose"})
+        found: dict[str, Any] = {}
 """
 
 
@@ -33,7 +33,7 @@ def test_of_three_hosts_the_second_refuses_so_the_first_goes_back_and_the_third_
     world = make_world(hosts=3)
     before = world.host.current
     (world.hosts[1].folder / "etc/sandbox/refuse").touch()
-    world.project.change("service/web/api/health.py", "        notices = _notices(throttled)\n", REFUSES, "picky")
+    world.project.change("service/web/api/health.py", "        found: dict[str, Any] = {}\n", REFUSES, "picky")
 
     said = world.project.fab("deploy", code=1, seconds=500)
 
