@@ -22,6 +22,8 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 HEAD: Final = struct.Struct("=Qd")  # number of lanes; when a thread beside the lanes last ran
+TIME: Final = struct.Struct("=d")
+TIME_AT: Final = slice(HEAD.size - TIME.size, HEAD.size)
 RECORD: Final = struct.Struct("=48sd")  # token of the claim that is executing; by when it has to end
 NOBODY: Final = b"\0" * RECORD.size
 NEVER: Final = float("inf")
@@ -86,7 +88,6 @@ class Presence:
         """The runners take turns by files in the folder `turns`."""
         self.consumer = f"{_here()}:{os.getpid()}:{secrets.token_hex(4)}"
         self._folder = folder
-        self._lanes = lanes
         self._turns = turns
         self._told = False
         self._path = folder / self.consumer
@@ -102,21 +103,25 @@ class Presence:
     def mark(self, lane: int, token: bytes, deadline: float = NEVER) -> None:
         """This claim's handler starts now."""
         if not self._told:
-            RECORD.pack_into(self._map, HEAD.size + lane * RECORD.size, token, deadline)
+            self._write(lane, RECORD.pack(token, deadline))
 
     def clear(self, lane: int) -> None:
+        self._write(lane, NOBODY)
+
+    def _write(self, lane: int, record: bytes) -> None:
+        """By one copy. `pack_into` writes zeros first, and a neighbour may read them."""
         at = HEAD.size + lane * RECORD.size
-        self._map[at : at + RECORD.size] = NOBODY
+        self._map[at : at + RECORD.size] = record
 
     def beat(self) -> None:
         """A thread beside the lanes has got the interpreter."""
         if not self._told:
-            HEAD.pack_into(self._map, 0, self._lanes, time.monotonic())
+            self._map[TIME_AT] = TIME.pack(time.monotonic())
 
     def tell(self) -> None:
         """This process ends on purpose, but leaves something to others: what starts from now on is not to blame."""
         self._told = True
-        HEAD.pack_into(self._map, 0, self._lanes, TOLD)
+        self._map[TIME_AT] = TIME.pack(TOLD)
 
     @property
     def stacks(self) -> Any:

@@ -52,6 +52,22 @@ def test_nor_is_one_whose_upkeep_is_held_up(me: Presence, neighbour: tuple[subpr
     assert list(me.dead_neighbours()) == []
 
 
+def test_a_reader_never_sees_half_a_sign_of_life(me: Presence, tmp_path: Path) -> None:
+    """Another process beats as fast as it can: each look at it is at a whole time."""
+    code = LIVE.replace("time.sleep(60)", "while True: here.beat(); here.mark(0, b'first', 5.0)")
+    process = subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    consumer = process.stdout.readline().strip()
+    try:
+        for _ in range(50_000):
+            found = me.remains(consumer)
+            assert found is not None and found.since > 0 and found.deadlines == {"first": 5.0}
+    finally:
+        process.kill()
+        process.wait()
+        process.stdout.close()
+
+
 def test_a_killed_one_is_dead_and_leaves_its_marks(me: Presence, neighbour: tuple[subprocess.Popen[str], str]) -> None:
     process, consumer = neighbour
     process.kill()
