@@ -129,14 +129,19 @@ class Recovery:
                 self._report_idle(remains)
 
     def _of_the_held_up(self) -> list[Finding]:
-        """What it has not started. It may wake up at any moment: then it starts nothing of this (lane.py, `_run`)."""
+        """What it has not started. It may wake up at any moment: then it starts nothing of this (lane.py, `_run`).
+        What it began before that goes back to it.
+        """
         for neighbour in self._presence.held_up_neighbours():
             self._neighbours.vouch(neighbour)
             for entries in self._take(dead=neighbour.consumer, idle_ms=int(HELD_UP_SECONDS * 1000)):
                 now = self._presence.remains(neighbour.consumer) or neighbour
                 found = triage.judge_all(entries, self._registry, now)
                 unstarted = [finding for finding in found if finding.verdict not in triage.CRASHES]
-                log.warning("%s is held up: took over %d of its tasks", neighbour.consumer, len(unstarted))
+                begun = [finding.entry for finding in found if finding.verdict in triage.CRASHES]
+                self._store.queues.give_back(neighbour.consumer, begun)
+                if unstarted:
+                    log.warning("%s is held up: took over %d of its tasks", neighbour.consumer, len(unstarted))
                 return unstarted
         return []
 

@@ -5,13 +5,14 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-import redis
 
-from service.runner import recovery
-from service.runner.lockfile import Presence
-from service.runner.neighbours import Neighbours
+from service.runner import lockfile, recovery
+from service.runner.lockfile import Presence, Remains, token
+from service.runner.neighbours import Neighbours, Pending
 from service.runner.recovery import Recovery
-from service.store import GROUP, Store
+from service.store import GROUP, Change, Entry, Store, document
+from service.tasks import transitions
+from service.tasks.document import Claim
 from service.tasks.registry import Registry
 from tests.runner.test_holdings import new_task
 from tests.servers import RedisServer
@@ -38,31 +39,59 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 
 
 @pytest.fixture
-def taker(store: Store, clock: Clock, tmp_path: Path) -> Iterator[Recovery]:
-    presence = Presence(tmp_path, 1)
-    yield Recovery(
+def me(tmp_path: Path) -> Iterator[Presence]:
+    me = Presence(tmp_path, 1)
+    yield me
+    me.leave()
+
+
+@pytest.fixture
+def neighbour(tmp_path: Path) -> Iterator[Presence]:
+    neighbour = Presence(tmp_path, 1)
+    yield neighbour
+    neighbour.leave()
+
+
+@pytest.fixture
+def taker(store: Store, clock: Clock, me: Presence) -> Recovery:
+    return recovery_of(store, me, Neighbours(store=store, presence=me, queues=QUEUES, lease_seconds=LEASE_SECONDS))
+
+
+def recovery_of(store: Store, presence: Presence, neighbours: Neighbours) -> Recovery:
+    return Recovery(
         store=store,
-        registry=Registry(),
+        registry=Registry.load(["service.builtin.demo"]),
         presence=presence,
         queues=QUEUES,
         lease_seconds=LEASE_SECONDS,
         held=lambda: [],
-        neighbours=Neighbours(store=store, presence=presence, queues=QUEUES, lease_seconds=LEASE_SECONDS),
+        neighbours=neighbours,
     )
-    presence.leave()
 
 
 def hold(store: Store, server: RedisServer, *, idle_seconds: float) -> str:
     """Somebody on another host holds an entry, and has not renewed it for so long by the clock of Redis."""
     store.create([new_task(store)])
     [entry] = store.queues.fetch(0, QUEUES, "other", 1)
-    with server.client() as client:
-        xclaim(client, entry.stream, entry.id, idle_seconds)
+    let_idle(server, entry, "other", idle_seconds)
     return entry.uid
 
 
-def xclaim(client: redis.Redis, stream: str, entry: str, idle_seconds: float) -> None:
-    client.xclaim(stream, GROUP, "other", 0, [entry], idle=int(idle_seconds * 1000), justid=True)
+def claimed(store: Store, consumer: str) -> tuple[Entry, str]:
+    """A runner claims a task. Returns the token, too."""
+    store.create([new_task(store)])
+    [entry] = store.queues.fetch(0, QUEUES, consumer, 1)
+    claim = Claim(consumer, token(consumer, 0, 1, entry.id), entry.stream, entry.id)
+    found = document(entry.uid, entry.text)
+    assert found is not None
+    after = transitions.claimed(found.task, claim, crashed=False)
+    store.move([Change(found.text, found.task, after, entry)], consumer=consumer)
+    return entry, claim.token
+
+
+def let_idle(server: RedisServer, entry: Entry, consumer: str, seconds: float) -> None:
+    with server.client() as client:
+        client.xclaim(entry.stream, GROUP, consumer, 0, [entry.id], idle=int(seconds * 1000), justid=True)
 
 
 def taken(taker: Recovery, clock: Clock) -> list[str]:
@@ -90,3 +119,28 @@ def test_after_a_sleep_or_a_step_of_the_clock_it_counts_one_lease_later(
     assert taken(taker, clock) == []
     clock.pass_by(LEASE_SECONDS)
     assert taken(taker, clock) == [uid]
+
+
+class Waking(Neighbours):
+    """A neighbour starts a task of its own between the look at it and the take."""
+
+    def __init__(self, store: Store, me: Presence, neighbour: Presence, token: str) -> None:
+        super().__init__(store=store, presence=me, queues=QUEUES, lease_seconds=LEASE_SECONDS)
+        self._wake = lambda: neighbour.mark(0, token.encode())
+
+    def vouch(self, neighbour: Remains) -> list[Pending]:
+        found = super().vouch(neighbour)
+        self._wake()
+        return found
+
+
+def test_what_a_neighbour_executes_after_all_is_given_back_to_it(
+    clock: Clock, store: Store, server: RedisServer, me: Presence, neighbour: Presence, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lockfile, "HELD_UP_SECONDS", 0.0)
+    entry, token = claimed(store, neighbour.consumer)
+    let_idle(server, entry, neighbour.consumer, 3600)
+    taker = recovery_of(store, me, Waking(store, me, neighbour, token))
+    assert taken(taker, clock) == []
+    assert store.queues.consumers(0, QUEUES) == {neighbour.consumer: 1, me.consumer: 0}
+    assert store.queues.renew(0, neighbour.consumer, [entry]) == {entry}
