@@ -26,6 +26,7 @@ TIME: Final = struct.Struct("=d")
 TIME_AT: Final = slice(HEAD.size - TIME.size, HEAD.size)
 RECORD: Final = struct.Struct("=48sd")  # token of the claim that is executing; by when it has to end
 NOBODY: Final = b"\0" * RECORD.size
+ENDED: Final = b"~"  # before a token: its handler has ended, like all that its lane began before
 NEVER: Final = float("inf")
 TOLD: Final = -1.0  # instead of the time: it has said itself why it ends
 HELD_UP_SECONDS: Final = 2.0
@@ -42,6 +43,7 @@ class Remains(NamedTuple):
     stacks: str = ""
     told: bool = True
     since: float = 0.0
+    ended: tuple[str, ...] = ()  # the last claim of each lane that executes nothing
 
     @property
     def is_held_up(self) -> bool:
@@ -57,9 +59,10 @@ class Remains(NamedTuple):
         return token in self.deadlines
 
     def has_ended(self, token: str) -> bool:
-        """A lane runs its claims in the order of their numbers: has its lane begun a later one?"""
+        """A lane runs its claims in the order of their numbers: has its lane ended it, or begun a later one?"""
         lane, number = _place(token)
-        return any(lane == other and number < later for other, later in map(_place, self.deadlines))
+        begun_later = any(lane == other and number < later for other, later in map(_place, self.deadlines))
+        return begun_later or any(lane == other and number <= last for other, last in map(_place, self.ended))
 
     def overdue(self, token: str) -> bool:
         """Did an alarm end the process, because of this task?"""
@@ -106,7 +109,11 @@ class Presence:
             self._write(lane, RECORD.pack(token, deadline))
 
     def clear(self, lane: int) -> None:
-        self._write(lane, NOBODY)
+        """It has ended, and is no longer to blame. Neighbours still see up to where this lane has come."""
+        at = HEAD.size + lane * RECORD.size
+        token, _ = RECORD.unpack_from(self._map, at)
+        if token.strip(b"\0"):
+            self._write(lane, RECORD.pack(ENDED + token.lstrip(ENDED), NEVER))
 
     def _write(self, lane: int, record: bytes) -> None:
         """By one copy. `pack_into` writes zeros first, and a neighbour may read them."""
@@ -238,12 +245,15 @@ def _read(path: Path) -> Remains | None:
 def _remains(path: Path, content: bytes) -> Remains:
     lanes, beat = HEAD.unpack_from(content.ljust(HEAD.size, b"\0"))
     end = HEAD.size + lanes * RECORD.size
-    deadlines = {
-        token.rstrip(b"\0").decode(): deadline
+    records = {
+        token.rstrip(b"\0"): deadline
         for token, deadline in RECORD.iter_unpack(content[HEAD.size : end].ljust(end - HEAD.size, b"\0"))
         if token.strip(b"\0")
     }
-    return Remains(path.name, path, deadlines, content[end:].decode(errors="replace"), beat == TOLD, beat)
+    deadlines = {token.decode(): deadline for token, deadline in records.items() if not token.startswith(ENDED)}
+    ended = tuple(token.removeprefix(ENDED).decode() for token in records if token.startswith(ENDED))
+    stacks = content[end:].decode(errors="replace")
+    return Remains(path.name, path, deadlines, stacks, beat == TOLD, beat, ended)
 
 
 def _here() -> str:

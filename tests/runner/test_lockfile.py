@@ -162,6 +162,22 @@ def test_a_lane_s_claims_are_known_by_their_order() -> None:
     assert lockfile.entry_of(executing) == "5-0"
 
 
+def test_what_a_lane_has_ended_is_known_when_it_executes_nothing(me: Presence, tmp_path: Path) -> None:
+    other = Presence(tmp_path, 2)
+    names = [lockfile.token(other.consumer, lane, number, "5-0") for lane, number in ((0, 1), (0, 2), (0, 3), (1, 1))]
+    other.clear(1)
+    other.mark(0, names[1].encode(), 5.0)
+    for _ in range(2):
+        other.clear(0)
+        remains = me.remains(other.consumer)
+        assert remains is not None and remains.deadlines == {}
+        assert [remains.has_ended(name) for name in names] == [True, True, False, False]
+    other.mark(0, names[2].encode())
+    remains = me.remains(other.consumer)
+    assert remains is not None and remains.blames(names[2])
+    other.leave()
+
+
 def test_one_runner_of_a_host_looks_for_all(tmp_path: Path) -> None:
     turns = tmp_path / "run"
     turns.mkdir()

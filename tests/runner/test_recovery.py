@@ -144,3 +144,21 @@ def test_what_a_neighbour_executes_after_all_is_given_back_to_it(
     assert taken(taker, clock) == []
     assert store.queues.consumers(0, QUEUES) == {neighbour.consumer: 1, me.consumer: 0}
     assert store.queues.renew(0, neighbour.consumer, [entry]) == {entry}
+
+
+def test_what_a_neighbour_has_ended_and_not_settled_is_left_to_it(
+    taker: Recovery,
+    clock: Clock,
+    store: Store,
+    server: RedisServer,
+    neighbour: Presence,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Another lane of its process holds the interpreter before this one can settle."""
+    monkeypatch.setattr(lockfile, "HELD_UP_SECONDS", 0.0)
+    entry, token = claimed(store, neighbour.consumer)
+    neighbour.mark(0, token.encode())
+    neighbour.clear(0)
+    let_idle(server, entry, neighbour.consumer, 3600)
+    assert taken(taker, clock) == []
+    assert store.queues.renew(0, neighbour.consumer, [entry]) == {entry}
