@@ -122,8 +122,9 @@ class Presence:
 
     def beat(self) -> None:
         """A thread beside the lanes has got the interpreter."""
-        if not self._told:
-            self._map[TIME_AT] = TIME.pack(time.monotonic())
+        with suppress(ValueError):  # this runner has just left
+            if not self._told:
+                self._map[TIME_AT] = TIME.pack(time.monotonic())
 
     def tell(self) -> None:
         """This process ends on purpose, but leaves something to others: what starts from now on is not to blame."""

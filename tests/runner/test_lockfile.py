@@ -83,6 +83,13 @@ def test_who_leaves_is_not_dead(me: Presence, tmp_path: Path) -> None:
     assert list(me.dead_neighbours()) == [] == list(me.held_up_neighbours())
 
 
+def test_who_has_left_may_still_beat(tmp_path: Path) -> None:
+    """The watchdog goes on until the process ends."""
+    me = Presence(tmp_path, 1)
+    me.leave()
+    me.beat()
+
+
 def test_who_ends_on_purpose_marks_nothing_more(me: Presence, tmp_path: Path) -> None:
     other = Presence(tmp_path, 2)
     other.mark(0, b"stuck")
