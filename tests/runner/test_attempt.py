@@ -85,6 +85,14 @@ def test_what_a_handler_raises_by_itself_is_a_failure_whatever_its_name(own: Bas
     assert after.error.message == f"the handler raised {type(own).__name__}, and nobody has interrupted it"
 
 
+@pytest.mark.parametrize("own", [Stopping(), Cancelled()])
+def test_a_time_out_that_a_handler_turns_into_another_interruption_is_charged(own: BaseException) -> None:
+    after = ended(raising(own), TimedOut, max_attempts=2)
+    assert after.error is not None
+    assert (after.status, after.failures, after.error.type) == ("scheduled", 1, "BadInterruption")
+    assert after.error.message == f"the handler raised {type(own).__name__}, and TimedOut has interrupted it"
+
+
 def test_an_error_without_a_readable_message_is_an_error_all_the_same() -> None:
     class Silent(Exception):
         def __str__(self) -> str:
