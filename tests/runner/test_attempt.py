@@ -31,6 +31,11 @@ def ended(handler: Callable[..., Any], reason: type[Interrupted] | None = None, 
     return run(found, Context(document), document, window)(document)
 
 
+def sent(error: BaseException | None) -> type[Interrupted] | None:
+    """Interruptions are those of a runner."""
+    return type(error) if isinstance(error, Interrupted) else None
+
+
 def raising(error: BaseException) -> Callable[..., None]:
     def handler(context: Any) -> None:
         raise error
@@ -181,7 +186,7 @@ def test_what_a_handler_said_last_of_its_progress_is_settled_with_its_outcome(
         if error is not None:
             raise error
 
-    after = ended(handler)
+    after = ended(handler, sent(error))
     assert (after.status, after.revision) == (status, 2)
     assert json.loads(bytes(after.progress)) == {"fraction": 0.67, "message": "two thirds"}
 
@@ -202,6 +207,6 @@ def test_a_failure_is_logged_with_its_traceback(
     caplog: pytest.LogCaptureFixture, error: BaseException, attempts: int, level: str | None
 ) -> None:
     """As an error if it is the last attempt, and else as a warning."""
-    ended(raising(error), max_attempts=attempts)
+    ended(raising(error), sent(error), max_attempts=attempts)
     found = [(record.levelname, record.exc_info is not None) for record in caplog.records]
     assert found == ([] if level is None else [(level, True)])
