@@ -248,7 +248,9 @@ class Lane:
                 others.append(finding)
                 continue
             consumer = self._presence.consumer
-            claim = Claim(consumer, token(consumer, self.number, next(self._numbers), entry.id), entry.stream, entry.id)
+            claim = Claim(
+                consumer, token(consumer, self.number, next(self._numbers), entry.uid), entry.stream, entry.id
+            )
             after = transitions.claimed(document.task, claim, crashed=verdict is Verdict.CLAIM_AFTER_CRASH)
             changes.append(Change(document.text, document.task, after, entry))
         if others:

@@ -30,6 +30,7 @@ ENDED: Final = b"~"  # before a token: its handler has ended, like all that its 
 NEVER: Final = float("inf")
 TOLD: Final = -1.0  # instead of the time: it has said itself why it ends
 HELD_UP_SECONDS: Final = 2.0
+UID_LENGTH: Final = 16  # of a UID in a token: its beginning is random
 
 
 class Remains(NamedTuple):
@@ -69,13 +70,14 @@ class Remains(NamedTuple):
         return bool(self.stacks) and self.deadlines[token] == min(self.deadlines.values()) < NEVER
 
 
-def token(consumer: str, lane: int, number: int, entry: str) -> str:
-    """A claim's: no other claim has it. It tells neighbours the lane, the order of claims, and the queue entry."""
-    return f"{consumer.rpartition(':')[2]}-{lane}-{number:x}-{entry}"
+def token(consumer: str, lane: int, number: int, uid: str) -> str:
+    """A claim's: no other claim has it. It tells neighbours the lane, the order of claims, and the task."""
+    return f"{consumer.rpartition(':')[2]}-{lane}-{number:x}-{uid[:UID_LENGTH]}"
 
 
-def entry_of(token: str) -> str:
-    return token.split("-", 3)[-1]
+def is_of(token: str, uid: str) -> bool:
+    """Is it of a claim of this task?"""
+    return token.split("-", 3)[-1] == uid[:UID_LENGTH]
 
 
 def _place(token: str) -> tuple[list[str], int]:

@@ -160,18 +160,20 @@ def test_its_deadline_must_have_been_one() -> None:
 
 def test_a_lane_s_claims_are_known_by_their_order() -> None:
     names = [
-        lockfile.token("host:boot:1:abc", lane, number, "5-0") for lane, number in ((0, 9), (0, 10), (0, 11), (1, 9))
+        lockfile.token("host:boot:1:abc", lane, number, "f" * 64) for lane, number in ((0, 9), (0, 10), (0, 11), (1, 9))
     ]
     ended, executing, waiting, elsewhere = names
     remains = Remains("c", Path("p"), {executing: lockfile.NEVER})
     assert [remains.has_ended(name) for name in names] == [True, False, False, False]
     assert [remains.blames(name) for name in (ended, executing, waiting, elsewhere)] == [False, True, False, False]
-    assert lockfile.entry_of(executing) == "5-0"
+    assert lockfile.is_of(executing, "f" * 64) and not lockfile.is_of(executing, "e" * 64)
 
 
 def test_what_a_lane_has_ended_is_known_when_it_executes_nothing(me: Presence, tmp_path: Path) -> None:
     other = Presence(tmp_path, 2)
-    names = [lockfile.token(other.consumer, lane, number, "5-0") for lane, number in ((0, 1), (0, 2), (0, 3), (1, 1))]
+    names = [
+        lockfile.token(other.consumer, lane, number, "f" * 64) for lane, number in ((0, 1), (0, 2), (0, 3), (1, 1))
+    ]
     other.clear(1)
     other.mark(0, names[1].encode(), 5.0)
     for _ in range(2):

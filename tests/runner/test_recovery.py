@@ -81,7 +81,7 @@ def claimed(store: Store, consumer: str) -> tuple[Entry, str]:
     """A runner claims a task. Returns the token, too."""
     store.create([new_task(store)])
     [entry] = store.queues.fetch(0, QUEUES, consumer, 1)
-    claim = Claim(consumer, token(consumer, 0, 1, entry.id), entry.stream, entry.id)
+    claim = Claim(consumer, token(consumer, 0, 1, entry.uid), entry.stream, entry.id)
     found = document(entry.uid, entry.text)
     assert found is not None
     after = transitions.claimed(found.task, claim, crashed=False)
