@@ -10,6 +10,7 @@ from service.runner import lockfile, recovery
 from service.runner.lockfile import Presence, Remains, token
 from service.runner.neighbours import Neighbours, Pending
 from service.runner.recovery import Recovery
+from service.runner.triage import Finding, Verdict
 from service.store import GROUP, Change, Entry, Store, document
 from service.tasks import transitions
 from service.tasks.document import Claim
@@ -77,11 +78,11 @@ def hold(store: Store, server: RedisServer, *, idle_seconds: float) -> str:
     return entry.uid
 
 
-def claimed(store: Store, consumer: str) -> tuple[Entry, str]:
+def claimed(store: Store, consumer: str, number: int = 1) -> tuple[Entry, str]:
     """A runner claims a task. Returns the token, too."""
     store.create([new_task(store)])
     [entry] = store.queues.fetch(0, QUEUES, consumer, 1)
-    claim = Claim(consumer, token(consumer, 0, 1, entry.uid), entry.stream, entry.id)
+    claim = Claim(consumer, token(consumer, 0, number, entry.uid), entry.stream, entry.id)
     found = document(entry.uid, entry.text)
     assert found is not None
     after = transitions.claimed(found.task, claim, crashed=False)
@@ -162,3 +163,29 @@ def test_what_a_neighbour_has_ended_and_not_settled_is_left_to_it(
     let_idle(server, entry, neighbour.consumer, 3600)
     assert taken(taker, clock) == []
     assert store.queues.renew(0, neighbour.consumer, [entry]) == {entry}
+
+
+def verdicts_of(findings: list[Finding]) -> list[tuple[str, Verdict]]:
+    return [(finding.entry.uid, finding.verdict) for finding in findings]
+
+
+@pytest.mark.parametrize("is_forgotten", [False, True])
+def test_who_took_over_and_did_not_come_to_claim_takes_no_charge_away(
+    taker: Recovery, clock: Clock, store: Store, me: Presence, tmp_path: Path, is_forgotten: bool
+) -> None:
+    """One of the dead runner's two tasks was executing."""
+    dead, held_up = Presence(tmp_path, 1), Presence(tmp_path, 1)
+    (deadly, token), (innocent, _) = claimed(store, dead.consumer), claimed(store, dead.consumer, number=2)
+    dead.mark(0, token.encode())
+    dead._let_go()
+    taken_over = store.queues.take_any(0, QUEUES, held_up.consumer, dead=dead.consumer, idle_ms=0, count=9)
+    assert [entry.id for entry in taken_over] == [deadly.id, innocent.id]
+    if is_forgotten:
+        assert taken(taker, clock) == []
+        assert not (tmp_path / dead.consumer).exists()
+    held_up._let_go()
+    clock.pass_by(recovery.LOOK_SECONDS)
+    expected = [(deadly.uid, Verdict.CLAIM_AFTER_CRASH), (innocent.uid, Verdict.CLAIM)]
+    assert verdicts_of(taker.findings()) == expected
+    again = store.read_again([entry._replace(owner=me.consumer) for entry in taken_over])
+    assert verdicts_of(taker.judge_own(again)) == expected
