@@ -45,7 +45,7 @@ def _run(task_type: TaskType, context: Context, task: Task, window: Window, erro
     except BaseException as raised:
         window.close()  # again: an interruption may have come while it closed
         duration = time.perf_counter() - begun
-        error = outcomes.checked(raised, interrupted=window.reason is not None)
+        error = outcomes.checked(raised, interrupted_by=window.reason)
         event_id = errors.capture(error, tags=outcomes.tags(task))
         _log(error, task, event_id)
         return outcomes.after_error(error, started, duration, event_id)

@@ -19,7 +19,7 @@ from service.runner.alarm import Alarm
 from service.runner.holdings import Held, Holdings
 from service.runner.journal import Report
 from service.runner.lockfile import HELD_UP_SECONDS, NEVER, Presence, token
-from service.runner.recovery import NO_REMAINS, Recovery
+from service.runner.recovery import Recovery
 from service.runner.stop import Stop
 from service.runner.triage import Finding, Verdict
 from service.runner.window import Window
@@ -201,7 +201,7 @@ class Lane:
         for _ in entries:
             self.holdings.again.popleft()
         own = [entry._replace(owner=self._presence.consumer) for entry in found]
-        return triage.judge_all(own, self._registry, NO_REMAINS)
+        return self._recovery.judge_own(own)
 
     def _renewed(self, entry: Entry) -> bool:
         return entry in self._store.queues.renew(entry.partition, self._presence.consumer, [entry])
@@ -248,7 +248,9 @@ class Lane:
                 others.append(finding)
                 continue
             consumer = self._presence.consumer
-            claim = Claim(consumer, token(consumer, self.number, next(self._numbers), entry.id), entry.stream, entry.id)
+            claim = Claim(
+                consumer, token(consumer, self.number, next(self._numbers), entry.uid), entry.stream, entry.id
+            )
             after = transitions.claimed(document.task, claim, crashed=verdict is Verdict.CLAIM_AFTER_CRASH)
             changes.append(Change(document.text, document.task, after, entry))
         if others:

@@ -22,11 +22,15 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 HEAD: Final = struct.Struct("=Qd")  # number of lanes; when a thread beside the lanes last ran
+TIME: Final = struct.Struct("=d")
+TIME_AT: Final = slice(HEAD.size - TIME.size, HEAD.size)
 RECORD: Final = struct.Struct("=48sd")  # token of the claim that is executing; by when it has to end
 NOBODY: Final = b"\0" * RECORD.size
+ENDED: Final = b"~"  # before a token: its handler has ended, like all that its lane began before
 NEVER: Final = float("inf")
 TOLD: Final = -1.0  # instead of the time: it has said itself why it ends
 HELD_UP_SECONDS: Final = 2.0
+UID_LENGTH: Final = 16  # of a UID in a token: its beginning is random
 
 
 class Remains(NamedTuple):
@@ -40,6 +44,7 @@ class Remains(NamedTuple):
     stacks: str = ""
     told: bool = True
     since: float = 0.0
+    ended: tuple[str, ...] = ()  # the last claim of each lane that executes nothing
 
     @property
     def is_held_up(self) -> bool:
@@ -55,22 +60,24 @@ class Remains(NamedTuple):
         return token in self.deadlines
 
     def has_ended(self, token: str) -> bool:
-        """A lane runs its claims in the order of their numbers: has its lane begun a later one?"""
+        """A lane runs its claims in the order of their numbers: has its lane ended it, or begun a later one?"""
         lane, number = _place(token)
-        return any(lane == other and number < later for other, later in map(_place, self.deadlines))
+        begun_later = any(lane == other and number < later for other, later in map(_place, self.deadlines))
+        return begun_later or any(lane == other and number <= last for other, last in map(_place, self.ended))
 
     def overdue(self, token: str) -> bool:
         """Did an alarm end the process, because of this task?"""
         return bool(self.stacks) and self.deadlines[token] == min(self.deadlines.values()) < NEVER
 
 
-def token(consumer: str, lane: int, number: int, entry: str) -> str:
-    """A claim's: no other claim has it. It tells neighbours the lane, the order of claims, and the queue entry."""
-    return f"{consumer.rpartition(':')[2]}-{lane}-{number:x}-{entry}"
+def token(consumer: str, lane: int, number: int, uid: str) -> str:
+    """A claim's: no other claim has it. It tells neighbours the lane, the order of claims, and the task."""
+    return f"{consumer.rpartition(':')[2]}-{lane}-{number:x}-{uid[:UID_LENGTH]}"
 
 
-def entry_of(token: str) -> str:
-    return token.split("-", 3)[-1]
+def is_of(token: str, uid: str) -> bool:
+    """Is it of a claim of this task?"""
+    return token.split("-", 3)[-1] == uid[:UID_LENGTH]
 
 
 def _place(token: str) -> tuple[list[str], int]:
@@ -86,7 +93,6 @@ class Presence:
         """The runners take turns by files in the folder `turns`."""
         self.consumer = f"{_here()}:{os.getpid()}:{secrets.token_hex(4)}"
         self._folder = folder
-        self._lanes = lanes
         self._turns = turns
         self._told = False
         self._path = folder / self.consumer
@@ -102,21 +108,30 @@ class Presence:
     def mark(self, lane: int, token: bytes, deadline: float = NEVER) -> None:
         """This claim's handler starts now."""
         if not self._told:
-            RECORD.pack_into(self._map, HEAD.size + lane * RECORD.size, token, deadline)
+            self._write(lane, RECORD.pack(token, deadline))
 
     def clear(self, lane: int) -> None:
+        """It has ended, and is no longer to blame. Neighbours still see up to where this lane has come."""
         at = HEAD.size + lane * RECORD.size
-        self._map[at : at + RECORD.size] = NOBODY
+        token, _ = RECORD.unpack_from(self._map, at)
+        if token.strip(b"\0"):
+            self._write(lane, RECORD.pack(ENDED + token.lstrip(ENDED), NEVER))
+
+    def _write(self, lane: int, record: bytes) -> None:
+        """By one copy. `pack_into` writes zeros first, and a neighbour may read them."""
+        at = HEAD.size + lane * RECORD.size
+        self._map[at : at + RECORD.size] = record
 
     def beat(self) -> None:
         """A thread beside the lanes has got the interpreter."""
-        if not self._told:
-            HEAD.pack_into(self._map, 0, self._lanes, time.monotonic())
+        with suppress(ValueError):  # this runner has just left
+            if not self._told:
+                self._map[TIME_AT] = TIME.pack(time.monotonic())
 
     def tell(self) -> None:
         """This process ends on purpose, but leaves something to others: what starts from now on is not to blame."""
         self._told = True
-        HEAD.pack_into(self._map, 0, self._lanes, TOLD)
+        self._map[TIME_AT] = TIME.pack(TOLD)
 
     @property
     def stacks(self) -> Any:
@@ -233,12 +248,15 @@ def _read(path: Path) -> Remains | None:
 def _remains(path: Path, content: bytes) -> Remains:
     lanes, beat = HEAD.unpack_from(content.ljust(HEAD.size, b"\0"))
     end = HEAD.size + lanes * RECORD.size
-    deadlines = {
-        token.rstrip(b"\0").decode(): deadline
+    records = {
+        token.rstrip(b"\0"): deadline
         for token, deadline in RECORD.iter_unpack(content[HEAD.size : end].ljust(end - HEAD.size, b"\0"))
         if token.strip(b"\0")
     }
-    return Remains(path.name, path, deadlines, content[end:].decode(errors="replace"), beat == TOLD, beat)
+    deadlines = {token.decode(): deadline for token, deadline in records.items() if not token.startswith(ENDED)}
+    ended = tuple(token.removeprefix(ENDED).decode() for token in records if token.startswith(ENDED))
+    stacks = content[end:].decode(errors="replace")
+    return Remains(path.name, path, deadlines, stacks, beat == TOLD, beat, ended)
 
 
 def _here() -> str:

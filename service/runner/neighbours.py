@@ -10,7 +10,9 @@ lease, sees a cancel, or watches the clock. After HELD_UP_SECONDS the neighbours
 """
 
 import logging
+import os
 import signal
+import tempfile
 import time
 from collections.abc import Sequence
 from contextlib import suppress
@@ -18,7 +20,7 @@ from pathlib import Path
 from typing import Final, NamedTuple
 
 from service.runner import alarm
-from service.runner.lockfile import HELD_UP_SECONDS, Presence, Remains, entry_of
+from service.runner.lockfile import HELD_UP_SECONDS, Presence, Remains, is_of
 from service.runner.upkeep import Upkeep
 from service.store import Document, Entry, Store, document, streams
 
@@ -143,8 +145,10 @@ class Neighbours:
             return True
         try:
             self._notices.mkdir(exist_ok=True)
-            with (self._notices / NOTICE.format(neighbour.pid)).open("x") as file:
+            with tempfile.NamedTemporaryFile("w", dir=self._notices.parent) as file:
                 file.write(text)
+                file.flush()
+                os.link(file.name, self._notices / NOTICE.format(neighbour.pid))  # whoever sees it can read all of it
         except FileExistsError:
             return False
         except OSError:
@@ -163,6 +167,6 @@ class Neighbours:
 
 
 def _is_lost(token: str, pending: Sequence[Pending]) -> bool:
-    """Its entry is still held, but the document does not name the claim any more."""
-    same = [one for one in pending if one.entry.id == entry_of(token) and one.is_readable]
+    """Its task is still held, but the document does not name the claim any more."""
+    same = [one for one in pending if is_of(token, one.entry.uid) and one.is_readable]
     return bool(same) and all(one.token != token for one in same)

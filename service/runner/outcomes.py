@@ -65,12 +65,13 @@ def is_last(task: Task) -> bool:
     return task.failures + 1 >= task.max_attempts
 
 
-def checked(error: BaseException, *, interrupted: bool) -> BaseException:
+def checked(error: BaseException, *, interrupted_by: type[Interrupted] | None) -> BaseException:
     """The error itself; BadRetry for a Retry with a pause that cannot be; BadInterruption where a handler raises
     one of our interruptions by itself.
     """
-    if isinstance(error, Interrupted) and not interrupted:
-        own = BadInterruption(f"the handler raised {type(error).__name__}, and nobody has interrupted it")
+    if isinstance(error, Interrupted) and not (interrupted_by and isinstance(error, interrupted_by)):
+        by = f"{interrupted_by.__name__} has" if interrupted_by else "nobody has"
+        own = BadInterruption(f"the handler raised {type(error).__name__}, and {by} interrupted it")
         return own.with_traceback(error.__traceback__)
     if isinstance(error, Retry) and error.after is not None and not _is_pause(error.after):
         unusable = BadRetry(f"Retry(after={error.after!r}): it must be a number of seconds, from 0 to ten years")

@@ -15,7 +15,7 @@ import contextlib
 import logging
 import threading
 import time
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -25,8 +25,8 @@ from service.runner.lockfile import HELD_UP_SECONDS, Presence, Remains
 from service.runner.neighbours import Neighbours
 from service.runner.triage import Finding, Verdict
 from service.runner.upkeep import Upkeep
-from service.store import Entry, Store
-from service.tasks.document import Task
+from service.store import Entry, Store, document
+from service.tasks.document import Claim, Task
 from service.tasks.registry import Registry
 
 LOOK_SECONDS: Final = 0.5
@@ -37,6 +37,7 @@ TELL_SECONDS: Final = 0.5
 STEP_SECONDS: Final = 1.0
 FORGET_SECONDS: Final = 60.0
 FORGOTTEN_AFTER_SECONDS: Final = 86_400.0
+MOST_REMEMBERED: Final = 64
 NO_REMAINS: Final = Remains("", Path(), {})
 
 log = logging.getLogger("sandbox.runner")
@@ -68,6 +69,8 @@ class Recovery:
         self._contact_since = time.monotonic()
         self._clocks_apart = _clocks_apart()
         self._unheard_until = 0.0
+        self._own = NO_REMAINS._replace(consumer=presence.consumer)
+        self._remembered: dict[str, Remains] = {}
 
     def register(self, upkeep: Upkeep) -> None:
         upkeep.every(FORGET_SECONDS, self.forget_lost_hosts)
@@ -107,6 +110,7 @@ class Recovery:
 
     def _of_the_dead(self) -> list[Finding]:
         for remains in self._presence.dead_neighbours():
+            self._remember(remains)
             if remains.stacks:
                 log.error(
                     "%s was ended by its alarm, at:\n%s",
@@ -116,7 +120,7 @@ class Recovery:
                 )
             for entries in self._take(dead=remains.consumer, idle_ms=0):
                 log.warning("%s is dead: took over %d of its tasks", remains.consumer, len(entries))
-                return self._reported(triage.judge_all(entries, self._registry, remains), remains)
+                return self._reported(self._judge(entries, remains), remains)
             self._forget(remains)
         for remains in self._presence.left_by_earlier_boots():
             self._forget(remains)
@@ -129,15 +133,20 @@ class Recovery:
                 self._report_idle(remains)
 
     def _of_the_held_up(self) -> list[Finding]:
-        """What it has not started. It may wake up at any moment: then it starts nothing of this (lane.py, `_run`)."""
+        """What it has not started. It may wake up at any moment: then it starts nothing of this (lane.py, `_run`).
+        What it began before that goes back to it.
+        """
         for neighbour in self._presence.held_up_neighbours():
             self._neighbours.vouch(neighbour)
             for entries in self._take(dead=neighbour.consumer, idle_ms=int(HELD_UP_SECONDS * 1000)):
                 now = self._presence.remains(neighbour.consumer) or neighbour
-                found = triage.judge_all(entries, self._registry, now)
-                unstarted = [finding for finding in found if finding.verdict not in triage.CRASHES]
-                log.warning("%s is held up: took over %d of its tasks", neighbour.consumer, len(unstarted))
-                return unstarted
+                self._remember(now)
+                begun = [entry for entry in entries if (claim := _claim(entry)) and now.blames(claim.token)]
+                self._store.queues.give_back(neighbour.consumer, begun)
+                unstarted = [entry for entry in entries if entry not in begun]
+                if unstarted:
+                    log.warning("%s is held up: took over %d of its tasks", neighbour.consumer, len(unstarted))
+                return self._reported(self._judge(unstarted, now), now)
         return []
 
     def forget_lost_hosts(self) -> None:
@@ -157,8 +166,8 @@ class Recovery:
             lost: list[Finding] = []
             for entry in others:
                 remains = self._presence.remains(entry.owner)
-                lost += self._reported(triage.judge_all([entry], self._registry, remains), remains or NO_REMAINS)
-            return lost + triage.judge_all(own, self._registry, NO_REMAINS)
+                lost += self._reported(self._judge([entry], remains), remains or NO_REMAINS)
+            return lost + self.judge_own(own)
         return []
 
     def _reported(self, findings: list[Finding], remains: Remains) -> list[Finding]:
@@ -192,8 +201,36 @@ class Recovery:
         if time.monotonic() > self._unheard_until:
             return []
         for entries in self._take(dead=self._presence.consumer, idle_ms=UNHEARD_MS):
-            return triage.judge_all(entries, self._registry, NO_REMAINS)
+            return self.judge_own(entries)
         return []
+
+    # --- verdicts ----------------------------------------------------------------------------------
+
+    def judge_own(self, entries: Iterable[Entry]) -> list[Finding]:
+        """Of entries that this runner holds, and does not execute."""
+        return self._judge(entries, self._own)
+
+    def _judge(self, entries: Iterable[Entry], owner: Remains | None) -> list[Finding]:
+        """By what the runner was doing that the claim names. That is not the owner, where the owner took over the entry
+        and did not come to claim it: then the verdict stays what it was.
+        """
+        return [
+            finding
+            for entry in entries
+            for finding in triage.judge_all([entry], self._registry, self._claimant(entry, owner))
+        ]
+
+    def _claimant(self, entry: Entry, owner: Remains | None) -> Remains | None:
+        claim = _claim(entry)
+        if claim is None or (owner is not None and claim.consumer == owner.consumer):
+            return owner
+        return self._presence.remains(claim.consumer) or self._remembered.get(claim.consumer)
+
+    def _remember(self, remains: Remains) -> None:
+        """Its file may be gone when its claims are judged again."""
+        self._remembered[remains.consumer] = remains
+        if len(self._remembered) > MOST_REMEMBERED:
+            del self._remembered[next(iter(self._remembered))]
 
     def _take(self, *, dead: str = "", idle_ms: int) -> Iterator[list[Entry]]:
         """Yields what it has taken, but for what a lane of this runner works on."""
@@ -208,6 +245,11 @@ class Recovery:
     @property
     def _partitions(self) -> range:
         return range(self._store.partitions)
+
+
+def _claim(entry: Entry) -> Claim | None:
+    found = document(entry.uid, entry.text)
+    return found.task.claim if found else None
 
 
 def _clocks_apart() -> float:

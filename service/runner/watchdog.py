@@ -26,7 +26,7 @@ from service.observe.sentry import NO_ERRORS, Errors
 from service.runner import outcomes
 from service.runner.alarm import Alarm
 from service.runner.lane import HARD_SECONDS, Lane, Running
-from service.runner.lockfile import NEVER, Presence
+from service.runner.lockfile import Presence
 from service.runner.outcomes import Transition
 from service.runner.stop import Stop
 from service.store import Change, Store
@@ -81,7 +81,7 @@ class Watchdog:
                         self._watch_over(lane, running)
                     except Exception as error:
                         log.error("the watchdog failed", exc_info=error, extra={"once": "watchdog"})
-            if self._abandoned and (self._have_others_finished() or self._is_out_of_time()):
+            if self._abandoned and (self._have_others_finished() or self._seconds_left() < 0):
                 self._end_process()
 
     def let_others_work(self) -> None:
@@ -99,11 +99,8 @@ class Watchdog:
             self._abandon(lane, running)
 
     def _abandon(self, lane: Lane, stuck: Running) -> None:
+        """The other lanes go on, and neighbours look after them as before, until the process ends."""
         self._stopping.request()
-        self._presence.tell()
-        for other in self._lanes:
-            if other is not lane:
-                self._presence.clear(other.number)
         frame = None if stuck.window.thread == get_ident() else sys._current_frames()[stuck.window.thread]
         event_id = self._report(stuck, frame) if stuck.window.reason is TimedOut else None
         log.error(
@@ -113,17 +110,22 @@ class Watchdog:
             "".join(traceback.format_stack(frame)) if frame else NO_THREAD,
             extra={"fields": {"event_id": event_id}},
         )
-        self._alarm.set(lane.number, NEVER)
+        self._alarm.set(lane.number, time.monotonic() + self._seconds_left() + LAST_WORDS_SECONDS)
         self._abandoned[stuck] = event_id
 
     def _have_others_finished(self) -> bool:
         return all(lane.is_over or lane.running in self._abandoned for lane in self._lanes)
 
-    def _is_out_of_time(self) -> bool:
-        return self._stopping.seconds() > self._grace + HARD_SECONDS + LATE_SECONDS
+    def _seconds_left(self) -> float:
+        return self._grace + HARD_SECONDS + LATE_SECONDS - self._stopping.seconds()
 
     def _end_process(self) -> None:
+        """What still runs in other lanes is not to blame."""
         self._alarm.disarm()
+        self._presence.tell()
+        for lane in self._lanes:
+            if lane.running not in self._abandoned:
+                self._presence.clear(lane.number)
         last_words = threading.Thread(target=self._say_last_words, daemon=True)
         last_words.start()
         last_words.join(LAST_WORDS_SECONDS)

@@ -151,6 +151,11 @@ class Queues:
             renewed.update(entry for entry in members if entry.id in ids)
         return renewed
 
+    def give_back(self, consumer: str, entries: Sequence[Entry]) -> None:
+        """They are pending for this consumer again."""
+        for entry in entries:
+            self._wire.call(entry.partition, ("XCLAIM", entry.stream, GROUP, consumer, 0, entry.id, "JUSTID"))
+
     def pending(self, stream: str, partition: int, consumer: str) -> list[Entry]:
         """What a consumer holds, without the documents."""
         found = self._of_group(partition, ("XPENDING", stream, GROUP, "-", "+", MOST_PENDING, consumer))

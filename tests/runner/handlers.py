@@ -67,6 +67,14 @@ def hold(context: Any, seconds: float = 600) -> str:
     return "let go"
 
 
+@task("hold.later")
+def hold_later(context: Any, path: str) -> str:
+    """Waits for a file before that."""
+    while not Path(path).exists():
+        time.sleep(0.05)
+    return hold(context)
+
+
 @task("closes.output")
 def closes_output(context: Any) -> None:
     for number in range(3):

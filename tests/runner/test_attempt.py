@@ -31,6 +31,11 @@ def ended(handler: Callable[..., Any], reason: type[Interrupted] | None = None, 
     return run(found, Context(document), document, window)(document)
 
 
+def sent(error: BaseException | None) -> type[Interrupted] | None:
+    """Interruptions are those of a runner."""
+    return type(error) if isinstance(error, Interrupted) else None
+
+
 def raising(error: BaseException) -> Callable[..., None]:
     def handler(context: Any) -> None:
         raise error
@@ -83,6 +88,14 @@ def test_what_a_handler_raises_by_itself_is_a_failure_whatever_its_name(own: Bas
     assert after.error is not None
     assert (after.status, after.failures, after.error.type) == ("scheduled", 1, "BadInterruption")
     assert after.error.message == f"the handler raised {type(own).__name__}, and nobody has interrupted it"
+
+
+@pytest.mark.parametrize("own", [Stopping(), Cancelled()])
+def test_a_time_out_that_a_handler_turns_into_another_interruption_is_charged(own: BaseException) -> None:
+    after = ended(raising(own), TimedOut, max_attempts=2)
+    assert after.error is not None
+    assert (after.status, after.failures, after.error.type) == ("scheduled", 1, "BadInterruption")
+    assert after.error.message == f"the handler raised {type(own).__name__}, and TimedOut has interrupted it"
 
 
 def test_an_error_without_a_readable_message_is_an_error_all_the_same() -> None:
@@ -182,7 +195,11 @@ def test_what_a_handler_said_last_of_its_progress_is_settled_with_its_outcome(
         if error is not None:
             raise error
 
+<<<<<<< HEAD
     after = ended(handler, Stopping if isinstance(error, Stopping) else None)
+=======
+    after = ended(handler, sent(error))
+>>>>>>> 1aeeda490541de55003e989dd4dcba84fe7f0e30
     assert (after.status, after.revision) == (status, 2)
     assert json.loads(bytes(after.progress)) == {"fraction": 0.67, "message": "two thirds"}
 
@@ -203,6 +220,10 @@ def test_a_failure_is_logged_with_its_traceback(
     caplog: pytest.LogCaptureFixture, error: BaseException, attempts: int, level: str | None
 ) -> None:
     """As an error if it is the last attempt, and else as a warning."""
+<<<<<<< HEAD
     ended(raising(error), type(error) if isinstance(error, Interrupted) else None, max_attempts=attempts)
+=======
+    ended(raising(error), sent(error), max_attempts=attempts)
+>>>>>>> 1aeeda490541de55003e989dd4dcba84fe7f0e30
     found = [(record.levelname, record.exc_info is not None) for record in caplog.records]
     assert found == ([] if level is None else [(level, True)])

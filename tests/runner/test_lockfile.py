@@ -52,6 +52,22 @@ def test_nor_is_one_whose_upkeep_is_held_up(me: Presence, neighbour: tuple[subpr
     assert list(me.dead_neighbours()) == []
 
 
+def test_a_reader_never_sees_half_a_sign_of_life(me: Presence, tmp_path: Path) -> None:
+    """Another process beats as fast as it can: each look at it is at a whole time."""
+    code = LIVE.replace("time.sleep(60)", "while True: here.beat(); here.mark(0, b'first', 5.0)")
+    process = subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    consumer = process.stdout.readline().strip()
+    try:
+        for _ in range(50_000):
+            found = me.remains(consumer)
+            assert found is not None and found.since > 0 and found.deadlines == {"first": 5.0}
+    finally:
+        process.kill()
+        process.wait()
+        process.stdout.close()
+
+
 def test_a_killed_one_is_dead_and_leaves_its_marks(me: Presence, neighbour: tuple[subprocess.Popen[str], str]) -> None:
     process, consumer = neighbour
     process.kill()
@@ -65,6 +81,13 @@ def test_who_leaves_is_not_dead(me: Presence, tmp_path: Path) -> None:
     other = Presence(tmp_path, 1)
     other.leave()
     assert list(me.dead_neighbours()) == [] == list(me.held_up_neighbours())
+
+
+def test_who_has_left_may_still_beat(tmp_path: Path) -> None:
+    """The watchdog goes on until the process ends."""
+    me = Presence(tmp_path, 1)
+    me.leave()
+    me.beat()
 
 
 def test_who_ends_on_purpose_marks_nothing_more(me: Presence, tmp_path: Path) -> None:
@@ -137,13 +160,31 @@ def test_its_deadline_must_have_been_one() -> None:
 
 def test_a_lane_s_claims_are_known_by_their_order() -> None:
     names = [
-        lockfile.token("host:boot:1:abc", lane, number, "5-0") for lane, number in ((0, 9), (0, 10), (0, 11), (1, 9))
+        lockfile.token("host:boot:1:abc", lane, number, "f" * 64) for lane, number in ((0, 9), (0, 10), (0, 11), (1, 9))
     ]
     ended, executing, waiting, elsewhere = names
     remains = Remains("c", Path("p"), {executing: lockfile.NEVER})
     assert [remains.has_ended(name) for name in names] == [True, False, False, False]
     assert [remains.blames(name) for name in (ended, executing, waiting, elsewhere)] == [False, True, False, False]
-    assert lockfile.entry_of(executing) == "5-0"
+    assert lockfile.is_of(executing, "f" * 64) and not lockfile.is_of(executing, "e" * 64)
+
+
+def test_what_a_lane_has_ended_is_known_when_it_executes_nothing(me: Presence, tmp_path: Path) -> None:
+    other = Presence(tmp_path, 2)
+    names = [
+        lockfile.token(other.consumer, lane, number, "f" * 64) for lane, number in ((0, 1), (0, 2), (0, 3), (1, 1))
+    ]
+    other.clear(1)
+    other.mark(0, names[1].encode(), 5.0)
+    for _ in range(2):
+        other.clear(0)
+        remains = me.remains(other.consumer)
+        assert remains is not None and remains.deadlines == {}
+        assert [remains.has_ended(name) for name in names] == [True, True, False, False]
+    other.mark(0, names[2].encode())
+    remains = me.remains(other.consumer)
+    assert remains is not None and remains.blames(names[2])
+    other.leave()
 
 
 def test_one_runner_of_a_host_looks_for_all(tmp_path: Path) -> None:

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from service.runner import alarm, neighbours
-from service.runner.lockfile import Presence
-from service.runner.neighbours import Neighbours
-from service.store import Store
+from service.runner import alarm, lockfile, neighbours
+from service.runner.lockfile import Presence, Remains
+from service.runner.neighbours import Neighbours, Pending
+from service.store import Entry, Store
 from service.tasks import moments, transitions
 from service.tasks.document import Task
 from tests.runner.crew import Crew
@@ -160,4 +160,25 @@ def test_a_process_whose_task_is_overdue_is_ended(
     assert late.returncode == -(signal.SIGKILL if stopped else alarm.SIGNAL)
     [remains] = me.dead_neighbours()
     assert list(remains.deadlines) == ["a-0-1-5-0"]
+    me.leave()
+
+
+def test_another_queue_s_entry_of_the_same_number_says_nothing_about_a_claim() -> None:
+    uid, other = "a" * 64, "b" * 64
+    claim = lockfile.token("host:boot:1:abc", 0, 1, uid)
+    cancelled = Pending(Entry(0, "stream", "5-0", uid, None), None)
+    stranger = Pending(Entry(1, "other", "5-0", other, None), None)
+    assert neighbours._is_lost(claim, [stranger, cancelled])
+    assert not neighbours._is_lost(claim, [stranger])
+
+
+def test_a_notice_is_whole_as_soon_as_it_is_there_and_is_written_once(store: Store, tmp_path: Path) -> None:
+    me = Presence(tmp_path / "runners", 1)
+    notices = tmp_path / "throttled"
+    held_up = Remains("host:boot:7:abc", tmp_path, {})
+    for text, is_first in (("first", True), ("late", False)):
+        watch = Neighbours(store=store, presence=me, queues=(), lease_seconds=15.0, notices=notices)
+        assert watch._leave_notice(held_up, text) is is_first
+    assert [notice.read_text() for notice in notices.iterdir()] == ["first"]
+    assert [path for path in tmp_path.iterdir() if path.is_file()] == []
     me.leave()

@@ -272,6 +272,32 @@ class TestTimeouts:
         assert runner.wait(10) == 70
         assert len(noted(tmp_path / "runs")) == 2
 
+    def test_a_task_that_kills_the_process_meanwhile_is_charged(self, crew: Crew, tmp_path: Path) -> None:
+        [runner] = crew.start(threads=2)
+        killer = f"until [ -e {tmp_path}/now ]; do sleep 0.1; done; kill -9 $PPID"
+        crew.create("stubborn", timeout=0.5, args={"seconds": 600})
+        [deadly] = crew.create("shell", args={"command": killer})
+        crew.running(deadly)
+        eventually(lambda: any("does not end" in line["message"] for line in crew.log()))
+        (tmp_path / "now").touch()
+        assert runner.wait(10) == -signal.SIGKILL
+        crew.start(threads=2)
+        eventually(lambda: crew.read(deadly).crashes == 1)
+
+    @pytest.mark.skipif(not alarm.SIGNAL, reason="this system has no alarm")
+    def test_nor_does_a_task_that_holds_the_interpreter_meanwhile_keep_the_process(
+        self, crew: Crew, tmp_path: Path
+    ) -> None:
+        """The runner has no neighbour."""
+        [runner] = crew.start(threads=2, grace=2)
+        crew.create("stubborn", timeout=0.5, max_attempts=1, args={"seconds": 600})
+        gate = str(tmp_path / "now")
+        [hold] = crew.create("hold.later", args={"path": gate})
+        crew.running(hold)
+        eventually(lambda: any("does not end" in line["message"] for line in crew.log()))
+        Path(gate).touch()
+        assert runner.wait(30) == -alarm.SIGNAL
+
     def test_nor_is_anybody_charged_when_redis_does_not_hear_the_last_words(
         self, mortal_crew: Crew, mortal_server: RedisServer
     ) -> None:
