@@ -91,6 +91,7 @@ async def _become(arbiter: Any, folder: Path, program: Program, before: Program 
             sockets=[socket.fileno() for socket in arbiter.sockets.values()],
             serving={watcher.name: list(watcher.processes) for watcher in arbiter.watchers},
             leaving={watcher.name: watcher.leaving for watcher in arbiter.watchers},
+            releases={watcher.name: str(watcher.release) for watcher in arbiter.watchers if watcher.release},
             before=before.__dict__ if before else {},
             refused=refused,
         )
@@ -114,7 +115,11 @@ def begin(arbiter: Any) -> None:
     if _redis_stays(read, given.serving.get(REDIS, [])):
         for watcher in arbiter.iter_watchers():
             if watcher.release is not None or watcher.name == REDIS:
-                stays |= watcher.adopt(given.serving.get(watcher.name, []), given.leaving.get(watcher.name, []))
+                stays |= watcher.adopt(
+                    given.serving.get(watcher.name, []),
+                    given.leaving.get(watcher.name, []),
+                    given.releases.get(watcher.name),
+                )
     else:
         (GatedWatcher.folder / candidate.SERVED).unlink(missing_ok=True)
         output.say("sandbox: the embedded Redis is to be another one; everything is started anew, in order")

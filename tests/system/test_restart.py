@@ -170,6 +170,36 @@ def test_what_is_not_ready_with_the_new_settings_is_refused_and_circusd_is_what_
     instance.is_gone()
 
 
+def test_what_dies_after_a_refusal_or_during_the_trial_is_replaced_by_the_release_that_serves(
+    instance: Instance, releases: Releases
+) -> None:
+    """As deploy tools leave it: the link leads to the refused release."""
+    one = str(releases.link.resolve())
+    instance.started()
+    broken = releases.make("broken").add("service/web/app.py", "raise ImportError('found only by the trial')")
+    releases.switch(broken)
+    assert "found only by the trial" in restart(instance).stderr
+    kill_and_see_served_by(instance, one)
+    gate = instance.home.parent / "gate"
+    releases.switch(waiting(releases, gate))
+    with restarting(instance) as said:
+        eventually(lambda: len(instance.kinds()["web"]) == 6, 20 * BUSY)
+        on_trial = [process for process in instance.kinds()["runner"] if served_by(process) != one]
+        kill_and_see_served_by(instance, one, *on_trial)
+        gate.touch()
+    assert said == [DONE]
+
+
+def kill_and_see_served_by(instance: Instance, release: str, *but: Process) -> None:
+    """A runner dies."""
+    before = instance.kinds()["runner"]
+    killed = next(process for process in before if process not in but)
+    os.kill(killed.pid, signal.SIGKILL)
+    eventually(lambda: not killed.alive and len(instance.kinds()["runner"]) == len(before), 20 * BUSY)
+    [after] = [process for process in instance.kinds()["runner"] if process not in before]
+    eventually(lambda: served_by(after) == release)
+
+
 def test_another_redis_is_started_while_connections_wait(instance: Instance) -> None:
     before = instance.started().kinds()
     with load(instance):

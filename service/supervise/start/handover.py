@@ -53,6 +53,7 @@ class Handover:
     sockets: list[int]
     serving: dict[str, list[int]]  # processes of each watcher
     leaving: dict[str, list[int]]  # those that were told to stop
+    releases: dict[str, str] = field(default_factory=dict)  # what those processes are of: the real path of each
     before: dict[str, Any] = field(default_factory=dict)  # the program that circusd was; empty on the way back
     refused: str = ""  # why it is on the way back
 
