@@ -32,9 +32,9 @@ def restart(_: argparse.Namespace) -> int:
     read = settings.read(os.environ)
     if state.owner(read) is None:
         raise RestartRefused(f"no sandbox runs on {read.home}. `sandbox run` starts one.")
-    program = handover.Program.running()
     private_names.check(private_names.CIRCUS)
     checks.check_restart(read, _listening(read))
+    program = handover.Program.running()  # now, when a task's variables are gone
     os.environ.update(environment.variables(read))
     circusd.check_configuration(read, str(environment.conf_folder() / "circus.ini"))
     folder = read.sockets / handover.FOLDER / uuid.uuid4().hex

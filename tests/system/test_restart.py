@@ -200,6 +200,25 @@ def kill_and_see_served_by(instance: Instance, release: str, *but: Process) -> N
     eventually(lambda: served_by(after) == release)
 
 
+def test_a_restart_that_a_task_asks_for_leaves_processes_that_the_next_start_finds(instance: Instance) -> None:
+    """It has the environment of a runner."""
+    instance.started()
+    of_a_runner = {
+        "SANDBOX_SESSION": "1",
+        "SANDBOX_TRIAL": str(instance.home),
+        "SANDBOX_WATCHER": "20 20 sandbox-runner",
+    }
+    assert restart(instance, **of_a_runner).stdout == DONE
+    left = [process for processes in instance.kinds().values() for process in processes]
+    for process in instance.kinds()["web"]:
+        assert b"\0SANDBOX_SESSION=" not in Path(f"/proc/{process.pid}/environ").read_bytes()
+    instance.kill()
+    instance.start()
+    eventually(lambda: "Ctrl-C" in instance.output, 60)
+    assert "ending first what it left" in instance.output
+    assert not any(process.alive for process in left)
+
+
 def test_another_redis_is_started_while_connections_wait(instance: Instance) -> None:
     before = instance.started().kinds()
     with load(instance):
