@@ -200,6 +200,18 @@ def kill_and_see_served_by(instance: Instance, release: str, *but: Process) -> N
     eventually(lambda: served_by(after) == release)
 
 
+def test_a_release_that_writes_down_more_is_gone_back_to(instance: Instance, releases: Releases) -> None:
+    releases.make("one").change(
+        "service/supervise/start/handover.py", "    folder: str\n", '    folder: str\n    more: str = "x"\n'
+    )
+    instance.started()
+    before = settled(instance)
+    broken = releases.make("broken").add("service/web/app.py", "raise ImportError('found only by the trial')")
+    assert "goes on as before: sandbox: " in restart(instance, broken).stderr
+    assert instance.kinds() == before
+    assert restart(instance).stdout == DONE
+
+
 def test_a_restart_that_a_task_asks_for_leaves_processes_that_the_next_start_finds(instance: Instance) -> None:
     """It has the environment of a runner."""
     instance.started()
