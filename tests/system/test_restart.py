@@ -10,10 +10,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import psutil
 import pytest
 
 from tests.servers import BUSY, eventually, free_port
-from tests.system.instance import SANDBOX, Instance, Process
+from tests.system.instance import SANDBOX, Instance, Process, frozen
 from tests.system.load import load
 from tests.system.releases import Release, Releases
 
@@ -273,6 +274,21 @@ def waiting(releases: Releases, gate: Path) -> Release:
     """Its web workers are ready when this file is there."""
     lines = f"import os, time\n\nwhile not os.path.exists({str(gate)!r}):\n    time.sleep(0.05)"
     return releases.make("slow").change("service/cli/wsgi.py", "import os", lines)
+
+
+def test_one_that_is_interrupted_before_circusd_takes_it_leaves_no_secrets(instance: Instance) -> None:
+    instance.started()
+    wishes = instance.home / "run" / "restart"
+    words = {"cwd": instance.home.parent, "env": instance.environment, "start_new_session": True}
+    with subprocess.Popen(RESTART, stderr=subprocess.PIPE, **words) as command:
+        eventually(lambda: psutil.Process(command.pid).children(), 20 * BUSY)  # circusd has said where it listens
+        with frozen(Process(instance.pid, "circusd")):
+            eventually(lambda: list(wishes.glob("*/program")), 20 * BUSY)
+            os.kill(command.pid, signal.SIGINT)
+            command.wait(20 * BUSY)
+            assert list(wishes.iterdir()) == []
+    assert wishes.stat().st_mode & 0o777 == 0o700
+    assert restart(instance).stdout == DONE
 
 
 def test_while_a_reload_is_under_way_it_is_refused(instance: Instance, releases: Releases) -> None:

@@ -15,8 +15,9 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Callable
-from contextlib import suppress
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Final, Self, TypeVar
@@ -25,6 +26,7 @@ from service.errors import RestartFailed
 
 VARIABLE: Final = "SANDBOX_RESTART"
 FOLDER: Final = "restart"  # among the sockets
+OWNER_ONLY: Final = 0o700
 HELD: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP)
 
 
@@ -88,8 +90,22 @@ def read(folder: Path, kind: type[AnyRecord]) -> AnyRecord:
     return kind.from_dict(found)
 
 
-def withdraw(folder: Path) -> None:
-    """A wish that circusd has not taken. Nothing else is removed: circusd may be at it."""
+@contextmanager
+def wish(sockets: Path, program: Program) -> Iterator[Path]:
+    """The folder of a restart to this program, for circusd to take. An exception inside, also Ctrl-C, withdraws it."""
+    (sockets / FOLDER).mkdir(mode=OWNER_ONLY, exist_ok=True)
+    folder = sockets / FOLDER / uuid.uuid4().hex
+    try:
+        folder.mkdir(mode=OWNER_ONLY)
+        write(folder, program)
+        yield folder
+    except BaseException:
+        _withdraw(folder)
+        raise
+
+
+def _withdraw(folder: Path) -> None:
+    """Nothing but the program is removed: circusd may be at it."""
     (folder / "program").unlink(missing_ok=True)
     with suppress(OSError):
         folder.rmdir()
