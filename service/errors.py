@@ -29,6 +29,10 @@ class RestartRefused(SandboxError):
     """The circusd that runs does not become another program; the message says why."""
 
 
+class RestartFailed(SandboxError):
+    """circusd has become another program, which cannot read what was left for it."""
+
+
 class ReleaseBroken(SandboxError):
     """The code on the disk does not load; the message says why."""
 

@@ -1,6 +1,7 @@
 """The command `sandbox`: a module for each noun. A command imports what it needs when it is called."""
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 from typing import Final
@@ -14,12 +15,20 @@ NOUNS: Final = (instance, restarts, processes, backups, graphite_dashboards, tok
 def main(words: Sequence[str] | None = None) -> int:
     arguments = _parser().parse_args(words)
     try:
+        _refuse_nowhere()
         return int(arguments.command(arguments))
     except SandboxError as error:
         print(f"sandbox: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         return 130
+
+
+def _refuse_nowhere() -> None:
+    try:
+        os.getcwd()
+    except FileNotFoundError as error:
+        raise SandboxError("the folder that this command is typed in has gone. `cd` to one that is there.") from error
 
 
 def _parser() -> argparse.ArgumentParser:

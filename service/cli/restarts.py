@@ -4,7 +4,6 @@ import argparse
 import os
 import shutil
 import time
-import uuid
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -32,20 +31,14 @@ def restart(_: argparse.Namespace) -> int:
     read = settings.read(os.environ)
     if state.owner(read) is None:
         raise RestartRefused(f"no sandbox runs on {read.home}. `sandbox run` starts one.")
-    program = handover.Program.running()
     private_names.check(private_names.CIRCUS)
     checks.check_restart(read, _listening(read))
     _check_redis(read)
+    program = handover.Program.running()  # now, when a task's variables are gone
     os.environ.update(environment.variables(read))
     circusd.check_configuration(read, str(environment.conf_folder() / "circus.ini"))
-    folder = read.sockets / handover.FOLDER / uuid.uuid4().hex
-    folder.mkdir(parents=True, mode=0o700)
-    handover.write(folder, program)
-    try:
+    with handover.wish(read.sockets, program) as folder:
         _tell(read, "takeover", name=folder.name)
-    except RestartRefused:
-        handover.withdraw(folder)
-        raise
     if outcome := _outcome(read, folder):
         raise RestartRefused(f"the service goes on as before: {outcome}")
     print("sandbox has been restarted")

@@ -5,6 +5,7 @@ folder of the release and, last, the folder that the service was started in. So 
 a module of ours, of Python's or of an installed package; what has such a name is told.
 """
 
+import contextlib
 import os
 import sys
 import sysconfig
@@ -64,9 +65,16 @@ def taken_names() -> list[str]:
     return [
         f"{path} has a name that is taken: `import {path.stem}` finds {_where(path.stem)}. Rename it if you need it"
         for folder in map(Path, _folders())
-        for path in sorted(folder.iterdir())
+        for path in _contents(folder)
         if _is_hidden(path) and not (path.stem == OURS and releases.holds_code(folder))
     ]
+
+
+def _contents(folder: Path) -> list[Path]:
+    """One that has gone, or that this user may not read, holds nothing."""
+    with contextlib.suppress(OSError):
+        return sorted(folder.iterdir())
+    return []
 
 
 def _is_hidden(path: Path) -> bool:

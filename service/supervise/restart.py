@@ -57,13 +57,20 @@ class Takeover(Command):  # type: ignore[misc]
         if Takeover._is_under_way:
             raise MessageError("another restart is under way; wait for its outcome")
         folder = GatedWatcher.folder / handover.FOLDER / Path(props["name"]).name
-        program = handover.read(folder, Program).with_command(self.program.command)
+        try:
+            program = handover.read(folder, Program).with_command(self.program.command)
+        except (OSError, ValueError, TypeError) as error:
+            raise MessageError(f"what it is to become cannot be read: {error}") from error
         Takeover._is_under_way = True
         arbiter.loop.spawn_callback(self._leave, arbiter, folder, program)
 
     async def _leave(self, arbiter: Any, folder: Path, program: Program) -> None:
         await gen.sleep(ANSWER_SECONDS)
-        handover.tell(await _become(arbiter, folder, program, self.program), folder)
+        try:
+            problem = await _become(arbiter, folder, program, self.program)
+        except Exception as error:
+            problem = _fault(error)
+        handover.tell(problem, folder)
         Takeover._is_under_way = False
 
 
@@ -91,6 +98,7 @@ async def _become(arbiter: Any, folder: Path, program: Program, before: Program 
             sockets=[socket.fileno() for socket in arbiter.sockets.values()],
             serving={watcher.name: list(watcher.processes) for watcher in arbiter.watchers},
             leaving={watcher.name: watcher.leaving for watcher in arbiter.watchers},
+            releases={watcher.name: str(watcher.release) for watcher in arbiter.watchers if watcher.release},
             before=before.__dict__ if before else {},
             refused=refused,
         )
@@ -98,7 +106,7 @@ async def _become(arbiter: Any, folder: Path, program: Program, before: Program 
         try:
             handover.become(program, folder, given, unless=lambda: bool(arbiter.ctrl.told_to_quit))
             problem = "the service is stopping"
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, TypeError) as error:
             problem = f"{program.words[0]} cannot be started: {error}"
     logger.error("circusd stays what it is: %s", problem)
     return problem
@@ -114,7 +122,11 @@ def begin(arbiter: Any) -> None:
     if _redis_stays(read, given.serving.get(REDIS, [])):
         for watcher in arbiter.iter_watchers():
             if watcher.release is not None or watcher.name == REDIS:
-                stays |= watcher.adopt(given.serving.get(watcher.name, []), given.leaving.get(watcher.name, []))
+                stays |= watcher.adopt(
+                    given.serving.get(watcher.name, []),
+                    given.leaving.get(watcher.name, []),
+                    given.releases.get(watcher.name),
+                )
     else:
         (GatedWatcher.folder / candidate.SERVED).unlink(missing_ok=True)
         output.say("sandbox: the embedded Redis is to be another one; everything is started anew, in order")
@@ -131,22 +143,42 @@ def _redis_stays(read: Settings, pids: list[int]) -> bool:
 
 
 async def _finish(arbiter: Any, given: Handover) -> None:
+    """Whatever happens, whoever waits for the outcome is told one."""
+    try:
+        problem = await _outcome(arbiter, given)
+    except Exception as error:
+        problem = _fault(error)
+    for watcher in arbiter.watchers:
+        watcher.settle_down()
+    handover.tell(problem)
+    if not problem:
+        output.say("sandbox has been restarted")
+
+
+async def _outcome(arbiter: Any, given: Handover) -> str:
     while arbiter._exclusive_running_command is not None:
         await gen.sleep(LOOK_SECONDS)
     gated = [watcher for watcher in arbiter.iter_watchers() if watcher.release and watcher.has_adopted]
     problem = given.refused or await _replace(gated)
     if problem and given.before and not arbiter._stopping:
-        hindered = await _become(arbiter, handover.folder(), Program(**given.before), None, problem)
+        hindered = await _go_back(arbiter, given.before, problem)
         problem = f"{problem}\ncircusd has the new settings all the same, because {hindered}. Restart it again."
-    for watcher in arbiter.watchers:
-        watcher.settle_down()
     while not arbiter._stopping and not problem and not (GatedWatcher.folder / candidate.SERVED).exists():
         await gen.sleep(LOOK_SECONDS)
-    if arbiter._stopping:
-        problem = "the service is stopping"
-    handover.tell(problem)
-    if not problem:
-        output.say("sandbox has been restarted")
+    return "the service is stopping" if arbiter._stopping else problem
+
+
+async def _go_back(arbiter: Any, before: dict[str, Any], refused: str) -> str:
+    """Returns only if that is not possible: why."""
+    try:
+        return await _become(arbiter, handover.folder(), Program.from_dict(before), None, refused)
+    except Exception as error:
+        return _fault(error)
+
+
+def _fault(error: Exception) -> str:
+    logger.error("the restart has failed", exc_info=error)
+    return f"it has failed: {error!r}. circus.log says where"
 
 
 async def _replace(watchers: list[GatedWatcher]) -> str:
@@ -158,7 +190,6 @@ async def _replace(watchers: list[GatedWatcher]) -> str:
     except ReleaseRefused as error:
         return error.whole
     except Exception as error:
-        logger.error("the restart has failed", exc_info=error)
-        return f"it has failed: {error!r}. circus.log says where"
+        return _fault(error)
     await asyncio.gather(*(watcher.only_new_ones_answer() for watcher in watchers))
     return ""

@@ -126,8 +126,11 @@ class GatedWatcher(Watcher):  # type: ignore[misc]
             options["env"] |= on_trial.environment if on_trial else {}
         return AgingProcess(name, wid, cmd, **options)
 
-    def adopt(self, serving: Iterable[int], leaving: Iterable[int]) -> set[int]:
-        """Processes that circusd started before a restart, and those that it had told to stop. Returns which live."""
+    def adopt(self, serving: Iterable[int], leaving: Iterable[int], release: str | None) -> set[int]:
+        """Processes that circusd started before a restart, and those that it had told to stop. Returns which live.
+
+        They are of this release, and so is what replaces one that dies, until the trial has accepted another.
+        """
         adopted = {pid: self._adopted(pid) for pid in (*serving, *leaving) if psutil.pid_exists(pid)}
         self.processes.update(adopted)
         for pid in adopted.keys() & set(leaving):
@@ -135,6 +138,9 @@ class GatedWatcher(Watcher):  # type: ignore[misc]
         self.has_adopted = bool(self.processes)
         if self.has_adopted:  # until the trial: nothing is to be started beside it
             self.numprocesses = len(self.processes)
+        if self.has_adopted and release:
+            with contextlib.suppress(NoRelease):  # somebody has removed it meanwhile
+                self.release = releases.find(Path(release))
         return set(adopted)
 
     def _adopted(self, pid: int) -> AgingProcess:

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -116,6 +117,21 @@ def test_what_comes_first_among_copies(folder: Path) -> None:
     for place in (folder / "path", release, folder / "start"):
         assert found() == place.name
         (place / "mine.py").unlink()
+
+
+@pytest.mark.parametrize("word", ["check", "types"])
+def test_a_start_folder_that_has_gone_holds_nothing(folder: Path, word: str) -> None:
+    gone = str(folder / "gone")
+    done = sandbox(word, SANDBOX_TASKS="service.builtin.demo", SANDBOX_STARTED_IN=gone, cwd=folder)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_a_folder_that_has_gone_while_one_is_in_it_is_told_in_a_line(folder: Path) -> None:
+    script = f'mkdir gone && cd gone && rmdir ../gone && PYTHONPATH={ROOT} exec "$@"'
+    words = (sys.executable, "-P", "-m", "service.cli", "check")
+    done = subprocess.run(("sh", "-c", script, "sh", *words), cwd=folder, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr == "sandbox: the folder that this command is typed in has gone. `cd` to one that is there.\n"
 
 
 # --- what is said -------------------------------------------------------------------------------------

@@ -26,7 +26,14 @@ class Project:
         self.folder.mkdir()
         for name in ("service", "conf", "deploy"):
             shutil.copytree(ROOT / name, self.folder / name, ignore=NOT_COPIED)
-        for name in ("circus.ini", "setup.py", "pyproject.toml", "requirements.txt", "requirements-fast.txt", "MANIFEST.in"):
+        for name in (
+            "circus.ini",
+            "setup.py",
+            "pyproject.toml",
+            "requirements.txt",
+            "requirements-fast.txt",
+            "MANIFEST.in",
+        ):
             shutil.copy(ROOT / name, self.folder)
         (self.folder / ".gitignore").write_text("__pycache__/\n.build\n")
         (self.folder / "deploy" / "stages").mkdir()

@@ -195,11 +195,7 @@ def test_what_a_handler_said_last_of_its_progress_is_settled_with_its_outcome(
         if error is not None:
             raise error
 
-<<<<<<< HEAD
-    after = ended(handler, Stopping if isinstance(error, Stopping) else None)
-=======
     after = ended(handler, sent(error))
->>>>>>> 1aeeda490541de55003e989dd4dcba84fe7f0e30
     assert (after.status, after.revision) == (status, 2)
     assert json.loads(bytes(after.progress)) == {"fraction": 0.67, "message": "two thirds"}
 
@@ -220,10 +216,6 @@ def test_a_failure_is_logged_with_its_traceback(
     caplog: pytest.LogCaptureFixture, error: BaseException, attempts: int, level: str | None
 ) -> None:
     """As an error if it is the last attempt, and else as a warning."""
-<<<<<<< HEAD
-    ended(raising(error), type(error) if isinstance(error, Interrupted) else None, max_attempts=attempts)
-=======
     ended(raising(error), sent(error), max_attempts=attempts)
->>>>>>> 1aeeda490541de55003e989dd4dcba84fe7f0e30
     found = [(record.levelname, record.exc_info is not None) for record in caplog.records]
     assert found == ([] if level is None else [(level, True)])

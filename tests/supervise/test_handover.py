@@ -5,9 +5,12 @@ from pathlib import Path
 
 import pytest
 
+from service.errors import RestartFailed
 from service.supervise.start import handover
 from service.supervise.start.handover import Handover, Program
 
+PROGRAM_0 = '{"words": ["/bin/python"], "command": ["run"], "environment": {}, "folder": "/"}'
+HANDOVER_0 = '{"pid": 1, "lock": 3, "sockets": [], "serving": {}, "leaving": {}, "before": {}, "refused": ""}'
 PROGRAM = Program(words=["/bin/python"], command=["run"], environment={"A": "\udcff"}, folder="/")
 
 
@@ -53,3 +56,20 @@ def test_a_program_that_cannot_be_started_changes_nothing(tmp_path: Path) -> Non
             unless=lambda: False,
         )
     assert os.getcwd() == here
+
+
+@pytest.mark.parametrize(("kind", "text"), [(Program, PROGRAM_0), (Handover, HANDOVER_0)])
+def test_what_the_first_release_wrote_is_read(tmp_path: Path, kind: type[Program | Handover], text: str) -> None:
+    """A field that is added later needs a default."""
+    (tmp_path / kind.__name__.lower()).write_text(text)
+    handover.read(tmp_path, kind)
+
+
+@pytest.mark.parametrize("text", [None, "", "[1]", '{"pid": 1}'])
+def test_what_cannot_be_read_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str | None) -> None:
+    """To go on would be to run into the lock that this very process holds."""
+    monkeypatch.setenv(handover.VARIABLE, str(tmp_path))
+    if text is not None:
+        (tmp_path / "handover").write_text(text)
+    with pytest.raises(RestartFailed, match=r"SANDBOX_RESTART is .*; what the former circusd has left there"):
+        handover.take()

@@ -48,6 +48,28 @@ def test_a_redis_that_goes_on_is_named(tmp_path: Path) -> None:
         state.refuse_foreign_redis(read)
 
 
+def test_whoever_looks_is_answered_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`sandbox restart` looks again and again."""
+    read = settings.read({"SANDBOX_HOME": str(tmp_path)})
+    read.sockets.mkdir(parents=True)
+    assert state.owner(read) is None
+    with held(read.sockets / "lock", 60) as pid:
+        monkeypatch.setattr(time, "sleep", lambda _: pytest.fail("it waits"))
+        assert state.owner(read) == pid
+
+
+def test_one_that_looks_keeps_none_from_starting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    read = settings.read({"SANDBOX_HOME": str(tmp_path)})
+    read.sockets.mkdir(parents=True)
+    monkeypatch.setattr(state, "_held", {})
+    with open(read.sockets / "lock", "w") as looking:
+        fcntl.flock(looking, fcntl.LOCK_SH)
+        assert state.owner(read) is None
+        monkeypatch.setattr(time, "sleep", lambda _: fcntl.flock(looking, fcntl.LOCK_UN))
+        state.prepare(read)
+    state.let_go()
+
+
 def test_a_holder_that_has_not_written_its_number_yet_is_waited_for(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -10,10 +10,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import psutil
 import pytest
 
 from tests.servers import BUSY, eventually, free_port
-from tests.system.instance import SANDBOX, Instance, Process
+from tests.system.instance import SANDBOX, Instance, Process, frozen
 from tests.system.load import load
 from tests.system.releases import Release, Releases
 
@@ -173,6 +174,67 @@ def test_what_is_not_ready_with_the_new_settings_is_refused_and_circusd_is_what_
     instance.is_gone()
 
 
+def test_what_dies_after_a_refusal_or_during_the_trial_is_replaced_by_the_release_that_serves(
+    instance: Instance, releases: Releases
+) -> None:
+    """As deploy tools leave it: the link leads to the refused release."""
+    one = str(releases.link.resolve())
+    instance.started()
+    broken = releases.make("broken").add("service/web/app.py", "raise ImportError('found only by the trial')")
+    releases.switch(broken)
+    assert "found only by the trial" in restart(instance).stderr
+    kill_and_see_served_by(instance, one)
+    gate = instance.home.parent / "gate"
+    releases.switch(waiting(releases, gate))
+    with restarting(instance) as said:
+        eventually(lambda: len(instance.kinds()["web"]) == 6, 20 * BUSY)
+        on_trial = [process for process in instance.kinds()["runner"] if served_by(process) != one]
+        kill_and_see_served_by(instance, one, *on_trial)
+        gate.touch()
+    assert said == [DONE]
+
+
+def kill_and_see_served_by(instance: Instance, release: str, *but: Process) -> None:
+    """A runner dies."""
+    before = instance.kinds()["runner"]
+    killed = next(process for process in before if process not in but)
+    os.kill(killed.pid, signal.SIGKILL)
+    eventually(lambda: not killed.alive and len(instance.kinds()["runner"]) == len(before), 20 * BUSY)
+    [after] = [process for process in instance.kinds()["runner"] if process not in before]
+    eventually(lambda: served_by(after) == release)
+
+
+def test_a_release_that_writes_down_more_is_gone_back_to(instance: Instance, releases: Releases) -> None:
+    releases.make("one").change(
+        "service/supervise/start/handover.py", "    folder: str\n", '    folder: str\n    more: str = "x"\n'
+    )
+    instance.started()
+    before = settled(instance)
+    broken = releases.make("broken").add("service/web/app.py", "raise ImportError('found only by the trial')")
+    assert "goes on as before: sandbox: " in restart(instance, broken).stderr
+    assert instance.kinds() == before
+    assert restart(instance).stdout == DONE
+
+
+def test_a_restart_that_a_task_asks_for_leaves_processes_that_the_next_start_finds(instance: Instance) -> None:
+    """It has the environment of a runner."""
+    instance.started()
+    of_a_runner = {
+        "SANDBOX_SESSION": "1",
+        "SANDBOX_TRIAL": str(instance.home),
+        "SANDBOX_WATCHER": "20 20 sandbox-runner",
+    }
+    assert restart(instance, **of_a_runner).stdout == DONE
+    left = [process for processes in instance.kinds().values() for process in processes]
+    for process in instance.kinds()["web"]:
+        assert b"\0SANDBOX_SESSION=" not in Path(f"/proc/{process.pid}/environ").read_bytes()
+    instance.kill()
+    instance.start()
+    eventually(lambda: "Ctrl-C" in instance.output, 60)
+    assert "ending first what it left" in instance.output
+    assert not any(process.alive for process in left)
+
+
 def test_another_redis_is_started_while_connections_wait(instance: Instance) -> None:
     before = instance.started().kinds()
     with load(instance):
@@ -215,6 +277,21 @@ def waiting(releases: Releases, gate: Path) -> Release:
     """Its web workers are ready when this file is there."""
     lines = f"import os, time\n\nwhile not os.path.exists({str(gate)!r}):\n    time.sleep(0.05)"
     return releases.make("slow").change("service/cli/wsgi.py", "import os", lines)
+
+
+def test_one_that_is_interrupted_before_circusd_takes_it_leaves_no_secrets(instance: Instance) -> None:
+    instance.started()
+    wishes = instance.home / "run" / "restart"
+    words = {"cwd": instance.home.parent, "env": instance.environment, "start_new_session": True}
+    with subprocess.Popen(RESTART, stderr=subprocess.PIPE, **words) as command:
+        eventually(lambda: psutil.Process(command.pid).children(), 20 * BUSY)  # circusd has said where it listens
+        with frozen(Process(instance.pid, "circusd")):
+            eventually(lambda: list(wishes.glob("*/program")), 20 * BUSY)
+            os.kill(command.pid, signal.SIGINT)
+            command.wait(20 * BUSY)
+            assert list(wishes.iterdir()) == []
+    assert wishes.stat().st_mode & 0o777 == 0o700
+    assert restart(instance).stdout == DONE
 
 
 def test_while_a_reload_is_under_way_it_is_refused(instance: Instance, releases: Releases) -> None:

@@ -18,16 +18,18 @@ from service.supervise.start.environment import SESSION, conf_folder
 
 WEB_ENDS_SECONDS: Final = 5.0  # what gunicorn needs after the grace time, to end its workers
 RUNNER_ENDS_SECONDS: Final = 5.0  # what a runner needs after the grace time, to interrupt and to hand back
+OF_A_TASK: Final = (SESSION, candidate.VARIABLE, orphans.MARK, releases.START_FOLDER)
 
 
 def check(settings: Settings) -> None:
     """Raises an error that says what to change; otherwise the state folder is this process's."""
+    _forget_the_task()
     if (given := handover.take()) is not None:
         state.adopt(settings.sockets / "lock", given.lock)
         state.prepare(settings)
         listener.take(given.sockets)
     else:
-        _check_settings(settings)
+        _check_release(settings)
         state.prepare(settings)
         _take_over(settings)
         state.refuse_foreign_redis(settings)
@@ -37,16 +39,17 @@ def check(settings: Settings) -> None:
 
 def check_restart(settings: Settings, listening: Collection[listener.Address]) -> None:
     """Raises an error that says what to change, before the circusd that runs is touched."""
-    _check_settings(settings)
+    _forget_the_task()
+    _check_release(settings)
     state.check(settings)
     if listener.address(settings.bind, settings.port) not in listening:
         _check_address(settings)
 
 
-def _check_settings(settings: Settings) -> None:
-    for name in (SESSION, candidate.VARIABLE):  # left by another sandbox, if one of its tasks starts this one
+def _forget_the_task() -> None:
+    """If a task of this sandbox, or of another, has typed the command: circusd's processes are not that task's."""
+    for name in OF_A_TASK:
         os.environ.pop(name, None)
-    _check_release(settings)
 
 
 def _take_over(settings: Settings) -> None:

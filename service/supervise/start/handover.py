@@ -15,21 +15,36 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Callable
-from contextlib import suppress
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Any, Final, Self, TypeVar
+
+from service.errors import RestartFailed
 
 VARIABLE: Final = "SANDBOX_RESTART"
 FOLDER: Final = "restart"  # among the sockets
+OWNER_ONLY: Final = 0o700
 HELD: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP)
 
-Record = TypeVar("Record", "Program", "Handover")
+
+class Record:
+    """Another release may have written it: what is unknown is passed over, and a field that is new needs a default."""
+
+    @classmethod
+    def from_dict(cls, found: dict[str, Any]) -> Self:
+        """Raises TypeError if a field is missing."""
+        known: Any = cls
+        return cls(**{field.name: found[field.name] for field in fields(known) if field.name in found})
+
+
+AnyRecord = TypeVar("AnyRecord", bound=Record)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Program:
+class Program(Record):
     words: list[str]  # the interpreter and the module or script
     command: list[str]
     environment: dict[str, str]
@@ -47,12 +62,13 @@ class Program:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Handover:
+class Handover(Record):
     pid: int
     lock: int
     sockets: list[int]
     serving: dict[str, list[int]]  # processes of each watcher
     leaving: dict[str, list[int]]  # those that were told to stop
+    releases: dict[str, str] = field(default_factory=dict)  # what those processes are of: the real path of each
     before: dict[str, Any] = field(default_factory=dict)  # the program that circusd was; empty on the way back
     refused: str = ""  # why it is on the way back
 
@@ -66,19 +82,30 @@ def write(folder: Path, record: Program | Handover) -> None:
     (folder / type(record).__name__.lower()).write_text(json.dumps(asdict(record)))
 
 
-def read(folder: Path, kind: type[Record]) -> Record:
-    """And removes it: it holds secrets. Another release may have written it, with a field more.
-
-    Raises OSError, ValueError or TypeError.
-    """
+def read(folder: Path, kind: type[AnyRecord]) -> AnyRecord:
+    """And removes it: it holds secrets. Raises OSError, ValueError or TypeError."""
     file = folder / kind.__name__.lower()
     found = json.loads(file.read_text())
     file.unlink()
-    return kind(**{known.name: found[known.name] for known in fields(kind) if known.name in found})
+    return kind.from_dict(found)
 
 
-def withdraw(folder: Path) -> None:
-    """A wish that circusd has not taken. Nothing else is removed: circusd may be at it."""
+@contextmanager
+def wish(sockets: Path, program: Program) -> Iterator[Path]:
+    """The folder of a restart to this program, for circusd to take. An exception inside, also Ctrl-C, withdraws it."""
+    (sockets / FOLDER).mkdir(mode=OWNER_ONLY, exist_ok=True)
+    folder = sockets / FOLDER / uuid.uuid4().hex
+    try:
+        folder.mkdir(mode=OWNER_ONLY)
+        write(folder, program)
+        yield folder
+    except BaseException:
+        _withdraw(folder)
+        raise
+
+
+def _withdraw(folder: Path) -> None:
+    """Nothing but the program is removed: circusd may be at it."""
     (folder / "program").unlink(missing_ok=True)
     with suppress(OSError):
         folder.rmdir()
@@ -92,8 +119,11 @@ def take() -> Handover | None:
         return None
     try:
         found = read(Path(named), Handover)
-    except (OSError, ValueError, TypeError):
-        return None
+    except (OSError, ValueError, TypeError) as error:
+        raise RestartFailed(
+            f"{VARIABLE} is {named!r}; what the former circusd has left there cannot be read ({error}). "
+            f"Its processes go on serving. Start sandbox again, without that variable: the start takes over."
+        ) from error
     if found.pid == os.getpid():
         received, _folder = found, Path(named)
     return received

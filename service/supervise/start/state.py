@@ -30,7 +30,7 @@ def prepare(settings: Settings) -> None:
             folder.mkdir(parents=True, exist_ok=True)
             folder.chmod(OWNER_ONLY)
         _let_members_enter(settings)
-        holder = lock(settings.sockets / "lock")
+        holder = lock(settings.sockets / "lock", wait_seconds=LOOK_SECONDS)  # somebody may look at it just now
     except OSError as error:
         raise SettingsError(
             f"SANDBOX_HOME is {str(settings.home)!r}, which cannot be used: {error}. "
@@ -84,7 +84,7 @@ def control_group(settings: Settings) -> int:
 
 def refuse_foreign_redis(settings: Settings) -> None:
     """Two servers would ruin the data. Waits a moment for one that is ending: it holds the lock a little longer."""
-    server = _holder(redis_folder(settings) / "lock") if settings.embedded_redis else None
+    server = _holder(redis_folder(settings) / "lock", wait_seconds=GONE_SECONDS) if settings.embedded_redis else None
     if server is not None:
         raise AlreadyRunning(
             f"a Redis that this sandbox has not started (process {server}) serves the data of {settings.home}. "
@@ -101,7 +101,7 @@ def lock(path: Path, *, wait_seconds: float = 0.0, survives_exec: bool = False) 
     if path in _held:
         return None
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    if not _locked(descriptor, time.monotonic() + wait_seconds):
+    if not _locked(descriptor, wait_seconds):
         holder = _read(descriptor)
         os.close(descriptor)
         return holder
@@ -123,8 +123,8 @@ def adopt(path: Path, descriptor: int) -> None:
 
 
 def owner(settings: Settings) -> int | None:
-    """The circusd that runs on the state folder, if one does."""
-    return _holder(settings.sockets / "lock")
+    """The circusd that runs on the state folder, if one does. Looks, and does not wait."""
+    return _holder(settings.sockets / "lock", wait_seconds=0.0)
 
 
 def let_go() -> None:
@@ -134,10 +134,11 @@ def let_go() -> None:
     _held.clear()
 
 
-def _locked(descriptor: int, until: float) -> bool:
+def _locked(descriptor: int, wait_seconds: float, kind: int = fcntl.LOCK_EX) -> bool:
+    until = time.monotonic() + wait_seconds
     while True:
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
             return True
         except BlockingIOError:
             if time.monotonic() >= until:
@@ -145,14 +146,14 @@ def _locked(descriptor: int, until: float) -> bool:
         time.sleep(LOOK_SECONDS)
 
 
-def _holder(path: Path) -> int | None:
-    """The process that holds a lock, if one does."""
+def _holder(path: Path, *, wait_seconds: float) -> int | None:
+    """The process that holds a lock, if one does. Those that look are in nobody's way but for a moment."""
     try:
         descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
     except FileNotFoundError:
         return None
     try:
-        return None if _locked(descriptor, time.monotonic() + GONE_SECONDS) else _read(descriptor)
+        return None if _locked(descriptor, wait_seconds, fcntl.LOCK_SH) else _read(descriptor)
     finally:
         os.close(descriptor)
 
