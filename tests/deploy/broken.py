@@ -11,7 +11,7 @@ class Fault(NamedTuple):
     file: str
     old: str
     new: str
-    told: str  # what the operator reads
+    told: str  # what the operator reads, as a pattern
 
 
 DOES_NOT_IMPORT = Fault("service/web/app.py", "\nfrom ", '\nraise ImportError("on purpose")\nfrom ', "on purpose")
@@ -25,7 +25,7 @@ HANGS = Fault(
     "service/cli/serve.py",
     "candidate.begin()\n",
     "candidate.begin()\n__import__('time').sleep(1000)\n",
-    "sleep(1000)",  # a reload tells the place that the release has come to
+    r"sleep\(1000\)",  # a reload tells the place that the release has come to
 )
 CRASHES_LATER = Fault(
     "service/supervise/reload/candidate.py",
@@ -34,7 +34,7 @@ CRASHES_LATER = Fault(
     "    if 'runner' in sys.argv:\n"
     f"        __import__('threading').Timer({CRASH_SECONDS}, os._exit, [3]).start()\n"
     "    if (held := folder()) is None:\n        return\n    (held",
-    "have died since",
+    "have died since|no runner is at work",
 )
 
 FAULTS = {

@@ -1,6 +1,7 @@
 """From a bare host to a rollback, as an operator types it, on real hosts."""
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -59,6 +60,7 @@ def test_a_deploy_and_a_rollback(world: World) -> None:
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [name for name in FAULTS if name != "hangs"])
 def test_a_release_that_does_not_work_is_not_left_in_place(name: str, world: World) -> None:
     world.project.stage(world.hosts, verify_seconds=CRASH_SECONDS + 2)
@@ -67,14 +69,15 @@ def test_a_release_that_does_not_work_is_not_left_in_place(name: str, world: Wor
 
     said = world.project.fab("deploy", code=1)
 
-    assert fault.told in said
+    assert re.search(fault.told, said)
     assert world.host.current == first
     [bad] = [release for release, state in world.host.releases().items() if state == "bad"]
-    assert fault.told in (world.host.folder / "srv/sandbox/releases" / bad / ".bad").read_text()
+    assert re.search(fault.told, (world.host.folder / "srv/sandbox/releases" / bad / ".bad").read_text())
     assert world.runs_a_task()
     assert f"current {first}, serving {first}" in world.project.fab("status")
 
 
+@pytest.mark.slow
 def test_a_host_that_lost_its_power_serves_again(world: World) -> None:
     assert eventually(world.serves, 60)
     world.host.kill()
@@ -83,6 +86,7 @@ def test_a_host_that_lost_its_power_serves_again(world: World) -> None:
     assert world.runs_a_task()
 
 
+@pytest.mark.slow
 def test_a_restart_takes_new_settings_and_logs_are_shown(world: World) -> None:
     before = world.host.sh("cat /run/sandbox/sandbox.pid")
     world.project.stage(world.hosts, environment='SANDBOX_THREADS = "3"')

@@ -52,6 +52,7 @@ def the_rule_holds(world: World) -> None:
     assert world.serves()
 
 
+@pytest.mark.slow
 def test_fab_is_killed_in_one_phase_after_another(world: World) -> None:
     assert eventually(world.serves, 60)
     for phase in ("install", "switch", "reload", "verify"):

@@ -2,11 +2,14 @@
 
 from collections.abc import Callable
 
+import pytest
+
 from tests.deploy.test_kills import LOADED_SECONDS, a_new_release
 from tests.deploy.world import World
 from tests.servers import eventually
 
 
+@pytest.mark.slow
 def test_of_two_deploys_at_once_the_second_is_told_who_has_the_lock_or_waits(world: World) -> None:
     a_new_release(world)
     first = world.project.start("deploy", output=world.folder / "first")
@@ -27,6 +30,7 @@ REFUSES = """\
 """
 
 
+@pytest.mark.slow
 def test_of_three_hosts_the_second_refuses_so_the_first_goes_back_and_the_third_is_not_touched(
     make_world: Callable[..., World],
 ) -> None:

@@ -37,6 +37,7 @@ def test_a_secret_that_cannot_be_had_is_named(source: str, tmp_path: Path) -> No
         secrets.read(a_stage(tmp_path, f'REDIS_URL = "{source}"'))
 
 
+@pytest.mark.slow
 def test_a_secret_is_found_in_the_settings_of_the_host_and_nowhere_else(world: World) -> None:
     token = world.folder / "token"
     token.write_text(f"https://{SENTINEL}@127.0.0.1/1")
