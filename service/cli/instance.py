@@ -2,8 +2,9 @@
 
 import argparse
 import os
+import sys
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 from service import __version__
 from service.cli.parsing import Commands, add
@@ -71,11 +72,34 @@ def _checked() -> "Settings":
 
 
 def check(_: argparse.Namespace) -> int:
-    """What a release checks of itself: the supervisor calls it before the start."""
+    """What a release checks of itself, in a process of its own: a module may end, hold up or kill that."""
+    from service import settings
+    from service.supervise.reload import release
+    from service.supervise.start import checks
+
+    read = settings.read(os.environ)
+    if release.START_FOLDER in os.environ:
+        _end(_checks_itself(read))
+    print(checks.check_release(read))
+    return 0
+
+
+def _checks_itself(read: "Settings") -> int:
     from service.cli import checking
 
-    print(checking.check(_in_the_release("check")))
+    try:
+        print(checking.check(read), file=sys.__stdout__)
+    except SandboxError as error:
+        print(f"sandbox: {error}", file=sys.__stderr__)
+        return 1
     return 0
+
+
+def _end(code: int) -> NoReturn:
+    """Now, though threads of the task types may go on."""
+    for stream in filter(None, (sys.__stdout__, sys.__stderr__)):
+        stream.flush()
+    os._exit(code)
 
 
 def ready(arguments: argparse.Namespace) -> int:

@@ -45,7 +45,7 @@ def check_restart(settings: Settings, listening: Collection[listener.Address]) -
 def _check_settings(settings: Settings) -> None:
     for name in (SESSION, candidate.VARIABLE):  # left by another sandbox, if one of its tasks starts this one
         os.environ.pop(name, None)
-    _check_release(settings)
+    check_release(settings)
 
 
 def _take_over(settings: Settings) -> None:
@@ -69,18 +69,19 @@ def check_order(settings: Settings, circus_seconds: Mapping[str, float]) -> None
             )
 
 
-def _check_release(settings: Settings) -> None:
-    """In a process of its own: none of its code runs in circusd."""
+def check_release(settings: Settings) -> str:
+    """In a process of its own: none of its code runs in circusd. Prints its warnings, and returns its last word."""
     release = releases.find(settings.release or conf_folder())
     environment = release.environment({**os.environ, **texts(settings)}, os.getcwd())
     try:
-        warnings = rehearsal.check(
+        *warnings, last_word = rehearsal.check(
             environment, patience_seconds=settings.reload_seconds, python=release.python, folder=release.path
         )
     except ReleaseBroken as error:
         raise SettingsError(str(error)) from error
     for warning in warnings:
         print(warning, file=sys.stderr)
+    return last_word
 
 
 def _check_address(settings: Settings) -> None:
