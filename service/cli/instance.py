@@ -4,6 +4,7 @@ import argparse
 import os
 import sys
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from service import __version__
@@ -23,7 +24,7 @@ def add_commands(commands: Commands) -> None:
     add(commands, "check", check, "check the settings and the task types")
     waits = add(commands, "ready", ready, "is the service ready? Exit code 0 if so, else 1 and the reason")
     waits.add_argument("--wait", metavar="S", type=float, default=0.0, help="ask again for so many seconds")
-    add(commands, "env", env, 'print what circusd and circusctl need: eval "$(sandbox env)"')
+    add(commands, "env", env, 'print what a shell needs: eval "$(sandbox env)"')
     add(commands, "path", path, "print the folder that holds circus.ini and conf/")
     add(commands, "types", types, "print the task types and their queues")
     add(commands, "version", version, "print the version")
@@ -119,7 +120,7 @@ def env(_: argparse.Namespace) -> int:
     from service import settings
     from service.supervise.start import environment
 
-    print(environment.exports(settings.read(os.environ), os.environ))
+    print(environment.exports(settings.read(os.environ), os.environ, Path(sys.argv[0])))
     return 0
 
 

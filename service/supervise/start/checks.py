@@ -65,7 +65,7 @@ def check_order(settings: Settings, circus_seconds: Mapping[str, float]) -> None
         if circus_seconds.get(watcher, math.inf) <= grace + within:
             raise SettingsError(
                 f"{variable}_STOP is {circus_seconds[watcher]:g}; it must be above {grace + within:g}: the grace time "
-                f'of {grace:g} s and {within:g} s to end. `eval "$(sandbox env)"` works it out anew.'
+                f"of {grace:g} s and {within:g} s to end. Unset it: the start works it out."
             )
 
 
