@@ -24,24 +24,38 @@ _held: dict[Path, int] = {}
 
 def prepare(settings: Settings) -> None:
     """Makes the folders, and takes the state folder for this process."""
+    _make_logs(settings)
     try:
-        for folder in (*reversed(settings.logs.parents), settings.logs):
-            folder.mkdir(OTHERS_READ, exist_ok=True)
         for folder in (settings.sockets, redis_folder(settings), settings.home / "runners"):
             folder.mkdir(parents=True, exist_ok=True)
             folder.chmod(OWNER_ONLY)
         _let_members_enter(settings)
         holder = lock(settings.sockets / "lock")
     except OSError as error:
-        raise SettingsError(
-            f"SANDBOX_HOME is {str(settings.home)!r}, which cannot be used: {error}. "
-            f"Allowed is a folder that this user may write."
-        ) from error
+        raise _unusable("SANDBOX_HOME", settings.home, error) from error
     if holder is not None:
         raise AlreadyRunning(
             f"another sandbox (process {holder}) runs on {settings.home}. "
             f"Stop it, or set SANDBOX_HOME and SANDBOX_PORT for this one."
         )
+
+
+def _make_logs(settings: Settings) -> None:
+    """With all above it: of the state folder, too, if they are in it."""
+    home = settings.home
+    for folder in (*reversed(settings.logs.parents), settings.logs):
+        try:
+            folder.mkdir(OTHERS_READ, exist_ok=True)
+        except OSError as error:
+            if settings.logs == home / "log" or folder in (home, *home.parents):
+                raise _unusable("SANDBOX_HOME", home, error) from error
+            raise _unusable("SANDBOX_LOGS", settings.logs, error) from error
+
+
+def _unusable(variable: str, folder: Path, error: OSError) -> SettingsError:
+    return SettingsError(
+        f"{variable} is {str(folder)!r}, which cannot be used: {error}. Allowed is a folder that this user may write."
+    )
 
 
 def _let_members_enter(settings: Settings) -> None:
