@@ -12,6 +12,10 @@ class SettingsError(SandboxError):
 class StoreUnavailable(SandboxError):
     """Redis did not do what was asked: it is away, slow, loading, full or read-only."""
 
+    def __init__(self, for_clients: str, details: str = "") -> None:
+        super().__init__(f"{for_clients} ({details})" if details else for_clients)
+        self.for_clients = for_clients  # without where Redis is
+
 
 class WrongRedis(StoreUnavailable):
     """Redis holds what this release, or this installation, may not work on; the message says what to do."""

@@ -11,7 +11,7 @@ from service.errors import SandboxError, SettingsError
 from service.observe import sentry
 from service.settings import Settings, texts
 from service.supervise.reload import candidate, release
-from service.supervise.start import environment, orphans
+from service.supervise.start import environment, orphans, rehearsal
 
 PREFIXES: Final = ("SANDBOX_", "REDIS_", "STATSD_", "GRAPHITE_", "SENTRY_")
 SLIP: Final = 0.85  # how like a setting's name another must be, to be meant for it
@@ -24,12 +24,12 @@ def check(settings: Settings) -> str:
     _check_tokens(settings)
     if settings.sentry_dsn:
         sentry.check(settings.sentry_client)
-    types = wiring.registry(settings)
+    types = task_modules.served(task_modules.load(settings.tasks, begins=rehearsal.mark), settings.queues)
     for warning in task_modules.taken_names():
         print(f"sandbox: {warning}.", file=sys.stderr)
     if settings.redis_url:  # the embedded one has not started yet
         wiring.refuse_wrong_redis(wiring.store(settings))
-    return f"all is well: {len(list(types))} types, queues {', '.join(settings.queues)}"
+    return f"{rehearsal.WELL}: {len(list(types))} types, queues {', '.join(settings.queues)}"
 
 
 def _check_tokens(settings: Settings) -> None:

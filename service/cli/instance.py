@@ -2,8 +2,10 @@
 
 import argparse
 import os
+import sys
 import time
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn
 
 from service import __version__
 from service.cli.parsing import Commands, add
@@ -22,7 +24,7 @@ def add_commands(commands: Commands) -> None:
     add(commands, "check", check, "check the settings and the task types")
     waits = add(commands, "ready", ready, "is the service ready? Exit code 0 if so, else 1 and the reason")
     waits.add_argument("--wait", metavar="S", type=float, default=0.0, help="ask again for so many seconds")
-    add(commands, "env", env, 'print what circusd and circusctl need: eval "$(sandbox env)"')
+    add(commands, "env", env, 'print what a shell needs: eval "$(sandbox env)"')
     add(commands, "path", path, "print the folder that holds circus.ini and conf/")
     add(commands, "types", types, "print the task types and their queues")
     add(commands, "version", version, "print the version")
@@ -71,11 +73,34 @@ def _checked() -> "Settings":
 
 
 def check(_: argparse.Namespace) -> int:
-    """What a release checks of itself: the supervisor calls it before the start."""
+    """What a release checks of itself, in a process of its own: a module may end, hold up or kill that."""
+    from service import settings
+    from service.supervise.reload import release
+    from service.supervise.start import checks
+
+    read = settings.read(os.environ)
+    if release.START_FOLDER in os.environ:
+        _end(_checks_itself(read))
+    print(checks.check_release(read))
+    return 0
+
+
+def _checks_itself(read: "Settings") -> int:
     from service.cli import checking
 
-    print(checking.check(_in_the_release("check")))
+    try:
+        print(checking.check(read), file=sys.__stdout__)
+    except SandboxError as error:
+        print(f"sandbox: {error}", file=sys.__stderr__)
+        return 1
     return 0
+
+
+def _end(code: int) -> NoReturn:
+    """Now, though threads of the task types may go on."""
+    for stream in filter(None, (sys.__stdout__, sys.__stderr__)):
+        stream.flush()
+    os._exit(code)
 
 
 def ready(arguments: argparse.Namespace) -> int:
@@ -95,7 +120,7 @@ def env(_: argparse.Namespace) -> int:
     from service import settings
     from service.supervise.start import environment
 
-    print(environment.exports(settings.read(os.environ), os.environ))
+    print(environment.exports(settings.read(os.environ), os.environ, Path(sys.argv[0])))
     return 0
 
 

@@ -10,7 +10,7 @@ import os
 import sys
 import sysconfig
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import FrameType
 from typing import Final
@@ -33,15 +33,22 @@ def _folders() -> list[str]:
     return list(dict.fromkeys([os.getcwd(), os.environ.get(releases.START_FOLDER) or os.getcwd()]))
 
 
-def load(modules: Sequence[str]) -> Registry:
+def load(modules: Sequence[str], begins: Callable[[str], None] = lambda _: None) -> Registry:
+    """Tells `begins` the name of each module before it is loaded. A module that exits cannot be loaded."""
     look_also_here()
     try:
-        return Registry.load(modules)
-    except Exception as error:
+        return Registry.load(_told(modules, begins))
+    except (Exception, SystemExit) as error:
         told = [f"{_reason(error)}{_place(error, modules)}", *taken_names()]
         raise SettingsError(
             f"SANDBOX_TASKS is {','.join(modules)!r}, which cannot be loaded: {'. '.join(told)}"
         ) from error
+
+
+def _told(modules: Sequence[str], begins: Callable[[str], None]) -> Iterator[str]:
+    for name in modules:
+        begins(name)
+        yield name
 
 
 def served(types: Registry, queues: Sequence[str]) -> Registry:
@@ -89,14 +96,14 @@ def _where(name: str) -> Path | str:
     return Path(file) if file else "a part of Python"
 
 
-def _reason(error: Exception) -> str:
+def _reason(error: BaseException) -> str:
     if isinstance(error, SandboxError):
         return str(error)
     text = error.msg if isinstance(error, SyntaxError) else str(error)
     return f"{type(error).__name__}: {' '.join(text.split())}"
 
 
-def _place(error: Exception, modules: Sequence[str]) -> str:
+def _place(error: BaseException, modules: Sequence[str]) -> str:
     """The file and line of the team's that led to it."""
     if isinstance(error, SyntaxError) and error.filename:
         return f" ({error.filename}, line {error.lineno})"

@@ -76,8 +76,12 @@ def _store_refused(error: StoreRefused) -> Answer:
 
 
 def unavailable(reason: SandboxError | str, **members: Any) -> Problem:
-    detail = f"{reason}; send the same request again later"
+    detail = f"{for_clients(reason)}; send the same request again later"
     return Problem(HTTPStatus.SERVICE_UNAVAILABLE, detail, headers=[("Retry-After", "1")], **members)
+
+
+def for_clients(reason: SandboxError | str) -> str:
+    return reason.for_clients if isinstance(reason, StoreUnavailable) else str(reason)
 
 
 def _http_exception(error: HTTPException) -> Answer:

@@ -18,6 +18,7 @@ from tests.system.conftest import make_instance  # noqa: F401 - a fixture
 from tests.system.instance import SANDBOX, Instance
 
 ROOT = Path(__file__).resolve().parents[2]
+PREFIXES = ("SANDBOX_", "CIRCUSCTL_", "REDIS_", "STATSD_", "GRAPHITE_", "SENTRY_")
 HEAVY = ("circus", "flask", "gevent", "msgspec", "redis", "zmq")
 
 
@@ -33,9 +34,9 @@ def sandbox(*words: str, cwd: Path | None = None, **variables: str) -> subproces
     )
 
 
-def evaluated(**variables: str) -> dict[str, str]:
+def evaluated(cwd: Path | None = None, **variables: str) -> dict[str, str]:
     """What a shell has after `eval "$(sandbox env)"`."""
-    printed = sandbox("env", **variables).stdout
+    printed = sandbox("env", cwd=cwd, **variables).stdout
     shown = subprocess.run(
         ("sh", "-c", 'eval "$1" && env -0', "sh", printed), env={"PATH": os.defpath}, capture_output=True, check=True
     )
@@ -65,22 +66,51 @@ def test_no_command_or_an_unknown_one_shows_the_usage() -> None:
         assert done.stderr.startswith("usage: sandbox")
 
 
-def test_env_exports_every_setting_and_what_circus_ini_asks_for(folder: Path) -> None:
-    exported = evaluated(SANDBOX_HOME=str(folder), SANDBOX_GRACE="20")
-    assert {name: exported[name] for name in settings.texts(settings.read({}))} == settings.texts(
-        settings.read({"SANDBOX_HOME": str(folder), "SANDBOX_GRACE": "20", "SANDBOX_RELEASE": str(ROOT)})
-    )
-    asked = set(re.findall(r"\$\(circus\.env\.(\w+)\)", (ROOT / "circus.ini").read_text()))
-    assert asked <= set(exported)
-    assert exported["CIRCUSCTL_ENDPOINT"] == f"ipc://{folder}/run/control.sock"
-    assert exported["SANDBOX_RUNNER_STOP"] == "30"
+def test_env_exports_what_is_set_and_no_defaults(folder: Path) -> None:
+    exported = evaluated(SANDBOX_GRACE="20", SANDBOX_TOKENS="tokens", cwd=folder)
+    assert {name: text for name, text in exported.items() if name.startswith(PREFIXES)} == {
+        "SANDBOX_HOME": f"{folder}/var",
+        "SANDBOX_GRACE": "20",
+        "SANDBOX_TOKENS": f"{folder}/tokens",
+        "CIRCUSCTL_ENDPOINT": f"ipc://{folder}/var/run/control.sock",
+    }
     assert exported["PATH"].split(":")[0] == str(Path(sys.executable).parent)
 
 
-def test_env_counts_the_embedded_redis_and_knows_the_address_family() -> None:
-    assert evaluated()["SANDBOX_REDIS_SERVERS"] == "1"
-    assert evaluated(REDIS_URL="redis://elsewhere")["SANDBOX_REDIS_SERVERS"] == "0"
-    assert [evaluated(SANDBOX_BIND=bind)["SANDBOX_FAMILY"] for bind in ("127.0.0.1", "::1", "localhost")] == [
+def test_after_env_the_demo_types_are_no_more_open_to_strangers_than_before(folder: Path) -> None:
+    home, tokens = str(folder / "home"), str(folder / "tokens")
+    assert sandbox("token", "add", "mine", "--scope", "write", SANDBOX_TOKENS=tokens).returncode == 0
+    shell = evaluated(SANDBOX_HOME=home, SANDBOX_TOKENS=tokens)
+    done = sandbox("check", **shell | {"SANDBOX_BIND": "0.0.0.0"})
+    assert done.stdout == "all is well: 0 types, queues default\n"
+
+
+def test_after_a_move_of_the_state_folder_env_points_to_nothing_of_the_first(folder: Path) -> None:
+    shell = evaluated(SANDBOX_HOME=str(folder / "first"))
+    again = evaluated(**shell | {"SANDBOX_HOME": str(folder / "second")})
+    assert not [name for name, text in again.items() if "first" in text]
+
+
+def test_env_puts_the_programs_on_the_path_by_the_link_that_it_was_called_by(folder: Path) -> None:
+    (folder / "current").symlink_to(Path(sys.executable).parent)
+    program = folder / "current" / "sandbox"
+    printed = subprocess.run((program, "env"), cwd=folder, capture_output=True, text=True, check=True).stdout
+    assert f"export PATH={folder}/current" in printed
+
+
+def test_circus_ini_has_all_that_it_asks_of_the_environment() -> None:
+    asked = set(re.findall(r"\$\(circus\.env\.(\w+)\)", (ROOT / "circus.ini").read_text()))
+    assert asked <= set(environment.variables(settings.read({})))
+
+
+def test_circus_ini_is_told_of_the_embedded_redis_and_of_the_address_family() -> None:
+    def told(name: str, **variables: str) -> str:
+        return environment.variables(settings.read(variables))[name]
+
+    assert told("SANDBOX_RUNNER_STOP", SANDBOX_GRACE="20") == "30"
+    assert told("SANDBOX_REDIS_SERVERS") == "1"
+    assert told("SANDBOX_REDIS_SERVERS", REDIS_URL="redis://elsewhere") == "0"
+    assert [told("SANDBOX_FAMILY", SANDBOX_BIND=bind) for bind in ("127.0.0.1", "::1", "localhost")] == [
         "AF_INET",
         "AF_INET6",
         "AF_INET",
@@ -94,7 +124,7 @@ def test_env_survives_a_shell_whatever_a_value_holds(text: str) -> None:
 
 def test_env_leaves_a_path_alone_that_has_the_programs() -> None:
     programs = str(Path(sys.executable).parent)
-    assert "export PATH" not in environment.exports(settings.read({}), {"PATH": f"/bin:{programs}"})
+    assert "export PATH" not in environment.exports(settings.read({}), {"PATH": f"/bin:{programs}"}, Path(sys.argv[0]))
 
 
 def test_an_error_is_one_line_and_exit_code_1() -> None:

@@ -158,6 +158,29 @@ def test_a_bad_import_names_the_file_and_the_line(folder: Path) -> None:
     assert refused(folder).endswith(f" ({folder}/more.py, line 3)")
 
 
+@pytest.mark.parametrize("word", ["check", "types", "run"])
+def test_a_module_that_exits_cannot_be_loaded(folder: Path, word: str) -> None:
+    (folder / "mine.py").write_text("import sys\nsys.exit('SHOP_DB is not set')\n")
+    said = f"sandbox: SANDBOX_TASKS is 'mine', which cannot be loaded: SystemExit: %s ({folder}/mine.py, line 2)"
+    assert refused(folder, word, SANDBOX_HOME=str(folder / "home")) == said % "SHOP_DB is not set"
+    (folder / "mine.py").write_text("import sys\nsys.exit(0)\n")
+    assert refused(folder, word, SANDBOX_HOME=str(folder / "home")) == said % "0"
+
+
+def test_a_module_that_ends_the_process_is_named(folder: Path) -> None:
+    (folder / "mine.py").write_text("import os\nos._exit(4)\n")
+    assert refused(folder) == "sandbox: mine ended the process that loaded it: exit code 4"
+
+
+def test_a_check_ends_whatever_threads_a_module_starts(folder: Path) -> None:
+    thread = "import threading\nthreading.Thread(target=threading.Event().wait).start()\n"
+    (folder / "mine.py").write_text(thread)
+    done = sandbox("check", SANDBOX_TASKS="mine", cwd=folder)
+    assert (done.returncode, done.stdout) == (0, "all is well: 0 types, queues default\n")
+    (folder / "mine.py").write_text(f"{thread}import nowhere\n")
+    assert "No module named 'nowhere'" in refused(folder)
+
+
 def test_a_module_that_is_nowhere_is_told_with_where_it_was_looked_for(folder: Path) -> None:
     assert refused(folder).endswith(f"No module named 'mine'; the last that were looked into are {ROOT} and {folder}")
 

@@ -75,6 +75,23 @@ def test_every_url_that_the_settings_take_makes_a_wire(url: str, monkeypatch: py
         echo(connect(url, SCRIPTS))
 
 
+@pytest.mark.parametrize(
+    ("url", "details"),
+    [
+        ("redis://:hidden@127.0.0.1:1/0", "127.0.0.1:1: Connection refused"),
+        ("redis://:hidden@nowhere.invalid:6379/0", "nowhere.invalid:6379: "),
+        ("unix://:hidden@/nowhere/redis.sock", "/nowhere/redis.sock: No such file or directory"),
+        ("redis+cluster://:hidden@127.0.0.1:1", "127.0.0.1:1: Connection refused"),
+    ],
+)
+def test_a_redis_that_cannot_be_reached_is_told_with_where_and_why_and_clients_are_not(url: str, details: str) -> None:
+    with pytest.raises(StoreUnavailable) as away:
+        echo(connect(url, SCRIPTS))
+    assert str(away.value).startswith(f"Redis cannot be reached ({details}")
+    assert "hidden" not in str(away.value)
+    assert away.value.for_clients == "Redis cannot be reached"
+
+
 def test_a_redis_that_is_away_is_unavailable_and_comes_back(own_server: RedisServer, wire: Wire) -> None:
     assert echo(wire)
     own_server.kill()

@@ -50,3 +50,10 @@ def test_it_ends_with_its_supervisor(service: Service, monkeypatch: pytest.Monke
     monkeypatch.setattr(announce, "PATIENCE_SECONDS", 0)
     announce._announce(settings.read({"SANDBOX_PORT": str(service.port)}), supervisor=0)
     assert service.asked_at == []
+
+
+def test_what_fails_is_told_without_the_advice_for_clients() -> None:
+    body = b"""{"detail": "Redis does not accept the password in REDIS_URL; send the same request again later",
+               "failing": {"redis": "Redis does not accept the password in REDIS_URL"}}"""
+    assert announce._detail(503, body) == "Redis does not accept the password in REDIS_URL"
+    assert announce._detail(503, b"busy") == "/health/ready answers 503"

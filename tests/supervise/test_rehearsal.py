@@ -15,21 +15,39 @@ from tests.servers import BUSY, eventually
 
 
 def checked(folder: Path, module: str, patience_seconds: float = 30, **words: Path) -> list[str]:
-    """Of a module of these lines."""
+    """Returns what it warns of, of a module of these lines."""
     (folder / "rehearsed.py").write_text(module)
     read = settings.read({"SANDBOX_TASKS": "rehearsed", "SANDBOX_HOME": str(folder / "var")})
     release = Release(folder, Path(sys.executable), folder)
     environment = release.environment(
         {**os.environ, **settings.texts(read), "PYTHONPATH": str(Path.cwd())}, str(folder)
     )
-    return rehearsal.check(environment, patience_seconds=patience_seconds, folder=folder, **words)
+    *warnings, last_word = rehearsal.check(environment, patience_seconds=patience_seconds, folder=folder, **words)
+    assert last_word.startswith("all is well: ")
+    return warnings
 
 
 def test_a_slow_module_has_the_time_of_a_reload(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rehearsal, "LEAST_SECONDS", 0.1)
     assert checked(tmp_path, "import time; time.sleep(0.5)\nfrom service.builtin.demo import *") == []
-    with pytest.raises(ReleaseBroken, match=r"did not load within 0\.2 s"):
-        checked(tmp_path, "import time; time.sleep(600)", patience_seconds=0.2)
+    slow = "import sys, time; print('asks', file=sys.stderr); time.sleep(600)"
+    with pytest.raises(ReleaseBroken, match=r"^rehearsed did not load within 5 s; it printed last: asks$"):
+        checked(tmp_path, slow, patience_seconds=5)
+
+
+@pytest.mark.parametrize(
+    ("ends", "how"),
+    [
+        ("os._exit(4)", "exit code 4"),
+        ("os._exit(1)", "exit code 1"),
+        ("os._exit(0)", "exit code 0"),
+        ("os.kill(os.getpid(), 9)", "killed by SIGKILL"),
+    ],
+)
+def test_a_module_that_ends_the_process_is_named_with_what_it_printed(tmp_path: Path, ends: str, how: str) -> None:
+    with pytest.raises(ReleaseBroken) as refused:
+        checked(tmp_path, f"import os, sys; print('one\\ntwo', file=sys.stderr); {ends}")
+    assert str(refused.value) == f"rehearsed ended the process that loaded it: {how}; it printed last: one | two"
 
 
 def test_what_its_modules_start_ends_with_it(tmp_path: Path) -> None:

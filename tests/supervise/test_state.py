@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from service import settings
-from service.errors import AlreadyRunning
+from service.errors import AlreadyRunning, SettingsError
 from service.supervise.start import state
 
 HOLD = """
@@ -77,3 +77,20 @@ def test_a_holder_that_has_not_written_its_number_yet_is_waited_for(
         fcntl.flock(held_elsewhere, fcntl.LOCK_EX)
         monkeypatch.setattr(time, "sleep", lambda _: os.pwrite(held_elsewhere.fileno(), b"4711\n", 0))
         assert state.lock(tmp_path / "lock") == 4711
+
+
+@pytest.mark.parametrize(
+    ("home", "logs", "said"),
+    [
+        ("home", "file", "SANDBOX_LOGS is '{}/file'"),
+        ("home", "file/below", "SANDBOX_LOGS is '{}/file/below'"),
+        ("file", "", "SANDBOX_HOME is '{}/file'"),
+        ("file", "logs", "SANDBOX_HOME is '{}/file'"),
+        ("file", "file/logs", "SANDBOX_HOME is '{}/file'"),
+    ],
+)
+def test_a_folder_that_cannot_be_made_is_told_with_its_setting(tmp_path: Path, home: str, logs: str, said: str) -> None:
+    (tmp_path / "file").touch()
+    variables = {"SANDBOX_HOME": str(tmp_path / home), "SANDBOX_LOGS": str(tmp_path / logs) if logs else ""}
+    with pytest.raises(SettingsError, match=f"^{said.format(tmp_path)}, which cannot be used: "):
+        state.prepare(settings.read(variables))

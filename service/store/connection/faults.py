@@ -36,7 +36,7 @@ _REASONS: Final[tuple[tuple[type[Exception], str], ...]] = (
     (ClusterDownError, "is a cluster that is down"),
     (TryAgainError, "is moving the slot"),
     (AskError, "is moving the slot"),
-    (AuthenticationError, "does not accept the password"),
+    (AuthenticationError, "does not accept the password in REDIS_URL"),
     (TimeoutError, "does not answer in time"),
     (ConnectionError, "cannot be reached"),
 )
@@ -56,7 +56,7 @@ def unavailable(error: Exception) -> Exception:
         return error
     text = str(error)
     if any(word in text for word in NO_PASSWORD):
-        return _chained("Redis wants a password, and REDIS_URL has none (redis://:PASSWORD@HOST)", error)
+        return _chained("Redis wants a password, and REDIS_URL has none: write :PASSWORD@ before its host", error)
     for kind, reason in _REASONS:
         if isinstance(error, kind):
             return _chained(f"Redis {reason}", error)
@@ -70,6 +70,13 @@ def unavailable(error: Exception) -> Exception:
         refusal.__cause__ = error
         return refusal
     return error
+
+
+def unreachable(error: Exception, address: str) -> Unreachable:
+    """The same of a connection that could not be made, with where Redis was looked for, and why it failed."""
+    reason = error.__context__ if isinstance(error.__context__, OSError) else error
+    text = getattr(reason, "strerror", None) or str(reason) or type(reason).__name__
+    return Unreachable(str(unavailable(error)), f"{address}: {text}")
 
 
 def missing_right(error: StoreRefused) -> str | None:

@@ -30,7 +30,7 @@ from redis.exceptions import (
 
 from service.errors import StoreUnavailable
 from service.store.connection.commands import Command, Scripts, Subscription
-from service.store.connection.faults import Unreachable, unavailable
+from service.store.connection.faults import unavailable, unreachable
 
 CONNECT_SECONDS: Final = 0.5
 ANSWER_SECONDS: Final = 0.9  # a request makes two calls, and is to be answered within two seconds
@@ -59,6 +59,12 @@ def _connections(url: str) -> tuple[Callable[[], ConnectionInterface], list[Comm
     database = options.pop("db", 0)
     greeting: list[Command] = [("AUTH", *login)] if login else []
     return partial(kind, **options), greeting + ([("SELECT", database)] if database else [])
+
+
+def _address(connection: Any) -> str:
+    if isinstance(connection, redis.UnixDomainSocketConnection):
+        return str(connection.path)
+    return f"{connection.host}:{connection.port}"
 
 
 def _packed(commands: Iterable[Command]) -> list[bytes]:
@@ -129,7 +135,7 @@ class ServerWire:
         except BaseException as error:
             connection.disconnect()
             if isinstance(error, (RedisError, OSError)):
-                raise Unreachable(str(unavailable(error))) from error
+                raise unreachable(error, _address(connection)) from error
             raise
         return connection
 

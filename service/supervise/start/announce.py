@@ -94,9 +94,10 @@ def _connection(settings: Settings) -> http.client.HTTPConnection:
 
 
 def _detail(status: int, body: bytes) -> str:
+    """What fails; the detail beside it is advice for clients."""
     try:
-        return str(json.loads(body)["detail"]).rstrip(".")
-    except (ValueError, KeyError, TypeError):
+        return "; ".join(json.loads(body)["failing"].values()).rstrip(".")
+    except (ValueError, KeyError, TypeError, AttributeError):
         return f"/health/ready answers {status}"
 
 

@@ -29,7 +29,7 @@ def check(settings: Settings) -> None:
         state.prepare(settings)
         listener.take(given.sockets)
     else:
-        _check_release(settings)
+        check_release(settings)
         state.prepare(settings)
         _take_over(settings)
         state.refuse_foreign_redis(settings)
@@ -40,7 +40,7 @@ def check(settings: Settings) -> None:
 def check_restart(settings: Settings, listening: Collection[listener.Address]) -> None:
     """Raises an error that says what to change, before the circusd that runs is touched."""
     _forget_the_task()
-    _check_release(settings)
+    check_release(settings)
     state.check(settings)
     if listener.address(settings.bind, settings.port) not in listening:
         _check_address(settings)
@@ -69,22 +69,23 @@ def check_order(settings: Settings, circus_seconds: Mapping[str, float]) -> None
         if circus_seconds.get(watcher, math.inf) <= grace + within:
             raise SettingsError(
                 f"{variable}_STOP is {circus_seconds[watcher]:g}; it must be above {grace + within:g}: the grace time "
-                f'of {grace:g} s and {within:g} s to end. `eval "$(sandbox env)"` works it out anew.'
+                f"of {grace:g} s and {within:g} s to end. Unset it: the start works it out."
             )
 
 
-def _check_release(settings: Settings) -> None:
-    """In a process of its own: none of its code runs in circusd."""
+def check_release(settings: Settings) -> str:
+    """In a process of its own: none of its code runs in circusd. Prints its warnings, and returns its last word."""
     release = releases.find(settings.release or conf_folder())
     environment = release.environment({**os.environ, **texts(settings)}, os.getcwd())
     try:
-        warnings = rehearsal.check(
+        *warnings, last_word = rehearsal.check(
             environment, patience_seconds=settings.reload_seconds, python=release.python, folder=release.path
         )
     except ReleaseBroken as error:
         raise SettingsError(str(error)) from error
     for warning in warnings:
         print(warning, file=sys.stderr)
+    return last_word
 
 
 def _check_address(settings: Settings) -> None:

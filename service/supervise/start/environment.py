@@ -1,4 +1,4 @@
-"""The variables that circus.ini and circusctl need: the settings, and what follows from them.
+"""The variables that circus.ini needs, the settings and what follows from them; and those that a shell needs.
 
 Circus leaves an unset $(circus.env.X) as it is, so every one of them must be there.
 """
@@ -38,7 +38,7 @@ def variables(settings: Settings) -> dict[str, str]:
         "SANDBOX_WEB_STOP": f"{settings.web_grace_seconds + WEB_MARGIN_SECONDS:g}",
         "SANDBOX_OBSERVERS": "1" if settings.observed else "0",
         "SANDBOX_RUNNER_STOP": f"{settings.grace_seconds + RUNNER_MARGIN_SECONDS:g}",
-        "CIRCUSCTL_ENDPOINT": f"ipc://{settings.sockets / 'control.sock'}",
+        "CIRCUSCTL_ENDPOINT": _control_socket(settings),
     }
 
 
@@ -47,13 +47,29 @@ def name_session() -> None:
     os.environ[SESSION] = str(os.getsid(0))
 
 
-def exports(settings: Settings, environment: Mapping[str, str]) -> str:
-    """Lines for a shell. They also put the programs of this installation on the PATH."""
-    lines = [f"export {name}={shlex.quote(value)}" for name, value in variables(settings).items()]
-    programs = str(Path(sys.executable).parent)
+def exports(settings: Settings, environment: Mapping[str, str], program: Path) -> str:
+    """Lines for a shell: what circusctl needs, and what is set already. A default would look as if it were set.
+
+    They also put the programs of this installation on the PATH, by the folder that this one was called in: that may be
+    a link, which leads to the next release later.
+    """
+    given = {name: text for name, text in texts(settings).items() if name in environment}
+    wanted = given | {"SANDBOX_HOME": str(settings.home), "CIRCUSCTL_ENDPOINT": _control_socket(settings)}
+    lines = [f"export {name}={shlex.quote(value)}" for name, value in wanted.items()]
+    programs = str(_programs(program.absolute().parent))
     if programs not in environment.get("PATH", "").split(os.pathsep):
         lines.append(f'export PATH={shlex.quote(programs)}"${{PATH:+:$PATH}}"')
     return "\n".join(lines)
+
+
+def _programs(called_in: Path) -> Path:
+    """`python -m service.cli` is called in a folder that holds no programs."""
+    installed = Path(sys.executable).parent
+    return called_in if os.path.realpath(called_in) == os.path.realpath(installed) else installed
+
+
+def _control_socket(settings: Settings) -> str:
+    return f"ipc://{settings.sockets / 'control.sock'}"
 
 
 def _is_version_6(bind: str) -> bool:

@@ -32,10 +32,7 @@ def prepare(settings: Settings) -> None:
         _let_members_enter(settings)
         holder = lock(settings.sockets / "lock", wait_seconds=LOOK_SECONDS)  # somebody may look at it just now
     except OSError as error:
-        raise SettingsError(
-            f"SANDBOX_HOME is {str(settings.home)!r}, which cannot be used: {error}. "
-            f"Allowed is a folder that this user may write."
-        ) from error
+        raise _unusable("SANDBOX_HOME", settings.home, error) from error
     if holder is not None:
         raise AlreadyRunning(
             f"another sandbox (process {holder}) runs on {settings.home}. "
@@ -47,20 +44,27 @@ def check(settings: Settings) -> None:
     """What may be wrong although the state folder itself is in use. Makes the folder of the logs."""
     if settings.control_group:
         control_group(settings)
-    try:
-        for folder in (*reversed(settings.logs.parents), settings.logs):
-            folder.mkdir(OTHERS_READ, exist_ok=True)
-    except OSError as error:
-        variable, path = (
-            ("SANDBOX_HOME", settings.home)
-            if settings.home in settings.logs.parents
-            else ("SANDBOX_LOGS", settings.logs)
-        )
-        raise SettingsError(
-            f"{variable} is {str(path)!r}, which cannot be used: {error}. Allowed is a folder that this user may write."
-        ) from error
+    _make_logs(settings)
     if not os.access(settings.logs, os.W_OK | os.X_OK):
         raise SettingsError(f"{settings.logs} is the folder of the logs; it must be one that this user may write.")
+
+
+def _make_logs(settings: Settings) -> None:
+    """With all above it: of the state folder, too, if they are in it."""
+    home = settings.home
+    for folder in (*reversed(settings.logs.parents), settings.logs):
+        try:
+            folder.mkdir(OTHERS_READ, exist_ok=True)
+        except OSError as error:
+            if settings.logs == home / "log" or folder in (home, *home.parents):
+                raise _unusable("SANDBOX_HOME", home, error) from error
+            raise _unusable("SANDBOX_LOGS", settings.logs, error) from error
+
+
+def _unusable(variable: str, folder: Path, error: OSError) -> SettingsError:
+    return SettingsError(
+        f"{variable} is {str(folder)!r}, which cannot be used: {error}. Allowed is a folder that this user may write."
+    )
 
 
 def _let_members_enter(settings: Settings) -> None:

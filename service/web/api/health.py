@@ -40,7 +40,8 @@ def blueprint(store: Store, tokens: Tokens | None, throttled: Path | None, runne
             if runners is not None and request.args.get("exclude") != RUNNERS:
                 found[RUNNERS] = _some(runners())
         except SandboxError as error:
-            raise answers.unavailable(error, failing={part: str(error)} | _notices(throttled)) from error
+            failing = {part: answers.for_clients(error)} | _notices(throttled)
+            raise answers.unavailable(error, failing=failing) from error
         if notices := _notices(throttled):
             found["failing"] = notices
         return answers.json({"status": "ready"} | found)
