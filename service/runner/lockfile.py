@@ -31,7 +31,7 @@ RECORD: Final = struct.Struct("=48sd")  # token of the claim that is executing; 
 NOBODY: Final = b"\0" * RECORD.size
 ENDED: Final = b"~"  # before a token: its handler has ended, like all that its lane began before
 NEVER: Final = float("inf")
-TOLD: Final = -1.0  # instead of the time: it has said itself why it ends
+TOLD: Final = -1.0  # instead of the time: it ends on purpose, and has logged why
 HELD_UP_SECONDS: Final = 2.0
 UID_LENGTH: Final = 16  # of a UID in a token: its beginning is random
 ALL_HELD_UP: Final = (
