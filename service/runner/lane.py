@@ -106,8 +106,8 @@ class Lane:
         self._partitions.rotate(-number)
         self._is_together = len(store.groups) == 1
 
-    def is_held_up(self) -> bool:
-        """By a task that takes long, or several that do together."""
+    def is_behind(self) -> bool:
+        """Because of a task that takes long, or several that do together."""
         return time.monotonic() - self.fetched > LONG_SECONDS
 
     # --- the loop ------------------------------------------------------------------------------

@@ -10,6 +10,7 @@ At the head of the file stands when the runner last got the interpreter. If that
 """
 
 import fcntl
+import logging
 import mmap
 import os
 import secrets
@@ -21,6 +22,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
+from service.errors import SandboxError
+
 HEAD: Final = struct.Struct("=Qd")  # number of lanes; when a thread beside the lanes last ran
 TIME: Final = struct.Struct("=d")
 TIME_AT: Final = slice(HEAD.size - TIME.size, HEAD.size)
@@ -28,9 +31,15 @@ RECORD: Final = struct.Struct("=48sd")  # token of the claim that is executing; 
 NOBODY: Final = b"\0" * RECORD.size
 ENDED: Final = b"~"  # before a token: its handler has ended, like all that its lane began before
 NEVER: Final = float("inf")
-TOLD: Final = -1.0  # instead of the time: it has said itself why it ends
+TOLD: Final = -1.0  # instead of the time: it ends on purpose, and has logged why
 HELD_UP_SECONDS: Final = 2.0
 UID_LENGTH: Final = 16  # of a UID in a token: its beginning is random
+ALL_HELD_UP: Final = (
+    "no runner of this host gets on: handlers hold up each of the {}. Nothing starts, and cancelling ends nothing; "
+    "a task's timeout ends its process, and so does a restart"
+)
+
+log = logging.getLogger("sandbox.runner")
 
 
 class Remains(NamedTuple):
@@ -48,8 +57,11 @@ class Remains(NamedTuple):
 
     @property
     def is_held_up(self) -> bool:
-        late = time.monotonic() - self.since > HELD_UP_SECONDS
-        return late and not self.told and _content_if_dead(self.path) is None
+        return self.is_late and not self.told and _content_if_dead(self.path) is None
+
+    @property
+    def is_late(self) -> bool:
+        return time.monotonic() - self.since > HELD_UP_SECONDS
 
     @property
     def pid(self) -> int:
@@ -213,19 +225,15 @@ class Presence:
 
 
 def living(folder: Path) -> int:
-    """How many runners of this host are alive."""
-    return sum(map(_is_locked, folder.glob(f"{_here()}:*")))
-
-
-def _is_locked(path: Path) -> bool:
-    try:
-        with path.open("rb") as file:
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    except OSError:
-        pass  # just removed
-    return False
+    """How many runners of this host get on. Where a handler holds up each of them, nobody is left to watch them."""
+    files = folder.glob(f"{_here()}:*")
+    alive = [found for path in files if (found := _read(path)) and not found.told and _content_if_dead(path) is None]
+    at_work = sum(not found.is_late for found in alive)
+    if alive and not at_work:
+        error = SandboxError(ALL_HELD_UP.format(len(alive)))
+        log.error("%s", error, extra={"once": "all held up"})
+        raise error
+    return at_work
 
 
 def _content_if_dead(path: Path) -> bytes | None:

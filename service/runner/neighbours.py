@@ -65,6 +65,7 @@ class Neighbours:
         self._notices = notices
         self._told: set[str] = set()
         self._signalled: dict[str, float] = {}
+        self._vouched: dict[str, float] = {}
 
     def register(self, upkeep: Upkeep) -> None:
         upkeep.every(WATCH_SECONDS, self.watch)
@@ -84,6 +85,7 @@ class Neighbours:
 
     def vouch(self, neighbour: Remains) -> list[Pending]:
         """Renews the leases of what it executes. Returns all that it holds."""
+        self._vouched[neighbour.consumer] = time.monotonic()
         pending = []
         for partition in range(self._store.partitions):
             here = self._pending(neighbour, partition)
@@ -91,6 +93,11 @@ class Neighbours:
                 self._store.queues.renew(partition, neighbour.consumer, kept)
             pending += here
         return pending
+
+    def vouch_if_due(self, neighbour: Remains) -> None:
+        """Before its other entries are taken. Where `watch` has just done it, that is enough."""
+        if time.monotonic() - self._vouched.get(neighbour.consumer, 0.0) > 2 * WATCH_SECONDS:
+            self.vouch(neighbour)
 
     def _pending(self, neighbour: Remains, partition: int) -> list[Pending]:
         entries = [
@@ -158,6 +165,7 @@ class Neighbours:
     def _take_back(self, held_up: set[str]) -> None:
         """The notices of those that have got on, or have ended."""
         self._told &= held_up
+        self._vouched = {name: since for name, since in self._vouched.items() if name in held_up}
         self._signalled = {name: since for name, since in self._signalled.items() if name in held_up}
         current = {NOTICE.format(consumer.split(":")[2]) for consumer in held_up}
         for notice in self._notices.glob(NOTICE.format("*")) if self._notices else ():

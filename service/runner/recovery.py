@@ -137,7 +137,7 @@ class Recovery:
         What it began before that goes back to it.
         """
         for neighbour in self._presence.held_up_neighbours():
-            self._neighbours.vouch(neighbour)
+            self._neighbours.vouch_if_due(neighbour)
             for entries in self._take(dead=neighbour.consumer, idle_ms=int(HELD_UP_SECONDS * 1000)):
                 now = self._presence.remains(neighbour.consumer) or neighbour
                 self._remember(now)

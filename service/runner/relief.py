@@ -17,7 +17,7 @@ class Relief:
 
     def relieve(self) -> None:
         for lane in self._lanes:
-            late = lane.is_held_up()
+            late = lane.is_behind()
             if late and lane.running is not None and lane.holdings.ended:
                 lane.holdings.settle_ended()
             if lane.holdings.waiting and (late or self._stopping.is_set()):

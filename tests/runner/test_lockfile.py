@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from service.errors import SandboxError
 from service.runner import lockfile
 from service.runner.lockfile import Presence, Remains
 from tests.servers import eventually
@@ -205,8 +206,38 @@ def test_without_a_common_folder_each_one_looks(me: Presence, tmp_path: Path) ->
     lost.leave()
 
 
-def test_the_living_are_counted(me: Presence, neighbour: tuple[subprocess.Popen[str], str], tmp_path: Path) -> None:
-    assert lockfile.living(tmp_path) == 2
-    neighbour[0].kill()
-    eventually(lambda: lockfile.living(tmp_path) == 1)
+def test_the_living_that_get_on_are_counted(
+    me: Presence, neighbour: tuple[subprocess.Popen[str], str], tmp_path: Path
+) -> None:
+    third = Presence(tmp_path, 1)
+
+    def count() -> int:
+        me.beat()
+        third.beat()
+        return lockfile.living(tmp_path)
+
+    eventually(lambda: count() == 2, 10)  # the neighbour does not beat
+    third.leave()
+    me.beat()
+    assert lockfile.living(tmp_path) == 1
     assert lockfile.living(tmp_path / "nothing") == 0
+
+
+def test_where_all_are_held_up_that_is_told(
+    neighbour: tuple[subprocess.Popen[str], str], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    process, _ = neighbour
+    eventually(lambda: all_held_up(tmp_path), 10)
+    assert "handlers hold up each of the 1" in all_held_up(tmp_path)
+    assert {(record.levelname, record.getMessage()) for record in caplog.records} == {("ERROR", all_held_up(tmp_path))}
+    process.kill()
+    eventually(lambda: not all_held_up(tmp_path))
+    assert lockfile.living(tmp_path) == 0
+
+
+def all_held_up(folder: Path) -> str:
+    try:
+        lockfile.living(folder)
+    except SandboxError as error:
+        return str(error)
+    return ""

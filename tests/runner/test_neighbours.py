@@ -16,6 +16,7 @@ from service.store import Entry, Store
 from service.tasks import moments, transitions
 from service.tasks.document import Task
 from tests.runner.crew import Crew
+from tests.runner.test_lockfile import all_held_up
 from tests.servers import eventually
 
 FOR_EVER = 600.0
@@ -94,6 +95,17 @@ def test_it_is_told_and_its_process_is_ended_when_it_is_cancelled(crew: Crew) ->
     eventually(lambda: any("in hold" in line["message"] for line in crew.log()))
     assert crew.read(hold).status == "cancelled"
     eventually(crew.nothing_left)
+
+
+def test_where_all_runners_are_held_up_a_timeout_ends_it(crew: Crew) -> None:
+    crew.start(2)
+    holds = crew.create("hold", count=2, timeout=5, max_attempts=1)
+    eventually(lambda: all_held_up(crew.home / "runners"))
+    [waiting] = crew.create("echo")
+    assert [runner.wait(30) for runner in crew.runners] == [-alarm.SIGNAL] * 2
+    crew.start()
+    assert crew.finished(waiting).status == "succeeded"
+    assert {crew.finished(uid).status for uid in holds} == {"failed"}
 
 
 def test_the_other_lanes_of_its_process_are_not_to_blame(crew: Crew) -> None:

@@ -9,8 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from service.runner import alarm
-from service.runner.lockfile import HEAD
+from service.runner import alarm, lockfile
 from service.store import SCRIPTS, Layout, Store
 from service.store.connection import connect
 from service.tasks import moments, transitions
@@ -440,7 +439,7 @@ class TestCrashes:
             first.send_signal(signal.SIGCONT)
             # Who has lost the claim touches nothing more.
             [marks] = (tmp_path / "other-host" / "runners").iterdir()
-            eventually(lambda: not marks.read_bytes()[HEAD.size :].strip(b"\0"))
+            eventually(lambda: (found := lockfile._read(marks)) and found.ended and not found.deadlines)
             assert crew.read(uid).claim == taken.claim
         finally:
             first.send_signal(signal.SIGCONT)

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from service.runner import lockfile, recovery
+from service.runner import lockfile, neighbours, recovery
 from service.runner.lockfile import Presence, Remains, token
 from service.runner.neighbours import Neighbours, Pending
 from service.runner.recovery import Recovery
@@ -189,3 +189,25 @@ def test_who_took_over_and_did_not_come_to_claim_takes_no_charge_away(
     assert verdicts_of(taker.findings()) == expected
     again = store.read_again([entry._replace(owner=me.consumer) for entry in taken_over])
     assert verdicts_of(taker.judge_own(again)) == expected
+
+
+def test_a_neighbour_that_was_just_watched_is_not_looked_at_again(
+    clock: Clock, store: Store, me: Presence, neighbour: Presence, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lockfile, "HELD_UP_SECONDS", 0.0)
+    monkeypatch.setattr(neighbours, "WATCH_SECONDS", 600.0)
+    looks: list[str] = []
+    counting = Counting(store, me, looks)
+    taker = recovery_of(store, me, counting)
+    counting.watch()
+    assert taken(taker, clock) == [] and looks == [neighbour.consumer]
+
+
+class Counting(Neighbours):
+    def __init__(self, store: Store, me: Presence, looks: list[str]) -> None:
+        super().__init__(store=store, presence=me, queues=QUEUES, lease_seconds=LEASE_SECONDS)
+        self._looks = looks
+
+    def vouch(self, neighbour: Remains) -> list[Pending]:
+        self._looks.append(neighbour.consumer)
+        return super().vouch(neighbour)
