@@ -247,6 +247,26 @@ def test_another_redis_is_started_while_connections_wait(instance: Instance) -> 
     instance.is_gone()
 
 
+def test_a_term_while_everything_ends_for_another_redis_stops_it_in_order(instance: Instance) -> None:
+    """It is ending as at a stop, each in its time, and nothing is started after it."""
+    instance.started()
+    uid = instance.create("sleep", seconds=6)
+    eventually(lambda: instance.task(uid)["status"] == "running")
+    web = instance.kinds()["web"]
+    with restarting(instance, SANDBOX_FSYNC="always") as said:
+        eventually(lambda: "everything is started anew" in instance.output, 20 * BUSY)
+        eventually(lambda: not any(process.alive for process in web), 20 * BUSY)
+        began = (instance.home / "log" / "circus.log").read_text()
+        instance.terminate()
+        eventually(lambda: "sandbox is stopping" in instance.output, 30 * BUSY)
+        assert instance.wait(30 * BUSY) == 0
+    assert "the service is stopping" in said[0] or "circusd has ended" in said[0]
+    assert "sandbox started" not in (instance.home / "log" / "circus.log").read_text()[len(began) :]
+    instance.is_gone()
+    instance.started()
+    assert instance.task(uid)["attempt"] == 1 and instance.succeeded(uid)
+
+
 def test_a_unix_socket_stays(instance: Instance) -> None:
     instance.environment["SANDBOX_BIND"] = f"unix:{instance.home.parent}/web.sock"
     instance.start()

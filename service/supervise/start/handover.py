@@ -30,7 +30,7 @@ OWNER_ONLY: Final = 0o700
 HELD: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP)
 
 
-class Record:
+class WrittenDown:
     """Another release may have written it: what is unknown is passed over, and a field that is new needs a default."""
 
     @classmethod
@@ -40,11 +40,11 @@ class Record:
         return cls(**{field.name: found[field.name] for field in fields(known) if field.name in found})
 
 
-AnyRecord = TypeVar("AnyRecord", bound=Record)
+AnyRecord = TypeVar("AnyRecord", bound=WrittenDown)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Program(Record):
+class Program(WrittenDown):
     words: list[str]  # the interpreter and the module or script
     command: list[str]
     environment: dict[str, str]
@@ -62,7 +62,7 @@ class Program(Record):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Handover(Record):
+class Handover(WrittenDown):
     pid: int
     lock: int
     sockets: list[int]
