@@ -111,7 +111,7 @@ def ready(arguments: argparse.Namespace) -> int:
     until = time.monotonic() + arguments.wait
     while (problem := announce.problem(read)) is not None:
         if time.monotonic() >= until:
-            raise SandboxError(f"not ready: {problem}")
+            raise SandboxError(f"{read.url} is not ready: {problem}")
         time.sleep(announce.LOOK_SECONDS)
     return 0
 
