@@ -15,7 +15,7 @@ import contextlib
 import logging
 import threading
 import time
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -115,8 +115,9 @@ class Recovery:
                     extra={"once": remains.consumer, "fields": {"event_id": None}},
                 )
             for entries in self._take(dead=remains.consumer, idle_ms=0):
-                log.warning("%s is dead: took over %d of its tasks", remains.consumer, len(entries))
-                return self._reported(triage.judge_all(entries, self._registry, remains), remains)
+                found = triage.judge_all(entries, self._registry, remains)
+                log.warning("%s is dead: took over %d of its tasks%s", remains.consumer, len(entries), _blamed(found))
+                return self._reported(found, remains)
             self._forget(remains)
         for remains in self._presence.left_by_earlier_boots():
             self._forget(remains)
@@ -208,6 +209,12 @@ class Recovery:
     @property
     def _partitions(self) -> range:
         return range(self._store.partitions)
+
+
+def _blamed(findings: Iterable[Finding]) -> str:
+    """Those that it died at."""
+    tasks = [found.document.task for found in findings if found.verdict in triage.CRASHES and found.document]
+    return "; it died at " + ", ".join(f"{task.type} {task.uid}" for task in tasks) if tasks else ""
 
 
 def _clocks_apart() -> float:
