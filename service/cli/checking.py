@@ -29,7 +29,8 @@ def check(settings: Settings) -> str:
         print(f"sandbox: {warning}.", file=sys.stderr)
     if settings.redis_url:  # the embedded one has not started yet
         wiring.refuse_wrong_redis(wiring.store(settings))
-    return f"{rehearsal.WELL}: {len(list(types))} types, queues {', '.join(settings.queues)}"
+    count = len(list(types))
+    return f"{rehearsal.WELL}: {count} {'type' if count == 1 else 'types'}, queues {', '.join(settings.queues)}"
 
 
 def _check_tokens(settings: Settings) -> None:
