@@ -88,7 +88,7 @@ def test_types_lists_what_the_release_has(folder: Path, releases: Releases) -> N
     listed = sandbox("types", SANDBOX_TASKS="mine", SANDBOX_RELEASE=str(release.path), cwd=folder)
     assert (listed.stdout, listed.stderr) == ("of-the-release\tdefault\n", "")
     checked = sandbox("check", SANDBOX_TASKS="mine", SANDBOX_RELEASE=str(release.path), cwd=folder)
-    assert (checked.stdout, checked.stderr) == ("all is well: 1 types, queues default\n", "")
+    assert (checked.stdout, checked.stderr) == ("all is well: 1 type, queues default\n", "")
 
 
 def test_types_lists_what_lies_in_the_start_folder(folder: Path) -> None:
