@@ -70,7 +70,7 @@ def test_the_page_leads_from_an_empty_host_to_an_empty_host(folder: Path) -> Non
     ) as shell:
         said, _ = shell.communicate(timeout=900)
     assert shell.returncode == 0, said
-    assert "all is well: 1 types, queues default" in said
+    assert "all is well: 1 type, queues default" in said
     assert "shop.greet\tdefault" in said
     assert "is no setting" not in said + (folder / "run.out").read_text()
     assert not [*(folder / "opt/sandbox").iterdir(), *(folder / "var/lib").iterdir()]

@@ -24,12 +24,14 @@ def check(settings: Settings) -> str:
     _check_tokens(settings)
     if settings.sentry_dsn:
         sentry.check(settings.sentry_client)
-    types = task_modules.served(task_modules.load(settings.tasks, begins=rehearsal.mark), settings.queues)
+    types = task_modules.placed(task_modules.load(settings.tasks, begins=rehearsal.mark), settings.queues)
+    task_modules.refuse_unserved(types, settings.queues)
     for warning in task_modules.taken_names():
         print(f"sandbox: {warning}.", file=sys.stderr)
     if settings.redis_url:  # the embedded one has not started yet
         wiring.refuse_wrong_redis(wiring.store(settings))
-    return f"{rehearsal.WELL}: {len(list(types))} types, queues {', '.join(settings.queues)}"
+    count = len(list(types))
+    return f"{rehearsal.WELL}: {count} {'type' if count == 1 else 'types'}, queues {', '.join(settings.queues)}"
 
 
 def _check_tokens(settings: Settings) -> None:

@@ -111,7 +111,7 @@ def ready(arguments: argparse.Namespace) -> int:
     until = time.monotonic() + arguments.wait
     while (problem := announce.problem(read)) is not None:
         if time.monotonic() >= until:
-            raise SandboxError(f"not ready: {problem}")
+            raise SandboxError(f"{read.url} is not ready: {problem}")
         time.sleep(announce.LOOK_SECONDS)
     return 0
 
@@ -134,7 +134,8 @@ def path(_: argparse.Namespace) -> int:
 def types(_: argparse.Namespace) -> int:
     from service.cli import task_modules
 
-    for task_type in task_modules.load(_in_the_release("types").tasks):
+    read = _in_the_release("types")
+    for task_type in task_modules.placed(task_modules.load(read.tasks), read.queues):
         print(f"{task_type.name}\t{task_type.queue}")
     return 0
 

@@ -39,7 +39,7 @@ def load(modules: Sequence[str], begins: Callable[[str], None] = lambda _: None)
     try:
         return Registry.load(_told(modules, begins))
     except (Exception, SystemExit) as error:
-        told = [f"{_reason(error)}{_place(error, modules)}", *taken_names()]
+        told = [f"{_reason(error)}{_place(error, modules)}", *_file_names(modules, error), *taken_names()]
         raise SettingsError(
             f"SANDBOX_TASKS is {','.join(modules)!r}, which cannot be loaded: {'. '.join(told)}"
         ) from error
@@ -51,20 +51,20 @@ def _told(modules: Sequence[str], begins: Callable[[str], None]) -> Iterator[str
         yield name
 
 
-def served(types: Registry, queues: Sequence[str]) -> Registry:
-    """The same types; where no queue is named `default`, the first one takes its place.
-
-    Any other queue that is not served is refused: a client that creates such a task could do nothing about it.
-    """
+def placed(types: Registry, queues: Sequence[str]) -> Registry:
+    """The same types; where no queue is named `default`, the first one takes its place."""
     default = DEFAULT_QUEUE if DEFAULT_QUEUE in queues else queues[0]
-    placed = Registry(each._replace(queue=default) if each.queue == DEFAULT_QUEUE else each for each in types)
-    for task_type in placed:
+    return Registry(each._replace(queue=default) if each.queue == DEFAULT_QUEUE else each for each in types)
+
+
+def refuse_unserved(types: Registry, queues: Sequence[str]) -> None:
+    """A client that creates such a task could do nothing about it."""
+    for task_type in types:
         if task_type.queue not in queues:
             raise SettingsError(
                 f"SANDBOX_QUEUES is {','.join(queues)!r}, which lacks {task_type.queue!r}, where tasks of the type "
                 f"{task_type.name} would wait. Add it, or leave the type out of SANDBOX_TASKS."
             )
-    return placed
 
 
 def taken_names() -> list[str]:
@@ -99,8 +99,23 @@ def _where(name: str) -> Path | str:
 def _reason(error: BaseException) -> str:
     if isinstance(error, SandboxError):
         return str(error)
-    text = error.msg if isinstance(error, SyntaxError) else str(error)
+    text = error.msg if isinstance(error, SyntaxError) else _text(error)
     return f"{type(error).__name__}: {' '.join(text.split())}"
+
+
+def _text(error: BaseException) -> str:
+    """A team's error may fail at that, too."""
+    try:
+        return str(error)
+    except Exception as second:
+        return f"its text cannot be made ({type(second).__name__})"
+
+
+def _file_names(modules: Sequence[str], error: BaseException) -> Iterator[str]:
+    """For a module that was named as its file is."""
+    for name in modules:
+        if isinstance(error, ModuleNotFoundError) and name.endswith(".py"):
+            yield f"{name} is the name of a file; its module is {name.removesuffix('.py')}"
 
 
 def _place(error: BaseException, modules: Sequence[str]) -> str:
@@ -110,6 +125,8 @@ def _place(error: BaseException, modules: Sequence[str]) -> str:
     for frame, line in reversed(list(traceback.walk_tb(error.__traceback__))):
         if _is_a_teams(frame, modules):
             return f" ({frame.f_code.co_filename}, line {line})"
+    if not isinstance(error, ModuleNotFoundError):
+        return ""
     return f"; the last that were looked into are {' and '.join(_folders())}"
 
 

@@ -39,7 +39,9 @@ def metrics(settings: Settings, later: "Later | None" = None) -> Metrics:
 
 
 def registry(settings: Settings) -> Registry:
-    return task_modules.served(task_modules.load(settings.tasks), settings.queues)
+    types = task_modules.placed(task_modules.load(settings.tasks), settings.queues)
+    task_modules.refuse_unserved(types, settings.queues)
+    return types
 
 
 def errors(settings: Settings, process: str, types: Iterable[TaskType] = ()) -> Errors:

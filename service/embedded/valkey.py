@@ -56,18 +56,21 @@ def command(socket: Path, folder: Path, fsync: str = EVERY_SECOND, log: Path | N
 
 
 def why_it_ended(folder: Path, log: Path) -> str | None:
-    """What kept its last start from coming up, if it is a damaged file."""
+    """What kept its last start from coming up, if it is a damaged file that nobody has changed since."""
     try:
         with log.open("rb") as file:
             file.seek(max(0, file.seek(0, os.SEEK_END) - LAST_BYTES))
             *_, last = file.read().splitlines() or [b""]
+        found = DAMAGED.search(last.decode(errors="replace"))
+        if found is None:
+            return None
+        damaged = folder / "appendonlydir" / found[1]
+        if damaged.stat().st_ctime > log.stat().st_mtime:  # a copy from a backup may have an old st_mtime
+            return None
     except OSError:
         return None
-    found = DAMAGED.search(last.decode(errors="replace"))
-    if found is None:
-        return None
     return (
-        f"the last start of Redis ended because {folder / 'appendonlydir' / found[1]} is damaged. "
+        f"the last start of Redis ended because {damaged} is damaged. "
         "docs/operations.md, A damaged file of Redis, says what to do"
     )
 

@@ -119,8 +119,9 @@ class Recovery:
                     extra={"once": remains.consumer, "fields": {"event_id": None}},
                 )
             for entries in self._take(dead=remains.consumer, idle_ms=0):
-                log.warning("%s is dead: took over %d of its tasks", remains.consumer, len(entries))
-                return self._reported(self._judge(entries, remains), remains)
+                found = self._judge(entries, remains)
+                log.warning("%s is dead: took over %d of its tasks%s", remains.consumer, len(entries), _blamed(found))
+                return self._reported(found, remains)
             self._forget(remains)
         for remains in self._presence.left_by_earlier_boots():
             self._forget(remains)
@@ -250,6 +251,12 @@ class Recovery:
 def _claim(entry: Entry) -> Claim | None:
     found = document(entry.uid, entry.text)
     return found.task.claim if found else None
+
+
+def _blamed(findings: Iterable[Finding]) -> str:
+    """Those that it died at."""
+    tasks = [found.document.task for found in findings if found.verdict in triage.CRASHES and found.document]
+    return "; it died at " + ", ".join(f"{task.type} {task.uid}" for task in tasks) if tasks else ""
 
 
 def _clocks_apart() -> float:

@@ -89,7 +89,7 @@ def test_types_lists_what_the_release_has(folder: Path, releases: Releases) -> N
     listed = sandbox("types", SANDBOX_TASKS="mine", SANDBOX_RELEASE=str(release.path), cwd=folder)
     assert (listed.stdout, listed.stderr) == ("of-the-release\tdefault\n", "")
     checked = sandbox("check", SANDBOX_TASKS="mine", SANDBOX_RELEASE=str(release.path), cwd=folder)
-    assert (checked.stdout, checked.stderr) == ("all is well: 1 types, queues default\n", "")
+    assert (checked.stdout, checked.stderr) == ("all is well: 1 type, queues default\n", "")
 
 
 def test_types_lists_what_lies_in_the_start_folder(folder: Path) -> None:
@@ -183,6 +183,32 @@ def test_a_check_ends_whatever_threads_a_module_starts(folder: Path) -> None:
 
 def test_a_module_that_is_nowhere_is_told_with_where_it_was_looked_for(folder: Path) -> None:
     assert refused(folder).endswith(f"No module named 'mine'; the last that were looked into are {ROOT} and {folder}")
+
+
+def test_a_module_that_is_named_as_its_file_is_told_so(folder: Path) -> None:
+    (folder / "mine.py").touch()
+    done = sandbox("check", SANDBOX_TASKS="mine.py", cwd=folder)
+    assert done.stderr.endswith(". mine.py is the name of a file; its module is mine\n")
+
+
+def test_two_handlers_of_one_name_are_told_without_where_modules_are_looked_for(folder: Path) -> None:
+    (folder / "mine.py").write_text(a_type("greet") + a_type("greet").replace("def handler", "def other"))
+    assert refused(folder).endswith("two handlers serve greet: mine.handler and mine.other")
+
+
+def test_an_error_that_fails_to_say_what_it_is_about_is_told_with_its_class(folder: Path) -> None:
+    (folder / "mine.py").write_text(
+        "class Odd(Exception):\n    def __str__(self):\n        raise ValueError\n\n\nraise Odd\n"
+    )
+    assert refused(folder) == (
+        "sandbox: SANDBOX_TASKS is 'mine', which cannot be loaded: "
+        f"Odd: its text cannot be made (ValueError) ({folder}/mine.py, line 6)"
+    )
+
+
+def test_one_type_is_counted_as_one(folder: Path) -> None:
+    (folder / "mine.py").write_text(a_type("mine"))
+    assert sandbox("check", SANDBOX_TASKS="mine", cwd=folder).stdout == "all is well: 1 type, queues default\n"
 
 
 def test_a_module_whose_name_is_taken_is_told_with_what_took_it(folder: Path) -> None:

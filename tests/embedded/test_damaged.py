@@ -32,5 +32,6 @@ def test_it_is_named_and_what_stands_before_the_damage_can_be_kept(own_server: R
     assert told is not None and f" {damaged} is damaged" in told
 
     subprocess.run(["redis-check-aof", "--fix", str(damaged)], input=b"y\n", stdout=subprocess.DEVNULL, check=True)
+    assert valkey.why_it_ended(folder, log) is None  # it is not damaged any more
     with own_server.start().client() as client:
         assert client.keys() == [b"first"]

@@ -402,6 +402,7 @@ class TestCrashes:
         task = crew.finished(uid)
         assert time.monotonic() - began < 3 * BUSY
         assert (task.status, task.crashes, task.attempt, result(task)) == ("succeeded", 1, 2, 2)
+        assert f"took over 1 of its tasks; it died at crash.once {uid}" in str(crew.log())
 
     def test_a_killed_runner_is_replaced_and_forgotten(self, crew: Crew, tmp_path: Path) -> None:
         [first] = crew.start()

@@ -14,6 +14,7 @@ import pytest
 import redis
 
 from service.errors import StoreRefused, StoreUnavailable
+from service.observe import scrubber
 from service.store import SCRIPTS, Store
 from service.store.connection import Command, Wire, connect
 from service.store.connection.cluster import ClusterWire
@@ -307,6 +308,14 @@ def test_a_redis_that_cannot_write_to_its_disk_says_so(own_server: RedisServer, 
         eventually(lambda: raw.info("persistence")["rdb_last_bgsave_status"] == "err")
         with unavailable("cannot write to its disk"):
             write(wire)
+
+
+def test_the_advice_about_a_missing_password_is_no_secret(own_server: RedisServer) -> None:
+    with own_server.client() as raw:
+        raw.config_set("requirepass", "right")
+        with pytest.raises(StoreUnavailable) as refused:
+            echo(connect(f"unix://{own_server.socket}", SCRIPTS))
+    assert scrubber.text(str(refused.value)) == str(refused.value)
 
 
 def test_a_wrong_password_is_named(own_server: RedisServer) -> None:

@@ -58,4 +58,6 @@ def test_logs_lie_where_sandbox_logs_says_and_ready_waits(grouped: Instance, fol
 def test_ready_says_what_is_missing(instance: Instance) -> None:
     asked = instance.run(sys.executable, "-m", "service.cli", "ready")
     assert asked.returncode == 1
-    assert asked.stderr.startswith("sandbox: not ready: the web workers do not answer")
+    assert asked.stderr.startswith(
+        f"sandbox: http://127.0.0.1:{instance.port} is not ready: the web workers do not answer"
+    )

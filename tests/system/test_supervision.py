@@ -12,6 +12,8 @@ from pathlib import Path
 import psutil
 import pytest
 
+from service import settings
+from service.supervise.start import environment
 from tests.servers import RedisServer, eventually
 from tests.system.instance import ROOT, SANDBOX, Instance, deaths, frozen
 
@@ -287,10 +289,11 @@ def test_circusd_with_a_relative_home_serves_from_it(instance: Instance) -> None
 
 def test_plain_circusd_says_how_it_is_to_be_started(instance: Instance) -> None:
     plain = str(Path(sys.executable).with_name("circusd"))
-    refused = instance.run(plain, str(ROOT / "circus.ini"), **instance.variables())
+    all_that_it_asks_for = environment.variables(settings.read(instance.environment))
+    refused = instance.run(plain, str(ROOT / "circus.ini"), **all_that_it_asks_for)
     assert refused.returncode == 1
     assert "Start it by `sandbox run`, or with arguments of your own: sandbox circusd " in refused.stderr
-    without = instance.run(plain, str(ROOT / "circus.ini"))
+    without = instance.run(plain, str(ROOT / "circus.ini"), **instance.variables())
     assert without.returncode == 1 and "$(circus.env.SANDBOX_" in without.stderr
     assert not instance.home.exists()
 
