@@ -12,7 +12,7 @@ class SettingsError(SandboxError):
 class StoreUnavailable(SandboxError):
     """Redis did not do what was asked: it is away, slow, loading, full or read-only."""
 
-    def __init__(self, for_clients: str, details: str = "") -> None:
+    def __init__(self, for_clients: str = "Redis cannot be used", details: str = "") -> None:
         super().__init__(f"{for_clients} ({details})" if details else for_clients)
         self.for_clients = for_clients  # without where Redis is
 
