@@ -24,8 +24,7 @@ def check(settings: Settings) -> str:
     _check_tokens(settings)
     if settings.sentry_dsn:
         sentry.check(settings.sentry_client)
-    types = task_modules.placed(task_modules.load(settings.tasks, begins=rehearsal.mark), settings.queues)
-    task_modules.refuse_unserved(types, settings.queues)
+    types = wiring.registry(settings, begins=rehearsal.mark)
     for warning in task_modules.taken_names():
         print(f"sandbox: {warning}.", file=sys.stderr)
     if settings.redis_url:  # the embedded one has not started yet

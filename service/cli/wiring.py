@@ -4,7 +4,7 @@ A process imports only its own side: the web's modules would cost a runner 15 MB
 """
 
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -38,8 +38,9 @@ def metrics(settings: Settings, later: "Later | None" = None) -> Metrics:
     return reported.connect(settings.statsd_host, settings.statsd_port, settings.statsd_prefix, later)
 
 
-def registry(settings: Settings) -> Registry:
-    types = task_modules.placed(task_modules.load(settings.tasks), settings.queues)
+def registry(settings: Settings, begins: Callable[[str], None] = lambda _: None) -> Registry:
+    """The types that this installation serves; `begins` is told the name of each module before it is loaded."""
+    types = task_modules.placed(task_modules.load(settings.tasks, begins), settings.queues)
     task_modules.refuse_unserved(types, settings.queues)
     return types
 
