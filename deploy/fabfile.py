@@ -1,19 +1,21 @@
 """The commands: `fab -r deploy STAGE COMMAND`. Each is a few words for rollout/roll.py, which does the work."""
 
 import functools
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from invoke import Collection, Context, Exit, Task, task
 
-from rollout import phases, stage
+from rollout import index, order, plan, scaffold, stage, tasks
 from rollout.errors import DeployError, UsageError
 from rollout.releases import checked
 from rollout.roll import Roll
 
 FOLDER = Path(__file__).resolve().parent
 WAIT = {"lock_wait": "seconds to wait for the lock of another deploy"}
+OVERWRITE = {"overwrite": "replace files that somebody has changed on the host"}
 chosen: list[str] = []
 
 
@@ -40,7 +42,7 @@ def roll(lock_wait: int = 0) -> Roll:
     return Roll(stage.read(FOLDER, chosen[0]), lock_wait)
 
 
-@command(help=WAIT | {"overwrite": "replace files that somebody has changed on the host"})
+@command(help=WAIT | OVERWRITE)
 def setup(_: Context, overwrite: bool = False, lock_wait: int = 0) -> None:
     """Make hosts ready: users, folders, settings, init script, nginx. Twice is once."""
     roll(lock_wait).setup(overwrite=overwrite)
@@ -76,10 +78,28 @@ def restart(_: Context, lock_wait: int = 0) -> None:
     roll(lock_wait).restart()
 
 
-@command(help={"lines": "how many of each log"})
-def logs(_: Context, lines: int = 20) -> None:
-    """Show the last lines of the service's logs."""
-    roll().logs(lines)
+@command(help={"lines": "how many of each log", "follow": "and what comes, until Ctrl-C"})
+def logs(_: Context, lines: int = 20, follow: bool = False) -> None:
+    """Show the last lines of the service's logs, of all hosts."""
+    roll().logs(lines, follow=follow)
+
+
+@command(name="plan")
+def show_plan(_: Context) -> None:
+    """What a deploy would change and do. Only reads, and leaves the hosts as they are."""
+    plan.show(roll())
+
+
+@command(help={"folder": "of the other project"}, positional=["folder"])
+def init(_: Context, folder: str) -> None:
+    """Write deploy/ for another project: settings, stages, templates, tasks. What is there is left."""
+    for path, outcome in scaffold.write(FOLDER, Path(folder)):
+        print(f"{outcome:<8} {path}")
+
+
+def setup_index(_: Context, overwrite: bool = False) -> None:
+    """Set up the team's package index, on the host that [index] names. Twice is once."""
+    index.setup(roll().stage, overwrite=overwrite)
 
 
 @command(help={"reason": "until when, and why"}, positional=["reason"])
@@ -113,12 +133,24 @@ def phase_task(name: str, full_name: str) -> Task:
     return command(name=full_name, help=WAIT | named)(run)
 
 
-namespace = Collection(setup, rollback, releases, status, restart, logs, lock, unlock)
+def phase_names() -> tuple[str, ...]:
+    try:
+        return tasks.load(FOLDER, stage.tasks(FOLDER)).order(order.ALL)
+    except DeployError as error:
+        print(f"fab: {error}", file=sys.stderr)
+        sys.exit(error.code)
+
+
+namespace = Collection(setup, rollback, releases, status, show_plan, restart, logs, lock, unlock, init)
 for name in stage.names(FOLDER):
     namespace.add_task(stage_task(name))
 alone = Collection("deploy")
 alone.add_task(deploy, default=True)
-for name in phases.ALL:
+for name in phase_names():
     namespace.add_task(phase_task(name, f"deploy:{name}"))
     alone.add_task(phase_task(name, name))
 namespace.add_collection(alone)
+more = Collection("index")
+more.add_task(command(name="setup", help=OVERWRITE)(setup_index))
+namespace.add_task(command(name="index:setup", help=OVERWRITE)(setup_index))
+namespace.add_collection(more)

@@ -21,14 +21,17 @@ def text(path):
 def releases():
     for folder in sorted(root.glob("releases/*")):
         try:
-            wheels = sorted(json.loads((folder / "RELEASE.json").read_text())["wheels"])
+            built = json.loads((folder / "RELEASE.json").read_text())
+            wheels, sha, version = sorted(built["wheels"]), built["sha"], built["version"]
         except (OSError, ValueError, KeyError):
-            wheels = []
+            wheels, sha, version = [], "", ""
         yield {
             "id": folder.name,
             "complete": (folder / ".complete").exists(),
             "bad": text(folder / ".bad"),
             "wheels": wheels,
+            "sha": sha,
+            "version": version,
         }
 
 

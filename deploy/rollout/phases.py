@@ -1,4 +1,4 @@
-"""The phases of a deploy, each on one host. The order is PREPARE, on all hosts side by side, then PUT, host by host."""
+"""The phases of a deploy, each on one host. Their order is that of order.py."""
 
 import json
 import sys
@@ -151,8 +151,3 @@ def record(host: Host, facts: dict[str, Any]) -> None:
 
 def freeze(host: Host, reason: str) -> None:
     host.change("freeze.sh", user="deploy", stdin=reason.encode())
-
-
-PREPARE: Final = ("check", "build", "upload", "install", "link", "config", "migrate", "warm")
-PUT: Final = ("switch", "reload", "verify")
-ALL: Final = (*PREPARE, *PUT, "cleanup")

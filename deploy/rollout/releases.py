@@ -21,6 +21,8 @@ class Release:
     complete: bool
     bad: str | None = None  # the reason
     wheels: tuple[str, ...] = ()
+    sha: str = ""
+    version: str = ""
 
     @property
     def good(self) -> bool:

@@ -11,11 +11,13 @@ from contextlib import contextmanager, suppress
 from functools import cached_property, partial
 from typing import Any, Final
 
-from rollout import lock, phases, releases, report, secrets
+from rollout import index, lock, logs, marks, order, phases, releases, report, secrets
 from rollout.build import Builder, Built
 from rollout.errors import DeployError, HostFailed
 from rollout.host import Host, side_by_side
 from rollout.stage import Stage
+from rollout.sudo import Password
+from rollout.tasks import Team
 
 PACKAGES: Final = ("nginx", "openssl", "procps")
 
@@ -25,7 +27,9 @@ class Roll:
 
     def __init__(self, stage: Stage, lock_wait: int = 0) -> None:
         self.stage = stage
-        self.hosts = [Host(address, stage) for address in stage.hosts]
+        self.password = Password()
+        self.hosts = [Host(address, stage, self.password) for address in stage.hosts]
+        self.team = Team(stage)
         self.builder = Builder(stage)
         self._lock_wait = lock_wait
 
@@ -34,7 +38,7 @@ class Roll:
         """Read once, when they are first needed; no host's error shows them from then on."""
         values = secrets.read(self.stage)
         for host in self.hosts:
-            host.hidden = tuple(values.values())
+            host.hidden += tuple(values.values())
         return values
 
     @contextmanager
@@ -51,9 +55,11 @@ class Roll:
         with self.connected(), lock.held(self.hosts, f"{purpose} on {self.stage.name}", self._lock_wait):
             yield
 
-    def _everywhere(self, name: str, call: Callable[[Host, list[str]], None], hosts: Sequence[Host] = ()) -> None:
+    def _everywhere(
+        self, name: str, call: Callable[[Host, list[str]], None], hosts: Sequence[Host] = (), id: str = ""
+    ) -> None:
         def run(host: Host) -> None:
-            with report.phase(str(host), name) as remarks:
+            with report.phase(str(host), name) as remarks, self.team.around(name, host, id, remarks):
                 call(host, remarks)
 
         side_by_side(hosts or self.hosts, run)
@@ -78,14 +84,15 @@ class Roll:
             built = self._build()
             began = time.monotonic()
             try:
-                for name in ("upload", "install", "link", "config", "migrate", "warm"):
+                for name in self.team.tasks.order(order.PREPARE)[2:]:  # check and build are done
                     self.run(name, built.id)
             except BaseException as error:
                 self._mark_bad(self.hosts, built.id, error)
                 self._record("deploy", built.id, None, f"failed: {_first_line(error)}", began)
                 raise
             self._put("deploy", built.id, self.stage.verify_seconds)
-            self.run("cleanup")
+            self.run("cleanup", built.id)
+            marks.tell(self.stage, self.hosts[0], "deploy", built.id)
 
     def rollback(self, *, to: str | None, keep_good: bool) -> None:
         with self.locked("rollback"):
@@ -97,6 +104,7 @@ class Roll:
             if not keep_good:
                 for host, former in left.items():
                     phases.mark_bad(host, str(former), f"somebody went back from it to {target}\n")
+            marks.tell(self.stage, self.hosts[0], "rollback", target)
 
     def phase(self, name: str, id: str | None) -> None:
         """One phase alone: with its lock, of the release that is named, or the newest unfinished one."""
@@ -139,18 +147,18 @@ class Roll:
             for host, found in side_by_side(self.hosts, phases.look).items():
                 if found.current is None:
                     raise DeployError(f"nothing is deployed on {host}")
-                self._everywhere("restart", lambda one, _: phases.restart(one), [host])
+                self._balance("take_out", [host], found.current)
+                self._everywhere("restart", lambda one, _: phases.restart(one), [host], found.current)
                 seconds = phases.ROLLBACK_VERIFY_SECONDS
                 self._everywhere("verify", partial(self._verify, id=found.current, seconds=seconds), [host])
+                self._balance("put_back", [host], found.current)
 
     def _verify(self, host: Host, _: list[str], *, id: str, seconds: int) -> None:
         phases.verify(host, self.stage, id, seconds)
 
-    def logs(self, lines: int) -> None:
+    def logs(self, lines: int, *, follow: bool) -> None:
         with self.connected():
-            for host, text in side_by_side(self.hosts, lambda host: host.ask("logs.sh", str(lines))).items():
-                for line in text.splitlines():
-                    print(f"{host} {line}")
+            (logs.follow if follow else logs.last)(self.hosts, lines)
 
     def freeze(self, reason: str) -> None:
         with self.locked("lock" if reason else "unlock"):
@@ -174,19 +182,24 @@ class Roll:
             "verify": lambda host, _: phases.verify(host, stage, id, stage.verify_seconds),
             "cleanup": lambda host, remarks: phases.cleanup(host, stage.keep, remarks),
         }
-        self._everywhere(name, calls[name], first if name == "migrate" else ())
+        for each in self.team.tasks.phases.values():
+            calls[each.name] = lambda host, remarks, each=each: self.team.run(each, host, id, remarks)  # type: ignore[misc]
+        one = name == "migrate" or (name in self.team.tasks.phases and self.team.tasks.phases[name].first_host_only)
+        self._everywhere(name, calls[name], first if one else (), id)
 
     def _build(self) -> Built:
-        with report.phase(report.EVERYWHERE, "build") as remarks:
+        with report.phase(report.EVERYWHERE, "build") as remarks, self.team.around("build", None, "", remarks):
             built = self.builder.build()
             remarks.append(f"{built.id}, version {built.version}")
+        if self.stage.index is not None:
+            index.publish(self.stage, self.builder, built, self.password)
         return built
 
     def _newest(self, name: str) -> str:
         if name == "upload":
             return self.builder.newest()
         found = list(side_by_side(self.hosts, phases.look).values())
-        if name in phases.PUT:  # a complete one, newer than what serves or the same
+        if name in order.PUT:  # a complete one, newer than what serves or the same
             good = set.intersection(*({one.id for one in host.releases if one.good} for host in found))
             if good:
                 return max(good)
@@ -204,7 +217,7 @@ class Roll:
         done: list[Host] = []
         group: Sequence[Host] = ()
         try:
-            for group in self._groups():
+            for group in self.groups():
                 self._put_on(group, id, verify_seconds)
                 done += group
         except BaseException as error:
@@ -217,16 +230,23 @@ class Roll:
             raise DeployError(_told(error, [str(host) for host in back], left, failed)) from error
         self._record(command, id, before, "done", began)
 
-    def _groups(self) -> Iterator[list[Host]]:
+    def groups(self) -> Iterator[list[Host]]:
         yield self.hosts[:1]
         rest = self.hosts[1:]
         for first in range(0, len(rest), self.stage.parallel):
             yield rest[first : first + self.stage.parallel]
 
     def _put_on(self, group: Sequence[Host], id: str, verify_seconds: int) -> None:
-        self._everywhere("switch", lambda host, _: phases.switch(host, id), group)
-        self._everywhere("reload", lambda host, remarks: phases.reload(host, remarks), group)
-        self._everywhere("verify", partial(self._verify, id=id, seconds=verify_seconds), group)
+        self._balance("take_out", group, id)
+        self._everywhere("switch", lambda host, _: phases.switch(host, id), group, id)
+        self._everywhere("reload", lambda host, remarks: phases.reload(host, remarks), group, id)
+        self._everywhere("verify", partial(self._verify, id=id, seconds=verify_seconds), group, id)
+        self._balance("put_back", group, id)
+
+    def _balance(self, hook: str, hosts: Sequence[Host], id: str) -> None:
+        if self.team.tasks.files(hook):
+            call = {"take_out": self.team.take_out, "put_back": self.team.put_back}[hook]
+            self._everywhere(hook, lambda host, remarks: call(host, id, remarks), hosts)
 
     def _take_back(self, hosts: Sequence[Host], before: dict[Host, str | None]) -> list[str]:
         """Each host by itself: one that cannot be reached must not keep the others from going back."""
@@ -235,6 +255,7 @@ class Roll:
             try:
                 with report.phase(str(host), "back") as remarks:
                     former = before[host]
+                    self.team.take_out_if_it_can(host, former or "", remarks)
                     if former is None:
                         phases.stop(host)
                         remarks.append("stopped: nothing was deployed before")
@@ -242,6 +263,8 @@ class Roll:
                         phases.switch(host, former)
                         phases.reload(host, remarks)
                         remarks.append(f"to {former}")
+                if former is not None:
+                    self._balance("put_back", [host], former)
             except DeployError as error:
                 failed.append(f"{host} could not be taken back: {error}")
         return failed

@@ -72,6 +72,11 @@ class TestHost:
     def address(self) -> str:
         return self._there
 
+    @property
+    def gateway(self) -> str:
+        """This machine's address, as the host sees it."""
+        return self._here
+
     def make(self, key: Path) -> "TestHost":
         """Its disk: what a fresh installation has."""
         self.folder.mkdir(parents=True)

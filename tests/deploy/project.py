@@ -65,9 +65,16 @@ class Project:
         (self.folder / file).write_text(text.replace(old, new))
         return self.commit(message)
 
-    def stage(self, hosts: Sequence[TestHost], extra: str = "", environment: str = "", verify_seconds: int = 2) -> None:
+    def stage(
+        self,
+        hosts: Sequence[TestHost],
+        extra: str = "",
+        environment: str = "",
+        verify_seconds: int = 2,
+        user: str = "root",
+    ) -> None:
         """Writes the stage `test`."""
-        addresses = ", ".join(f'"root@{host.address}"' for host in hosts)
+        addresses = ", ".join(f'"{user}@{host.address}"' for host in hosts)
         (self.folder / "deploy" / "stages" / "test.toml").write_text(
             f'hosts = [{addresses}]\nidentity = "{self.key}"\nknown_hosts = "../../known_hosts"\n'
             f'domain = "{DOMAIN}"\ncertificate = "/etc/ssl/test.pem"\ncertificate_key = "/etc/ssl/test.key"\n'
@@ -79,13 +86,13 @@ class Project:
     def fab_command(self, *words: str) -> list[str]:
         return [str(FAB), "-r", "deploy", "test", *words]
 
-    def fab(self, *words: str, code: int = 0, seconds: float = 300) -> str:
-        """Returns all that it printed."""
+    def fab(self, *words: str, code: int = 0, seconds: float = 300, typed: str = "") -> str:
+        """Returns all that it printed; what is typed comes through a pipe."""
         done = subprocess.run(
             self.fab_command(*words),
             cwd=self.folder,
             env=self.environment,
-            stdin=subprocess.DEVNULL,
+            input=typed,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,

@@ -1,0 +1,70 @@
+"""Compares files with what is on this host, and changes nothing. Given on standard input, as JSON: {"files": [{path,
+owner, group, mode, content}], "secrets": [names]}. Prints {"files": {path: how it differs, or null}, "requirements": of
+what `current` names, or ""}. The value of a secret leaves the host neither old nor new: a hash by a random key tells
+whether it is another one.
+"""
+
+import difflib
+import grp
+import hashlib
+import json
+import os
+import pwd
+import re
+import secrets
+import sys
+from pathlib import Path
+
+given = json.load(sys.stdin)
+key = secrets.token_bytes(32)
+
+
+def read(path):
+    try:
+        return path.read_text()
+    except FileNotFoundError:
+        return None
+
+
+def masked(text):
+    def mask(found):
+        return f"{found[1]}*** ({hashlib.blake2b(found[2].encode(), key=key, digest_size=4).hexdigest()})"
+
+    for name in given["secrets"]:
+        text = re.sub(rf"(?m)^({re.escape(name)}=)(.*)$", mask, text)
+    return text.splitlines()
+
+
+def name_of(look_up, number):
+    try:
+        return look_up(number)[0]
+    except KeyError:
+        return number
+
+
+def rights(path):
+    now = path.stat()
+    return f"{name_of(pwd.getpwuid, now.st_uid)}:{name_of(grp.getgrgid, now.st_gid)} {now.st_mode & 0o7777:o}"
+
+
+def difference(file):
+    path = Path(file["path"])
+    before = read(path)
+    if before is None:
+        return f"new, {len(file['content'].splitlines())} lines"
+    lines = []
+    wanted = f"{file['owner']}:{file['group']} {file['mode']:o}"
+    if rights(path) != wanted:
+        lines.append(f"{rights(path)} becomes {wanted}")
+    names = (f"{path} (on the host)", f"{path} (rendered)")
+    lines += difflib.unified_diff(masked(before), masked(file["content"]), *names, n=2, lineterm="")
+    return "\n".join(lines) or None
+
+
+json.dump(
+    {
+        "files": {file["path"]: difference(file) for file in given["files"]},
+        "requirements": read(Path(os.environ["ROOT"], "current", "requirements.txt")) or "",
+    },
+    sys.stdout,
+)
