@@ -13,21 +13,23 @@ import pwd
 import re
 import secrets
 import sys
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 given = json.load(sys.stdin)
 key = secrets.token_bytes(32)
 
 
-def read(path):
+def read(path: Path) -> str | None:
     try:
         return path.read_text()
     except FileNotFoundError:
         return None
 
 
-def masked(text):
-    def mask(found):
+def masked(text: str) -> list[str]:
+    def mask(found: re.Match[str]) -> str:
         return f"{found[1]}*** ({hashlib.blake2b(found[2].encode(), key=key, digest_size=4).hexdigest()})"
 
     for name in given["secrets"]:
@@ -35,24 +37,24 @@ def masked(text):
     return text.splitlines()
 
 
-def name_of(look_up, number):
+def name_of(look_up: Callable[[int], Sequence[Any]], number: int) -> str:
     try:
-        return look_up(number)[0]
+        return str(look_up(number)[0])
     except KeyError:
-        return number
+        return str(number)
 
 
-def rights(path):
+def rights(path: Path) -> str:
     now = path.stat()
     return f"{name_of(pwd.getpwuid, now.st_uid)}:{name_of(grp.getgrgid, now.st_gid)} {now.st_mode & 0o7777:o}"
 
 
-def difference(file):
+def difference(file: Mapping[str, Any]) -> str | None:
     path = Path(file["path"])
     before = read(path)
     if before is None:
         return f"new, {len(file['content'].splitlines())} lines"
-    lines = []
+    lines: list[str] = []
     wanted = f"{file['owner']}:{file['group']} {file['mode']:o}"
     if rights(path) != wanted:
         lines.append(f"{rights(path)} becomes {wanted}")

@@ -1,5 +1,5 @@
 # The user and the folders of the package index. Twice is once.
-if ! python3 -c 'import ensurepip, venv' 2>/dev/null; then
+if ! "$PYTHON" -c 'import ensurepip, venv' 2>/dev/null; then
     apt-get -q update
     DEBIAN_FRONTEND=noninteractive apt-get -qy install --no-install-recommends python3-venv
 fi

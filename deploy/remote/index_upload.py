@@ -11,21 +11,22 @@ import tarfile
 import urllib.error
 import urllib.request
 import uuid
+from collections.abc import Mapping
 
 given = json.loads(sys.stdin.buffer.readline())
 BASE = f"http://127.0.0.1:{given['port']}"
 
 
-def call(path, content, kind, login=""):
+def call(path: str, content: bytes, kind: str, login: str = "") -> bytes:
     headers = {"Content-Type": kind, "Accept": "application/json"}
     if login:
         headers["Authorization"] = "Basic " + base64.b64encode(login.encode()).decode()
     request = urllib.request.Request(BASE + path, content, headers, method="POST")
     with urllib.request.urlopen(request, timeout=120) as answer:
-        return answer.read()
+        return bytes(answer.read())
 
 
-def form(fields, name, content):
+def form(fields: Mapping[str, str], name: str, content: bytes) -> tuple[bytes, str]:
     boundary = uuid.uuid4().hex
     body = io.BytesIO()
     for key, value in fields.items():
@@ -35,7 +36,7 @@ def form(fields, name, content):
     return body.getvalue(), f"multipart/form-data; boundary={boundary}"
 
 
-def upload(name, content, login):
+def upload(name: str, content: bytes, login: str) -> str:
     project, version, python = name.split("-")[0], name.split("-")[1], name.split("-")[2]
     fields = {
         ":action": "file_upload",
@@ -62,4 +63,6 @@ except urllib.error.HTTPError as error:
     sys.exit(f"devpi does not let {given['user']} in: {error.code}")
 with tarfile.open(fileobj=sys.stdin.buffer, mode="r|") as tar:
     for member in tar:
-        print(upload(member.name, tar.extractfile(member).read(), f"{given['user']}:{token}"))
+        wheel = tar.extractfile(member)
+        assert wheel is not None
+        print(upload(member.name, wheel.read(), f"{given['user']}:{token}"))

@@ -7,12 +7,13 @@ import sys
 import urllib.error
 import urllib.request
 from pathlib import Path
+from typing import Any
 
 given = json.load(sys.stdin)
 BASE = f"http://127.0.0.1:{given['port']}"
 
 
-def call(method, path, body=None, login=None):
+def call(method: str, path: str, body: Any = None, login: str = "") -> Any:
     """The answer, or None where there is nothing."""
     headers = {"Accept": "application/json", "Content-Type": "application/json"}
     if login:
@@ -28,7 +29,7 @@ def call(method, path, body=None, login=None):
         sys.exit(f"devpi: {method} {path}: {error.code} {error.read().decode(errors='replace')[:500]}")
 
 
-def log_in(user, password):
+def log_in(user: str, password: str) -> str:
     answer = call("POST", "/+login", {"user": user, "password": password})
     return f"{user}:{answer['result']['password']}"
 

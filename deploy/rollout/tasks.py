@@ -187,7 +187,7 @@ class Team:
     def __init__(self, stage: Stage) -> None:
         self._stage = stage
         self.tasks = load(stage.folder, stage.tasks)
-        self._out: "set[Host]" = set()
+        self._out: set[Host] = set()
 
     @contextmanager
     def around(self, phase: str, where: "Host | None", id: str, remarks: list[str]) -> Iterator[None]:

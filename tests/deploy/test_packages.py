@@ -1,5 +1,7 @@
 """Task types of a team's own packages, in a release."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -96,3 +98,14 @@ def test_a_package_whose_requirement_is_not_pinned_stops_the_deploy_before_anyth
     before = world.host.current
     assert "acme-reports 1.3 requires acme-lost, which is not installed" in world.project.fab("deploy", code=1)
     assert world.host.current == before
+
+
+@pytest.mark.slow
+def test_pip_installs_the_service_from_git(world: World) -> None:
+    """As a user types it; its requirements are another test's."""
+    target = world.folder / "venv"
+    subprocess.run([sys.executable, "-m", "venv", target], check=True)
+    source = f"sandbox @ git+file://{world.project.folder}"
+    subprocess.run([target / "bin/pip", "install", "--quiet", "--no-deps", source], check=True)
+    subprocess.run([target / "bin/python", "-c", "import service; service.__version__"], check=True)
+    assert (target / "bin" / "sandbox").exists()

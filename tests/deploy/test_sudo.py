@@ -2,13 +2,12 @@
 
 import shlex
 import subprocess
-from pathlib import Path
 
 import pytest
 
 from tests.deploy.project import FAB
 from tests.deploy.test_kills import LOADED_SECONDS, a_new_release
-from tests.deploy.world import World
+from tests.deploy.world import World, who_showed
 from tests.servers import eventually
 
 PASSWORD = "sentinelPassw0rd"
@@ -59,8 +58,7 @@ def test_a_password_for_sudo_is_asked_for_once_and_shown_nowhere(world: World) -
     eventually(lambda: "password for sudo on the hosts: " in output.read_text(), LOADED_SECONDS)
     fab.stdin.write(f"{PASSWORD}\n".encode())
     fab.stdin.flush()
-    seen: set[str] = set()
-    eventually(lambda: seen.update(who_shows(PASSWORD)) or fab.poll() is not None, LOADED_SECONDS, 0.01)
+    seen = who_showed(PASSWORD, fab)
     fab.stdin.close()
     said = output.read_text()
     assert fab.returncode == 0, said
@@ -69,18 +67,6 @@ def test_a_password_for_sudo_is_asked_for_once_and_shown_nowhere(world: World) -
     assert "until Monday" in (world.host.folder / "srv/sandbox/shared/frozen").read_text()
     found = world.host.sh(f"grep -rl {PASSWORD} /etc /srv/sandbox/shared /var/log /run /home 2>/dev/null", check=False)
     assert found == ""
-
-
-def who_shows(secret: str) -> set[str]:
-    """Processes, here and on the hosts, with it among their words."""
-    found = set()
-    for process in Path("/proc").glob("[0-9]*"):
-        try:
-            if secret.encode() in (process / "cmdline").read_bytes():
-                found.add(process.name)
-        except OSError:
-            continue
-    return found
 
 
 def test_what_sudo_says_of_a_wrong_password_is_told(world: World) -> None:

@@ -4,6 +4,7 @@ import http.client
 import json
 import socket
 import ssl
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -95,3 +96,22 @@ class Https(http.client.HTTPSConnection):
     def connect(self) -> None:
         plain = socket.create_connection((self._address, 443), self.timeout)
         self.sock = ssl._create_unverified_context().wrap_socket(plain, server_hostname=DOMAIN)
+
+
+def who_showed(secret: str, program: subprocess.Popen[bytes]) -> set[str]:
+    """Processes that had it among their words while the program ran, which is over now."""
+    seen: set[str] = set()
+    eventually(lambda: seen.update(who_shows(secret)) or program.poll() is not None, 300, 0.02)
+    return seen
+
+
+def who_shows(secret: str) -> set[str]:
+    """Processes, here and on the hosts, with it among their words."""
+    found = set()
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            if secret.encode() in (process / "cmdline").read_bytes():
+                found.add(process.name)
+        except OSError:
+            continue
+    return found
