@@ -7,6 +7,7 @@ from typing import Final
 
 import paramiko
 
+from rollout import report
 from rollout.errors import HostFailed
 from rollout.host import Host, side_by_side
 
@@ -22,13 +23,14 @@ def last(hosts: Sequence[Host], lines: int) -> None:
 
 
 def follow(hosts: Sequence[Host], lines: int) -> None:
-    """Returns when a host has nothing more to tell, which is an error, or is interrupted."""
+    """Returns when it is interrupted; an error when the last host was lost."""
     over = threading.Event()
-    channels = {host: host.start("follow.sh", str(lines)) for host in hosts}
+    channels = {host: _start(host, lines) for host in hosts}
     beating = threading.Thread(target=_beat, args=(list(channels.values()), over), daemon=True)
     beating.start()
     try:
-        side_by_side(hosts, lambda host: _read(host, channels[host]))
+        side_by_side(hosts, lambda host: _read(host, channels[host], over))
+        raise HostFailed("no host is left")
     except KeyboardInterrupt:
         pass
     finally:
@@ -37,12 +39,20 @@ def follow(hosts: Sequence[Host], lines: int) -> None:
             channel.close()
 
 
-def _read(host: Host, channel: paramiko.Channel) -> None:
+def _start(host: Host, lines: int) -> paramiko.Channel:
+    try:
+        return host.start("follow.sh", str(lines))
+    except (OSError, EOFError, paramiko.SSHException) as error:
+        raise HostFailed(f"{host}: its logs cannot be followed: {error or type(error).__name__}") from error
+
+
+def _read(host: Host, channel: paramiko.Channel, over: threading.Event) -> None:
     channel.settimeout(None)
     with channel.makefile("r", encoding="utf-8", errors="replace") as lines:
         for line in lines:
             _show(host, line.rstrip("\n"))
-    raise HostFailed(f"{host}: its logs are not followed any more")
+    if not over.is_set():
+        report.warning(f"{host}: its logs are not followed any more")
 
 
 def _beat(channels: Sequence[paramiko.Channel], over: threading.Event) -> None:

@@ -7,7 +7,10 @@ from typing import Final
 
 from rollout.errors import UsageError
 
-PARTS: Final = ("fabfile.py", "requirements.txt", "deploy.toml", "stages", "templates", "tasks", "remote", "rollout")
+PARTS: Final = (
+    *("fabfile.py", "requirements.txt", "requirements-index.txt", "deploy.toml"),
+    *("stages", "templates", "tasks", "remote", "rollout"),
+)
 IGNORED: Final = ".build/\n.venv/\n__pycache__/\n"
 
 
