@@ -45,5 +45,4 @@ wanted = {
 }
 call("PATCH", "/root/pypi", {"type": "mirror", "volatile": False, "mirror_url": given["mirror"]}, root)
 call("PATCH" if call("GET", user) else "PUT", user, {"password": given["password"]}, root)
-login = log_in(given["user"], given["password"])
-call("PATCH" if call("GET", index) else "PUT", index, wanted, login)
+call("PATCH" if call("GET", index) else "PUT", index, wanted, root)

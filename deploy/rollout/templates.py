@@ -92,7 +92,6 @@ def _of_index(index: Index) -> dict[str, str]:
         "index_listen": index.listen,
         "index_port": str(index.port),
         "index_url": index.url,
-        "index_user": index.user,
         "index_simple": index.simple,
         "index_name_of_host": str(urlsplit(index.url).hostname),
     }
