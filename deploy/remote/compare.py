@@ -1,6 +1,6 @@
 """Compares files with what is on this host, and changes nothing. Given on standard input, as JSON: {"files": [{path,
-owner, group, mode, content}], "secrets": [names]}. Prints {"files": {path: how it differs, or null}, "requirements": of
-what `current` names, or ""}. The value of a secret leaves the host neither old nor new: a hash by a random key tells
+owner, group, mode, content}], "secrets": [names]}. Prints {"files": {path: how it differs, or null}, "requirements" and
+"release": what the files of `current` say}. The value of a secret leaves the host neither old nor new: a hash by a random key tells
 whether it is another one.
 """
 
@@ -63,10 +63,12 @@ def difference(file: Mapping[str, Any]) -> str | None:
     return "\n".join(lines) or None
 
 
+current = Path(os.environ["ROOT"], "current")
 json.dump(
     {
         "files": {file["path"]: difference(file) for file in given["files"]},
-        "requirements": read(Path(os.environ["ROOT"], "current", "requirements.txt")) or "",
+        "requirements": read(current / "requirements.txt") or "",
+        "release": json.loads(read(current / "RELEASE.json") or "{}"),
     },
     sys.stdout,
 )

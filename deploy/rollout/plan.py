@@ -38,6 +38,7 @@ class Seen:
     has: releases.OnHost
     files: Mapping[str, str | None]  # path: how it differs
     requirements: str
+    release: Mapping[str, Any]  # its RELEASE.json
     refusal: str  # of the phase check
 
 
@@ -66,7 +67,7 @@ def _look(roll: Roll, host: Host, rendered: Mapping[str, Any]) -> Seen:
         refusal = ""
     except DeployError as error:
         refusal = str(error)
-    return Seen(phases.look(host), found["files"], found["requirements"], refusal)
+    return Seen(phases.look(host), found["files"], found["requirements"], found["release"], refusal)
 
 
 def _alike(lines: Mapping[Host, list[str]]) -> Iterator[tuple[list[Host], list[str]]]:
@@ -82,7 +83,7 @@ def _changes(roll: Roll, seen: Seen, sha: str, pins: Mapping[str, str]) -> list[
     lines = [f"check would refuse: {seen.refusal}"] if seen.refusal else []
     current = next((one for one in seen.has.releases if one.id == seen.has.current), None)
     lines += _section("commits", _commits(roll, current, sha))
-    lines += _section("packages", [*changes.packages(seen.requirements, pins), *_built(roll)])
+    lines += _section("packages", [*changes.packages(seen.requirements, pins, _own(seen.release)), *_built(roll)])
     changed = {path: text for path, text in seen.files.items() if text}
     lines += _section("files", [line for path, text in changed.items() for line in f"{path}: {text}".splitlines()])
     return lines
@@ -90,6 +91,11 @@ def _changes(roll: Roll, seen: Seen, sha: str, pins: Mapping[str, str]) -> list[
 
 def _section(title: str, lines: list[str]) -> list[str]:
     return [title, *(f"  {line}" for line in lines or ["no change"])]
+
+
+def _own(release: Mapping[str, Any]) -> set[str]:
+    """Packages of the team in a release; their versions are known when they are built."""
+    return {release["wheels"][digest].split("-")[0] for digest in release.get("own", ())}
 
 
 def _built(roll: Roll) -> list[str]:

@@ -182,10 +182,8 @@ class Roll:
             "verify": lambda host, _: phases.verify(host, stage, id, stage.verify_seconds),
             "cleanup": lambda host, remarks: phases.cleanup(host, stage.keep, remarks),
         }
-        for each in self.team.tasks.phases.values():
-            calls[each.name] = lambda host, remarks, each=each: self.team.run(each, host, id, remarks)  # type: ignore[misc]
-        one = name == "migrate" or (name in self.team.tasks.phases and self.team.tasks.phases[name].first_host_only)
-        self._everywhere(name, calls[name], first if one else (), id)
+        alone = name == "migrate" or self.team.is_for_the_first(name)
+        self._everywhere(name, {**calls, **self.team.calls(id)}[name], first if alone else (), id)
 
     def _build(self) -> Built:
         with report.phase(report.EVERYWHERE, "build") as remarks, self.team.around("build", None, "", remarks):

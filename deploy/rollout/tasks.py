@@ -11,6 +11,7 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any, Final, Protocol
@@ -197,8 +198,15 @@ class Team:
         yield
         self.tasks.call(f"after_{phase}", target)
 
-    def run(self, phase: TeamPhase, host: "Host", id: str, remarks: list[str]) -> None:
+    def calls(self, id: str) -> dict[str, Callable[["Host", list[str]], None]]:
+        """The team's own phases, for one release."""
+        return {name: partial(self._run, phase, id) for name, phase in self.tasks.phases.items()}
+
+    def _run(self, phase: TeamPhase, id: str, host: "Host", remarks: list[str]) -> None:
         call(phase.file, phase.call, self._target(phase.name, host, id, remarks))
+
+    def is_for_the_first(self, name: str) -> bool:
+        return name in self.tasks.phases and self.tasks.phases[name].first_host_only
 
     def take_out(self, host: "Host", id: str, remarks: list[str]) -> None:
         """Of the load balancer; once, until it was put back."""

@@ -21,6 +21,7 @@ def test_packages_that_change_are_told_by_their_versions() -> None:
         "+ fresh 2",
         "- old 1",
     ]
+    assert packages("acme_reports==1\nsandbox==1", {"sandbox": "2"}, ["acme_reports", "sandbox"]) == ["  sandbox 1 → 2"]
 
 
 def changed(world: World) -> str:
