@@ -1,7 +1,8 @@
 """Compares files with what is on this host, and changes nothing. Given on standard input, as JSON: {"files": [{path,
 owner, group, mode, content}], "secrets": [names]}. Prints {"files": {path: how it differs, or null}, "requirements" and
-"release": what the files of `current` say}. The value of a secret leaves the host neither old nor new: a hash by a random key tells
-whether it is another one.
+"release": what the files of `current` say}.
+
+The value of a secret leaves the host neither old nor new: a hash by a random key tells whether it is another one.
 """
 
 import difflib
