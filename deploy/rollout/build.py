@@ -115,7 +115,8 @@ class Builder:
         with tempfile.TemporaryDirectory() as scratch:
             source = Path(scratch)
             extract(self._project, sha, source)
-            found = {canonicalize_name(one.name): str(one.specifier)[2:] for one in self._wanted(source)}
+            wanted = self._wanted(source)
+            found: dict[str, str] = {canonicalize_name(one.name): str(one.specifier)[2:] for one in wanted}
             if is_sandbox(source):
                 found["sandbox"] = _set_version(source, sha)
         return found

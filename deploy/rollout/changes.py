@@ -32,9 +32,9 @@ def commits(project: Path, old: str, new: str) -> list[str]:
 def packages(old: str, new: Mapping[str, str], built: Iterable[str] = ()) -> list[str]:
     """From the requirements.txt of a release to these names and versions. Of what is built, no version is known."""
     before = dict(_pinned(old.splitlines()))
-    for name in map(canonicalize_name, built):
-        if name not in new:
-            before.pop(name, None)
+    for built_one in map(canonicalize_name, built):
+        if built_one not in new:
+            before.pop(built_one, None)
     lines = []
     for name in sorted({*before, *new}):
         match before.get(name), new.get(name):

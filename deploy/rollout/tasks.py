@@ -139,8 +139,8 @@ def load(folder: Path, names: tuple[str, ...]) -> Tasks:
             sys.path += [str(each)] if str(each) not in sys.path else []
             for function in _functions(_module(file)):
                 _sort_in(found, f"{each.name}/{file.name}", function)
-    for hook, ((file, _), *_) in found.hooks.items():
-        _check_hook(hook, file, found)
+    for hook in found.hooks:
+        _check_hook(hook, found)
     return found
 
 
@@ -166,17 +166,19 @@ def _sort_in(found: Tasks, file: str, function: Call) -> None:
     if mark := getattr(function, "team_phase", None):
         if name in (*ALL, *MORE, *found.phases):
             raise UsageError(f"{file}: a phase {name} is there already; find another name")
-        if mark[0] not in BEFORE_COMPLETE:
-            raise UsageError(f"{file}: {name} comes after {mark[0]!r}; allowed is one of {', '.join(BEFORE_COMPLETE)}")
-        found.phases[name] = TeamPhase(name, *mark, function, file)
+        after, first_host_only = mark
+        if after not in BEFORE_COMPLETE:
+            raise UsageError(f"{file}: {name} comes after {after!r}; allowed is one of {', '.join(BEFORE_COMPLETE)}")
+        found.phases[name] = TeamPhase(name, after, first_host_only, function, file)
     elif name in BALANCER or name.startswith(("before_", "after_")):
         found.hooks.setdefault(name, []).append((file, function))
 
 
-def _check_hook(hook: str, file: str, found: Tasks) -> None:
-    known = (*ALL, *MORE, *found.phases)
-    if hook not in BALANCER and hook.partition("_")[2] not in known:
-        raise UsageError(f"{file}: {hook}: there is no phase {hook.partition('_')[2]}; there are {', '.join(known)}")
+def _check_hook(hook: str, found: Tasks) -> None:
+    known, phase_name = (*ALL, *MORE, *found.phases), hook.partition("_")[2]
+    if hook not in BALANCER and phase_name not in known:
+        file = found.files(hook)[0]
+        raise UsageError(f"{file}: {hook}: there is no phase {phase_name}; there are {', '.join(known)}")
 
 
 # --- in a deploy -------------------------------------------------------------------------------------
