@@ -1,11 +1,12 @@
 """The commands: `fab -r deploy STAGE COMMAND`. Each is a few words for rollout/roll.py, which does the work."""
 
 import functools
+import signal
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
-from invoke import Collection, Context, Exit, Task, task
+from invoke import Collection, Context, Exit, ParseError, Task, program, task
 
 from rollout import phases, stage
 from rollout.errors import DeployError, UsageError
@@ -14,6 +15,7 @@ from rollout.roll import Roll
 
 FOLDER = Path(__file__).resolve().parent
 WAIT = {"lock_wait": "seconds to wait for the lock of another deploy"}
+RESTART = {"restart": "replace circusd itself, too, with the settings of now: no request is refused"}
 chosen: list[str] = []
 
 
@@ -27,6 +29,8 @@ def command(**options: Any) -> Callable[[Callable[..., None]], Task]:
                 body(*words, **named)
             except DeployError as error:
                 raise Exit(f"fab: {error}", error.code) from error
+            except KeyboardInterrupt as error:
+                raise Exit(f"fab: {error or 'interrupted'}", DeployError.code) from error
 
         made: Task = task(**options)(call)
         return made
@@ -46,16 +50,21 @@ def setup(_: Context, overwrite: bool = False, lock_wait: int = 0) -> None:
     roll(lock_wait).setup(overwrite=overwrite)
 
 
-@command(help=WAIT)
-def deploy(_: Context, lock_wait: int = 0) -> None:
+@command(help=WAIT | RESTART)
+def deploy(_: Context, restart: bool = False, lock_wait: int = 0) -> None:
     """Build the stage's ref, put it on all hosts, prove it; take it back if it does not work."""
-    roll(lock_wait).deploy()
+    roll(lock_wait).deploy(restart=restart)
 
 
-@command(help=WAIT | {"to": "the release to go back to", "keep_good": "do not mark the release that is left as bad"})
-def rollback(_: Context, to: str | None = None, keep_good: bool = False, lock_wait: int = 0) -> None:
+BACK = {"to": "the release to go back to", "keep_good": "do not mark the release that is left as bad"}
+
+
+@command(help=WAIT | RESTART | BACK)
+def rollback(
+    _: Context, to: str | None = None, keep_good: bool = False, restart: bool = False, lock_wait: int = 0
+) -> None:
     """Go back to the newest good release before the current one."""
-    roll(lock_wait).rollback(to=to and checked(to), keep_good=keep_good)
+    roll(lock_wait).rollback(to=to and checked(to), keep_good=keep_good, restart=restart)
 
 
 @command()
@@ -72,7 +81,7 @@ def status(_: Context) -> None:
 
 @command(help=WAIT)
 def restart(_: Context, lock_wait: int = 0) -> None:
-    """Stop and start the service, host by host: for new settings and a new circusd. Requests are refused meanwhile."""
+    """Replace circusd itself, host by host, with the settings of now. No request is refused."""
     roll(lock_wait).restart()
 
 
@@ -94,6 +103,38 @@ def lock(_: Context, reason: str) -> None:
 def unlock(_: Context) -> None:
     """End what `lock` began."""
     roll().freeze("")
+
+
+class Parser(program.Parser):  # type: ignore[misc]
+    """What cannot be meant ends fab with 2, before anything is done."""
+
+    def parse_argv(self, words: list[str]) -> Any:
+        try:
+            parsed = super().parse_argv(words)
+        except (ParseError, ValueError) as error:
+            raise Exit(f"fab: {error} (fab -r deploy --list; fab -r deploy --help COMMAND)", UsageError.code) from error
+        if not any(parsed[0].args[flag].value for flag in ("help", "list", "complete")):
+            _check([context.name for context in parsed[1:]])
+        return parsed
+
+
+def _check(names: list[str]) -> None:
+    stages = stage.names(FOLDER)
+    if names and (names[0] not in stages or sum(name in stages for name in names) != 1):
+        raise Exit(f"fab: name one stage before the command: {', '.join(stages)}", UsageError.code)
+    if len(names) == 1:
+        raise Exit(f"fab: say what to do on {names[0]}: fab -r deploy --list shows what there is", UsageError.code)
+
+
+def end(number: int, _: object) -> NoReturn:
+    """As Ctrl-C does: what was begun is taken back."""
+    raise KeyboardInterrupt(f"ended by {signal.Signals(number).name}")
+
+
+program.Parser = Parser
+for ending in (signal.SIGTERM, signal.SIGHUP):
+    if signal.getsignal(ending) == signal.SIG_DFL:  # nohup stays nohup
+        signal.signal(ending, end)
 
 
 def stage_task(name: str) -> Task:
