@@ -29,6 +29,7 @@ REMOTE: Final = Path(__file__).parents[1] / "remote"
 CONNECT_SECONDS: Final = 15
 KEEPALIVE_SECONDS: Final = 5
 UNANSWERED_SECONDS: Final = 20
+SEND_BYTES: Final = 1 << 18  # what the lock's holder is to hear must not wait behind a long upload
 STEP_SECONDS: Final = 120  # for what a killed client left running
 MARGIN_SECONDS: Final = 15
 LAST_LINES: Final = 30
@@ -64,6 +65,7 @@ class Host:
             raise HostFailed(f"{self}: no connection: {error or type(error).__name__}") from error
         transport = self._connection.transport
         transport.set_keepalive(KEEPALIVE_SECONDS)
+        transport.sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BYTES)
         transport.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, UNANSWERED_SECONDS * 1000)
         self._become_root()
 

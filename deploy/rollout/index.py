@@ -87,6 +87,6 @@ def _connected(stage: Stage, index: Index, password: str, sudo: Password) -> Ite
 
 def _place(host: Host, stage: Stage, *, overwrite: bool) -> list[str]:
     files = [vars(file) for file in templates.of_index(stage)]
-    given = {"files": files, "overwrite": overwrite, "secrets": []}
+    given = {"what": "now", "release": "", "files": files, "overwrite": overwrite, "secrets": []}
     outcomes = json.loads(host.ask("place.py", stdin=json.dumps(given).encode()))
     return [f"{Path(path)} {outcome}" for path, outcome in outcomes.items() if outcome != "same"]

@@ -24,7 +24,8 @@ class Project:
     def make(self) -> "Project":
         _run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(self.key))
         self.folder.mkdir()
-        for name in ("service", "conf", "deploy"):
+        self.copy_deploy()
+        for name in ("service", "conf"):
             shutil.copytree(ROOT / name, self.folder / name, ignore=NOT_COPIED)
         for name in (
             "circus.ini",
@@ -36,7 +37,6 @@ class Project:
         ):
             shutil.copy(ROOT / name, self.folder)
         (self.folder / ".gitignore").write_text("__pycache__/\n.build\n")
-        (self.folder / "deploy" / "stages").mkdir()
         for name in ("wheels", "requirements"):  # what other tests have fetched is not fetched again
             (ROOT / "deploy" / ".build" / name).mkdir(parents=True, exist_ok=True)
             (self.folder / "deploy" / ".build").mkdir(exist_ok=True)
@@ -44,6 +44,10 @@ class Project:
         self.git("init", "--quiet", "--initial-branch", "main")
         self.commit("the project")
         return self
+
+    def copy_deploy(self) -> None:
+        shutil.copytree(ROOT / "deploy", self.folder / "deploy", ignore=NOT_COPIED)
+        (self.folder / "deploy" / "stages").mkdir()
 
     def copy_of(self, other: "Project") -> "Project":
         shutil.copytree(other.folder, self.folder, symlinks=True)

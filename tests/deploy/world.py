@@ -17,7 +17,6 @@ from tests.servers import eventually
 
 class World:
     def __init__(self, folder: Path) -> None:
-        folder.mkdir(parents=True)
         self.folder = folder
         self.project = Project(folder)
         self.hosts: list[TestHost] = []
@@ -25,6 +24,7 @@ class World:
     @classmethod
     def bare(cls, folder: Path, hosts: int = 1) -> "World":
         """Hosts on which nothing is set up; their certificate is there."""
+        folder.mkdir(parents=True)
         world = cls(folder)
         world.project.make()
         certificate = trustme.CA().issue_cert(DOMAIN)
@@ -37,8 +37,16 @@ class World:
         return world
 
     @classmethod
+    def of_another_process(cls, folder: Path) -> "World":
+        """To be copied: its one host is not running."""
+        world = cls(folder)
+        world.hosts = [TestHost(folder, "host1")]
+        return world
+
+    @classmethod
     def copy_of(cls, other: "World", folder: Path, hosts: int = 1) -> "World":
         """Hosts with the disk of the other one's first; all come up as after a boot."""
+        folder.mkdir(parents=True)
         world = cls(folder)
         world.project.copy_of(other.project)
         world.hosts = [TestHost(folder, f"host{number}").copy_of(other.host) for number in range(1, hosts + 1)]
