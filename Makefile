@@ -8,7 +8,7 @@ PIP := $(BIN)/pip install --quiet --disable-pip-version-check
 FAILED := { echo "The packages cannot be installed; pip says why above. Mend that, and call make again." >&2; exit 1; }
 DEPLOY := deploy/.venv/ready
 
-.PHONY: run test test-deploy deploy-tools lint client bench bench-reload soak clean
+.PHONY: run test test-deploy deploy-tools lint client bench bench-reload bench-deploy soak clean
 
 run: $(RUN)
 	@exec $(BIN)/sandbox run
@@ -19,7 +19,7 @@ test: lint $(DEPLOY)
 
 # The deploys that take minutes: a kill in every phase, a link that is cut, deploys under load.
 test-deploy: $(TEST) $(DEPLOY)
-	@exec $(BIN)/python -m pytest -p tests.no_skips -m slow tests/deploy
+	@exec $(BIN)/python -m pytest -p tests.no_skips -n 4 --dist worksteal --durations 10 -m slow tests/deploy
 
 # fab, for deploys: docs/deploy.md
 deploy-tools: $(DEPLOY)
@@ -39,6 +39,9 @@ bench: $(RUN)
 
 bench-reload: $(RUN)
 	@exec $(BIN)/python bench/reload.py
+
+bench-deploy: $(TEST) $(DEPLOY)
+	@exec $(BIN)/python -m pytest -q -s -n 0 -m slow tests/deploy/test_speed.py
 
 soak: $(TEST)
 	@exec $(BIN)/python -m tests.faults.soak $(if $(SECONDS),--seconds $(SECONDS)) $(if $(SEED),--seed $(SEED))

@@ -1,2 +1,3 @@
 # releases/$1 is bad, for the reason on standard input. It stays as evidence; nobody goes back to it.
-[ ! -d "$ROOT/releases/$1" ] || cat >"$ROOT/releases/$1/.bad"
+rm -f "/etc/sandbox/next/$1".*
+[ ! -d "$ROOT/releases/$1" ] || runuser -u deploy -- sh -c 'cat >"$1"' sh "$ROOT/releases/$1/.bad"

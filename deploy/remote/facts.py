@@ -6,38 +6,45 @@ import re
 import shutil
 import sys
 import sysconfig
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 root = Path(os.environ["ROOT"])
 
 
-def text(path):
+def text(path: Path) -> str | None:
     try:
         return path.read_text().strip()
     except OSError:
         return None
 
 
-def releases():
+def releases() -> Iterator[dict[str, Any]]:
     for folder in sorted(root.glob("releases/*")):
         try:
-            wheels = sorted(json.loads((folder / "RELEASE.json").read_text())["wheels"])
+            built = json.loads((folder / "RELEASE.json").read_text())
+            wheels, sha, version = sorted(built["wheels"]), built["sha"], built["version"]
         except (OSError, ValueError, KeyError):
-            wheels = []
+            wheels, sha, version = [], "", ""
         yield {
             "id": folder.name,
             "complete": (folder / ".complete").exists(),
+            "verified": (folder / ".verified").exists(),
             "bad": text(folder / ".bad"),
             "wheels": wheels,
+            "sha": sha,
+            "version": version,
         }
 
 
-def living():
+def living() -> tuple[list[str], str | None]:
     """Which releases processes run from, and which of them serves HTTP: that of the gunicorn that was started last.
 
     An earlier one may still be finishing its requests.
     """
-    found, servers = set(), {}
+    found: set[str] = set()
+    servers: dict[str, tuple[str, int, str]] = {}
     own = re.compile(re.escape(str(root)) + r"/releases/([^/\s\0]+)/")
     for process in Path("/proc").glob("[0-9]*"):
         try:
@@ -50,10 +57,10 @@ def living():
         if names and "service.cli.serve" in command:
             servers[process.name] = (fields[1], int(fields[19]), names[0])
     started = [(began, name) for parent, began, name in servers.values() if parent not in servers]
-    return sorted(found), max(started, default=(0, None))[1]
+    return sorted(found), max(started)[1] if started else None
 
 
-def free(path):
+def free(path: Path) -> int:
     while not path.exists():
         path = path.parent
     return shutil.disk_usage(path).free

@@ -1,5 +1,7 @@
-# Holds the lock of this host while it hears from its client. Arguments: token, who as JSON, seconds to wait, silence.
+# Holds the lock of this host while it hears from its client. Arguments: token, who and for what as JSON, seconds to wait,
+# seconds of silence.
 # The first line that it prints is `held`, or `busy` and what the lock file says of its holder.
+# A client that ends says `done`; of one that does not, deploys.jsonl has a line by us.
 [ -d "$ROOT/shared" ] || { echo "$ROOT is not set up: fab STAGE setup" >&2; exit 1; }
 exec 8<>"$ROOT/shared/lock"
 until=$((SECONDS + $3))
@@ -13,6 +15,11 @@ until flock -n 8; do
     IFS= read -r -t 0.2 _ || heard=$?
     [ "$heard" -ne 1 ] || exit 1 # the client is gone; above 128 it was only silent
 done
-printf '%s\n%s\n' "$1" "$2" >"$ROOT/shared/lock"
+who="${2%\}}, \"since\": \"$(date -u +%FT%T+00:00)\"}"
+printf '%s\n%s\n' "$1" "$who" >"$ROOT/shared/lock"
 echo held
-while IFS= read -r -t "$4" _; do :; done
+began=$SECONDS said=
+while IFS= read -r -t "$4" said && [ "$said" != done ]; do :; done
+[ "$said" != done ] || exit 0
+echo "${who%\}}, \"from\": null, \"to\": null, \"outcome\": \"given up: the client was killed, or its link was cut\"," \
+    "\"seconds\": $((SECONDS - began))}" | runuser -u deploy -- tee -a "$ROOT/shared/deploys.jsonl" >/dev/null 8>&-

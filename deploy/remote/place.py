@@ -1,9 +1,20 @@
 """Puts files where they belong, and leaves those that a person has changed. Given on standard input, as JSON:
-{"files": [{path, owner, group, mode, content}], "overwrite": bool, "secrets": [names]}. Prints {path: what was done}.
+{"what", "release", "files": [{path, owner, group, mode, content}], "overwrite": bool, "secrets": [names]}.
+Prints {path: what was done}. `what` is one of
+
+- `now`: the files are put in their places.
+- `keep`: they are tried, and kept until the release is the current one. Nothing changes in their places.
+- `put`: what was kept for the release is put in its places.
+- `back`: what was replaced since a release was last verified comes back, and nothing is kept.
+
+/etc/sandbox/next/<release>.json is what is kept; the settings alone, for the commands that run before the release is
+the current one, lie beside it (.default). /etc/sandbox/former.json is what was replaced; verified.sh removes it. It has
+what served well, however many deploys were given up since.
 
 /etc/sandbox/placed holds the checksum of what was last put in each place, as sha256sum writes it: a file that differs
-from it was changed by hand. The site of nginx is tried in a copy of nginx's configuration before it is put in place;
-nginx is told to reload, and must answer with the site's mark, or the former file comes back.
+from it, and from what we were about to put there, was changed by hand. The site of nginx is tried in a copy of nginx's
+configuration before it is put in place; nginx is told to reload, and must answer with the site's mark, or the former
+file comes back.
 """
 
 import contextlib
@@ -21,101 +32,184 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any, NamedTuple
 
 RECORD = Path("/etc/sandbox/placed")
+NEXT = Path("/etc/sandbox/next")
+FORMER = Path("/etc/sandbox/former.json")
+SETTINGS = Path("/etc/default/sandbox")
 SITE = Path("/etc/nginx/sites-available/sandbox")
 ENABLED = Path("/etc/nginx/sites-enabled/sandbox")
+UNITS = Path("/etc/systemd/system")
 CONFIRM_SECONDS = 10
 
 
-def checksum(content):
+class File(NamedTuple):
+    """A file as it shall be."""
+
+    path: Path
+    content: str
+    owner: int
+    group: int
+    mode: int
+
+    @classmethod
+    def of(cls, given: dict[str, Any]) -> "File":
+        owner, group = pwd.getpwnam(given["owner"]).pw_uid, grp.getgrnam(given["group"]).gr_gid
+        return cls(Path(given["path"]), given["content"], owner, group, given["mode"])
+
+    @property
+    def is_there(self) -> bool:
+        if read(self.path) != self.content or (self.path == SITE and not ENABLED.exists()):
+            return False
+        now = self.path.stat()
+        return (now.st_uid, now.st_gid, now.st_mode & 0o7777) == self[2:]
+
+
+def checksum(content: str) -> str:
     return hashlib.sha256(content.encode()).hexdigest()
 
 
-def read(path):
+def read(path: Path) -> str | None:
     try:
         return path.read_text()
     except FileNotFoundError:
         return None
 
 
-def recorded():
+def write(file: File) -> None:
+    """The file is there as a whole, or as it was."""
+    file.path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor, draft = tempfile.mkstemp(dir=file.path.parent, prefix=f".{file.path.name}.")
+    with os.fdopen(descriptor, "w") as target:
+        target.write(file.content)
+        os.fchown(descriptor, file.owner, file.group)
+        os.fchmod(descriptor, file.mode)
+    os.replace(draft, file.path)
+
+
+# --- what was put where, what is to be, and what was --------------------------------------------------
+
+
+def recorded() -> dict[str, str]:
     lines = (read(RECORD) or "").splitlines()
     return {path: digest for digest, _, path in (line.partition("  ") for line in lines)}
 
 
-def record(placed):
-    write(RECORD, "".join(f"{digest}  {path}\n" for path, digest in sorted(placed.items())), 0, 0, 0o644)
+def record(placed: dict[str, str]) -> None:
+    lines = (f"{digest}  {path}\n" for path, digest in sorted(placed.items()))
+    write(File(RECORD, "".join(lines), 0, 0, 0o644))
 
 
-def write(path, content, owner, group, mode):
-    """The file is there as a whole, or as it was."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, draft = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    with os.fdopen(descriptor, "w") as file:
-        file.write(content)
-        os.fchown(descriptor, owner, group)
-        os.fchmod(descriptor, mode)
-    os.replace(draft, path)
+def kept(path: Path) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = json.loads(read(path) or '{"files": []}')["files"]
+    return found
 
 
-def is_as_wanted(path, content, owner, group, mode):
-    if read(path) != content:
-        return False
-    now = path.stat()
-    return (now.st_uid, now.st_gid, now.st_mode & 0o7777) == (owner, group, mode)
+def keep(path: Path, files: list[dict[str, Any]], why: str) -> None:
+    """Only root reads it: it may hold secrets."""
+    write(File(path, json.dumps({"why": why, "files": files}), 0, 0, 0o600))
 
 
-def place(file, placed, overwrite, secrets):
-    path = Path(file["path"])
-    owner, group = pwd.getpwnam(file["owner"]).pw_uid, grp.getgrnam(file["group"]).gr_gid
-    wanted = (path, file["content"], owner, group, file["mode"])
-    before = read(path)
-    if is_as_wanted(*wanted) and (path != SITE or ENABLED.exists()):
-        outcome = "same"
-    elif before not in (None, file["content"]) and placed.get(str(path)) != checksum(before) and not overwrite:
-        names = (f"{path} (on the host)", f"{path} (rendered)")
-        shown = (masked(text, secrets).splitlines() for text in (before, file["content"]))
-        lines = difflib.unified_diff(*shown, *names, n=2, lineterm="")
-        return "left, because somebody has changed it (--overwrite replaces it):\n" + "\n".join(lines)
-    elif path == SITE:
-        outcome = place_site(before, wanted)
-    else:
-        write(*wanted)
-        outcome = "written"
-    placed[str(path)] = checksum(file["content"])
-    return outcome
+def keep_settings(release: str, file: File) -> None:
+    write(file._replace(path=NEXT / f"{release}.default"))
 
 
-def masked(text, secrets):
+def drop_next() -> None:
+    shutil.rmtree(NEXT, ignore_errors=True)
+
+
+def keep_former(file: File, why: str) -> None:
+    """What served when a release was last verified is kept, not what an unverified one has put over it."""
+    found = kept(FORMER)
+    before = read(file.path)
+    if before is None or before == file.content or str(file.path) in [one["path"] for one in found]:
+        return
+    now = file.path.stat()
+    owner, group = pwd.getpwuid(now.st_uid).pw_name, grp.getgrgid(now.st_gid).gr_name
+    mode = now.st_mode & 0o7777
+    one = {"path": str(file.path), "owner": owner, "group": group, "mode": mode, "content": before}
+    keep(FORMER, [*found, one], why)
+
+
+def settle_setup() -> None:
+    """A deploy that fails undoes no setup: that was somebody's wish."""
+    if json.loads(read(FORMER) or "{}").get("why") == "now":
+        FORMER.unlink()
+
+
+def ours(placed: dict[str, str]) -> dict[str, set[str]]:
+    """By path, the checksums of what was put there by us, or was about to be when a script was ended."""
+    found = {path: {digest} for path, digest in placed.items()}
+    for record in (FORMER, *NEXT.glob("*.json")):
+        for file in kept(record):
+            found.setdefault(file["path"], set()).add(checksum(file["content"]))
+    return found
+
+
+# --- one file -----------------------------------------------------------------------------------------
+
+
+def difference(file: File, known: dict[str, set[str]], secrets: list[str]) -> str | None:
+    """What somebody has changed by hand, as a diff."""
+    before = read(file.path)
+    if before in (None, file.content) or checksum(str(before)) in known.get(str(file.path), ()):
+        return None
+    names = (f"{file.path} (on the host)", f"{file.path} (rendered)")
+    was, shall = (masked(text, secrets).splitlines() for text in (str(before), file.content))
+    lines = difflib.unified_diff(was, shall, *names, n=2, lineterm="")
+    return "left, because somebody has changed it (setup --overwrite replaces it):\n" + "\n".join(lines)
+
+
+def masked(text: str, secrets: list[str]) -> str:
     """The values of these variables are shown to nobody, be they of now or of before."""
     for name in secrets:
         text = re.sub(rf"(?m)^({name}=).*$", r"\1***", text)
     return text
 
 
-def place_site(before, wanted):
-    try_site(wanted[1])
-    write(*wanted)
+def put(file: File) -> str:
+    if file.path == SITE:
+        return put_site(file)
+    write(file)
+    if UNITS in file.path.parents and Path("/run/systemd/system").is_dir():
+        subprocess.run(["systemctl", "daemon-reload"], check=True, stdin=subprocess.DEVNULL)
+    return "written"
+
+
+def announce(file: File) -> str:
+    if file.path == SITE:
+        try_site(file.content)
+    return "changes with the switch"
+
+
+# --- the site of nginx --------------------------------------------------------------------------------
+
+
+def put_site(file: File) -> str:
+    before = read(SITE)
+    try_site(file.content)
+    write(file)
     if not ENABLED.exists():
         ENABLED.symlink_to(SITE)
     try:
         tell_nginx()
-        confirm(wanted[1])
-    except Exception:
+        confirm(file.content)
+    except BaseException:
         if before is None:
             ENABLED.unlink()
             SITE.unlink()
         else:
-            write(SITE, before, *wanted[2:])
+            write(file._replace(content=before))
         with contextlib.suppress(subprocess.CalledProcessError):
             tell_nginx()
         raise
     return "written, and nginx serves it"
 
 
-def try_site(content):
+def try_site(content: str) -> None:
     with tempfile.TemporaryDirectory() as folder:
         copy = Path(folder) / "nginx"
         shutil.copytree("/etc/nginx", copy)
@@ -133,13 +227,13 @@ def try_site(content):
             )
 
 
-def tell_nginx():
+def tell_nginx() -> None:
     running = subprocess.run(["service", "nginx", "status"], capture_output=True).returncode == 0
     words = ["service", "nginx", "reload" if running else "start"]
     subprocess.run(words, check=True, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
 
 
-def confirm(content):
+def confirm(content: str) -> None:
     """A reload of nginx is told at once and done later: its answer must have the mark of this very site."""
     mark = next(line.split()[-1].strip(';"') for line in content.splitlines() if line.startswith("# mark "))
     until = time.monotonic() + CONFIRM_SECONDS
@@ -149,7 +243,7 @@ def confirm(content):
         time.sleep(0.05)
 
 
-def served_mark():
+def served_mark() -> str | None:
     context = ssl._create_unverified_context()
     connection = http.client.HTTPSConnection("127.0.0.1", 443, timeout=3, context=context)
     try:
@@ -161,17 +255,59 @@ def served_mark():
         connection.close()
 
 
-def main():
-    given = json.load(sys.stdin)
+# --- all files ----------------------------------------------------------------------------------------
+
+
+def each(
+    given: Iterable[dict[str, Any]], call: Callable[[File], str], *, overwrite: bool, secrets: list[str]
+) -> dict[str, str]:
+    """Calls for each file that is not as it shall be, unless a person has changed it."""
     placed = recorded()
-    before = dict(placed)
-    outcomes = {}
+    before, known = dict(placed), ours(placed)
+    outcomes: dict[str, str] = {}
     try:
-        for file in given["files"]:
-            outcomes[file["path"]] = place(file, placed, given["overwrite"], given["secrets"])
+        for file in map(File.of, given):
+            changed = None if overwrite else difference(file, known, secrets)
+            outcomes[str(file.path)] = changed or ("same" if file.is_there else call(file))
+            if not changed and (there := read(file.path)) is not None:
+                placed[str(file.path)] = checksum(there)
     finally:
         if placed != before:
             record(placed)
+    return outcomes
+
+
+def keep_next(release: str, files: list[dict[str, Any]], **how: Any) -> dict[str, str]:
+    outcomes = each(files, announce, **how)
+    settle_setup()
+    drop_next()
+    keep(NEXT / f"{release}.json", files, "keep")
+    for file in map(File.of, files):
+        if file.path == SETTINGS and not outcomes[str(SETTINGS)].startswith("left"):
+            keep_settings(release, file)
+    return outcomes
+
+
+def main() -> None:
+    given = json.load(sys.stdin)
+    what, release, files = given["what"], given["release"], given["files"]
+    how = {"overwrite": given["overwrite"], "secrets": given["secrets"]}
+    if what == "keep":
+        outcomes = keep_next(release, files, **how)
+    elif what == "back":
+        outcomes = each(kept(FORMER), put, **how)
+        FORMER.unlink(missing_ok=True)
+        drop_next()
+    else:
+        files = files if what == "now" else kept(NEXT / f"{release}.json")
+
+        def replace(file: File) -> str:
+            keep_former(file, what)
+            return put(file)
+
+        outcomes = each(files, replace, **how)
+        if what == "put":
+            drop_next()
     json.dump(outcomes, sys.stdout)
 
 

@@ -12,7 +12,9 @@ import socket
 import ssl
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 release, path, domain, seconds, task_type = sys.argv[1:]
 token = sys.stdin.read().strip()
@@ -22,7 +24,7 @@ TASK_SECONDS = 30
 
 
 class OverSocket(http.client.HTTPConnection):
-    def connect(self):
+    def connect(self) -> None:
         self.sock = socket.socket(socket.AF_UNIX)
         self.sock.settimeout(self.timeout)
         self.sock.connect(path)
@@ -31,20 +33,20 @@ class OverSocket(http.client.HTTPConnection):
 class ThroughNginx(http.client.HTTPSConnection):
     """The name of the domain, the address of this host; its certificate is the client's to judge."""
 
-    def connect(self):
+    def connect(self) -> None:
         self.sock = socket.create_connection(("127.0.0.1", 443), self.timeout)
         self.sock = ssl._create_unverified_context().wrap_socket(self.sock, server_hostname=domain)
 
 
-def over_socket():
+def over_socket() -> http.client.HTTPConnection:
     return OverSocket("localhost", timeout=10)
 
 
-def through_nginx():
+def through_nginx() -> http.client.HTTPConnection:
     return ThroughNginx(domain, timeout=10)
 
 
-def call(connect, method, target, body=None):
+def call(connect: Callable[[], http.client.HTTPConnection], method: str, target: str, body: Any = None) -> Any:
     connection = connect()
     headers = {"Content-Type": "application/json"} | ({"Authorization": f"Bearer {token}"} if token else {})
     try:
@@ -60,10 +62,10 @@ def call(connect, method, target, body=None):
     return json.loads(text)
 
 
-def processes():
+def processes() -> dict[str, set[str]]:
     """What circusd started of this release, and what that started."""
     supervisor = Path("/run/sandbox/sandbox.pid").read_text().strip()
-    parents = {}
+    parents: dict[str, tuple[str, str]] = {}
     for process in Path("/proc").glob("[0-9]*"):
         try:
             command = (process / "cmdline").read_bytes().decode(errors="replace")
@@ -76,7 +78,7 @@ def processes():
     return {kind: {pid for pid in first if kind in parents[pid][1]} for kind in ("service.cli.serve", "runner")}
 
 
-def prove():
+def prove() -> None:
     began = time.monotonic()
     found = processes()
     for kind, pids in found.items():

@@ -1,5 +1,8 @@
 """Builds a release once, on this machine: wheels of a clean commit and of all that it requires, each with its checksum.
 
+A project that has no package `service` is a team's own: it pins sandbox like any other package, and its own wheel, if
+it makes one, is one of the team's.
+
 Everything lies in .build/: wheels by checksum, what a commit and a requirements.txt gave, and the releases. The same
 commit with the same requirements is not built twice.
 """
@@ -10,12 +13,12 @@ import json
 import os
 import re
 import shutil
-import subprocess
 import sys
 import sysconfig
 import tarfile
 import tempfile
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -24,8 +27,9 @@ from typing import Any, Final
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
 
-from rollout import releases, report
+from rollout import packages, releases, report
 from rollout.errors import DeployError, UsageError
+from rollout.sources import extract, output
 from rollout.stage import Stage
 
 PIP: Final = "pip==26.3"
@@ -41,6 +45,7 @@ class Built:
     wheels: Mapping[str, str]  # sha256: file name
     markers: Mapping[str, str]  # name of a requirement: where it is wanted, if not everywhere
     built: Mapping[str, Any]  # by whom, when, for what
+    own: tuple[str, ...] = ()  # checksums of the wheels that no public index has: the project's and the team's
 
 
 class Builder:
@@ -64,7 +69,7 @@ class Builder:
         return sha
 
     def _git(self, *words: str) -> str:
-        return _output("git", "-C", str(self._project), *words)
+        return output("git", "-C", str(self._project), *words)
 
     # --- building ---------------------------------------------------------------------------------
 
@@ -72,20 +77,23 @@ class Builder:
         sha = self.commit()
         with tempfile.TemporaryDirectory() as scratch:
             source = Path(scratch) / "source"
-            self._extract(sha, source)
-            version = _set_version(source, sha)
-            wanted = _requirements(source / "requirements.txt")
+            extract(self._project, sha, source)
+            wanted = self._wanted(source)
             required = self._wheels_of(wanted)
             project = self._wheel_of(source, sha)
+            own = project | self._packages(source, sha)
+        version = _version(project, sha)
+        _refuse_twice((required | own).values())
         [pip] = [f"{digest}/{file}" for digest, file in required.items() if file.startswith("pip-")]
         built = Built(
             id=releases.name(datetime.now(UTC), sha),
             sha=sha,
             version=version,
             pip=pip,
-            wheels=required | project,
+            wheels=required | own,
             markers={canonicalize_name(one.name): str(one.marker) for one in wanted if one.marker},
             built=report.who(f"stage {self._stage.name}, ref {self._stage.ref}"),
+            own=tuple(own),
         )
         self._write(self._folder / "releases" / f"{built.id}.json", json.dumps(asdict(built), indent=2))
         return built
@@ -102,12 +110,26 @@ class Builder:
             raise DeployError("nothing has been built in this folder; `fab STAGE deploy:build` does it")
         return ids[-1]
 
-    def _extract(self, sha: str, target: Path) -> None:
-        archive = subprocess.run(
-            ["git", "-C", str(self._project), "archive", sha], stdout=subprocess.PIPE, check=True
-        ).stdout
-        with tarfile.open(fileobj=io.BytesIO(archive)) as tar:
-            tar.extractall(target, filter="data")
+    def pins(self, sha: str) -> dict[str, str]:
+        """What a release of this commit would have: names and versions, without building it."""
+        with tempfile.TemporaryDirectory() as scratch:
+            source = Path(scratch)
+            extract(self._project, sha, source)
+            wanted = self._wanted(source)
+            found: dict[str, str] = {canonicalize_name(one.name): str(one.specifier)[2:] for one in wanted}
+            if is_sandbox(source):
+                found["sandbox"] = _set_version(source, sha)
+        return found
+
+    def pinned_wheels(self, file: Path) -> tuple[dict[str, Path | bytes], str]:
+        """Of another requirements.txt: wheels, with a requirements.txt of their checksums; and a name for all."""
+        wheels = self._wheels_of(_requirements(file))
+        found: dict[str, Path | bytes] = {name: self.wheel(digest, name) for digest, name in wheels.items()}
+        text = "".join(requirement_lines(wheels, {}))
+        return {**found, "requirements.txt": text.encode()}, hashlib.sha256(text.encode()).hexdigest()[:16]
+
+    def _wanted(self, source: Path) -> list[Requirement]:
+        return [*_requirements(source / "requirements.txt"), *packages.pinned(self._stage)]
 
     def _wheels_of(self, wanted: list[Requirement]) -> dict[str, str]:
         """For every host: where a marker leaves one out is decided there."""
@@ -117,7 +139,19 @@ class Builder:
         return self._once("requirements", key, "--no-deps", *pins, PIP)
 
     def _wheel_of(self, source: Path, sha: str) -> dict[str, str]:
-        return self._once("projects", sha, "--no-deps", "--no-build-isolation", str(source))
+        if is_sandbox(source):
+            _set_version(source, sha)
+        if not packages.makes_a_wheel(source):
+            return {}
+        return self._once("projects", sha, "--no-deps", *packages.isolation(source), str(source))
+
+    def _packages(self, source: Path, sha: str) -> dict[str, str]:
+        """The team's, from folders and commits; those that are only pinned are wheels like all others."""
+        found: dict[str, str] = {}
+        for one in packages.from_source(self._stage):
+            with one.unpacked(source, sha) as (key, words):
+                found |= self._once("packages", key, "--no-deps", *words)
+        return found
 
     def _once(self, kind: str, key: str, *words: str) -> dict[str, str]:
         """The wheels that `pip wheel` makes of these words, or made of them before."""
@@ -128,7 +162,7 @@ class Builder:
                 return found
         with tempfile.TemporaryDirectory() as made:
             pip = (sys.executable, "-m", "pip", "--disable-pip-version-check", "wheel", "--quiet")
-            _output(*pip, "--wheel-dir", made, *words)
+            output(*pip, "--wheel-dir", made, *words)
             found = {_digest(file): file.name for file in sorted(Path(made).glob("*.whl"))}
             for file in Path(made).glob("*.whl"):
                 kept = self.wheel(_digest(file), file.name)
@@ -151,13 +185,11 @@ class Builder:
     # --- for the hosts ----------------------------------------------------------------------------
 
     def wheels_tar(self, built: Built, missing: list[str]) -> bytes:
-        return _tar(
-            {f"{digest}/{built.wheels[digest]}": self.wheel(digest, built.wheels[digest]) for digest in missing}
-        )
+        return tar({f"{digest}/{built.wheels[digest]}": self.wheel(digest, built.wheels[digest]) for digest in missing})
 
 
 def release_tar(built: Built) -> bytes:
-    return _tar(
+    return tar(
         {
             "RELEASE.json": json.dumps(asdict(built), indent=2).encode(),
             "requirements.txt": requirements(built).encode(),
@@ -166,19 +198,42 @@ def release_tar(built: Built) -> bytes:
 
 
 def requirements(built: Built) -> str:
+    return "".join(requirement_lines(built.wheels, built.markers))
+
+
+def requirement_lines(wheels: Mapping[str, str], markers: Mapping[str, str]) -> list[str]:
     """Every wheel but pip's, pinned by its checksum."""
     lines = []
-    for digest, file in built.wheels.items():
+    for digest, file in wheels.items():
         name, version = file.split("-")[:2]
         if name != "pip":
-            marker = built.markers.get(canonicalize_name(name))
+            marker = markers.get(canonicalize_name(name))
             where = f" ; {marker}" if marker else ""
             lines.append(f"{name}=={version}{where} --hash=sha256:{digest}\n")
-    return "".join(sorted(lines, key=str.lower))
+    return sorted(lines, key=str.lower)
+
+
+def is_sandbox(source: Path) -> bool:
+    return (source / "service" / "__init__.py").exists()
+
+
+def _version(project: Mapping[str, str], sha: str) -> str:
+    """As the project's wheel has it."""
+    return next((file.split("-")[1] for file in project.values()), sha[:7])
+
+
+def _refuse_twice(files: Iterable[str]) -> None:
+    counted = Counter(canonicalize_name(file.split("-")[0]) for file in files)
+    if twice := sorted(name for name, count in counted.items() if count > 1):
+        raise DeployError(
+            f"there are two wheels of {', '.join(twice)}: `packages` names what requirements.txt pins, too"
+        )
 
 
 def _requirements(file: Path) -> list[Requirement]:
     """What the project pins: a name, one version, and perhaps a marker."""
+    if not file.exists():
+        return []
     lines = [line.partition(" #")[0].strip() for line in file.read_text().splitlines()]
     try:
         found = [Requirement(line) for line in lines if line and not line.startswith("#")]
@@ -202,24 +257,16 @@ def _set_version(source: Path, sha: str) -> str:
     return found[1]
 
 
-def _tar(members: Mapping[str, Path | bytes]) -> bytes:
+def tar(members: Mapping[str, Path | bytes]) -> bytes:
     target = io.BytesIO()
-    with tarfile.open(fileobj=target, mode="w", format=tarfile.PAX_FORMAT) as tar:
+    with tarfile.open(fileobj=target, mode="w", format=tarfile.PAX_FORMAT) as archive:
         for name, member in members.items():
             content = member if isinstance(member, bytes) else member.read_bytes()
             entry = tarfile.TarInfo(name)
             entry.size, entry.mode = len(content), 0o644
-            tar.addfile(entry, io.BytesIO(content))
+            archive.addfile(entry, io.BytesIO(content))
     return target.getvalue()
 
 
 def _digest(file: Path) -> str:
     return hashlib.sha256(file.read_bytes()).hexdigest()
-
-
-def _output(*words: str) -> str:
-    done = subprocess.run(words, capture_output=True, text=True, check=False)
-    if done.returncode != 0:
-        last = "\n".join(f"    {line}" for line in (done.stderr + done.stdout).rstrip().splitlines()[-30:])
-        raise DeployError(f"{' '.join(words[:4])} … ended with {done.returncode}\n{last}")
-    return done.stdout

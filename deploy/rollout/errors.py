@@ -13,6 +13,10 @@ class UsageError(DeployError):
     code = 2
 
 
+class TakenBack(DeployError):
+    """Something failed after the switch; the hosts went back."""
+
+
 class HostFailed(DeployError):
     """A host did not do what it was told; the message ends with the last lines that it printed."""
 

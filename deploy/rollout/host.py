@@ -3,6 +3,9 @@
 A host whose key is not known is refused. A link that is cut is noticed: keepalives are sent, and what is sent must be
 acknowledged; every wait for an answer has an end. What a host printed last stands in the error.
 
+Who logs in as another user than root becomes root by sudo. A password that sudo wants stands in the first line of
+standard input, where sudo reads it; whatever the script reads comes after it.
+
 A change takes a second lock on the host, `step`, and asks whether the lock of the deploy is still ours: so it waits for
 what a killed client left running, and a client that lost its lock changes nothing (remote/step.sh).
 """
@@ -19,12 +22,14 @@ from fabric import Connection
 
 from rollout.errors import DeployError, Failures, HostFailed
 from rollout.stage import Stage
+from rollout.sudo import Password
 
 ROOT: Final = "/srv/sandbox"
 REMOTE: Final = Path(__file__).parents[1] / "remote"
 CONNECT_SECONDS: Final = 15
 KEEPALIVE_SECONDS: Final = 5
 UNANSWERED_SECONDS: Final = 20
+SEND_BYTES: Final = 1 << 18  # what the lock's holder is to hear must not wait behind a long upload
 STEP_SECONDS: Final = 120  # for what a killed client left running
 MARGIN_SECONDS: Final = 15
 LAST_LINES: Final = 30
@@ -34,11 +39,14 @@ Result = TypeVar("Result")
 
 
 class Host:
-    def __init__(self, address: str, stage: Stage) -> None:
+    def __init__(self, address: str, stage: Stage, password: Password) -> None:
         self.address = address
         self.token = ""  # of the lock that is held (lock.py)
         self.hidden: tuple[str, ...] = ()  # what no error may show
         self._python = stage.python
+        self._password = password
+        self._sudo: tuple[str, ...] = ()
+        self._typed = b""  # what sudo reads before the script does
         login = {"key_filename": str(Path(stage.identity).expanduser())} if stage.identity else {}
         self._connection = Connection(address, connect_timeout=CONNECT_SECONDS, connect_kwargs=login)
         client = self._connection.client
@@ -57,7 +65,30 @@ class Host:
             raise HostFailed(f"{self}: no connection: {error or type(error).__name__}") from error
         transport = self._connection.transport
         transport.set_keepalive(KEEPALIVE_SECONDS)
+        transport.sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BYTES)
         transport.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, UNANSWERED_SECONDS * 1000)
+        self._become_root()
+
+    def _become_root(self) -> None:
+        """Without a remembered password (-k), so that it is known whether sudo reads one: no script may find it."""
+        if self._connection.user == "root":
+            return
+        self._sudo, self._typed = ("sudo", "-k", "-n", "--"), b""
+        if self._try_sudo() is None:
+            return
+        password = self._password.get()
+        self.hidden += (password,)
+        self._sudo, self._typed = ("sudo", "-k", "-S", "-p", "", "--"), f"{password}\n".encode()
+        if complaint := self._try_sudo():
+            raise HostFailed(f"{self}: {self._connection.user} cannot become root; sudo says:\n{complaint}")
+
+    def _try_sudo(self) -> str | None:
+        """What it complains of."""
+        try:
+            code, output, errors = self._exchange(shlex.join([*self._sudo, "true"]), b"", CONNECT_SECONDS)
+        except (OSError, EOFError, paramiko.SSHException) as error:
+            raise HostFailed(f"{self}: no answer of sudo: {error or type(error).__name__}") from error
+        return None if code == 0 else self._last_lines(errors + output) or "    nothing"
 
     def close(self) -> None:
         self._connection.close()
@@ -75,39 +106,56 @@ class Host:
         seconds += STEP_SECONDS
         return self._run(script, self._command(script, words, user, seconds, step=True), stdin, seconds)
 
+    def change_by(
+        self, text: str, *words: str, name: str, user: str = "root", stdin: bytes = b"", seconds: int = 60
+    ) -> str:
+        """The same for a script that is given as its text."""
+        if not self.token:
+            raise DeployError(f"{self}: {name} needs the lock")
+        seconds += STEP_SECONDS
+        return self._run(name, self._command(name, words, user, seconds, step=True, text=text), stdin, seconds)
+
     def start(self, script: str, *words: str) -> paramiko.Channel:
         """Starts a script that lives as long as its channel."""
-        return self._execute(self._command(script, words, "root", None))
+        channel = self._execute(self._command(script, words, "root", None))
+        if self._typed:
+            channel.sendall(self._typed)
+        return channel
 
-    def _command(self, script: str, words: Iterable[str], user: str, seconds: int | None, *, step: bool = False) -> str:
-        text = (REMOTE / script).read_text()
+    def _command(
+        self, script: str, words: Iterable[str], user: str, seconds: int | None, *, step: bool = False, text: str = ""
+    ) -> str:
+        text = text or (REMOTE / script).read_text()
         if script.endswith(".py"):
             words = [text, *words]
-            text = 'exec "$PYTHON" -I -c "$@"'
+            text = 'exec "$PYTHON" -I -B -c "$@"'
         command = ["env", f"ROOT={ROOT}", f"TOKEN={self.token}", f"PYTHON={self._python}", "LC_ALL=C.UTF-8"]
         if step:
             command += [*BASH, (REMOTE / "step.sh").read_text(), "step.sh", user]
         elif user != "root":
             command += ["runuser", "-u", user, "--"]
         limit = ("timeout", "-k", "2", str(seconds)) if seconds else ()
-        return shlex.join([*limit, *command, *BASH, text, script, *words])
+        return shlex.join([*self._sudo, *limit, *command, *BASH, text, script, *words])
 
     def _run(self, script: str, command: str, stdin: bytes, seconds: int) -> str:
         try:
-            channel = self._execute(command)
-            with channel:
-                channel.settimeout(seconds + MARGIN_SECONDS)
-                if stdin:
-                    channel.sendall(stdin)
-                channel.shutdown_write()
-                output, errors = _read_all(channel)
-                channel.status_event.wait(MARGIN_SECONDS)
-                code = channel.exit_status
+            code, output, errors = self._exchange(command, stdin, seconds)
         except (OSError, EOFError, paramiko.SSHException) as error:
             raise HostFailed(f"{self}: the link was lost during {script}: {error or type(error).__name__}") from error
         if code != 0:
             raise HostFailed(f"{self}: {_ended(script, code, seconds)}\n{self._last_lines(errors + output)}")
         return output.decode(errors="replace")
+
+    def _exchange(self, command: str, stdin: bytes, seconds: int) -> tuple[int, bytes, bytes]:
+        """The exit code, and what was printed to both outputs."""
+        with self._execute(command) as channel:
+            channel.settimeout(seconds + MARGIN_SECONDS)
+            if self._typed or stdin:
+                channel.sendall(self._typed + stdin)
+            channel.shutdown_write()
+            output, errors = _read_all(channel)
+            channel.status_event.wait(MARGIN_SECONDS)
+            return channel.exit_status, output, errors
 
     def _last_lines(self, output: bytes) -> str:
         text = output.decode(errors="replace").rstrip()

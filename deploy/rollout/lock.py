@@ -39,6 +39,7 @@ def held(hosts: Sequence[Host], purpose: str, wait_seconds: int = 0) -> Iterator
         for host, channel in list(channels.items()):
             host.token = ""
             with suppress(OSError, EOFError, paramiko.SSHException):
+                channel.sendall(b"done\n")
                 channel.shutdown_write()
                 channel.recv(1)  # the holder has ended when its output does: the next one finds the lock free
                 channel.close()
@@ -47,7 +48,8 @@ def held(hosts: Sequence[Host], purpose: str, wait_seconds: int = 0) -> Iterator
 def _take(
     host: Host, token: str, purpose: str, wait_seconds: int, channels: dict[Host, paramiko.Channel]
 ) -> paramiko.Channel:
-    words = (token, json.dumps(report.who(purpose)), str(wait_seconds), str(SILENCE_SECONDS))
+    who = json.dumps({"by": report.operator(), "for": purpose})
+    words = (token, who, str(wait_seconds), str(SILENCE_SECONDS))
     try:
         channel = channels[host] = host.start("hold.sh", *words)
         channel.settimeout(wait_seconds + TELL_SECONDS)

@@ -1,9 +1,9 @@
-"""The phases of a deploy, each on one host. The order is PREPARE, on all hosts side by side, then PUT, host by host."""
+"""The phases of a deploy, each on one host. Their order is that of order.py."""
 
 import json
 import sys
 import sysconfig
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from rollout import releases, templates
@@ -65,14 +65,20 @@ def link(host: Host, id: str) -> None:
 
 
 def config(host: Host, stage: Stage, secrets: Secrets, id: str, remarks: Remarks) -> None:
-    """The files of setup, as the stage has them now, and the token with which `verify` asks."""
-    remarks += place(host, stage, secrets, overwrite=False)
+    """The files of setup as the stage has them now, for the moment of the switch; the token that `verify` asks with."""
+    files = [vars(file) for file in templates.files(stage, secrets)]
+    remarks += place(host, "keep", id, files, secrets=list(secrets))
     host.change("token.sh", id)
 
 
-def place(host: Host, stage: Stage, secrets: Secrets, *, overwrite: bool) -> list[str]:
+def put_now(host: Host, stage: Stage, secrets: Secrets, *, overwrite: bool) -> list[str]:
+    """The files of setup, at once."""
     files = [vars(file) for file in templates.files(stage, secrets)]
-    wanted = {"files": files, "overwrite": overwrite, "secrets": list(secrets)}
+    return place(host, "now", "", files, secrets=list(secrets), overwrite=overwrite)
+
+
+def place(host: Host, what: str, id: str = "", files: Sequence[dict[str, Any]] = (), **how: Any) -> list[str]:
+    wanted = {"what": what, "release": id, "files": files, "overwrite": False, "secrets": []} | how
     outcomes = json.loads(host.change("place.py", stdin=json.dumps(wanted).encode()))
     return [f"{path} {outcome}" for path, outcome in outcomes.items() if outcome != "same"]
 
@@ -95,8 +101,16 @@ def warm(host: Host, id: str) -> None:
 # --- the roll ---------------------------------------------------------------------------------------
 
 
-def switch(host: Host, id: str) -> None:
+def switch(host: Host, id: str, remarks: Remarks) -> None:
+    """`current` and the files that belong to the release."""
     host.change("switch.sh", id, user="deploy")
+    remarks += place(host, "put", id)
+
+
+def switch_back(host: Host, id: str, remarks: Remarks) -> None:
+    """The same, to what served before, with the files that it had."""
+    host.change("switch.sh", id, user="deploy")
+    remarks += place(host, "back")
 
 
 def reload(host: Host, remarks: Remarks) -> None:
@@ -105,8 +119,11 @@ def reload(host: Host, remarks: Remarks) -> None:
         raise DeployError(f"{host}: the reload is refused:\n{answer.get('reason', answer)}")
     if answer.get("started"):
         remarks.append("was not running; started")
+        return
     if wish := answer.get("circusd"):
         remarks.append(f"a restart is wanted ({wish})")
+    if names := host.ask("new_settings.py").split():
+        remarks.append(f"a restart is wanted (settings: {', '.join(names)})")
 
 
 def verify(host: Host, stage: Stage, id: str, seconds: int) -> None:
@@ -129,7 +146,12 @@ def cleanup(host: Host, keep: int, remarks: Remarks) -> None:
 
 
 def mark_bad(host: Host, id: str, reason: str) -> None:
-    host.change("bad.sh", id, user="deploy", stdin=reason.encode())
+    host.change("bad.sh", id, stdin=reason.encode())
+
+
+def mark_verified(host: Host, id: str) -> None:
+    """All is over and well: the next one that fails goes back to this, with the files of now."""
+    host.change("verified.sh", id)
 
 
 def settle(host: Host) -> None:
@@ -141,8 +163,9 @@ def stop(host: Host) -> None:
     host.change("stop.sh", seconds=RELOAD_SECONDS)
 
 
-def restart(host: Host) -> None:
-    host.change("restart.sh", seconds=2 * RELOAD_SECONDS)
+def restart(host: Host, *, anyway: bool = False) -> None:
+    """circusd itself is replaced, and no request is refused. `anyway`, if it must be, at the price of some requests."""
+    host.change("restart.sh", *(["anyway"] if anyway else []), seconds=2 * RELOAD_SECONDS)
 
 
 def record(host: Host, facts: dict[str, Any]) -> None:
@@ -151,8 +174,3 @@ def record(host: Host, facts: dict[str, Any]) -> None:
 
 def freeze(host: Host, reason: str) -> None:
     host.change("freeze.sh", user="deploy", stdin=reason.encode())
-
-
-PREPARE: Final = ("check", "build", "upload", "install", "link", "config", "migrate", "warm")
-PUT: Final = ("switch", "reload", "verify")
-ALL: Final = (*PREPARE, *PUT, "cleanup")

@@ -1,11 +1,15 @@
 """Which release is meant: pure functions of what the hosts have.
 
 A release's folder is named `<UTC>-<commit>`, so the order of names is that of time. The file `.complete` in it says
-that it could be started, `.bad` that it failed, and why. A folder with neither was given up half-way.
+that it could be started, `.verified` that it served as it should, `.bad` that it failed, and why. A folder with none of
+them was given up half-way.
+
+A release without `.verified` may be current: a client was killed after the switch. Nobody knows of it whether it works,
+so what goes back prefers one that was verified.
 """
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -19,18 +23,23 @@ ID: Final = re.compile(r"[0-9]{8}T[0-9]{6}-[0-9a-f]{7}")
 class Release:
     id: str
     complete: bool
+    verified: bool = False
     bad: str | None = None  # the reason
     wheels: tuple[str, ...] = ()
+    sha: str = ""
+    version: str = ""
 
     @property
     def good(self) -> bool:
-        return self.state == "good"
+        return self.complete and self.bad is None
 
     @property
     def state(self) -> str:
         if self.bad is not None:
             return "bad"
-        return "good" if self.complete else "unfinished"
+        if not self.complete:
+            return "unfinished"
+        return "good" if self.verified else "unverified"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,12 +87,13 @@ def newest_unfinished(hosts: Iterable[OnHost]) -> str:
 
 
 def rollback_target(hosts: Mapping[str, OnHost], to: str | None = None) -> str:
-    """The newest release that is good on every host, and older than what any of them has now."""
+    """The newest release that was verified on every host, and is older than what any of them has now. Where there is
+    none, the newest that could be started."""
     currents = [host.current for host in hosts.values() if host.current]
     if len(currents) < len(hosts):
         without = ", ".join(name for name, host in hosts.items() if host.current is None)
         raise DeployError(f"nothing is deployed on {without}: there is nothing to go back from")
-    good = set.intersection(*({one.id for one in host.releases if one.good} for host in hosts.values()))
+    good = _on_all(hosts.values(), lambda one: one.good)
     if to is not None:
         if to not in good:
             raise DeployError(f"{to} is not complete and good on every host; `fab STAGE releases` lists what is there")
@@ -91,12 +101,26 @@ def rollback_target(hosts: Mapping[str, OnHost], to: str | None = None) -> str:
     older = {one for one in good if one < min(currents)}
     if not older:
         raise DeployError("there is no older good release to go back to; `fab STAGE releases` lists what is there")
-    return max(older)
+    return max(older & _on_all(hosts.values(), lambda one: one.verified) or older)
+
+
+def _on_all(hosts: Iterable[OnHost], fits: Callable[[Release], bool]) -> set[str]:
+    return set.intersection(*({one.id for one in host.releases if fits(one)} for host in hosts))
+
+
+def former(host: OnHost, next: str) -> str | None:
+    """What a host goes back to if `next` fails: what serves, or the newest that was verified if that was not."""
+    now = host.serving or host.current
+    verified = [one.id for one in host.releases if one.good and one.verified and one.id != next]
+    return now if now in verified or not verified else verified[-1]
 
 
 def to_remove(host: OnHost, keep: int) -> list[str]:
-    """All but `keep` good ones, what is current or alive, and the newest that failed: the evidence."""
-    good = [one.id for one in host.releases if one.good]
+    """All but `keep` good ones, what is current or alive, and the newest that failed: the evidence.
+
+    One that was never verified counts as good only where there are too few that were.
+    """
+    good = [one.id for one in sorted(host.releases, key=lambda one: (one.verified, one.id)) if one.good]
     failed = [one.id for one in host.releases if not one.good]
     kept = {*good[-keep:], *failed[-1:], host.current, host.serving, *host.living}
     return [one.id for one in host.releases if one.id not in kept]

@@ -1,6 +1,7 @@
 """A line for each host and phase, with its seconds, as soon as it is over; and who does all this."""
 
 import getpass
+import os
 import socket
 import sys
 import threading
@@ -40,4 +41,12 @@ def phase(host: str, name: str) -> Iterator[list[str]]:
 
 def who(purpose: str) -> dict[str, Any]:
     at = datetime.now(UTC).isoformat(timespec="seconds")
-    return {"by": f"{getpass.getuser()}@{socket.gethostname()}", "since": at, "for": purpose}
+    return {"by": operator(), "since": at, "for": purpose}
+
+
+def operator() -> str:
+    try:
+        user = getpass.getuser()
+    except (KeyError, OSError):  # a container may have a user without a name
+        user = str(os.getuid())
+    return f"{user}@{socket.gethostname()}"

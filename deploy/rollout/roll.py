@@ -2,7 +2,8 @@
 then PUT, host by host (`parallel`), the first alone. What fails in the second half is taken back.
 
 Killed anywhere, this leaves `current` on a complete release, because the link is switched only after `.complete`, and
-the service on what its own gate accepted. The next deploy builds a release of its own and needs nothing of this one.
+the service on what its own gate accepted. The next deploy builds a release of its own and needs nothing of this one; if
+it fails, it goes back to a release that was verified (releases.former), with the files that this one had.
 """
 
 import time
@@ -11,11 +12,14 @@ from contextlib import contextmanager, suppress
 from functools import cached_property, partial
 from typing import Any, Final
 
-from rollout import lock, phases, releases, report, secrets
+from rollout import index, lock, marks, order, phases, releases, report, secrets
 from rollout.build import Builder, Built
-from rollout.errors import DeployError, HostFailed
+from rollout.errors import DeployError, HostFailed, TakenBack
 from rollout.host import Host, side_by_side
+from rollout.releases import OnHost
 from rollout.stage import Stage
+from rollout.sudo import Password
+from rollout.tasks import Team
 
 PACKAGES: Final = ("nginx", "openssl", "procps")
 
@@ -25,16 +29,19 @@ class Roll:
 
     def __init__(self, stage: Stage, lock_wait: int = 0) -> None:
         self.stage = stage
-        self.hosts = [Host(address, stage) for address in stage.hosts]
+        self.password = Password()
+        self.hosts = [Host(address, stage, self.password) for address in stage.hosts]
+        self.team = Team(stage)
         self.builder = Builder(stage)
         self._lock_wait = lock_wait
+        self._found: dict[Host, OnHost] = {}  # before anything has changed
 
     @cached_property
     def secrets(self) -> dict[str, str]:
         """Read once, when they are first needed; no host's error shows them from then on."""
         values = secrets.read(self.stage)
         for host in self.hosts:
-            host.hidden = tuple(values.values())
+            host.hidden += tuple(values.values())
         return values
 
     @contextmanager
@@ -51,9 +58,11 @@ class Roll:
         with self.connected(), lock.held(self.hosts, f"{purpose} on {self.stage.name}", self._lock_wait):
             yield
 
-    def _everywhere(self, name: str, call: Callable[[Host, list[str]], None], hosts: Sequence[Host] = ()) -> None:
+    def _everywhere(
+        self, name: str, call: Callable[[Host, list[str]], None], hosts: Sequence[Host] = (), id: str = ""
+    ) -> None:
         def run(host: Host) -> None:
-            with report.phase(str(host), name) as remarks:
+            with report.phase(str(host), name) as remarks, self.team.around(name, host, id, remarks):
                 call(host, remarks)
 
         side_by_side(hosts or self.hosts, run)
@@ -68,35 +77,42 @@ class Roll:
             with lock.held(self.hosts, f"setup on {self.stage.name}", self._lock_wait):
                 self._everywhere(
                     "files",
-                    lambda host, remarks: remarks.extend(phases.place(host, self.stage, values, overwrite=overwrite)),
+                    lambda host, remarks: remarks.extend(phases.put_now(host, self.stage, values, overwrite=overwrite)),
                 )
                 self._everywhere("boot", lambda host, _: _silent(host.change("enable.sh")))
 
-    def deploy(self) -> None:
+    def deploy(self, *, restart: bool = False) -> None:
         with self.locked(f"deploy of {self.stage.ref}"):
-            self.run("check")
-            built = self._build()
-            began = time.monotonic()
-            try:
-                for name in ("upload", "install", "link", "config", "migrate", "warm"):
-                    self.run(name, built.id)
-            except BaseException as error:
-                self._mark_bad(self.hosts, built.id, error)
-                self._record("deploy", built.id, None, f"failed: {_first_line(error)}", began)
-                raise
-            self._put("deploy", built.id, self.stage.verify_seconds)
-            self.run("cleanup")
+            self._look()
+            with self._recorded("deploy") as facts:
+                self.run("check")
+                built = self._build()
+                facts["to"] = built.id
+                self._prepare(built.id)
+                self._put(built.id, self.stage.verify_seconds, restart=restart)
+            self.run("cleanup", built.id)
+            marks.tell(self.stage, self.hosts[0], "deploy", built.id)
 
-    def rollback(self, *, to: str | None, keep_good: bool) -> None:
+    def _prepare(self, id: str) -> None:
+        try:
+            for name in self.team.tasks.order(order.PREPARE)[2:]:  # check and build are done
+                self.run(name, id)
+        except BaseException as error:
+            self._mark_bad(self.hosts, id, error)
+            raise
+
+    def rollback(self, *, to: str | None, keep_good: bool, restart: bool = False) -> None:
         with self.locked("rollback"):
-            found = side_by_side(self.hosts, phases.look)
+            found = self._look()
             target = releases.rollback_target({str(host): one for host, one in found.items()}, to)
             left = {host: one.current for host, one in found.items() if one.current != target}
             report.line(report.EVERYWHERE, "rollback", f"to {target}")
-            self._put("rollback", target, phases.ROLLBACK_VERIFY_SECONDS)
+            with self._recorded("rollback", target):
+                self._put(target, phases.ROLLBACK_VERIFY_SECONDS, restart=restart)
             if not keep_good:
                 for host, former in left.items():
                     phases.mark_bad(host, str(former), f"somebody went back from it to {target}\n")
+            marks.tell(self.stage, self.hosts[0], "rollback", target)
 
     def phase(self, name: str, id: str | None) -> None:
         """One phase alone: with its lock, of the release that is named, or the newest unfinished one."""
@@ -106,51 +122,33 @@ class Roll:
             elif name in ("check", "cleanup"):
                 self.run(name)
             else:
-                self.run(name, id or self._newest(name))
-
-    def releases(self) -> None:
-        with self.connected():
-            for host, found in side_by_side(self.hosts, phases.look).items():
-                for one in found.releases:
-                    places = {"current": found.current, "serving": found.serving}
-                    marks = " ".join(mark for mark, place in places.items() if place == one.id)
-                    reason = f": {one.bad.splitlines()[0]}" if one.bad else ""
-                    report.line(str(host), one.state, f"{one.id} {marks}{reason}")
-
-    def status(self) -> None:
-        """One line a host; an error if one does not serve what is current there."""
-        with self.connected():
-            asked = side_by_side(self.hosts, lambda host: (phases.facts(host), host.ask("status.sh").strip()))
-        wrong = []
-        for host, (facts, ready) in asked.items():
-            found = releases.from_facts(facts)
-            frozen = f", frozen: {facts['frozen']}" if facts["frozen"] else ""
-            report.line(str(host), ready.partition(":")[0], f"current {found.current}, serving {found.serving}{frozen}")
-            if found.current != found.serving or ready != "ready":
-                wrong.append(
-                    f"{host}: {ready}" if ready != "ready" else f"{host} serves another release than its current one"
-                )
-        if wrong:
-            raise DeployError("\n".join(wrong))
+                self.run(name, release := id or self._newest(name))
+                if name == "verify":
+                    side_by_side(self.hosts, lambda host: phases.mark_verified(host, release))
 
     def restart(self) -> None:
         """Host by host, and no further than to the first that does not come back."""
         with self.locked("restart"):
-            for host, found in side_by_side(self.hosts, phases.look).items():
-                if found.current is None:
-                    raise DeployError(f"nothing is deployed on {host}")
-                self._everywhere("restart", lambda one, _: phases.restart(one), [host])
-                seconds = phases.ROLLBACK_VERIFY_SECONDS
-                self._everywhere("verify", partial(self._verify, id=found.current, seconds=seconds), [host])
+            if bare := [str(host) for host, found in self._look().items() if found.current is None]:
+                raise DeployError(f"nothing is deployed on {', '.join(bare)}")
+            with self._recorded("restart"):
+                for host, found in self._found.items():
+                    self._restart(host, str(found.current))
+
+    def _restart(self, host: Host, id: str) -> None:
+        """The settings that `setup` has put there go away again if the service does not take them."""
+        try:
+            self._balance("take_out", [host], id)
+            self._everywhere("restart", lambda one, _: phases.restart(one), [host], id)
+            self._everywhere("verify", partial(self._verify, id=id, seconds=phases.ROLLBACK_VERIFY_SECONDS), [host])
+            self._balance("put_back", [host], id)
+        except BaseException as error:
+            failed = self._take_back([host], {host: id}, restart=True)
+            raise TakenBack(_told(error, [str(host)], [], failed)) from error
+        phases.mark_verified(host, id)
 
     def _verify(self, host: Host, _: list[str], *, id: str, seconds: int) -> None:
         phases.verify(host, self.stage, id, seconds)
-
-    def logs(self, lines: int) -> None:
-        with self.connected():
-            for host, text in side_by_side(self.hosts, lambda host: host.ask("logs.sh", str(lines))).items():
-                for line in text.splitlines():
-                    print(f"{host} {line}")
 
     def freeze(self, reason: str) -> None:
         with self.locked("lock" if reason else "unlock"):
@@ -169,24 +167,27 @@ class Roll:
             "config": lambda host, remarks: phases.config(host, stage, values, id, remarks),
             "migrate": lambda host, remarks: phases.migrate(host, stage, id, remarks),
             "warm": lambda host, _: phases.warm(host, id),
-            "switch": lambda host, _: phases.switch(host, id),
+            "switch": lambda host, remarks: phases.switch(host, id, remarks),
             "reload": lambda host, remarks: phases.reload(host, remarks),
             "verify": lambda host, _: phases.verify(host, stage, id, stage.verify_seconds),
             "cleanup": lambda host, remarks: phases.cleanup(host, stage.keep, remarks),
         }
-        self._everywhere(name, calls[name], first if name == "migrate" else ())
+        alone = name == "migrate" or self.team.is_for_the_first(name)
+        self._everywhere(name, {**calls, **self.team.calls(id)}[name], first if alone else (), id)
 
     def _build(self) -> Built:
-        with report.phase(report.EVERYWHERE, "build") as remarks:
+        with report.phase(report.EVERYWHERE, "build") as remarks, self.team.around("build", None, "", remarks):
             built = self.builder.build()
             remarks.append(f"{built.id}, version {built.version}")
+        if self.stage.index is not None:
+            index.publish(self.stage, self.builder, built, self.password)
         return built
 
     def _newest(self, name: str) -> str:
         if name == "upload":
             return self.builder.newest()
         found = list(side_by_side(self.hosts, phases.look).values())
-        if name in phases.PUT:  # a complete one, newer than what serves or the same
+        if name in order.PUT:  # a complete one, newer than what serves or the same
             good = set.intersection(*({one.id for one in host.releases if one.good} for host in found))
             if good:
                 return max(good)
@@ -196,52 +197,82 @@ class Roll:
 
     # --- the second half --------------------------------------------------------------------------
 
-    def _put(self, command: str, id: str, verify_seconds: int) -> None:
-        """Switches, reloads and verifies, group by group; what fails is taken back, and the release is bad."""
-        began = time.monotonic()
+    def _look(self) -> dict[Host, OnHost]:
+        """What there is when everything that a killed client left running has ended."""
         side_by_side(self.hosts, phases.settle)
-        before = {host: found.serving or found.current for host, found in side_by_side(self.hosts, phases.look).items()}
+        self._found = side_by_side(self.hosts, phases.look)
+        return self._found
+
+    @contextmanager
+    def _recorded(self, command: str, to: str | None = None) -> Iterator[dict[str, Any]]:
+        """A line for deploys.jsonl, however it ends. Of a client that was killed hold.sh writes it."""
+        began = time.monotonic()
+        facts = {**report.who(command), "to": to, "outcome": "done"}
+        try:
+            yield facts
+        except BaseException as error:
+            facts["outcome"] = f"{'taken back' if isinstance(error, TakenBack) else 'failed'}: {_first_line(error)}"
+            raise
+        finally:
+            self._record(facts | {"seconds": round(time.monotonic() - began, 1)})
+
+    def _record(self, facts: dict[str, Any]) -> None:
+        def record(host: Host) -> None:
+            with suppress(HostFailed):
+                phases.record(host, facts | {"from": self._found[host].current})
+
+        side_by_side(self.hosts, record)
+
+    def _put(self, id: str, verify_seconds: int, *, restart: bool) -> None:
+        """Switches, reloads and verifies, group by group; what fails is taken back, and the release is bad."""
+        former = {host: releases.former(found, id) for host, found in self._found.items()}
         done: list[Host] = []
         group: Sequence[Host] = ()
         try:
-            for group in self._groups():
-                self._put_on(group, id, verify_seconds)
+            for group in self.groups():
+                self._put_on(group, id, verify_seconds, restart=restart)
                 done += group
         except BaseException as error:
-            back = [*group, *(done if self.stage.on_failure == "all" else ())]
-            failed = self._take_back(back, before)
-            self._mark_bad(self.hosts if self.stage.on_failure == "all" else back, id, error)
-            outcome = f"taken back: {_first_line(error)}"
-            self._record(command, id, before, outcome, began)
-            left = [str(host) for host in done if host not in back]
-            raise DeployError(_told(error, [str(host) for host in back], left, failed)) from error
-        self._record(command, id, before, "done", began)
+            everywhere = self.stage.on_failure == "all"
+            back = [*group, *(done if everywhere else ())]
+            failed = self._take_back(back, former, restart=restart)
+            self._mark_bad(self.hosts if everywhere else back, id, error)
+            left = [host for host in done if host not in back]
+            self._mark_verified(left, id)
+            raise TakenBack(_told(error, list(map(str, back)), list(map(str, left)), failed)) from error
+        self._mark_verified(self.hosts, id)
 
-    def _groups(self) -> Iterator[list[Host]]:
+    def groups(self) -> Iterator[list[Host]]:
         yield self.hosts[:1]
         rest = self.hosts[1:]
         for first in range(0, len(rest), self.stage.parallel):
             yield rest[first : first + self.stage.parallel]
 
-    def _put_on(self, group: Sequence[Host], id: str, verify_seconds: int) -> None:
-        self._everywhere("switch", lambda host, _: phases.switch(host, id), group)
-        self._everywhere("reload", lambda host, remarks: phases.reload(host, remarks), group)
-        self._everywhere("verify", partial(self._verify, id=id, seconds=verify_seconds), group)
+    def _put_on(self, group: Sequence[Host], id: str, verify_seconds: int, *, restart: bool) -> None:
+        self._balance("take_out", group, id)
+        self._everywhere("switch", lambda host, remarks: phases.switch(host, id, remarks), group, id)
+        if restart:
+            self._everywhere("restart", lambda host, _: phases.restart(host), group, id)
+        else:
+            self._everywhere("reload", phases.reload, group, id)
+        self._everywhere("verify", partial(self._verify, id=id, seconds=verify_seconds), group, id)
+        self._balance("put_back", group, id)
 
-    def _take_back(self, hosts: Sequence[Host], before: dict[Host, str | None]) -> list[str]:
+    def _balance(self, hook: str, hosts: Sequence[Host], id: str) -> None:
+        if self.team.tasks.files(hook):
+            call = {"take_out": self.team.take_out, "put_back": self.team.put_back}[hook]
+            self._everywhere(hook, lambda host, remarks: call(host, id, remarks), hosts)
+
+    def _take_back(self, hosts: Sequence[Host], former: dict[Host, str | None], *, restart: bool) -> list[str]:
         """Each host by itself: one that cannot be reached must not keep the others from going back."""
         failed = []
         for host in hosts:
             try:
                 with report.phase(str(host), "back") as remarks:
-                    former = before[host]
-                    if former is None:
-                        phases.stop(host)
-                        remarks.append("stopped: nothing was deployed before")
-                    else:
-                        phases.switch(host, former)
-                        phases.reload(host, remarks)
-                        remarks.append(f"to {former}")
+                    self.team.take_out_if_it_can(host, former[host] or "", remarks)
+                    _put_back(host, former[host], remarks, restart=restart)
+                if back := former[host]:
+                    self._balance("put_back", [host], back)
             except DeployError as error:
                 failed.append(f"{host} could not be taken back: {error}")
         return failed
@@ -251,11 +282,24 @@ class Roll:
             with suppress(HostFailed):
                 phases.mark_bad(host, id, f"{error or type(error).__name__}\n")
 
-    def _record(self, command: str, id: str, before: Any, outcome: str, began: float) -> None:
-        for host in self.hosts:
-            facts = {**report.who(command), "from": before and before[host], "to": id, "outcome": outcome}
+    def _mark_verified(self, hosts: Sequence[Host], id: str) -> None:
+        """It serves: a host that is lost now takes nothing back."""
+        for host in hosts:
             with suppress(HostFailed):
-                phases.record(host, facts | {"seconds": round(time.monotonic() - began, 1)})
+                phases.mark_verified(host, id)
+
+
+def _put_back(host: Host, id: str | None, remarks: list[str], *, restart: bool) -> None:
+    if id is None:
+        phases.stop(host)
+        remarks.append("stopped: nothing was deployed before")
+        return
+    phases.switch_back(host, id, remarks)
+    if restart:
+        phases.restart(host, anyway=True)
+    else:
+        phases.reload(host, remarks)
+    remarks.append(f"to {id}")
 
 
 def _silent(_: str) -> None:

@@ -16,10 +16,10 @@ COMMAND_SECONDS: Final = 60
 
 
 def read(stage: Stage) -> dict[str, str]:
-    return {name: _read_one(name, source, stage.project) for name, source in stage.secrets.items()}
+    return {name: read_one(name, source, stage.project) for name, source in stage.secrets.items()}
 
 
-def _read_one(name: str, source: str, folder: Path) -> str:
+def read_one(name: str, source: str, folder: Path) -> str:
     kind, _, where = source.partition(":")
     try:
         value = _find(kind, where, folder).rstrip("\n")

@@ -5,9 +5,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import Final
+from urllib.parse import urlsplit
 
 from rollout.errors import UsageError
-from rollout.stage import Stage
+from rollout.stage import Index, Stage
 
 PLACE: Final = re.compile(r"@([a-z_]+)@")
 
@@ -42,10 +43,27 @@ FILES: Final = {
 }
 
 
+# only where the stage has an index
+PIP: Final = {"pip": ("/etc/pip.conf", "root", "root", 0o644)}
+INDEX: Final = {
+    "index_init": ("/etc/init.d/devpi", "root", "root", 0o755),
+    "index_unit": ("/etc/systemd/system/devpi.service", "root", "root", 0o644),
+}
+
+
 def files(stage: Stage, secrets: Mapping[str, str]) -> list[File]:
+    return _files(stage, FILES | (PIP if stage.index else {}), secrets)
+
+
+def of_index(stage: Stage) -> list[File]:
+    """For the host of the index."""
+    return _files(stage, INDEX, {})
+
+
+def _files(stage: Stage, table: Mapping[str, tuple[str, str, str, int]], secrets: Mapping[str, str]) -> list[File]:
     return [
         File(path=path, owner=owner, group=group, mode=mode, content=_render(stage, name, secrets))
-        for name, (path, owner, group, mode) in FILES.items()
+        for name, (path, owner, group, mode) in table.items()
     ]
 
 
@@ -65,6 +83,17 @@ def places(stage: Stage, secrets: Mapping[str, str]) -> dict[str, str]:
         "certificate": stage.certificate,
         "certificate_key": stage.certificate_key,
         "environment": "\n".join(f"{name}='{value}'" for name, value in sorted(environment.items())),
+        **(_of_index(stage.index) if stage.index else {}),
+    }
+
+
+def _of_index(index: Index) -> dict[str, str]:
+    return {
+        "index_listen": index.listen,
+        "index_port": str(index.port),
+        "index_url": index.url,
+        "index_simple": index.simple,
+        "index_name_of_host": str(urlsplit(index.url).hostname),
     }
 
 

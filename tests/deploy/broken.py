@@ -44,6 +44,12 @@ FAULTS = {
     "crashes after it was ready": CRASHES_LATER,
 }
 
+REFUSES_WHERE_TOLD = """\
+        if __import__("os").path.exists("/etc/sandbox/refuse"):
+            raise answers.unavailable("refused on purpose", failing={"part": "refused on purpose"})
+        found: dict[str, Any] = {}
+"""  # instead of the last line
+
 
 def commit(project: Project, fault: Fault) -> str:
     text = (project.folder / fault.file).read_text()

@@ -1,5 +1,6 @@
-"""Hosts in namespaces. One is set up and deployed to once a session; tests get copies of its disk."""
+"""Hosts in namespaces. One is set up and deployed to once a run; tests get copies of its disk."""
 
+import fcntl
 import os
 import shutil
 import sys
@@ -29,6 +30,11 @@ def _missing() -> str:
     return "" if FAB.exists() else "`make deploy-tools` has not been called"
 
 
+def needs_fab() -> None:
+    if not FAB.exists():
+        pytest.skip("`make deploy-tools` has not been called")
+
+
 def needs_hosts() -> None:
     if reason := _missing():
         pytest.skip(reason)
@@ -42,16 +48,37 @@ def disks() -> Iterator[Path]:
 
 
 @pytest.fixture(scope="session")
-def deployed_once(disks: Path) -> World:
+def run_folder() -> Iterator[Path]:
+    """What all processes of this run share; the last one removes it."""
+    folder = Path(tempfile.gettempdir(), f"sandbox-host-{os.environ.get('PYTEST_XDIST_TESTRUNUID', os.getpid())}")
+    folder.mkdir(exist_ok=True)
+    with (folder / "users").open("w") as users:
+        fcntl.flock(users, fcntl.LOCK_SH)
+        yield folder
+        try:
+            fcntl.flock(users, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def deployed_once(run_folder: Path) -> World:
     """A host that was set up and has one release; it is not running."""
     needs_hosts()
-    world = World.bare(disks / "once")
-    try:
-        world.host.boot()
-        world.project.fab("setup")
-        world.project.fab("deploy")
-    finally:
-        world.end()
+    with (run_folder / "making").open("w") as making:
+        fcntl.flock(making, fcntl.LOCK_EX)
+        if (run_folder / "made").exists():
+            return World.of_another_process(run_folder / "once")
+        shutil.rmtree(run_folder / "once", ignore_errors=True)  # of a process that has failed
+        world = World.bare(run_folder / "once")
+        try:
+            world.host.boot()
+            world.project.fab("setup")
+            world.project.fab("deploy")
+        finally:
+            world.end()
+        (run_folder / "made").touch()
     return world
 
 
@@ -64,11 +91,20 @@ def make_bare(disks: Path, request: pytest.FixtureRequest) -> Iterator[Callable[
 @pytest.fixture
 def make_world(deployed_once: World, disks: Path, request: pytest.FixtureRequest) -> Iterator[Callable[..., World]]:
     """Copies of the host that has a release, running."""
+    yield from _copies(deployed_once, disks / request.node.name[:60].replace("/", "-"))
 
+
+@pytest.fixture(scope="module")
+def make_worlds(deployed_once: World, disks: Path, request: pytest.FixtureRequest) -> Iterator[Callable[..., World]]:
+    """The same, for all tests of a module."""
+    yield from _copies(deployed_once, disks / Path(request.node.name).stem)
+
+
+def _copies(of: World, folder: Path) -> Iterator[Callable[..., World]]:
     def copy(folder: Path, hosts: int = 1) -> World:
-        return World.copy_of(deployed_once, folder, hosts)
+        return World.copy_of(of, folder, hosts)
 
-    yield from _maker(disks / request.node.name[:60].replace("/", "-"), copy, services=True)
+    yield from _maker(folder, copy, services=True)
 
 
 def _maker(folder: Path, make: Callable[..., World], *, services: bool) -> Iterator[Callable[..., World]]:

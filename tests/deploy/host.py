@@ -5,11 +5,13 @@ so users and services that are made in it leave no trace outside. The programs a
 process ends, the kernel ends all others.
 """
 
+import json
 import os
 import shlex
 import socket
 import subprocess
 from pathlib import Path
+from typing import Any
 
 from tests.servers import CHANCE, eventually
 
@@ -71,6 +73,11 @@ class TestHost:
     @property
     def address(self) -> str:
         return self._there
+
+    @property
+    def gateway(self) -> str:
+        """This machine's address, as the host sees it."""
+        return self._here
 
     def make(self, key: Path) -> "TestHost":
         """Its disk: what a fresh installation has."""
@@ -192,6 +199,11 @@ class TestHost:
     @property
     def is_on_a_complete_release(self) -> bool:
         return (self.folder / "srv/sandbox/releases" / str(self.current) / ".complete").exists()
+
+    def deploys(self) -> list[dict[str, Any]]:
+        """The lines of deploys.jsonl."""
+        lines = (self.folder / "srv" / "sandbox" / "shared" / "deploys.jsonl").read_text().splitlines()
+        return [json.loads(line) for line in lines]
 
     def releases(self) -> dict[str, str]:
         """Each release's state."""

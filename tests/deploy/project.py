@@ -24,7 +24,8 @@ class Project:
     def make(self) -> "Project":
         _run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(self.key))
         self.folder.mkdir()
-        for name in ("service", "conf", "deploy"):
+        self.copy_deploy()
+        for name in ("service", "conf"):
             shutil.copytree(ROOT / name, self.folder / name, ignore=NOT_COPIED)
         for name in (
             "circus.ini",
@@ -36,7 +37,6 @@ class Project:
         ):
             shutil.copy(ROOT / name, self.folder)
         (self.folder / ".gitignore").write_text("__pycache__/\n.build\n")
-        (self.folder / "deploy" / "stages").mkdir()
         for name in ("wheels", "requirements"):  # what other tests have fetched is not fetched again
             (ROOT / "deploy" / ".build" / name).mkdir(parents=True, exist_ok=True)
             (self.folder / "deploy" / ".build").mkdir(exist_ok=True)
@@ -44,6 +44,10 @@ class Project:
         self.git("init", "--quiet", "--initial-branch", "main")
         self.commit("the project")
         return self
+
+    def copy_deploy(self) -> None:
+        shutil.copytree(ROOT / "deploy", self.folder / "deploy", ignore=NOT_COPIED)
+        (self.folder / "deploy" / "stages").mkdir()
 
     def copy_of(self, other: "Project") -> "Project":
         shutil.copytree(other.folder, self.folder, symlinks=True)
@@ -65,9 +69,16 @@ class Project:
         (self.folder / file).write_text(text.replace(old, new))
         return self.commit(message)
 
-    def stage(self, hosts: Sequence[TestHost], extra: str = "", environment: str = "", verify_seconds: int = 2) -> None:
+    def stage(
+        self,
+        hosts: Sequence[TestHost],
+        extra: str = "",
+        environment: str = "",
+        verify_seconds: int = 2,
+        user: str = "root",
+    ) -> None:
         """Writes the stage `test`."""
-        addresses = ", ".join(f'"root@{host.address}"' for host in hosts)
+        addresses = ", ".join(f'"{user}@{host.address}"' for host in hosts)
         (self.folder / "deploy" / "stages" / "test.toml").write_text(
             f'hosts = [{addresses}]\nidentity = "{self.key}"\nknown_hosts = "../../known_hosts"\n'
             f'domain = "{DOMAIN}"\ncertificate = "/etc/ssl/test.pem"\ncertificate_key = "/etc/ssl/test.key"\n'
@@ -79,13 +90,13 @@ class Project:
     def fab_command(self, *words: str) -> list[str]:
         return [str(FAB), "-r", "deploy", "test", *words]
 
-    def fab(self, *words: str, code: int = 0, seconds: float = 300) -> str:
-        """Returns all that it printed."""
+    def fab(self, *words: str, code: int = 0, seconds: float = 300, typed: str = "") -> str:
+        """Returns all that it printed; what is typed comes through a pipe."""
         done = subprocess.run(
             self.fab_command(*words),
             cwd=self.folder,
             env=self.environment,
-            stdin=subprocess.DEVNULL,
+            input=typed,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,

@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 import pytest
 
+from tests.deploy.broken import REFUSES_WHERE_TOLD
 from tests.deploy.test_kills import LOADED_SECONDS, a_new_release
 from tests.deploy.world import World
 from tests.servers import eventually
@@ -23,13 +24,6 @@ def test_of_two_deploys_at_once_the_second_is_told_who_has_the_lock_or_waits(wor
     assert world.host.current == max(world.host.releases())
 
 
-REFUSES = """\
-        if __import__("os").path.exists("/etc/sandbox/refuse"):
-            raise answers.unavailable("refused on purpose", failing={"part": "refused on purpose"})
-        found: dict[str, Any] = {}
-"""
-
-
 @pytest.mark.slow
 def test_of_three_hosts_the_second_refuses_so_the_first_goes_back_and_the_third_is_not_touched(
     make_world: Callable[..., World],
@@ -37,7 +31,9 @@ def test_of_three_hosts_the_second_refuses_so_the_first_goes_back_and_the_third_
     world = make_world(hosts=3)
     before = world.host.current
     (world.hosts[1].folder / "etc/sandbox/refuse").touch()
-    world.project.change("service/web/api/health.py", "        found: dict[str, Any] = {}\n", REFUSES, "picky")
+    world.project.change(
+        "service/web/api/health.py", "        found: dict[str, Any] = {}\n", REFUSES_WHERE_TOLD, "picky"
+    )
 
     said = world.project.fab("deploy", code=1, seconds=500)
 

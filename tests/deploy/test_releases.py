@@ -10,6 +10,7 @@ from rollout.releases import (
     OnHost,
     Release,
     checked,
+    former,
     from_facts,
     name,
     newest_unfinished,
@@ -24,10 +25,14 @@ def id_of(number: int) -> str:
 
 
 def on_host(states: str, *, current: int | None = None, **more: Any) -> OnHost:
-    """A host with a release for each letter: good, bad, unfinished, in the order of time."""
+    """A host with a release for each letter: verified, good but not verified, bad, unfinished, in the order of time."""
     releases = tuple(
         Release(
-            id=id_of(number), complete=state != "u", bad="why" if state == "b" else None, wheels=(f"{number}", "all")
+            id=id_of(number),
+            complete=state != "u",
+            verified=state == "v",
+            bad="why" if state == "b" else None,
+            wheels=(f"{number}", "all"),
         )
         for number, state in enumerate(states)
     )
@@ -55,6 +60,9 @@ def test_what_is_no_name_is_refused(text: str) -> None:
         ("gug", 2, 0),
         ("gbbbbbg", 6, 0),  # five failures and one success
         ("ggb", 2, 1),
+        ("vgv", 2, 0),  # one that was verified before one that nobody saw at work
+        ("vvg", 2, 1),
+        ("gvv", 1, 0),
     ],
 )
 def test_a_rollback_goes_to_the_newest_good_one_before_the_current(states: str, current: int, target: int) -> None:
@@ -97,12 +105,37 @@ def test_a_phase_alone_goes_on_with_the_newest_unfinished_release() -> None:
         ("gbbgbb", 3, 2, [1, 2, 4]),  # failed ones count for nothing, but the newest is evidence
         ("ugug", 3, 5, [0]),
         ("g", 0, 1, []),
+        ("vvgggv", 5, 3, [2, 3, 4]),  # five clients were killed: what was verified stays
+        ("gvv", 2, 3, []),
+        ("ggvv", 3, 3, [0]),
     ],
 )
 def test_a_clean_up_keeps_good_ones_the_current_one_and_the_evidence(
     states: str, current: int, keep: int, removed: list[int]
 ) -> None:
     assert to_remove(on_host(states, current=current), keep) == list(map(id_of, removed))
+
+
+@pytest.mark.parametrize(
+    ("states", "current", "serving", "target"),
+    [
+        ("vvg", 1, 1, 1),  # what serves
+        ("vvg", 2, 1, 1),  # a client was killed between the switch and the reload
+        ("vggg", 2, 2, 0),  # one was killed before it had verified: nobody knows of 2
+        ("ggg", 1, 1, 1),  # nothing was ever verified
+        ("vbg", 1, 1, 0),
+        ("vvg", 1, None, 1),  # nothing serves
+        ("g", None, None, None),
+    ],
+)
+def test_what_fails_goes_back_to_what_serves_if_that_was_verified(
+    states: str, current: int | None, serving: int | None, target: int | None
+) -> None:
+    def named(number: int | None) -> str | None:
+        return None if number is None else id_of(number)
+
+    host = on_host(states, current=current, serving=named(serving))
+    assert former(host, id_of(len(states) - 1)) == named(target)
 
 
 def test_a_clean_up_keeps_what_a_living_process_was_started_from() -> None:

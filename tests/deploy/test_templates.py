@@ -20,7 +20,11 @@ def rendered(path: str) -> str:
 
 
 def test_every_template_is_put_somewhere() -> None:
-    assert {file.name for file in (DEPLOY / "templates").iterdir()} == set(templates.FILES)
+    assert {file.name for file in (DEPLOY / "templates").iterdir()} == {
+        *templates.FILES,
+        *templates.PIP,
+        *templates.INDEX,
+    }
 
 
 def test_a_place_that_nothing_fills_is_an_error_with_the_templates_name() -> None:

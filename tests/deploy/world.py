@@ -4,6 +4,7 @@ import http.client
 import json
 import socket
 import ssl
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,6 @@ from tests.servers import eventually
 
 class World:
     def __init__(self, folder: Path) -> None:
-        folder.mkdir(parents=True)
         self.folder = folder
         self.project = Project(folder)
         self.hosts: list[TestHost] = []
@@ -24,6 +24,7 @@ class World:
     @classmethod
     def bare(cls, folder: Path, hosts: int = 1) -> "World":
         """Hosts on which nothing is set up; their certificate is there."""
+        folder.mkdir(parents=True)
         world = cls(folder)
         world.project.make()
         certificate = trustme.CA().issue_cert(DOMAIN)
@@ -36,8 +37,16 @@ class World:
         return world
 
     @classmethod
+    def of_another_process(cls, folder: Path) -> "World":
+        """To be copied: its one host is not running."""
+        world = cls(folder)
+        world.hosts = [TestHost(folder, "host1")]
+        return world
+
+    @classmethod
     def copy_of(cls, other: "World", folder: Path, hosts: int = 1) -> "World":
         """Hosts with the disk of the other one's first; all come up as after a boot."""
+        folder.mkdir(parents=True)
         world = cls(folder)
         world.project.copy_of(other.project)
         world.hosts = [TestHost(folder, f"host{number}").copy_of(other.host) for number in range(1, hosts + 1)]
@@ -95,3 +104,22 @@ class Https(http.client.HTTPSConnection):
     def connect(self) -> None:
         plain = socket.create_connection((self._address, 443), self.timeout)
         self.sock = ssl._create_unverified_context().wrap_socket(plain, server_hostname=DOMAIN)
+
+
+def who_showed(secret: str, program: subprocess.Popen[bytes]) -> set[str]:
+    """Processes that had it among their words while the program ran, which is over now."""
+    seen: set[str] = set()
+    eventually(lambda: seen.update(who_shows(secret)) or program.poll() is not None, 300, 0.02)
+    return seen
+
+
+def who_shows(secret: str) -> set[str]:
+    """Processes, here and on the hosts, with it among their words."""
+    found = set()
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            if secret.encode() in (process / "cmdline").read_bytes():
+                found.add(process.name)
+        except OSError:
+            continue
+    return found

@@ -1,0 +1,75 @@
+"""Compares files with what is on this host, and changes nothing. Given on standard input, as JSON: {"files": [{path,
+owner, group, mode, content}], "secrets": [names]}. Prints {"files": {path: how it differs, or null}, "requirements" and
+"release": what the files of `current` say}.
+
+The value of a secret leaves the host neither old nor new: a hash by a random key tells whether it is another one.
+"""
+
+import difflib
+import grp
+import hashlib
+import json
+import os
+import pwd
+import re
+import secrets
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+given = json.load(sys.stdin)
+key = secrets.token_bytes(32)
+
+
+def read(path: Path) -> str | None:
+    try:
+        return path.read_text()
+    except FileNotFoundError:
+        return None
+
+
+def masked(text: str) -> list[str]:
+    def mask(found: re.Match[str]) -> str:
+        return f"{found[1]}*** ({hashlib.blake2b(found[2].encode(), key=key, digest_size=4).hexdigest()})"
+
+    for name in given["secrets"]:
+        text = re.sub(rf"(?m)^({re.escape(name)}=)(.*)$", mask, text)
+    return text.splitlines()
+
+
+def name_of(look_up: Callable[[int], Sequence[Any]], number: int) -> str:
+    try:
+        return str(look_up(number)[0])
+    except KeyError:
+        return str(number)
+
+
+def rights(path: Path) -> str:
+    now = path.stat()
+    return f"{name_of(pwd.getpwuid, now.st_uid)}:{name_of(grp.getgrgid, now.st_gid)} {now.st_mode & 0o7777:o}"
+
+
+def difference(file: Mapping[str, Any]) -> str | None:
+    path = Path(file["path"])
+    before = read(path)
+    if before is None:
+        return f"new, {len(file['content'].splitlines())} lines"
+    lines: list[str] = []
+    wanted = f"{file['owner']}:{file['group']} {file['mode']:o}"
+    if rights(path) != wanted:
+        lines.append(f"{rights(path)} becomes {wanted}")
+    names = (f"{path} (on the host)", f"{path} (rendered)")
+    lines += difflib.unified_diff(masked(before), masked(file["content"]), *names, n=2, lineterm="")
+    return "\n".join(lines) or None
+
+
+current = Path(os.environ["ROOT"], "current")
+json.dump(
+    {
+        "files": {file["path"]: difference(file) for file in given["files"]},
+        "requirements": read(current / "requirements.txt") or "",
+        "release": json.loads(read(current / "RELEASE.json") or "{}"),
+    },
+    sys.stdout,
+)

@@ -1,0 +1,7 @@
+# The last $1 lines of each log of the service, and what comes, while the client is heard. A log may be renewed.
+cd "$(. /etc/default/sandbox && echo "$SANDBOX_LOGS")"
+for log in circus.log web.log runner.log; do
+    tail --quiet -n "$1" -F "$log" 2>/dev/null > >(exec sed -u "s/^/$log: /") &
+done
+while IFS= read -r -t 15 _; do :; done
+kill $(jobs -p)

@@ -1,0 +1,40 @@
+"""`fab init FOLDER`: the tools, and files to fill in, for another project. What is there already is left."""
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+from rollout.errors import UsageError
+
+PARTS: Final = (
+    *("fabfile.py", "requirements.txt", "requirements-index.txt", "deploy.toml"),
+    *("stages", "templates", "tasks", "remote", "rollout"),
+)
+IGNORED: Final = ".build/\n.venv/\n__pycache__/\n"
+
+
+def write(source: Path, project: Path) -> list[tuple[str, str]]:
+    """What happened to each file of the project's deploy/."""
+    if not project.is_dir():
+        raise UsageError(f"{project} is no folder; make it, and a git repository of it, first")
+    target = project / "deploy"
+    done = [_copy(file, target / file.relative_to(source)) for file in _files(source)]
+    if (target / ".gitignore").exists():
+        return [*done, (str(target / ".gitignore"), "left")]
+    (target / ".gitignore").write_text(IGNORED)
+    return [*done, (str(target / ".gitignore"), "written")]
+
+
+def _files(source: Path) -> Iterator[Path]:
+    for part in PARTS:
+        paths = [source / part] if (source / part).is_file() else sorted((source / part).rglob("*"))
+        yield from (path for path in paths if path.is_file() and "__pycache__" not in path.parts)
+
+
+def _copy(file: Path, target: Path) -> tuple[str, str]:
+    if target.exists() or target.is_symlink():
+        return str(target), "left"
+    target.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copy(file, target)
+    return str(target), "written"

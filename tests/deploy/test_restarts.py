@@ -1,0 +1,104 @@
+"""A deploy that replaces circusd, and settings that come and go with the release that they were put in place for."""
+
+import re
+
+import pytest
+
+from tests.deploy import broken
+from tests.deploy.broken import CRASH_SECONDS, CRASHES_LATER
+from tests.deploy.load import Clients
+from tests.deploy.test_kills import a_new_release, kill_in
+from tests.deploy.world import World
+from tests.servers import eventually
+
+THREADS = 'SANDBOX_THREADS = "3"'
+
+
+def settings_of_the_service(world: World) -> dict[str, str]:
+    environment = world.host.sh('cat "/proc/$(cat /run/sandbox/sandbox.pid)/environ"').split("\0")
+    return dict(line.split("=", 1) for line in environment if "=" in line)
+
+
+def files(world: World) -> list[str]:
+    """What `config` may put in place: the settings, and a file that nginx must take."""
+    return [
+        (world.host.folder / "etc" / name).read_text() for name in ("default/sandbox", "nginx/sites-available/sandbox")
+    ]
+
+
+def another_site_and_settings(world: World, *, verify_seconds: int = 2) -> None:
+    world.project.stage(world.hosts, environment=THREADS, verify_seconds=verify_seconds)
+    world.project.change("deploy/templates/nginx", "server_tokens off;", "server_tokens on;", "another site")
+
+
+@pytest.mark.slow
+def test_settings_and_circusd_are_replaced_by_a_restart_that_refuses_nobody(world: World) -> None:
+    pid = world.host.sh("cat /run/sandbox/sandbox.pid")
+    another_site_and_settings(world)
+    with Clients(world).at_work() as clients:
+        world.project.change("service/supervise/throttle.py", '"""', '"""\n', "another circusd")
+        said = world.project.fab("deploy")
+        assert "a restart is wanted (service/supervise/throttle.py" in said
+        assert "a restart is wanted (settings: SANDBOX_THREADS)" in said
+        assert "SANDBOX_THREADS" not in settings_of_the_service(world)
+
+        world.project.fab("restart")
+        assert settings_of_the_service(world)["SANDBOX_THREADS"] == "3"
+        a_new_release(world)
+        assert "a restart is wanted" not in world.project.fab("deploy")
+
+        world.project.stage(world.hosts, environment='SANDBOX_THREADS = "2"')
+        said = world.project.fab("deploy", "--restart")
+        assert re.search(r"restart +[0-9.]+ s  ok", said)
+        assert settings_of_the_service(world)["SANDBOX_THREADS"] == "2"
+    clients.all_is_well()
+    assert world.host.sh("cat /run/sandbox/sandbox.pid") == pid
+
+
+@pytest.mark.slow
+def test_a_deploy_that_is_taken_back_takes_its_files_and_settings_with_it(world: World) -> None:
+    first, before, environment = world.host.current, files(world), settings_of_the_service(world)
+    another_site_and_settings(world, verify_seconds=CRASH_SECONDS + 2)
+    broken.commit(world.project, CRASHES_LATER)
+    with Clients(world).at_work() as clients:
+        for words in (["deploy"], ["deploy", "--restart"]):
+            said = world.project.fab(*words, code=1)
+            assert re.search(CRASHES_LATER.told, said)
+            assert "sites-available/sandbox written, and nginx serves it" in said
+            assert (world.host.current, files(world)) == (first, before)
+            assert settings_of_the_service(world).get("SANDBOX_THREADS") == environment.get("SANDBOX_THREADS")
+    clients.all_is_well()
+
+
+@pytest.mark.slow
+def test_settings_that_the_service_refuses_never_reach_their_place(world: World) -> None:
+    before = files(world)
+    world.project.stage(world.hosts, environment='SANDBOX_TASKS = "no.such.module"')
+    assert "no.such.module" in world.project.fab("deploy", code=1)
+    assert files(world) == before
+
+    world.project.fab("setup")
+    assert "no.such.module" in files(world)[0]
+    said = world.project.fab("restart", code=1)
+    assert "no.such.module" in said and "taken back" in said
+    assert files(world) == before
+    assert world.runs_a_task()
+
+
+@pytest.mark.slow
+def test_what_a_killed_client_never_verified_is_not_gone_back_to(world: World) -> None:
+    assert eventually(world.serves, 60)
+    first, before = world.host.current, files(world)
+    another_site_and_settings(world)
+    kill_in(world, "verify")
+    unverified = world.host.current
+    assert unverified != first and files(world) != before
+    broken.commit(world.project, broken.DOES_NOT_IMPORT)
+
+    world.project.fab("deploy", "--lock-wait", "60", code=1)
+
+    assert (world.host.current, files(world)) == (first, before)
+    assert world.runs_a_task()
+    told = [(line["for"], line["to"], line["outcome"].split(":")[0]) for line in world.host.deploys()[-2:]]
+    assert told[0] == ("deploy of main on test", None, "given up")
+    assert (told[1][0], told[1][2]) == ("deploy", "taken back")

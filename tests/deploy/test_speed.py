@@ -1,0 +1,30 @@
+"""How long it takes: `make bench-deploy` prints it. The promises are for a machine that has nothing else to do."""
+
+import time
+
+import pytest
+
+from tests.deploy.test_kills import a_new_release
+from tests.deploy.world import World
+from tests.servers import BUSY, eventually
+
+DEPLOY_SECONDS = 20
+ROLLBACK_SECONDS = 5
+DEFAULT_VERIFY_SECONDS = 5
+
+
+def seconds_of(world: World, *words: str) -> float:
+    began = time.monotonic()
+    said = world.project.fab(*words)
+    took = time.monotonic() - began
+    print(f"\nfab test {' '.join(words)}: {took:.1f} s\n{said}")
+    return took
+
+
+@pytest.mark.slow
+def test_a_deploy_that_changes_only_code_and_a_rollback_are_quick(world: World) -> None:
+    world.project.stage(world.hosts, verify_seconds=DEFAULT_VERIFY_SECONDS)
+    assert eventually(world.serves, 60)
+    a_new_release(world)
+    assert seconds_of(world, "deploy") < DEPLOY_SECONDS * BUSY
+    assert seconds_of(world, "rollback") < ROLLBACK_SECONDS * BUSY
