@@ -7,7 +7,7 @@ from typing import Any
 
 from invoke import Collection, Context, Exit, Task, task
 
-from rollout import phases, stage
+from rollout import phases, stage, templates
 from rollout.errors import DeployError, UsageError
 from rollout.releases import checked
 from rollout.roll import Roll
@@ -35,9 +35,13 @@ def command(**options: Any) -> Callable[[Callable[..., None]], Task]:
 
 
 def roll(lock_wait: int = 0) -> Roll:
+    return Roll(the_stage(), lock_wait)
+
+
+def the_stage() -> stage.Stage:
     if len(chosen) != 1:
         raise UsageError(f"name one stage before the command: {', '.join(stage.names(FOLDER))}")
-    return Roll(stage.read(FOLDER, chosen[0]), lock_wait)
+    return stage.read(FOLDER, chosen[0])
 
 
 @command(help=WAIT | {"overwrite": "replace files that somebody has changed on the host"})
@@ -96,6 +100,12 @@ def unlock(_: Context) -> None:
     roll().freeze("")
 
 
+@command()
+def balancer(_: Context) -> None:
+    """Print a site for an nginx in front of all hosts. Connects to nobody."""
+    print(templates.balancer(the_stage()), end="")
+
+
 def stage_task(name: str) -> Task:
     def choose(_: Context) -> None:
         chosen.append(name)
@@ -113,7 +123,7 @@ def phase_task(name: str, full_name: str) -> Task:
     return command(name=full_name, help=WAIT | named)(run)
 
 
-namespace = Collection(setup, rollback, releases, status, restart, logs, lock, unlock)
+namespace = Collection(setup, rollback, releases, status, restart, logs, lock, unlock, balancer)
 for name in stage.names(FOLDER):
     namespace.add_task(stage_task(name))
 alone = Collection("deploy")
