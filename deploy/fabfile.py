@@ -9,7 +9,7 @@ from typing import Any, NoReturn
 
 from invoke import Collection, Context, Exit, ParseError, Task, program, task
 
-from rollout import index, order, plan, scaffold, show, stage, tasks
+from rollout import index, order, plan, scaffold, show, stage, tasks, templates
 from rollout.errors import DeployError, UsageError
 from rollout.releases import checked
 from rollout.roll import Roll
@@ -41,9 +41,13 @@ def command(**options: Any) -> Callable[[Callable[..., None]], Task]:
 
 
 def roll(lock_wait: int = 0) -> Roll:
+    return Roll(the_stage(), lock_wait)
+
+
+def the_stage() -> stage.Stage:
     if len(chosen) != 1:
         raise UsageError(f"name one stage before the command: {', '.join(stage.names(FOLDER))}")
-    return Roll(stage.read(FOLDER, chosen[0]), lock_wait)
+    return stage.read(FOLDER, chosen[0])
 
 
 @command(help=WAIT | OVERWRITE)
@@ -159,6 +163,12 @@ for ending in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(ending, end)
 
 
+@command()
+def balancer(_: Context) -> None:
+    """Print a site for an nginx in front of all hosts. Connects to nobody."""
+    print(templates.balancer(the_stage()), end="")
+
+
 def stage_task(name: str) -> Task:
     def choose(_: Context) -> None:
         chosen.append(name)
@@ -184,7 +194,7 @@ def phase_names() -> tuple[str, ...]:
         sys.exit(error.code)
 
 
-namespace = Collection(setup, rollback, releases, status, show_plan, restart, logs, lock, unlock, init)
+namespace = Collection(setup, rollback, releases, status, show_plan, restart, logs, lock, unlock, init, balancer)
 for name in stage.names(FOLDER):
     namespace.add_task(stage_task(name))
 alone = Collection("deploy")

@@ -29,3 +29,9 @@ done
 folder sandbox sandbox-control 710 /var/lib/sandbox
 folder sandbox adm 2750 /var/log/sandbox
 folder root root 755 /etc/sandbox
+# Debian's example site would be the default server beside ours. One that somebody has changed is left.
+example=/etc/nginx/sites-available/default
+if [ "$(readlink -f /etc/nginx/sites-enabled/default)" = "$example" ] &&
+    dpkg-query -W -f '${Conffiles}\n' nginx-common 2>/dev/null | grep -qF "$example $(md5sum "$example" | cut -d' ' -f1)"; then
+    rm /etc/nginx/sites-enabled/default
+fi

@@ -4,13 +4,12 @@ They leave this machine on the standard input of a script only, and are never pr
 """
 
 import os
-import re
 import subprocess
 from pathlib import Path
 from typing import Final
 
 from rollout.errors import UsageError
-from rollout.stage import Stage
+from rollout.stage import UNQUOTABLE, Stage
 
 COMMAND_SECONDS: Final = 60
 
@@ -25,8 +24,10 @@ def read_one(name: str, source: str, folder: Path) -> str:
         value = _find(kind, where, folder).rstrip("\n")
     except (OSError, KeyError, subprocess.SubprocessError) as error:
         raise UsageError(f"the secret {name} cannot be read from {source} ({type(error).__name__})") from None
-    if not value or re.search(r"['\n\\]", value):
-        raise UsageError(f"the secret {name} from {source} is empty, or has a quote, a backslash or a line end in it")
+    if not value or UNQUOTABLE.search(value):
+        raise UsageError(
+            f"the secret {name} from {source} is empty, or has a quote, a backslash or a control character in it"
+        )
     return value
 
 

@@ -4,6 +4,7 @@ import re
 import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -16,6 +17,7 @@ VARIABLE: Final = re.compile(r"[A-Z][A-Z0-9_]*")
 HOST: Final = re.compile(r"([A-Za-z0-9._-]+@)?[A-Za-z0-9._-]+(:[0-9]{1,5})?")
 DOMAIN: Final = re.compile(r"[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)*")
 PATH: Final = re.compile(r"/[A-Za-z0-9._/+-]*")
+UNQUOTABLE: Final = re.compile(r"['\\\x00-\x08\x0a-\x1f\x7f]")  # of a value that a shell and systemd are to read alike
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,6 +60,10 @@ class Stage:
     domain: str
     certificate: str
     certificate_key: str
+    balancers: tuple[str, ...]
+    requests_per_second: int
+    requests_burst: int
+    connections: int
     python: str
     on_failure: str
     migrate: str
@@ -113,11 +119,17 @@ def _hosts(value: Any) -> tuple[str, ...]:
     return tuple(map(_like(HOST), value))
 
 
+def _networks(value: Any) -> tuple[str, ...]:
+    if not isinstance(value, list) or len(set(value)) < len(value):
+        raise ValueError
+    return tuple(str(ip_network(_TEXT(text))) for text in value)
+
+
 def _environment(value: Any) -> dict[str, str]:
     if not isinstance(value, dict):
         raise ValueError
     for name, text in value.items():
-        if not VARIABLE.fullmatch(name) or not isinstance(text, str) or re.search(r"['\n\\]", text):
+        if not VARIABLE.fullmatch(name) or not isinstance(text, str) or UNQUOTABLE.search(text):
             raise ValueError
     return value
 
@@ -160,6 +172,7 @@ def _table(make: Callable[..., Any], keys: Mapping[str, Key]) -> Callable[[Any],
 
 _TEXT: Final = _like(re.compile(r"[^\n]*"))
 _ABSOLUTE: Final = "an absolute path"
+_NUMBER: Final = "a whole number"
 
 PACKAGE: Final = re.compile(
     r"(\.\.?/|/)[^\n]+"  # a folder
@@ -197,6 +210,10 @@ KEYS: Final = {
     "domain": Key(_like(DOMAIN), None, "the name under which clients reach the service"),
     "certificate": Key(_like(PATH), None, f"{_ABSOLUTE} on the hosts"),
     "certificate_key": Key(_like(PATH), None, f"{_ABSOLUTE} on the hosts"),
+    "balancers": Key(_networks, (), 'a list of IP addresses and networks, as in ["10.0.0.7", "fd00::/64"], each once'),
+    "requests_per_second": Key(_whole(1, 1_000_000), 500, f"{_NUMBER} from 1 to 1000000, for each address of a client"),
+    "requests_burst": Key(_whole(0, 1_000_000), 1000, f"{_NUMBER} from 0 to 1000000, for each address of a client"),
+    "connections": Key(_whole(1, 65535), 500, f"{_NUMBER} from 1 to 65535, for each address of a client"),
     "python": Key(_like(PATH), "/usr/bin/python3", f"{_ABSOLUTE} on the hosts"),
     "on_failure": Key(_like(re.compile("all|stop")), "all", '"all" or "stop"'),
     "migrate": Key(_TEXT, "", "a command; $RELEASE is the folder of the release"),
@@ -204,7 +221,7 @@ KEYS: Final = {
     "verify_seconds": Key(_whole(1, 600), 5, "seconds from 1 to 600"),
     "identity": Key(_TEXT, "", "the file of an ssh key; without it, what ssh itself would use"),
     "known_hosts": Key(_TEXT, "", "a file like ~/.ssh/known_hosts, which is read in any case"),
-    "environment": Key(_environment, {}, "names of variables with texts, in which ' and \\ and line ends cannot stand"),
+    "environment": Key(_environment, {}, "names of variables with texts without ', \\ and control characters"),
     "secrets": Key(_secrets, {}, f"names of variables, each with {_WHERE}"),
     "packages": Key(
         _texts(PACKAGE),

@@ -1,9 +1,10 @@
 """Renders templates/ for a host: pure. A place is written as @name@."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
+from math import ceil
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -11,6 +12,10 @@ from rollout.errors import UsageError
 from rollout.stage import Index, Stage
 
 PLACE: Final = re.compile(r"@([a-z_]+)@")
+BALANCER: Final = "balancer"  # printed, and put on no host
+REST_SECONDS: Final = 70  # of a stop: Redis, redis-sync and the observer (circus.ini)
+LOADING_SECONDS: Final = 60  # of a start: the task types
+MARGIN_SECONDS: Final = 15
 
 ENVIRONMENT: Final = {
     "SANDBOX_HOME": "/var/lib/sandbox",
@@ -67,9 +72,16 @@ def _files(stage: Stage, table: Mapping[str, tuple[str, str, str, int]], secrets
     ]
 
 
+def balancer(stage: Stage) -> str:
+    """A site for nginx in front of all hosts of the stage."""
+    return _render(stage, BALANCER, {})
+
+
 def _render(stage: Stage, name: str, secrets: Mapping[str, str]) -> str:
+    """The hash is that of all else that is rendered: a changed key of the stage makes another file."""
     text = (stage.folder / "templates" / name).read_text()
-    return fill(text, {**places(stage, secrets), "hash": sha256(text.encode()).hexdigest()[:12]}, name)
+    rendered = fill(text, {**places(stage, secrets), "hash": "@hash@"}, name)
+    return rendered.replace("@hash@", sha256(rendered.encode()).hexdigest()[:12])
 
 
 def socket(stage: Stage) -> str:
@@ -78,11 +90,22 @@ def socket(stage: Stage) -> str:
 
 def places(stage: Stage, secrets: Mapping[str, str]) -> dict[str, str]:
     environment = {**ENVIRONMENT, **stage.environment, **secrets}
+    stop = stop_seconds(environment)  # a start may have to end first what a killed circusd left
+    loading = max(LOADING_SECONDS, _whole(environment, "SANDBOX_RELOAD", 30))
     return {
         "domain": stage.domain,
         "certificate": stage.certificate,
         "certificate_key": stage.certificate_key,
+        "socket": socket(stage),
+        "requests_per_second": str(stage.requests_per_second),
+        "requests_burst": str(stage.requests_burst),
+        "connections": str(stage.connections),
+        "balancers": _believed(stage.balancers),
+        "hosts": "\n    ".join(f"server {_name(host)}:443 max_fails=2 fail_timeout=5s;" for host in stage.hosts),
         "environment": "\n".join(f"{name}='{value}'" for name, value in sorted(environment.items())),
+        "stop_seconds": str(stop),
+        "ready_seconds": str(stop + loading),
+        "start_seconds": str(stop + loading + MARGIN_SECONDS),
         **(_of_index(stage.index) if stage.index else {}),
     }
 
@@ -95,6 +118,31 @@ def _of_index(index: Index) -> dict[str, str]:
         "index_simple": index.simple,
         "index_name_of_host": str(urlsplit(index.url).hostname),
     }
+
+
+def stop_seconds(environment: Mapping[str, str]) -> int:
+    """What the parts have for their end, one after the other, as docs/operations.md lists it (Time-outs)."""
+    web = _whole(environment, "SANDBOX_WEB_GRACE", 30) + 15
+    runners = _whole(environment, "SANDBOX_GRACE", 10) + 10
+    return web + runners + REST_SECONDS + MARGIN_SECONDS
+
+
+def _whole(environment: Mapping[str, str], name: str, least: int) -> int:
+    try:
+        return ceil(float(environment.get(name, least)))
+    except (ValueError, OverflowError):
+        raise UsageError(f"{name} is {environment[name]!r}; allowed are seconds.") from None
+
+
+def _believed(balancers: Sequence[str]) -> str:
+    lines = [f"set_real_ip_from {network};" for network in balancers]
+    lines += ["real_ip_header X-Forwarded-For;", "real_ip_recursive on;"] if lines else ["# There is none."]
+    return "\n    ".join(lines)
+
+
+def _name(host: str) -> str:
+    """Without the user and the port of ssh."""
+    return host.rpartition("@")[2].partition(":")[0]
 
 
 def fill(text: str, values: Mapping[str, str], name: str) -> str:

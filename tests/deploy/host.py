@@ -90,7 +90,6 @@ class TestHost:
         ssh = self.folder / "etc" / "ssh"
         _run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", ssh / "test_key")
         (ssh / "test_authorized").write_text(key.with_suffix(".pub").read_text())
-        (self.folder / "etc" / "nginx" / "sites-enabled" / "default").unlink(missing_ok=True)
         return self
 
     def copy_of(self, other: "TestHost") -> "TestHost":

@@ -68,3 +68,9 @@ def test_a_new_task_is_described_as_it_is_checked(schemas: Any) -> None:
     assert described["properties"]["queue"]["enum"] == ["default", "reports"]
     assert "report.build" in described["properties"]["type"]["enum"]
     assert described["properties"]["max_attempts"] == {"type": "integer", "minimum": 1, "maximum": 1000}
+
+
+def test_a_cache_may_keep_the_description_for_a_while_but_not_for_who_sent_a_token(client: FlaskClient) -> None:
+    """Without `public`, RFC 9111 keeps shared caches from what answers a request with Authorization."""
+    assert client.get("/openapi.json").headers["Cache-Control"] == "max-age=60"
+    assert "Cache-Control" not in client.get("/types").headers

@@ -19,6 +19,7 @@ Object = dict[str, Any]
 
 UID = {"type": "string", "pattern": "^[0-9a-f]{64}$"}
 TEXT = {"type": "string"}
+KEPT: Final = ("Cache-Control", "max-age=60")  # a release may change it; no `public`, which lets in what had a token
 SCHEMAS: Final = "#/components/schemas"
 
 _FIELDS: Final = get_type_hints(Task, include_extras=True)
@@ -29,7 +30,7 @@ PublicTask: Final = msgspec.defstruct("Task", [(name, _FIELDS[name]) for name in
 def blueprint(registry: Registry, queues: Sequence[str]) -> Blueprint:
     calls = Blueprint("openapi", __name__)
     description = answers.json(describe([task_type.name for task_type in registry], queues)).get_data()
-    calls.add_url_rule("/openapi.json", "describe", lambda: Answer(description))
+    calls.add_url_rule("/openapi.json", "describe", lambda: Answer(description, headers=[KEPT]))
     return calls
 
 
