@@ -2,13 +2,15 @@
 
 from service.store.backlog import Backlog
 from service.store.documents import Document, document
-from service.store.index import EVERYTHING, Filter, Position
 from service.store.keys import GROUP, streams
 from service.store.layout import Layout
 from service.store.moves import PORTION_BYTES, Change, Moved
 from service.store.queues import Entry
+from service.store.roster import AtWork, Executing
 from service.store.scripts import SCRIPTS
+from service.store.selection import EVERYTHING, Filter, Position
 from service.store.store import Store
+from service.store.tally import Tally
 from service.store.wakeups import Wakeups
 
 __all__ = [
@@ -16,15 +18,18 @@ __all__ = [
     "GROUP",
     "PORTION_BYTES",
     "SCRIPTS",
+    "AtWork",
     "Backlog",
     "Change",
     "Document",
     "Entry",
+    "Executing",
     "Filter",
     "Layout",
     "Moved",
     "Position",
     "Store",
+    "Tally",
     "Wakeups",
     "document",
     "streams",

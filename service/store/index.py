@@ -1,51 +1,31 @@
 """The list of tasks: pages of it, and the sweep that removes pointers to expired documents.
 
 Each document stands on one shelf: a sorted set for its type, queue and status, by creation time.
-A page is merged from the newest of all shelves that the filter admits.
+A page is merged from the newest of all shelves that the filter admits. Where documents have to be read for a filter, or
+many pointers looked at, a page ends after a while: it is short, and says where it stopped.
 """
 
-from collections.abc import Callable, Sequence
-from typing import Final, NamedTuple
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import Final
 
 import msgspec
 
 from service.store import keys
 from service.store.connection import Wire, rows
 from service.store.documents import Document
-from service.store.scripts import AGED, PLACE, SHELVES, SWEEP
+from service.store.scripts import AGED, COUNT, PLACE, SHELVES, SWEEP
+from service.store.selection import EVERYTHING, Filter, Position
 from service.tasks import moments
 from service.tasks.document import UNREADABLE, Task
 
-PAGE_READS: Final = 1000
+PAGE_READS: Final = 5000
+PAGE_SECONDS: Final = 0.06
 MANY: Final = 100  # where most of what is read may be left out of the page
+LOOKS: Final = 5000  # pointers that one script looks at: Redis does nothing else meanwhile
 
 PartitionOf = Callable[[str], int | None]
 ReadMany = Callable[[Sequence[str]], list[Document | None]]
-
-
-class Position(NamedTuple):
-    """A place in the list, newest first: creation time in microseconds, then the UID."""
-
-    created: int
-    uid: str
-
-
-class Filter(NamedTuple):
-    type: str | None = None
-    queue: str | None = None
-    status: str | None = None
-    created_by: str | None = None  # no shelf knows it: documents are read, and left out of the page
-
-    @property
-    def is_of_shelves(self) -> bool:
-        """Shelves know all that it asks for."""
-        return self.created_by is None and self.status != UNREADABLE
-
-    def admits(self, task: Task) -> bool:
-        return all(wanted in (None, getattr(task, name)) for name, wanted in zip(self._fields, self, strict=True))
-
-
-EVERYTHING: Final = Filter()
 
 
 class Index:
@@ -60,33 +40,77 @@ class Index:
     ) -> tuple[list[Task], Position | None]:
         """Tasks from newest to oldest, and where the next page begins."""
         page: list[Task] = []
-        position, reads = after, 0
         at_once = limit + 1 if only.is_of_shelves else max(limit + 1, MANY)
-        while True:
-            pointers = self._pointers(at_once, position, only)
-            if not pointers:
-                return page, None
-            reads += len(pointers)
-            for pointer, document in zip(pointers, self._read([uid for _, uid in pointers]), strict=True):
+        reads, until = 0, time.monotonic() + PAGE_SECONDS
+        position = after
+        for found, stop in self._documents(at_once, after, only):
+            for pointer, document in found:
                 if len(page) == limit:
                     return page, position
                 position = pointer
                 if document and (task := self._as_listed(document, pointer)) and only.admits(task):
                     page.append(task)
-            if reads >= PAGE_READS:
-                return page, position
+            position = stop
+            reads += len(found)
+            if reads >= PAGE_READS or time.monotonic() > until:
+                break
+        return page, position
 
-    def _pointers(self, count: int, after: Position | None, only: Filter) -> list[Position]:
-        """The newest tasks that come after a position, from all shelves that the filter admits."""
-        status = None if only.status == UNREADABLE else only.status  # of those, each stands where it was
-        wanted = [part or "" for part in (only.type, only.queue, status)]
-        found: list[Position] = []
+    def walk(self, only: Filter, after: Position | None) -> Iterator[tuple[list[Document], Position | None]]:
+        """All documents that a filter admits, from newest to oldest, in batches; with each, where the next one begins.
+        The last place is None.
+        """
+        for found, stop in self._documents(MANY, after, only):
+            listed = [
+                Document(task, document.text)
+                for pointer, document in found
+                if document and (task := self._as_listed(document, pointer)) and only.admits(task)
+            ]
+            yield listed, stop
+
+    def count(self, only: Filter, *, but: Sequence[str] = ()) -> int:
+        """How many tasks a filter admits of which shelves know all. `but`: types that are left out."""
+        oldest = "-inf" if only.since is None else only.since
+        before = only.begin(None)
+        newest = "+inf" if before is None else f"({before.created}"
+        wanted = [*map(_wanted, (only.type, only.queue, only.status)), _wanted(but)]
+        counted = 0
         for group in self._groups:
             shelves = [keys.shelf(partition, "") for partition in group]
-            command = SHELVES.call(_names(group), (*(after or ("", "")), count, *wanted, *shelves))
-            [newest] = self._wire.call(group[0], command)
+            [number] = self._wire.call(group[0], COUNT.call(_names(group), (oldest, newest, *wanted, *shelves)))
+            counted += number
+        return counted
+
+    def _documents(
+        self, at_once: int, after: Position | None, only: Filter
+    ) -> Iterator[tuple[list[tuple[Position, Document | None]], Position | None]]:
+        """What pointers lead to, batch by batch, and up to where each batch has looked: None at the end."""
+        position = only.begin(after)
+        while True:
+            pointers, position = self._pointers(at_once, position, only)
+            documents = self._read([uid for _, uid in pointers]) if pointers else []
+            yield list(zip(pointers, documents, strict=True)), position
+            if position is None:
+                return
+
+    def _pointers(self, count: int, after: Position | None, only: Filter) -> tuple[list[Position], Position | None]:
+        """The newest tasks that come after a position, from all shelves that the filter admits; and up to where it has
+        looked, None at the end.
+        """
+        status = () if UNREADABLE in only.status else only.status  # of those, each stands where it was
+        since = "" if only.since is None else only.since
+        wanted = map(_wanted, (only.type, only.queue, status))
+        asked = (*(after or ("", "")), count, LOOKS, since, only.uid, *wanted)
+        found: list[Position] = []
+        stops: list[Position] = []
+        for group in self._groups:
+            shelves = [keys.shelf(partition, "") for partition in group]
+            [answer] = self._wire.call(group[0], SHELVES.call(_names(group), (*asked, *shelves)))
+            uid, created, *newest = answer
+            if uid:
+                stops.append(Position(int(created), uid.decode()))
             found += (Position(int(created), uid.decode()) for uid, created in rows(newest, 2))
-        return sorted(found, reverse=True)[:count]
+        return _merged(found, max(stops, default=None), count)
 
     def _as_listed(self, document: Document, pointer: Position) -> Task | None:
         """A pointer with another creation time belongs to an expired task that had the same UID."""
@@ -132,3 +156,13 @@ class Index:
 
 def _names(group: Sequence[int]) -> list[str]:
     return [keys.shelves(partition) for partition in group]
+
+
+def _merged(found: list[Position], stop: Position | None, count: int) -> tuple[list[Position], Position | None]:
+    """Of several groups, in which the looks ended at different places: no further than all of them have been seen."""
+    newest = sorted([each for each in found if stop is None or each >= stop], reverse=True)
+    return (newest, stop) if len(newest) <= count else (newest[:count], newest[count - 1])
+
+
+def _wanted(names: Sequence[str]) -> str:
+    return f":{':'.join(names)}:" if names else ""

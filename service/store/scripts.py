@@ -7,9 +7,13 @@ from service.store.connection import Script
 CREATE, MOVE, PURGE, FETCH, TAKE, RENEW, DROP = _CHANGES = tuple(
     Script(name) for name in ("create", "move", "purge", "fetch", "take", "renew", "drop")
 )
-DUE, STALE, LATER, SHELVES, PLACE, AGED, SWEEP, RETIRE, BACKLOG, LAYOUT, PROBE = _OTHERS = tuple(
+DUE, STALE, LATER, SHELVES, COUNT, PLACE, AGED, SWEEP, RETIRE, BACKLOG, LAYOUT, PROBE = _OTHERS = tuple(
     Script(name)
-    for name in ("due", "stale", "later", "shelves", "place", "aged", "sweep", "retire", "backlog", "layout", "probe")
+    for name in (
+        *("due", "stale", "later", "shelves", "count", "place", "aged", "sweep", "retire", "backlog", "layout"),
+        "probe",
+    )
 )
+HISTORY, GAUGES = _HISTORY = Script("history"), Script("gauges")
 CANCEL: Final = Script("move", when_full=True)  # what a client wishes when it makes room
-SCRIPTS: Final = (*_CHANGES, *_OTHERS, CANCEL)
+SCRIPTS: Final = (*_CHANGES, *_OTHERS, *_HISTORY, CANCEL)
