@@ -13,18 +13,18 @@ from service.tasks.document import QUEUED, Task
 
 
 @dataclass
-class Step:
+class FakeStep:
     changed: int
     seen: int
     total: int | None
     left_out: dict[str, int] = field(default_factory=dict)
 
 
-def run(name: str, steps: Iterable[Step]) -> tuple[Any, Context, list[Any]]:
+def run(name: str, steps: Iterable[FakeStep]) -> tuple[Any, Context, list[Any]]:
     asked: list[Any] = []
 
     def act(kind: str) -> bulk.Act:
-        def carry_out(uid: str, filter: Mapping[str, Any]) -> Iterable[bulk.Done]:
+        def carry_out(uid: str, filter: Mapping[str, Any]) -> Iterable[bulk.Step]:
             asked.append((kind, uid, filter))
             return steps
 
@@ -37,7 +37,7 @@ def run(name: str, steps: Iterable[Step]) -> tuple[Any, Context, list[Any]]:
 
 
 def test_the_result_says_how_many_were_changed_and_left_out() -> None:
-    result, context, asked = run("sandbox.retry", [Step(0, 0, 30), Step(7, 10, 30, {"running": 3})])
+    result, context, asked = run("sandbox.retry", [FakeStep(0, 0, 30), FakeStep(7, 10, 30, {"running": 3})])
     assert result == {"changed": 7, "left_out": {"running": 3}}
     assert asked == [("retry", "0" * 64, {"status": ["failed"]})]
     assert context.news is not None
@@ -46,7 +46,7 @@ def test_the_result_says_how_many_were_changed_and_left_out() -> None:
 
 def test_progress_without_a_total_has_no_fraction() -> None:
     for total in (None, 0):
-        _, context, asked = run("sandbox.cancel", [Step(1, 1, total)])
+        _, context, asked = run("sandbox.cancel", [FakeStep(1, 1, total)])
         assert context.news is not None
         assert json.loads(bytes(context.news))["fraction"] is None
         assert asked[0][0] == "cancel"

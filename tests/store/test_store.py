@@ -11,6 +11,7 @@ import redis
 
 from service.errors import InvalidTransition, StoreUnavailable
 from service.store import GROUP, SCRIPTS, Change, Document, Entry, Filter, Position, Store
+from service.store import index as the_index
 from service.store.connection import Command, Wire, connect
 from service.tasks import moments, transitions
 from service.tasks.document import CANCELLED, NULL, QUEUED, SCHEDULED, SUCCEEDED, Claim, Task, TaskError, decode, encode
@@ -882,7 +883,10 @@ def test_a_page_costs_what_it_returns_however_many_shelves_there_are(noting: _No
     assert (len(pointers), len(documents)) == (2 * 17, 16)  # the first one says up to where it has looked
 
 
-def test_a_filter_that_no_shelf_knows_is_asked_for_in_large_steps(noting: _Noting) -> None:
+def test_a_filter_that_no_shelf_knows_is_asked_for_in_large_steps(
+    noting: _Noting, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(the_index, "PAGE_SECONDS", 60.0)  # a busy machine ends the page no sooner
     store = Store(noting)
     for _ in range(6):
         store.create([new(store, created_by="alice") for _ in range(100)])
