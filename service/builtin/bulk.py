@@ -12,7 +12,7 @@ from service.tasks.declare import CANCEL_MANY, RETRY_MANY, TaskType, marked_type
 ATTEMPTS: Final = 20  # each goes on where the one before was cut short
 
 
-class Step(Protocol):
+class Stage(Protocol):
     """How far an act is. `seen` of `total` tasks have been looked at; nobody may know the total."""
 
     changed: int
@@ -21,7 +21,7 @@ class Step(Protocol):
     total: int | None
 
 
-Act = Callable[[str, Mapping[str, Any]], Iterable[Step]]  # of a task's UID, and its filter
+Act = Callable[[str, Mapping[str, Any]], Iterable[Stage]]  # of a task's UID, and its filter
 
 
 def types(*, retry: Act, cancel: Act) -> list[TaskType]:
@@ -38,7 +38,7 @@ def types(*, retry: Act, cancel: Act) -> list[TaskType]:
     return [found for each in (retry_many, cancel_many) if (found := marked_type(each))]
 
 
-def _carried_out(context: Context, steps: Iterable[Step]) -> dict[str, Any]:
+def _carried_out(context: Context, steps: Iterable[Stage]) -> dict[str, Any]:
     result: dict[str, Any] = {"changed": 0, "left_out": {}}
     for done in steps:
         result = {"changed": done.changed, "left_out": dict(done.left_out)}

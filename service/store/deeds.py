@@ -124,7 +124,7 @@ def cancel(store: Store, task: Task, only: Filter) -> Deed:
 def matched(store: Store, only: Filter, kinds: tuple[str, ...], now: str) -> tuple[int, bool]:
     """How many tasks a deed would look at now, and whether there are more: documents are read for a while only."""
     only = _narrowed(only, kinds, now)
-    if only.is_of_shelves and not only.q:
+    if only.is_of_shelves:
         return store.index.count(only), False
     found, until = 0, time.monotonic() + COUNT_SECONDS
     for batch, position in store.index.walk(only, None):

@@ -7,25 +7,31 @@ many pointers looked at, a page ends after a while: it is short, and says where 
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
 from service.store import keys
-from service.store.connection import Wire, rows
+from service.store.connection import Script, Wire, rows
+from service.store.connection.commands import Argument
 from service.store.documents import Document
-from service.store.scripts import AGED, COUNT, PLACE, SHELVES, SWEEP
+from service.store.scripts import AGED, COUNT, PLACE, SCAN, SHELVES, SWEEP
 from service.store.selection import EVERYTHING, Filter, Position
 from service.tasks import moments
 from service.tasks.document import UNREADABLE, Task
 
-PAGE_READS: Final = 5000
 PAGE_SECONDS: Final = 0.06
-MANY: Final = 100  # where most of what is read may be left out of the page
-LOOKS: Final = 5000  # pointers that one script looks at: Redis does nothing else meanwhile
+PAGE_READS: Final = 1000  # so many a page may take in any case, where shelves know all that is asked for
+READ_AT_ONCE: Final = 100  # documents: each may be large
+MANY: Final = 1000  # pointers, where most of what they lead to may be left out
+LOOKS: Final = 20_000  # pointers that one script may look at to find a UID: Redis does nothing else meanwhile
+FIRST_UID: Final = "0" * 64
 
 PartitionOf = Callable[[str], int | None]
 ReadMany = Callable[[Sequence[str]], list[Document | None]]
+Looked = tuple[list[Position], Position | None]  # pointers, and up to where has been looked: None at the end
+Look = Callable[[int, Position | None, Filter], Looked]
+Batch = tuple[list[tuple[Position, Document | None]], Position | None]
 
 
 class Index:
@@ -40,10 +46,10 @@ class Index:
     ) -> tuple[list[Task], Position | None]:
         """Tasks from newest to oldest, and where the next page begins."""
         page: list[Task] = []
-        at_once = limit + 1 if only.is_of_shelves else max(limit + 1, MANY)
         reads, until = 0, time.monotonic() + PAGE_SECONDS
+        at_least = PAGE_READS if only.is_of_shelves else 0
         position = after
-        for found, stop in self._documents(at_once, after, only):
+        for found, stop in self._documents(self._pages if only.is_of_shelves else self._scan, limit + 1, after, only):
             for pointer, document in found:
                 if len(page) == limit:
                     return page, position
@@ -52,7 +58,7 @@ class Index:
                     page.append(task)
             position = stop
             reads += len(found)
-            if reads >= PAGE_READS or time.monotonic() > until:
+            if reads >= at_least and time.monotonic() > until:
                 break
         return page, position
 
@@ -60,7 +66,7 @@ class Index:
         """All documents that a filter admits, from newest to oldest, in batches; with each, where the next one begins.
         The last place is None.
         """
-        for found, stop in self._documents(MANY, after, only):
+        for found, stop in self._documents(self._scan, 0, after, only):
             listed = [
                 Document(task, document.text)
                 for pointer, document in found
@@ -81,36 +87,48 @@ class Index:
             counted += number
         return counted
 
-    def _documents(
-        self, at_once: int, after: Position | None, only: Filter
-    ) -> Iterator[tuple[list[tuple[Position, Document | None]], Position | None]]:
+    def _documents(self, look: Look, count: int, after: Position | None, only: Filter) -> Iterator[Batch]:
         """What pointers lead to, batch by batch, and up to where each batch has looked: None at the end."""
         position = only.begin(after)
         while True:
-            pointers, position = self._pointers(at_once, position, only)
-            documents = self._read([uid for _, uid in pointers]) if pointers else []
-            yield list(zip(pointers, documents, strict=True)), position
+            pointers, position = look(count, position, only)
+            for start in range(0, max(1, len(pointers)), READ_AT_ONCE):
+                batch = pointers[start : start + READ_AT_ONCE]
+                documents = self._read([uid for _, uid in batch]) if batch else []
+                is_last = start + READ_AT_ONCE >= len(pointers)
+                yield list(zip(batch, documents, strict=True)), position if is_last else batch[-1]
             if position is None:
                 return
 
-    def _pointers(self, count: int, after: Position | None, only: Filter) -> tuple[list[Position], Position | None]:
-        """The newest tasks that come after a position, from all shelves that the filter admits; and up to where it has
-        looked, None at the end.
-        """
-        status = () if UNREADABLE in only.status else only.status  # of those, each stands where it was
-        since = "" if only.since is None else only.since
-        wanted = map(_wanted, (only.type, only.queue, status))
-        asked = (*(after or ("", "")), count, LOOKS, since, only.uid, *wanted)
+    def _pages(self, count: int, after: Position | None, only: Filter) -> Looked:
+        """The newest that come after a position, from all shelves that the filter admits."""
+        found: list[Position] = []
+        for answer in self._asked(SHELVES, (*(after or ("", "")), count), only, ()):
+            found += (Position(int(created), uid.decode()) for uid, created in rows(answer, 2))
+        newest = sorted(found, reverse=True)[:count]
+        return newest, newest[-1] if len(newest) == count else None
+
+    def _scan(self, _: int, after: Position | None, only: Filter) -> Looked:
+        """The same, many at once; of several groups no further than all of them have been seen."""
         found: list[Position] = []
         stops: list[Position] = []
+        many = LOOKS if only.uid else MANY
+        for stop, *answer in self._asked(SCAN, (*(after or ("", "")), many), only, (only.uid,)):
+            found += (Position(int(created), uid.decode()) for uid, created in rows(answer, 2))
+            if stop:
+                stops.append(Position(int(stop), FIRST_UID))
+        stop = max(stops, default=None)
+        return sorted([each for each in found if stop is None or each >= stop], reverse=True), stop
+
+    def _asked(self, script: Script, begin: Sequence[Argument], only: Filter, further: Sequence[str]) -> Iterator[Any]:
+        """The answer of each group of partitions."""
+        status = () if UNREADABLE in only.status else only.status  # of those, each stands where it was
+        since = "" if only.since is None else only.since
+        asked = (*begin, since, *further, *map(_wanted, (only.type, only.queue, status)))
         for group in self._groups:
             shelves = [keys.shelf(partition, "") for partition in group]
-            [answer] = self._wire.call(group[0], SHELVES.call(_names(group), (*asked, *shelves)))
-            uid, created, *newest = answer
-            if uid:
-                stops.append(Position(int(created), uid.decode()))
-            found += (Position(int(created), uid.decode()) for uid, created in rows(newest, 2))
-        return _merged(found, max(stops, default=None), count)
+            [answer] = self._wire.call(group[0], script.call(_names(group), (*asked, *shelves)))
+            yield answer
 
     def _as_listed(self, document: Document, pointer: Position) -> Task | None:
         """A pointer with another creation time belongs to an expired task that had the same UID."""
@@ -156,12 +174,6 @@ class Index:
 
 def _names(group: Sequence[int]) -> list[str]:
     return [keys.shelves(partition) for partition in group]
-
-
-def _merged(found: list[Position], stop: Position | None, count: int) -> tuple[list[Position], Position | None]:
-    """Of several groups, in which the looks ended at different places: no further than all of them have been seen."""
-    newest = sorted([each for each in found if stop is None or each >= stop], reverse=True)
-    return (newest, stop) if len(newest) <= count else (newest[:count], newest[count - 1])
 
 
 def _wanted(names: Sequence[str]) -> str:

@@ -7,11 +7,11 @@ from service.store.connection import Script
 CREATE, MOVE, PURGE, FETCH, TAKE, RENEW, DROP = _CHANGES = tuple(
     Script(name) for name in ("create", "move", "purge", "fetch", "take", "renew", "drop")
 )
-DUE, STALE, LATER, SHELVES, COUNT, PLACE, AGED, SWEEP, RETIRE, BACKLOG, LAYOUT, PROBE = _OTHERS = tuple(
+DUE, STALE, LATER, SHELVES, SCAN, COUNT, PLACE, AGED, SWEEP, RETIRE, BACKLOG, LAYOUT, PROBE = _OTHERS = tuple(
     Script(name)
     for name in (
-        *("due", "stale", "later", "shelves", "count", "place", "aged", "sweep", "retire", "backlog", "layout"),
-        "probe",
+        *("due", "stale", "later", "shelves", "scan", "count", "place", "aged", "sweep", "retire", "backlog"),
+        *("layout", "probe"),
     )
 )
 HISTORY, GAUGES = _HISTORY = Script("history"), Script("gauges")

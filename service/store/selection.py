@@ -39,10 +39,8 @@ class Filter(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forb
 
     @property
     def is_of_shelves(self) -> bool:
-        """Shelves know all that it asks for, or their pointers do."""
-        if UNREADABLE in self.status or self.created_by is not None or self.error is not None:
-            return False
-        return self.q is None or bool(self.uid)
+        """Shelves know all that it asks for."""
+        return UNREADABLE not in self.status and self.created_by is self.error is self.q is None
 
     @property
     def uid(self) -> str:

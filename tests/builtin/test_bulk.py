@@ -24,7 +24,7 @@ def run(name: str, steps: Iterable[FakeStep]) -> tuple[Any, Context, list[Any]]:
     asked: list[Any] = []
 
     def act(kind: str) -> bulk.Act:
-        def carry_out(uid: str, filter: Mapping[str, Any]) -> Iterable[bulk.Step]:
+        def carry_out(uid: str, filter: Mapping[str, Any]) -> Iterable[bulk.Stage]:
             asked.append((kind, uid, filter))
             return steps
 

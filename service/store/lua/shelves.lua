@@ -3,25 +3,22 @@
 --
 -- KEYS  1…  names of shelves, of one partition each
 -- ARGV  1, 2  where the page before ended: created (score), UID; "" for none
---       3  how many at most    4  how many may be looked at
---       5  the oldest creation time; "" for any    6  how a UID begins
---       7  types    8  queues    9  statuses: each as ":a:b:"; "" for any
---       10…  per partition: what a shelf's name is appended to
+--       3  how many at most    4  the oldest creation time; "" for any
+--       5  types    6  queues    7  statuses: each as ":a:b:"; "" for any
+--       8…  per partition: what a shelf's name is appended to
 --
 -- Each shelf is read from its newest task on, and no further than its tasks are wanted: so a page costs what it
 -- returns, and a look at each shelf.
--- Returns a flat list, newest first: UID, created (score); and so on. Before these, in the same form, the last task that
--- was looked at, or twice "" if there are no further ones.
+-- Returns a flat list, newest first: UID, created (score); and so on.
 
 local FIRST, MOST = 1, 128
 
-local ended, uid_before, wanted, looks = tonumber(ARGV[1]), ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4])
-local oldest, beginning = tonumber(ARGV[5]), ARGV[6]
+local ended, uid_before, wanted, oldest = tonumber(ARGV[1]), ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4])
 
 local function admits(name)
   local parts = { string.match(name, '^([^:]*):([^:]*):([^:]*)$') }
   for i = 1, 3 do
-    local allowed = ARGV[6 + i]
+    local allowed = ARGV[4 + i]
     if allowed ~= '' and not string.find(allowed, ':' .. (parts[i] or '') .. ':', 1, true) then
       return false
     end
@@ -58,7 +55,7 @@ local shelves = {} -- the one with the newest task is the last
 for i, names in ipairs(KEYS) do
   for _, name in ipairs(redis.call('SMEMBERS', names)) do
     if admits(name) then
-      local key = ARGV[9 + i] .. name
+      local key = ARGV[7 + i] .. name
       local rank = ended and redis.call('ZCOUNT', key, '(' .. ARGV[1], '+inf') or 0
       local shelf = { key = key, rank = rank, size = FIRST, read = {}, place = 1 }
       if advance(shelf) then
@@ -69,17 +66,12 @@ for i, names in ipairs(KEYS) do
 end
 table.sort(shelves, is_older)
 
-local found = { '', '' }
-while #shelves > 0 and wanted > 0 and looks > 0 do
+local found = {}
+while #shelves > 0 and wanted > 0 do
   local newest = table.remove(shelves)
-  local uid, text = newest.uid, newest.text
-  found[1], found[2] = uid, text
-  looks = looks - 1
-  if beginning == '' or string.sub(uid, 1, #beginning) == beginning then
-    found[#found + 1] = uid
-    found[#found + 1] = text
-    wanted = wanted - 1
-  end
+  found[#found + 1] = newest.uid
+  found[#found + 1] = newest.text
+  wanted = wanted - 1
   if advance(newest) then
     local low, high = 1, #shelves + 1
     while low < high do
@@ -92,8 +84,5 @@ while #shelves > 0 and wanted > 0 and looks > 0 do
     end
     table.insert(shelves, low, newest)
   end
-end
-if #shelves == 0 then
-  found[1], found[2] = '', ''
 end
 return found
