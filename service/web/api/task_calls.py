@@ -3,10 +3,12 @@
 import re
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any, Final
 
 from flask import Blueprint, request
 
+from service.errors import SandboxError
 from service.observe.audit import AuditLog
 from service.store import Document, Store
 from service.tasks import moments, transitions
@@ -97,21 +99,24 @@ class TaskCalls:
         return answers.json(shown, headers=[("Preference-Applied", "wait")])
 
     def retry(self, uid: str) -> Answer:
-        return self._change(uid, transitions.requeued, "requeued")
+        return answers.json(public(self._change(uid, transitions.requeued, "requeued")))
 
     def cancel(self, uid: str) -> Answer:
         listing.check_names(request.args, {"purge"})
         if "purge" in request.args:
             return self._purge(uid)
         now = moments.stamp(time.time())
-        return self._change(uid, lambda task: transitions.cancelled(task, now), "cancelled")
+        cancelled = self._change(uid, lambda task: transitions.cancelled(task, now), "cancelled")
+        with suppress(SandboxError):  # the task is cancelled, though it may be missing in the history
+            self._store.history.cancelled([cancelled])
+        return answers.json(public(cancelled))
 
-    def _change(self, uid: str, transition: Callable[[Task], Task], did: str) -> Answer:
+    def _change(self, uid: str, transition: Callable[[Task], Task], did: str) -> Task:
         changed = self._store.change(checked(uid), transition)
         if changed is None:
             raise missing(uid)
         self._tell(did, [changed.task])
-        return answers.json(public(changed.task))
+        return changed.task
 
     def _purge(self, uid: str) -> Answer:
         if request.args["purge"]:
