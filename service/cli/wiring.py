@@ -31,7 +31,13 @@ if TYPE_CHECKING:
 def store(settings: Settings) -> Store:
     connected = connect(settings.store_url, SCRIPTS)
     layout = Layout(connected, name=settings.name, partitions=settings.partitions)
-    return Store(connected, partitions=settings.partitions, retention_seconds=settings.retention_seconds, layout=layout)
+    return Store(
+        connected,
+        partitions=settings.partitions,
+        retention_seconds=settings.retention_seconds,
+        known_seconds=settings.stuck_seconds,
+        layout=layout,
+    )
 
 
 def metrics(settings: Settings, later: "Later | None" = None) -> Metrics:
@@ -124,6 +130,7 @@ def run_runner(settings: Settings, lines: "Lines") -> int:
         report=Report(lines, metrics=measures),
         folder=_runners(settings),
         queues=settings.queues,
+        weights=settings.queues.weights,
         threads=settings.threads,
         lease_seconds=settings.lease_seconds,
         grace_seconds=settings.grace_seconds,

@@ -17,7 +17,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import FrameType
 from typing import Final
@@ -34,6 +34,7 @@ from service.runner.lane import Lane
 from service.runner.leases import Leases
 from service.runner.lockfile import Presence
 from service.runner.neighbours import Neighbours
+from service.runner.parking import Parking
 from service.runner.progress import Progress
 from service.runner.recovery import Recovery
 from service.runner.relief import Relief
@@ -68,8 +69,11 @@ class Runner:
         metrics: Metrics,
         errors: Errors = NO_ERRORS,
         run: Path | None = None,
+        weights: Mapping[str, int] | None = None,
     ) -> None:
-        """`run` is the folder of what matters only while the service runs."""
+        """`run` is the folder of what matters only while the service runs. Without weights, the order of the queues is
+        strict.
+        """
         self._store = store
         self._queues = queues
         self._errors = errors
@@ -109,6 +113,7 @@ class Runner:
                 grace_seconds=grace_seconds,
                 recovery=self._recovery,
                 errors=errors,
+                weights=weights,
             )
             for number in range(threads)
         ]
@@ -128,6 +133,7 @@ class Runner:
             neighbours,
             Progress(self._lanes, store=store, presence=self._presence),
             Due(store),
+            Parking(store, types=[each.name for each in registry]),
             Sweep(store, retention_seconds=retention_seconds),
             self._recovery,
             Gauges(store, queues=queues, metrics=metrics),

@@ -5,7 +5,9 @@ from service.store.documents import Document, document
 from service.store.index import EVERYTHING, Filter, Position
 from service.store.keys import GROUP, streams
 from service.store.layout import Layout
+from service.store.lots import Lot, stuck
 from service.store.moves import PORTION_BYTES, Change, Moved
+from service.store.pauses import QUEUE, TYPE, Pause
 from service.store.queues import Entry
 from service.store.scripts import SCRIPTS
 from service.store.store import Store
@@ -15,17 +17,22 @@ __all__ = [
     "EVERYTHING",
     "GROUP",
     "PORTION_BYTES",
+    "QUEUE",
     "SCRIPTS",
+    "TYPE",
     "Backlog",
     "Change",
     "Document",
     "Entry",
     "Filter",
     "Layout",
+    "Lot",
     "Moved",
+    "Pause",
     "Position",
     "Store",
     "Wakeups",
     "document",
     "streams",
+    "stuck",
 ]

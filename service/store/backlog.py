@@ -24,7 +24,7 @@ def measure(wire: Wire, partitions: int, queues: Iterable[str]) -> dict[str, Bac
     sizes: dict[str, dict[str, int]] = {queue: {} for queue in queues}
     oldest: dict[str, float] = {}
     for partition in range(partitions):
-        places = (keys.shelf(partition, ""), keys.queue(partition, ""), keys.returned(partition, ""))
+        places = (keys.shelf(partition, ""), *keys.streams(partition, [""]))
         [[now, counts, heads]] = wire.call(partition, BACKLOG.call([keys.shelves(partition)], (GROUP, *places)))
         for queue, status, count in rows(counts, 3):
             size = sizes.setdefault(queue.decode(), {})

@@ -11,5 +11,8 @@ DUE, STALE, LATER, SHELVES, PLACE, AGED, SWEEP, RETIRE, BACKLOG, LAYOUT, PROBE =
     Script(name)
     for name in ("due", "stale", "later", "shelves", "place", "aged", "sweep", "retire", "backlog", "layout", "probe")
 )
+PAUSE, RESUME, KNOWN, PARK, UNPARK, LOTS = _ORDER = tuple(
+    Script(name) for name in ("pause", "resume", "known", "park", "unpark", "lots")
+)
 CANCEL: Final = Script("move", when_full=True)  # what a client wishes when it makes room
-SCRIPTS: Final = (*_CHANGES, *_OTHERS, CANCEL)
+SCRIPTS: Final = (*_CHANGES, *_OTHERS, *_ORDER, CANCEL)

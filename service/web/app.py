@@ -15,9 +15,11 @@ from service.store import Store
 from service.tasks.registry import Registry
 from service.web import answers
 from service.web.answers import Answer
-from service.web.api import health, openapi, type_calls
+from service.web.api import health, openapi
 from service.web.api.intake import Intake
+from service.web.api.queue_calls import QueueCalls
 from service.web.api.task_calls import TaskCalls
+from service.web.api.type_calls import TypeCalls
 from service.web.api.waiting import Waiting
 from service.web.auth import CALLER, Tokens
 from service.web.hosts import READS, Hosts
@@ -80,7 +82,8 @@ def create_app(
     app.waiting = Waiting(store.texts, store.partition, store.wakeups, limit=waiting_clients)
     intake = Intake(registry=registry, queues=queues, store=store)
     app.register_blueprint(TaskCalls(store=store, intake=intake, waiting=app.waiting, audit=audit).blueprint())
-    app.register_blueprint(type_calls.blueprint(registry))
+    app.register_blueprint(TypeCalls(store=store, registry=registry, audit=audit).blueprint())
+    app.register_blueprint(QueueCalls(store=store, queues=queues, audit=audit).blueprint())
     app.register_blueprint(health.blueprint(store, tokens, throttled, runners))
     app.register_blueprint(openapi.blueprint(registry, queues))
     answers.register(app, errors)

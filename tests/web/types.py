@@ -13,3 +13,8 @@ def build_report(context: Any, month: str, rows: int = 10) -> None:
 @task("elsewhere", queue="not-served")
 def elsewhere(context: Any) -> None:
     """Its own queue is not served here."""
+
+
+@task("urgent", priority="high")
+def urgent(context: Any) -> None:
+    """Comes before others."""

@@ -3,7 +3,8 @@
 -- Shelves and streams lie in the slot of their names (docs/store.md, One slot).
 --
 -- KEYS  1  names of shelves
--- ARGV  1  group    2  what a shelf's name is appended to    3, 4  what a queue's name is appended to: both streams
+-- ARGV  1  group    2  what a shelf's name is appended to    3…  what a queue's name is appended to, for each
+--       of its streams
 --
 -- Returns the time (ms), a flat list of queue, status, number, and a flat list of queue, when its head was queued (ms).
 
@@ -37,7 +38,7 @@ for _, name in ipairs(redis.call('SMEMBERS', KEYS[1])) do
   end
 end
 for queue in pairs(queues) do
-  for place = 3, 4 do
+  for place = 3, #ARGV do
     local queued = head(ARGV[place] .. queue)
     if queued then
       heads[#heads + 1] = queue

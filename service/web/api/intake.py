@@ -4,7 +4,7 @@ import re
 import time
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
-from typing import Annotated, Final, NamedTuple, TypeVar
+from typing import Annotated, Final, Literal, NamedTuple, TypeVar
 
 import msgspec
 from msgspec import UNSET, Meta, Raw, UnsetType
@@ -51,6 +51,7 @@ class NewTask(msgspec.Struct, forbid_unknown_fields=True):
     delay: Annotated[float, Meta(ge=0, le=LATEST_SECONDS, description="in seconds")] | UnsetType = UNSET
     max_attempts: Annotated[int, Meta(ge=1, le=MOST_ATTEMPTS)] | UnsetType = UNSET
     timeout: Annotated[float, Meta(gt=0, le=LONGEST_TIMEOUT_SECONDS, description="in seconds")] | UnsetType = UNSET
+    priority: Literal["high", "normal", "low"] | UnsetType = UNSET
 
 
 _decode_one = msgspec.json.Decoder(NewTask).decode
@@ -65,14 +66,14 @@ class Intake:
         self._store = store
 
     def one(self, body: bytes, sender: Sender) -> Task:
-        new = _parsed(_decode_one, body)
+        new = parsed(_decode_one, body)
         task = self._task(new, self._store.uid(_prefix(sender)), time.time_ns() // 1000, sender)
         if sender.key is not None:
-            task.request = fingerprint.of(_parsed(_decode_any, body))
+            task.request = fingerprint.of(parsed(_decode_any, body))
         return task
 
     def many(self, body: bytes, sender: Sender) -> list[Task]:
-        batch = _parsed(_decode_many, body)
+        batch = parsed(_decode_many, body)
         now = time.time_ns() // 1000
         made: list[Task] = []
         for index, (new, uid) in enumerate(zip(batch, self._uids(len(batch), sender), strict=True)):
@@ -82,7 +83,7 @@ class Intake:
             except InvalidTask as error:
                 raise wrong(f"tasks[{index}].{error.detail}", field=error.field, index=index) from error
         if sender.key is not None:
-            request = fingerprint.of(_parsed(_decode_any, body))
+            request = fingerprint.of(parsed(_decode_any, body))
             for task in made:
                 task.request = request
         return made
@@ -115,6 +116,7 @@ class Intake:
             run_at=moments.stamp_exactly(due) if due else None,
             request_id=sender.request_id,
             created_by=sender.caller,
+            priority=task_type.priority if new.priority is UNSET else new.priority,
         )
 
 
@@ -156,7 +158,7 @@ def _shown(name: str) -> str:
     return repr(name if len(name) <= 100 else name[:100] + "…")
 
 
-def _parsed(decode: Callable[[bytes], Found], body: bytes) -> Found:
+def parsed(decode: Callable[[bytes], Found], body: bytes) -> Found:
     try:
         return decode(body)
     except msgspec.ValidationError as error:
