@@ -13,6 +13,9 @@ from service.errors import SettingsError
 NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 WEIGHTED: Final = re.compile(NAME.pattern + r"(:[0-9]{1,4})?")
 HEAVIEST: Final = 1000
+QUEUES: Final = (
+    f"names of queues, with commas between, each once; each with a weight from 1 to {HEAVIEST}, as in bulk:1, or none"
+)
 MODULE: Final = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")
 ENVIRONMENT: Final = re.compile(r"[^\s/\\]{1,64}")
 RELEASE: Final = re.compile(r"[^\s/\\]{0,200}")
@@ -59,6 +62,9 @@ class Settings:
     reload_seconds: float
     runners: int
     threads: int
+    builders: int
+    builder_threads: int
+    builder_queues: Queues
     tasks: tuple[str, ...]
     queues: Queues
     partitions: int
@@ -92,6 +98,11 @@ class Settings:
     def socket(self) -> str:
         """The path of the unix socket to listen on, or an empty text."""
         return self.bind.removeprefix(UNIX) if self.bind.startswith(UNIX) else ""
+
+    @property
+    def all_queues(self) -> tuple[str, ...]:
+        """Those that any runner of this installation serves."""
+        return tuple(dict.fromkeys((*self.queues, *self.builder_queues)))
 
     @property
     def embedded_redis(self) -> bool:
@@ -191,14 +202,21 @@ def _names(pattern: re.Pattern[str]) -> Callable[[str], tuple[str, ...]]:
 
 
 def _queues(text: str) -> Queues:
+    queues = _queues_or_none(text)
+    if not queues:
+        raise ValueError
+    return queues
+
+
+def _queues_or_none(text: str) -> Queues:
     weights: dict[str, int | None] = {}
     for part in _names(WEIGHTED)(text):
         name, colon, weight = part.partition(":")
         if name in weights:
             raise ValueError
         weights[name] = _whole(1, HEAVIEST)(weight) if colon else None
-    if not weights or len({weight is None for weight in weights.values()}) > 1:
-        raise ValueError  # none, or some with a weight and some without
+    if len({weight is None for weight in weights.values()}) > 1:
+        raise ValueError  # some with a weight and some without
     return Queues(weights)
 
 
@@ -308,13 +326,10 @@ VARIABLES: Final = (
     Variable("SANDBOX_RUNNERS", "runners", _whole(1, 256), "2", "a number from 1 to 256"),
     Variable("SANDBOX_THREADS", "threads", _whole(1, 64), "1", "a number from 1 to 64"),
     Variable("SANDBOX_TASKS", "tasks", _names(MODULE), DEMO_TASKS, "names of Python modules, with commas between"),
-    Variable(
-        "SANDBOX_QUEUES",
-        "queues",
-        _queues,
-        "default",
-        f"names of queues, with commas between, each once; each with a weight from 1 to {HEAVIEST}, as in bulk:1, or none",
-    ),
+    Variable("SANDBOX_QUEUES", "queues", _queues, "default", QUEUES),
+    Variable("SANDBOX_BUILDERS", "builders", _whole(0, 256), "0", "a number from 0 to 256"),
+    Variable("SANDBOX_BUILDER_THREADS", "builder_threads", _whole(1, 64), "1", "a number from 1 to 64"),
+    Variable("SANDBOX_BUILDER_QUEUES", "builder_queues", _queues_or_none, "", QUEUES),
     Variable("SANDBOX_PARTITIONS", "partitions", _whole(1, 64), "1", "a number from 1 to 64"),
     Variable("SANDBOX_NAME", "name", _text_like(NAME), "sandbox", "a name of up to 64 letters, digits, ., _ and -"),
     Variable(
@@ -363,6 +378,7 @@ def read(environment: Mapping[str, str]) -> Settings:
     values["logs"] = values["logs"] or values["home"] / "log"
     settings = Settings(**values)
     _check_socket_paths(settings)
+    _check_builders(settings)
     return settings
 
 
@@ -381,6 +397,14 @@ def _check_socket_paths(settings: Settings) -> None:
         raise SettingsError(
             f"SANDBOX_HOME is {str(settings.home)!r}: too long by {longest - SOCKET_PATH_LIMIT} characters for "
             f"the path of a unix socket. Choose a shorter folder."
+        )
+
+
+def _check_builders(settings: Settings) -> None:
+    if settings.builders and not settings.builder_queues:
+        raise SettingsError(
+            f"SANDBOX_BUILDERS is {settings.builders}, and SANDBOX_BUILDER_QUEUES names no queue that they could "
+            "serve. Name one, or take the builders away."
         )
 
 

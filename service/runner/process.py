@@ -61,6 +61,7 @@ class Runner:
         report: Report,
         folder: Path,
         queues: Sequence[str],
+        all_queues: Sequence[str],
         threads: int,
         lease_seconds: float,
         grace_seconds: float,
@@ -71,8 +72,8 @@ class Runner:
         run: Path | None = None,
         weights: Mapping[str, int] | None = None,
     ) -> None:
-        """`run` is the folder of what matters only while the service runs. Without weights, the order of the queues is
-        strict.
+        """`run` is the folder of what matters only while the service runs. `all_queues` are those that any runner of
+        the installation serves. Without weights, the order of the queues is strict.
         """
         self._store = store
         self._queues = queues
@@ -84,7 +85,7 @@ class Runner:
         neighbours = Neighbours(
             store=store,
             presence=self._presence,
-            queues=queues,
+            queues=all_queues,
             lease_seconds=lease_seconds,
             notices=run / "throttled" if run else None,
         )
@@ -93,6 +94,7 @@ class Runner:
             registry=registry,
             presence=self._presence,
             queues=queues,
+            all_queues=all_queues,
             lease_seconds=lease_seconds,
             held=self._held,
             neighbours=neighbours,
@@ -136,7 +138,7 @@ class Runner:
             Parking(store, types=[each.name for each in registry]),
             Sweep(store, retention_seconds=retention_seconds),
             self._recovery,
-            Gauges(store, queues=queues, metrics=metrics),
+            Gauges(store, queues=all_queues, metrics=metrics),
         ]
         for keeper in keepers:
             keeper.register(self._upkeep)

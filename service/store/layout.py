@@ -141,7 +141,8 @@ class GuardedWire:
     def need(self, layout: int) -> None:
         """Written down once: what it allows may be found from now on."""
         if self._needed < layout:
-            self.claim()
+            if not self._is_claimed:
+                self.claim()
             self._layout.need(layout)
             self._needed = layout
 

@@ -1,7 +1,7 @@
 """In which order a lane asks: the shares, and that nothing starves."""
 
 from collections import Counter
-from itertools import islice
+from itertools import islice, pairwise
 from typing import Any
 
 from service.runner.order import Order, Turn
@@ -14,7 +14,7 @@ def turns(order: Order, count: int) -> list[Turn]:
 
 def longest_run(names: list[Any]) -> int:
     longest = run = 1
-    for one, other in zip(names, names[1:], strict=False):
+    for one, other in pairwise(names):
         run = run + 1 if one == other else 1
         longest = max(longest, run)
     return longest

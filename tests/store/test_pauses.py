@@ -22,7 +22,9 @@ def raw(server: RedisServer) -> Iterator[redis.Redis]:
         yield client
 
 
-def stored(store: Store, type: str = "echo", queue: str = "default", partition: int | None = None, **fields: str) -> str:
+def stored(
+    store: Store, type: str = "echo", queue: str = "default", partition: int | None = None, **fields: str
+) -> str:
     created = moments.stamp(time.time())
     uid = store.uid(random_prefix(), partition)
     task = Task(uid=uid, type=type, queue=queue, created_at=created, **({"status": QUEUED} | fields))

@@ -99,7 +99,7 @@ if #leaving > 0 then
   if before == 'scheduled' and after ~= 'scheduled' then
     redis.call('ZREM', KEYS[4], unpack(leaving))
   end
-  if before == 'queued' and after == 'cancelled' then
+  if after == 'cancelled' then
     redis.call('ZREM', KEYS[10], unpack(leaving))
   end
   if KEYS[1] ~= KEYS[2] then

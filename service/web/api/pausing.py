@@ -68,7 +68,7 @@ class Pausing:
 
 
 def shown(pause: Pause | None) -> dict[str, Any] | None:
-    return pause and msgspec.structs.asdict(pause)
+    return None if pause is None else msgspec.structs.asdict(pause)
 
 
 def has_body(environ: dict[str, Any]) -> bool:

@@ -48,7 +48,7 @@ class QueueCalls:
         [found] = [queue for queue in self._all(name) if queue["queue"] == name]
         return answers.json(found)
 
-    def _all(self, *more: str) -> list[dict[str, Any]]:
+    def _all(self, *more: str) -> Sequence[dict[str, Any]]:
         """Those that are served, in their order; then any other that has tasks, or is paused."""
         backlog, paused = self._store.backlog(()), self._paused()
         names = dict.fromkeys((*self._queues, *more, *sorted({*backlog, *paused})))

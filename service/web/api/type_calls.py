@@ -1,5 +1,6 @@
 """GET /types: what tasks there are; and the calls that pause and resume a type."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from flask import Blueprint
@@ -31,7 +32,7 @@ class TypeCalls:
         types = [described | {"paused": shown(paused.get(name))} for name, described in self._types.items()]
         return answers.json({"types": types, "stuck": self._stuck()})
 
-    def _stuck(self) -> list[dict[str, Any]]:
+    def _stuck(self) -> Sequence[dict[str, Any]]:
         """Types that no runner knows any more, with the tasks that wait for one."""
         return [
             {"type": lot.type, "queue": lot.queue, "tasks": lot.tasks, "since": lot.unknown_since}
