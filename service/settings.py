@@ -11,6 +11,11 @@ from urllib.parse import parse_qsl, quote, urlsplit
 from service.errors import SettingsError
 
 NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+WEIGHTED: Final = re.compile(NAME.pattern + r"(:[0-9]{1,4})?")
+HEAVIEST: Final = 1000
+QUEUES: Final = (
+    f"names of queues, with commas between, each once; each with a weight from 1 to {HEAVIEST}, as in bulk:1, or none"
+)
 MODULE: Final = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")
 ENVIRONMENT: Final = re.compile(r"[^\s/\\]{1,64}")
 RELEASE: Final = re.compile(r"[^\s/\\]{0,200}")
@@ -30,6 +35,20 @@ DEMO_TASKS: Final = "service.builtin.demo"
 UNIX: Final = "unix:"
 
 
+class Queues(tuple[str, ...]):
+    """Their names in order. Without weights, the order is strict."""
+
+    weights: Mapping[str, int]
+
+    def __new__(cls, weights: Mapping[str, int | None]) -> "Queues":
+        names = super().__new__(cls, weights)
+        names.weights = {name: weight for name, weight in weights.items() if weight is not None}
+        return names
+
+    def __str__(self) -> str:
+        return ",".join(f"{name}:{self.weights[name]}" if self.weights else name for name in self)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Settings:
     home: Path
@@ -43,11 +62,15 @@ class Settings:
     reload_seconds: float
     runners: int
     threads: int
+    builders: int
+    builder_threads: int
+    builder_queues: Queues
     tasks: tuple[str, ...]
-    queues: tuple[str, ...]
+    queues: Queues
     partitions: int
     name: str
     retention_seconds: float
+    stuck_seconds: float
     lease_seconds: float
     grace_seconds: float
     waiting_clients: int
@@ -76,6 +99,11 @@ class Settings:
     def socket(self) -> str:
         """The path of the unix socket to listen on, or an empty text."""
         return self.bind.removeprefix(UNIX) if self.bind.startswith(UNIX) else ""
+
+    @property
+    def all_queues(self) -> tuple[str, ...]:
+        """Those that any runner of this installation serves."""
+        return tuple(dict.fromkeys((*self.queues, *self.builder_queues)))
 
     @property
     def embedded_redis(self) -> bool:
@@ -174,11 +202,23 @@ def _names(pattern: re.Pattern[str]) -> Callable[[str], tuple[str, ...]]:
     return read
 
 
-def _queues(text: str) -> tuple[str, ...]:
-    names = _names(NAME)(text)
-    if not names:
+def _queues(text: str) -> Queues:
+    queues = _queues_or_none(text)
+    if not queues:
         raise ValueError
-    return names
+    return queues
+
+
+def _queues_or_none(text: str) -> Queues:
+    weights: dict[str, int | None] = {}
+    for part in _names(WEIGHTED)(text):
+        name, colon, weight = part.partition(":")
+        if name in weights:
+            raise ValueError
+        weights[name] = _whole(1, HEAVIEST)(weight) if colon else None
+    if len({weight is None for weight in weights.values()}) > 1:
+        raise ValueError  # some with a weight and some without
+    return Queues(weights)
 
 
 def _networks(text: str) -> tuple[str, ...]:
@@ -287,12 +327,16 @@ VARIABLES: Final = (
     Variable("SANDBOX_RUNNERS", "runners", _whole(1, 256), "2", "a number from 1 to 256"),
     Variable("SANDBOX_THREADS", "threads", _whole(1, 64), "1", "a number from 1 to 64"),
     Variable("SANDBOX_TASKS", "tasks", _names(MODULE), DEMO_TASKS, "names of Python modules, with commas between"),
-    Variable("SANDBOX_QUEUES", "queues", _queues, "default", "names of queues, with commas between, each once"),
+    Variable("SANDBOX_QUEUES", "queues", _queues, "default", QUEUES),
+    Variable("SANDBOX_BUILDERS", "builders", _whole(0, 256), "0", "a number from 0 to 256"),
+    Variable("SANDBOX_BUILDER_THREADS", "builder_threads", _whole(1, 64), "1", "a number from 1 to 64"),
+    Variable("SANDBOX_BUILDER_QUEUES", "builder_queues", _queues_or_none, "", QUEUES),
     Variable("SANDBOX_PARTITIONS", "partitions", _whole(1, 64), "1", "a number from 1 to 64"),
     Variable("SANDBOX_NAME", "name", _text_like(NAME), "sandbox", "a name of up to 64 letters, digits, ., _ and -"),
     Variable(
         "SANDBOX_RETENTION", "retention_seconds", _seconds(1, TEN_YEARS), "604800", f"seconds from 1 to {TEN_YEARS}"
     ),
+    Variable("SANDBOX_STUCK", "stuck_seconds", _seconds(1, 604_800), "600", "seconds from 1 to 604800"),
     Variable("SANDBOX_LEASE", "lease_seconds", _seconds(2, 3600), "15", "seconds from 2 to 3600"),
     Variable("SANDBOX_GRACE", "grace_seconds", _seconds(0, 3600), "10", "seconds from 0 to 3600"),
     Variable("SANDBOX_WAITING_CLIENTS", "waiting_clients", _whole(0, 100_000), "500", "a number from 0 to 100000"),
@@ -336,6 +380,7 @@ def read(environment: Mapping[str, str]) -> Settings:
     values["logs"] = values["logs"] or values["home"] / "log"
     settings = Settings(**values)
     _check_socket_paths(settings)
+    _check_builders(settings)
     return settings
 
 
@@ -357,6 +402,14 @@ def _check_socket_paths(settings: Settings) -> None:
         )
 
 
+def _check_builders(settings: Settings) -> None:
+    if settings.builders and not settings.builder_queues:
+        raise SettingsError(
+            f"SANDBOX_BUILDERS is {settings.builders}, and SANDBOX_BUILDER_QUEUES names no queue that they could "
+            "serve. Name one, or take the builders away."
+        )
+
+
 def texts(settings: Settings) -> dict[str, str]:
     """The variables that would give these settings."""
     return {variable.name: _text(getattr(settings, variable.field)) for variable in VARIABLES}
@@ -365,6 +418,8 @@ def texts(settings: Settings) -> dict[str, str]:
 def _text(value: Any) -> str:
     if value is None:
         return ""
+    if isinstance(value, Queues):
+        return str(value)
     if isinstance(value, tuple):
         return ",".join(value)
     if isinstance(value, float):

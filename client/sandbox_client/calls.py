@@ -23,6 +23,7 @@ class NewTask(TypedDict):
     run_at: NotRequired[datetime | str | None]
     max_attempts: NotRequired[int | None]
     timeout: NotRequired[float | timedelta | None]
+    priority: NotRequired[str | None]
 
 
 def new_key() -> str:

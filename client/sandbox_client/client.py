@@ -71,6 +71,7 @@ class Client:
         run_at: datetime | str | None = None,
         max_attempts: int | None = None,
         timeout: float | timedelta | None = None,
+        priority: str | None = None,
         idempotency_key: str | None = None,
         **arguments: Any,
     ) -> "Task":
@@ -79,7 +80,7 @@ class Client:
             raise TypeError(f"given both in args and as a keyword: {', '.join(sorted(both))}")
         task: NewTask = {
             "type": type, "args": {**(args or {}), **arguments}, "queue": queue, "delay": delay, "run_at": run_at,
-            "max_attempts": max_attempts, "timeout": timeout,
+            "max_attempts": max_attempts, "timeout": timeout, "priority": priority,
         }  # fmt: skip
         return Task(self, self._send(calls.create(task, idempotency_key)))
 

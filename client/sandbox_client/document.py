@@ -30,7 +30,9 @@ class TaskType(TypedDict):
     queue: str
     max_attempts: int
     timeout: float | None
+    priority: str
     args: dict[str, Any]  # a JSON schema
+    paused: dict[str, Any] | None
 
 
 @dataclass(frozen=True)
@@ -85,6 +87,7 @@ class Document:
     error = Field[TaskError | None](lambda given: TaskError(given["type"], given["message"], given["event_id"]))
     request_id = Field[str | None]()
     created_by = Field[str | None]()
+    priority = Field[str]()
 
     @property
     def finished(self) -> bool:

@@ -31,7 +31,7 @@ Function = Callable[..., Any]
 
 URL: Final = "http://fake-sandbox"
 FILTERS: Final = ("status", "type", "queue", "created_by")
-FIELDS: Final = {"type", "args", "queue", "delay", "run_at", "max_attempts", "timeout"}
+FIELDS: Final = {"type", "args", "queue", "delay", "run_at", "max_attempts", "timeout", "priority"}
 
 
 class FakeClock(Clock):
@@ -167,6 +167,7 @@ class FakeSandbox:
             "error": None,
             "request_id": request.headers["X-Request-ID"],
             "created_by": None,
+            "priority": new.get("priority", "normal"),
         }
 
     def _check(self, new: Json, place: Json) -> None:
@@ -251,8 +252,8 @@ class FakeSandbox:
     def _described(self) -> Iterator[Json]:
         for name, function in self._types.items():
             description = (function and inspect.getdoc(function)) or ""
-            limits = {"queue": self._queues[0], "max_attempts": 3, "timeout": None}
-            yield {"type": name, "description": description, **limits, "args": {"type": "object"}}
+            limits = {"queue": self._queues[0], "max_attempts": 3, "timeout": None, "priority": "normal"}
+            yield {"type": name, "description": description, **limits, "args": {"type": "object"}, "paused": None}
 
     # --- running ----------------------------------------------------------------------------------
 

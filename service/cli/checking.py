@@ -30,7 +30,7 @@ def check(settings: Settings) -> str:
     if settings.redis_url:  # the embedded one has not started yet
         wiring.refuse_wrong_redis(wiring.store(settings))
     count = len(list(types))
-    return f"{rehearsal.WELL}: {count} {'type' if count == 1 else 'types'}, queues {', '.join(settings.queues)}"
+    return f"{rehearsal.WELL}: {count} {'type' if count == 1 else 'types'}, queues {', '.join(settings.all_queues)}"
 
 
 def _check_tokens(settings: Settings) -> None:

@@ -135,7 +135,7 @@ def types(_: argparse.Namespace) -> int:
     from service.cli import task_modules
 
     read = _in_the_release("types")
-    for task_type in task_modules.placed(task_modules.load(read.tasks), read.queues):
+    for task_type in task_modules.placed(task_modules.load(read.tasks), read.all_queues):
         print(f"{task_type.name}\t{task_type.queue}")
     return 0
 

@@ -21,7 +21,8 @@ def add_commands(commands: Commands) -> None:
         redis_sync,
         "bring the embedded Redis's data to the disk once a second (circusd calls this)",
     )
-    add(commands, "runner", runner, "execute tasks (circusd calls this)")
+    runs = add(commands, "runner", runner, "execute tasks (circusd calls this)")
+    runs.add_argument("--builder", action="store_true", help="those of SANDBOX_BUILDER_QUEUES")
     add(commands, "observer", observer, "tell metrics what the supervisor does (circusd calls this)")
 
 
@@ -61,7 +62,7 @@ def redis_sync(_: argparse.Namespace) -> int:
     return 0
 
 
-def runner(_: argparse.Namespace) -> int:
+def runner(arguments: argparse.Namespace) -> int:
     from service.supervise.reload import candidate
 
     candidate.begin()
@@ -77,7 +78,7 @@ def runner(_: argparse.Namespace) -> int:
     from service.cli import wiring
 
     try:
-        return wiring.run_runner(read, lines)
+        return wiring.run_runner(read, lines, builder=arguments.builder)
     except SandboxError as error:
         logging.getLogger("sandbox").error("%s", error)  # what is printed from here on does not reach the terminal
         candidate.fail()  # now, though threads of the task types may hold up the end

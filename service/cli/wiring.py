@@ -32,7 +32,13 @@ if TYPE_CHECKING:
 def store(settings: Settings) -> Store:
     connected = connect(settings.store_url, SCRIPTS)
     layout = Layout(connected, name=settings.name, partitions=settings.partitions)
-    return Store(connected, partitions=settings.partitions, retention_seconds=settings.retention_seconds, layout=layout)
+    return Store(
+        connected,
+        partitions=settings.partitions,
+        retention_seconds=settings.retention_seconds,
+        known_seconds=settings.stuck_seconds,
+        layout=layout,
+    )
 
 
 def metrics(settings: Settings, later: "Later | None" = None) -> Metrics:
@@ -41,8 +47,8 @@ def metrics(settings: Settings, later: "Later | None" = None) -> Metrics:
 
 def registry(settings: Settings, begins: Callable[[str], None] = lambda _: None) -> Registry:
     """The types that this installation serves; `begins` is told the name of each module before it is loaded."""
-    types = task_modules.placed(task_modules.load(settings.tasks, begins), settings.queues)
-    task_modules.refuse_unserved(types, settings.queues)
+    types = task_modules.placed(task_modules.load(settings.tasks, begins), settings.all_queues)
+    task_modules.refuse_unserved(types, settings.all_queues)
     return types
 
 
@@ -74,7 +80,7 @@ def app(settings: Settings) -> "Web":
         store=store(settings),
         registry=types,
         errors=errors(settings, "web", types),
-        queues=settings.queues,
+        queues=settings.all_queues,
         tokens=Tokens(settings.tokens) if settings.tokens else None,
         hosts=Hosts(settings.hosts) if is_open else None,
         proxies=settings.proxies,
@@ -109,7 +115,8 @@ def refuse_wrong_redis(store: Store) -> None:
         pass
 
 
-def run_runner(settings: Settings, lines: "Lines") -> int:
+def run_runner(settings: Settings, lines: "Lines", *, builder: bool = False) -> int:
+    """A runner of SANDBOX_QUEUES; or a builder, which serves queues of its own."""
     from service.builtin import bulk
     from service.cli.acts import Acts
     from service.runner.journal import Report
@@ -124,18 +131,22 @@ def run_runner(settings: Settings, lines: "Lines") -> int:
     refuse_wrong_redis(connected)
     candidate.wait()
     measures = metrics(settings)
+    queues = settings.builder_queues if builder else settings.queues
+    watcher = "sandbox-builder" if builder else "sandbox-runner"
     runner = Runner(
         store=connected,
         registry=types,
         errors=errors(settings, "runner", types),
         report=Report(lines, metrics=measures),
         folder=_runners(settings),
-        queues=settings.queues,
-        threads=settings.threads,
+        queues=queues,
+        all_queues=settings.all_queues,
+        weights=queues.weights,
+        threads=settings.builder_threads if builder else settings.threads,
         lease_seconds=settings.lease_seconds,
         grace_seconds=settings.grace_seconds,
         retention_seconds=settings.retention_seconds,
-        wish_reload=partial(wish.tell, "sandbox-runner", logging.getLogger("sandbox.runner")),
+        wish_reload=partial(wish.tell, watcher, logging.getLogger("sandbox.runner")),
         metrics=measures,
         run=settings.sockets,
         release=os.getcwd(),  # the folder that its code was found in

@@ -20,7 +20,7 @@ from service.runner import outcomes
 from service.runner.journal import Report
 from service.runner.outcomes import Transition
 from service.store import Change, Document, Entry, Moved, Store, document
-from service.tasks.document import Task, encode
+from service.tasks.document import PRIORITIES, Task, encode
 from service.tasks.lines import LINE_LIMIT, Unstored
 
 Move = Callable[[Sequence[Change]], Moved]
@@ -106,12 +106,19 @@ class Holdings:
         """Writes down how attempts ended. Without an answer from Redis the outcomes are kept."""
         self._settle_all(self._store.move)
 
-    def settle_and_fetch(self, partition: int, queues: Sequence[str], consumer: str, count: int) -> list[Entry]:
+    def settle_and_fetch(
+        self,
+        partition: int,
+        queues: Sequence[str],
+        consumer: str,
+        count: int,
+        priorities: Sequence[str] = PRIORITIES,
+    ) -> list[Entry]:
         """The same, and fetches in the same round trip."""
         fetched: list[Entry] = []
 
         def move(changes: Sequence[Change]) -> Moved:
-            moved, fetched[:] = self._store.move_and_fetch(changes, partition, queues, consumer, count)
+            moved, fetched[:] = self._store.move_and_fetch(changes, partition, queues, consumer, count, priorities)
             self.keep(fetched)  # known before anything else can fail
             return moved
 

@@ -9,7 +9,7 @@ import itertools
 import logging
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 from service.errors import Interrupted, StoreUnavailable
@@ -19,6 +19,7 @@ from service.runner.alarm import Alarm
 from service.runner.holdings import Held, Holdings
 from service.runner.journal import Report
 from service.runner.lockfile import HELD_UP_SECONDS, NEVER, Presence, token
+from service.runner.order import Order
 from service.runner.recovery import Recovery
 from service.runner.stop import Stop
 from service.runner.triage import Finding, Verdict
@@ -26,7 +27,7 @@ from service.runner.window import Window
 from service.store import Change, Entry, Store
 from service.tasks import moments, transitions
 from service.tasks.context import Context
-from service.tasks.document import Claim
+from service.tasks.document import QUEUED, Claim, Task
 from service.tasks.registry import Registry
 
 LARGEST_BATCH: Final = 64
@@ -81,6 +82,7 @@ class Lane:
         grace_seconds: float,
         recovery: Recovery,
         errors: Errors = NO_ERRORS,
+        weights: Mapping[str, int] | None = None,
     ) -> None:
         self.number = number
         self.holdings = Holdings(store, report)
@@ -93,6 +95,7 @@ class Lane:
         self._presence = presence
         self._report = report
         self._queues = queues
+        self._order = Order(queues, weights)
         self._stopping = stopping
         self._alarm = alarm
         self._lease = lease_seconds
@@ -167,16 +170,19 @@ class Lane:
     def _settle_and_fetch(self, count: int) -> list[Entry]:
         """In one round trip. Each partition comes first in turn."""
         self._partitions.rotate(-1)
-        entries = self.holdings.settle_and_fetch(self._partitions[0], self._queues, self._presence.consumer, count)
+        turn, consumer = self._order.next(), self._presence.consumer
+        entries = self.holdings.settle_and_fetch(self._partitions[0], turn.queues, consumer, count, turn.priorities)
         self._plenty = len(entries) == count
         return entries
 
     def _fetch(self, count: int) -> list[Entry]:
         """Where partitions are apart: each is asked for the first queue before any is for the second."""
-        for queue in self._queues:
+        turn, consumer = self._order.next(), self._presence.consumer
+        for queue in turn.queues:
             for _ in range(len(self._partitions)):
                 self._partitions.rotate(-1)
-                if entries := self._store.queues.fetch(self._partitions[0], [queue], self._presence.consumer, count):
+                partition = self._partitions[0]
+                if entries := self._store.queues.fetch(partition, [queue], consumer, count, turn.priorities):
                     return entries
         self._plenty = False
         return []
@@ -258,6 +264,9 @@ class Lane:
         moved = self._store.move(changes, consumer=self._presence.consumer)
         if moved.refused:  # somebody changed them since
             self.holdings.look_again(change.entry for change in moved.refused if change.entry)
+        if moved.paused:
+            self.holdings.release(change.entry for change in moved.paused if change.entry)
+            self._plenty = True  # the next fetch learns what is paused
         return [Held(change.entry, document) for change, document in moved.stored if change.entry]
 
     def _clear_away(self, findings: Sequence[Finding]) -> None:
@@ -269,6 +278,8 @@ class Lane:
         for finding in findings:
             if finding.verdict is Verdict.LEAVE:
                 _tell_of_unreadable(finding)
+        parked = self._park(aside)
+        aside = [finding for finding in aside if finding.entry not in parked]
         postponed = {finding.entry for finding in aside if finding.verdict is Verdict.POSTPONE}
         refused = set(self._store.queues.drop(self._presence.consumer, stale))
         moved = self._store.move([_put_aside(finding) for finding in aside])
@@ -276,6 +287,19 @@ class Lane:
         self._report.outcomes([document.task for change, document in moved.stored if change.entry not in postponed])
         self.holdings.release(finding.entry for finding in findings if finding.entry not in refused)
         self.holdings.look_again(refused)
+
+    def _park(self, findings: Sequence[Finding]) -> set[Entry]:
+        """Sets aside what waits of types that no runner has known for a while."""
+        unknown = [
+            (finding.entry, finding.document.task)
+            for finding in findings
+            if finding.verdict is Verdict.POSTPONE and finding.document and self._is_unknown(finding.document.task)
+        ]
+        kept = self._store.lots.park(self._presence.consumer, unknown)
+        return {entry for entry, _ in unknown}.difference(kept)
+
+    def _is_unknown(self, task: Task) -> bool:
+        return task.status == QUEUED and self._registry.get(task.type) is None
 
     # --- run -----------------------------------------------------------------------------------
 

@@ -17,7 +17,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import FrameType
 from typing import Final
@@ -37,6 +37,7 @@ from service.runner.lane import Lane
 from service.runner.leases import Leases
 from service.runner.lockfile import Presence
 from service.runner.neighbours import Neighbours
+from service.runner.parking import Parking
 from service.runner.progress import Progress
 from service.runner.recovery import Recovery
 from service.runner.relief import Relief
@@ -64,6 +65,7 @@ class Runner:
         report: Report,
         folder: Path,
         queues: Sequence[str],
+        all_queues: Sequence[str],
         threads: int,
         lease_seconds: float,
         grace_seconds: float,
@@ -72,9 +74,12 @@ class Runner:
         metrics: Metrics,
         errors: Errors = NO_ERRORS,
         run: Path | None = None,
+        weights: Mapping[str, int] | None = None,
         release: str = "",
     ) -> None:
-        """`run` is the folder of what matters only while the service runs."""
+        """`run` is the folder of what matters only while the service runs. `all_queues` are those that any runner of
+        the installation serves. Without weights, the order of the queues is strict.
+        """
         self._store = store
         self._queues = queues
         self._errors = errors
@@ -85,7 +90,7 @@ class Runner:
         neighbours = Neighbours(
             store=store,
             presence=self._presence,
-            queues=queues,
+            queues=all_queues,
             lease_seconds=lease_seconds,
             notices=run / "throttled" if run else None,
         )
@@ -94,6 +99,7 @@ class Runner:
             registry=registry,
             presence=self._presence,
             queues=queues,
+            all_queues=all_queues,
             lease_seconds=lease_seconds,
             held=self._held,
             neighbours=neighbours,
@@ -114,6 +120,7 @@ class Runner:
                 grace_seconds=grace_seconds,
                 recovery=self._recovery,
                 errors=errors,
+                weights=weights,
             )
             for number in range(threads)
         ]
@@ -137,9 +144,10 @@ class Runner:
             Progress(self._lanes, store=store, presence=self._presence),
             TaskLogs(self._lanes),
             Due(store),
+            Parking(store, types=[each.name for each in registry]),
             Sweep(store, retention_seconds=retention_seconds),
             self._recovery,
-            Gauges(store, queues=queues, metrics=metrics),
+            Gauges(store, queues=all_queues, metrics=metrics),
             self._counting,
             self._attendance,
         ]

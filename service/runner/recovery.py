@@ -1,6 +1,6 @@
 """Takes over what others hold and do not work on: the dead, the held up, the silent; and one's own lost answers.
 
-Twice a second a lane looks for these, and runs what it finds like fresh entries:
+Twice a second a lane looks for these, in the queues that it serves, and runs what it finds like fresh entries:
 
 - A neighbour whose lock is free is dead. Its entries are taken at once, and it is forgotten after the last.
 - What a neighbour has claimed and not started, while a handler holds it up, is taken, too (neighbours.py).
@@ -15,6 +15,7 @@ import contextlib
 import logging
 import threading
 import time
+import zlib
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Final
@@ -55,11 +56,15 @@ class Recovery:
         held: Callable[[], Collection[Entry]],
         neighbours: Neighbours,
         errors: Errors = NO_ERRORS,
+        all_queues: Sequence[str] = (),
     ) -> None:
+        """`all_queues` are those that any runner of the installation serves; this one serves `queues`."""
         self._store = store
         self._registry = registry
         self._presence = presence
         self._queues = queues
+        self._all_queues = all_queues or queues
+        self._turn = f"look-{zlib.crc32(','.join(queues).encode()):08x}"
         self._lease = lease_seconds
         self._held = held
         self._neighbours = neighbours
@@ -100,12 +105,12 @@ class Recovery:
             self.lost_contact()
 
     def _of_neighbours(self) -> list[Finding]:
-        """One runner of the host looks for all."""
-        if not self._presence.is_turn("look", LOOK_SECONDS):
+        """One runner of the host looks for all that serve the same queues."""
+        if not self._presence.is_turn(self._turn, LOOK_SECONDS):
             return []
         found = self._of_the_dead() or self._of_the_held_up()
         if found:
-            self._presence.pass_turn("look")
+            self._presence.pass_turn(self._turn)
         return found
 
     def _of_the_dead(self) -> list[Finding]:
@@ -128,7 +133,9 @@ class Recovery:
         return []
 
     def _forget(self, remains: Remains) -> None:
-        if all(self._store.queues.retire(partition, self._queues, remains.consumer) for partition in self._partitions):
+        """Not while it holds something of another queue: whoever serves that takes it, and must see what it was at."""
+        queues, consumer = self._all_queues, remains.consumer
+        if all(self._store.queues.retire(partition, queues, consumer) for partition in self._partitions):
             with contextlib.suppress(FileNotFoundError):  # another neighbour was quicker, and reports it
                 remains.path.unlink()
                 self._report_idle(remains)

@@ -5,7 +5,9 @@ from service.store.documents import Document, document
 from service.store.keys import GROUP, streams
 from service.store.layout import Layout
 from service.store.logbook import Logbook, Logged, StoredLine
+from service.store.lots import Lot, stuck
 from service.store.moves import PORTION_BYTES, Change, Moved
+from service.store.pauses import QUEUE, TYPE, Pause
 from service.store.queues import Entry
 from service.store.roster import AtWork, Executing
 from service.store.scripts import SCRIPTS
@@ -18,7 +20,9 @@ __all__ = [
     "EVERYTHING",
     "GROUP",
     "PORTION_BYTES",
+    "QUEUE",
     "SCRIPTS",
+    "TYPE",
     "AtWork",
     "Backlog",
     "Change",
@@ -29,7 +33,9 @@ __all__ = [
     "Layout",
     "Logbook",
     "Logged",
+    "Lot",
     "Moved",
+    "Pause",
     "Position",
     "Store",
     "StoredLine",
@@ -37,4 +43,5 @@ __all__ = [
     "Wakeups",
     "document",
     "streams",
+    "stuck",
 ]

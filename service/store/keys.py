@@ -1,12 +1,13 @@
 """The names of the keys in Redis, and which partition a UID belongs to. Pure; docs/store.md lists the keys."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Final
 
-from service.tasks.document import Task
+from service.tasks.document import HIGH, LOW, NORMAL, PRIORITIES, Task
 from service.tasks.uid import slot, steer
 
 GROUP: Final = "runners"
+_LINES: Final = {HIGH: "high", NORMAL: "queue", LOW: "low"}
 
 
 def due(partition: int) -> str:
@@ -33,13 +34,52 @@ def queue(partition: int, queue: str) -> str:
     return f"sandbox:{{{partition}}}:queue:{queue}"
 
 
+def line(partition: int, queue: str, priority: str) -> str:
+    """Where a task of this priority waits. One that a later release has thought of waits with the normal ones."""
+    return f"sandbox:{{{partition}}}:{_LINES.get(priority, 'queue')}:{queue}"
+
+
 def returned(partition: int, queue: str) -> str:
     return f"sandbox:{{{partition}}}:returned:{queue}"
 
 
-def streams(partition: int, queues: Iterable[str]) -> list[str]:
+def streams(partition: int, queues: Iterable[str], priorities: Sequence[str] = PRIORITIES) -> list[str]:
     """Every stream of these queues, in the order in which they are served."""
-    return [name(partition, each) for each in queues for name in (returned, queue)]
+    return [
+        name
+        for each in queues
+        for name in (returned(partition, each), *[line(partition, each, priority) for priority in priorities])
+    ]
+
+
+def pauses(partition: int) -> str:
+    return f"sandbox:{{{partition}}}:pauses"
+
+
+def resumed(partition: int) -> str:
+    """A stream that never has more than one entry: who waits in it wakes when a queue or a type is resumed."""
+    return f"sandbox:{{{partition}}}:resumed"
+
+
+def types(partition: int) -> str:
+    """When a runner last told that it knows a type."""
+    return f"sandbox:{{{partition}}}:types"
+
+
+def lots(partition: int) -> str:
+    return f"sandbox:{{{partition}}}:lots"
+
+
+def lot(partition: int, name: str) -> str:
+    return f"sandbox:{{{partition}}}:lot:{name}"
+
+
+def lot_name(task: Task) -> str:
+    return f"{task.type}:{task.queue}:{task.priority if task.priority in _LINES else NORMAL}"
+
+
+def base(partition: int) -> str:
+    return f"sandbox:{{{partition}}}:"
 
 
 def log(partition: int, uid: str) -> str:

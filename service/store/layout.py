@@ -1,7 +1,8 @@
 """Whose data is in Redis, and how it is laid out: a record that every process compares before it touches a task.
 
 A release reads every layout up to READS, and writes WRITES. It refuses a Redis in which a newer layout may be
-found, and it writes a newer layout only after a release that reads it has been at work there. docs/store.md says
+found, and it writes a newer layout only after a release that reads it has been at work there. What is new in a layout
+may also be written by whoever first uses it (`need`): where nobody does, the way back stays open. docs/store.md says
 how the layout is changed.
 """
 
@@ -10,13 +11,14 @@ from typing import Any, Final, NamedTuple
 
 import msgspec
 
-from service.errors import WrongRedis
+from service.errors import StoreUnavailable, WrongRedis
 from service.store import keys
 from service.store.connection import Command, Subscription, Wire
 from service.store.scripts import LAYOUT, PROBE
 
-READS: Final = 1
+READS: Final = 2
 WRITES: Final = 1
+ORDER: Final = 2  # the layout that has priorities, pauses and lots
 COMPARE_SECONDS: Final = 60.0
 FIRST: Final = 1  # of releases that left no record
 
@@ -28,6 +30,10 @@ class Record(msgspec.Struct, frozen=True):
     partitions: int
     layout: int
     reads: int
+
+
+class OlderAtWork(StoreUnavailable):
+    """An older release works on this Redis, and could not find what is to be written."""
 
 
 class Seen(NamedTuple):
@@ -52,9 +58,24 @@ class Layout:
 
     def claim(self) -> None:
         """Writes down whose Redis this is from now on. Of two that find it empty, one is refused."""
+        self._write(self._writes)
+
+    def need(self, layout: int) -> None:
+        """Writes down that this layout may be found from now on: older releases refuse this Redis then. Raises
+        OlderAtWork while one is there that would be put out by that.
+        """
+        seen = self.judge()
+        if seen.record is not None and seen.record.reads < layout > seen.record.layout:
+            raise OlderAtWork(
+                f"an older release works on this Redis, and could not find what this is to write (layout {layout}); it "
+                "can be done when every host has this release"
+            )
+        self._write(layout)
+
+    def _write(self, at_least: int) -> None:
         while True:
             seen = self.judge()
-            layout = max(self._writes, seen.record.layout if seen.record else FIRST)
+            layout = max(at_least, seen.record.layout if seen.record else FIRST)
             wanted = msgspec.json.encode(Record(self._name, self._partitions, layout, self._reads))
             if seen.text == wanted:
                 return
@@ -114,7 +135,16 @@ class GuardedWire:
         self._wire = wire
         self._layout = layout
         self._is_claimed = False
+        self._needed = 0
         self._compare_at = 0.0
+
+    def need(self, layout: int) -> None:
+        """Written down once: what it allows may be found from now on."""
+        if self._needed < layout:
+            if not self._is_claimed:
+                self.claim()
+            self._layout.need(layout)
+            self._needed = layout
 
     def call(self, partition: int, *commands: Command, wait_seconds: float = 0, once: bool = False) -> list[Any]:
         if not self._is_claimed or time.monotonic() >= self._compare_at:
@@ -150,6 +180,7 @@ class GuardedWire:
             seen = self._layout.judge()
             if self._is_claimed and not seen.text:
                 self._layout.claim()
+                self._needed = 0
         except BaseException:
             self._compare_at = 0.0
             raise

@@ -38,6 +38,7 @@ class Moved(NamedTuple):
 
     stored: list[tuple[Change, Document]]
     refused: list[Change]
+    paused: Sequence[Change] = ()  # claims of a paused queue or type: the tasks wait again, and the entries are gone
 
 
 class Move(NamedTuple):
@@ -57,6 +58,7 @@ class Batch:
         self._texts = [encode(change.after) for change in changes]
         self._portion = _portion(self._texts)
         self._refused: set[int] = set()
+        self._paused: set[int] = set()
         self.moves = self._by_partition(partitions)
 
     @property
@@ -65,17 +67,22 @@ class Batch:
         return len(self._changes) <= self._portion
 
     def note(self, moves: Sequence[Move], answers: Sequence[Sequence[int]]) -> None:
-        """The answers of the script: what it refused."""
+        """The answers of the script: what it refused, and what is paused."""
         for move, answer in zip(moves, answers, strict=True):
-            self._refused.update([move.places[number - 1] for number in answer])
+            self._refused.update([move.places[number - 1] for number in answer if number > 0])
+            self._paused.update([move.places[-number - 1] for number in answer if number < 0])
 
     def moved(self) -> Moved:
         both = zip(self._changes, self._texts, strict=True)
         documents = [(change, Document(change.after, text)) for change, text in both]
-        if not self._refused:
+        if not self._refused and not self._paused:
             return Moved(documents, [])
-        stored = [made for place, made in enumerate(documents) if place not in self._refused]
-        return Moved(stored, [self._changes[place] for place in sorted(self._refused)])
+        left = self._refused | self._paused
+        stored = [made for place, made in enumerate(documents) if place not in left]
+        return Moved(stored, self._at(self._refused), self._at(self._paused))
+
+    def _at(self, places: set[int]) -> list[Change]:
+        return [self._changes[place] for place in sorted(places)]
 
     def _by_partition(self, partitions: Partitions) -> dict[int, list[Move]]:
         groups: dict[tuple[Any, ...], list[int]] = {}
@@ -90,6 +97,7 @@ class Batch:
                 before.queue,
                 before.status,
                 after.status,
+                after.priority,
                 stream,
                 takes,
                 _expires_otherwise(before, after, has_log),
@@ -107,22 +115,26 @@ class Batch:
 
     def _command(self, partition: int, places: Sequence[int]) -> Command:
         _, before, after, entry, has_log, _ = self._changes[places[0]]
-        joined = keys.shelf_name(after, after.status)
-        queue = keys.returned if entry else keys.queue
+        joined, lot = keys.shelf_name(after, after.status), keys.lot_name(before)
         names = [
             keys.shelf(partition, keys.shelf_name(before, before.status)),
             keys.shelf(partition, joined),
             keys.shelves(partition),
             keys.due(partition),
             entry.stream if entry else keys.due(partition),
-            queue(partition, after.queue),
+            _waits_in(partition, after, entry),
             keys.takes(partition),
+            keys.pauses(partition),
+            keys.lots(partition),
+            keys.lot(partition, lot),
         ]
         ttl = self._retention_ms if after.finished else ""
         takes = entry.takes if entry else b""
         channel = keys.changes(partition)
         now = time.time_ns() // 1000 if after.status == SCHEDULED else ""
-        arguments: list[Any] = [GROUP, joined, before.status, after.status, self._consumer, takes, ttl, channel, now]
+        arguments: list[Any] = [
+            GROUP, joined, before.status, after.status, self._consumer, takes, ttl, channel, now, lot
+        ]  # fmt: skip
         otherwise = _expires_otherwise(before, after, has_log)
         arguments += (otherwise, keys.log(partition, ""), keys.attempts(partition, ""), MOST_ATTEMPTS)
         for place in places:
@@ -162,6 +174,11 @@ def _expires_otherwise(before: Task, after: Task, has_log: bool) -> Any:
     if after.status == SUCCEEDED:
         return 1 if has_log or after.attempt > 1 or after.revision > PLAIN_REVISION else ""
     return 1 if after.status != RUNNING and (after.finished or before.finished) else ""
+
+
+def _waits_in(partition: int, task: Task, entry: Entry | None) -> str:
+    """What is handed back comes before all that waits."""
+    return keys.returned(partition, task.queue) if entry else keys.line(partition, task.queue, task.priority)
 
 
 def _portion(texts: Iterable[bytes]) -> int:

@@ -4,7 +4,7 @@ An entry points at a document. Once fetched, it is pending for one consumer, unt
 or taken over. Its idle time is the lease.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Set
 from typing import Any, Final, NamedTuple
 
 from service.errors import StoreRefused
@@ -12,6 +12,7 @@ from service.store import keys
 from service.store.connection import Command, Wire, rows
 from service.store.keys import GROUP
 from service.store.scripts import DROP, FETCH, RENEW, RETIRE, TAKE
+from service.tasks.document import PRIORITIES
 
 MOST_PENDING: Final = 1000
 _NO_GROUP: Final = ("NOGROUP", "UNBLOCKED", "no such key")
@@ -32,49 +33,69 @@ class Entry(NamedTuple):
 class Streams:
     """All streams of some queues in some partitions, in the order in which they are served."""
 
-    def __init__(self, partitions: Sequence[int], queues: Sequence[str]) -> None:
+    def __init__(self, partitions: Sequence[int], queues: Sequence[str], priorities: Sequence[str]) -> None:
         self.partitions = partitions
         self.partition_of = {
-            name: partition for queue in queues for partition in partitions for name in keys.streams(partition, [queue])
+            name: partition
+            for queue in queues
+            for partition in partitions
+            for name in keys.streams(partition, [queue], priorities)
         }
         self.names = list(self.partition_of)
         self.news = [">"] * len(self.names)
-        self._keys = [*map(keys.takes, partitions), *self.names]
+        self._keys = [*map(keys.takes, partitions), *map(keys.pauses, partitions), *self.names]
 
     def fetch_command(self, consumer: str, count: int) -> Command:
         return FETCH.call(self._keys, (GROUP, consumer, count, len(self.partitions)))
 
     def fetched(self, answer: Sequence[Any]) -> list[Entry]:
-        """The answer to that command."""
+        """The entries in the answer to that command."""
         takes = dict(zip(self.partitions, answer, strict=False))
         found = []
-        for place, entry, uid, text in rows(answer[len(self.partitions) :], 4):
+        for place, entry, uid, text in rows(answer[len(self.partitions) + 1 :], 4):
             stream = self.names[place - 1]
             partition = self.partition_of[stream]
             found.append(Entry(partition, stream, entry.decode(), uid.decode(), text, takes[partition]))
         return found
+
+    def paused(self, answer: Sequence[Any]) -> frozenset[str]:
+        """The queues that were passed over."""
+        return frozenset(answer[len(self.partitions)].decode().split())
 
 
 class Queues:
     def __init__(self, wire: Wire, groups: Sequence[Sequence[int]]) -> None:
         """In each group are partitions whose keys may stand in one command."""
         self._wire = wire
-        self._group = {partition: group for group in groups for partition in group}
-        self._streams: dict[tuple[int, tuple[str, ...]], Streams] = {}
+        self._group = {partition: tuple(group) for group in groups for partition in group}
+        self._streams: dict[tuple[int, tuple[str, ...], tuple[str, ...]], Streams] = {}
+        self._paused: dict[Sequence[int], frozenset[str]] = {}  # by group, as its last fetch has found it
 
-    def fetch(self, partition: int, queues: Sequence[str], consumer: str, count: int) -> list[Entry]:
+    def fetch(
+        self,
+        partition: int,
+        queues: Sequence[str],
+        consumer: str,
+        count: int,
+        priorities: Sequence[str] = PRIORITIES,
+    ) -> list[Entry]:
         """Waiting entries, at once; they are pending for the consumer from now on. They are of this partition, or of
-        the others in its group, which come after it.
+        the others in its group, which come after it. Queues and priorities are asked in the order given.
         """
-        streams = self.streams(partition, queues)
+        streams = self.streams(partition, queues, priorities)
         [answer] = self._wire.call(partition, streams.fetch_command(consumer, count), once=True)
+        return self.fetched(streams, answer)
+
+    def fetched(self, streams: Streams, answer: Sequence[Any]) -> list[Entry]:
+        """The entries. Which queues are paused is remembered for the next wait."""
+        self._paused[self._group[streams.partitions[0]]] = streams.paused(answer)
         return streams.fetched(answer)
 
-    def streams(self, partition: int, queues: Sequence[str]) -> "Streams":
+    def streams(self, partition: int, queues: Sequence[str], priorities: Sequence[str] = PRIORITIES) -> Streams:
         """Those of this partition and the others in its group, each queue's before the next one's."""
-        key = (partition, tuple(queues))
+        key = (partition, tuple(queues), tuple(priorities))
         if key not in self._streams:
-            self._streams[key] = Streams(self.group(partition), queues)
+            self._streams[key] = Streams(self.group(partition), queues, priorities)
         return self._streams[key]
 
     def group(self, partition: int) -> Sequence[int]:
@@ -88,7 +109,25 @@ class Queues:
 
         Redis applies COUNT to each stream. With several streams that have tasks, a large COUNT would return many tasks
         of a later queue together with those of an earlier one. So with several queues or partitions COUNT is 1.
+
+        It leaves out what the last fetch has found to be paused, and then fetches at its end: the pause may be over.
         """
+        if paused := self._paused.get(self._group[partition]):
+            return self._wait_beside(paused, partition, queues, consumer, count, seconds)
+        return self._wait(partition, queues, consumer, count, seconds)
+
+    def _wait_beside(
+        self, paused: Set[str], partition: int, queues: Sequence[str], consumer: str, count: int, seconds: float
+    ) -> list[Entry]:
+        others = [queue for queue in queues if queue not in paused]
+        if others and (entries := self._wait(partition, others, consumer, count, seconds)):
+            return entries
+        if not others and seconds:
+            block = ("BLOCK", int(seconds * 1000))
+            self._wire.call(partition, ("XREAD", *block, "STREAMS", keys.resumed(partition), "$"), wait_seconds=seconds)
+        return self.fetch(partition, queues, consumer, count)
+
+    def _wait(self, partition: int, queues: Sequence[str], consumer: str, count: int, seconds: float) -> list[Entry]:
         streams = self.streams(partition, queues)
         each = count if len(streams.partitions) == len(queues) == 1 else 1
         block: Command = ("COUNT", each, "BLOCK", int(seconds * 1000)) if seconds else ("COUNT", each)

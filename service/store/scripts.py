@@ -16,5 +16,8 @@ DUE, STALE, LATER, SHELVES, SCAN, COUNT, PLACE, AGED, SWEEP, RETIRE, BACKLOG, LA
 )
 LOG, ATTEMPTS = _BESIDE = Script("log"), Script("attempts")
 HISTORY, GAUGES = _HISTORY = Script("history"), Script("gauges")
+PAUSE, RESUME, KNOWN, PARK, UNPARK, LOTS = _ORDER = tuple(
+    Script(name) for name in ("pause", "resume", "known", "park", "unpark", "lots")
+)
 CANCEL: Final = Script("move", when_full=True)  # what a client wishes when it makes room
-SCRIPTS: Final = (*_CHANGES, *_OTHERS, *_BESIDE, *_HISTORY, CANCEL)
+SCRIPTS: Final = (*_CHANGES, *_OTHERS, *_BESIDE, *_HISTORY, *_ORDER, CANCEL)

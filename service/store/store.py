@@ -13,17 +13,20 @@ from service.store.documents import Document, document
 from service.store.history import History
 from service.store.index import Index
 from service.store.keys import Partitions
-from service.store.layout import GuardedWire, Layout
+from service.store.layout import ORDER, GuardedWire, Layout
 from service.store.logbook import Logbook
+from service.store.lots import Lots
 from service.store.moves import PORTION_BYTES, Batch, Change, Moved
+from service.store.pauses import Pauses
 from service.store.queues import Entry, Queues
 from service.store.roster import Roster
 from service.store.scripts import CREATE, DUE, LATER, PROBE, PURGE, STALE
 from service.store.wakeups import Wakeups
 from service.tasks import moments, transitions
-from service.tasks.document import SCHEDULED, Task, encode
+from service.tasks.document import NORMAL, PRIORITIES, SCHEDULED, Task, encode
 
 LATER_SECONDS: Final = 60
+KNOWN_SECONDS: Final = 600.0
 
 ROOM_BYTES: Final = 3 * PORTION_BYTES  # a portion as it was read, as it is to be, and as a script holds it
 PROBE_UID: Final = "0" * 59
@@ -33,9 +36,17 @@ log = logging.getLogger("sandbox.store")
 
 class Store:
     def __init__(
-        self, wire: Wire, *, partitions: int = 1, retention_seconds: float = 7 * 86400, layout: Layout | None = None
+        self,
+        wire: Wire,
+        *,
+        partitions: int = 1,
+        retention_seconds: float = 7 * 86400,
+        known_seconds: float = KNOWN_SECONDS,
+        layout: Layout | None = None,
     ) -> None:
-        """With a layout, nothing is done on a Redis that is not this installation's."""
+        """With a layout, nothing is done on a Redis that is not this installation's. A type is known for
+        `known_seconds` after a runner has told it.
+        """
         self._guard = None if layout is None else GuardedWire(wire, layout)
         wire = self._guard or wire
         self._wire = wire
@@ -52,6 +63,8 @@ class Store:
         self.logbook = Logbook(wire, self._partitions)
         self.history = History(wire)
         self.roster = Roster(wire)
+        self.pauses = Pauses(wire, self.groups, self._need_order)
+        self.lots = Lots(wire, self.groups, known_seconds, self._need_order)
 
     def close(self) -> None:
         self.wakeups.close()
@@ -63,7 +76,14 @@ class Store:
         """Stores all of the tasks, or none if one is there already. Returns [] when all are stored; otherwise, for each
         task in turn, what is there. The tasks lie in one partition. `first`: before all that waits in their queues.
         """
+        self.prepare(new)
         return self.create_each([new], first=first)[0]
+
+
+    def prepare(self, new: Sequence[Task]) -> None:
+        """Before tasks are created by `create_each`. Raises if what they ask for cannot be written yet."""
+        if any(task.priority != NORMAL for task in new):
+            self._need_order()
 
     def create_each(self, groups: Sequence[Sequence[Task]], *, first: bool = False) -> list[list[Document | None]]:
         """Does as `create` for each group by itself, all in one round trip."""
@@ -75,12 +95,12 @@ class Store:
         ]
 
     def _create_command(self, partition: int, new: Sequence[Task], first: bool) -> Command:
-        stream = keys.returned if first else keys.queue
         names = [keys.shelves(partition), keys.due(partition)]
         arguments: list[Any] = [len(new), keys.changes(partition), time.time_ns() // 1000]
         for task in new:
             shelf = keys.shelf_name(task, task.status)
-            names += (task.uid, keys.shelf(partition, shelf), stream(partition, task.queue))
+            line = keys.returned(partition, task.queue) if first else keys.line(partition, task.queue, task.priority)
+            names += (task.uid, keys.shelf(partition, shelf), line)
             arguments += (
                 encode(task),
                 shelf,
@@ -130,18 +150,24 @@ class Store:
         return batch.moved()
 
     def move_and_fetch(
-        self, changes: Sequence[Change], partition: int, queues: Sequence[str], consumer: str, count: int
+        self,
+        changes: Sequence[Change],
+        partition: int,
+        queues: Sequence[str],
+        consumer: str,
+        count: int,
+        priorities: Sequence[str] = PRIORITIES,
     ) -> tuple[Moved, list[Entry]]:
         """Moves, then fetches: in one round trip if the changes fit. They are of this partition, or of its group."""
         batch = Batch(changes, self._partitions, self._retention_ms)
         if not batch.is_small:
-            return self.move(changes), self.queues.fetch(partition, queues, consumer, count)
+            return self.move(changes), self.queues.fetch(partition, queues, consumer, count, priorities)
         moves = [move for together in batch.moves.values() for move in together]
-        streams = self.queues.streams(partition, queues)
+        streams = self.queues.streams(partition, queues, priorities)
         fetch = streams.fetch_command(consumer, count)
         *answers, found = self._wire.call(partition, *[move.command for move in moves], fetch, once=True)
         batch.note(moves, answers)
-        return batch.moved(), streams.fetched(found)
+        return batch.moved(), self.queues.fetched(streams, found)
 
     def change(self, uid: str, transition: Callable[[Task], Task]) -> Document | None:
         """Reads, changes, stores, and starts anew if somebody was quicker. None if there is no such task."""
@@ -210,6 +236,11 @@ class Store:
         """True for one process only in so many milliseconds."""
         [answer] = self._wire.call(partition, ("SET", keys.duty(partition, duty), 1, "NX", "PX", milliseconds))
         return answer is not None
+
+    def _need_order(self) -> None:
+        """Before the first use of what came with priorities, pauses and lots."""
+        if self._guard is not None:
+            self._guard.need(ORDER)
 
     def claim(self) -> None:
         """Makes this Redis the installation's. Raises WrongRedis if it is another's."""

@@ -269,6 +269,8 @@ class GatedWatcher(Watcher):  # type: ignore[misc]
             await gen.multi(list(self._leaving.values()))
 
     async def _judge(self, trial: Trial, number: int) -> None:
+        if number == 0:
+            return  # new settings want none of it
         for _ in range(number):
             if trial.problem is None:
                 self._start_on_trial(trial)

@@ -14,7 +14,14 @@ from typing import Any, Final, NamedTuple, TypeVar
 import msgspec
 
 from service.errors import InvalidTask, InvalidTaskType
-from service.tasks.document import DEFAULT_MAX_ATTEMPTS, NESTING_LIMIT, NO_ARGS, is_nested_too_deeply
+from service.tasks.document import (
+    DEFAULT_MAX_ATTEMPTS,
+    NESTING_LIMIT,
+    NO_ARGS,
+    NORMAL,
+    PRIORITIES,
+    is_nested_too_deeply,
+)
 
 TYPE_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 MARK: Final = "__sandbox_task__"
@@ -36,6 +43,7 @@ class TaskType(NamedTuple):
     timeout: float | None
     arguments: type[msgspec.Struct]
     decode: Callable[[msgspec.Raw], Any]
+    priority: str = NORMAL
     secret: tuple[str, ...] = ()  # arguments that only who may write gets to see
 
     def accept(self, args: msgspec.Raw) -> msgspec.Raw:
@@ -84,6 +92,7 @@ class TaskType(NamedTuple):
             "queue": self.queue,
             "max_attempts": self.max_attempts,
             "timeout": self.timeout,
+            "priority": self.priority,
             "args": _schema(self.arguments),
             "secret": list(self.secret),
         }
@@ -107,6 +116,7 @@ def task(
     queue: str = DEFAULT_QUEUE,
     max_attempts: int = DEFAULT_MAX_ATTEMPTS,
     timeout: float | None = None,
+    priority: str = NORMAL,
     secret: Iterable[str] = (),
 ) -> Callable[[Handler], Handler]:
     """Marks a function as the handler of a task type. `secret` names arguments that are hidden from readers."""
@@ -116,7 +126,7 @@ def task(
     hidden = (secret,) if isinstance(secret, str) else tuple(secret)
 
     def mark(handler: Handler) -> Handler:
-        task_type = _task_type(name, handler, queue, max_attempts, timeout)._replace(secret=hidden)
+        task_type = _task_type(name, handler, queue, max_attempts, timeout, priority)._replace(secret=hidden)
         _refuse_unknown(name, hidden, task_type.arguments)
         setattr(handler, MARK, task_type)
         return handler
@@ -131,14 +141,17 @@ def _refuse_unknown(name: str, secret: tuple[str, ...], arguments: type[msgspec.
 
 
 def _task_type(
-    name: str, handler: Callable[..., Any], queue: str, max_attempts: int, timeout: float | None
+    name: str, handler: Callable[..., Any], queue: str, max_attempts: int, timeout: float | None, priority: str
 ) -> TaskType:
     if not TYPE_NAME.fullmatch(name):
         raise InvalidTaskType(f"{name!r} cannot name a task type: letters, digits, '.', '_' and '-', at most 100")
     if max_attempts < 1 or (timeout is not None and timeout <= 0):
         raise InvalidTaskType(f"{name}: max_attempts is at least 1, timeout more than 0")
+    if priority not in PRIORITIES:
+        raise InvalidTaskType(f"{name}: priority is {priority!r}; allowed are {', '.join(PRIORITIES)}")
     arguments = _arguments(name, handler)
-    return TaskType(name, handler, queue, max_attempts, timeout, arguments, msgspec.json.Decoder(arguments).decode)
+    decode = msgspec.json.Decoder(arguments).decode
+    return TaskType(name, handler, queue, max_attempts, timeout, arguments, decode, priority)
 
 
 def _arguments(name: str, handler: Callable[..., Any]) -> type[msgspec.Struct]:

@@ -21,6 +21,11 @@ STATUSES: Final = (SCHEDULED, QUEUED, RUNNING, SUCCEEDED, FAILED, CANCELLED)
 SHOWN_STATUSES: Final = (*STATUSES, UNREADABLE)
 FINISHED: Final = frozenset((SUCCEEDED, FAILED, CANCELLED))
 
+HIGH: Final = "high"
+NORMAL: Final = "normal"
+LOW: Final = "low"
+PRIORITIES: Final = (HIGH, NORMAL, LOW)
+
 DEFAULT_MAX_ATTEMPTS: Final = 3
 
 NESTING_LIMIT: Final = 64
@@ -57,6 +62,7 @@ _STATUS: Final = _described(enum=list(SHOWN_STATUSES))
 _MOMENT: Final = _described(format="date-time")
 _OBJECT: Final = _described(type="object")
 _COUNT: Final = _described(minimum=0)
+_PRIORITY: Final = _described(enum=list(PRIORITIES))
 
 
 class Task(msgspec.Struct, kw_only=True, omit_defaults=True, forbid_unknown_fields=True, dict=True):
@@ -86,6 +92,7 @@ class Task(msgspec.Struct, kw_only=True, omit_defaults=True, forbid_unknown_fiel
     request: str | None = None
     request_id: Annotated[str, _described("the X-Request-ID of the request that created it")] | None = None
     created_by: Annotated[str, _described("the name of the token that created it")] | None = None
+    priority: Annotated[str, _PRIORITY] = NORMAL
 
     # Fields of a newer release are carried along, never dropped (docs/store.md, Compare first).
     unknown: ClassVar[dict[str, Any] | None] = None

@@ -15,13 +15,15 @@ from service.store import Store
 from service.tasks.registry import Registry
 from service.web import answers
 from service.web.answers import Answer
-from service.web.api import health, openapi, runner_calls, type_calls
+from service.web.api import health, openapi, runner_calls
 from service.web.api.history_calls import HistoryCalls
 from service.web.api.intake import Intake
 from service.web.api.log_calls import LogCalls
 from service.web.api.many_calls import ManyCalls
+from service.web.api.queue_calls import QueueCalls
 from service.web.api.task_calls import TaskCalls
 from service.web.api.task_events import Events
+from service.web.api.type_calls import TypeCalls
 from service.web.api.waiting import Waiting
 from service.web.auth import CALLER, SCOPE, Tokens
 from service.web.hosts import READS, Hosts
@@ -94,7 +96,8 @@ def create_app(
     app.register_blueprint(ManyCalls(store=store, queue=queues[0], audit=audit).blueprint())
     app.register_blueprint(HistoryCalls(store, queues).blueprint())
     app.register_blueprint(runner_calls.blueprint(store))
-    app.register_blueprint(type_calls.blueprint(registry))
+    app.register_blueprint(TypeCalls(store=store, registry=registry, audit=audit).blueprint())
+    app.register_blueprint(QueueCalls(store=store, queues=queues, audit=audit).blueprint())
     app.register_blueprint(health.blueprint(store, tokens, throttled, runners))
     app.register_blueprint(openapi.blueprint(registry, queues))
     answers.register(app, errors)

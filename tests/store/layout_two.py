@@ -21,7 +21,7 @@ def new_name(partition: int, queue: str) -> str:
     return f"sandbox:{{{partition}}}:back:{queue}"
 
 
-def both(partition: int, queues: Iterable[str]) -> list[str]:
+def both(partition: int, queues: Iterable[str], priorities: Iterable[str] = ()) -> list[str]:
     return [name(partition, queue) for queue in queues for name in (OLD, new_name, keys.queue)]
 
 

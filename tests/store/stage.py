@@ -21,6 +21,7 @@ from service.runner.lane import Lane
 from service.runner.leases import Leases
 from service.runner.lockfile import NEVER, Presence, Remains
 from service.runner.neighbours import Neighbours
+from service.runner.parking import Parking
 from service.runner.progress import Progress
 from service.runner.recovery import Recovery
 from service.runner.relief import Relief
@@ -276,10 +277,12 @@ class _Silence:
 class Process:
     """A runner with one lane, and its upkeep. With a lease of no time it robs everybody."""
 
-    DUTIES: Final = ("relieve", "renew", "publish", "write")
+    DUTIES: Final = ("relieve", "renew", "publish", "write", "tell", "unpark")
 
     def __init__(self, name: str, wire: Wire, folder: Path, *, partitions: int, known: Registry, robber: bool) -> None:
-        self.store = Store(GatedWire(wire), partitions=partitions)
+        # A robber also parks at once what it does not know; the others leave it to somebody who may.
+        known_seconds = 0.0 if robber else FOREVER_SECONDS
+        self.store = Store(GatedWire(wire), partitions=partitions, known_seconds=known_seconds)
         self.presence = StagedPresence(folder, name)
         self.stopping = Stop()
         self.alive = True
@@ -309,11 +312,14 @@ class Process:
         )
         self.lane.holdings._writing = GatedLock()  # type: ignore[assignment]
         leases = Leases([self.lane], store=self.store, presence=self.presence, lease_seconds=FOREVER_SECONDS)
-        self._duties: dict[str, Callable[[], None]] = {
+        parking = Parking(self.store, types=[each.name for each in known])
+        self._duties: dict[str, Callable[[], object]] = {
             "relieve": Relief([self.lane], self.stopping).relieve,
             "renew": leases.renew,
             "write": TaskLogs([self.lane]).write,
             "publish": Progress([self.lane], store=self.store, presence=self.presence).publish,
+            "tell": parking.tell,
+            "unpark": parking.unpark,
         }
 
     def __repr__(self) -> str:
@@ -353,7 +359,7 @@ local function stream(key)
   return { redis.call('XRANGE', key, '-', '+'), pending }
 end
 
-local documents, streams, shelves = {}, {}, {}
+local documents, streams, shelves, lots = {}, {}, {}, {}
 for i = 2, #ARGV do
   local uid, beside = ARGV[i], {}
   for place, kind in ipairs({ 'log:', 'attempts:' }) do
@@ -368,7 +374,11 @@ end
 for _, name in ipairs(redis.call('SMEMBERS', ARGV[1] .. 'shelves')) do
   shelves[#shelves + 1] = { name, redis.call('ZRANGE', ARGV[1] .. 'shelf:' .. name, 0, -1, 'WITHSCORES') }
 end
-return { documents, streams, redis.call('ZRANGE', KEYS[1], 0, -1, 'WITHSCORES'), shelves }
+for _, name in ipairs(redis.call('SMEMBERS', ARGV[1] .. 'lots')) do
+  lots[#lots + 1] = { name, redis.call('ZRANGE', ARGV[1] .. 'lot:' .. name, 0, -1, 'WITHSCORES') }
+end
+local due, pauses = redis.call('ZRANGE', KEYS[1], 0, -1, 'WITHSCORES'), redis.call('HKEYS', ARGV[1] .. 'pauses')
+return { documents, streams, due, shelves, lots, pauses }
 """
 
 
@@ -385,7 +395,7 @@ class Snapshot:
         base = f"sandbox:{{{partition}}}:"
         keys = [base + "due", *names]
         [answer] = wire.call(partition, ("EVAL", SNAPSHOT, len(keys), *keys, base, *uids))
-        documents, in_streams, due, shelves = answer
+        documents, in_streams, due, shelves, lots, pauses = answer
         self.texts: dict[str, bytes] = {uid.decode(): text for uid, text, *_ in documents if text}
         self.ttl: dict[str, int] = {uid.decode(): ttl for uid, _, ttl, *_ in documents}
         self.ttls_beside: dict[str, list[int]] = {
@@ -401,6 +411,8 @@ class Snapshot:
             self.holders.update({(stream, row[0].decode()): row[1].decode() for row in pending})
         self.due = dict(pairs(due))
         self.shelves = {name.decode(): dict(pairs(members)) for name, members in shelves}
+        self.lots = {name.decode(): dict(pairs(members)) for name, members in lots}
+        self.pauses = {pause.decode() for pause in pauses}
 
 
 def client(do: Callable[[Store], object], wire: Wire, partitions: int, name: str) -> Actor:

@@ -5,17 +5,17 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 import redis
 
 from service.errors import StoreUnavailable, WrongRedis
-from service.store import SCRIPTS, Layout, Store, layout
+from service.store import QUEUE, SCRIPTS, Layout, Pause, Store, layout
 from service.store.connection import connect
 from service.tasks import moments
-from service.tasks.document import QUEUED, Task
+from service.tasks.document import HIGH, QUEUED, Task
 from service.tasks.uid import random_prefix
 from tests.servers import RedisCluster, RedisServer
 
@@ -90,6 +90,46 @@ def test_a_newer_layout_is_refused_in_words(server: RedisServer) -> None:
     create(guarded(server.url, reads=2, writes=2))
     with pytest.raises(WrongRedis, match="in layout 2, and this release reads layouts up to 1: install the newer"):
         guarded(server.url).check()
+
+
+def pause(store: Store) -> None:
+    store.pauses.pause(QUEUE, "default", Pause(None, moments.stamp(time.time()), None, None))
+
+
+def urgent(store: Store) -> None:
+    task = new(store)
+    task.priority = HIGH
+    store.create([task])
+
+
+@pytest.mark.parametrize("use", [pause, urgent])
+def test_the_first_use_of_what_is_new_raises_the_layout_and_shuts_older_releases_out(
+    server: RedisServer, raw: redis.Redis, use: Callable[[Store], None]
+) -> None:
+    older, store = guarded(server.url), guarded(server.url, reads=2)
+    create(older)
+    create(store)
+    assert (record(raw)["layout"], record(raw)["reads"]) == (1, 2)  # the way back is open
+    use(store)
+    assert (record(raw)["layout"], record(raw)["reads"]) == (2, 2)
+    with pytest.raises(WrongRedis, match="in layout 2, and this release reads layouts up to 1"):
+        guarded(server.url).check()
+    create(guarded(server.url, reads=2))
+    assert record(raw)["layout"] == 2  # it stays
+
+
+@pytest.mark.parametrize("use", [pause, urgent])
+def test_what_an_older_release_at_work_could_not_find_is_not_written(
+    server: RedisServer, raw: redis.Redis, use: Callable[[Store], None]
+) -> None:
+    store = guarded(server.url, reads=2)
+    create(store)
+    create(guarded(server.url))  # it starts last
+    with pytest.raises(StoreUnavailable, match=r"an older release works on this Redis.*every host has this release"):
+        use(store)
+    assert record(raw)["layout"] == 1
+    assert not raw.exists("sandbox:{0}:pauses", "sandbox:{0}:high:default")
+    create(store)  # all else goes on
 
 
 @pytest.mark.parametrize("text", ["no JSON", "5", "{}"])

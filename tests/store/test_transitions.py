@@ -18,10 +18,10 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule, run_state_machine_as_test
 
 from service.runner import lane, recovery
-from service.store import SCRIPTS, Store, keys
+from service.store import QUEUE, SCRIPTS, TYPE, Pause, Store, keys
 from service.store.connection import Wire, connect
 from service.tasks import moments, transitions
-from service.tasks.document import QUEUED, RUNNING, SCHEDULED, Task, decode
+from service.tasks.document import CANCELLED, QUEUED, RUNNING, SCHEDULED, Task, decode
 from service.tasks.uid import prefix_for
 from tests.servers import RedisCluster, RedisServer
 from tests.store.stage import DEADLY, ENDS, QUEUES, RELEASES, Actor, Fate, Process, QuietWindow, Snapshot, client
@@ -30,6 +30,7 @@ CREATED = "2026-01-01T00:00:00.%06dZ"
 LONG_AGO = "2026-01-01T00:00:00.000000Z"
 KEYS = st.integers(0, 5)
 CHOICES = st.integers(0, 20)
+PAUSABLE = [(QUEUE, "default"), (TYPE, "work"), (TYPE, "new")]
 PLANS = st.lists(st.sampled_from(ENDS), max_size=4)
 ENOUGH_ROUNDS = 400
 EXAMPLES = int(os.environ.get("SANDBOX_TEST_EXAMPLES", "0"))
@@ -115,12 +116,13 @@ class Transitions(RuleBasedStateMachine):
         plan=PLANS,
         type=st.sampled_from(["work", "work", "new"]),
         scheduled=st.booleans(),
+        priority=st.sampled_from(["normal", "normal", "high", "low"]),
     )
-    def create(self, keys: list[int], plan: list[str], type: str, scheduled: bool) -> None:
+    def create(self, keys: list[int], plan: list[str], type: str, scheduled: bool, priority: str = "normal") -> None:
         homes = [self.store.partition(self.uids[key]) for key in keys]
         uids = [self.uids[key] for key, home in zip(keys, homes, strict=True) if home == homes[0]]
         self.created += 1
-        new = [self._new(uid, plan, type, scheduled) for uid in uids]
+        new = [self._new(uid, plan, type, scheduled, priority) for uid in uids]
 
         def do(store: Store) -> None:
             if not store.create(new):
@@ -128,7 +130,7 @@ class Transitions(RuleBasedStateMachine):
 
         self._enter(client(do, self.wire, self.partitions, "create"))
 
-    def _new(self, uid: str, plan: list[str], type: str, scheduled: bool) -> Task:
+    def _new(self, uid: str, plan: list[str], type: str, scheduled: bool, priority: str) -> Task:
         return Task(
             uid=uid,
             type=type,
@@ -137,6 +139,7 @@ class Transitions(RuleBasedStateMachine):
             args=msgspec.Raw(msgspec.json.encode({"ends": plan})),
             created_at=CREATED % self.created,
             run_at=LONG_AGO if scheduled else None,
+            priority=priority,
         )
 
     @rule(key=KEYS, steps=st.integers(0, 2))
@@ -161,6 +164,23 @@ class Transitions(RuleBasedStateMachine):
         actor = client(lambda store: store.change(uid, transition), self.wire, self.partitions, name)
         self._enter(actor)
         self._go_on(actor, steps)
+
+    @rule(what=st.sampled_from(PAUSABLE), steps=st.integers(0, 3))
+    def pause(self, what: tuple[str, str], steps: int) -> None:
+        told = Pause(None, LONG_AGO, None, None)
+        self._enter(client(lambda store: store.pauses.pause(*what, told), self.wire, self.partitions, "pause"))
+        if self.actors:
+            self._go_on(self.actors[-1], steps)
+
+    @rule(what=st.sampled_from(PAUSABLE), steps=st.integers(0, 3))
+    def resume(self, what: tuple[str, str], steps: int) -> None:
+        def do(store: Store) -> None:
+            store.pauses.resume(*what)
+            store.lots.unpark(2)
+
+        self._enter(client(do, self.wire, self.partitions, "resume"))
+        if self.actors:
+            self._go_on(self.actors[-1], steps)
 
     # --- what happens by itself ----------------------------------------------------------------------
 
@@ -257,8 +277,8 @@ class Transitions(RuleBasedStateMachine):
                 self._check_changes(snapshot, uids, actor)
 
     def _check_partition(self, now: Snapshot, uids: list[str]) -> None:
-        waiting = set(now.entries.values())
-        assert waiting <= set(uids), "an entry points at nothing that was ever asked for"
+        waiting = set(now.entries.values()) | {uid for members in now.lots.values() for uid in members}
+        assert waiting <= set(uids), "an entry, or a lot, points at nothing that was ever asked for"
         assert set(now.holders) <= set(now.entries), "an entry that is gone is still pending"
         known = {uid: decode(text) for uid, text in now.texts.items()}
         scheduled = {uid for uid, task in known.items() if task.status == SCHEDULED}
@@ -268,12 +288,21 @@ class Transitions(RuleBasedStateMachine):
         for uid in uids:
             self._check_beside(now, uid)
         self._check_shelves(now, known)
+        self._check_lots(now, known)
+
+    def _check_lots(self, now: Snapshot, known: dict[str, Task]) -> None:
+        for name, members in now.lots.items():
+            for uid, created in members.items():
+                task = known.get(uid)
+                if task is not None and moments.microseconds(task.created_at) == created:
+                    assert name == f"{task.type}:{task.queue}:{task.priority}", "a task stands in its own lot"
+                    assert task.status != CANCELLED, "what is cancelled leaves its lot"
 
     def _check_task(self, now: Snapshot, uid: str, task: Task, waiting: set[str]) -> None:
         assert (task.uid, task.claim is not None) == (uid, task.status == RUNNING)
         assert (now.ttl[uid] > 0) == task.finished, "what has finished expires, and nothing else"
         if task.status == QUEUED:
-            assert uid in waiting, "a queued task has an entry"
+            assert uid in waiting, "a queued task has an entry, or stands in a lot"
         if task.status == SCHEDULED:
             assert uid in now.due, "a scheduled task has a due time"
         if task.claim is not None:
@@ -310,6 +339,8 @@ class Transitions(RuleBasedStateMachine):
                 old, new = decode(before), decode(after)
                 assert new.revision > old.revision, "a revision counts up"
                 assert not old.finished or actor.name == "retry", "only a client's retry changes what has finished"
+                paused = {f"queue:{new.queue}", f"type:{new.type}"} & now.pauses
+                assert not (old.status == QUEUED and new.status == RUNNING and paused), "nothing paused is claimed"
                 if new.claim is not None and new.claim != old.claim:
                     holder = now.holders[new.claim.stream, new.claim.entry]
                     assert holder == new.claim.consumer, "who claims holds the entry"
@@ -331,12 +362,16 @@ class Transitions(RuleBasedStateMachine):
         for process in self.living():
             process.die()
         self.actors = []
+        for what in PAUSABLE:
+            self.store.pauses.resume(*what)
+        self.store.lots.tell([each.name for each in RELEASES["new"]])
         self.start_runner(robber=False, release="new")
         [runner], healthy = self.actors, self.processes[-1]
         for _ in range(ENOUGH_ROUNDS):
             if self._is_over(healthy):
                 break
             self._promote_all()
+            self.store.lots.unpark()
             for _ in range(4):
                 self.step(runner, Fate.GO)
         else:
@@ -356,7 +391,7 @@ class Transitions(RuleBasedStateMachine):
             uids = [uid for uid in self.uids if self.store.partition(uid) == partition]
             now = Snapshot(self.wire, self.store, partition, uids)
             left += [task for task in map(decode, now.texts.values()) if not task.finished]
-            left += [now.entries, now.holders, now.due] if now.entries or now.holders or now.due else []
+            left += filter(None, (now.entries, now.holders, now.due, now.lots))
         return left
 
     def _is_over(self, healthy: Process) -> bool:

@@ -21,6 +21,11 @@ PATHS = {
     f"/tasks/{UNKNOWN}": "DELETE, GET, HEAD, OPTIONS",
     f"/tasks/{UNKNOWN}/retry": "OPTIONS, POST",
     "/types": "GET, HEAD, OPTIONS",
+    "/types/echo/pause": "OPTIONS, POST",
+    "/types/echo/resume": "OPTIONS, POST",
+    "/queues": "GET, HEAD, OPTIONS",
+    "/queues/default/pause": "OPTIONS, POST",
+    "/queues/default/resume": "OPTIONS, POST",
     "/health/live": "GET, HEAD, OPTIONS",
     "/health/ready": "GET, HEAD, OPTIONS",
     "/openapi.json": "GET, HEAD, OPTIONS",
@@ -40,7 +45,7 @@ def test_options_and_refused_methods_list_what_is_allowed(client: FlaskClient, p
 
 
 @pytest.mark.parametrize(
-    "path", ["/types", "/health/live", "/health/ready", "/tasks", f"/tasks/{UNKNOWN}", "/openapi.json"]
+    "path", ["/types", "/queues", "/health/live", "/health/ready", "/tasks", f"/tasks/{UNKNOWN}", "/openapi.json"]
 )
 def test_head_is_get_without_the_body(client: FlaskClient, path: str) -> None:
     head, get = client.head(path), client.get(path)

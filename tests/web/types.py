@@ -18,3 +18,8 @@ def elsewhere(context: Any) -> None:
 @task("account.open", secret=("password", "pin_code"))
 def open_account(context: Any, name: str, password: str = "", pin_code: int = 0) -> None:
     """Has arguments that are nobody's business."""
+
+
+@task("urgent", priority="high")
+def urgent(context: Any) -> None:
+    """Comes before others."""

@@ -2,10 +2,12 @@
 -- nothing by itself: a shelf knows its size, and what a group was given last leads to the next entry.
 -- Shelves and streams lie in the slot of their names (docs/store.md, One slot).
 --
--- KEYS  1  names of shelves
--- ARGV  1  group    2  what a shelf's name is appended to    3, 4  what a queue's name is appended to: both streams
+-- KEYS  1  names of shelves    2  pauses
+-- ARGV  1  group    2  what a shelf's name is appended to    3…  what a queue's name is appended to, for each
+--       of its streams
 --
--- Returns the time (ms), a flat list of queue, status, number, and a flat list of queue, when its head was queued (ms).
+-- Returns the time (ms), a flat list of queue, status, number, a flat list of queue, when its head was queued (ms),
+-- and the paused queues.
 
 local function head(stream)
   local groups = redis.pcall('XINFO', 'GROUPS', stream)
@@ -37,7 +39,7 @@ for _, name in ipairs(redis.call('SMEMBERS', KEYS[1])) do
   end
 end
 for queue in pairs(queues) do
-  for place = 3, 4 do
+  for place = 3, #ARGV do
     local queued = head(ARGV[place] .. queue)
     if queued then
       heads[#heads + 1] = queue
@@ -45,5 +47,12 @@ for queue in pairs(queues) do
     end
   end
 end
-local now = redis.call('TIME')
-return { now[1] * 1000 + math.floor(now[2] / 1000), counts, heads }
+local now, paused = redis.call('TIME'), {}
+local pauses = redis.call('HGETALL', KEYS[2])
+for i = 1, #pauses, 2 do
+  local queue, ends = string.match(pauses[i], '^queue:(.*)'), tonumber(string.match(pauses[i + 1], '^%d+'))
+  if queue and (not ends or now[1] * 1000000 + now[2] < ends) then
+    paused[#paused + 1] = queue
+  end
+end
+return { now[1] * 1000 + math.floor(now[2] / 1000), counts, heads, paused }

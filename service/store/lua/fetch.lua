@@ -1,18 +1,43 @@
 -- fetch: gives a consumer waiting entries, in the order of the streams, with their documents.
 -- A document lies in its entry's slot, so it may be read without being named as a key (docs/store.md, One slot).
 --
--- KEYS  1…  numbers of takes, one per partition; then streams, in the order in which they are served
+-- KEYS  1…  numbers of takes, one per partition; pauses, one per partition;
+--       then streams, in the order in which they are served
 -- ARGV  1  group    2  consumer    3  how many at most    4  how many partitions
 --
--- Returns the numbers of takes, then a flat list: place of the stream, entry, UID, document or false; and so on.
+-- Returns the numbers of takes, the paused queues with blanks between, then a flat list: place of the stream, entry,
+-- UID, document or false; and so on.
 
 local group, consumer, wanted, partitions = ARGV[1], ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4])
-local found = {}
+local found, paused, names = {}, {}, {}
+
+-- A pause begins with when it ends, by this clock, if it ends by itself.
+local function note(pauses)
+  local time = redis.call('TIME')
+  local now = time[1] * 1000000 + time[2]
+  for i = 1, #pauses, 2 do
+    local queue, ends = string.match(pauses[i], '^queue:(.*)'), tonumber(string.match(pauses[i + 1], '^%d+'))
+    if queue and not paused[queue] and (not ends or now < ends) then
+      paused[queue] = true
+      names[#names + 1] = queue
+    end
+  end
+end
+
 for i = 1, partitions do
   found[i] = redis.call('GET', KEYS[i]) or '0'
+  local pauses = redis.call('HGETALL', KEYS[partitions + i])
+  if #pauses > 0 then
+    note(pauses)
+  end
 end
-for place = 1, #KEYS - partitions do
-  local stream = KEYS[partitions + place]
+found[partitions + 1] = table.concat(names, ' ')
+
+local function is_paused(stream)
+  return #names > 0 and paused[string.match(stream, '}:%a+:(.*)')]
+end
+
+local function read(stream)
   local reply = redis.pcall('XREADGROUP', 'GROUP', group, consumer, 'COUNT', wanted, 'STREAMS', stream, '>')
   if reply and reply.err then
     if not string.find(reply.err, 'NOGROUP', 1, true) then
@@ -20,6 +45,15 @@ for place = 1, #KEYS - partitions do
     end
     redis.call('XGROUP', 'CREATE', stream, group, '0', 'MKSTREAM')
     reply = redis.call('XREADGROUP', 'GROUP', group, consumer, 'COUNT', wanted, 'STREAMS', stream, '>')
+  end
+  return reply
+end
+
+for place = 1, #KEYS - 2 * partitions do
+  local stream = KEYS[2 * partitions + place]
+  local reply = not is_paused(stream) and read(stream)
+  if reply and reply.err then
+    return reply
   end
   if reply then
     local entries, uids = reply[1][2], {}

@@ -2,25 +2,29 @@
 -- A batch shares its old and its new shelf; each document moves only if it still is what the caller read.
 --
 -- KEYS  1  shelf it leaves       2  shelf it joins         3  names of shelves    4  due times
---       5  stream of its entry   6  stream to wait in      7  number of takes   8…  documents
+--       5  stream of its entry   6  stream to wait in      7  number of takes   8  pauses
+--       9  names of lots        10  lot                   11…  documents
 -- ARGV  1  group                 2  name of shelf joined   3  status before       4  status after
 --       5  consumer that must hold the entries, or ""      6  number of takes when it read them
 --       7  time to live in ms, or ""   8  channel that tells of changes
---       9  what the caller's clock says (microseconds), or ""
---       10  "" where neither a log nor earlier attempts begin or cease to expire, else 1
---       11  what the name of a document's log is put behind    12  that of its earlier attempts
---       13  how many of those stay
+--       9  what the caller's clock says (microseconds), or ""      10  name of the lot
+--       11  "" where neither a log nor earlier attempts begin or cease to expire, else 1
+--       12  what the name of a document's log is put behind    13  that of its earlier attempts
+--       14  how many of those stay
 --       then per document: text as read, text to be, created (score), entry, due by the caller's clock, or ""
 --       then for some: place (from 1), an attempt to be kept
 --
 -- The entry: with a consumer in 5 it must be pending for it, and stays (a claim, news of progress);
 -- without one it is dropped if it is not "" (a settlement, a hand-back). Where nothing has been taken
 -- from anybody since the consumer read its entries, they are all its own, and need not be looked up.
--- Returns the places (from 1) of the documents that were refused.
+-- What is queued in a paused queue is not claimed, but goes back to the front of its queue; what is of a paused type
+-- goes to its lot.
+-- Returns the places (from 1) of the documents that were refused, and below zero the places of those that were paused.
 
 local group, name, before, after = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
 local consumer, takes, ttl = ARGV[5], ARGV[6], ARGV[7]
-local count = #KEYS - 7
+local first = 11 -- the first document
+local count = #KEYS - first + 1
 
 -- A pause is as long by Redis's clock as it was meant to be, however far the caller's clock is off.
 local ahead = 0
@@ -38,7 +42,7 @@ end
 
 -- Both live as long as the document.
 local function keep_beside(uid)
-  for at = 11, 12 do
+  for at = 12, 13 do
     if ttl == '' then
       redis.call('PERSIST', ARGV[at] .. uid)
     else
@@ -47,15 +51,40 @@ local function keep_beside(uid)
   end
 end
 
-local refused, joining, leaving, dropped, texts = {}, {}, {}, {}, {}
+local function is_in_force(pause)
+  local ends = pause and string.match(pause, '^%d+')
+  if ends then
+    local time = redis.call('TIME')
+    return time[1] * 1000000 + time[2] < tonumber(ends)
+  end
+  return pause
+end
+
+local pause -- what keeps the batch from being claimed: its queue, or its type
+if before == 'queued' and after == 'running' then
+  local type, queue = string.match(name, '^([^:]*):([^:]*):')
+  local pauses = redis.call('HMGET', KEYS[8], 'queue:' .. queue, 'type:' .. type)
+  pause = is_in_force(pauses[1]) and 'queue' or is_in_force(pauses[2]) and 'type'
+end
+
+local refused, joining, leaving, dropped, texts, parked = {}, {}, {}, {}, {}, {}
 local moved = {}
-local present = redis.call('MGET', unpack(KEYS, 8))
+local present = redis.call('MGET', unpack(KEYS, first))
 for i = 1, count do
-  local at = 5 * i + 9
-  local uid, text, entry = KEYS[7 + i], ARGV[at + 1], ARGV[at + 3]
+  local at = 5 * i + 10
+  local uid, text, entry = KEYS[first + i - 1], ARGV[at + 1], ARGV[at + 3]
   -- Two entries of a batch may point at the same document: the second one comes too late.
   if present[i] ~= ARGV[at] or moved[uid] or is_taken(entry) then
     refused[#refused + 1] = i
+  elseif pause then
+    refused[#refused + 1] = -i
+    dropped[#dropped + 1] = entry
+    if pause == 'queue' then
+      redis.call('XADD', KEYS[6], '*', 'uid', uid)
+    else
+      parked[#parked + 1] = ARGV[at + 2]
+      parked[#parked + 1] = uid
+    end
   else
     moved[uid] = i
     if ttl == '' then
@@ -64,7 +93,7 @@ for i = 1, count do
     else
       redis.call('SET', uid, text, 'PX', ttl)
     end
-    if ARGV[10] ~= '' then
+    if ARGV[11] ~= '' then
       keep_beside(uid)
     end
     leaving[#leaving + 1] = uid
@@ -81,11 +110,11 @@ for i = 1, count do
   end
 end
 
-for at = 5 * count + 14, #ARGV, 2 do
-  local uid = KEYS[7 + ARGV[at]]
+for at = 5 * count + 15, #ARGV, 2 do
+  local uid = KEYS[first + ARGV[at] - 1]
   if moved[uid] == tonumber(ARGV[at]) then
-    redis.call('RPUSH', ARGV[12] .. uid, ARGV[at + 1])
-    redis.call('LTRIM', ARGV[12] .. uid, -ARGV[13], -1)
+    redis.call('RPUSH', ARGV[13] .. uid, ARGV[at + 1])
+    redis.call('LTRIM', ARGV[13] .. uid, -ARGV[14], -1)
   end
 end
 if #texts > 0 then
@@ -95,6 +124,9 @@ if #leaving > 0 then
   if before == 'scheduled' and after ~= 'scheduled' then
     redis.call('ZREM', KEYS[4], unpack(leaving))
   end
+  if after == 'cancelled' then
+    redis.call('ZREM', KEYS[10], unpack(leaving))
+  end
   if KEYS[1] ~= KEYS[2] then
     redis.call('ZREM', KEYS[1], unpack(leaving))
     redis.call('ZADD', KEYS[2], unpack(joining))
@@ -102,6 +134,13 @@ if #leaving > 0 then
   end
   -- pcall: a user without the right to publish may still move tasks.
   redis.pcall('SPUBLISH', ARGV[8], after .. ' ' .. table.concat(leaving, ' '))
+end
+if pause and #dropped > 0 then
+  redis.call('INCR', KEYS[7]) -- as if taken: should this very script come again, it finds no entries to claim
+end
+if #parked > 0 then
+  redis.call('ZADD', KEYS[10], unpack(parked))
+  redis.call('SADD', KEYS[9], ARGV[10])
 end
 if #dropped > 0 then
   redis.call('XACK', KEYS[5], group, unpack(dropped))

@@ -4,7 +4,7 @@ import re
 import time
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
-from typing import Annotated, Final, NamedTuple, TypeVar
+from typing import Annotated, Final, Literal, NamedTuple, TypeVar
 
 import msgspec
 from msgspec import UNSET, Meta, Raw, UnsetType
@@ -51,6 +51,7 @@ class NewTask(msgspec.Struct, forbid_unknown_fields=True):
     delay: Annotated[float, Meta(ge=0, le=LATEST_SECONDS, description="in seconds")] | UnsetType = UNSET
     max_attempts: Annotated[int, Meta(ge=1, le=MOST_ATTEMPTS)] | UnsetType = UNSET
     timeout: Annotated[float, Meta(gt=0, le=LONGEST_TIMEOUT_SECONDS, description="in seconds")] | UnsetType = UNSET
+    priority: Literal["high", "normal", "low"] | UnsetType = UNSET
 
 
 _decode_one = msgspec.json.Decoder(NewTask).decode
@@ -115,6 +116,7 @@ class Intake:
             run_at=moments.stamp_exactly(due) if due else None,
             request_id=sender.request_id,
             created_by=sender.caller,
+            priority=task_type.priority if new.priority is UNSET else new.priority,
         )
 
 

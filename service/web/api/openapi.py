@@ -6,11 +6,11 @@ from typing import Any, Final, get_type_hints
 import msgspec
 from flask import Blueprint
 
-from service.tasks.attempts import OUTCOMES
 from service.store import AtWork
 from service.store.history import QUEUE_GAUGES, RUNNER_GAUGES
 from service.store.tally import ENDS, TIMES
-from service.tasks.document import PUBLIC, SHOWN_STATUSES, Task
+from service.tasks.attempts import OUTCOMES
+from service.tasks.document import PRIORITIES, PUBLIC, SHOWN_STATUSES, Task
 from service.tasks.lines import MOST_LINES
 from service.tasks.registry import Registry
 from service.web import answers, problem
@@ -18,6 +18,7 @@ from service.web.answers import Answer
 from service.web.api.exposition import CONTENT_TYPE
 from service.web.api.intake import BATCH_LIMIT, NewTask
 from service.web.api.listing import DEFAULT_LIMIT, FILTERS, HIGHEST_LIMIT, Wanted
+from service.web.api.pausing import NewPause
 
 Object = dict[str, Any]
 
@@ -27,6 +28,8 @@ KEPT: Final = ("Cache-Control", "max-age=60")  # a release may change it; no `pu
 MOMENT = {"type": "string", "format": "date-time"}
 GIVEN_MOMENT = {"type": "string", "description": "RFC 3339, with an offset"}  # more is taken than a format would allow
 SCHEMAS: Final = "#/components/schemas"
+MOMENT: Final = {"type": "string", "format": "date-time"}
+OR_PAUSE: Final = {"anyOf": [{"$ref": f"{SCHEMAS}/Pause"}, {"type": "null"}]}
 
 _FIELDS: Final = get_type_hints(Task, include_extras=True)
 # The document as clients see it. It has no defaults: clients get every field.
@@ -55,14 +58,18 @@ def describe(types: Sequence[str], queues: Sequence[str]) -> Object:
 
 def _schemas(types: Sequence[str], queues: Sequence[str]) -> Object:
     """Made from the structs that read and write these objects: a new field shows up here by itself."""
-    _, made = msgspec.json.schema_components([NewTask, PublicTask, Wanted, AtWork], ref_template=f"{SCHEMAS}/{{name}}")
+    shown = [NewTask, PublicTask, Wanted, AtWork, NewPause]
+    _, made = msgspec.json.schema_components(shown, ref_template=f"{SCHEMAS}/{{name}}")
     return {
         **{name: _sent(schema) for name, schema in made.items()},
         "Wanted": _wanted(made["Wanted"]),
         "NewTask": _new_task(made["NewTask"], types, queues),
+        "NewPause": made["NewPause"],
         "TaskType": _task_type(),
         "LogLine": _log_line(),
         "Attempt": _attempt(),
+        "Queue": _queue(),
+        "Pause": _pause(),
         "Problem": _problem(),
     }
 
@@ -94,7 +101,10 @@ def _paths() -> Object:
             "get": _call("readAttempts", 200, _list_of("attempts", "Attempt"), refused=(404, 422), parameters=[uid])
         },
         "/tasks/{uid}/events": {"get": _events(uid)},
-        "/types": {"get": _call("listTypes", 200, _list_of("types", "TaskType"))},
+        "/types": {"get": _call("listTypes", 200, _types())},
+        **_pausing("types", "Type", "TaskType"),
+        "/queues": {"get": _call("listQueues", 200, _list_of("queues", "Queue"))},
+        **_pausing("queues", "Queue", "Queue"),
         "/runners": {"get": _call("listRunners", 200, _list_of("runners", "AtWork"))},
         "/metrics": {"get": _metrics()},
         "/metrics/history": {"get": _call("readHistory", 200, _history(), refused=(422,), parameters=_history_query())},
@@ -104,10 +114,19 @@ def _paths() -> Object:
     }
 
 
+def _pausing(resource: str, noun: str, schema: str) -> Object:
+    name, answer = _parameter("path", "name", {"type": "string", "minLength": 1}), _reference(schema)
+    body = _reference("NewPause")
+    pause = _call(f"pause{noun}", 200, answer, body=body, body_is_needed=False, refused=(404,), parameters=[name])
+    resume = _call(f"resume{noun}", 200, answer, refused=(404,), parameters=[name])
+    return {f"/{resource}/{{name}}/pause": {"post": pause}, f"/{resource}/{{name}}/resume": {"post": resume}}
+
+
 def _call(
     name: str,
     *successes_and_schema: Any,
     body: Object | None = None,
+    body_is_needed: bool = True,
     refused: Sequence[int] = (),
     parameters: Sequence[Object] = (),
 ) -> Object:
@@ -116,7 +135,7 @@ def _call(
     call: Object = {"operationId": name, "parameters": list(parameters)}
     statuses = (401, 403, *refused, 503, "default")
     if body is not None:
-        call["requestBody"] = {"required": True, "content": {"application/json": {"schema": body}}}
+        call["requestBody"] = {"required": body_is_needed, "content": {"application/json": {"schema": body}}}
         statuses = (400, 413, 415, 422, *statuses)
     responses = {str(status): _response("As asked for.", "application/json", schema) for status in (first, *others)}
     for status in statuses:
@@ -272,15 +291,16 @@ def _task_type() -> Object:
             "queue": TEXT,
             "max_attempts": {"type": "integer"},
             "timeout": {"type": ["number", "null"]},
+            "priority": {"enum": list(PRIORITIES)},
             "args": {"type": "object"},
             "secret": {"type": "array", "items": TEXT},
+            "paused": OR_PAUSE,
         }
     )
 
 
 def _log_line() -> Object:
-    moment = {"type": "string", "format": "date-time"}
-    return _object({"id": TEXT, "at": moment, "level": TEXT, "text": TEXT, "attempt": {"type": "integer"}})
+    return _object({"id": TEXT, "at": MOMENT, "level": TEXT, "text": TEXT, "attempt": {"type": "integer"}})
 
 
 def _attempt() -> Object:
@@ -296,6 +316,26 @@ def _attempt() -> Object:
             "error": {"type": ["object", "null"]},
         }
     )
+
+
+def _types() -> Object:
+    """The types, and what waits of others that no runner knows any more."""
+    listed = _list_of("types", "TaskType")
+    stuck = _object({"type": TEXT, "queue": TEXT, "tasks": {"type": "integer"}, "since": MOMENT})
+    listed["properties"]["stuck"] = {"type": "array", "items": stuck}
+    listed["required"].append("stuck")
+    return listed
+
+
+def _queue() -> Object:
+    counts = {name: {"type": "integer", "minimum": 0} for name in ("waiting", "running", "scheduled")}
+    oldest = {"type": ["number", "null"], "description": "for how many seconds the first one has been waiting"}
+    return _object({"queue": TEXT, **counts, "oldest": oldest, "paused": OR_PAUSE})
+
+
+def _pause() -> Object:
+    text = {"type": ["string", "null"]}
+    return _object({"reason": text, "since": MOMENT, "until": MOMENT | {"type": ["string", "null"]}, "by": text})
 
 
 def _problem() -> Object:

@@ -63,6 +63,7 @@ class TaskCalls:
         return answers.json({"tasks": [public(task) for task in batch]}, status)
 
     def _stored(self, new: Sequence[Task]) -> tuple[Sequence[Task], int]:
+        self._store.prepare(new)
         present = self._gathering.create(new)
         # A random UID is present only if the store sent its command twice, because the first answer was lost.
         if not present or new[0].request is None:

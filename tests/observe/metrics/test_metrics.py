@@ -174,6 +174,7 @@ def test_queues_and_processes_are_gauges(told: StatsDMetrics, lines: Lines) -> N
             "my.app.queues.default.running:2|g",
             "my.app.queues.default.scheduled:3|g",
             "my.app.queues.default.oldest:4.5|g",
+            "my.app.queues.default.paused:0|g",
         ],
         [
             "my.app.processes.sandbox.number:3|g",
