@@ -1,31 +1,19 @@
 """The processes that circusd starts beside gunicorn."""
 
-import argparse
 import logging
 import os
 import sys
 from pathlib import Path
 from typing import Final
 
-from service.cli.parsing import Commands, add
+from service.cli.parsing import command
 from service.errors import SandboxError
 
 REDIS_WAIT_SECONDS: Final = 60.0
 
 
-def add_commands(commands: Commands) -> None:
-    add(commands, "redis", redis, "become the embedded Redis (circusd calls this)")
-    add(
-        commands,
-        "redis-sync",
-        redis_sync,
-        "bring the embedded Redis's data to the disk once a second (circusd calls this)",
-    )
-    add(commands, "runner", runner, "execute tasks (circusd calls this)")
-    add(commands, "observer", observer, "tell metrics what the supervisor does (circusd calls this)")
-
-
-def redis(_: argparse.Namespace) -> int:
+@command()
+def redis() -> int:
     """Holds the lock of the data for as long as the server lives: two servers would ruin them."""
     from service import settings
     from service.embedded import valkey
@@ -52,7 +40,8 @@ def _write_to(log: Path) -> None:
         os.dup2(descriptor, stream.fileno())
 
 
-def redis_sync(_: argparse.Namespace) -> int:
+@command()
+def redis_sync() -> int:
     from service import settings
     from service.embedded import sync
     from service.supervise.start import state
@@ -61,7 +50,8 @@ def redis_sync(_: argparse.Namespace) -> int:
     return 0
 
 
-def runner(_: argparse.Namespace) -> int:
+@command()
+def runner() -> int:
     from service.supervise.reload import candidate
 
     candidate.begin()
@@ -84,7 +74,8 @@ def runner(_: argparse.Namespace) -> int:
         return 1
 
 
-def observer(_: argparse.Namespace) -> int:
+@command()
+def observer() -> int:
     from service import settings
     from service.cli import wiring
     from service.observe import logs, output
