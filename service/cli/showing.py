@@ -10,7 +10,7 @@ import sys
 import time
 from collections.abc import Iterable, Sequence
 from datetime import datetime
-from typing import Any, Final
+from typing import Any, Final, TextIO
 
 COLOURS: Final = {
     "succeeded": "32",
@@ -58,7 +58,7 @@ def document(value: Any) -> None:
 
 def documents(values: Iterable[Any]) -> None:
     for value in values:
-        print(json.dumps(value, ensure_ascii=False))
+        print(json.dumps(value, ensure_ascii=False), flush=True)
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
@@ -122,6 +122,17 @@ def span(seconds: float | None) -> str:
 
 def megabytes(number: float | None) -> str:
     return "" if number is None else f"{number / 1_000_000:.0f} MB"
+
+
+def log_line(line: dict[str, Any], file: TextIO) -> None:
+    """Only its first line begins at the margin; for programs all of it is one line."""
+    if not file.isatty():
+        print(line["at"], line["level"], line["attempt"], clean(line["text"]), sep="\t", file=file, flush=True)
+        return
+    first, *below = line["text"].expandtabs().splitlines() or [""]
+    print(f"{line['at'][:19]}Z {line['level']:<7} {clean(first)}", file=file)
+    for each in below:
+        print(f"    {clean(each)}", file=file)
 
 
 def tell(text: str) -> None:

@@ -1,13 +1,14 @@
 """`sandbox task`: what clients do with tasks, over HTTP."""
 
 import itertools
+import sys
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Final
 
 import click
 
-from service.cli import arguments, showing, suggest, waits
+from service.cli import arguments, following, showing, suggest, waits
 from service.cli.caller import CONFLICT, CallFailed, Service, part
 from service.cli.parsing import Decorated, Duration, as_json, group, patient
 
@@ -34,7 +35,8 @@ def task() -> None: ...
 @click.option("--max-attempts", metavar="N", type=int)
 @click.option("--task-timeout", metavar="TIME", type=Duration(), help="for each attempt")
 @click.option("--key", help="of your own: with the same one, the same task is not created twice")
-@click.option("--wait", is_flag=True, help="wait for its end, and print the result")
+@click.option("--wait", "waits_for_it", is_flag=True, help="wait for its end, and print the result")
+@click.option("--follow", is_flag=True, help="as --wait, and show its log and progress on the way")
 @patient
 @as_json
 def create(
@@ -42,7 +44,8 @@ def create(
     words: tuple[str, ...],
     given: str | None,
     key: str | None,
-    wait: bool,
+    waits_for_it: bool,
+    follow: bool,
     timeout: float | None,
     as_json: bool,
     **options: Any,
@@ -53,11 +56,11 @@ def create(
         args |= arguments.read(words, _schema(service, type_name))
     said = {OPTIONS.get(name, name): value for name, value in options.items() if value is not None}
     created = service.post("/tasks", {"type": type_name, "args": args, **said}, key=key or uuid.uuid4().hex)
-    if wait:
-        showing.tell(f"the task {created['uid']} is {created['status']} in the queue {created['queue']}")
-        return _show_end(waits.until_finished(_waiting(timeout), created["uid"], timeout), as_json)
-    _show_created(created, as_json)
-    return 0
+    if not (waits_for_it or follow):
+        _show_created(created, as_json)
+        return 0
+    showing.tell(f"the task {created['uid']} is {created['status']} in the queue {created['queue']}")
+    return _show_end(_ended(created["uid"], timeout, follow), as_json)
 
 
 def _schema(service: Service, type_name: str) -> dict[str, Any]:
@@ -100,15 +103,41 @@ def _fields(document: dict[str, Any]) -> Iterator[tuple[str, object]]:
 
 @task.command(help="wait for the end of tasks, and print their results; exit code 1 if one has not succeeded")
 @uids_argument
+@click.option("--follow", is_flag=True, help="show their logs and progress on the way")
 @patient
 @as_json
-def wait(uids: tuple[str, ...], timeout: float | None, as_json: bool) -> int:
-    service = _waiting(timeout)
-    return max([_show_end(waits.until_finished(service, uid, timeout), as_json) for uid in uids])
+def wait(uids: tuple[str, ...], follow: bool, timeout: float | None, as_json: bool) -> int:
+    return max([_show_end(_ended(uid, timeout, follow), as_json) for uid in uids])
 
 
-def _waiting(timeout: float | None) -> Service:
-    return Service(timeout, waits.PATIENCE_SECONDS)
+def _ended(uid: str, timeout: float | None, follow: bool) -> dict[str, Any]:
+    """Its document, when it has finished. Its log goes beside the result, on standard error."""
+    service = Service(timeout, waits.PATIENCE_SECONDS)
+    if follow:
+        return following.to_its_end(service, uid, timeout, lambda line: showing.log_line(line, sys.stderr))
+    return waits.until_finished(service, uid, timeout)
+
+
+@task.command(help="print what a task has logged")
+@click.argument("uid")
+@click.option("-f", "--follow", is_flag=True, help="go on until its end")
+@patient
+@as_json
+def log(uid: str, follow: bool, timeout: float | None, as_json: bool) -> None:
+    def show(line: dict[str, Any]) -> None:
+        if as_json:
+            showing.documents([line])
+        else:
+            showing.log_line(line, sys.stdout)
+
+    if follow:
+        following.to_its_end(Service(timeout, waits.PATIENCE_SECONDS), uid, timeout, show)
+        return
+    found = Service(timeout).get(f"/tasks/{part(uid)}/log")
+    if found["dropped"]:
+        showing.tell(f"{found['dropped']} older lines are gone")
+    for line in found["lines"]:
+        show(line)
 
 
 def _show_end(document: dict[str, Any], as_json: bool) -> int:

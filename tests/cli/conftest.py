@@ -13,6 +13,7 @@ from tests.system.instance import SANDBOX, Instance
 Command = Callable[..., "subprocess.CompletedProcess[str]"]
 
 TYPES = """
+import time
 from typing import Any, Literal
 
 from service import task
@@ -31,6 +32,15 @@ def order(
 ) -> dict:
     \"\"\"Orders so many of an item.\"\"\"
     return {"item": item, "count": count, "express": express, "tags": tags, "note": note, "size": size, "more": more}
+
+
+@task("talk")
+def talk(context, lines: int = 3, seconds: float = 0.0) -> int:
+    for number in range(lines):
+        context.log(f"line {number}\\nbelow\\x1b[2J")
+        context.progress((number + 1) / lines, f"said {number}")
+        time.sleep(seconds)
+    return lines
 
 
 @task("broken", max_attempts=1)

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 from collections.abc import Callable
@@ -9,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cli.conftest import Command
+from tests.cli.conftest import TYPES, Command
 from tests.cli.terminal import Terminal
 from tests.servers import BUSY, eventually, free_port
 from tests.system.instance import SANDBOX, Instance
@@ -213,12 +214,26 @@ def test_tokens_and_a_unix_socket(make_instance: Callable[..., Instance], folder
     assert instance.stop() == 0
 
 
+def test_a_log_is_followed_through_a_reload(make_instance: Callable[..., Instance], folder: Path) -> None:
+    instance = make_instance(SANDBOX_RUNNERS="1", SANDBOX_TASKS="shop")
+    (folder / "a" / "shop.py").write_text(TYPES)
+    instance.started()
+    words = (*SANDBOX, "task", "create", "talk", "lines=20", "seconds=0.5", "--follow")
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    following = subprocess.Popen(words, env=instance.environment, text=True, **pipes)
+    eventually(lambda: instance.call("GET", "/tasks?status=running")[1]["tasks"])
+    assert instance.run(*SANDBOX, "reload", "web").returncode == 0
+    printed, complained = following.communicate(timeout=60 * BUSY)
+    assert (following.returncode, printed) == (0, "20\n"), complained
+    assert said(complained) == list(range(20))
+    assert instance.stop() == 0
+
+
 def test_a_reload_in_the_middle_is_not_noticed(make_instance: Callable[..., Instance]) -> None:
     instance = make_instance(SANDBOX_RUNNERS="1").started()
     words = (*SANDBOX, "task", "create", "sleep", "seconds=3", "--wait")
-    waiting = subprocess.Popen(
-        words, env=instance.environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    waiting = subprocess.Popen(words, env=instance.environment, text=True, **pipes)
     eventually(lambda: instance.call("GET", "/tasks?status=running")[1]["tasks"])
     reloaded = instance.run(*SANDBOX, "reload", "web")
     assert reloaded.returncode == 0, reloaded.stderr
@@ -227,6 +242,37 @@ def test_a_reload_in_the_middle_is_not_noticed(make_instance: Callable[..., Inst
     assert (waiting.returncode, printed) == (0, "3.0\n")
     assert len(instance.call("GET", "/tasks?type=sleep")[1]["tasks"]) == 1
     assert instance.stop() == 0
+
+
+LINE = re.compile(r"\S+Z\tinfo\t1\tline ([0-9]+)\\nbelow\\x1b\[2J")
+
+
+def said(text: str) -> list[int]:
+    return [int(found[1]) for line in text.splitlines() if (found := LINE.fullmatch(line))]
+
+
+def test_the_log_of_a_task_is_printed_and_followed(sandbox: Command) -> None:
+    done = sandbox("task", "create", "talk", "--follow")
+    assert (done.returncode, done.stdout) == (0, "3\n")
+    assert said(done.stderr) == [0, 1, 2]
+    uid = done.stderr.split()[3]
+    assert said(sandbox("task", "log", uid).stdout) == said(sandbox("task", "log", "-f", uid).stdout) == [0, 1, 2]
+    assert said(sandbox("task", "wait", "--follow", uid).stderr) == [0, 1, 2]
+    lines = [json.loads(line) for line in sandbox("task", "log", uid, "--json").stdout.splitlines()]
+    assert [line["text"] for line in lines] == [f"line {number}\nbelow\x1b[2J" for number in range(3)]
+    assert sandbox("task", "log", "0" * 64).returncode == sandbox("task", "log", "-f", "0" * 64).returncode == 5
+    uid = created(sandbox, "echo", "--delay", "1h")
+    assert sandbox("task", "wait", "--follow", uid, "--timeout", "1").returncode == 124
+    sandbox("task", "cancel", uid)
+
+
+def test_whoever_follows_at_a_terminal_sees_how_far_it_is(running: Instance) -> None:
+    words = (*SANDBOX, "task", "create", "talk", "lines=2", "seconds=2", "--follow")
+    with Terminal(*words, environment=running.environment) as terminal:
+        assert terminal.shows("running 50% said 0")
+        assert terminal.ends() == 0
+    assert "line 1\r\n    below\\x1b[2J\r\n" in terminal.shown
+    assert terminal.shown.endswith("2\r\n")
 
 
 def test_a_person_sees_a_table_with_colours(running: Instance, sandbox: Command) -> None:
