@@ -49,6 +49,7 @@ setup(
     package_data={"service": ["py.typed", "store/lua/*.lua"]},
     install_requires=[
         *PINNED,
+        "click>=8.2",  # Flask brings it, too
         "flask>=3.1",
         "hiredis>=3.5",
         "msgspec>=0.22",

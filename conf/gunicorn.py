@@ -64,6 +64,7 @@ def _import_the_application() -> None:
 
 def when_ready(arbiter: Any) -> None:
     candidate.warn_on_terminal()
+    candidate.warn_in_folder_too(arbiter.log.error_log)
 
 
 def post_fork(arbiter: Any, worker: Any) -> None:

@@ -1,19 +1,17 @@
 """`sandbox backup`."""
 
-import argparse
 import os
 from pathlib import Path
 
-from service.cli.parsing import Commands, add
+import click
+
+from service.cli.parsing import command
 from service.errors import SettingsError
 
 
-def add_commands(commands: Commands) -> None:
-    parser = add(commands, "backup", backup, "copy the embedded Redis's data while it works")
-    parser.add_argument("file", metavar="FILE.tar", type=Path)
-
-
-def backup(arguments: argparse.Namespace) -> int:
+@command()
+@click.argument("file", metavar="FILE.tar", type=click.Path(path_type=Path))
+def backup(file: Path) -> None:
     from service import settings
     from service.embedded import backup
     from service.supervise.start import state
@@ -21,5 +19,4 @@ def backup(arguments: argparse.Namespace) -> int:
     read = settings.read(os.environ)
     if not read.embedded_redis:
         raise SettingsError("REDIS_URL is set, so the data are in that Redis. Back it up in its own way.")
-    backup.save(state.redis_folder(read), arguments.file)
-    return 0
+    backup.save(state.redis_folder(read), file)

@@ -14,6 +14,10 @@ from service.supervise.reload import candidate, release
 from service.supervise.start import environment, orphans, rehearsal
 
 PREFIXES: Final = ("SANDBOX_", "REDIS_", "STATSD_", "GRAPHITE_", "SENTRY_")
+CLIENTS: Final = {
+    "SANDBOX_URL": ("http", "unix:"),
+    "SANDBOX_TOKEN": ("sbx_",),
+}  # of `sandbox task`; how their values begin
 SLIP: Final = 0.85  # how like a setting's name another must be, to be meant for it
 
 
@@ -57,7 +61,8 @@ def _check_tokens(settings: Settings) -> None:
 def _slips(settings: Settings) -> Iterator[str]:
     """A setting that is misspelt would be left out in silence."""
     ours = {*environment.variables(settings), environment.SESSION, candidate.VARIABLE, orphans.MARK}
-    for name in sorted(set(os.environ) - ours - {release.START_FOLDER}):
+    ours |= {release.START_FOLDER, *(name for name in CLIENTS if os.environ.get(name, "").startswith(CLIENTS[name]))}
+    for name in sorted(set(os.environ) - ours):
         if name.startswith(PREFIXES) and (meant := _meant(name, list(texts(settings)))):
             yield f"{name} is set, but is no setting; {meant} is one"
 

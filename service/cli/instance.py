@@ -1,36 +1,23 @@
 """The service on this host: start it, and see what it is made of."""
 
-import argparse
 import os
 import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
+import click
+
 from service import __version__
-from service.cli.parsing import Commands, add
+from service.cli.parsing import Verbatim, command
 from service.errors import SandboxError
 
 if TYPE_CHECKING:
     from service.settings import Settings
 
 
-def add_commands(commands: Commands) -> None:
-    add(commands, "run", run, "start everything in the foreground; Ctrl-C stops it")
-    text = "the same, with arguments of your own for circusd"
-    circusd = commands.add_parser("circusd", help=text, description=text, add_help=False, prefix_chars="\0")
-    circusd.add_argument("words", nargs="*")
-    circusd.set_defaults(command=run_circusd)
-    add(commands, "check", check, "check the settings and the task types")
-    waits = add(commands, "ready", ready, "is the service ready? Exit code 0 if so, else 1 and the reason")
-    waits.add_argument("--wait", metavar="S", type=float, default=0.0, help="ask again for so many seconds")
-    add(commands, "env", env, 'print what a shell needs: eval "$(sandbox env)"')
-    add(commands, "path", path, "print the folder that holds circus.ini and conf/")
-    add(commands, "types", types, "print the task types and their queues")
-    add(commands, "version", version, "print the version")
-
-
-def run(_: argparse.Namespace) -> int:
+@command()
+def run() -> None:
     """Becomes circusd: its signals, its exit code."""
     from service.supervise.start import announce, environment, handover
 
@@ -43,7 +30,8 @@ def run(_: argparse.Namespace) -> int:
     circusd.become(read, [str(environment.conf_folder() / "circus.ini")])
 
 
-def run_circusd(arguments: argparse.Namespace) -> int:
+@click.command(cls=Verbatim)
+def circusd(words: tuple[str, ...]) -> None:
     """The same, but what follows from the settings, and is set already, stays as it is.
 
     The settings themselves do not: a relative path means another folder in a process that starts elsewhere.
@@ -57,7 +45,7 @@ def run_circusd(arguments: argparse.Namespace) -> int:
         name: value for name, value in os.environ.items() if name not in (*settings.texts(read), "SANDBOX_RELEASE")
     }
     os.environ.update(environment.variables(read) | given)
-    circusd.become(read, arguments.words)
+    circusd.become(read, words)
 
 
 def _checked() -> "Settings":
@@ -72,7 +60,8 @@ def _checked() -> "Settings":
     return read
 
 
-def check(_: argparse.Namespace) -> int:
+@command()
+def check() -> None:
     """What a release checks of itself, in a process of its own: a module may end, hold up or kill that."""
     from service import settings
     from service.supervise.reload import release
@@ -82,7 +71,6 @@ def check(_: argparse.Namespace) -> int:
     if release.START_FOLDER in os.environ:
         _end(_checks_itself(read))
     print(checks.check_release(read))
-    return 0
 
 
 def _checks_itself(read: "Settings") -> int:
@@ -103,60 +91,35 @@ def _end(code: int) -> NoReturn:
     os._exit(code)
 
 
-def ready(arguments: argparse.Namespace) -> int:
+@command()
+@click.option("--wait", metavar="S", type=float, default=0.0, help="ask again for so many seconds")
+def ready(wait: float) -> None:
     from service import settings
     from service.supervise.start import announce
 
     read = settings.read(os.environ)
-    until = time.monotonic() + arguments.wait
+    until = time.monotonic() + wait
     while (problem := announce.problem(read)) is not None:
         if time.monotonic() >= until:
             raise SandboxError(f"{read.url} is not ready: {problem}")
         time.sleep(announce.LOOK_SECONDS)
-    return 0
 
 
-def env(_: argparse.Namespace) -> int:
+@command()
+def env() -> None:
     from service import settings
     from service.supervise.start import environment
 
     print(environment.exports(settings.read(os.environ), os.environ, Path(sys.argv[0])))
-    return 0
 
 
-def path(_: argparse.Namespace) -> int:
+@command()
+def path() -> None:
     from service.supervise.start import environment
 
     print(environment.conf_folder())
-    return 0
 
 
-def types(_: argparse.Namespace) -> int:
-    from service.cli import task_modules
-
-    read = _in_the_release("types")
-    for task_type in task_modules.placed(task_modules.load(read.tasks), read.all_queues):
-        print(f"{task_type.name}\t{task_type.queue}")
-    return 0
-
-
-def _in_the_release(word: str) -> "Settings":
-    """Returns the settings in a process of the release; another one becomes that process: the release's own Python
-    finds what it will find when it serves.
-    """
-    from service import settings
-    from service.supervise.reload import release as releases
-    from service.supervise.start import environment
-
-    read = settings.read(os.environ)
-    if releases.START_FOLDER not in os.environ:
-        release = releases.find(read.release or environment.conf_folder())
-        variables = release.environment({**os.environ, **settings.texts(read)}, os.getcwd())
-        os.chdir(release.path)
-        os.execve(release.python, [str(release.python), "-P", "-m", "service.cli", word], variables)
-    return read
-
-
-def version(_: argparse.Namespace) -> int:
+@command()
+def version() -> None:
     print(f"sandbox {__version__}")
-    return 0

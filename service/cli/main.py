@@ -1,27 +1,88 @@
-"""The command `sandbox`: a module for each noun. A command imports what it needs when it is called."""
+"""The command `sandbox`: a module for each noun. A command's module is imported when it is called."""
 
-import argparse
 import os
 import sys
 from collections.abc import Sequence
 from typing import Final
 
-from service.cli import backups, graphite_dashboards, instance, processes, restarts, tokens
+import click
+
+from service.cli.parsing import COMPLETE, Lazy, LazyGroup
 from service.errors import SandboxError
 
-NOUNS: Final = (instance, restarts, processes, backups, graphite_dashboards, tokens)
+FAILED: Final = 1
+INTERRUPTED: Final = 130
+NOBODY_READS: Final = 141  # as a shell tells SIGPIPE
+
+COMMANDS: Final = {
+    "task": Lazy("task_commands", "task", "create, look at, await, cancel and retry tasks"),
+    "types": Lazy("type_commands", "types", "print the task types and their queues, or what one of them takes"),
+    "status": Lazy("supervision", "status", "how the service on this host is"),
+    "run": Lazy("instance", "run", "start everything in the foreground; Ctrl-C stops it"),
+    "reload": Lazy("supervision", "reload", "swap in the release that SANDBOX_RELEASE names; no request fails"),
+    "restart": Lazy(
+        "restarts",
+        "restart",
+        "have the service that runs take over the settings, circus.ini and code of this command; nobody is refused",
+    ),
+    "ready": Lazy("instance", "ready", "is the service ready? Exit code 0 if so, else 1 and the reason"),
+    "check": Lazy("instance", "check", "check the settings and the task types"),
+    "token": Lazy("tokens", "token", "API tokens in the file that SANDBOX_TOKENS names"),
+    "backup": Lazy("backups", "backup", "copy the embedded Redis's data while it works"),
+    "dashboards": Lazy("graphite_dashboards", "dashboards", "the dashboards for graphite-web"),
+    "env": Lazy("instance", "env", 'print what a shell needs: eval "$(sandbox env)"'),
+    "path": Lazy("instance", "path", "print the folder that holds circus.ini and conf/"),
+    "completion": Lazy("completions", "completion", "print what a shell needs to complete words: bash, zsh or fish"),
+    "version": Lazy("instance", "version", "print the version"),
+    "circusd": Lazy("instance", "circusd", "as run, with arguments of your own for circusd"),
+    "redis": Lazy("processes", "redis", "become the embedded Redis (circusd calls this)"),
+    "redis-sync": Lazy(
+        "processes", "redis_sync", "bring the embedded Redis's data to the disk once a second (circusd calls this)"
+    ),
+    "runner": Lazy("processes", "runner", "execute tasks (circusd calls this)"),
+    "observer": Lazy("processes", "observer", "tell metrics what the supervisor does (circusd calls this)"),
+}
+
+SANDBOX: Final = LazyGroup(COMMANDS, name="sandbox", help="A task service: HTTP, Redis, runners.")
 
 
 def main(words: Sequence[str] | None = None) -> int:
-    arguments = _parser().parse_args(words)
     try:
-        _refuse_nowhere()
-        return int(arguments.command(arguments))
+        code = _called(sys.argv[1:] if words is None else list(words))
+        sys.stdout.flush()
+        return code
+    except click.UsageError as error:
+        return _misused(error)
     except SandboxError as error:
         print(f"sandbox: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        return 130
+        return getattr(error, "exit_code", FAILED)
+    except (KeyboardInterrupt, click.Abort):
+        return INTERRUPTED
+    except BrokenPipeError:
+        _print_nothing_more()
+        return NOBODY_READS
+
+
+def _called(words: list[str]) -> int:
+    if COMPLETE in os.environ:
+        from click.shell_completion import shell_complete
+
+        return shell_complete(SANDBOX, {}, "sandbox", COMPLETE, os.environ[COMPLETE])
+    try:
+        with SANDBOX.make_context("sandbox", words) as context:
+            _refuse_nowhere()
+            return int(SANDBOX.invoke(context) or 0)
+    except click.exceptions.Exit as end:
+        return end.exit_code
+
+
+def _misused(error: click.UsageError) -> int:
+    if error.ctx is None or isinstance(error, click.exceptions.NoArgsIsHelpError):
+        print(error.format_message(), file=sys.stderr)
+    else:
+        print(error.ctx.get_usage(), file=sys.stderr)
+        print(f"sandbox: {error.format_message()} See: {error.ctx.command_path} --help", file=sys.stderr)
+    return error.exit_code
 
 
 def _refuse_nowhere() -> None:
@@ -31,9 +92,6 @@ def _refuse_nowhere() -> None:
         raise SandboxError("the folder that this command is typed in has gone. `cd` to one that is there.") from error
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="sandbox", description="A task service: HTTP, Redis, runners.")
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    for noun in NOUNS:
-        noun.add_commands(commands)
-    return parser
+def _print_nothing_more() -> None:
+    """Python would write at its end what the pipe has not taken, and complain."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

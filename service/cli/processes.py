@@ -1,32 +1,21 @@
 """The processes that circusd starts beside gunicorn."""
 
-import argparse
 import logging
 import os
 import sys
 from pathlib import Path
 from typing import Final
 
-from service.cli.parsing import Commands, add
+import click
+
+from service.cli.parsing import command
 from service.errors import SandboxError
 
 REDIS_WAIT_SECONDS: Final = 60.0
 
 
-def add_commands(commands: Commands) -> None:
-    add(commands, "redis", redis, "become the embedded Redis (circusd calls this)")
-    add(
-        commands,
-        "redis-sync",
-        redis_sync,
-        "bring the embedded Redis's data to the disk once a second (circusd calls this)",
-    )
-    runs = add(commands, "runner", runner, "execute tasks (circusd calls this)")
-    runs.add_argument("--builder", action="store_true", help="those of SANDBOX_BUILDER_QUEUES")
-    add(commands, "observer", observer, "tell metrics what the supervisor does (circusd calls this)")
-
-
-def redis(_: argparse.Namespace) -> int:
+@command()
+def redis() -> int:
     """Holds the lock of the data for as long as the server lives: two servers would ruin them."""
     from service import settings
     from service.embedded import valkey
@@ -53,7 +42,8 @@ def _write_to(log: Path) -> None:
         os.dup2(descriptor, stream.fileno())
 
 
-def redis_sync(_: argparse.Namespace) -> int:
+@command()
+def redis_sync() -> int:
     from service import settings
     from service.embedded import sync
     from service.supervise.start import state
@@ -62,7 +52,9 @@ def redis_sync(_: argparse.Namespace) -> int:
     return 0
 
 
-def runner(arguments: argparse.Namespace) -> int:
+@command()
+@click.option("--builder", is_flag=True, help="one of those of SANDBOX_BUILDER_QUEUES")
+def runner(builder: bool) -> int:
     from service.supervise.reload import candidate
 
     candidate.begin()
@@ -78,14 +70,15 @@ def runner(arguments: argparse.Namespace) -> int:
     from service.cli import wiring
 
     try:
-        return wiring.run_runner(read, lines, builder=arguments.builder)
+        return wiring.run_runner(read, lines, builder=builder)
     except SandboxError as error:
         logging.getLogger("sandbox").error("%s", error)  # what is printed from here on does not reach the terminal
         candidate.fail()  # now, though threads of the task types may hold up the end
         return 1
 
 
-def observer(_: argparse.Namespace) -> int:
+@command()
+def observer() -> int:
     from service import settings
     from service.cli import wiring
     from service.observe import logs, output

@@ -1,13 +1,12 @@
 """`sandbox restart`."""
 
-import argparse
 import os
 import shutil
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from service.cli.parsing import Commands, add
+from service.cli.parsing import command
 from service.errors import RestartRefused, StoreUnavailable
 
 if TYPE_CHECKING:
@@ -17,12 +16,8 @@ ANSWER_SECONDS: Final = 5.0
 LOOK_SECONDS: Final = 0.1
 
 
-def add_commands(commands: Commands) -> None:
-    text = "have the service that runs take over the settings, circus.ini and code of this command; nobody is refused"
-    add(commands, "restart", restart, text)
-
-
-def restart(_: argparse.Namespace) -> int:
+@command()
+def restart() -> None:
     """Checks everything as a start would, asks circusd, and waits for the outcome."""
     from service import settings
     from service.supervise import circusd, private_names
@@ -42,7 +37,6 @@ def restart(_: argparse.Namespace) -> int:
     if outcome := _outcome(read, folder):
         raise RestartRefused(f"the service goes on as before: {outcome}")
     print("sandbox has been restarted")
-    return 0
 
 
 def _check_redis(read: "Settings") -> None:

@@ -1,43 +1,41 @@
 """`sandbox token`: API tokens in the file that SANDBOX_TOKENS names."""
 
-import argparse
 import os
 from pathlib import Path
 
-from service.cli.parsing import Commands, add, group
+import click
+
+from service.cli.parsing import group
 from service.errors import SettingsError
 
 
-def add_commands(commands: Commands) -> None:
-    tokens = group(commands, "token", "API tokens in the file that SANDBOX_TOKENS names")
-    adds = add(tokens, "add", token_add, "make a token and show it once")
-    adds.add_argument("name", metavar="NAME")
-    adds.add_argument("--scope", choices=("read", "write"), required=True)
-    add(tokens, "list", token_list, "names and scopes")
-    removes = add(tokens, "remove", token_remove, "make a token invalid")
-    removes.add_argument("name", metavar="NAME")
+@group()
+def token() -> None: ...
 
 
-def token_add(arguments: argparse.Namespace) -> int:
+@token.command(help="make a token and show it once")
+@click.argument("name")
+@click.option("--scope", type=click.Choice(("read", "write")), required=True)
+def add(name: str, scope: str) -> None:
     from service.web import token_file
 
-    print(token_file.add(_tokens_file(), arguments.name, arguments.scope))
-    return 0
+    print(token_file.add(_tokens_file(), name, scope))
 
 
-def token_list(_: argparse.Namespace) -> int:
+@token.command("list", help="names and scopes")
+def list_() -> None:
     from service.web import token_file
 
-    for token in token_file.read(_tokens_file()):
-        print(f"{token.name}\t{token.scope}")
-    return 0
+    for each in token_file.read(_tokens_file()):
+        print(f"{each.name}\t{each.scope}")
 
 
-def token_remove(arguments: argparse.Namespace) -> int:
+@token.command(help="make a token invalid")
+@click.argument("name")
+def remove(name: str) -> None:
     from service.web import token_file
 
-    token_file.remove(_tokens_file(), arguments.name)
-    return 0
+    token_file.remove(_tokens_file(), name)
 
 
 def _tokens_file() -> Path:

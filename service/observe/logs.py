@@ -16,7 +16,7 @@ import msgspec
 
 from service.observe import scrubber
 from service.observe.log_file import LONGEST_TEXT, LogFile, caretaker
-from service.observe.output import Terminal, one_entry
+from service.observe.output import Dated, Terminal, one_entry
 from service.tasks.moments import stamp
 
 LEVELS: Final = {"critical": 50, "error": 40, "warning": 30, "info": 20, "debug": 10}
@@ -186,7 +186,7 @@ def configure(kind: str, folder: Path, level: str = "info", format: str = "json"
     warnings = Terminal()
     warnings.setLevel(logging.WARNING)
     warnings.addFilter(lambda record: record.name != OF_ONE_TASK)
-    warnings.setFormatter(logging.Formatter(f"%(asctime)s {kind}/%(process)d %(levelname)s %(message)s"))
+    warnings.setFormatter(Dated(f"%(asctime)s {kind}/%(process)d %(levelname)s %(message)s"))
     root = logging.getLogger()
     root.handlers[:] = [LineHandler(log, kind), warnings]
     root.setLevel(level.upper())

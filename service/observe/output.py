@@ -9,6 +9,7 @@ import os
 import select
 import stat
 import sys
+import time
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
@@ -69,6 +70,17 @@ def never_waiting(descriptor: int) -> int:
 
 def _descriptor() -> int:
     return _terminal if _terminal >= 0 else sys.stderr.fileno()
+
+
+class Dated(logging.Formatter):
+    """Times as the log files have them, in UTC, but to the second."""
+
+    default_time_format = "%Y-%m-%dT%H:%M:%SZ"
+    default_msec_format = None
+
+    @staticmethod
+    def converter(seconds: float | None) -> time.struct_time:
+        return time.gmtime(seconds)
 
 
 class Terminal(logging.Handler):

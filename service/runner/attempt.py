@@ -2,9 +2,11 @@
 
 import json
 import logging
+import os
+import sys
 import time
 from functools import partial
-from typing import Any, Final
+from typing import Any, Final, NoReturn
 
 import msgspec
 
@@ -20,6 +22,7 @@ from service.tasks.declare import TaskType
 from service.tasks.document import NESTING_LIMIT, NULL, Task, is_nested_too_deeply
 
 RESULT_LIMIT: Final = 256 * 1024
+FORKED_AND_CAME_BACK: Final = 1
 
 log = logging.getLogger(logs.OF_ONE_TASK)
 
@@ -48,7 +51,7 @@ def _run(task_type: TaskType, context: Context, task: Task, window: Window, erro
     started, begun = time.time(), time.perf_counter()
     try:
         with window:
-            result = encode_result(task_type.run(context, task.args))
+            result = encode_result(_called(task_type, context, task))
     except BaseException as raised:
         window.close()  # again: an interruption may have come while it closed
         duration = time.perf_counter() - begun
@@ -57,6 +60,24 @@ def _run(task_type: TaskType, context: Context, task: Task, window: Window, erro
         _log(error, task, event_id)
         return outcomes.after_error(error, started, duration, event_id)
     return partial(outcomes.succeed, result, started, time.perf_counter() - begun)
+
+
+def _called(task_type: TaskType, context: Context, task: Task) -> Any:
+    runner = os.getpid()
+    try:
+        return task_type.run(context, task.args)
+    finally:
+        if os.getpid() != runner:
+            _end_the_copy(task)
+
+
+def _end_the_copy(task: Task) -> NoReturn:
+    """A process that the handler has forked has come back from it: a second runner, without lock, claim or threads."""
+    told = "the handler of %s forked, and its copy came back: it was ended. Let it end by itself, with os._exit()"
+    try:
+        log.warning(told, task.type, exc_info=sys.exc_info()[1])
+    finally:
+        os._exit(FORKED_AND_CAME_BACK)
 
 
 def _log(error: BaseException, task: Task, event_id: str | None) -> None:

@@ -32,12 +32,12 @@ def file_handler() -> logging.Handler:
 def terminal_handler() -> logging.Handler:
     output.keep_terminal()
     handler = output.Terminal()
-    handler.setFormatter(_Brief("circusd: %(message)s"))
+    handler.setFormatter(_Brief("%(asctime)s circusd: %(message)s"))
     handler.addFilter(_is_news)
     return handler
 
 
-class _Brief(logging.Formatter):
+class _Brief(output.Dated):
     """An exception in one line; the log has the rest."""
 
     def formatException(self, ei: Any) -> str:

@@ -33,7 +33,7 @@ from service.observe import marks
 from service.supervise.reload import candidate
 from service.supervise.reload import release as releases
 from service.supervise.reload.release import NoRelease, Release
-from service.supervise.reload.trial import COMMAND, Trial, end_group
+from service.supervise.reload.trial import COMMAND, Trial, end_group, ending
 from service.supervise.throttle import OLD_SECONDS, Throttle
 
 LOOK_SECONDS: Final = 0.05
@@ -355,7 +355,7 @@ class GatedWatcher(Watcher):  # type: ignore[misc]
             if self._never_comes_up(process, code):
                 self._give_up(code)
                 return
-            logger.warning("%s (process %d) %s; another one is started", self.name, pid, _ending(code))
+            logger.warning("%s (process %d) %s; another one is started", self.name, pid, ending(code))
             self._note_death(process.age())
 
     def _never_comes_up(self, process: Process, code: int | None) -> bool:
@@ -370,7 +370,7 @@ class GatedWatcher(Watcher):  # type: ignore[misc]
         """Ends circusd, as a TERM does: clients would wait at the open port, and nobody would answer."""
         GatedWatcher.has_given_up = True
         reason = "the start has failed: %s %s, %d times in a row, and has never served. The reason stands above"
-        logger.critical(reason + ", and in log/web.log or log/web.out", self.name, _ending(code), self._failed_starts)
+        logger.critical(reason + ", and in log/web.log or log/web.out", self.name, ending(code), self._failed_starts)
         os.kill(os.getpid(), signal.SIGTERM)
 
     async def manage_processes(self) -> None:
@@ -421,13 +421,6 @@ class GatedWatcher(Watcher):  # type: ignore[misc]
     def _mark(self) -> Path:
         """The web workers see it: GET /health/ready names the watcher."""
         return self.folder / "throttled" / str(self.name)
-
-
-def _ending(code: int | None) -> str:
-    """A negative code is a signal. None: something else has waited for the process, and has its code."""
-    if code is None:
-        return "has ended"
-    return f"was ended by signal {-code}" if code < 0 else f"has ended with code {code}"
 
 
 def gated(_: object) -> type[GatedWatcher]:

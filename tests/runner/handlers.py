@@ -36,6 +36,17 @@ def shell(context: Any, command: str) -> int:
     return subprocess.run(command, shell=True, check=False).returncode
 
 
+@task("forks")
+def forks(context: Any, raises: bool = False) -> int | str:
+    """Its copy comes back from it, too."""
+    copy = os.fork()
+    if copy:
+        return os.waitstatus_to_exitcode(os.waitpid(copy, 0)[1])
+    if raises:
+        raise ValueError("in the copy")
+    return "the copy"
+
+
 @task("stubborn")
 def stubborn(context: Any, seconds: float) -> str:
     """Swallows whatever is raised in it."""

@@ -55,6 +55,21 @@ class TestOutcomes:
         assert error(task).type == "ValueError" and "broken ? text" in error(task).message
         assert crew.nothing_left()
 
+    @pytest.mark.parametrize("threads", [1, 2])
+    @pytest.mark.parametrize("raises", [False, True])
+    def test_a_copy_that_comes_back_from_the_handler_is_ended(
+        self, crew: Crew, capfd: pytest.CaptureFixture[str], threads: int, raises: bool
+    ) -> None:
+        crew.start(threads=threads)
+        for _ in range(2):
+            [uid] = crew.create("forks", args={"raises": raises})
+            task = crew.finished(uid)
+            assert (task.status, result(task), task.attempt) == ("succeeded", 1, 1)
+        assert crew.nothing_left()
+        log = (crew.home / "log" / "runner.log").read_text()
+        assert log.count("its copy came back: it was ended") == 2
+        assert "mmap" not in log + (crew.home / "log" / "runner.out").read_text() + capfd.readouterr().err
+
     def test_flaky_succeeds_after_its_failures(self, crew: Crew) -> None:
         crew.start()
         [uid] = crew.create("flaky", args={"failures": 1})

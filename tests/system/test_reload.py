@@ -341,6 +341,35 @@ def test_a_runner_that_hangs_is_refused_and_has_said_where(instance: Instance, r
     assert instance.kinds() == before
 
 
+HOLD_THE_INTERPRETER = "import re; re.match('(a+)+$', 'a' * 64 + 'b')"
+
+
+@pytest.mark.parametrize("watcher", ["sandbox", "sandbox-runner"])
+def test_what_hangs_and_holds_the_interpreter_is_shown_too(
+    instance: Instance, releases: Releases, watcher: str
+) -> None:
+    before = instance.started().kinds()
+    releases.switch(releases.make("broken").add("service/builtin/demo.py", HOLD_THE_INTERPRETER))
+    done = instance.ask("reload", watcher)
+    assert done.returncode == 3 and "not ready within 10 s" in done.stderr
+    *_, last = [line for line in done.stderr.splitlines() if "service/builtin/demo.py" in line]
+    assert "in <module>" in last
+    assert instance.kinds() == before
+
+
+@pytest.mark.parametrize(("line", "ending"), [("os._exit(7)", "code 7"), ("os.kill(os.getpid(), 11)", "SIGSEGV")])
+def test_how_a_process_on_trial_has_ended_is_told(
+    instance: Instance, releases: Releases, line: str, ending: str
+) -> None:
+    instance.started()
+    releases.switch(releases.make("broken").add("service/builtin/demo.py", f"import os; {line}"))
+    refused = instance.ask("reload", "sandbox").stderr
+    assert "Worker (pid:" in refused and ending in refused
+    refused = instance.ask("reload", "sandbox-runner").stderr
+    told = "has ended with code 7" if ending == "code 7" else "was ended by signal 11"
+    assert "ended before it was ready: process " in refused and told in refused
+
+
 def test_runners_that_do_not_load_are_refused_though_a_thread_of_theirs_goes_on(
     instance: Instance, releases: Releases
 ) -> None:

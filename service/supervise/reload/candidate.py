@@ -7,7 +7,10 @@ Without the folder nobody is on trial: at the first start, and when a process is
 """
 
 import atexit
+import faulthandler
+import logging
 import os
+import signal
 import sys
 import time
 import traceback
@@ -16,7 +19,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from types import FrameType
-from typing import Any, Final
+from typing import IO, Any, Final
 
 VARIABLE: Final = "SANDBOX_TRIAL"
 BEGUN: Final = "begun"
@@ -29,8 +32,12 @@ KILL_SECONDS: Final = 0.5
 SLOW: Final = 2 / 3  # of the time that a start may take
 AGAIN: Final = 1 / 10
 
+SAYS_WHERE: Final = "Not ready yet; it has come as far as this:"
+WHERE: Final = getattr(signal, "SIGRTMAX", 1) - 1  # nobody else uses it; macOS has none
+
 _sleep = time.sleep  # gevent replaces it in a worker: other greenlets would go on
 _watch = allocate_lock()  # held while a thread watches over the start
+_answers: IO[str] | None = None
 
 
 def folder() -> Path | None:
@@ -51,6 +58,7 @@ def begin() -> None:
     _watch = allocate_lock()
     _watch.acquire()
     start_new_thread(_say_where, (held / OUTPUT, _stack(), _watch, began, patience))
+    _be_asked_where(held / OUTPUT)
 
 
 def _say_where(output: Path, stack: Callable[[], list[str]], watch: Any, began: float, patience: float) -> None:
@@ -61,8 +69,18 @@ def _say_where(output: Path, stack: Callable[[], list[str]], watch: Any, began: 
     wait = began + patience * SLOW - time.monotonic()
     while not watch.acquire(timeout=max(wait, LOOK_SECONDS)):
         with suppress(Exception), open(output, "a") as lines:
-            lines.write("Not ready yet; it has come as far as this:\n" + "".join(stack()))
+            lines.write(f"{SAYS_WHERE}\n" + "".join(stack()))
         wait = patience * AGAIN
+
+
+def _be_asked_where(output: Path) -> None:
+    """A start that holds the interpreter, in C code, lets no thread say anything. The supervisor asks it by a signal;
+    faulthandler answers, which needs no interpreter. The file stays open for it.
+    """
+    global _answers
+    if WHERE and output.exists():
+        _answers = open(output, "a")  # noqa: SIM115
+        faulthandler.register(WHERE, _answers)
 
 
 def _stack() -> Callable[[], list[str]]:
@@ -82,6 +100,9 @@ def has_started() -> None:
     """Ends the watch over the start."""
     with suppress(RuntimeError):  # nobody watches
         _watch.release()
+    if _answers is not None:
+        faulthandler.unregister(WHERE)
+        _answers.close()
 
 
 def wait(of: int = 1, beat: Callable[[], bool] = lambda: True) -> None:
@@ -126,6 +147,21 @@ def warn_on_terminal() -> None:
         from service.observe import output
 
         output.lead_terminal(0)
+
+
+def warn_in_folder_too(logger: logging.Logger) -> None:
+    """For gunicorn's arbiter, which tells how its workers have ended."""
+    if folder() is not None:
+        logger.addHandler(_InFolder(logging.WARNING))
+
+
+class _InFolder(logging.Handler):
+    """Without the folder the trial is over, and nobody reads it any more."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        if (held := folder()) is not None:
+            with suppress(OSError), open(held / OUTPUT, "a") as lines:
+                lines.write(f"{record.getMessage()}\n")
 
 
 def warn_in_folder() -> None:

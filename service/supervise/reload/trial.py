@@ -6,6 +6,7 @@ start, so that nothing of a refused trial is left, whatever group or session it 
 
 import contextlib
 import os
+import re
 import shutil
 import signal
 import time
@@ -22,6 +23,10 @@ from service.supervise.reload.release import Release
 
 LOOK_SECONDS: Final = 0.05
 SHOWN_LINES: Final = 12
+SHOWN_FRAMES: Final = 6
+ASKED_SECONDS: Final = 1.0
+THREAD: Final = "(most recent call first):"  # before each thread of what faulthandler writes
+DUMP: Final = re.compile(r"^(?:Current thread|Thread) 0x", re.MULTILINE)  # its beginning
 READ_BYTES: Final = 16 * 1024
 SWEEPS: Final = 20
 GENTLE: Final = 1 / 4  # of its time; then it hurries
@@ -53,11 +58,13 @@ class Trial:
     @property
     def output(self) -> str:
         """The last lines that its processes have printed."""
+        return "\n".join([line for line in _in_order(self._printed()).splitlines() if line.strip()][-SHOWN_LINES:])
+
+    def _printed(self) -> str:
         try:
-            text = (self._folder / candidate.OUTPUT).read_bytes()[-READ_BYTES:].decode(errors="replace")
+            return (self._folder / candidate.OUTPUT).read_bytes()[-READ_BYTES:].decode(errors="replace")
         except OSError:
             return ""
-        return "\n".join([line for line in text.splitlines() if line.strip()][-SHOWN_LINES:])
 
     def add(self, process: Any) -> None:
         self.processes.append(process)
@@ -70,14 +77,24 @@ class Trial:
             if is_stopping():
                 self.problem = "the service is stopping"
             elif self._has_failed():
-                self.problem = "a process of it ended before it was ready"
+                self.problem = f"a process of it ended before it was ready{self._how_it_ended()}"
             elif self._is_ready():
                 return None
             elif self.seconds > self._patience:
+                await self._ask_where()
                 self.problem = f"it was not ready within {self._patience:g} s (SANDBOX_RELOAD)"
             else:
                 await gen.sleep(LOOK_SECONDS)
         return self.problem
+
+    async def _ask_where(self) -> None:
+        """None of it could say where it is: one holds the interpreter. Those that do not answer end; so be it."""
+        if candidate.WHERE and candidate.SAYS_WHERE not in self._printed():
+            self._sweep(candidate.WHERE)
+            until = time.monotonic() + ASKED_SECONDS
+            while THREAD not in self._printed() and time.monotonic() < until:
+                await gen.sleep(LOOK_SECONDS)
+            await gen.sleep(LOOK_SECONDS)
 
     def _weigh(self, nice: int) -> bool:
         """Returns whether all of its processes have that weight."""
@@ -89,6 +106,11 @@ class Trial:
         return any(self._folder.glob(f"{candidate.FAILED}.*")) or not all(
             process.is_alive() for process in self.processes
         )
+
+    def _how_it_ended(self) -> str:
+        """What has left a mark has said why. Of one that was not able to, the kernel tells."""
+        dead = [process for process in self.processes if not process.is_alive() and process.returncode()]
+        return f": process {dead[0].pid} {ending(dead[0].returncode())}" if dead else ""
 
     def _is_ready(self) -> bool:
         """gunicorn leaves a mark for each of its workers. A mark says how many there will be of its process."""
@@ -119,13 +141,22 @@ class Trial:
             process.stop()
         shutil.rmtree(self._folder, ignore_errors=True)
 
-    def _sweep(self) -> list[int]:
-        """Kills what has the trial's folder in its environment, and returns the pids."""
+    def _sweep(self, signum: int = signal.SIGKILL) -> list[int]:
+        """Sends it to what has the trial's folder in its environment, and returns the pids."""
         found = [process.pid for process in psutil.process_iter() if _has(process, self.environment)]
         for pid in found:
             with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
+                os.kill(pid, signum)
         return found
+
+
+def _in_order(printed: str) -> str:
+    """Faulthandler begins with the innermost call, and writes the main thread last. Here it is as in a traceback."""
+    if THREAD not in printed:
+        return printed
+    before, main = DUMP.split(printed, maxsplit=1)[0], printed.rpartition(THREAD)[2]
+    frames = [line for line in main.splitlines() if line.startswith("  File ")][:SHOWN_FRAMES]
+    return "\n".join([before, candidate.SAYS_WHERE, *reversed(frames)])
 
 
 def _has(process: psutil.Process, variables: dict[str, str]) -> bool:
@@ -133,6 +164,13 @@ def _has(process: psutil.Process, variables: dict[str, str]) -> bool:
         return bool(process.environ().items() >= variables.items() and process.status() != psutil.STATUS_ZOMBIE)
     except (psutil.Error, OSError):
         return False
+
+
+def ending(code: int | None) -> str:
+    """A negative code is a signal. None: something else has waited for the process, and has its code."""
+    if code is None:
+        return "has ended"
+    return f"was ended by signal {-code}" if code < 0 else f"has ended with code {code}"
 
 
 def end_group(leader: int) -> None:

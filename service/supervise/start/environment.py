@@ -14,6 +14,8 @@ from typing import Final
 from service.settings import UNIX, Settings, texts
 
 SESSION: Final = "SANDBOX_SESSION"
+HOW_TO_START: Final = "SANDBOX_IS_STARTED_BY_sandbox_run_OR_sandbox_circusd"  # what circusd misses first, and shows
+CHECK_SECONDS: Final = 1.0
 RUNNER_MARGIN_SECONDS: Final = 10.0
 WEB_MARGIN_SECONDS: Final = 15.0
 
@@ -39,6 +41,7 @@ def variables(settings: Settings) -> dict[str, str]:
         "SANDBOX_OBSERVERS": "1" if settings.observed else "0",
         "SANDBOX_RUNNER_STOP": f"{settings.grace_seconds + RUNNER_MARGIN_SECONDS:g}",
         "CIRCUSCTL_ENDPOINT": _control_socket(settings),
+        HOW_TO_START: f"{CHECK_SECONDS:g}",
     }
 
 

@@ -47,7 +47,7 @@ class AccessLogger(Logger):  # type: ignore[misc]
             environ["REQUEST_METHOD"],
             scrubber.line(environ["PATH_INFO"], LONGEST_PATH),
             int(resp.status[:3]),
-            request_time.total_seconds() * 1000,
+            round(request_time.total_seconds() * 1000, 3),
             resp.sent,
             environ.get(KEY, ""),
             environ.get("REMOTE_ADDR", ""),

@@ -1,0 +1,268 @@
+"""HTTP to the service that runs, by the standard library alone.
+
+Where it is, SANDBOX_URL says, with the token in SANDBOX_TOKEN; without it, the service's own settings.
+
+A call that surely was not done is sent again: nobody listened, or a 429. One that was perhaps done (the connection was
+lost, 502, 503, 504) is sent again only if it may be done twice: it reads, it cancels, or it has an Idempotency-Key.
+Pauses are chosen by chance below a bound that doubles, and Retry-After comes before them. The patience begins with the
+first fault. Where nobody listens at all there is none, unless the service has answered before or one was asked for:
+circusd holds the socket through every reload.
+"""
+
+import contextlib
+import http.client
+import json
+import os
+import random
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, Final, NamedTuple
+from urllib.parse import quote, urlencode, urlsplit
+
+from service.errors import SandboxError, SettingsError
+
+FAILED: Final = 1
+MISUSED: Final = 2
+NOT_ALLOWED: Final = 4
+NOT_FOUND: Final = 5
+CONFLICT: Final = 6
+UNAVAILABLE: Final = 7
+TIMED_OUT: Final = 124
+EXIT_CODES: Final = {
+    **dict.fromkeys((400, 413, 414, 415, 422, 431), MISUSED),
+    **dict.fromkeys((401, 403, 421), NOT_ALLOWED),
+    **dict.fromkeys((408, 429, 502, 503, 504), UNAVAILABLE),
+    404: NOT_FOUND,
+    409: CONFLICT,
+}
+SURELY_NOT_DONE: Final = (408, 429)
+PERHAPS_DONE: Final = (502, 503, 504)
+
+PATIENCE_SECONDS: Final = 10.0
+ANSWER_SECONDS: Final = 10.0
+STREAM_SECONDS: Final = 45.0  # a stream has a heartbeat
+FIRST_BOUND_SECONDS: Final = 0.1
+HIGHEST_BOUND_SECONDS: Final = 5.0
+UNIX: Final = "unix:"
+
+
+class CallFailed(SandboxError):
+    """The service refused a call, or could not be asked; `exit_code` tells which. `problem` is its answer."""
+
+    def __init__(self, message: str, exit_code: int = FAILED, problem: Mapping[str, Any] | None = None) -> None:
+        super().__init__(message)
+        self.exit_code = exit_code
+        self.problem = problem or {}
+
+
+class _Fault(Exception):
+    """One try that failed, and what is said if it was the last one."""
+
+    def __init__(self, failure: CallFailed, *, done: bool = True, refused: bool = False, after: float = 0.0) -> None:
+        super().__init__(failure)
+        self.failure = failure
+        self.done = done  # perhaps
+        self.refused = refused
+        self.after = after
+
+
+class _Place(NamedTuple):
+    """Where the service is; with `socket`, a unix socket, `netloc` is only a name."""
+
+    netloc: str
+    prefix: str = ""
+    socket: str = ""
+    tls: bool = False
+
+    def __str__(self) -> str:
+        return f"{UNIX}{self.socket}" if self.socket else f"http{'s' * self.tls}://{self.netloc}{self.prefix}"
+
+    def connection(self, seconds: float) -> http.client.HTTPConnection:
+        if self.socket:
+            from service.supervise.start.announce import UnixConnection
+
+            return UnixConnection(self.socket, seconds)
+        kind = http.client.HTTPSConnection if self.tls else http.client.HTTPConnection
+        return kind(self.netloc, timeout=seconds)
+
+
+def _place(environment: Mapping[str, str]) -> _Place:
+    if url := environment.get("SANDBOX_URL", "").strip():
+        return _named(url)
+    from service import settings
+
+    read = settings.read(environment)
+    if read.socket:
+        return _Place("localhost", socket=read.socket)
+    from service.supervise.start.announce import EVERYWHERE
+
+    host = EVERYWHERE.get(read.bind, read.bind)
+    return _Place(f"[{host}]:{read.port}" if ":" in host else f"{host}:{read.port}")
+
+
+def _named(url: str) -> _Place:
+    if url.startswith(f"{UNIX}/"):
+        return _Place("localhost", socket=url.removeprefix(UNIX))
+    with contextlib.suppress(ValueError):
+        parts = urlsplit(url)
+        if parts.scheme in ("http", "https") and parts.hostname and parts.port != 0 and not (parts.query or "@" in url):
+            return _Place(parts.netloc, parts.path.rstrip("/"), tls=parts.scheme == "https")
+    raise SettingsError("SANDBOX_URL cannot be used; allowed is http://host:port, https://host/path or unix:/path")
+
+
+def _token(environment: Mapping[str, str]) -> str:
+    token = environment.get("SANDBOX_TOKEN", "").strip()
+    if not all("!" <= character <= "~" for character in token):
+        raise SettingsError("SANDBOX_TOKEN holds characters that no token has")
+    return token
+
+
+class _Request(NamedTuple):
+    method: str
+    path: str
+    body: Any = None
+    headers: Mapping[str, str] = {}
+    wait_seconds: float = 0.0  # that the service may hold its answer back
+    again: bool = True  # it may be done twice
+
+
+class Service:
+    """`asked_seconds`: for how long the caller wants it tried, if that was said; else `patience_seconds`."""
+
+    def __init__(self, asked_seconds: float | None = None, patience_seconds: float = PATIENCE_SECONDS) -> None:
+        self.place = _place(os.environ)
+        self._token = _token(os.environ)
+        self._asked_to_be_patient = asked_seconds is not None
+        self._patience = patience_seconds if asked_seconds is None else asked_seconds
+        self._has_answered = False
+
+    def get(self, path: str, query: Sequence[tuple[str, str]] = (), *, wait_seconds: int = 0) -> Any:
+        """With `wait_seconds`, the service may hold its answer back for so long."""
+        headers = {"Prefer": f"wait={wait_seconds}"} if wait_seconds else {}
+        return self._call(_Request("GET", _with(path, query), headers=headers, wait_seconds=wait_seconds))
+
+    def post(self, path: str, body: Any = None, *, key: str | None = None, again: bool = False) -> Any:
+        """With a key, or if it may be done `again`, it is sent again."""
+        headers = {"Idempotency-Key": key} if key else {}
+        return self._call(_Request("POST", path, {} if body is None else body, headers, again=again or key is not None))
+
+    def delete(self, path: str) -> Any:
+        return self._call(_Request("DELETE", path))
+
+    def _call(self, request: _Request) -> Any:
+        with contextlib.closing(self.place.connection(ANSWER_SECONDS + request.wait_seconds)) as connection:
+            text = self._insist(request, connection, http.client.HTTPResponse.read)
+        try:
+            return json.loads(text)
+        except ValueError as error:
+            raise CallFailed(f"what answers at {self.place} is no sandbox. SANDBOX_URL says where to ask.") from error
+
+    @contextlib.contextmanager
+    def stream(self, path: str, headers: Mapping[str, str]) -> Iterator[Iterable[bytes]]:
+        """The lines of an answer, as they come. Raises OSError or HTTPException where it breaks off."""
+        with contextlib.closing(self.place.connection(STREAM_SECONDS)) as connection:
+            yield self._insist(_Request("GET", path, headers=headers), connection, iter)
+
+    def _insist(
+        self,
+        request: _Request,
+        connection: http.client.HTTPConnection,
+        use: Callable[[http.client.HTTPResponse], Any],
+    ) -> Any:
+        until, bound = 0.0, FIRST_BOUND_SECONDS
+        while True:
+            try:
+                return self._try(request, connection, use)
+            except _Fault as fault:
+                connection.close()
+                until = until or time.monotonic() + self._patience
+                pause = fault.after + random.uniform(0, bound)
+                if not self._is_worth_another(fault, request.again) or time.monotonic() + pause >= until:
+                    raise fault.failure from fault.__cause__
+                bound = min(2 * bound, HIGHEST_BOUND_SECONDS)
+                time.sleep(pause)
+
+    def _is_worth_another(self, fault: _Fault, again: bool) -> bool:
+        if fault.refused:
+            return self._has_answered or self._asked_to_be_patient
+        return again or not fault.done
+
+    def _try(
+        self,
+        request: _Request,
+        connection: http.client.HTTPConnection,
+        use: Callable[[http.client.HTTPResponse], Any],
+    ) -> Any:
+        connected = False
+        try:
+            connection.connect()
+            connected = True
+            body = None if request.body is None else json.dumps(request.body).encode()
+            connection.request(request.method, self.place.prefix + request.path, body, self._headers(request))
+            answer = connection.getresponse()
+            self._has_answered = True
+            if answer.status < 400:
+                return use(answer)
+            raise self._refusal(request, answer, answer.read())
+        except (OSError, http.client.HTTPException) as error:
+            told = f"no service answers at {self.place}: {_reason(error)}.\n{self._advice()}"
+            raise _Fault(CallFailed(told, UNAVAILABLE), done=connected, refused=not connected) from error
+
+    def _headers(self, request: _Request) -> dict[str, str]:
+        headers = dict(request.headers)
+        if request.body is not None:
+            headers["Content-Type"] = "application/json"
+        if self._token:
+            headers["Authorization"] = f"Bearer {self._token}"
+        return headers
+
+    def _advice(self) -> str:
+        if "SANDBOX_URL" in os.environ:
+            return "SANDBOX_URL says where to ask."
+        return "`sandbox run` starts one here; SANDBOX_URL says where another one is."
+
+    def _refusal(self, request: _Request, answer: http.client.HTTPResponse, body: bytes) -> _Fault | CallFailed:
+        problem = _problem(body)
+        failure = CallFailed(self._told(request, answer, problem), EXIT_CODES.get(answer.status, FAILED), problem)
+        if answer.status in (*SURELY_NOT_DONE, *PERHAPS_DONE):
+            return _Fault(failure, done=answer.status in PERHAPS_DONE, after=_seconds(answer.getheader("Retry-After")))
+        return failure
+
+    def _told(self, request: _Request, answer: http.client.HTTPResponse, problem: Mapping[str, Any]) -> str:
+        """What happened, and below it where to look further."""
+        detail = str(problem.get("detail") or f"what answers at {self.place} is perhaps no sandbox").rstrip(".")
+        if answer.status == 401:
+            told = "SANDBOX_TOKEN holds none that it knows" if self._token else "set SANDBOX_TOKEN"
+            detail = f"the service wants a token: {told}"
+        found_by = f", request {number}" if (number := answer.getheader("X-Request-ID")) else ""
+        return f"{detail}.\n({request.method} {self.place.prefix}{request.path}: {answer.status}{found_by})"
+
+
+def _problem(body: bytes) -> dict[str, Any]:
+    with contextlib.suppress(ValueError):
+        found = json.loads(body)
+        if isinstance(found, dict):
+            return found
+    return {}
+
+
+def _with(path: str, query: Sequence[tuple[str, str]]) -> str:
+    return f"{path}?{urlencode(query)}" if query else path
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    return str(error) or type(error).__name__
+
+
+def _seconds(text: str | None) -> float:
+    try:
+        return max(0.0, float(text or 0))
+    except ValueError:
+        return 0.0
+
+
+def part(name: str) -> str:
+    """A name as a part of a path."""
+    return quote(name, safe="")

@@ -1,0 +1,259 @@
+"""`sandbox task`: what clients do with tasks, over HTTP."""
+
+import itertools
+import sys
+import uuid
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, Final
+
+import click
+
+from service.cli import arguments, following, showing, suggest, waits
+from service.cli.caller import CONFLICT, CallFailed, Service, part
+from service.cli.parsing import Decorated, Duration, as_json, group, patient
+
+PAGE: Final = 100
+STATUSES: Final = ("scheduled", "queued", "running", "succeeded", "failed", "cancelled", "unreadable")
+OPTIONS: Final = {"task_timeout": "timeout"}  # those that the interface names otherwise
+FILTERS: Final = {"type_name": "type"}
+HEAD: Final = ("uid", "type", "queue", "status", "created", "took", "says")
+
+uids_argument = click.argument("uids", metavar="UID...", nargs=-1, required=True)
+
+
+@group()
+def task() -> None: ...
+
+
+@task.command(help="create a task; NAME=VALUE is an argument of it, NAME:=JSON one that is no text")
+@click.argument("type_name", metavar="TYPE", shell_complete=suggest.types)
+@click.argument("words", metavar="[NAME=VALUE]...", nargs=-1)
+@click.option("--args", "given", metavar="JSON", help="all arguments as a JSON object; - reads it from standard input")
+@click.option("--queue", help="another one than the type's")
+@click.option("--delay", metavar="TIME", type=Duration(), help="how long it is to wait (seconds, or as in 5m)")
+@click.option("--run-at", metavar="MOMENT", help="when it is due, as in 2026-12-24T18:00:00+01:00")
+@click.option("--max-attempts", metavar="N", type=int)
+@click.option("--task-timeout", metavar="TIME", type=Duration(), help="for each attempt")
+@click.option("--key", help="of your own: with the same one, the same task is not created twice")
+@click.option("--wait", "waits_for_it", is_flag=True, help="wait for its end, and print the result")
+@click.option("--follow", is_flag=True, help="as --wait, and show its log and progress on the way")
+@patient
+@as_json
+def create(
+    type_name: str,
+    words: tuple[str, ...],
+    given: str | None,
+    key: str | None,
+    waits_for_it: bool,
+    follow: bool,
+    timeout: float | None,
+    as_json: bool,
+    **options: Any,
+) -> int:
+    service = Service(timeout)
+    args = arguments.given(given)
+    if words:
+        args |= arguments.read(words, _schema(service, type_name))
+    said = {OPTIONS.get(name, name): value for name, value in options.items() if value is not None}
+    created = service.post("/tasks", {"type": type_name, "args": args, **said}, key=key or uuid.uuid4().hex)
+    if not (waits_for_it or follow):
+        _show_created(created, as_json)
+        return 0
+    showing.tell(f"the task {created['uid']} is {created['status']} in the queue {created['queue']}")
+    return _show_end(_ended(created["uid"], timeout, follow), as_json)
+
+
+def _schema(service: Service, type_name: str) -> dict[str, Any]:
+    """Of an unknown type nothing is known; creating it tells which there are."""
+    types = service.get("/types")["types"]
+    return next((each["args"] for each in types if each["type"] == type_name), {})
+
+
+def _show_created(created: dict[str, Any], as_json: bool) -> None:
+    if as_json:
+        showing.document(created)
+        return
+    print(created["uid"], flush=True)
+    if showing.is_terminal():
+        showing.tell(f"{created['type']} is {created['status']} in the queue {created['queue']}")
+
+
+@task.command(help="show tasks")
+@uids_argument
+@patient
+@as_json
+def get(uids: tuple[str, ...], timeout: float | None, as_json: bool) -> None:
+    service = Service(timeout)
+    for number, uid in enumerate(uids):
+        found = service.get(f"/tasks/{part(uid)}")
+        if as_json:
+            showing.document(found)
+            continue
+        if number:
+            print()
+        showing.fields(_fields(found))
+
+
+def _fields(document: dict[str, Any]) -> Iterator[tuple[str, object]]:
+    """For people, without what says nothing."""
+    for name, value in document.items():
+        if value or name in ("status", "args") or not showing.is_terminal():
+            yield name, showing.compact(value)
+
+
+@task.command(help="wait for the end of tasks, and print their results; exit code 1 if one has not succeeded")
+@uids_argument
+@click.option("--follow", is_flag=True, help="show their logs and progress on the way")
+@patient
+@as_json
+def wait(uids: tuple[str, ...], follow: bool, timeout: float | None, as_json: bool) -> int:
+    return max([_show_end(_ended(uid, timeout, follow), as_json) for uid in uids])
+
+
+def _ended(uid: str, timeout: float | None, follow: bool) -> dict[str, Any]:
+    """Its document, when it has finished. Its log goes beside the result, on standard error."""
+    service = Service(timeout, waits.PATIENCE_SECONDS)
+    if follow:
+        return following.to_its_end(service, uid, timeout, lambda line: showing.log_line(line, sys.stderr))
+    return waits.until_finished(service, uid, timeout)
+
+
+@task.command(help="print what a task has logged")
+@click.argument("uid")
+@click.option("-f", "--follow", is_flag=True, help="go on until its end")
+@patient
+@as_json
+def log(uid: str, follow: bool, timeout: float | None, as_json: bool) -> None:
+    def show(line: dict[str, Any]) -> None:
+        if as_json:
+            showing.documents([line])
+        else:
+            showing.log_line(line, sys.stdout)
+
+    if follow:
+        following.to_its_end(Service(timeout, waits.PATIENCE_SECONDS), uid, timeout, show)
+        return
+    found = Service(timeout).get(f"/tasks/{part(uid)}/log")
+    if found["dropped"]:
+        showing.tell(f"{found['dropped']} older lines are gone")
+    for line in found["lines"]:
+        show(line)
+
+
+def _show_end(document: dict[str, Any], as_json: bool) -> int:
+    """The result on standard output, everything else beside it."""
+    status, error = document["status"], document["error"]
+    if as_json:
+        showing.document(document)
+    elif status == "succeeded":
+        showing.document(document["result"])
+    elif status == "cancelled":
+        showing.tell(f"the task {document['uid']} was cancelled")
+    else:
+        showing.tell(f"the task {document['uid']} has failed: {_told(error)}")
+    return 0 if status == "succeeded" else 1
+
+
+def _told(error: dict[str, Any] | None) -> str:
+    return showing.clean(f"{error['type']}: {error['message']}") if error else ""
+
+
+def filters(function: Decorated) -> Decorated:
+    """Which tasks: options that may be given several times mean any of them."""
+    for option in (
+        click.option("--created-by", metavar="NAME", help="of whose token"),
+        click.option("--queue", multiple=True),
+        click.option("--type", "type_name", multiple=True, shell_complete=suggest.types),
+        click.option("--status", multiple=True, type=click.Choice(STATUSES), metavar="STATUS"),
+    ):
+        function = option(function)
+    return function
+
+
+def _query(**given: Any) -> list[tuple[str, str]]:
+    return [
+        (FILTERS.get(name, name), value)
+        for name, values in given.items()
+        for value in ([values] if isinstance(values, str) else values or ())
+    ]
+
+
+@task.command("list", help="list tasks, the newest first")
+@filters
+@click.option(
+    "--limit", metavar="N", type=click.IntRange(min=1), default=50, show_default=True, help="how many at most"
+)
+@patient
+@as_json
+def list_(limit: int, timeout: float | None, as_json: bool, **given: Any) -> None:
+    service = Service(timeout)
+    found = itertools.islice(_pages(service, _query(**given), limit), limit)
+    if as_json:
+        showing.documents(found)
+    else:
+        showing.table(HEAD, map(_row, found))
+
+
+def _pages(service: Service, query: list[tuple[str, str]], limit: int) -> Iterator[dict[str, Any]]:
+    cursor: str | None = ""
+    while cursor is not None:
+        more = [("cursor", cursor)] if cursor else []
+        page = service.get("/tasks", [*query, ("limit", str(min(limit, PAGE))), *more])
+        yield from page["tasks"]
+        cursor = page["next"]
+
+
+def _row(document: dict[str, Any]) -> Sequence[object]:
+    created, took = document["created_at"], document["duration"]
+    if showing.is_terminal():
+        created, took = showing.ago(created), showing.span(took)
+    progress = document["progress"] or {}
+    says = _told(document["error"]) or progress.get("message")
+    return document["uid"], document["type"], document["queue"], document["status"], created, took, says
+
+
+@task.command(help="cancel tasks")
+@uids_argument
+@patient
+@as_json
+def cancel(uids: tuple[str, ...], timeout: float | None, as_json: bool) -> int:
+    service = Service(timeout)
+    return _one_by_one(uids, lambda uid: _cancelled(service, uid), "cancelled", as_json)
+
+
+def _cancelled(service: Service, uid: str) -> Any:
+    """One that was cancelled already is as it should be: the answer to an earlier try may have been lost."""
+    try:
+        return service.delete(f"/tasks/{part(uid)}")
+    except CallFailed as error:
+        if error.exit_code == CONFLICT:
+            found = service.get(f"/tasks/{part(uid)}")
+            if found["status"] == "cancelled":
+                return found
+        raise
+
+
+@task.command(help="run tasks again that have failed, or were cancelled")
+@uids_argument
+@patient
+@as_json
+def retry(uids: tuple[str, ...], timeout: float | None, as_json: bool) -> int:
+    service = Service(timeout)
+    return _one_by_one(uids, lambda uid: service.post(f"/tasks/{part(uid)}/retry"), "queued again", as_json)
+
+
+def _one_by_one(uids: Iterable[str], act: Callable[[str], Any], done: str, as_json: bool) -> int:
+    """All of them, whatever becomes of each; the exit code is that of the last failure."""
+    code = 0
+    for uid in uids:
+        try:
+            changed = act(uid)
+        except CallFailed as error:
+            showing.tell(str(error))
+            code = error.exit_code
+            continue
+        if as_json:
+            showing.document(changed)
+        else:
+            print(f"{uid}\t{done}")
+    return code

@@ -1,0 +1,73 @@
+"""A program in a terminal of its own, as a person sees it."""
+
+import os
+import pty
+import select
+import signal
+import struct
+import subprocess
+import termios
+import time
+from collections.abc import Mapping
+from fcntl import ioctl
+from types import TracebackType
+
+CHUNK = 65_536
+
+
+class Terminal:
+    def __init__(self, *words: str, environment: Mapping[str, str], columns: int = 120) -> None:
+        self._mine, theirs = pty.openpty()
+        ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 40, columns, 0, 0))
+        clean = {name: text for name, text in environment.items() if name not in ("NO_COLOR", "COLUMNS", "LINES")}
+        self.process = subprocess.Popen(
+            words,
+            stdin=theirs,
+            stdout=theirs,
+            stderr=theirs,
+            env={"TERM": "xterm", **clean} if "NO_COLOR" not in environment else {"TERM": "xterm", **environment},
+            start_new_session=True,
+        )
+        os.close(theirs)
+        self.shown = ""
+
+    def __enter__(self) -> "Terminal":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self.process.poll() is None:
+            os.killpg(self.process.pid, signal.SIGKILL)
+            self.process.wait()
+        os.close(self._mine)
+
+    def types(self, text: str) -> None:
+        os.write(self._mine, text.encode())
+
+    def interrupt(self) -> None:
+        os.killpg(self.process.pid, signal.SIGINT)
+
+    def shows(self, text: str, seconds: float = 30) -> bool:
+        """Reads on until the text has been there."""
+        until = time.monotonic() + seconds
+        while text not in self.shown and time.monotonic() < until and self._read():
+            pass
+        return text in self.shown
+
+    def ends(self, seconds: float = 30) -> int:
+        while self._read():
+            pass
+        return self.process.wait(seconds)
+
+    def _read(self) -> bool:
+        """False when nobody can write any more."""
+        ready, _, _ = select.select([self._mine], [], [], 0.1)
+        if not ready:
+            return self.process.poll() is None
+        try:
+            read = os.read(self._mine, CHUNK)
+        except OSError:
+            return False
+        self.shown += read.decode(errors="replace")
+        return bool(read)

@@ -1,0 +1,173 @@
+"""Which calls are sent again, for how long, and what the end of it is."""
+
+import http.client
+import json
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from service.cli import caller
+from service.cli.caller import CallFailed, Service
+from service.errors import SettingsError
+from tests.http_server import Handler, HttpServer
+from tests.servers import free_port
+
+Answer = tuple[int, dict[str, str], Any]
+Script = Callable[..., "Scripted"]
+
+OK: Answer = (200, {}, {"fine": True})
+CUT: Answer = (0, {}, None)
+
+
+def unavailable(status: int = 503, **headers: str) -> Answer:
+    return status, {name.replace("_", "-"): text for name, text in headers.items()}, {"detail": "Redis is away."}
+
+
+class Scripted:
+    """Answers as it is told, and keeps what it was asked."""
+
+    def __init__(self, answers: list[Answer]) -> None:
+        self.seen: list[tuple[str, str, dict[str, str], Any]] = []
+        script = iter(answers)
+
+        class Told(Handler):
+            def answer(told) -> None:
+                length = int(told.headers.get("Content-Length") or 0)
+                body = json.loads(told.rfile.read(length) or b"null")
+                self.seen.append((told.command, told.path, dict(told.headers), body))
+                status, headers, text = next(script)
+                if not status:
+                    told.close_connection = True
+                    return
+                told.send_response(status)
+                for name, value in headers.items():
+                    told.send_header(name, value)
+                told.end_headers()
+                told.wfile.write(text if isinstance(text, bytes) else json.dumps(text).encode())
+
+            do_GET = do_POST = do_DELETE = answer
+
+        self._server = HttpServer(Told)
+        self.url = f"http://127.0.0.1:{self._server.port}"
+
+    def close(self) -> None:
+        self._server.close()
+
+
+@pytest.fixture
+def script(monkeypatch: pytest.MonkeyPatch) -> Iterator[Script]:
+    made: list[Scripted] = []
+
+    def script(*answers: Answer, path: str = "") -> Scripted:
+        made.append(Scripted(list(answers)))
+        monkeypatch.setenv("SANDBOX_URL", made[-1].url + path)
+        return made[-1]
+
+    monkeypatch.delenv("SANDBOX_TOKEN", raising=False)
+    yield script
+    for server in made:
+        server.close()
+
+
+@pytest.mark.parametrize("fault", [CUT, *map(unavailable, (429, 502, 503, 504))])
+def test_what_reads_is_sent_again(script: Script, fault: Answer) -> None:
+    server = script(fault, fault, OK)
+    assert Service().get("/tasks") == {"fine": True}
+    assert len(server.seen) == 3
+
+
+@pytest.mark.parametrize("fault", [CUT, *map(unavailable, (429, 502, 503, 504))])
+def test_a_create_is_sent_again_with_its_key(script: Script, fault: Answer) -> None:
+    server = script(fault, OK)
+    Service().post("/tasks", {"type": "echo"}, key="k")
+    assert [headers["Idempotency-Key"] for _, _, headers, _ in server.seen] == ["k", "k"]
+    assert [body for *_, body in server.seen] == [{"type": "echo"}] * 2
+
+
+@pytest.mark.parametrize("fault", [CUT, *map(unavailable, (502, 503, 504))])
+def test_what_was_perhaps_done_is_not_done_again(script: Script, fault: Answer) -> None:
+    server = script(fault, OK)
+    with pytest.raises(CallFailed) as failed:
+        Service().post("/tasks/x/retry")
+    assert failed.value.exit_code == caller.UNAVAILABLE
+    assert len(server.seen) == 1
+
+
+def test_what_was_surely_not_done_is_sent_again(script: Script) -> None:
+    server = script(unavailable(429), OK)
+    Service().post("/tasks/x/retry")
+    assert len(server.seen) == 2
+
+
+def test_retry_after_is_obeyed(script: Script) -> None:
+    script(unavailable(Retry_After="1"), OK)
+    began = time.monotonic()
+    Service().get("/tasks")
+    assert time.monotonic() - began >= 1
+
+
+def test_patience_has_an_end(script: Script) -> None:
+    server = script(*[unavailable(Retry_After="0.2")] * 100)
+    with pytest.raises(CallFailed, match="Redis is away") as failed:
+        Service(0.5).get("/tasks")
+    assert failed.value.exit_code == caller.UNAVAILABLE
+    assert 1 < len(server.seen) < 5
+
+
+def test_where_nobody_listens_it_is_told_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SANDBOX_URL", f"http://127.0.0.1:{free_port()}")
+    with pytest.raises(CallFailed, match=r"no service answers at \S+: Connection refused") as failed:
+        Service(patience_seconds=60).get("/tasks")
+    assert failed.value.exit_code == caller.UNAVAILABLE
+
+
+def test_where_nobody_listens_it_is_tried_for_as_long_as_was_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SANDBOX_URL", f"http://127.0.0.1:{free_port()}")
+    tries: list[float] = []
+    connect = http.client.HTTPConnection.connect
+
+    def counted(connection: http.client.HTTPConnection) -> None:
+        tries.append(time.monotonic())
+        connect(connection)
+
+    monkeypatch.setattr(http.client.HTTPConnection, "connect", counted)
+    with pytest.raises(CallFailed, match="Connection refused"):
+        Service(0.5).get("/tasks")
+    assert len(tries) > 1
+
+
+@pytest.mark.parametrize(
+    ("status", "code"),
+    [(400, 2), (401, 4), (403, 4), (404, 5), (409, 6), (413, 2), (421, 4), (422, 2), (500, 1)],
+)
+def test_a_refusal_is_told_in_two_lines_and_has_its_exit_code(script: Script, status: int, code: int) -> None:
+    script((status, {"X-Request-ID": "r-1"}, {"detail": "That will not do."}), path="/there")
+    with pytest.raises(CallFailed) as failed:
+        Service().get("/tasks/x")
+    assert failed.value.exit_code == code
+    said, where = str(failed.value).splitlines()
+    assert said == ("That will not do." if status != 401 else "the service wants a token: set SANDBOX_TOKEN.")
+    assert where == f"(GET /there/tasks/x: {status}, request r-1)"
+
+
+@pytest.mark.parametrize("answer", [(200, {}, b"<html>"), (404, {}, b"<html>"), (502, {}, b"\xff")])
+def test_what_is_no_sandbox_is_told(script: Script, answer: Answer) -> None:
+    script(*[answer] * 20)
+    with pytest.raises(CallFailed, match="no sandbox"):
+        Service(0).get("/tasks")
+
+
+def test_the_token_is_sent(script: Script, monkeypatch: pytest.MonkeyPatch) -> None:
+    server = script(OK)
+    monkeypatch.setenv("SANDBOX_TOKEN", "sbx_abc\n")
+    Service().get("/tasks")
+    assert server.seen[0][2]["Authorization"] == "Bearer sbx_abc"
+
+
+@pytest.mark.parametrize("url", ["localhost:8000", "ftp://x", "http://", "http://u:p@x", "http://x?a=b", "unix:x.sock"])
+def test_an_address_that_is_none_is_refused(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
+    monkeypatch.setenv("SANDBOX_URL", url)
+    with pytest.raises(SettingsError, match="SANDBOX_URL cannot be used"):
+        Service()
