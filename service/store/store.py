@@ -79,7 +79,6 @@ class Store:
         self.prepare(new)
         return self.create_each([new], first=first)[0]
 
-
     def prepare(self, new: Sequence[Task]) -> None:
         """Before tasks are created by `create_each`. Raises if what they ask for cannot be written yet."""
         if any(task.priority != NORMAL for task in new):

@@ -25,7 +25,6 @@ Object = dict[str, Any]
 UID = {"type": "string", "pattern": "^[0-9a-f]{64}$"}
 TEXT = {"type": "string"}
 KEPT: Final = ("Cache-Control", "max-age=60")  # a release may change it; no `public`, which lets in what had a token
-MOMENT = {"type": "string", "format": "date-time"}
 GIVEN_MOMENT = {"type": "string", "description": "RFC 3339, with an offset"}  # more is taken than a format would allow
 SCHEMAS: Final = "#/components/schemas"
 MOMENT: Final = {"type": "string", "format": "date-time"}
