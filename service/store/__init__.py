@@ -8,6 +8,7 @@ from service.store.layout import Layout
 from service.store.moves import PORTION_BYTES, Change, Moved
 from service.store.queues import Entry
 from service.store.scripts import SCRIPTS
+from service.store.sessions import Session, Sessions
 from service.store.store import Store
 from service.store.wakeups import Wakeups
 
@@ -24,6 +25,8 @@ __all__ = [
     "Layout",
     "Moved",
     "Position",
+    "Session",
+    "Sessions",
     "Store",
     "Wakeups",
     "document",

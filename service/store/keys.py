@@ -60,6 +60,15 @@ def layout() -> str:
     return "sandbox:{0}:layout"
 
 
+def session(digest: str) -> str:
+    """Of somebody who has signed in; as `layout`, in the slot of partition 0."""
+    return f"sandbox:{{0}}:session:{digest}"
+
+
+def code(digest: str) -> str:
+    return f"sandbox:{{0}}:code:{digest}"
+
+
 def changes(partition: int) -> str:
     """The shard channel that tells of changed documents; it lies in the partition's slot."""
     return f"sandbox:{{{partition}}}:changes"

@@ -16,6 +16,7 @@ from service.store.layout import GuardedWire, Layout
 from service.store.moves import PORTION_BYTES, Batch, Change, Moved
 from service.store.queues import Entry, Queues
 from service.store.scripts import CREATE, DUE, LATER, PROBE, PURGE, STALE
+from service.store.sessions import Sessions
 from service.store.wakeups import Wakeups
 from service.tasks import moments, transitions
 from service.tasks.document import SCHEDULED, Task, encode
@@ -46,6 +47,7 @@ class Store:
         self.queues = Queues(wire, self.groups)
         self.index = Index(wire, self.groups, self.partition, self.read_many)
         self.wakeups = Wakeups(wire)
+        self.sessions = Sessions(wire)
 
     def close(self) -> None:
         self.wakeups.close()

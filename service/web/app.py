@@ -1,8 +1,9 @@
 """Makes the Flask application from its parts."""
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from flask import Flask, Request, request
 from flask.sessions import SessionInterface, SessionMixin
@@ -22,8 +23,12 @@ from service.web.api.waiting import Waiting
 from service.web.auth import CALLER, Tokens
 from service.web.hosts import READS, Hosts
 from service.web.measured import Measured
+from service.web.page import site, statics
+from service.web.page.site import Site
 from service.web.proxies import Proxies
 from service.web.request_id import RequestIds
+
+OF_NO_TOKEN: Final = (health.NAME, site.NAME, statics.NAME)  # the page asks for one in its own way
 
 
 class NoSession(dict[str, Any], SessionMixin):
@@ -70,6 +75,7 @@ def create_app(
     metrics: Metrics | None = None,
     errors: Errors = NO_ERRORS,
     audit: AuditLog | None = None,
+    sentry_url: str = "",
 ) -> Web:
     """`waiting_clients` is how many may wait in this process. Without `hosts`, any name will do; of `proxies`, their
     X-Forwarded-For is believed."""
@@ -79,10 +85,17 @@ def create_app(
     app.metrics = metrics
     app.waiting = Waiting(store.texts, store.partition, store.wakeups, limit=waiting_clients)
     intake = Intake(registry=registry, queues=queues, store=store)
-    app.register_blueprint(TaskCalls(store=store, intake=intake, waiting=app.waiting, audit=audit).blueprint())
+    calls = TaskCalls(store=store, intake=intake, waiting=app.waiting, audit=audit)
+    app.register_blueprint(calls.blueprint())
     app.register_blueprint(type_calls.blueprint(registry))
     app.register_blueprint(health.blueprint(store, tokens, throttled, runners))
     app.register_blueprint(openapi.blueprint(registry, queues))
+    page = Site(
+        store=store, registry=registry, queues=tuple(queues), calls=calls, intake=intake,
+        notices=partial(health.notices, throttled), tokens=tokens, audit=audit, errors=errors, sentry_url=sentry_url,
+    )  # fmt: skip
+    for blueprint in page.blueprints():
+        app.register_blueprint(blueprint)
     answers.register(app, errors)
     if hosts is not None:
         app.before_request(_check_of_hosts(hosts))
@@ -105,7 +118,7 @@ def _check_of_hosts(hosts: Hosts) -> Any:
 
 def _authentication(tokens: Tokens) -> Any:
     def authenticate() -> None:
-        if request.blueprint != health.NAME:
+        if request.blueprint not in OF_NO_TOKEN:
             environ = request.environ
             scope = "read" if environ["REQUEST_METHOD"] in READS else "write"
             environ[CALLER] = tokens.caller(environ.get("HTTP_AUTHORIZATION"), scope)

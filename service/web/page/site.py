@@ -1,0 +1,102 @@
+"""The page as a whole: its addresses, and what is checked before each of them."""
+
+from typing import Any, Final
+
+from flask import Blueprint, Response, request
+
+from service.observe.audit import AuditLog
+from service.observe.sentry import Errors
+from service.store import Store
+from service.tasks.registry import Registry
+from service.web import answers
+from service.web.answers import Answer
+from service.web.api.health import Notices
+from service.web.api.intake import Intake
+from service.web.api.task_calls import TaskCalls
+from service.web.auth import CALLER, Tokens
+from service.web.body import BODY_LIMIT
+from service.web.hosts import READS
+from service.web.page.audit_trail import AuditTrail
+from service.web.page.creating import Creating
+from service.web.page.frame import VISITOR, Frame, address, go, safe
+from service.web.page.guard import COOKIE, Guard, refuse_other_sites
+from service.web.page.one_task import OneTask
+from service.web.page.overview import Overview
+from service.web.page.queue_list import QueueList
+from service.web.page.signing_in import SigningIn
+from service.web.page.statics import Statics
+from service.web.page.task_list import TaskList
+from service.web.problem import Problem, not_found
+
+NAME: Final = "page"
+FOR_EVERYBODY: Final = ("page.root", "page.sign_in_form", "page.sign_in", "page.sign_out", "page.look")
+
+
+class Site:
+    def __init__(
+        self,
+        *,
+        store: Store,
+        registry: Registry,
+        queues: tuple[str, ...],
+        calls: TaskCalls,
+        intake: Intake,
+        notices: Notices,
+        tokens: Tokens | None,
+        audit: AuditLog | None,
+        errors: Errors,
+        sentry_url: str,
+    ) -> None:
+        self._statics = Statics()
+        self._guard = Guard(tokens, store.sessions)
+        self._frame = Frame(self._statics, asks=self._guard.asks)
+        self._errors = errors
+        self._parts = (
+            SigningIn(self._guard, self._frame, audit),
+            Overview(self._frame, store, queues, notices),
+            TaskList(self._frame, store, registry, queues, calls),
+            OneTask(self._frame, registry, calls, sentry_url),
+            Creating(self._frame, registry, queues, calls, intake),
+            QueueList(self._frame, store, queues),
+            AuditTrail(self._frame, audit),
+        )
+
+    def blueprints(self) -> tuple[Blueprint, Blueprint]:
+        pages = Blueprint(NAME, __name__)
+        pages.add_url_rule("/", "root", self.root)
+        for part in self._parts:
+            part.add_to(pages)
+        pages.add_url_rule("/ui/<path:unknown>", "unknown", self.unknown)
+        pages.before_request(self.admit)
+        pages.after_request(safe)
+        answers.register(pages, self._errors, self._problem)
+        return pages, self._statics.blueprint()
+
+    def admit(self) -> Response | None:
+        """Refuses who may not come in, or may not do this; sends to the form those who have not signed in."""
+        environ, secret = request.environ, request.cookies.get(COOKIE)
+        request.max_content_length = request.max_form_memory_size = BODY_LIMIT + 4096
+        reads = environ["REQUEST_METHOD"] in READS
+        if not reads:
+            refuse_other_sites(environ, bool(request.cookies))
+        visitor = environ[VISITOR] = self._guard.visitor(secret)
+        if request.endpoint in FOR_EVERYBODY:
+            return None
+        if visitor is None:
+            to = request.full_path.rstrip("?") if reads else "/ui"
+            return go(address("/ui/sign-in", [] if to == "/ui" else [("to", to)]))
+        environ[CALLER] = visitor.name
+        if not (reads or visitor.may_write):
+            raise Problem(403, "this token may only read")
+        return None
+
+    def root(self) -> Response:
+        if "text/html" not in request.headers.get("Accept", ""):
+            raise Problem(404, answers.DETAILS[404])
+        return go("/ui")
+
+    def _problem(self, error: Problem) -> Answer:
+        return answers.of_problem(error) if request.path == "/" else self._frame.problem(error)
+
+    def unknown(self, **_: Any) -> Response:
+        raise not_found("there is no such page")
