@@ -65,7 +65,7 @@ def test_the_welcome_says_where_the_page_is(given: dict[str, str], told: str) ->
 
 
 def test_behind_a_unix_socket_the_welcome_names_no_page() -> None:
-    assert "page" not in announce._welcome(settings.read({"SANDBOX_BIND": "unix:/run/web.sock"}))
+    assert "/ui" not in announce._welcome(settings.read({"SANDBOX_BIND": "unix:/run/web.sock"}))
 
 
 def test_what_fails_is_told_without_the_advice_for_clients() -> None:

@@ -43,8 +43,10 @@ def fields(schema: Mapping[str, Any], values: Mapping[str, str]) -> list[Field]:
     ]
 
 
-def texts(args: Mapping[str, Any], schema: Mapping[str, Any]) -> dict[str, str]:
+def texts(args: Any, schema: Mapping[str, Any]) -> dict[str, str]:
     """These arguments as the form would send them."""
+    if not isinstance(args, dict):
+        return {}  # no client could have sent such ones
     kinds = {field.name: field.kind for field in fields(schema, {})}
     return {
         PREFIX + name: value if kinds.get(name) == TEXT and _is_text(value) else shown.written(value)

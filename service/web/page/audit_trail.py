@@ -15,7 +15,7 @@ SHOWN: Final = ("time", "by", "did", "uid", "type", "from")
 LEFT_OUT: Final = (*SHOWN, "process", "request_id")
 
 
-class Line(NamedTuple):
+class AuditedDeed(NamedTuple):
     """A line of the log, each part as text."""
 
     time: str
@@ -53,7 +53,7 @@ class AuditTrail:
         )
 
 
-def _line(line: dict[str, Any]) -> Line:
+def _line(line: dict[str, Any]) -> AuditedDeed:
     time, by, did, uid, kind, origin = (str(line.get(name) or "") for name in SHOWN)
     more = [f"{name}: {value}" for name, value in line.items() if name not in LEFT_OUT and value is not None]
-    return Line(shown.exactly(time), by, did, uid, kind, origin, ", ".join(more))
+    return AuditedDeed(shown.exactly(time), by, did, uid, kind, origin, ", ".join(more))

@@ -19,7 +19,7 @@ from service.web.api.intake import Intake, Sender
 from service.web.api.task_calls import UID, TaskCalls
 from service.web.auth import CALLER
 from service.web.page import argument_form, shown
-from service.web.page.frame import Frame, Said, go
+from service.web.page.frame import Frame, Notice, go
 from service.web.problem import Problem, not_found
 from service.web.request_id import KEY as REQUEST_ID
 
@@ -69,7 +69,7 @@ class Creating:
             if isinstance(error, Problem) and error.status != 422:
                 raise
             return self._shown(task_type, request.form, model.uid if model else "", error.detail)
-        return go(f"/ui/tasks/{task.uid}", Said("The task is created."))
+        return go(f"/ui/tasks/{task.uid}", Notice("The task is created."))
 
     def _created(self, body: bytes) -> Task:
         """The same form sent twice creates one task."""

@@ -50,7 +50,7 @@ PLACES: Final = (
 )
 
 
-class Said(msgspec.Struct):
+class Notice(msgspec.Struct):
     """What a form has done, and perhaps where to see more."""
 
     text: str
@@ -97,7 +97,7 @@ class Frame:
         return answer
 
 
-def go(to: str, said: Said | None = None) -> Answer:
+def go(to: str, said: Notice | None = None) -> Answer:
     answer = Answer(status=303, headers=[("Location", to)], content_type=HTML)
     if said is not None:
         said.text = said.text[:LONGEST_SAID]
@@ -135,12 +135,12 @@ def _whole_address() -> str:
     return f"{request.path}?{query}" if query else request.path
 
 
-def _said() -> Said | None:
+def _said() -> Notice | None:
     sent = request.cookies.get(SAID)
     if not sent:
         return None
     try:
-        said = msgspec.json.decode(base64.urlsafe_b64decode(sent), type=Said)
+        said = msgspec.json.decode(base64.urlsafe_b64decode(sent), type=Notice)
     except (binascii.Error, ValueError, msgspec.MsgspecError):
         return None
     if said.to:

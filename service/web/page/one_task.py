@@ -11,7 +11,7 @@ from service.tasks.document import NULL, RUNNING, UNREADABLE, Task
 from service.tasks.registry import Registry
 from service.web.api.task_calls import TaskCalls
 from service.web.page import shown
-from service.web.page.frame import Frame, Said, go
+from service.web.page.frame import Frame, Notice, go
 
 EVENT: Final = "{event_id}"
 
@@ -60,14 +60,14 @@ class OneTask:
 
     def purge(self, uid: str) -> Response:
         self._calls.purged(uid)
-        return go("/ui/tasks", Said(f"The task {uid[:8]} is removed."))
+        return go("/ui/tasks", Notice(f"The task {uid[:8]} is removed."))
 
     def _done(self, uid: str, do: Any, words: str) -> Response:
         try:
             do(uid)
         except InvalidTransition as error:
-            return go(f"/ui/tasks/{uid}", Said(f"Nothing was changed: {error}.", good=False))
-        return go(f"/ui/tasks/{uid}", Said(words))
+            return go(f"/ui/tasks/{uid}", Notice(f"Nothing was changed: {error}.", good=False))
+        return go(f"/ui/tasks/{uid}", Notice(words))
 
 
 def _progress(task: Task) -> dict[str, Any] | None:

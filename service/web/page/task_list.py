@@ -15,7 +15,7 @@ from service.web.api import listing
 from service.web.api.task_calls import UID, TaskCalls
 from service.web.measured import note
 from service.web.page import shown
-from service.web.page.frame import Frame, Said, address, go, own_place
+from service.web.page.frame import Frame, Notice, address, go, own_place
 from service.web.problem import Problem
 
 MOST_CHOSEN: Final = 100
@@ -77,7 +77,7 @@ class TaskList:
             raise Problem(422, "do: one of retry, cancel")
         uids = form.getlist("uid")[:MOST_CHOSEN]
         if not uids:
-            return go(back, Said("No task was chosen. Tick some first.", good=False))
+            return go(back, Notice("No task was chosen. Tick some first.", good=False))
         done, left = self._done(deed, uids)
         return go(back, _said(deed, done, left))
 
@@ -93,10 +93,10 @@ class TaskList:
         return done, left
 
 
-def _said(deed: Doing, done: Sequence[Any], left: Counter[str]) -> Said:
+def _said(deed: Doing, done: Sequence[Any], left: Counter[str]) -> Notice:
     words = [f"{_tasks(len(done))} {deed.done}."]
     words += [f"{_tasks(number)} left as before: {reason}." for reason, number in left.most_common(3)]
-    return Said(" ".join(words), good=not left)
+    return Notice(" ".join(words), good=not left)
 
 
 def _tasks(number: int) -> str:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
+from msgspec import Raw
 from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
 
 from service.store import SCRIPTS, Change, Store
@@ -78,7 +79,7 @@ def fill(store: Store) -> dict[str, Task]:
 def new(store: Store, args: bytes = b'{"message":"hello"}') -> Task:
     now = moments.stamp(time.time())
     task = Task(
-        uid=store.uid(random_prefix()), type="echo", queue="default", status="queued", args=args, created_at=now
+        uid=store.uid(random_prefix()), type="echo", queue="default", status="queued", args=Raw(args), created_at=now
     )
     assert store.create([task]) == []
     return task
@@ -91,7 +92,7 @@ def finish(store: Store, task: Task, status: str) -> Task:
     error = TaskError(type="ValueError", message="there is no month 13\n  in line 2", event_id="0f" * 16)
     after = {
         "queued": lambda: None,
-        "succeeded": lambda: transitions.succeeded(found.task, b'{"rows": [1, 2, 3]}', now, now, 0.031),
+        "succeeded": lambda: transitions.succeeded(found.task, Raw(b'{"rows": [1, 2, 3]}'), now, now, 0.031),
         "failed": lambda: transitions.failed(found.task, error, now, now, 1.5),
         "cancelled": lambda: transitions.cancelled(found.task, now),
     }[status]()
@@ -240,7 +241,7 @@ def test_a_double_click_creates_one_task(world: World, visit: Open) -> None:
     page.get_by_role("button", name="Create", exact=True).dblclick()
     page.get_by_text("The task is created.").wait_for()
     found, _ = world.store.index.page(limit=50)
-    assert [task.args for task in found].count(b'{"message":%s}' % marked.encode()) == 1
+    assert [bytes(task.args) for task in found].count(f'{{"message":{marked}}}'.encode()) == 1
 
 
 def test_a_page_refreshes_in_place_and_what_was_ticked_stays(world: World, visit: Open) -> None:
