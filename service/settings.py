@@ -51,6 +51,7 @@ class Settings:
     lease_seconds: float
     grace_seconds: float
     waiting_clients: int
+    streams: int
     tokens: Path | None
     hosts: tuple[str, ...]
     proxies: tuple[str, ...]
@@ -309,6 +310,7 @@ VARIABLES: Final = (
     Variable("SANDBOX_LEASE", "lease_seconds", _seconds(2, 3600), "15", "seconds from 2 to 3600"),
     Variable("SANDBOX_GRACE", "grace_seconds", _seconds(0, 3600), "10", "seconds from 0 to 3600"),
     Variable("SANDBOX_WAITING_CLIENTS", "waiting_clients", _whole(0, 100_000), "500", "a number from 0 to 100000"),
+    Variable("SANDBOX_STREAMS", "streams", _whole(0, 100_000), "500", "a number from 0 to 100000"),
     Variable("SANDBOX_TOKENS", "tokens", _optional_path, "", "the file that `sandbox token add` writes"),
     Variable("SANDBOX_HOSTS", "hosts", _names(HOST_NAME), "", "names of hosts, with commas between, each once"),
     Variable("SANDBOX_PROXIES", "proxies", _networks, "", "IP addresses and networks, with commas between, each once"),

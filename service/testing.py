@@ -20,6 +20,7 @@ from service.errors import Cancelled, Interrupted, InvalidTask, InvalidTaskType,
 from service.observe import logs
 from service.observe.sentry import NoErrors
 from service.runner import attempt as runner
+from service.runner import programs
 from service.runner.window import Window
 from service.tasks import moments, transitions
 from service.tasks.context import Context
@@ -56,7 +57,7 @@ class Outcome:
     exception: BaseException | None  # behind that error, with its traceback
     retry_after: float | None  # in how many seconds it will be tried again
     progress: list[Step]  # each call of context.progress
-    logs: list[LogLine]  # of every logger, from `info` on
+    logs: list[LogLine]  # of every logger, from `info` on; of context.log; of the programs of context.run
 
     def __repr__(self) -> str:
         values = {field.name: getattr(self, field.name) for field in fields(self)}
@@ -90,6 +91,7 @@ def run(
     context = _TestContext(task, interrupt, at_progress)
     raised = _Raised()
     with _listening() as lines:
+        context.told = lines
         after = _attempted(task_type, context, task, raised)
     if raised.error is not None and not isinstance(raised.error, OF_A_HANDLER):
         raise raised.error
@@ -126,14 +128,18 @@ def _attempted(task_type: TaskType, context: "_TestContext", task: Task, raised:
 class _TestContext(Context):
     """Keeps all that is told, and interrupts."""
 
-    __slots__ = ("_at_progress", "heard", "interrupt", "window")
+    __slots__ = ("_at_progress", "heard", "interrupt", "told", "window")
 
     def __init__(self, task: Task, interrupt: Interruption | None, at_progress: int) -> None:
-        super().__init__(task)
+        super().__init__(task, programs.run)
+        self.told: list[LogLine] = []
         self.heard: list[Step] = []
         self.interrupt = interrupt
         self.window = Window()
         self._at_progress = at_progress
+
+    def keep(self, level: str, text: str) -> None:
+        self.told.append(LogLine(level, text))
 
     def progress(self, fraction: float | None = None, message: str = "") -> None:
         super().progress(fraction, message)

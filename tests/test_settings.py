@@ -117,6 +117,7 @@ CASES = {
     "SANDBOX_LEASE": Case(15.0, {"2": 2.0, "3600": 3600.0}, ["1", "3601", "nan", "inf"], "seconds from 2 to 3600"),
     "SANDBOX_GRACE": Case(10.0, {"0": 0.0, "3600": 3600.0}, ["-1", "3601", "nan"], "seconds from 0 to 3600"),
     "SANDBOX_WAITING_CLIENTS": Case(500, {"0": 0, "100000": 100000}, ["-1", "100001"], "a number from 0 to 100000"),
+    "SANDBOX_STREAMS": Case(500, {"0": 0, "100000": 100000}, ["-1", "100001"], "a number from 0 to 100000"),
     "SANDBOX_TOKENS": Case(None, {"": None, "/etc/t": Path("/etc/t")}, [], "the file that `sandbox token add` writes"),
     "SANDBOX_HOSTS": Case(
         (),

@@ -238,3 +238,24 @@ def test_an_outcome_shows_what_there_is_to_see() -> None:
     assert shown.startswith("Outcome(status='failed', error=TaskError(type='Reject', message='no'")
     assert "exception=Reject('no')" in shown
     assert isinstance(run(echo), Outcome)
+
+
+def test_what_a_task_says_in_its_log_is_in_the_logs() -> None:
+    @task("says")
+    def says(context: Context) -> int:
+        context.log("one")
+        context.logger.warning("two")
+        return context.run(["sh", "-c", "echo three; exit 4"]).returncode
+
+    outcome = run(says)
+    assert outcome.logs == [("info", "one"), ("warning", "two"), ("info", "three")]
+    assert outcome.result == 4
+
+
+def test_a_program_that_fails_is_an_error_where_that_is_wished() -> None:
+    @task("checks")
+    def checks(context: Context) -> None:
+        context.run(["sh", "-c", "exit 4"], check=True)
+
+    outcome = run(checks)
+    assert outcome.error is not None and outcome.error.type == "CalledProcessError"

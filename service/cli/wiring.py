@@ -78,6 +78,7 @@ def app(settings: Settings) -> "Web":
         hosts=Hosts(settings.hosts) if is_open else None,
         proxies=settings.proxies,
         waiting_clients=-(-settings.waiting_clients // settings.web_workers),
+        streams=-(-settings.streams // settings.web_workers),
         throttled=settings.sockets / "throttled",
         runners=partial(lockfile.living, _runners(settings)),
         metrics=metrics(settings, _after_what_is_ready()),

@@ -23,7 +23,8 @@ LEVELS: Final = {"critical": 50, "error": 40, "warning": 30, "info": 20, "debug"
 MOST_MARKS: Final = 1000
 OF_ONE_TASK: Final = "sandbox.attempt"  # the logger of lines that are not for the terminal
 _encoder = msgspec.json.Encoder(enc_hook=str)
-_OF_EVERY_RECORD: Final = {*vars(logging.makeLogRecord({})), "message", "asctime", "taskName", "fields", "once"}
+_OURS: Final = ("fields", "once", "sandbox_context")
+_OF_EVERY_RECORD: Final = {*vars(logging.makeLogRecord({})), "message", "asctime", "taskName", *_OURS}
 # Added to each line of this thread or greenlet: a handler's own loggers know nothing of tasks.
 about: ContextVar[Mapping[str, Any]] = ContextVar("about", default={})  # noqa: B039 - nobody changes it
 
@@ -116,7 +117,7 @@ class LineHandler(logging.Handler):
     def _fields(self, record: logging.LogRecord) -> dict[str, Any]:
         fields = {
             "time": stamp(record.created),
-            "level": _level(record.levelno or 0),
+            "level": level_name(record.levelno or 0),
             "process": f"{self._kind}/{record.process}",
             "logger": record.name,
             "message": scrubber.line(message(record), LONGEST_TEXT),
@@ -126,7 +127,7 @@ class LineHandler(logging.Handler):
         return fields
 
 
-def _level(number: int) -> str:
+def level_name(number: int) -> str:
     """The name of this level, or of the next lower one with a name: libraries have levels of their own."""
     return next((name for name, least in LEVELS.items() if number >= least), "debug")
 

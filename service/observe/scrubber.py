@@ -20,6 +20,7 @@ import types
 import uuid
 from collections import deque
 from collections.abc import Iterable, Mapping
+from contextvars import ContextVar
 from functools import cache
 from typing import Any, Final
 from urllib.parse import parse_qsl, urlencode
@@ -101,6 +102,10 @@ _arguments: Final = vars(BaseException)["args"].__get__
 _CODE: Final = (type, types.ModuleType, types.FunctionType, types.MethodType, types.BuiltinFunctionType)
 
 
+# Texts that are secret in this thread or greenlet, however they look.
+secrets: ContextVar[tuple[str, ...]] = ContextVar("secrets", default=())
+
+
 def is_secret(name: object) -> bool:
     if type(name) is bytes:
         name = name[:200].decode("latin-1")
@@ -120,7 +125,7 @@ def source(line: str) -> str:
 
 def line(value: str, limit: int) -> str:
     """Returns the text unchanged if there is nothing to hide."""
-    return text(value, limit) if len(value) > limit or _is_suspect(value) else value
+    return text(value, limit) if len(value) > limit or _is_suspect(value) or secrets.get() else value
 
 
 def field(name: object, value: object, limit: int = TEXT_LIMIT) -> Any:
@@ -146,6 +151,8 @@ def end(value: str, limit: int) -> str:
 
 def _without_secrets(value: str) -> str:
     shown = value.encode("utf-8", "replace").decode().replace("\0", " ")
+    for each in secrets.get():
+        shown = shown.replace(each, REMOVED)
     return _replaced(shown, *_BY_HEADER, *_BY_LOOKS, *_BY_NAME) if _is_suspect(shown) else shown
 
 

@@ -9,9 +9,10 @@ from typing import Any, Final
 import msgspec
 
 from service.errors import Cancelled, Reject, Retry, Stopping
-from service.observe import logs
+from service.observe import logs, scrubber
 from service.observe.sentry import NO_ERRORS, Errors
 from service.runner import outcomes
+from service.runner.hearing import executing
 from service.runner.outcomes import FINAL, BadResult, Transition
 from service.runner.window import Window
 from service.tasks.context import Context
@@ -29,11 +30,17 @@ _decode = msgspec.json.Decoder().decode
 
 def run(task_type: TaskType, context: Context, task: Task, window: Window, errors: Errors = NO_ERRORS) -> Transition:
     """Calls the handler, and returns what becomes of the document."""
-    outside = logs.about.set(context.facts)
+    outside, before = logs.about.set(context.facts), executing.set(context)
+    if task_type.secret:
+        context.secrets = task_type.secret_texts(task.args)
+        scrubber.secrets.set(context.secrets)
     try:
         transition = _run(task_type, context, task, window, errors)
     finally:
+        if task_type.secret:
+            scrubber.secrets.set(())
         logs.about.reset(outside)
+        executing.reset(before)
     return transition if context.news is None else partial(outcomes.with_progress, transition, context.news)
 
 

@@ -14,12 +14,14 @@ from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from enum import Enum
 
-from service.errors import SandboxError
+from service.errors import SandboxError, StoreRefused
+from service.observe import scrubber
 from service.runner import outcomes
 from service.runner.journal import Report
 from service.runner.outcomes import Transition
 from service.store import Change, Document, Entry, Moved, Store, document
 from service.tasks.document import Task, encode
+from service.tasks.lines import LINE_LIMIT, Unstored
 
 Move = Callable[[Sequence[Change]], Moved]
 
@@ -29,12 +31,13 @@ log = logging.getLogger("sandbox.runner")
 class Held:
     """A claim that this runner holds: the document as stored, the entry that it names, and what becomes of it."""
 
-    __slots__ = ("document", "entry", "transition")
+    __slots__ = ("document", "entry", "lines", "transition")
 
     def __init__(self, entry: Entry, document: Document) -> None:
         self.entry = entry
         self.document = document
         self.transition: Transition = outcomes.hand_back_unstarted
+        self.lines: Unstored | None = None  # what its attempt has said, when it has ended
 
     @property
     def token(self) -> str:
@@ -43,7 +46,7 @@ class Held:
 
     def change(self) -> Change:
         task = self.document.task
-        return Change(self.document.text, task, self._after(task), self.entry)
+        return Change(self.document.text, task, self._after(task), self.entry, self.lines is not None)
 
     def _after(self, task: Task) -> Task:
         """What a handler left must not bring down its lane."""
@@ -126,11 +129,28 @@ class Holdings:
                 self.ended.extendleft(one for one in reversed(held) if self._knows(one.entry))
                 raise
 
+    def write_lines(self, uid: str, lines: Unstored) -> None:
+        """What a running attempt has said until now."""
+        with self._writing:
+            self._write([(uid, lines)])
+
+    def _write(self, said: list[tuple[str, Unstored]]) -> None:
+        """In one round trip, or in two where an answer was missing the last time. What Redis refuses is lost."""
+        while portions := [(uid, lines, portion) for uid, lines in said if (portion := lines.take(_clean))]:
+            try:
+                self._store.logbook.write([(uid, portion) for uid, _, portion in portions])
+            except StoreRefused as error:
+                log.error("lines of tasks' logs are lost", exc_info=error, extra={"once": "lines"})
+            for _, lines, portion in portions:
+                lines.done(portion)
+
     def _knows(self, entry: Entry) -> bool:
         return (entry.stream, entry.id) in self._known
 
     def _settle(self, ended: Sequence[Held], move: Move) -> list[Held]:
         """One round; returns those to be tried again, against the document as it is now."""
+        if said := [(held.entry.uid, held.lines) for held in ended if held.lines is not None]:
+            self._write(said)
         changes = [held.change() for held in ended]
         moved = move(changes)
         stored = [change for change, _ in moved.stored]
@@ -175,6 +195,10 @@ class Holdings:
                 raise
             self.look_again(change.entry for change in moved.refused if change.entry)
             self.release(change.entry for change, _ in moved.stored if change.entry)
+
+
+def _clean(text: str) -> str:
+    return scrubber.line(text, LINE_LIMIT)
 
 
 def _why_refused(held: Held, change: Change, document: Document | None) -> Refusal:

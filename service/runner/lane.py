@@ -14,7 +14,7 @@ from typing import Final
 
 from service.errors import Interrupted, StoreUnavailable
 from service.observe.sentry import NO_ERRORS, Errors
-from service.runner import attempt, outcomes, triage
+from service.runner import attempt, outcomes, programs, triage
 from service.runner.alarm import Alarm
 from service.runner.holdings import Held, Holdings
 from service.runner.journal import Report
@@ -243,7 +243,7 @@ class Lane:
         changes: list[Change] = []
         others: list[Finding] = []
         for finding in findings:
-            entry, document, verdict, _ = finding
+            entry, document, verdict, event_id = finding
             if document is None or verdict not in triage.CLAIMS:
                 others.append(finding)
                 continue
@@ -252,7 +252,7 @@ class Lane:
                 consumer, token(consumer, self.number, next(self._numbers), entry.uid), entry.stream, entry.id
             )
             after = transitions.claimed(document.task, claim, crashed=verdict is Verdict.CLAIM_AFTER_CRASH)
-            changes.append(Change(document.text, document.task, after, entry))
+            changes.append(Change(document.text, document.task, after, entry, event_id=event_id))
         if others:
             self._clear_away(others)
         moved = self._store.move(changes, consumer=self._presence.consumer)
@@ -293,7 +293,7 @@ class Lane:
         task = held.document.task
         task_type = self._registry.get(task.type)
         assert task_type is not None  # triage has seen to it
-        context, window = Context(task), Window()
+        context, window = Context(task, programs.run), Window()
         running = Running(held, context, window)
         if task.timeout is not None:
             self._presence.mark(self.number, name, running.deadline)
@@ -302,6 +302,7 @@ class Lane:
         self._errors.begin()
         held.transition = attempt.run(task_type, context, task, window, self._errors)
         self.running = None
+        held.lines = context.lines
         if task.timeout is not None:
             self._alarm.set(self.number, NEVER)
         self.holdings.ended.append(held)

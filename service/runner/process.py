@@ -29,6 +29,7 @@ from service.observe.sentry import NO_ERRORS, Errors
 from service.runner.alarm import Alarm
 from service.runner.due import Due
 from service.runner.gauges import Gauges
+from service.runner.hearing import Hearing
 from service.runner.journal import Report
 from service.runner.lane import Lane
 from service.runner.leases import Leases
@@ -39,6 +40,7 @@ from service.runner.recovery import Recovery
 from service.runner.relief import Relief
 from service.runner.stop import Stop
 from service.runner.sweep import Sweep
+from service.runner.task_logs import TaskLogs
 from service.runner.upkeep import Keeper, Upkeep
 from service.runner.watchdog import Watchdog
 from service.store import Entry, Store
@@ -127,6 +129,7 @@ class Runner:
             Leases(self._lanes, store=store, presence=self._presence, lease_seconds=lease_seconds),
             neighbours,
             Progress(self._lanes, store=store, presence=self._presence),
+            TaskLogs(self._lanes),
             Due(store),
             Sweep(store, retention_seconds=retention_seconds),
             self._recovery,
@@ -144,6 +147,7 @@ class Runner:
                 "a busy one holds up its whole process. Call patch_all(thread=False)"
             )
         self._listen_to_signals()
+        logging.getLogger().addHandler(Hearing())
         self._watchdog.start()
         self._wait_for_redis()
         log.info("runner %s serves %s", self._presence.consumer, ", ".join(self._queues))

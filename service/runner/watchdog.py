@@ -23,7 +23,7 @@ from typing import Final
 
 from service.errors import Stopping, TimedOut
 from service.observe.sentry import NO_ERRORS, Errors
-from service.runner import outcomes
+from service.runner import outcomes, programs
 from service.runner.alarm import Alarm
 from service.runner.lane import HARD_SECONDS, Lane, Running
 from service.runner.lockfile import Presence
@@ -126,6 +126,7 @@ class Watchdog:
         for lane in self._lanes:
             if lane.running not in self._abandoned:
                 self._presence.clear(lane.number)
+        programs.end_all()
         last_words = threading.Thread(target=self._say_last_words, daemon=True)
         last_words.start()
         last_words.join(LAST_WORDS_SECONDS)
@@ -144,9 +145,11 @@ class Watchdog:
             lane.holdings.settle_ended()
             lane.holdings.hand_back_waiting()
             if (running := lane.running) is not None:
+                if (lines := running.context.lines) is not None:
+                    lane.holdings.write_lines(running.held.entry.uid, lines)
                 document, entry = running.held.document, running.held.entry
                 after = self._fate(running)(document.task)
-                self._store.move([Change(document.text, document.task, after, entry)])
+                self._store.move([Change(document.text, document.task, after, entry, lines is not None)])
             self._presence.clear(lane.number)
         self._errors.flush(LAST_REPORT_SECONDS)
 

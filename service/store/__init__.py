@@ -5,6 +5,7 @@ from service.store.documents import Document, document
 from service.store.index import EVERYTHING, Filter, Position
 from service.store.keys import GROUP, streams
 from service.store.layout import Layout
+from service.store.logbook import Logbook, Logged, StoredLine
 from service.store.moves import PORTION_BYTES, Change, Moved
 from service.store.queues import Entry
 from service.store.scripts import SCRIPTS
@@ -23,11 +24,14 @@ __all__ = [
     "Entry",
     "Filter",
     "Layout",
+    "Logbook",
+    "Logged",
     "Moved",
     "Position",
     "Session",
     "Sessions",
     "Store",
+    "StoredLine",
     "Wakeups",
     "document",
     "streams",

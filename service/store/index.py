@@ -124,7 +124,8 @@ class Index:
             # Redis finds a rank at once, at any depth. With BYSCORE and LIMIT it would walk over all that is skipped.
             [found] = self._wire.call(partition, ("ZRANGE", shelf, place, place + count - 1, "WITHSCORES"))
             uids = [uid for uid, created in rows(found, 2) if int(created) < created_before]
-            [gone] = self._wire.call(partition, SWEEP.call([shelf, keys.shelves(partition), *uids], [name]))
+            beside = [name, keys.log(partition, ""), keys.attempts(partition, "")]
+            [gone] = self._wire.call(partition, SWEEP.call([shelf, keys.shelves(partition), *uids], beside))
             places[shelf] = place + len(uids) - gone if len(uids) == count else 0
             removed += gone
         return removed

@@ -42,6 +42,14 @@ def streams(partition: int, queues: Iterable[str]) -> list[str]:
     return [name(partition, each) for each in queues for name in (returned, queue)]
 
 
+def log(partition: int, uid: str) -> str:
+    return f"sandbox:{{{partition}}}:log:{uid}"
+
+
+def attempts(partition: int, uid: str) -> str:
+    return f"sandbox:{{{partition}}}:attempts:{uid}"
+
+
 def duty(partition: int, name: str) -> str:
     return f"sandbox:{{{partition}}}:{name}"
 

@@ -14,9 +14,11 @@ from service.store.documents import Document
 from service.store.keys import GROUP, Partitions
 from service.store.queues import Entry
 from service.store.scripts import CANCEL, MOVE
-from service.tasks import moments
-from service.tasks.document import CANCELLED, SCHEDULED, Task, encode
+from service.tasks import attempts, moments
+from service.tasks.document import CANCELLED, FINISHED, RUNNING, SCHEDULED, SUCCEEDED, Task, encode
 
+MOST_ATTEMPTS: Final = 100
+PLAIN_REVISION: Final = 4  # scheduled, queued, running, succeeded
 PORTION_BYTES: Final = 2 * 1024 * 1024  # what even a slow network carries before an answer is overdue
 
 
@@ -27,6 +29,8 @@ class Change(NamedTuple):
     before: Task
     after: Task
     entry: Entry | None = None
+    has_log: bool = False  # the attempt that ends has said something
+    event_id: str | None = None  # of a crash that no document tells of
 
 
 class Moved(NamedTuple):
@@ -75,11 +79,21 @@ class Batch:
 
     def _by_partition(self, partitions: Partitions) -> dict[int, list[Move]]:
         groups: dict[tuple[Any, ...], list[int]] = {}
-        for place, (_, before, after, entry) in enumerate(self._changes):
+        for place, change in enumerate(self._changes):
+            _, before, after, entry, has_log, _ = change
             stream = entry.stream if entry else None
             home = entry.partition if entry else partitions.home(before.uid)
             takes = entry.takes if entry and self._consumer else None
-            group = (home, before.type, before.queue, before.status, after.status, stream, takes)
+            group = (
+                home,
+                before.type,
+                before.queue,
+                before.status,
+                after.status,
+                stream,
+                takes,
+                _expires_otherwise(before, after, has_log),
+            )
             try:
                 groups[group].append(place)
             except KeyError:
@@ -92,7 +106,7 @@ class Batch:
         return moves
 
     def _command(self, partition: int, places: Sequence[int]) -> Command:
-        _, before, after, entry = self._changes[places[0]]
+        _, before, after, entry, has_log, _ = self._changes[places[0]]
         joined = keys.shelf_name(after, after.status)
         queue = keys.returned if entry else keys.queue
         names = [
@@ -109,6 +123,8 @@ class Batch:
         channel = keys.changes(partition)
         now = time.time_ns() // 1000 if after.status == SCHEDULED else ""
         arguments: list[Any] = [GROUP, joined, before.status, after.status, self._consumer, takes, ttl, channel, now]
+        otherwise = _expires_otherwise(before, after, has_log)
+        arguments += (otherwise, keys.log(partition, ""), keys.attempts(partition, ""), MOST_ATTEMPTS)
         for place in places:
             change = self._changes[place]
             names.append(change.before.uid)
@@ -120,8 +136,32 @@ class Batch:
                 change.entry.id if change.entry else "",
                 moments.microseconds(run_at) if run_at else "",
             )
+        arguments += self._ended(places)
         script = CANCEL if after.status == CANCELLED else MOVE
         return script.call(names, arguments)
+
+    def _ended(self, places: Sequence[int]) -> list[Any]:
+        """The attempts of which no document tells any more, each behind its place in the command."""
+        found: list[Any] = []
+        first = self._changes[places[0]]
+        if first.before.status not in (RUNNING, *FINISHED) or first.after.finished:
+            return found
+        now = moments.stamp(time.time())
+        for number, place in enumerate(places, 1):
+            change = self._changes[place]
+            if attempt := attempts.ended(change.before, change.after, now, change.event_id):
+                found += (number, attempts.encode(attempt))
+        return found
+
+
+def _expires_otherwise(before: Task, after: Task, has_log: bool) -> Any:
+    """1 where a log or earlier attempts may lie beside a document that begins or ceases to expire, else an empty text.
+
+    None do beside a first attempt that said nothing, of a task that was only scheduled, queued, running, succeeded.
+    """
+    if after.status == SUCCEEDED:
+        return 1 if has_log or after.attempt > 1 or after.revision > PLAIN_REVISION else ""
+    return 1 if after.status != RUNNING and (after.finished or before.finished) else ""
 
 
 def _portion(texts: Iterable[bytes]) -> int:

@@ -11,5 +11,6 @@ DUE, STALE, LATER, SHELVES, PLACE, AGED, SWEEP, RETIRE, BACKLOG, LAYOUT, PROBE =
     Script(name)
     for name in ("due", "stale", "later", "shelves", "place", "aged", "sweep", "retire", "backlog", "layout", "probe")
 )
+LOG, ATTEMPTS = _BESIDE = Script("log"), Script("attempts")
 CANCEL: Final = Script("move", when_full=True)  # what a client wishes when it makes room
-SCRIPTS: Final = (*_CHANGES, *_OTHERS, CANCEL)
+SCRIPTS: Final = (*_CHANGES, *_OTHERS, *_BESIDE, CANCEL)

@@ -13,6 +13,7 @@ from service.store.documents import Document, document
 from service.store.index import Index
 from service.store.keys import Partitions
 from service.store.layout import GuardedWire, Layout
+from service.store.logbook import Logbook
 from service.store.moves import PORTION_BYTES, Batch, Change, Moved
 from service.store.queues import Entry, Queues
 from service.store.scripts import CREATE, DUE, LATER, PROBE, PURGE, STALE
@@ -48,6 +49,7 @@ class Store:
         self.index = Index(wire, self.groups, self.partition, self.read_many)
         self.wakeups = Wakeups(wire)
         self.sessions = Sessions(wire)
+        self.logbook = Logbook(wire, self._partitions)
 
     def close(self) -> None:
         self.wakeups.close()
@@ -156,7 +158,8 @@ class Store:
             if found.is_readable and not found.task.finished:
                 raise InvalidTransition(f"the task is {found.task.status}: cancel it first; then it can be purged")
             partition = self._partitions.home(uid)
-            names = [uid, keys.shelves(partition), keys.due(partition)]
+            beside = keys.log(partition, uid), keys.attempts(partition, uid)
+            names = [uid, keys.shelves(partition), keys.due(partition), *beside]
             if self._wire.call(partition, PURGE.call(names, [found.text, keys.shelf(partition, "")])) == [1]:
                 return found
             sent = found

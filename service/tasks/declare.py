@@ -8,7 +8,7 @@ The decorator only marks the function; the registry collects what is marked.
 
 import inspect
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Final, NamedTuple, TypeVar
 
 import msgspec
@@ -19,6 +19,7 @@ from service.tasks.document import DEFAULT_MAX_ATTEMPTS, NESTING_LIMIT, NO_ARGS,
 TYPE_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 MARK: Final = "__sandbox_task__"
 DEFAULT_QUEUE: Final = "default"
+SHORTEST_SECRET: Final = 4  # a shorter value would be found in everything
 _decode = msgspec.json.Decoder().decode
 _encode = msgspec.json.Encoder().encode
 Handler = TypeVar("Handler", bound=Callable[..., Any])
@@ -32,6 +33,7 @@ class TaskType(NamedTuple):
     timeout: float | None
     arguments: type[msgspec.Struct]
     decode: Callable[[msgspec.Raw], Any]
+    secret: tuple[str, ...] = ()  # arguments that only who may write gets to see
 
     def accept(self, args: msgspec.Raw) -> msgspec.Raw:
         """A client's arguments, written anew: what it sent may be JSON that other readers cannot read.
@@ -58,6 +60,14 @@ class TaskType(NamedTuple):
         except (msgspec.ValidationError, RecursionError) as error:
             raise InvalidTask(f"args: {error}", field="args") from None
 
+    def secret_texts(self, args: msgspec.Raw) -> tuple[str, ...]:
+        """The values of the secret arguments, as they would stand in a log."""
+        if not self.secret:
+            return ()
+        members = _decode(args)
+        values = [members[name] for name in self.secret if name in members]
+        return tuple(text for value in values for text in _texts(value) if len(text) >= SHORTEST_SECRET)
+
     def run(self, context: Any, args: msgspec.Raw) -> Any:
         if args == NO_ARGS and not self.arguments.__struct_fields__:
             return self.handler(context)
@@ -72,7 +82,16 @@ class TaskType(NamedTuple):
             "max_attempts": self.max_attempts,
             "timeout": self.timeout,
             "args": _schema(self.arguments),
+            "secret": list(self.secret),
         }
+
+
+def _texts(value: Any) -> Iterator[str]:
+    if isinstance(value, dict | list):
+        for member in value.values() if isinstance(value, dict) else value:
+            yield from _texts(member)
+    elif not isinstance(value, bool | None):
+        yield str(value)
 
 
 def _too_deep() -> InvalidTask:
@@ -85,17 +104,27 @@ def task(
     queue: str = DEFAULT_QUEUE,
     max_attempts: int = DEFAULT_MAX_ATTEMPTS,
     timeout: float | None = None,
+    secret: Iterable[str] = (),
 ) -> Callable[[Handler], Handler]:
-    """Marks a function as the handler of a task type."""
+    """Marks a function as the handler of a task type. `secret` names arguments that are hidden from readers."""
     if not isinstance(name, str):
         raise InvalidTaskType(f'a task type needs a name: @task("{getattr(name, "__name__", "name")}")')
 
+    hidden = (secret,) if isinstance(secret, str) else tuple(secret)
+
     def mark(handler: Handler) -> Handler:
-        task_type = _task_type(name, handler, queue, max_attempts, timeout)
+        task_type = _task_type(name, handler, queue, max_attempts, timeout)._replace(secret=hidden)
+        _refuse_unknown(name, hidden, task_type.arguments)
         setattr(handler, MARK, task_type)
         return handler
 
     return mark
+
+
+def _refuse_unknown(name: str, secret: tuple[str, ...], arguments: type[msgspec.Struct]) -> None:
+    for each in secret:
+        if each not in arguments.__struct_fields__:
+            raise InvalidTaskType(f"{name}: secret names {each!r}, and the handler has no such argument")
 
 
 def _task_type(

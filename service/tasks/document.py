@@ -82,6 +82,7 @@ class Task(msgspec.Struct, kw_only=True, omit_defaults=True, forbid_unknown_fiel
     error: TaskError | None = None
     revision: int = 1
     claim: Claim | None = None
+    runner: str | None = None  # the consumer that ran the last attempt of a finished task
     request: str | None = None
     request_id: Annotated[str, _described("the X-Request-ID of the request that created it")] | None = None
     created_by: Annotated[str, _described("the name of the token that created it")] | None = None
@@ -94,7 +95,7 @@ class Task(msgspec.Struct, kw_only=True, omit_defaults=True, forbid_unknown_fiel
         return self.status in FINISHED
 
 
-INTERNAL: Final = ("revision", "claim", "request")
+INTERNAL: Final = ("revision", "claim", "runner", "request")
 PUBLIC: Final = tuple(name for name in Task.__struct_fields__ if name not in INTERNAL)
 _FIELDS: Final = frozenset(Task.__struct_fields__)
 _ERROR_FIELDS: Final = frozenset(TaskError.__struct_fields__)

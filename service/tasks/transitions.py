@@ -38,9 +38,17 @@ def _next(task: Task, status: str) -> Task:
     following: Task = task.__copy__()  # type: ignore[attr-defined]  # copy.copy() takes three times as long
     following.status = status
     following.revision = task.revision + 1
-    following.claim = None
+    following.claim = following.runner = None
     if task.unknown is not None:
         following.unknown = task.unknown  # type: ignore[misc]
+    return following
+
+
+def _ended(task: Task, status: str) -> Task:
+    """It remembers who ran it, if somebody did."""
+    following = _next(task, status)
+    if task.claim is not None:
+        following.runner = task.claim.consumer
     return following
 
 
@@ -77,7 +85,7 @@ def progressed(task: Task, progress: msgspec.Raw) -> Task:
 
 
 def succeeded(task: Task, result: msgspec.Raw, started_at: str, finished_at: str, duration: float) -> Task:
-    following = _next(task, SUCCEEDED)
+    following = _ended(task, SUCCEEDED)
     following.result = result
     following.error = None
     following.started_at = started_at
@@ -88,7 +96,7 @@ def succeeded(task: Task, result: msgspec.Raw, started_at: str, finished_at: str
 
 def failed(task: Task, error: TaskError, started_at: str | None, finished_at: str, duration: float) -> Task:
     """The task ends: no attempt is left, or another one would not help."""
-    following = _next(task, FAILED)
+    following = _ended(task, FAILED)
     following.error = error
     following.failures = task.failures + 1
     following.started_at = started_at
@@ -109,7 +117,7 @@ def retried(task: Task, error: TaskError, started_at: str, duration: float, run_
 
 
 def crashed_for_good(task: Task, error: TaskError, finished_at: str) -> Task:
-    following = _next(task, FAILED)
+    following = _ended(task, FAILED)
     following.error = error
     following.crashes = task.crashes + 1
     following.finished_at = finished_at
@@ -141,8 +149,8 @@ def promoted(task: Task) -> Task:
 
 def cancelled(task: Task, at: str) -> Task:
     if task.finished:
-        raise InvalidTransition(f"the task has already {_ENDED[task.status]}")
-    following = _next(task, CANCELLED)
+        raise InvalidTransition(f"the task has already {_WORDS[task.status]}")
+    following = _ended(task, CANCELLED)
     following.finished_at = at
     following.run_at = None
     return following
@@ -160,7 +168,7 @@ def requeued(task: Task) -> Task:
     return following
 
 
-_ENDED: Final = {SUCCEEDED: "succeeded", FAILED: "failed", CANCELLED: "been cancelled"}
+_WORDS: Final = {SUCCEEDED: "succeeded", FAILED: "failed", CANCELLED: "been cancelled"}
 
 
 def backoff_seconds(failures: int) -> float:

@@ -18,10 +18,13 @@ from service.web import answers
 from service.web.answers import Answer
 from service.web.api import health, openapi, type_calls
 from service.web.api.intake import Intake
+from service.web.api.log_calls import LogCalls
 from service.web.api.task_calls import TaskCalls
+from service.web.api.task_events import Events
 from service.web.api.waiting import Waiting
-from service.web.auth import CALLER, Tokens
+from service.web.auth import CALLER, SCOPE, Tokens
 from service.web.hosts import READS, Hosts
+from service.web.masking import Masking
 from service.web.measured import Measured
 from service.web.page import site, statics
 from service.web.page.site import Site
@@ -48,6 +51,7 @@ class NoSessions(SessionInterface):
 class Web(Flask):
     session_interface = NoSessions()
     waiting: Waiting
+    events: Events
     metrics: Metrics | None
 
     def create_url_adapter(self, request: Request | None) -> MapAdapter | None:
@@ -68,6 +72,7 @@ def create_app(
     queues: Sequence[str],
     tokens: Tokens | None,
     waiting_clients: int,
+    streams: int = 100,
     hosts: Hosts | None = None,
     proxies: Sequence[str] = (),
     throttled: Path | None = None,
@@ -77,16 +82,19 @@ def create_app(
     audit: AuditLog | None = None,
     sentry_url: str = "",
 ) -> Web:
-    """`waiting_clients` is how many may wait in this process. Without `hosts`, any name will do; of `proxies`, their
-    X-Forwarded-For is believed."""
+    """`waiting_clients` is how many may wait in this process, `streams` how many may read events. Without `hosts`, any
+    name will do; of `proxies`, their X-Forwarded-For is believed."""
     app = Web(__name__, static_folder=None)
     app.url_map.merge_slashes = False
     app.url_map.redirect_defaults = False
     app.metrics = metrics
     app.waiting = Waiting(store.texts, store.partition, store.wakeups, limit=waiting_clients)
     intake = Intake(registry=registry, queues=queues, store=store)
-    calls = TaskCalls(store=store, intake=intake, waiting=app.waiting, audit=audit)
+    masking = Masking(registry)
+    calls = TaskCalls(store=store, intake=intake, waiting=app.waiting, masking=masking, audit=audit)
     app.register_blueprint(calls.blueprint())
+    app.events = Events(store, limit=streams)
+    app.register_blueprint(LogCalls(store=store, masking=masking, events=app.events).blueprint())
     app.register_blueprint(type_calls.blueprint(registry))
     app.register_blueprint(health.blueprint(store, tokens, throttled, runners))
     app.register_blueprint(openapi.blueprint(registry, queues))
@@ -121,6 +129,7 @@ def _authentication(tokens: Tokens) -> Any:
         if request.blueprint not in OF_NO_TOKEN:
             environ = request.environ
             scope = "read" if environ["REQUEST_METHOD"] in READS else "write"
-            environ[CALLER] = tokens.caller(environ.get("HTTP_AUTHORIZATION"), scope)
+            token = tokens.token(environ.get("HTTP_AUTHORIZATION"), scope)
+            environ[CALLER], environ[SCOPE] = token.name, token.scope
 
     return authenticate

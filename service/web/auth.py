@@ -11,6 +11,7 @@ from service.web.problem import Problem
 from service.web.token_file import WRITE, Token, hash_of, read
 
 CALLER: Final = "sandbox.caller"  # in the environ of a request: the name of its token
+SCOPE: Final = "sandbox.scope"  # and what that token allows
 BEARER: Final = re.compile(r"bearer +(\S+) *", re.IGNORECASE)
 STILL_IN_FORCE: Final = "the tokens of before, if there were any, stay in force: %s"
 _log = logging.getLogger(__name__)
@@ -22,18 +23,18 @@ class Tokens:
         self._state: tuple[int, ...] | None = None
         self._known: list[Token] | None = None
 
-    def caller(self, authorization: str | None, scope: str) -> str:
-        """The name of the token. Raises a problem if it is missing, unknown, or its scope is too narrow."""
+    def token(self, authorization: str | None, scope: str) -> Token:
+        """The token of a request. Raises a problem if it is missing, unknown, or its scope is too narrow."""
         sent = BEARER.fullmatch(authorization) if authorization else None
         if sent is None:
             raise _refused("send a token: Authorization: Bearer …", "")
-        token = self._token(sent[1])
+        token = self._known_as(sent[1])
         if token is None:
             raise _refused("this token is not known here", ', error="invalid_token"')
         if scope == WRITE and token.scope != WRITE:
             challenge = 'Bearer realm="sandbox", error="insufficient_scope", scope="write"'
             raise Problem(403, "this token may only read", headers=[("WWW-Authenticate", challenge)])
-        return token.name
+        return token
 
     def check(self) -> None:
         """Raises as long as this process could not read the file even once: it would refuse everybody."""
@@ -44,9 +45,9 @@ class Tokens:
         return next((token for token in self._now() or () if token.name == name), None)
 
     def of_secret(self, secret: str) -> Token | None:
-        return self._token(secret)
+        return self._known_as(secret)
 
-    def _token(self, secret: str) -> Token | None:
+    def _known_as(self, secret: str) -> Token | None:
         sent = hash_of(secret)
         found = None
         for token in self._now() or ():

@@ -5,6 +5,7 @@ for its fate: the call is made, or made twice (a wire repeats what it sent on a 
 or fails, or is made and its answer lost; or the actor's whole process dies before or after it.
 """
 
+import itertools
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
@@ -24,6 +25,7 @@ from service.runner.progress import Progress
 from service.runner.recovery import Recovery
 from service.runner.relief import Relief
 from service.runner.stop import Stop
+from service.runner.task_logs import TaskLogs
 from service.runner.window import Window
 from service.store import Store, streams
 from service.store.connection import Command, Wire
@@ -167,10 +169,13 @@ def _without_block(command: Command) -> Command:
 
 # --- what the runners run --------------------------------------------------------------------------
 
+_said: Final = itertools.count()  # no line is like another
 ENDS: Final = ("succeed", "fail", "retry", "reject", "stop")
 
 
 def work(context: Any, ends: list[str]) -> str:
+    if int(context.uid[0], 16) % 2:  # the others say nothing
+        context.log(f"line {next(_said)}")
     gate()
     if context.cancelled:
         raise Cancelled
@@ -271,7 +276,7 @@ class _Silence:
 class Process:
     """A runner with one lane, and its upkeep. With a lease of no time it robs everybody."""
 
-    DUTIES: Final = ("relieve", "renew", "publish")
+    DUTIES: Final = ("relieve", "renew", "publish", "write")
 
     def __init__(self, name: str, wire: Wire, folder: Path, *, partitions: int, known: Registry, robber: bool) -> None:
         self.store = Store(GatedWire(wire), partitions=partitions)
@@ -307,6 +312,7 @@ class Process:
         self._duties: dict[str, Callable[[], None]] = {
             "relieve": Relief([self.lane], self.stopping).relieve,
             "renew": leases.renew,
+            "write": TaskLogs([self.lane]).write,
             "publish": Progress([self.lane], store=self.store, presence=self.presence).publish,
         }
 
@@ -349,7 +355,12 @@ end
 
 local documents, streams, shelves = {}, {}, {}
 for i = 2, #ARGV do
-  documents[#documents + 1] = { ARGV[i], redis.call('GET', ARGV[i]), redis.call('PTTL', ARGV[i]) }
+  local uid, beside = ARGV[i], {}
+  for place, kind in ipairs({ 'log:', 'attempts:' }) do
+    beside[place] = redis.call('PTTL', ARGV[1] .. kind .. uid)
+  end
+  local lines = redis.call('XRANGE', ARGV[1] .. 'log:' .. uid, '-', '+')
+  documents[#documents + 1] = { uid, redis.call('GET', uid), redis.call('PTTL', uid), beside, lines }
 end
 for i = 2, #KEYS do
   streams[#streams + 1] = stream(KEYS[i])
@@ -375,8 +386,14 @@ class Snapshot:
         keys = [base + "due", *names]
         [answer] = wire.call(partition, ("EVAL", SNAPSHOT, len(keys), *keys, base, *uids))
         documents, in_streams, due, shelves = answer
-        self.texts: dict[str, bytes] = {uid.decode(): text for uid, text, _ in documents if text}
-        self.ttl: dict[str, int] = {uid.decode(): ttl for uid, _, ttl in documents}
+        self.texts: dict[str, bytes] = {uid.decode(): text for uid, text, *_ in documents if text}
+        self.ttl: dict[str, int] = {uid.decode(): ttl for uid, _, ttl, *_ in documents}
+        self.ttls_beside: dict[str, list[int]] = {
+            uid.decode(): [ttl for ttl in beside if ttl != -2] for uid, _, _, beside, _ in documents
+        }
+        self.lines: dict[str, list[bytes]] = {
+            uid.decode(): [fields[1] for _, fields in lines] for uid, *_, lines in documents
+        }
         self.entries: dict[tuple[str, str], str] = {}
         self.holders: dict[tuple[str, str], str] = {}
         for stream, (entries, pending) in zip(names, in_streams, strict=True):

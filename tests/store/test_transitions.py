@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule, run_state_machine_as_test
 
 from service.runner import lane, recovery
-from service.store import SCRIPTS, Store
+from service.store import SCRIPTS, Store, keys
 from service.store.connection import Wire, connect
 from service.tasks import moments, transitions
 from service.tasks.document import QUEUED, RUNNING, SCHEDULED, Task, decode
@@ -182,7 +182,8 @@ class Transitions(RuleBasedStateMachine):
         self._enter(client(do, self.wire, self.partitions, "sweep"))
         found = self.store.read(uid)
         if expires and found is not None and found.task.finished:
-            self.wire.call(home, ("PEXPIRE", uid, 0))
+            for key in (uid, keys.log(home, uid), keys.attempts(home, uid)):
+                self.wire.call(home, ("PEXPIRE", key, 0))
             self.expired.add(uid)
             self.accepted.discard(uid)
             self.last.pop(uid, None)
@@ -264,6 +265,8 @@ class Transitions(RuleBasedStateMachine):
         assert set(now.due) == scheduled, "the due set holds the scheduled tasks, and no others"
         for uid, task in known.items():
             self._check_task(now, uid, task, waiting)
+        for uid in uids:
+            self._check_beside(now, uid)
         self._check_shelves(now, known)
 
     def _check_task(self, now: Snapshot, uid: str, task: Task, waiting: set[str]) -> None:
@@ -277,6 +280,14 @@ class Transitions(RuleBasedStateMachine):
             place = (task.claim.stream, task.claim.entry)
             assert now.entries.get(place) == uid, "a running task's entry is in its stream"
             assert place in now.holders, "a running task's entry is pending"
+
+    def _check_beside(self, now: Snapshot, uid: str) -> None:
+        left, beside = now.ttl[uid], now.ttls_beside[uid]
+        assert not beside or uid in now.texts, "log and attempts go with the document"
+        assert all((each > 0) == (left > 0) and abs(each - left) < 1000 for each in beside), "they live as long"
+        assert len(set(now.lines[uid])) == len(now.lines[uid]), "a line is stored once"
+        [attempts] = [self.store.logbook.attempts(uid)[1]]
+        assert all(attempt.outcome for attempt in attempts[:-1]), "an attempt that is over is told with its outcome"
 
     def _check_shelves(self, now: Snapshot, known: dict[str, Task]) -> None:
         for uid, task in known.items():

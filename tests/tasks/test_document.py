@@ -93,6 +93,7 @@ TRANSITIONS: dict[str, tuple[Task, Callable[[Task], Task], dict[str, Any]]] = {
             "claim": None,
             "error": None,
             "result": msgspec.Raw(b"7"),
+            "runner": "host:1",
             "started_at": NOW,
             "finished_at": LATER,
             "duration": 9.5,
@@ -105,6 +106,7 @@ TRANSITIONS: dict[str, tuple[Task, Callable[[Task], Task], dict[str, Any]]] = {
             "status": FAILED,
             "claim": None,
             "error": ERROR,
+            "runner": "host:1",
             "failures": 1,
             "started_at": NOW,
             "finished_at": LATER,
@@ -127,7 +129,7 @@ TRANSITIONS: dict[str, tuple[Task, Callable[[Task], Task], dict[str, Any]]] = {
     "the last crash": (
         task(RUNNING, crashes=2),
         lambda before: transitions.crashed_for_good(before, ERROR, LATER),
-        {"status": FAILED, "claim": None, "error": ERROR, "crashes": 3, "finished_at": LATER},
+        {"status": FAILED, "claim": None, "runner": "host:1", "error": ERROR, "crashes": 3, "finished_at": LATER},
     ),
     "handed back before it ran": (
         task(RUNNING),
@@ -157,7 +159,7 @@ TRANSITIONS: dict[str, tuple[Task, Callable[[Task], Task], dict[str, Any]]] = {
     "cancelled while it runs": (
         task(RUNNING),
         lambda before: transitions.cancelled(before, NOW),
-        {"status": CANCELLED, "claim": None, "finished_at": NOW},
+        {"status": CANCELLED, "claim": None, "runner": "host:1", "finished_at": NOW},
     ),
     "wanted again": (
         task(
@@ -169,10 +171,12 @@ TRANSITIONS: dict[str, tuple[Task, Callable[[Task], Task], dict[str, Any]]] = {
             started_at=NOW,
             finished_at=LATER,
             duration=1.0,
+            runner="host:1",
         ),
         transitions.requeued,
         {
             "status": QUEUED,
+            "runner": None,
             "attempt": 0,
             "failures": 0,
             "crashes": 0,
@@ -297,7 +301,7 @@ def test_a_document_with_unknown_fields_leaves_out_what_is_default_too() -> None
 
 def test_clients_see_everything_but_what_is_inside() -> None:
     shown = public(decode(encode(task(RUNNING, request="f"))[:-1] + b',"colour":1}'))
-    assert not {"revision", "claim", "request"} & set(shown)
+    assert not {"revision", "claim", "runner", "request"} & set(shown)
     assert {"uid", "type", "status", "started_at", "finished_at", "duration", "colour"} <= set(shown)
 
 

@@ -137,6 +137,7 @@ def test_a_type_describes_itself() -> None:
         "queue": "reports",
         "max_attempts": 5,
         "timeout": 120,
+        "secret": [],
     }
     assert schema["required"] == ["month"]
     assert schema["additionalProperties"] is False
@@ -236,3 +237,9 @@ def test_an_entry_point_that_offers_none_is_refused(installed: Callable[[str], N
     installed("tasks_of_a_test:not_mine")
     with pytest.raises(InvalidTaskType, match="the entry point offer is neither a module nor a task type"):
         Registry.load([])
+
+
+def test_only_an_argument_can_be_secret() -> None:
+    assert type_of(build, "report.build", secret="month").secret == ("month",)
+    with pytest.raises(InvalidTaskType, match="secret names 'year', and the handler has no such argument"):
+        type_of(build, "report.build", secret=("month", "year"))

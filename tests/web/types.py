@@ -13,3 +13,8 @@ def build_report(context: Any, month: str, rows: int = 10) -> None:
 @task("elsewhere", queue="not-served")
 def elsewhere(context: Any) -> None:
     """Its own queue is not served here."""
+
+
+@task("account.open", secret=("password", "pin_code"))
+def open_account(context: Any, name: str, password: str = "", pin_code: int = 0) -> None:
+    """Has arguments that are nobody's business."""

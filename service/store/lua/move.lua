@@ -7,7 +7,11 @@
 --       5  consumer that must hold the entries, or ""      6  number of takes when it read them
 --       7  time to live in ms, or ""   8  channel that tells of changes
 --       9  what the caller's clock says (microseconds), or ""
+--       10  "" where neither a log nor earlier attempts begin or cease to expire, else 1
+--       11  what the name of a document's log is put behind    12  that of its earlier attempts
+--       13  how many of those stay
 --       then per document: text as read, text to be, created (score), entry, due by the caller's clock, or ""
+--       then for some: place (from 1), an attempt to be kept
 --
 -- The entry: with a consumer in 5 it must be pending for it, and stays (a claim, news of progress);
 -- without one it is dropped if it is not "" (a settlement, a hand-back). Where nothing has been taken
@@ -32,22 +36,36 @@ local function is_taken(entry)
   return unsure and #redis.pcall('XPENDING', KEYS[5], group, entry, entry, 1, consumer) == 0
 end
 
+-- Both live as long as the document.
+local function keep_beside(uid)
+  for at = 11, 12 do
+    if ttl == '' then
+      redis.call('PERSIST', ARGV[at] .. uid)
+    else
+      redis.call('PEXPIRE', ARGV[at] .. uid, ttl)
+    end
+  end
+end
+
 local refused, joining, leaving, dropped, texts = {}, {}, {}, {}, {}
 local moved = {}
 local present = redis.call('MGET', unpack(KEYS, 8))
 for i = 1, count do
-  local at = 5 * i + 5
+  local at = 5 * i + 9
   local uid, text, entry = KEYS[7 + i], ARGV[at + 1], ARGV[at + 3]
   -- Two entries of a batch may point at the same document: the second one comes too late.
   if present[i] ~= ARGV[at] or moved[uid] or is_taken(entry) then
     refused[#refused + 1] = i
   else
-    moved[uid] = true
+    moved[uid] = i
     if ttl == '' then
       texts[#texts + 1] = uid
       texts[#texts + 1] = text
     else
       redis.call('SET', uid, text, 'PX', ttl)
+    end
+    if ARGV[10] ~= '' then
+      keep_beside(uid)
     end
     leaving[#leaving + 1] = uid
     joining[#joining + 1] = ARGV[at + 2]
@@ -63,6 +81,13 @@ for i = 1, count do
   end
 end
 
+for at = 5 * count + 14, #ARGV, 2 do
+  local uid = KEYS[7 + ARGV[at]]
+  if moved[uid] == tonumber(ARGV[at]) then
+    redis.call('RPUSH', ARGV[12] .. uid, ARGV[at + 1])
+    redis.call('LTRIM', ARGV[12] .. uid, -ARGV[13], -1)
+  end
+end
 if #texts > 0 then
   redis.call('MSET', unpack(texts))
 end

@@ -6,7 +6,9 @@ from typing import Any, Final, get_type_hints
 import msgspec
 from flask import Blueprint
 
+from service.tasks.attempts import OUTCOMES
 from service.tasks.document import PUBLIC, SHOWN_STATUSES, Task
+from service.tasks.lines import MOST_LINES
 from service.tasks.registry import Registry
 from service.web import answers, problem
 from service.web.answers import Answer
@@ -51,6 +53,8 @@ def _schemas(types: Sequence[str], queues: Sequence[str]) -> Object:
         **{name: _sent(schema) for name, schema in made.items()},
         "NewTask": _new_task(made["NewTask"], types, queues),
         "TaskType": _task_type(),
+        "LogLine": _log_line(),
+        "Attempt": _attempt(),
         "Problem": _problem(),
     }
 
@@ -75,6 +79,11 @@ def _paths() -> Object:
             "delete": _call("cancelTask", 200, task, refused=(404, 409, 422), parameters=[uid, purge]),
         },
         "/tasks/{uid}/retry": {"post": _call("retryTask", 200, task, refused=(404, 409), parameters=[uid])},
+        "/tasks/{uid}/log": {"get": _log(uid)},
+        "/tasks/{uid}/attempts": {
+            "get": _call("readAttempts", 200, _list_of("attempts", "Attempt"), refused=(404, 422), parameters=[uid])
+        },
+        "/tasks/{uid}/events": {"get": _events(uid)},
         "/types": {"get": _call("listTypes", 200, _list_of("types", "TaskType"))},
         "/health/live": {"get": _call("live", 200, {"type": "object"})},
         "/health/ready": {"get": _call("ready", 200, {"type": "object"}, parameters=[exclude])},
@@ -100,6 +109,27 @@ def _call(
     for status in statuses:
         responses[str(status)] = _response("A problem.", problem.CONTENT_TYPE, _reference("Problem"))
     return call | {"responses": responses}
+
+
+def _log(uid: Object) -> Object:
+    after = _parameter("query", "after", {"type": "string", "pattern": "^[0-9]{1,15}$"})
+    limit = {"type": "integer", "minimum": 1, "maximum": MOST_LINES, "default": MOST_LINES}
+    page = _list_of("lines", "LogLine")
+    page["properties"] |= {"next": TEXT, "dropped": {"type": "integer", "minimum": 0}}
+    page["required"] += ["next", "dropped"]
+    parameters = [uid, after, _parameter("query", "limit", limit)]
+    call = _call("readLog", 200, page, refused=(404, 422), parameters=parameters)
+    call["responses"]["200"]["content"]["text/plain"] = {"schema": TEXT}
+    return call
+
+
+def _events(uid: Object) -> Object:
+    """A stream of server-sent events: `task`, `log`, `end`."""
+    last = _parameter("header", "Last-Event-ID", TEXT)
+    call = _call("readEvents", 200, TEXT, refused=(404, 422), parameters=[uid, last])
+    call["responses"]["200"]["content"] = {"text/event-stream": {"schema": TEXT}}
+    call["responses"]["204"] = {"description": "The reader has seen all, and the task has ended."}
+    return call
 
 
 def _response(description: str, content_type: str, schema: Object) -> Object:
@@ -166,6 +196,27 @@ def _task_type() -> Object:
             "max_attempts": {"type": "integer"},
             "timeout": {"type": ["number", "null"]},
             "args": {"type": "object"},
+            "secret": {"type": "array", "items": TEXT},
+        }
+    )
+
+
+def _log_line() -> Object:
+    moment = {"type": "string", "format": "date-time"}
+    return _object({"id": TEXT, "at": moment, "level": TEXT, "text": TEXT, "attempt": {"type": "integer"}})
+
+
+def _attempt() -> Object:
+    moment = {"type": ["string", "null"], "format": "date-time"}
+    return _object(
+        {
+            "attempt": {"type": "integer"},
+            "runner": {"type": ["string", "null"]},
+            "started_at": moment,
+            "finished_at": moment,
+            "duration": {"type": ["number", "null"]},
+            "outcome": {"enum": [*OUTCOMES, None]},
+            "error": {"type": ["object", "null"]},
         }
     )
 

@@ -16,22 +16,26 @@ from service.web.answers import Answer
 from service.web.api import listing
 from service.web.api.gathering import Gathering
 from service.web.api.intake import Intake, Sender
+from service.web.api.uids import checked, missing
 from service.web.api.waiting import Waiting, preferred_seconds
 from service.web.auth import CALLER
+from service.web.masking import Masking
 from service.web.measured import WAITED, note
-from service.web.problem import Problem, not_found, wrong
+from service.web.problem import Problem, wrong
 from service.web.request_id import KEY as REQUEST_ID
 
-UID: Final = re.compile(r"[0-9a-f]{64}")
 IDEMPOTENCY_KEY: Final = re.compile(r"[\x21-\x7e]{1,255}")
 
 
 class TaskCalls:
-    def __init__(self, *, store: Store, intake: Intake, waiting: Waiting, audit: AuditLog | None) -> None:
+    def __init__(
+        self, *, store: Store, intake: Intake, waiting: Waiting, masking: Masking, audit: AuditLog | None
+    ) -> None:
         self._store = store
         self._gathering = Gathering(store)
         self._intake = intake
         self._waiting = waiting
+        self._masking = masking
         self._audit = audit
 
     def blueprint(self) -> Blueprint:
@@ -73,7 +77,7 @@ class TaskCalls:
             return self._read_by_query(query)
         limit, after, only = listing.query(query)
         page, following = self._store.index.page(limit=limit, after=after, only=only)
-        return answers.json({"tasks": [public(task) for task in page], "next": listing.cursor(following)})
+        return answers.json({"tasks": [self._masking.listed(task) for task in page], "next": listing.cursor(following)})
 
     def _read_by_query(self, query: Any) -> Answer:
         listing.check_names(query, {"task_id"})
@@ -83,14 +87,15 @@ class TaskCalls:
         found = self.found(uid)
         seconds = preferred_seconds(request.environ.get("HTTP_PREFER"))
         if seconds is None:
-            return answers.json(public(found.task))
+            return answers.json(self._masking.document(found.task, request.environ))
         request.environ[WAITED] = True
         waited = self._waiting.wait(uid, found, seconds)
         if waited is not None and not waited.is_readable:
             waited = self._store.read(uid)  # with what its shelf says of it
         if waited is None:
-            raise _missing(uid)
-        return answers.json(public(waited.task), headers=[("Preference-Applied", "wait")])
+            raise missing(uid)
+        shown = self._masking.document(waited.task, request.environ)
+        return answers.json(shown, headers=[("Preference-Applied", "wait")])
 
     def retry(self, uid: str) -> Answer:
         return answers.json(public(self.requeued(uid)))
@@ -111,16 +116,16 @@ class TaskCalls:
         return self._changed(uid, lambda task: transitions.cancelled(task, now), "cancelled")
 
     def _changed(self, uid: str, transition: Callable[[Task], Task], did: str) -> Task:
-        changed = self._store.change(_checked(uid), transition)
+        changed = self._store.change(checked(uid), transition)
         if changed is None:
-            raise _missing(uid)
+            raise missing(uid)
         self._tell(did, [changed.task])
         return changed.task
 
     def purged(self, uid: str) -> Task:
-        purged = self._store.purge(_checked(uid))
+        purged = self._store.purge(checked(uid))
         if purged is None:
-            raise _missing(uid)
+            raise missing(uid)
         self._tell("purged", [purged.task])
         return purged.task
 
@@ -137,9 +142,9 @@ class TaskCalls:
 
     def found(self, uid: str) -> Document:
         """Raises a problem if there is no such task."""
-        found = self._store.read(_checked(uid))
+        found = self._store.read(checked(uid))
         if found is None:
-            raise _missing(uid)
+            raise missing(uid)
         return found
 
 
@@ -155,16 +160,6 @@ def _same(asked: str, present: Sequence[Document | None]) -> list[Task]:
             409, "some of this batch's tasks have finished and expired; send the others with a new Idempotency-Key"
         )
     return known
-
-
-def _checked(uid: str) -> str:
-    if not UID.fullmatch(uid):
-        raise not_found("that is no task's UID, which has 64 characters from 0-9 and a-f")
-    return uid
-
-
-def _missing(uid: str) -> Problem:
-    return not_found(f"there is no task {uid}; a finished one expires after a time")
 
 
 def _sender(environ: dict[str, Any]) -> Sender:

@@ -5,7 +5,7 @@ from typing import Any, Final, NamedTuple
 from flask import Blueprint, Response, request
 
 from service.observe.audit import AuditLog
-from service.web.api.task_calls import UID
+from service.web.api.uids import UID
 from service.web.page import shown
 from service.web.page.frame import Frame
 

@@ -16,7 +16,8 @@ from service.tasks.declare import TaskType
 from service.tasks.document import Task
 from service.tasks.registry import Registry
 from service.web.api.intake import Intake, Sender
-from service.web.api.task_calls import UID, TaskCalls
+from service.web.api.task_calls import TaskCalls
+from service.web.api.uids import UID
 from service.web.auth import CALLER
 from service.web.page import argument_form, shown
 from service.web.page.frame import Frame, Notice, go

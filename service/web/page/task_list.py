@@ -12,7 +12,8 @@ from service.store import Store
 from service.tasks.document import Task
 from service.tasks.registry import Registry
 from service.web.api import listing
-from service.web.api.task_calls import UID, TaskCalls
+from service.web.api.task_calls import TaskCalls
+from service.web.api.uids import UID
 from service.web.measured import note
 from service.web.page import shown
 from service.web.page.frame import Frame, Notice, address, go, own_place

@@ -5,9 +5,9 @@ byte may take 75 s to come. The application gets complete requests only, so a sl
 else. A worker has a number of places for clients. When four fifths are taken, it closes idle connections, those first
 that were answered longest ago.
 
-The end, by a signal or because the arbiter died: the worker accepts no more; answers clients that wait for a task;
-lets requests in flight end; gives idle clients a moment in which it answers a last request, with `Connection: close`;
-then closes them.
+The end, by a signal or because the arbiter died: the worker accepts no more; answers clients that wait for a task,
+and ends streams of events; lets requests in flight end; gives idle clients a moment in which it answers a last request,
+with `Connection: close`; then closes them.
 """
 
 import atexit
@@ -84,8 +84,8 @@ def end_at_once() -> NoReturn:
     os._exit(0)
 
 
-class WaitingClients(Protocol):
-    """The clients that wait for a task, which the application knows."""
+class LongClients(Protocol):
+    """Clients that wait for a task, or read its events. The application knows them."""
 
     def leave_room(self, most: int) -> None: ...
 
@@ -177,8 +177,8 @@ class Worker(GeventWorker):  # type: ignore[misc]
 
     def run(self) -> None:
         self._stop = Event()
-        if waiting := self._waiting():
-            waiting.leave_room(self._crowd)
+        for clients in self._long_ones():
+            clients.leave_room(self._crowd)
         servers = [self._server(listener) for listener in self.sockets]
         while self.alive:
             self.notify()
@@ -235,8 +235,8 @@ class Worker(GeventWorker):  # type: ignore[misc]
         for server in servers:
             server.close()
         gevent.sleep(0)  # what was accepted a moment ago joins the connections
-        if waiting := self._waiting():
-            waiting.release()
+        for clients in self._long_ones():
+            clients.release()
         while self._connections:
             now = time.monotonic()
             if now > until:
@@ -249,8 +249,8 @@ class Worker(GeventWorker):  # type: ignore[misc]
             self.notify()
             gevent.sleep(DRAIN_POLL_SECONDS)
 
-    def _waiting(self) -> "WaitingClients | None":
-        return getattr(self.wsgi, "waiting", None)
+    def _long_ones(self) -> "list[LongClients]":
+        return [getattr(self.wsgi, name) for name in ("waiting", "events") if hasattr(self.wsgi, name)]
 
     def _dismiss(self, count: int) -> None:
         """Closes so many idle connections."""

@@ -1,0 +1,93 @@
+"""What an attempt says in its task's log, until it is stored: the newest lines, in a limited space.
+
+The handler's threads add; one thread at a time takes. There is no lock, because an interruption may come anywhere in a
+handler, and would leave it locked: adding is one append to a deque. What was taken stays here until it is known to be
+stored, and is given again as it was: so the store recognises what it has got already.
+"""
+
+import itertools
+import time
+from collections import deque
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Final, NamedTuple
+
+import msgspec
+
+MOST_LINES: Final = 1000
+MOST_BYTES: Final = 256 * 1024
+LINE_LIMIT: Final = 8 * 1024
+MARGIN: Final = 4 * 1024  # beyond the limit: half a secret would not be recognised
+CUT: Final = "…"
+INFO: Final = "info"
+
+_encode = msgspec.json.Encoder().encode
+decode = msgspec.json.Decoder(tuple[int, str, int, str]).decode  # microseconds, level, attempt, text
+
+
+class Portion(NamedTuple):
+    """Lines as they are stored, and how many before them were left out."""
+
+    lines: list[bytes]
+    skipped: int
+
+
+class Unstored:
+    __slots__ = ("_at", "_attempt", "_characters", "_numbers", "_said", "_taken", "_to")
+
+    def __init__(self, attempt: int) -> None:
+        self._attempt = attempt
+        self._said: deque[tuple[int, int, str, str]] = deque(maxlen=MOST_LINES)
+        self._numbers = itertools.count(1)
+        self._characters = 0
+        self._at = 0
+        self._to = 0  # the number of the last line taken
+        self._taken: Portion | None = None
+
+    def add(self, level: str, text: str) -> None:
+        text = text[: LINE_LIMIT + MARGIN]
+        self._at = at = max(self._at + 1, time.time_ns() // 1000)
+        self._said.append((next(self._numbers), at, level, text))
+        self._characters += len(text)
+        if self._characters > MOST_BYTES:
+            self._make_room()
+
+    def _make_room(self) -> None:
+        """Roughly: several threads may count at once. Whoever takes starts the count anew."""
+        with suppress(IndexError):
+            while self._characters > MOST_BYTES and len(self._said) > 1:
+                self._characters -= len(self._said.popleft()[3])
+
+    def take(self, clean: Callable[[str], str]) -> Portion | None:
+        """What is to be stored next, if anything is: the portion before, until it is `done`. `clean` is called for each
+        line that has not been left out.
+        """
+        if self._taken is None and self._said:
+            self._taken = self._drained(clean)
+        return self._taken
+
+    def done(self, portion: Portion) -> None:
+        if self._taken is portion:
+            self._taken = None
+
+    def _drained(self, clean: Callable[[str], str]) -> Portion:
+        said: list[tuple[int, int, str, str]] = []
+        with suppress(IndexError):
+            while len(said) < MOST_LINES:
+                said.append(self._said.popleft())
+        self._characters = 0
+        room, lines = MOST_BYTES, deque[bytes]()
+        for _, at, level, text in reversed(said):
+            line = _encode((at, level, self._attempt, _storable(clean(text))))
+            room -= len(line)
+            if room < 0 and lines:
+                break
+            lines.appendleft(line)
+        before, self._to = self._to, said[-1][0]
+        return Portion(list(lines), self._to - before - len(lines))
+
+
+def _storable(text: str) -> str:
+    if len(text) > LINE_LIMIT:
+        text = text[:LINE_LIMIT] + CUT
+    return text.encode("utf-8", "replace").decode()

@@ -1,0 +1,54 @@
+"""What of a task's arguments and results is shown to whom.
+
+A type names its secret arguments: `@task(…, secret=("password",))`. They stand in a task's own document for whoever
+may write, and nowhere else. A page for people hides, besides, whatever stands under a name that sounds like a secret.
+"""
+
+from collections.abc import Iterable
+from typing import Any, Final
+
+import msgspec
+
+from service.observe import scrubber
+from service.tasks.declare import TaskType
+from service.tasks.document import Task, public
+from service.web.auth import SCOPE
+from service.web.token_file import WRITE
+
+HIDDEN: Final = "[hidden]"
+_RAW_HIDDEN: Final = msgspec.Raw(msgspec.json.encode(HIDDEN))
+_members = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
+_encode = msgspec.json.Encoder().encode
+
+
+class Masking:
+    def __init__(self, types: Iterable[TaskType]) -> None:
+        self._secret = {task_type.name: task_type.secret for task_type in types if task_type.secret}
+
+    def document(self, task: Task, environ: dict[str, Any]) -> dict[str, Any]:
+        """For who asks for this one task."""
+        return public(task) if may_write(environ) else self.listed(task)
+
+    def listed(self, task: Task) -> dict[str, Any]:
+        """Without the secrets that the type names."""
+        shown = public(task)
+        if (secret := self._secret.get(task.type)) is not None:
+            members = {
+                name: _RAW_HIDDEN if name in secret else value for name, value in _members(bytes(task.args)).items()
+            }
+            shown["args"] = msgspec.Raw(_encode(members))
+        return shown
+
+
+def may_write(environ: dict[str, Any]) -> bool:
+    """Without tokens everybody may."""
+    return bool(environ.get(SCOPE, WRITE) == WRITE)
+
+
+def without_secrets(value: Any) -> Any:
+    """Data from JSON, for a page: without what stands under a name that sounds like a secret, at any depth."""
+    if isinstance(value, dict):
+        return {name: HIDDEN if scrubber.is_secret(name) else without_secrets(member) for name, member in value.items()}
+    if isinstance(value, list):
+        return [without_secrets(member) for member in value]
+    return value
