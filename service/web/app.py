@@ -16,9 +16,11 @@ from service.store import Store
 from service.tasks.registry import Registry
 from service.web import answers
 from service.web.answers import Answer
-from service.web.api import health, openapi, type_calls
+from service.web.api import health, openapi, runner_calls, type_calls
+from service.web.api.history_calls import HistoryCalls
 from service.web.api.intake import Intake
 from service.web.api.log_calls import LogCalls
+from service.web.api.many_calls import ManyCalls
 from service.web.api.task_calls import TaskCalls
 from service.web.api.task_events import Events
 from service.web.api.waiting import Waiting
@@ -95,6 +97,11 @@ def create_app(
     app.register_blueprint(calls.blueprint())
     app.events = Events(store, limit=streams)
     app.register_blueprint(LogCalls(store=store, masking=masking, events=app.events).blueprint())
+    many = ManyCalls(store=store, queue=queues[0], audit=audit)
+    app.register_blueprint(many.blueprint())
+    history = HistoryCalls(store, queues)
+    app.register_blueprint(history.blueprint())
+    app.register_blueprint(runner_calls.blueprint(store))
     app.register_blueprint(type_calls.blueprint(registry))
     app.register_blueprint(health.blueprint(store, tokens, throttled, runners))
     app.register_blueprint(openapi.blueprint(registry, queues))

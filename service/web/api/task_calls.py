@@ -3,10 +3,12 @@
 import re
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any, Final
 
 from flask import Blueprint, request
 
+from service.errors import SandboxError
 from service.observe.audit import AuditLog
 from service.store import Document, Store
 from service.tasks import moments, transitions
@@ -113,7 +115,10 @@ class TaskCalls:
 
     def cancelled(self, uid: str) -> Task:
         now = moments.stamp(time.time())
-        return self._changed(uid, lambda task: transitions.cancelled(task, now), "cancelled")
+        task = self._changed(uid, lambda task: transitions.cancelled(task, now), "cancelled")
+        with suppress(SandboxError):  # the task is cancelled, though it may be missing in the history
+            self._store.history.cancelled([task])
+        return task
 
     def _changed(self, uid: str, transition: Callable[[Task], Task], did: str) -> Task:
         changed = self._store.change(checked(uid), transition)

@@ -56,4 +56,4 @@ class Overview:
         )
 
     def _newest(self, status: str) -> list[Task]:
-        return self._store.index.page(limit=ROWS, only=Filter(status=status))[0]
+        return self._store.index.page(limit=ROWS, only=Filter(status=(status,)))[0]
