@@ -36,6 +36,9 @@ from service.web.request_id import RequestIds
 OF_NO_TOKEN: Final = (health.NAME, site.NAME, statics.NAME)  # the page asks for one in its own way
 
 
+FOLLOWED: Final = "logs.events"  # a browser cannot send a token to read them
+
+
 class NoSession(dict[str, Any], SessionMixin):
     pass
 
@@ -106,7 +109,7 @@ def create_app(
     app.register_blueprint(health.blueprint(store, tokens, throttled, runners))
     app.register_blueprint(openapi.blueprint(registry, queues))
     page = Site(
-        store=store, registry=registry, queues=tuple(queues), calls=calls, intake=intake,
+        store=store, registry=registry, queues=tuple(queues), calls=calls, intake=intake, many=many,
         notices=partial(health.notices, throttled), tokens=tokens, audit=audit, errors=errors, sentry_url=sentry_url,
     )  # fmt: skip
     for blueprint in page.blueprints():
@@ -115,7 +118,7 @@ def create_app(
     if hosts is not None:
         app.before_request(_check_of_hosts(hosts))
     if tokens is not None:
-        app.before_request(_authentication(tokens))
+        app.before_request(_authentication(tokens, page))
     if metrics is not None and metrics.wanted:
         app.wsgi_app = Measured(app.wsgi_app, metrics)  # type: ignore[method-assign]
     app.wsgi_app = RequestIds(app.wsgi_app, errors.begin)  # type: ignore[method-assign]
@@ -131,12 +134,13 @@ def _check_of_hosts(hosts: Hosts) -> Any:
     return check
 
 
-def _authentication(tokens: Tokens) -> Any:
+def _authentication(tokens: Tokens, page: Site) -> Any:
     def authenticate() -> None:
-        if request.blueprint not in OF_NO_TOKEN:
-            environ = request.environ
-            scope = "read" if environ["REQUEST_METHOD"] in READS else "write"
-            token = tokens.token(environ.get("HTTP_AUTHORIZATION"), scope)
-            environ[CALLER], environ[SCOPE] = token.name, token.scope
+        if request.blueprint in OF_NO_TOKEN or (request.endpoint == FOLLOWED and page.lets_follow()):
+            return
+        environ = request.environ
+        scope = "read" if environ["REQUEST_METHOD"] in READS else "write"
+        token = tokens.token(environ.get("HTTP_AUTHORIZATION"), scope)
+        environ[CALLER], environ[SCOPE] = token.name, token.scope
 
     return authenticate

@@ -21,6 +21,7 @@ from service.web.api.uids import UID
 from service.web.auth import CALLER
 from service.web.page import argument_form, shown
 from service.web.page.frame import Frame, Notice, go
+from service.web.page.trends import Trends
 from service.web.problem import Problem, not_found
 from service.web.request_id import KEY as REQUEST_ID
 
@@ -31,7 +32,13 @@ AS_JSON: Final = "json"
 
 class Creating:
     def __init__(
-        self, frame: Frame, registry: Registry, queues: Sequence[str], calls: TaskCalls, intake: Intake
+        self,
+        frame: Frame,
+        registry: Registry,
+        queues: Sequence[str],
+        calls: TaskCalls,
+        intake: Intake,
+        trends: Trends,
     ) -> None:
         self._frame = frame
         self._registry = registry
@@ -39,6 +46,7 @@ class Creating:
         self._queues = queues
         self._calls = calls
         self._intake = intake
+        self._figures = trends.figures
 
     def add_to(self, pages: Blueprint) -> None:
         pages.add_url_rule("/ui/types", "types", self.list)
@@ -46,7 +54,7 @@ class Creating:
         pages.add_url_rule("/ui/types/<name>", "create", self.create, methods=["POST"])
 
     def list(self) -> Response:
-        return self._frame.page("types.html", types=self._described)
+        return self._frame.page("types.html", types=self._described, figures=self._figures.get())
 
     def form(self, name: str) -> Response:
         task_type = self._type(name)

@@ -16,10 +16,10 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from service import __version__
 from service.tasks.document import SHOWN_STATUSES
+from service.tasks.registry import Registry
 from service.web import request_id
 from service.web.answers import Answer
 from service.web.page import shown
-from service.web.page.guard import Visitor
 from service.web.page.statics import Statics
 from service.web.problem import Problem
 
@@ -46,6 +46,7 @@ PLACES: Final = (
     ("/ui/tasks", "Tasks"),
     ("/ui/queues", "Queues"),
     ("/ui/types", "Types"),
+    ("/ui/runners", "Runners"),
     ("/ui/audit", "Audit"),
 )
 
@@ -73,7 +74,7 @@ class Frame:
         }  # fmt: skip
         self._templates.filters |= {
             "ago": shown.ago, "clock": shown.clock, "count": shown.count, "exactly": shown.exactly,
-            "size": shown.size, "span": shown.span, "text": shown.text,
+            "size": shown.size, "stamp": shown.stamp, "span": shown.span, "text": shown.text,
         }  # fmt: skip
 
     def page(self, template: str, status: int = 200, **values: Any) -> Answer:
@@ -112,10 +113,10 @@ def address(path: str, query: Any = ()) -> str:
     return f"{path}?{text}" if text else path
 
 
-def visitor() -> Visitor:
-    found = request.environ[VISITOR]
-    assert isinstance(found, Visitor)
-    return found
+def secret_arguments(registry: Registry, type: str) -> tuple[str, ...]:
+    """The arguments that a type keeps from everybody's eyes."""
+    found = registry.get(type)
+    return found.secret if found else ()
 
 
 def safe(answer: Response) -> Response:

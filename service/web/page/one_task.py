@@ -6,19 +6,20 @@ from urllib.parse import quote
 from flask import Blueprint, Response, request
 
 from service.errors import InvalidTransition
-from service.store import Document
+from service.store import Document, Store
 from service.tasks.document import NULL, RUNNING, UNREADABLE, Task
 from service.tasks.registry import Registry
 from service.web.api.task_calls import TaskCalls
 from service.web.page import shown
-from service.web.page.frame import Frame, Notice, go
+from service.web.page.frame import Frame, Notice, go, secret_arguments
 
 EVENT: Final = "{event_id}"
 
 
 class OneTask:
-    def __init__(self, frame: Frame, registry: Registry, calls: TaskCalls, sentry_url: str) -> None:
+    def __init__(self, frame: Frame, store: Store, registry: Registry, calls: TaskCalls, sentry_url: str) -> None:
         self._frame = frame
+        self._logbook = store.logbook
         self._registry = registry
         self._calls = calls
         self._sentry_url = sentry_url
@@ -35,7 +36,9 @@ class OneTask:
         return self._frame.page(
             "task.html",
             task=task,
-            args=self._value(task.args),
+            args=self._value(task.args, secret_arguments(self._registry, task.type)),
+            attempts=self._logbook.attempts(uid)[1],
+            log=self._logbook.read(uid),
             result=None if task.result == NULL else self._value(task.result),
             progress=_progress(task),
             sentry=self._sentry(task),
@@ -43,10 +46,10 @@ class OneTask:
             may_create=self._registry.get(task.type) is not None,
         )
 
-    def _value(self, raw: bytes) -> tuple[str, int]:
+    def _value(self, raw: bytes, secret: tuple[str, ...] = ()) -> tuple[str, int]:
         """The value, and how many bytes of it are not shown."""
         whole = len(raw) <= shown.LARGEST_BYTES or "whole" in request.args
-        return (shown.exact(raw), 0) if whole else ("", len(raw))
+        return (shown.exact(raw, secret), 0) if whole else ("", len(raw))
 
     def _sentry(self, task: Task) -> str:
         event_id = task.error.event_id if task.error else None

@@ -72,6 +72,10 @@ def exactly(moment: str | None) -> str:
     return f"{moment[:10]} {moment[11:-1]} UTC" if moment else ""
 
 
+def stamp(microseconds: int) -> str:
+    return moments.stamp_exactly(microseconds)
+
+
 def clock(seconds: float) -> str:
     return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
 

@@ -12,21 +12,26 @@ from service.web import answers
 from service.web.answers import Answer
 from service.web.api.health import Notices
 from service.web.api.intake import Intake
+from service.web.api.many_calls import ManyCalls
 from service.web.api.task_calls import TaskCalls
-from service.web.auth import CALLER, Tokens
+from service.web.auth import CALLER, SCOPE, Tokens
 from service.web.body import BODY_LIMIT
 from service.web.hosts import READS
 from service.web.page.audit_trail import AuditTrail
 from service.web.page.creating import Creating
 from service.web.page.frame import VISITOR, Frame, address, go, safe
 from service.web.page.guard import COOKIE, Guard, refuse_other_sites
+from service.web.page.many_at_once import ManyAtOnce
 from service.web.page.one_task import OneTask
 from service.web.page.overview import Overview
 from service.web.page.queue_list import QueueList
+from service.web.page.runner_list import RunnerList
 from service.web.page.signing_in import SigningIn
 from service.web.page.statics import Statics
 from service.web.page.task_list import TaskList
+from service.web.page.trends import Trends
 from service.web.problem import Problem, not_found
+from service.web.token_file import READ, WRITE
 
 NAME: Final = "page"
 FOR_EVERYBODY: Final = ("page.root", "page.sign_in_form", "page.sign_in", "page.sign_out", "page.look")
@@ -41,6 +46,7 @@ class Site:
         queues: tuple[str, ...],
         calls: TaskCalls,
         intake: Intake,
+        many: ManyCalls,
         notices: Notices,
         tokens: Tokens | None,
         audit: AuditLog | None,
@@ -51,13 +57,16 @@ class Site:
         self._guard = Guard(tokens, store.sessions)
         self._frame = Frame(self._statics, asks=self._guard.asks)
         self._errors = errors
+        trends = Trends(store)
         self._parts = (
             SigningIn(self._guard, self._frame, audit),
-            Overview(self._frame, store, queues, notices),
+            Overview(self._frame, store, queues, notices, trends),
             TaskList(self._frame, store, registry, queues, calls),
-            OneTask(self._frame, registry, calls, sentry_url),
-            Creating(self._frame, registry, queues, calls, intake),
-            QueueList(self._frame, store, queues),
+            ManyAtOnce(self._frame, many),
+            OneTask(self._frame, store, registry, calls, sentry_url),
+            Creating(self._frame, registry, queues, calls, intake, trends),
+            QueueList(self._frame, store, queues, trends),
+            RunnerList(self._frame, store),
             AuditTrail(self._frame, audit),
         )
 
@@ -85,10 +94,21 @@ class Site:
         if visitor is None:
             to = request.full_path.rstrip("?") if reads else "/ui"
             return go(address("/ui/sign-in", [] if to == "/ui" else [("to", to)]))
-        environ[CALLER] = visitor.name
+        environ[CALLER], environ[SCOPE] = visitor.name, WRITE if visitor.may_write else READ
         if not (reads or visitor.may_write):
             raise Problem(403, "this token may only read")
         return None
+
+    def lets_follow(self) -> bool:
+        """May this request read a task's events, because it comes from a page that somebody has opened?"""
+        environ = request.environ
+        if "HTTP_AUTHORIZATION" in environ or environ.get("HTTP_SEC_FETCH_SITE", "same-origin") != "same-origin":
+            return False
+        visitor = self._guard.visitor(request.cookies.get(COOKIE))
+        if visitor is None:
+            return False
+        environ[CALLER], environ[SCOPE] = visitor.name, READ  # the page shows no secrets
+        return True
 
     def root(self) -> Response:
         if "text/html" not in request.headers.get("Accept", ""):

@@ -16,7 +16,9 @@ from service.web.api.task_calls import TaskCalls
 from service.web.api.uids import UID
 from service.web.measured import note
 from service.web.page import shown
-from service.web.page.frame import Frame, Notice, address, go, own_place
+from service.web.page.frame import Frame, Notice, address, go, own_place, secret_arguments
+from service.web.page.many_at_once import offered
+from service.web.page.typed_filter import typed
 from service.web.problem import Problem
 
 MOST_CHOSEN: Final = 100
@@ -34,6 +36,7 @@ class TaskList:
     def __init__(self, frame: Frame, store: Store, registry: Registry, queues: Sequence[str], calls: TaskCalls) -> None:
         self._frame = frame
         self._store = store
+        self._registry = registry
         self._types = [task_type.name for task_type in registry]
         self._queues = queues
         self._deeds = {
@@ -46,7 +49,7 @@ class TaskList:
         pages.add_url_rule("/ui/tasks/chosen", "chosen", self.act, methods=["POST"])
 
     def show(self) -> Response:
-        asked = MultiDict((name, value.strip()) for name, value in request.args.items(multi=True) if value.strip())
+        asked = typed(request.args)
         if UID.fullmatch(asked.get("q", "")):
             return go(f"/ui/tasks/{asked['q']}")
         try:
@@ -61,15 +64,18 @@ class TaskList:
     def _shown(
         self, asked: MultiDict[str, str], page: Sequence[Task], cursor: str | None, status: int = 200, wrong: str = ""
     ) -> Response:
-        filters = [(name, value) for name, value in asked.items(multi=True) if name not in ("cursor", "limit")]
+        filters = [(name, value) for name, value in asked.items() if name not in ("cursor", "limit")]
         kept = [*filters, *[("limit", value) for value in asked.getlist("limit")]]
         return self._frame.page(
             "tasks.html", status, wrong=wrong, asked=asked, filters=filters, types=self._types, queues=self._queues,
-            tasks=[(task, shown.summary(task.args)) for task in page],
+            tasks=[(task, self._summary(task)) for task in page],
             first=address("/ui/tasks", kept),
             next=address("/ui/tasks", [*kept, ("cursor", cursor)]) if cursor else "",
-            is_first="cursor" not in asked,
+            is_first="cursor" not in asked, offered=offered(asked, filters),
         )  # fmt: skip
+
+    def _summary(self, task: Task) -> str:
+        return shown.summary(task.args, secret_arguments(self._registry, task.type))
 
     def act(self) -> Response:
         form = request.form

@@ -20,7 +20,17 @@ EVIL = "\"'></pre></td></textarea></title></script><x-evil onx='1' href=\"javasc
 
 
 def pages(uid: str) -> list[str]:
-    return ["/ui", "/ui/tasks", f"/ui/tasks/{uid}", "/ui/queues", "/ui/types", "/ui/types/echo", "/ui/audit", "/ui/x"]
+    return [
+        "/ui",
+        "/ui/tasks",
+        f"/ui/tasks/{uid}",
+        "/ui/queues",
+        "/ui/runners",
+        "/ui/types",
+        "/ui/types/echo",
+        "/ui/audit",
+        "/ui/x",
+    ]
 
 
 def test_every_answer_carries_the_headers_that_keep_it_safe(guarded: Guarded) -> None:

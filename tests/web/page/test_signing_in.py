@@ -10,7 +10,7 @@ from service.store import Store
 from service.web import token_file
 from tests.web.page.conftest import OWN, Guarded, Seen, cookie, create
 
-PLACES = ("/ui", "/ui/tasks", "/ui/queues", "/ui/types", "/ui/audit", f"/ui/tasks/{'0' * 64}")
+PLACES = ("/ui", "/ui/tasks", "/ui/queues", "/ui/runners", "/ui/types", "/ui/audit", f"/ui/tasks/{'0' * 64}")
 
 
 @pytest.mark.parametrize("place", PLACES)

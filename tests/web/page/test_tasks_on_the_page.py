@@ -51,7 +51,9 @@ def test_filters_stand_in_the_address_and_in_the_form(open_page: FlaskClient) ->
     assert listed(open_page, "?status=queued&type=report.build") == []
 
 
-@pytest.mark.parametrize("query", ["?status=odd", "?limit=0", "?cursor=x", "?colour=red", "?type=a&type=b"])
+@pytest.mark.parametrize(
+    "query", ["?status=odd", "?limit=0", "?cursor=x", "?colour=red", "?q=abc", "?created_after=soon"]
+)
 def test_a_filter_that_makes_no_sense_is_told_on_the_page(open_page: FlaskClient, query: str) -> None:
     answer = open_page.get(f"/ui/tasks{query}")
     assert answer.status_code == 422 and 'role="alert"' in answer.text and "<table>" in answer.text

@@ -18,13 +18,14 @@ const morphing = {
   callbacks: {
     beforeAttributeUpdated: (name, node) => !(name in KEPT && node.matches(KEPT[name])),
     beforeNodeMorphed: (before, after) =>
-      !(before.nodeType === Node.ELEMENT_NODE && before.matches("[data-chart], [data-tail]") && keep(before, after)),
+      !(before.nodeType === Node.ELEMENT_NODE && before.matches("[data-chart], [data-tail]") && keeps(before, after)),
   },
 };
 
-// A chart is drawn with new numbers, and a log goes on: their insides are not replaced.
-function keep(before, after) {
-  if (before.dataset.chart && before.dataset.chart !== after.dataset.chart) {
+// A chart is drawn with new numbers, and a log that is followed goes on: their insides are not replaced.
+function keeps(before, after) {
+  if (before.dataset.tail) return events !== null && after.dataset.tail !== undefined;
+  if (before.dataset.chart !== after.dataset.chart) {
     before.dataset.chart = after.dataset.chart;
     draw(before);
   }
@@ -85,7 +86,9 @@ function is_choosing() {
 }
 
 document.addEventListener("visibilitychange", () => {
-  if (!document.hidden && seconds && !stopped) refresh();
+  if (document.hidden) return leave();
+  if (seconds && !stopped) refresh();
+  follow();
 });
 
 // --- charts --------------------------------------------------------------------------------------
@@ -176,6 +179,7 @@ matchMedia("(prefers-color-scheme: dark)").addEventListener("change", draw_all);
 // --- a task's events -----------------------------------------------------------------------------
 
 const LINES = 1000;
+const UNSEEN = /[\u0000-\u0008\u000b-\u001f\u007f-\u009f\u00ad\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff]/g;
 let events = null;
 let soon = 0;
 
@@ -184,12 +188,29 @@ function follow() {
   if (!tail || events || document.hidden) return;
   events = new EventSource(tail.dataset.tail);
   events.addEventListener("task", refresh_soon);
-  events.addEventListener("log", (event) => append(tail, JSON.parse(event.data)));
+  events.addEventListener("log", (event) => append(tail, JSON.parse(event.data).lines));
   events.addEventListener("end", () => {
     leave();
-    tail.removeAttribute("data-tail");
     refresh_soon();
   });
+  events.addEventListener("error", () => {
+    if (events?.readyState === EventSource.CLOSED) leave(); // refused: the page is refreshed all the same
+  });
+}
+
+function append(tail, lines) {
+  const is_at_end = tail.scrollTop + tail.clientHeight >= tail.scrollHeight - 8;
+  for (const line of lines.filter((each) => Number(each.id) > Number(tail.dataset.last))) {
+    const [said, at] = [document.createElement("span"), document.createElement("time")];
+    said.className = `line ${line.level}`;
+    at.textContent = line.at.slice(11, 19);
+    at.dateTime = line.at;
+    said.append(at, ` ${line.text.replace(UNSEEN, "\ufffd")}\n`);
+    tail.append(said);
+    tail.dataset.last = line.id;
+  }
+  while (tail.childElementCount > LINES) tail.firstElementChild.remove();
+  if (is_at_end) tail.scrollTop = tail.scrollHeight;
 }
 
 function leave() {
@@ -260,3 +281,4 @@ document.querySelector("[data-all]")?.addEventListener("change", (event) => {
 });
 draw_all();
 tick();
+follow();
