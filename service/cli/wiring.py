@@ -4,6 +4,7 @@ A process imports only its own side: the web's modules would cost a runner 15 MB
 """
 
 import logging
+import os
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from pathlib import Path
@@ -83,6 +84,7 @@ def app(settings: Settings) -> "Web":
         runners=partial(lockfile.living, _runners(settings)),
         metrics=metrics(settings, _after_what_is_ready()),
         audit=AuditLog(settings.logs, "web"),
+        sentry_url=settings.sentry_url,
     )
 
 
@@ -109,12 +111,17 @@ def refuse_wrong_redis(store: Store) -> None:
 
 
 def run_runner(settings: Settings, lines: "Lines") -> int:
+    from service.builtin import bulk
+    from service.cli.acts import Acts
     from service.runner.journal import Report
     from service.runner.process import Runner
     from service.supervise.reload import candidate, wish
 
     types = registry(settings)
     connected = store(settings)
+    acts = Acts(connected, AuditLog(settings.logs, "runner"))
+    for task_type in bulk.types(retry=acts.retry, cancel=acts.cancel):
+        types.add(task_type)
     refuse_wrong_redis(connected)
     candidate.wait()
     measures = metrics(settings)
@@ -132,6 +139,7 @@ def run_runner(settings: Settings, lines: "Lines") -> int:
         wish_reload=partial(wish.tell, "sandbox-runner", logging.getLogger("sandbox.runner")),
         metrics=measures,
         run=settings.sockets,
+        release=os.getcwd(),  # the folder that its code was found in
     )
     return runner.run()
 

@@ -1,4 +1,4 @@
-"""Reports how attempts ended: a line each in the log, and a batch's share of the metrics."""
+"""Reports how attempts ended: a line each in the log, a batch's share of the metrics, and of the history's counts."""
 
 import os
 import time
@@ -10,6 +10,7 @@ from service.observe import scrubber
 from service.observe.log_file import LONGEST_TEXT
 from service.observe.logs import Line, Lines
 from service.observe.metrics import Metrics
+from service.store import Tally
 from service.tasks.document import Task, TaskError
 from service.tasks.moments import stamp
 
@@ -30,15 +31,18 @@ class Report:
     def __init__(self, lines: Lines, *, metrics: Metrics | None = None) -> None:
         self._lines = lines
         self._metrics = metrics or Metrics()
+        self.tally = Tally()
         self._process = f"runner/{os.getpid()}"
 
     def outcomes(self, settled: Sequence[Task], entries: Sequence[str] | None = None) -> None:
         """Reports tasks whose attempt has ended, as stored; `entries` are the ids of their queue entries."""
         if not settled:
             return
-        now = stamp(time.time())
-        self._lines.write([self._line(now, task) for task in settled])
-        self._metrics.outcomes(settled, entries or [""] * len(settled))
+        now, entries = time.time(), entries or [""] * len(settled)
+        stamped = stamp(now)
+        self._lines.write([self._line(stamped, task) for task in settled])
+        self._metrics.outcomes(settled, entries)
+        self.tally.outcomes(now, settled, entries)
 
     def _line(self, now: str, task: Task) -> OutcomeLine:
         return OutcomeLine(

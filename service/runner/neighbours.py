@@ -77,6 +77,7 @@ class Neighbours:
         held_up = list(self._presence.held_up_neighbours())
         self._take_back({neighbour.consumer for neighbour in held_up})
         for neighbour in held_up:
+            self._store.roster.vouch(neighbour.consumer)
             pending = self.vouch(neighbour)
             self._tell(neighbour, pending)
             self._end_if_useless(neighbour, pending)

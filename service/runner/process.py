@@ -27,6 +27,8 @@ from service.observe import log_file
 from service.observe.metrics import Metrics
 from service.observe.sentry import NO_ERRORS, Errors
 from service.runner.alarm import Alarm
+from service.runner.attendance import Attendance
+from service.runner.counting import Counting
 from service.runner.due import Due
 from service.runner.gauges import Gauges
 from service.runner.hearing import Hearing
@@ -70,6 +72,7 @@ class Runner:
         metrics: Metrics,
         errors: Errors = NO_ERRORS,
         run: Path | None = None,
+        release: str = "",
     ) -> None:
         """`run` is the folder of what matters only while the service runs."""
         self._store = store
@@ -123,6 +126,9 @@ class Runner:
             grace_seconds=grace_seconds,
             errors=errors,
         )
+        consumer = self._presence.consumer
+        self._counting = Counting(store, report.tally, consumer, run)
+        self._attendance = Attendance(self._lanes, store=store, runner=consumer, queues=queues, release=release)
         self._upkeep = Upkeep(self._recovery.lost_contact)
         keepers: list[Keeper] = [
             Relief(self._lanes, self._stopping),
@@ -134,6 +140,8 @@ class Runner:
             Sweep(store, retention_seconds=retention_seconds),
             self._recovery,
             Gauges(store, queues=queues, metrics=metrics),
+            self._counting,
+            self._attendance,
         ]
         for keeper in keepers:
             keeper.register(self._upkeep)
@@ -160,6 +168,9 @@ class Runner:
             thread.join()
         self._upkeep.end()
         self._alarm.disarm()
+        if lost := self._counting.end():
+            log.warning("%s; the last seconds are missing in the history", lost)
+        self._attendance.end()
         self._leave()
         self._end_with_threads()
         return 0

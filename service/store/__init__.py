@@ -2,14 +2,17 @@
 
 from service.store.backlog import Backlog
 from service.store.documents import Document, document
-from service.store.index import EVERYTHING, Filter, Position
 from service.store.keys import GROUP, streams
 from service.store.layout import Layout
 from service.store.logbook import Logbook, Logged, StoredLine
 from service.store.moves import PORTION_BYTES, Change, Moved
 from service.store.queues import Entry
+from service.store.roster import AtWork, Executing
 from service.store.scripts import SCRIPTS
+from service.store.selection import EVERYTHING, Filter, Position
+from service.store.sessions import Session, Sessions
 from service.store.store import Store
+from service.store.tally import Tally
 from service.store.wakeups import Wakeups
 
 __all__ = [
@@ -17,18 +20,23 @@ __all__ = [
     "GROUP",
     "PORTION_BYTES",
     "SCRIPTS",
+    "AtWork",
     "Backlog",
     "Change",
     "Document",
     "Entry",
+    "Executing",
     "Filter",
     "Layout",
     "Logbook",
     "Logged",
     "Moved",
     "Position",
+    "Session",
+    "Sessions",
     "Store",
     "StoredLine",
+    "Tally",
     "Wakeups",
     "document",
     "streams",

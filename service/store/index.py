@@ -1,51 +1,37 @@
 """The list of tasks: pages of it, and the sweep that removes pointers to expired documents.
 
 Each document stands on one shelf: a sorted set for its type, queue and status, by creation time.
-A page is merged from the newest of all shelves that the filter admits.
+A page is merged from the newest of all shelves that the filter admits. Where documents have to be read for a filter, or
+many pointers looked at, a page ends after a while: it is short, and says where it stopped.
 """
 
-from collections.abc import Callable, Sequence
-from typing import Final, NamedTuple
+import time
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Final
 
 import msgspec
 
 from service.store import keys
-from service.store.connection import Wire, rows
+from service.store.connection import Script, Wire, rows
+from service.store.connection.commands import Argument
 from service.store.documents import Document
-from service.store.scripts import AGED, PLACE, SHELVES, SWEEP
+from service.store.scripts import AGED, COUNT, PLACE, SCAN, SHELVES, SWEEP
+from service.store.selection import EVERYTHING, Filter, Position
 from service.tasks import moments
 from service.tasks.document import UNREADABLE, Task
 
-PAGE_READS: Final = 1000
-MANY: Final = 100  # where most of what is read may be left out of the page
+PAGE_SECONDS: Final = 0.06
+PAGE_READS: Final = 1000  # so many a page may take in any case, where shelves know all that is asked for
+READ_AT_ONCE: Final = 100  # documents: each may be large
+MANY: Final = 1000  # pointers, where most of what they lead to may be left out
+LOOKS: Final = 20_000  # pointers that one script may look at to find a UID: Redis does nothing else meanwhile
+FIRST_UID: Final = "0" * 64
 
 PartitionOf = Callable[[str], int | None]
 ReadMany = Callable[[Sequence[str]], list[Document | None]]
-
-
-class Position(NamedTuple):
-    """A place in the list, newest first: creation time in microseconds, then the UID."""
-
-    created: int
-    uid: str
-
-
-class Filter(NamedTuple):
-    type: str | None = None
-    queue: str | None = None
-    status: str | None = None
-    created_by: str | None = None  # no shelf knows it: documents are read, and left out of the page
-
-    @property
-    def is_of_shelves(self) -> bool:
-        """Shelves know all that it asks for."""
-        return self.created_by is None and self.status != UNREADABLE
-
-    def admits(self, task: Task) -> bool:
-        return all(wanted in (None, getattr(task, name)) for name, wanted in zip(self._fields, self, strict=True))
-
-
-EVERYTHING: Final = Filter()
+Looked = tuple[list[Position], Position | None]  # pointers, and up to where has been looked: None at the end
+Look = Callable[[int, Position | None, Filter], Looked]
+Batch = tuple[list[tuple[Position, Document | None]], Position | None]
 
 
 class Index:
@@ -60,33 +46,89 @@ class Index:
     ) -> tuple[list[Task], Position | None]:
         """Tasks from newest to oldest, and where the next page begins."""
         page: list[Task] = []
-        position, reads = after, 0
-        at_once = limit + 1 if only.is_of_shelves else max(limit + 1, MANY)
-        while True:
-            pointers = self._pointers(at_once, position, only)
-            if not pointers:
-                return page, None
-            reads += len(pointers)
-            for pointer, document in zip(pointers, self._read([uid for _, uid in pointers]), strict=True):
+        reads, until = 0, time.monotonic() + PAGE_SECONDS
+        at_least = PAGE_READS if only.is_of_shelves else 0
+        position = after
+        for found, stop in self._documents(self._pages if only.is_of_shelves else self._scan, limit + 1, after, only):
+            for pointer, document in found:
                 if len(page) == limit:
                     return page, position
                 position = pointer
                 if document and (task := self._as_listed(document, pointer)) and only.admits(task):
                     page.append(task)
-            if reads >= PAGE_READS:
-                return page, position
+            position = stop
+            reads += len(found)
+            if reads >= at_least and time.monotonic() > until:
+                break
+        return page, position
 
-    def _pointers(self, count: int, after: Position | None, only: Filter) -> list[Position]:
-        """The newest tasks that come after a position, from all shelves that the filter admits."""
-        status = None if only.status == UNREADABLE else only.status  # of those, each stands where it was
-        wanted = [part or "" for part in (only.type, only.queue, status)]
-        found: list[Position] = []
+    def walk(self, only: Filter, after: Position | None) -> Iterator[tuple[list[Document], Position | None]]:
+        """All documents that a filter admits, from newest to oldest, in batches; with each, where the next one begins.
+        The last place is None.
+        """
+        for found, stop in self._documents(self._scan, 0, after, only):
+            listed = [
+                Document(task, document.text)
+                for pointer, document in found
+                if document and (task := self._as_listed(document, pointer)) and only.admits(task)
+            ]
+            yield listed, stop
+
+    def count(self, only: Filter, *, but: Sequence[str] = ()) -> int:
+        """How many tasks a filter admits of which shelves know all. `but`: types that are left out."""
+        oldest = "-inf" if only.since is None else only.since
+        before = only.begin(None)
+        newest = "+inf" if before is None else f"({before.created}"
+        wanted = [*map(_wanted, (only.type, only.queue, only.status)), _wanted(but)]
+        counted = 0
         for group in self._groups:
             shelves = [keys.shelf(partition, "") for partition in group]
-            command = SHELVES.call(_names(group), (*(after or ("", "")), count, *wanted, *shelves))
-            [newest] = self._wire.call(group[0], command)
-            found += (Position(int(created), uid.decode()) for uid, created in rows(newest, 2))
-        return sorted(found, reverse=True)[:count]
+            [number] = self._wire.call(group[0], COUNT.call(_names(group), (oldest, newest, *wanted, *shelves)))
+            counted += number
+        return counted
+
+    def _documents(self, look: Look, count: int, after: Position | None, only: Filter) -> Iterator[Batch]:
+        """What pointers lead to, batch by batch, and up to where each batch has looked: None at the end."""
+        position = only.begin(after)
+        while True:
+            pointers, position = look(count, position, only)
+            for start in range(0, max(1, len(pointers)), READ_AT_ONCE):
+                batch = pointers[start : start + READ_AT_ONCE]
+                documents = self._read([uid for _, uid in batch]) if batch else []
+                is_last = start + READ_AT_ONCE >= len(pointers)
+                yield list(zip(batch, documents, strict=True)), position if is_last else batch[-1]
+            if position is None:
+                return
+
+    def _pages(self, count: int, after: Position | None, only: Filter) -> Looked:
+        """The newest that come after a position, from all shelves that the filter admits."""
+        found: list[Position] = []
+        for answer in self._asked(SHELVES, (*(after or ("", "")), count), only, ()):
+            found += (Position(int(created), uid.decode()) for uid, created in rows(answer, 2))
+        newest = sorted(found, reverse=True)[:count]
+        return newest, newest[-1] if len(newest) == count else None
+
+    def _scan(self, _: int, after: Position | None, only: Filter) -> Looked:
+        """The same, many at once; of several groups no further than all of them have been seen."""
+        found: list[Position] = []
+        stops: list[Position] = []
+        many = LOOKS if only.uid else MANY
+        for stop, *answer in self._asked(SCAN, (*(after or ("", "")), many), only, (only.uid,)):
+            found += (Position(int(created), uid.decode()) for uid, created in rows(answer, 2))
+            if stop:
+                stops.append(Position(int(stop), FIRST_UID))
+        stop = max(stops, default=None)
+        return sorted([each for each in found if stop is None or each >= stop], reverse=True), stop
+
+    def _asked(self, script: Script, begin: Sequence[Argument], only: Filter, further: Sequence[str]) -> Iterator[Any]:
+        """The answer of each group of partitions."""
+        status = () if UNREADABLE in only.status else only.status  # of those, each stands where it was
+        since = "" if only.since is None else only.since
+        asked = (*begin, since, *further, *map(_wanted, (only.type, only.queue, status)))
+        for group in self._groups:
+            shelves = [keys.shelf(partition, "") for partition in group]
+            [answer] = self._wire.call(group[0], script.call(_names(group), (*asked, *shelves)))
+            yield answer
 
     def _as_listed(self, document: Document, pointer: Position) -> Task | None:
         """A pointer with another creation time belongs to an expired task that had the same UID."""
@@ -133,3 +175,7 @@ class Index:
 
 def _names(group: Sequence[int]) -> list[str]:
     return [keys.shelves(partition) for partition in group]
+
+
+def _wanted(names: Sequence[str]) -> str:
+    return f":{':'.join(names)}:" if names else ""

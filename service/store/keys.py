@@ -68,6 +68,49 @@ def layout() -> str:
     return "sandbox:{0}:layout"
 
 
+def session(digest: str) -> str:
+    """Of somebody who has signed in; as `layout`, in the slot of partition 0."""
+    return f"sandbox:{{0}}:session:{digest}"
+
+
+def code(digest: str) -> str:
+    return f"sandbox:{{0}}:code:{digest}"
+
+
+def history(record: str = "") -> str:
+    """What is told of all partitions lies in the slot of partition 0, too."""
+    return f"sandbox:{{0}}:history:{record}"
+
+
+def history_series() -> str:
+    return "sandbox:{0}:history:series"
+
+
+def history_gauges() -> str:
+    return "sandbox:{0}:history:measured"
+
+
+def history_marks() -> str:
+    return "sandbox:{0}:history:marks"
+
+
+def history_writer(writer: str) -> str:
+    return f"sandbox:{{0}}:history:writer:{writer}"
+
+
+def roster() -> str:
+    return "sandbox:{0}:roster"
+
+
+def at_work(runner: str) -> str:
+    return f"sandbox:{{0}}:roster:{runner}"
+
+
+def note(partition: int, uid: str) -> str:
+    """What a task that acts on many others has written down of how far it is."""
+    return f"sandbox:{{{partition}}}:note:{uid}"
+
+
 def changes(partition: int) -> str:
     """The shard channel that tells of changed documents; it lies in the partition's slot."""
     return f"sandbox:{{{partition}}}:changes"

@@ -7,10 +7,14 @@ from service.store.connection import Script
 CREATE, MOVE, PURGE, FETCH, TAKE, RENEW, DROP = _CHANGES = tuple(
     Script(name) for name in ("create", "move", "purge", "fetch", "take", "renew", "drop")
 )
-DUE, STALE, LATER, SHELVES, PLACE, AGED, SWEEP, RETIRE, BACKLOG, LAYOUT, PROBE = _OTHERS = tuple(
+DUE, STALE, LATER, SHELVES, SCAN, COUNT, PLACE, AGED, SWEEP, RETIRE, BACKLOG, LAYOUT, PROBE = _OTHERS = tuple(
     Script(name)
-    for name in ("due", "stale", "later", "shelves", "place", "aged", "sweep", "retire", "backlog", "layout", "probe")
+    for name in (
+        *("due", "stale", "later", "shelves", "scan", "count", "place", "aged", "sweep", "retire", "backlog"),
+        *("layout", "probe"),
+    )
 )
 LOG, ATTEMPTS = _BESIDE = Script("log"), Script("attempts")
+HISTORY, GAUGES = _HISTORY = Script("history"), Script("gauges")
 CANCEL: Final = Script("move", when_full=True)  # what a client wishes when it makes room
-SCRIPTS: Final = (*_CHANGES, *_OTHERS, *_BESIDE, CANCEL)
+SCRIPTS: Final = (*_CHANGES, *_OTHERS, *_BESIDE, *_HISTORY, CANCEL)

@@ -10,13 +10,16 @@ from service.store import backlog, keys
 from service.store.backlog import Backlog
 from service.store.connection import Command, Wire, missing_right, rows
 from service.store.documents import Document, document
+from service.store.history import History
 from service.store.index import Index
 from service.store.keys import Partitions
 from service.store.layout import GuardedWire, Layout
 from service.store.logbook import Logbook
 from service.store.moves import PORTION_BYTES, Batch, Change, Moved
 from service.store.queues import Entry, Queues
+from service.store.roster import Roster
 from service.store.scripts import CREATE, DUE, LATER, PROBE, PURGE, STALE
+from service.store.sessions import Sessions
 from service.store.wakeups import Wakeups
 from service.tasks import moments, transitions
 from service.tasks.document import SCHEDULED, Task, encode
@@ -47,7 +50,10 @@ class Store:
         self.queues = Queues(wire, self.groups)
         self.index = Index(wire, self.groups, self.partition, self.read_many)
         self.wakeups = Wakeups(wire)
+        self.sessions = Sessions(wire)
         self.logbook = Logbook(wire, self._partitions)
+        self.history = History(wire)
+        self.roster = Roster(wire)
 
     def close(self) -> None:
         self.wakeups.close()
@@ -55,27 +61,28 @@ class Store:
 
     # --- create and read -----------------------------------------------------------------------
 
-    def create(self, new: Sequence[Task]) -> list[Document | None]:
+    def create(self, new: Sequence[Task], *, first: bool = False) -> list[Document | None]:
         """Stores all of the tasks, or none if one is there already. Returns [] when all are stored; otherwise, for each
-        task in turn, what is there. The tasks lie in one partition.
+        task in turn, what is there. The tasks lie in one partition. `first`: before all that waits in their queues.
         """
-        return self.create_each([new])[0]
+        return self.create_each([new], first=first)[0]
 
-    def create_each(self, groups: Sequence[Sequence[Task]]) -> list[list[Document | None]]:
+    def create_each(self, groups: Sequence[Sequence[Task]], *, first: bool = False) -> list[list[Document | None]]:
         """Does as `create` for each group by itself, all in one round trip."""
         partition = self._partitions.home(groups[0][0].uid)
-        answers = self._wire.call(partition, *[self._create_command(partition, new) for new in groups])
+        answers = self._wire.call(partition, *[self._create_command(partition, new, first) for new in groups])
         return [
             [document(task.uid, text) for task, text in zip(new, present, strict=True)] if present else []
             for new, present in zip(groups, answers, strict=True)
         ]
 
-    def _create_command(self, partition: int, new: Sequence[Task]) -> Command:
+    def _create_command(self, partition: int, new: Sequence[Task], first: bool) -> Command:
+        stream = keys.returned if first else keys.queue
         names = [keys.shelves(partition), keys.due(partition)]
         arguments: list[Any] = [len(new), keys.changes(partition), time.time_ns() // 1000]
         for task in new:
             shelf = keys.shelf_name(task, task.status)
-            names += (task.uid, keys.shelf(partition, shelf), keys.queue(partition, task.queue))
+            names += (task.uid, keys.shelf(partition, shelf), stream(partition, task.queue))
             arguments += (
                 encode(task),
                 shelf,
@@ -184,6 +191,16 @@ class Store:
                 log.error("task %s is due, but %s; looking again in a minute", uid, found.problem)
                 self._wire.call(home, LATER.call([keys.due(home), uid], [LATER_SECONDS, text]))
         return len(self.move(changes).stored)
+
+    def note(self, uid: str, text: bytes) -> None:
+        """Keeps a text beside a document, for as long as a finished document is kept."""
+        home = self._partitions.home(uid)
+        self._wire.call(home, ("SET", keys.note(home, uid), text, "PX", self._retention_ms))
+
+    def noted(self, uid: str) -> bytes | None:
+        home = self._partitions.home(uid)
+        [text] = self._wire.call(home, ("GET", keys.note(home, uid)))
+        return text if text is None else bytes(text)
 
     # --- the whole -----------------------------------------------------------------------------
 

@@ -6,12 +6,12 @@ import sys
 from collections.abc import Sequence
 from typing import Final, NoReturn
 
-from service.observe import audit
+from service.observe import audit, marks
 from service.settings import Settings
 from service.supervise import private_names
 from service.supervise.private_names import CIRCUS
 from service.supervise.reload import candidate
-from service.supervise.start import handover
+from service.supervise.start import environment, handover
 from service.supervise.start.handover import Program
 
 LEFT: Final = ("trial", handover.FOLDER)  # folders of a circusd that was killed
@@ -23,6 +23,7 @@ def become(read: Settings, words: Sequence[str]) -> NoReturn:
         for name in LEFT:
             shutil.rmtree(read.sockets / name, ignore_errors=True)
         (read.sockets / candidate.SERVED).unlink(missing_ok=True)
+        marks.leave(read.sockets, "started", "circusd", str(read.release or environment.conf_folder()))
     shutil.rmtree(read.sockets / "throttled", ignore_errors=True)  # this program counts anew
     private_names.replace(CIRCUS)
     _configure(read)
@@ -59,7 +60,6 @@ def _fail_if_given_up() -> None:
 def _configure(read: Settings) -> None:
     from service.supervise import audited, circusd_log, reload_command, restart  # noqa: F401
     from service.supervise.reload.release import Supervisor
-    from service.supervise.start import environment
     from service.supervise.watcher import GatedWatcher
 
     GatedWatcher.folder = read.sockets

@@ -29,6 +29,7 @@ from psutil import NoSuchProcess
 from tornado import gen
 
 from service.errors import SandboxError
+from service.observe import marks
 from service.supervise.reload import candidate
 from service.supervise.reload import release as releases
 from service.supervise.reload.release import NoRelease, Release
@@ -302,6 +303,7 @@ class GatedWatcher(Watcher):  # type: ignore[misc]
         }
         logger.info("%s: %s serves, after %.1f s", self.name, trial.release, trial.seconds)
         self.notify_event("reloaded", outcome)
+        marks.leave(self.folder, "reloaded", str(self.name), str(trial.release))
         return outcome
 
     def _refusal(self, reason: str, release: Path, seconds: float, output: str) -> ReleaseRefused:
@@ -311,6 +313,7 @@ class GatedWatcher(Watcher):  # type: ignore[misc]
         logger.error("%s: %s is refused: %s\n%s", self.name, release, reason, output)
         details = {"reason": reason, "release": str(release), "seconds": round(seconds, 3), "traceback": output}
         self.notify_event("reload_refused", details)
+        marks.leave(self.folder, "refused", str(self.name), str(release))
         return ReleaseRefused(f"{self.name}: {release} is refused: {reason}.", details)
 
     def _let_go(self, process: Process) -> None:

@@ -20,6 +20,9 @@ TYPE_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 MARK: Final = "__sandbox_task__"
 DEFAULT_QUEUE: Final = "default"
 SHORTEST_SECRET: Final = 4  # a shorter value would be found in everything
+RETRY_MANY: Final = "sandbox.retry"
+CANCEL_MANY: Final = "sandbox.cancel"
+ON_MANY: Final = (RETRY_MANY, CANCEL_MANY)  # the types of acts on many tasks; only their own calls create them
 _decode = msgspec.json.Decoder().decode
 _encode = msgspec.json.Encoder().encode
 Handler = TypeVar("Handler", bound=Callable[..., Any])

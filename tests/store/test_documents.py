@@ -7,13 +7,13 @@ import pytest
 import redis
 
 from service.errors import InvalidTransition
-from service.store import SCRIPTS, Filter, Store, document
+from service.store import SCRIPTS, Store, document
 from service.store.connection import connect
 from service.tasks import moments, transitions
 from service.tasks.document import SCHEDULED, UNREADABLE, Task, encode
 from service.tasks.uid import random_prefix
 from tests.servers import RedisServer
-from tests.store.test_store import NOW, QUEUES, STREAM, finished, interrupted, new, stored
+from tests.store.test_store import NOW, QUEUES, STREAM, filter_of, finished, interrupted, new, stored
 
 DUE = "sandbox:{0}:due"
 OURS, OTHER = "a" * 64, "b" * 64
@@ -94,7 +94,7 @@ def test_the_list_shows_it_in_its_place(store: Store, raw: redis.Redis) -> None:
     raw.set(uids[1], b"{")
 
     def listed(**only: str) -> list[tuple[str, str]]:
-        page, _ = store.index.page(limit=10, only=Filter(**only))
+        page, _ = store.index.page(limit=10, only=filter_of(**only))
         return [(task.uid, task.status) for task in page]
 
     assert listed() == [(uids[2], "queued"), (uids[1], "unreadable"), (uids[0], "queued")]

@@ -2,9 +2,10 @@
 -- time, even to a new shelf, is found. Shelves lie in the slot of their names (docs/store.md, One slot).
 --
 -- KEYS  1…  names of shelves, of one partition each
--- ARGV  1, 2  where the page before ended: created (score), UID; "" for none    3  how many at most
---       4  type    5  queue    6  status; "" for any
---       7…  per partition: what a shelf's name is appended to
+-- ARGV  1, 2  where the page before ended: created (score), UID; "" for none
+--       3  how many at most    4  the oldest creation time; "" for any
+--       5  types    6  queues    7  statuses: each as ":a:b:"; "" for any
+--       8…  per partition: what a shelf's name is appended to
 --
 -- Each shelf is read from its newest task on, and no further than its tasks are wanted: so a page costs what it
 -- returns, and a look at each shelf.
@@ -12,12 +13,13 @@
 
 local FIRST, MOST = 1, 128
 
-local ended, uid_before, wanted = tonumber(ARGV[1]), ARGV[2], tonumber(ARGV[3])
+local ended, uid_before, wanted, oldest = tonumber(ARGV[1]), ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4])
 
 local function admits(name)
   local parts = { string.match(name, '^([^:]*):([^:]*):([^:]*)$') }
   for i = 1, 3 do
-    if ARGV[3 + i] ~= '' and ARGV[3 + i] ~= parts[i] then
+    local allowed = ARGV[4 + i]
+    if allowed ~= '' and not string.find(allowed, ':' .. (parts[i] or '') .. ':', 1, true) then
       return false
     end
   end
@@ -36,6 +38,9 @@ local function advance(shelf)
     end
     shelf.uid, shelf.text = shelf.read[shelf.place], shelf.read[shelf.place + 1]
     shelf.created, shelf.place = tonumber(shelf.text), shelf.place + 2
+    if oldest and shelf.created < oldest then
+      return false
+    end
     if shelf.created ~= ended or shelf.uid < uid_before then
       return true
     end
@@ -50,7 +55,7 @@ local shelves = {} -- the one with the newest task is the last
 for i, names in ipairs(KEYS) do
   for _, name in ipairs(redis.call('SMEMBERS', names)) do
     if admits(name) then
-      local key = ARGV[6 + i] .. name
+      local key = ARGV[7 + i] .. name
       local rank = ended and redis.call('ZCOUNT', key, '(' .. ARGV[1], '+inf') or 0
       local shelf = { key = key, rank = rank, size = FIRST, read = {}, place = 1 }
       if advance(shelf) then

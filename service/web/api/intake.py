@@ -65,14 +65,14 @@ class Intake:
         self._store = store
 
     def one(self, body: bytes, sender: Sender) -> Task:
-        new = _parsed(_decode_one, body)
+        new = parsed(_decode_one, body)
         task = self._task(new, self._store.uid(_prefix(sender)), time.time_ns() // 1000, sender)
         if sender.key is not None:
-            task.request = fingerprint.of(_parsed(_decode_any, body))
+            task.request = fingerprint.of(parsed(_decode_any, body))
         return task
 
     def many(self, body: bytes, sender: Sender) -> list[Task]:
-        batch = _parsed(_decode_many, body)
+        batch = parsed(_decode_many, body)
         now = time.time_ns() // 1000
         made: list[Task] = []
         for index, (new, uid) in enumerate(zip(batch, self._uids(len(batch), sender), strict=True)):
@@ -82,7 +82,7 @@ class Intake:
             except InvalidTask as error:
                 raise wrong(f"tasks[{index}].{error.detail}", field=error.field, index=index) from error
         if sender.key is not None:
-            request = fingerprint.of(_parsed(_decode_any, body))
+            request = fingerprint.of(parsed(_decode_any, body))
             for task in made:
                 task.request = request
         return made
@@ -156,7 +156,7 @@ def _shown(name: str) -> str:
     return repr(name if len(name) <= 100 else name[:100] + "…")
 
 
-def _parsed(decode: Callable[[bytes], Found], body: bytes) -> Found:
+def parsed(decode: Callable[[bytes], Found], body: bytes) -> Found:
     try:
         return decode(body)
     except msgspec.ValidationError as error:

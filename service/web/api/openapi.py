@@ -6,19 +6,25 @@ from typing import Any, Final, get_type_hints
 import msgspec
 from flask import Blueprint
 
+from service.store import AtWork
+from service.store.history import QUEUE_GAUGES, RUNNER_GAUGES
+from service.store.tally import ENDS, TIMES
 from service.tasks.attempts import OUTCOMES
 from service.tasks.document import PUBLIC, SHOWN_STATUSES, Task
 from service.tasks.lines import MOST_LINES
 from service.tasks.registry import Registry
 from service.web import answers, problem
 from service.web.answers import Answer
+from service.web.api.exposition import CONTENT_TYPE
 from service.web.api.intake import BATCH_LIMIT, NewTask
-from service.web.api.listing import DEFAULT_LIMIT, FILTERS, HIGHEST_LIMIT
+from service.web.api.listing import DEFAULT_LIMIT, FILTERS, HIGHEST_LIMIT, Wanted
 
 Object = dict[str, Any]
 
 UID = {"type": "string", "pattern": "^[0-9a-f]{64}$"}
 TEXT = {"type": "string"}
+MOMENT = {"type": "string", "format": "date-time"}
+GIVEN_MOMENT = {"type": "string", "description": "RFC 3339, with an offset"}  # more is taken than a format would allow
 SCHEMAS: Final = "#/components/schemas"
 
 _FIELDS: Final = get_type_hints(Task, include_extras=True)
@@ -48,9 +54,10 @@ def describe(types: Sequence[str], queues: Sequence[str]) -> Object:
 
 def _schemas(types: Sequence[str], queues: Sequence[str]) -> Object:
     """Made from the structs that read and write these objects: a new field shows up here by itself."""
-    _, made = msgspec.json.schema_components([NewTask, PublicTask], ref_template=f"{SCHEMAS}/{{name}}")
+    _, made = msgspec.json.schema_components([NewTask, PublicTask, Wanted, AtWork], ref_template=f"{SCHEMAS}/{{name}}")
     return {
         **{name: _sent(schema) for name, schema in made.items()},
+        "Wanted": _wanted(made["Wanted"]),
         "NewTask": _new_task(made["NewTask"], types, queues),
         "TaskType": _task_type(),
         "LogLine": _log_line(),
@@ -74,6 +81,8 @@ def _paths() -> Object:
         "/tasks/batch": {
             "post": _call("createTasks", 201, tasks, 200, body=_batch(), refused=(409,), parameters=[key])
         },
+        "/tasks/retry": {"post": _on_many("retryTasks", task)},
+        "/tasks/cancel": {"post": _on_many("cancelTasks", task)},
         "/tasks/{uid}": {
             "get": _call("readTask", 200, task, refused=(404,), parameters=[uid, wait]),
             "delete": _call("cancelTask", 200, task, refused=(404, 409, 422), parameters=[uid, purge]),
@@ -85,6 +94,9 @@ def _paths() -> Object:
         },
         "/tasks/{uid}/events": {"get": _events(uid)},
         "/types": {"get": _call("listTypes", 200, _list_of("types", "TaskType"))},
+        "/runners": {"get": _call("listRunners", 200, _list_of("runners", "AtWork"))},
+        "/metrics": {"get": _metrics()},
+        "/metrics/history": {"get": _call("readHistory", 200, _history(), refused=(422,), parameters=_history_query())},
         "/health/live": {"get": _call("live", 200, {"type": "object"})},
         "/health/ready": {"get": _call("ready", 200, {"type": "object"}, parameters=[exclude])},
         "/openapi.json": {"get": _call("describe", 200, {"type": "object"})},
@@ -145,11 +157,75 @@ def _parameter(place: str, name: str, schema: Object) -> Object:
     return {"in": place, "name": name, "required": place == "path", "schema": schema}
 
 
+def _on_many(name: str, task: Object) -> Object:
+    """With dry_run it only counts."""
+    call = _call(name, 202, task, body=_reference("Wanted"))
+    matched = _object({"matched": {"type": "integer", "minimum": 0}, "more": {"type": "boolean"}})
+    call["responses"]["200"] = _response("With dry_run: how many there are.", "application/json", matched)
+    return call
+
+
+def _wanted(schema: Object) -> Object:
+    """Of several names each may be given by itself. Their moments and searches are checked beyond the struct."""
+    return schema | {"minProperties": 1, "required": []}
+
+
+def _metrics() -> Object:
+    call = _call("scrape", 200, TEXT)
+    call["responses"]["200"] = _response("For Prometheus.", CONTENT_TYPE.partition(";")[0], TEXT)
+    return call
+
+
+def _history() -> Object:
+    """The series that there are; or one of them, with its points and the marks of the same time."""
+    names = {"type": "array", "items": TEXT}
+    number = {"type": ["number", "null"], "minimum": 0}
+    count = {"type": "integer", "minimum": 0}
+    times = _object({"count": count, "mean": number, "median": number, "p95": number})
+    said = {**dict.fromkeys(ENDS, count), **dict.fromkeys(TIMES, times)}
+    counted = _object({"at": MOMENT, **said})
+    measured = [_object({"at": MOMENT, **dict.fromkeys(gauges, number)}) for gauges in (QUEUE_GAUGES, RUNNER_GAUGES)]
+    mark = _object({"at": MOMENT, "what": TEXT, "watcher": TEXT, "release": TEXT})
+    one = _object(
+        {
+            "series": TEXT,
+            "resolution": {"enum": ["minute", "hour"]},
+            "from": MOMENT,
+            "to": MOMENT,
+            "points": {"type": "array", "items": {"anyOf": [counted, *measured]}},
+            "marks": {"type": "array", "items": mark},
+        }
+    )
+    one["properties"]["summary"] = _object(said)
+    return {"anyOf": [_object({"counts": names, "gauges": names}), one]}
+
+
+def _history_query() -> list[Object]:
+    schemas = {
+        "series": {"type": "string", "pattern": "^[A-Za-z0-9._/:-]{1,210}$"},
+        "from": GIVEN_MOMENT,
+        "to": GIVEN_MOMENT,
+    }
+    return [_parameter("query", name, schema) for name, schema in schemas.items()]
+
+
+def _filter(name: str) -> Object:
+    """Those that may be given several times are described as given once, or with commas in between."""
+    if name == "status":
+        one = "|".join(SHOWN_STATUSES)
+        return {"type": "string", "pattern": f"^({one})(,({one}))*$"}
+    if name in ("created_after", "created_before"):
+        return GIVEN_MOMENT
+    if name == "q":
+        return {"type": "string", "pattern": "^([0-9a-f]{8,64}|args[.][^=]{1,100}=.{0,100})$"}
+    return TEXT
+
+
 def _query() -> list[Object]:
     limit = {"type": "integer", "minimum": 1, "maximum": HIGHEST_LIMIT, "default": DEFAULT_LIMIT}
     schemas: dict[str, Object] = {
         "task_id": UID,
-        **{name: {"enum": list(SHOWN_STATUSES)} if name == "status" else TEXT for name in FILTERS},
+        **{name: _filter(name) for name in FILTERS},
         "limit": limit,
         "cursor": {"type": "string", "pattern": "^[0-9]{1,16}-[0-9a-f]{64}$"},
     }

@@ -1,0 +1,115 @@
+"""What a list, or an act on many tasks, is asked for: a filter. It is JSON in the document of such an act.
+
+Shelves know type, queue, status and creation time. For all else the documents are read.
+"""
+
+import re
+from contextlib import suppress
+from functools import lru_cache
+from typing import Any, Final, NamedTuple
+
+import msgspec
+
+from service.tasks import moments
+from service.tasks.document import UNREADABLE, Task
+
+UID_BEGINNING: Final = re.compile(r"[0-9a-f]{8,64}")
+_ARGUMENT: Final = re.compile(r"args\.([^=]{1,100})=(.{0,100})")
+_decode = msgspec.json.Decoder().decode
+
+
+class Position(NamedTuple):
+    """A place in the list, newest first: creation time in microseconds, then the UID."""
+
+    created: int
+    uid: str
+
+
+class Filter(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
+    """Nothing named means: any. Of several types, queues or statuses, a task has one of them."""
+
+    type: tuple[str, ...] = ()
+    queue: tuple[str, ...] = ()
+    status: tuple[str, ...] = ()
+    created_by: str | None = None
+    created_after: str | None = None  # created at this moment or later
+    created_before: str | None = None  # created earlier than this moment
+    error: str | None = None  # the type of its error
+    q: str | None = None  # a UID's beginning, or args.name=value
+
+    @property
+    def is_of_shelves(self) -> bool:
+        """Shelves know all that it asks for."""
+        return UNREADABLE not in self.status and self.created_by is self.error is self.q is None
+
+    @property
+    def uid(self) -> str:
+        """The beginning of the UIDs that it admits."""
+        return self.q if self.q is not None and UID_BEGINNING.fullmatch(self.q) else ""
+
+    @property
+    def since(self) -> int | None:
+        """The lowest creation time, in microseconds."""
+        return None if self.created_after is None else moments.microseconds(self.created_after)
+
+    def begin(self, after: Position | None) -> Position | None:
+        """Where its list begins that goes on after a position."""
+        if self.created_before is None:
+            return after
+        newest = Position(moments.microseconds(self.created_before), "")
+        return newest if after is None else min(after, newest)
+
+    def admits(self, task: Task) -> bool:
+        return (
+            _has(self.type, task.type)
+            and _has(self.queue, task.queue)
+            and _has(self.status, task.status)
+            and self.created_by in (None, task.created_by)
+            and (self.created_after is None or task.created_at >= self.created_after)
+            and (self.created_before is None or task.created_at < self.created_before)
+            and (self.error is None or (task.error is not None and task.error.type == self.error))
+            and (self.q is None or _finds(self.q, task))
+        )
+
+
+EVERYTHING: Final = Filter()
+
+
+class Argument(NamedTuple):
+    """A task's argument, perhaps a member inside of it, and the value wanted: its text, or its JSON."""
+
+    path: tuple[str, ...]
+    text: str
+    values: tuple[Any, ...]
+
+    def fits(self, args: msgspec.Raw) -> bool:
+        value: Any = _decode(args)
+        for name in self.path:
+            if not isinstance(value, dict) or name not in value:
+                return False
+            value = value[name]
+        return any(type(value) is type(wanted) and value == wanted for wanted in self.values)
+
+
+@lru_cache(maxsize=256)
+def argument(q: str) -> Argument | None:
+    """None unless it is args.name=value."""
+    found = _ARGUMENT.fullmatch(q)
+    if found is None:
+        return None
+    values: list[Any] = [found[2]]
+    with suppress(msgspec.MsgspecError, ValueError, RecursionError):
+        values.append(_decode(found[2].encode("utf-8", "replace")))
+    if isinstance(values[-1], int) and not isinstance(values[-1], bool):
+        values.append(float(values[-1]) if abs(values[-1]) < 2**53 else values[-1])
+    return Argument(tuple(found[1].split(".")), found[2], tuple(values))
+
+
+def _finds(q: str, task: Task) -> bool:
+    if (wanted := argument(q)) is None:
+        return task.uid.startswith(q)
+    return wanted.fits(task.args)
+
+
+def _has(wanted: tuple[str, ...], value: str) -> bool:
+    return not wanted or value in wanted

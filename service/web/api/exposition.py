@@ -1,0 +1,76 @@
+"""The present in Prometheus's text format. All of it is read from Redis, so each worker answers alike."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Final
+
+from service.store import AtWork, Backlog, tally
+
+CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
+Sample = tuple[str, Mapping[str, str], float]  # what follows the metric's name; labels; value
+
+
+def text(counted: Mapping[str, Sequence[int]], queues: Mapping[str, Backlog], at_work: Sequence[AtWork]) -> str:
+    return "".join(line + "\n" for line in _lines(counted, queues, at_work))
+
+
+def _lines(
+    counted: Mapping[str, Sequence[int]], queues: Mapping[str, Backlog], at_work: Sequence[AtWork]
+) -> Iterator[str]:
+    yield from _metric(
+        "sandbox_attempts_total", "counter", "Attempts by their end, and cancelled tasks", _ends(counted)
+    )
+    for name, words in (("run", "How long attempts took"), ("wait", "How long tasks waited for their attempt")):
+        yield from _metric(f"sandbox_{name}_seconds", "histogram", words, _times(counted, name))
+    for field, unit, words in (
+        ("depth", "", "Tasks that wait"),
+        ("running", "", "Tasks that a runner holds"),
+        ("scheduled", "", "Tasks that are due later"),
+        ("oldest", "_seconds", "Since when the first one waits"),
+    ):
+        measured = [("", {"queue": name}, getattr(each, field)) for name, each in sorted(queues.items())]
+        yield from _metric(f"sandbox_queue_{field}{unit}", "gauge", words, measured)
+    sums = {
+        "sandbox_runners": ("Runners at work", len(at_work)),
+        "sandbox_lanes": ("Tasks that they can execute at once", sum(each.threads for each in at_work)),
+        "sandbox_lanes_busy": ("Tasks that they execute", sum(len(each.executing) for each in at_work)),
+        "sandbox_runners_memory_bytes": ("Their resident memory", sum(each.memory for each in at_work)),
+    }
+    for name, (words, value) in sums.items():
+        yield from _metric(name, "gauge", words, [("", {}, value)])
+
+
+def _metric(name: str, kind: str, words: str, samples: Iterable[Sample]) -> Iterator[str]:
+    yield f"# HELP {name} {words}."
+    yield f"# TYPE {name} {kind}"
+    for suffix, labels, value in samples:
+        yield f"{name}{suffix}{_shown(labels)} {value:.15g}"
+
+
+def _shown(labels: Mapping[str, str]) -> str:
+    shown = ",".join(f'{name}="{_escaped(value)}"' for name, value in labels.items())
+    return f"{{{shown}}}" if shown else ""
+
+
+def _escaped(value: str) -> str:
+    return value.replace("\\", r"\\").replace('"', r"\"").replace("\n", r"\n")
+
+
+def _labels(series: str) -> dict[str, str]:
+    queue, _, task_type = series.partition("/")
+    return {"queue": queue, "type": task_type or queue}
+
+
+def _ends(counted: Mapping[str, Sequence[int]]) -> Iterator[Sample]:
+    for series, numbers in sorted(counted.items()):
+        for end, number in zip(tally.ENDS, numbers, strict=False):
+            yield "", {**_labels(series), "end": end}, number
+
+
+def _times(counted: Mapping[str, Sequence[int]], name: str) -> Iterator[Sample]:
+    for series, numbers in sorted(counted.items()):
+        labels, below = _labels(series), 0
+        for bound, number in zip((*tally.BOUNDS, None), tally.histogram(numbers, name), strict=True):
+            below += number
+            yield "_bucket", {**labels, "le": "+Inf" if bound is None else f"{bound / 1_000_000:.6g}"}, below
+        yield "_sum", labels, tally.total(numbers, name) / 1_000_000
+        yield "_count", labels, below
