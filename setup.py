@@ -46,12 +46,21 @@ setup(
     python_requires=">=3.11",
     package_dir={"": "."},  # an editable installation is then a line in a .pth file, which no Python waits for
     packages=find_packages(include=["service", "service.*"]),
-    package_data={"service": ["py.typed", "store/lua/*.lua"]},
+    package_data={
+        "service": [
+            "py.typed",
+            "store/lua/*.lua",
+            "web/page/templates/*",
+            "web/page/static/*",
+            "web/page/static/vendor/*",
+        ]
+    },
     install_requires=[
         *PINNED,
         "click>=8.2",  # Flask brings it, too
         "flask>=3.1",
         "hiredis>=3.5",
+        "jinja2>=3.1",
         "msgspec>=0.22",
         "packaging",  # gunicorn's gevent worker imports it, and does not install it
         "psutil>=7",

@@ -90,6 +90,7 @@ class Settings:
     sentry_client: str
     sentry_environment: str
     sentry_release: str
+    sentry_url: str
 
     @property
     def on_loopback(self) -> bool:
@@ -129,6 +130,12 @@ class Settings:
             return self.bind
         host = f"[{self.bind}]" if ":" in self.bind else self.bind
         return f"http://{host}:{self.port}"
+
+    @property
+    def page_url(self) -> str:
+        """Where a browser on this host finds the page; an empty text behind a unix socket."""
+        here = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(self.bind)
+        return "" if self.socket else f"http://{here}:{self.port}" if here else self.url
 
 
 @dataclass(frozen=True)
@@ -255,6 +262,13 @@ def _http_url(text: str) -> str:
     return text.rstrip("/")
 
 
+def _event_url(text: str) -> str:
+    """Where to look at an error: somewhere in it stands for the error's id."""
+    if text and "{event_id}" not in text:
+        raise ValueError
+    return _http_url(text)
+
+
 def _choice(*allowed: str) -> Callable[[str], str]:
     def read(text: str) -> str:
         if text not in allowed:
@@ -369,6 +383,9 @@ VARIABLES: Final = (
         _text_like(RELEASE),
         "",
         "a name of up to 200 characters without blanks and slashes",
+    ),
+    Variable(
+        "SENTRY_URL", "sentry_url", _event_url, "", "a URL with {event_id} in it, that begins with http:// or https://"
     ),
 )
 

@@ -178,6 +178,12 @@ CASES = {
         ["a b", "a/b", "x" * 201],
         "a name of up to 200 characters without blanks and slashes",
     ),
+    "SENTRY_URL": Case(
+        "",
+        {"": "", "https://s.example/me/?query={event_id}": "https://s.example/me/?query={event_id}"},
+        ["https://s.example", "javascript:{event_id}", "s.example/{event_id}"],
+        "a URL with {event_id} in it, that begins with http:// or https://",
+    ),
 }
 FIELDS = {variable.name: variable.field for variable in VARIABLES}
 

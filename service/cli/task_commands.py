@@ -8,16 +8,14 @@ from typing import Any, Final
 
 import click
 
-from service.cli import arguments, following, showing, suggest, waits
-from service.cli.caller import CONFLICT, CallFailed, Service, part
-from service.cli.parsing import Decorated, Duration, as_json, group, patient
+from service.cli import arguments, following, selecting, showing, suggest, together, waits
+from service.cli.caller import CONFLICT, PATIENCE_SECONDS, CallFailed, Service, part
+from service.cli.parsing import Duration, as_json, group, patient
 
-PAGE: Final = 100
-STATUSES: Final = ("scheduled", "queued", "running", "succeeded", "failed", "cancelled", "unreadable")
 OPTIONS: Final = {"task_timeout": "timeout"}  # those that the interface names otherwise
-FILTERS: Final = {"type_name": "type"}
 HEAD: Final = ("uid", "type", "queue", "status", "created", "took", "says")
 
+Act = Callable[[Service, str], Any]
 uids_argument = click.argument("uids", metavar="UID...", nargs=-1, required=True)
 
 
@@ -84,8 +82,8 @@ def _show_created(created: dict[str, Any], as_json: bool) -> None:
 @as_json
 def get(uids: tuple[str, ...], timeout: float | None, as_json: bool) -> None:
     service = Service(timeout)
-    for number, uid in enumerate(uids):
-        found = service.get(f"/tasks/{part(uid)}")
+    for number, text in enumerate(uids):
+        found = service.get(f"/tasks/{part(selecting.uid(service, text))}")
         if as_json:
             showing.document(found)
             continue
@@ -110,9 +108,10 @@ def wait(uids: tuple[str, ...], follow: bool, timeout: float | None, as_json: bo
     return max([_show_end(_ended(uid, timeout, follow), as_json) for uid in uids])
 
 
-def _ended(uid: str, timeout: float | None, follow: bool) -> dict[str, Any]:
+def _ended(text: str, timeout: float | None, follow: bool) -> dict[str, Any]:
     """Its document, when it has finished. Its log goes beside the result, on standard error."""
     service = Service(timeout, waits.PATIENCE_SECONDS)
+    uid = selecting.uid(service, text)
     if follow:
         return following.to_its_end(service, uid, timeout, lambda line: showing.log_line(line, sys.stderr))
     return waits.until_finished(service, uid, timeout)
@@ -130,10 +129,12 @@ def log(uid: str, follow: bool, timeout: float | None, as_json: bool) -> None:
         else:
             showing.log_line(line, sys.stdout)
 
+    service = Service(timeout, waits.PATIENCE_SECONDS if follow else PATIENCE_SECONDS)
+    uid = selecting.uid(service, uid)
     if follow:
-        following.to_its_end(Service(timeout, waits.PATIENCE_SECONDS), uid, timeout, show)
+        following.to_its_end(service, uid, timeout, show)
         return
-    found = Service(timeout).get(f"/tasks/{part(uid)}/log")
+    found = service.get(f"/tasks/{part(uid)}/log")
     if found["dropped"]:
         showing.tell(f"{found['dropped']} older lines are gone")
     for line in found["lines"]:
@@ -158,28 +159,8 @@ def _told(error: dict[str, Any] | None) -> str:
     return showing.clean(f"{error['type']}: {error['message']}") if error else ""
 
 
-def filters(function: Decorated) -> Decorated:
-    """Which tasks: options that may be given several times mean any of them."""
-    for option in (
-        click.option("--created-by", metavar="NAME", help="of whose token"),
-        click.option("--queue", multiple=True),
-        click.option("--type", "type_name", multiple=True, shell_complete=suggest.types),
-        click.option("--status", multiple=True, type=click.Choice(STATUSES), metavar="STATUS"),
-    ):
-        function = option(function)
-    return function
-
-
-def _query(**given: Any) -> list[tuple[str, str]]:
-    return [
-        (FILTERS.get(name, name), value)
-        for name, values in given.items()
-        for value in ([values] if isinstance(values, str) else values or ())
-    ]
-
-
 @task.command("list", help="list tasks, the newest first")
-@filters
+@selecting.filters
 @click.option(
     "--limit", metavar="N", type=click.IntRange(min=1), default=50, show_default=True, help="how many at most"
 )
@@ -187,20 +168,11 @@ def _query(**given: Any) -> list[tuple[str, str]]:
 @as_json
 def list_(limit: int, timeout: float | None, as_json: bool, **given: Any) -> None:
     service = Service(timeout)
-    found = itertools.islice(_pages(service, _query(**given), limit), limit)
+    found = itertools.islice(selecting.tasks(service, selecting.as_query(given), limit), limit)
     if as_json:
         showing.documents(found)
     else:
         showing.table(HEAD, map(_row, found))
-
-
-def _pages(service: Service, query: list[tuple[str, str]], limit: int) -> Iterator[dict[str, Any]]:
-    cursor: str | None = ""
-    while cursor is not None:
-        more = [("cursor", cursor)] if cursor else []
-        page = service.get("/tasks", [*query, ("limit", str(min(limit, PAGE))), *more])
-        yield from page["tasks"]
-        cursor = page["next"]
 
 
 def _row(document: dict[str, Any]) -> Sequence[object]:
@@ -209,45 +181,71 @@ def _row(document: dict[str, Any]) -> Sequence[object]:
         created, took = showing.ago(created), showing.span(took)
     progress = document["progress"] or {}
     says = _told(document["error"]) or progress.get("message")
-    return document["uid"], document["type"], document["queue"], document["status"], created, took, says
+    return (
+        selecting.shown(document["uid"]),
+        document["type"],
+        document["queue"],
+        document["status"],
+        created,
+        took,
+        says,
+    )
 
 
-@task.command(help="cancel tasks")
-@uids_argument
+@task.command(help="cancel tasks, or all that the options show")
+@click.argument("uids", metavar="[UID]...", nargs=-1)
+@selecting.filters
+@selecting.of_many
 @patient
 @as_json
-def cancel(uids: tuple[str, ...], timeout: float | None, as_json: bool) -> int:
-    service = Service(timeout)
-    return _one_by_one(uids, lambda uid: _cancelled(service, uid), "cancelled", as_json)
-
-
-def _cancelled(service: Service, uid: str) -> Any:
-    """One that was cancelled already is as it should be: the answer to an earlier try may have been lost."""
-    try:
-        return service.delete(f"/tasks/{part(uid)}")
-    except CallFailed as error:
-        if error.exit_code == CONFLICT:
-            found = service.get(f"/tasks/{part(uid)}")
-            if found["status"] == "cancelled":
+def cancel(uids: tuple[str, ...], timeout: float | None, as_json: bool, **given: Any) -> int:
+    def one(service: Service, uid: str) -> Any:
+        """One that was cancelled already is as it should be: the answer to an earlier try may have been lost."""
+        try:
+            return service.delete(f"/tasks/{part(uid)}")
+        except CallFailed as error:
+            found = service.get(f"/tasks/{part(uid)}") if error.exit_code == CONFLICT else {}
+            if found.get("status") == "cancelled":
                 return found
-        raise
+            raise
+
+    return _some("cancel", uids, one, given, timeout, as_json)
 
 
-@task.command(help="run tasks again that have failed, or were cancelled")
-@uids_argument
+@task.command(help="run tasks again that have failed, or were cancelled, or all such that the options show")
+@click.argument("uids", metavar="[UID]...", nargs=-1)
+@selecting.filters
+@selecting.of_many
 @patient
 @as_json
-def retry(uids: tuple[str, ...], timeout: float | None, as_json: bool) -> int:
-    service = Service(timeout)
-    return _one_by_one(uids, lambda uid: service.post(f"/tasks/{part(uid)}/retry"), "queued again", as_json)
+def retry(uids: tuple[str, ...], timeout: float | None, as_json: bool, **given: Any) -> int:
+    def one(service: Service, uid: str) -> Any:
+        return service.post(f"/tasks/{part(uid)}/retry")
+
+    return _some("retry", uids, one, given, timeout, as_json)
 
 
-def _one_by_one(uids: Iterable[str], act: Callable[[str], Any], done: str, as_json: bool) -> int:
+def _some(
+    word: str, uids: tuple[str, ...], one: Act, given: dict[str, Any], timeout: float | None, as_json: bool
+) -> int:
+    dry_run, yes = given.pop("dry_run"), given.pop("yes")
+    only = selecting.as_body(given)
+    if bool(uids) == bool(only):
+        raise click.UsageError("name either tasks or, with options, which ones are meant.")
+    if only:
+        return together.act(word, only, dry_run=dry_run, yes=yes, timeout=timeout, as_json=as_json)
+    if dry_run:
+        raise click.UsageError("--dry-run counts what options show; it takes no UID.")
+    return _one_by_one(Service(timeout), uids, one, together.DONE[word], as_json)
+
+
+def _one_by_one(service: Service, uids: Iterable[str], one: Act, done: str, as_json: bool) -> int:
     """All of them, whatever becomes of each; the exit code is that of the last failure."""
     code = 0
-    for uid in uids:
+    for text in uids:
         try:
-            changed = act(uid)
+            uid = selecting.uid(service, text)
+            changed = one(service, uid)
         except CallFailed as error:
             showing.tell(str(error))
             code = error.exit_code

@@ -6,7 +6,7 @@ from pathlib import Path
 import click
 
 from service.cli.parsing import group
-from service.errors import SettingsError
+from service.errors import InvalidToken, SettingsError
 
 
 @group()
@@ -28,6 +28,25 @@ def list_() -> None:
 
     for each in token_file.read(_tokens_file()):
         print(f"{each.name}\t{each.scope}")
+
+
+@token.command(help="print a link that signs somebody in on the page, once, within ten minutes")
+@click.argument("name")
+@click.option("--url", help="where the browser finds the service; without it, where the service listens")
+def link(name: str, url: str | None) -> None:
+    from service import settings
+    from service.cli import wiring
+    from service.web import token_file
+
+    known = settings.read(os.environ)
+    if all(each.name != name for each in token_file.read(_tokens_file())):
+        raise InvalidToken(f"there is no token {name}; `sandbox token list` shows which there are")
+    url = url or known.page_url
+    if not url:
+        raise SettingsError(f"the service listens on {known.bind}: say with --url where a browser finds it.")
+    store = wiring.store(known)
+    print(f"{url.rstrip('/')}/ui/sign-in?code={store.sessions.make_code(name)}")
+    store.close()
 
 
 @token.command(help="make a token invalid")

@@ -90,6 +90,7 @@ def app(settings: Settings) -> "Web":
         runners=partial(lockfile.living, _runners(settings)),
         metrics=metrics(settings, _after_what_is_ready()),
         audit=AuditLog(settings.logs, "web"),
+        sentry_url=settings.sentry_url,
     )
 
 

@@ -12,6 +12,7 @@ from service.store.queues import Entry
 from service.store.roster import AtWork, Executing
 from service.store.scripts import SCRIPTS
 from service.store.selection import EVERYTHING, Filter, Position
+from service.store.sessions import Session, Sessions
 from service.store.store import Store
 from service.store.tally import Tally
 from service.store.wakeups import Wakeups
@@ -37,6 +38,8 @@ __all__ = [
     "Moved",
     "Pause",
     "Position",
+    "Session",
+    "Sessions",
     "Store",
     "StoredLine",
     "Tally",

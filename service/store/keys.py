@@ -108,6 +108,15 @@ def layout() -> str:
     return "sandbox:{0}:layout"
 
 
+def session(digest: str) -> str:
+    """Of somebody who has signed in; as `layout`, in the slot of partition 0."""
+    return f"sandbox:{{0}}:session:{digest}"
+
+
+def code(digest: str) -> str:
+    return f"sandbox:{{0}}:code:{digest}"
+
+
 def history(record: str = "") -> str:
     """What is told of all partitions lies in the slot of partition 0, too."""
     return f"sandbox:{{0}}:history:{record}"

@@ -21,6 +21,7 @@ from service.store.pauses import Pauses
 from service.store.queues import Entry, Queues
 from service.store.roster import Roster
 from service.store.scripts import CREATE, DUE, LATER, PROBE, PURGE, STALE
+from service.store.sessions import Sessions
 from service.store.wakeups import Wakeups
 from service.tasks import moments, transitions
 from service.tasks.document import NORMAL, PRIORITIES, SCHEDULED, Task, encode
@@ -63,6 +64,7 @@ class Store:
         self.logbook = Logbook(wire, self._partitions)
         self.history = History(wire)
         self.roster = Roster(wire)
+        self.sessions = Sessions(wire)
         self.pauses = Pauses(wire, self.groups, self._need_order)
         self.lots = Lots(wire, self.groups, known_seconds, self._need_order)
 

@@ -7,12 +7,13 @@ import os
 from collections.abc import Callable, Iterable
 from typing import Any, NoReturn
 
+from circus import logger
 from circus.config import get_config
 
 from service import settings
 from service.errors import SandboxError
 from service.supervise import restart
-from service.supervise.start import checks, listener, state
+from service.supervise.start import checks, listener, orphans, state
 
 
 def load_everything(stock: Callable[..., Any]) -> "staticmethod[..., Any]":
@@ -44,6 +45,8 @@ def initialize_or_exit(stock: Callable[[Any], None]) -> Callable[[Any], None]:
         except OSError as error:
             raise SystemExit(f"sandbox: circusd could not listen: {error}") from error
         listener.let_go()
+        if orphans.taken_over:
+            logger.info(orphans.taken_over)
         restart.begin(arbiter)
 
     return initialize_or_exit

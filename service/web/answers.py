@@ -6,7 +6,7 @@ from http import HTTPStatus
 from typing import Any, Final
 
 import msgspec
-from flask import Flask, Response, request
+from flask import Blueprint, Flask, Response, request
 from werkzeug.datastructures import Headers
 from werkzeug.exceptions import HTTPException
 
@@ -47,32 +47,37 @@ def of_problem(error: Problem) -> Answer:
     return Answer(error.body(), error.status, error.headers, problem.CONTENT_TYPE)
 
 
-def register(app: Flask, errors: Errors) -> None:
-    app.register_error_handler(Problem, of_problem)
-    app.register_error_handler(InvalidTask, _invalid_task)
-    app.register_error_handler(InvalidTransition, _invalid_transition)
-    app.register_error_handler(StoreUnavailable, _store_unavailable)
-    app.register_error_handler(StoreRefused, _store_refused)
-    app.register_error_handler(HTTPException, _http_exception)
-    app.register_error_handler(Exception, _unforeseen(errors))
+def register(app: Flask | Blueprint, errors: Errors, answer: Callable[[Problem], Response] = of_problem) -> None:
+    """Whatever is raised becomes a problem, and that an answer."""
+
+    def handle(kind: type[Exception], problem_of: Callable[[Any], Problem]) -> None:
+        app.register_error_handler(kind, lambda error: answer(problem_of(error)))
+
+    handle(Problem, lambda error: error)
+    handle(InvalidTask, of_invalid_task)
+    handle(InvalidTransition, of_invalid_transition)
+    handle(StoreUnavailable, _of_store_unavailable)
+    handle(StoreRefused, _of_store_refused)
+    handle(HTTPException, _of_http_exception)
+    handle(Exception, _of_the_unforeseen(errors))
 
 
-def _invalid_task(error: InvalidTask) -> Answer:
-    return of_problem(problem.wrong(error.detail, field=error.field))
+def of_invalid_task(error: InvalidTask) -> Problem:
+    return problem.wrong(error.detail, field=error.field)
 
 
-def _invalid_transition(error: InvalidTransition) -> Answer:
-    return of_problem(Problem(HTTPStatus.CONFLICT, str(error)))
+def of_invalid_transition(error: InvalidTransition) -> Problem:
+    return Problem(HTTPStatus.CONFLICT, str(error))
 
 
-def _store_unavailable(error: StoreUnavailable) -> Answer:
+def _of_store_unavailable(error: StoreUnavailable) -> Problem:
     _log.warning("answering 503: %s", error, extra={"once": "store"})
-    return of_problem(unavailable(error))
+    return unavailable(error)
 
 
-def _store_refused(error: StoreRefused) -> Answer:
+def _of_store_refused(error: StoreRefused) -> Problem:
     _log.error("Redis refused a command", exc_info=error, extra={"once": "refused", "fields": _about_request()})
-    return of_problem(unavailable("Redis refused a command, and the service's log says why"))
+    return unavailable("Redis refused a command, and the service's log says why")
 
 
 def unavailable(reason: SandboxError | str, **members: Any) -> Problem:
@@ -84,29 +89,29 @@ def for_clients(reason: SandboxError | str) -> str:
     return reason.for_clients if isinstance(reason, StoreUnavailable) else str(reason)
 
 
-def _http_exception(error: HTTPException) -> Answer:
+def _of_http_exception(error: HTTPException) -> Problem:
     """What Flask itself refuses: unknown paths, methods that a path does not have."""
     status = error.code or HTTPStatus.INTERNAL_SERVER_ERROR
     kept = [(name, value) for name, value in error.get_headers() if name not in ("Content-Type", "Content-Length")]
-    return of_problem(Problem(status, _DETAILS.get(status) or error.description or error.name, headers=kept))
+    return Problem(status, DETAILS.get(status) or error.description or error.name, headers=kept)
 
 
-_DETAILS: Final[dict[int, str]] = {
+DETAILS: Final[dict[int, str]] = {
     HTTPStatus.NOT_FOUND: "there is nothing at this path; GET /openapi.json describes all that there is",
     HTTPStatus.METHOD_NOT_ALLOWED: "this path does not take this method; the header Allow lists those that it takes",
 }
 
 
-def _unforeseen(errors: Errors) -> Callable[[Exception], Answer]:
-    def answer(error: Exception) -> Answer:
+def _of_the_unforeseen(errors: Errors) -> Callable[[Exception], Problem]:
+    def problem_of(error: Exception) -> Problem:
         environ = request.environ
         found = _about_request()
         event_id = errors.capture(error, tags=found, request=environ)
         asked = {"method": environ["REQUEST_METHOD"], "path": environ["PATH_INFO"]}
         _log.error("a request failed", exc_info=error, extra={"fields": {**found, **asked, "event_id": event_id}})
-        return of_problem(Problem(HTTPStatus.INTERNAL_SERVER_ERROR, "the service has a fault; it is in its log"))
+        return Problem(HTTPStatus.INTERNAL_SERVER_ERROR, "the service has a fault; it is in its log")
 
-    return answer
+    return problem_of
 
 
 def _about_request() -> dict[str, object]:

@@ -1,8 +1,9 @@
 """Makes the Flask application from its parts."""
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from flask import Flask, Request, request
 from flask.sessions import SessionInterface, SessionMixin
@@ -29,8 +30,15 @@ from service.web.auth import CALLER, SCOPE, Tokens
 from service.web.hosts import READS, Hosts
 from service.web.masking import Masking
 from service.web.measured import Measured
+from service.web.page import site, statics
+from service.web.page.site import Site
 from service.web.proxies import Proxies
 from service.web.request_id import RequestIds
+
+OF_NO_TOKEN: Final = (health.NAME, site.NAME, statics.NAME)  # the page asks for one in its own way
+
+
+FOLLOWED: Final = "logs.events"  # a browser cannot send a token to read them
 
 
 class NoSession(dict[str, Any], SessionMixin):
@@ -79,6 +87,7 @@ def create_app(
     metrics: Metrics | None = None,
     errors: Errors = NO_ERRORS,
     audit: AuditLog | None = None,
+    sentry_url: str = "",
 ) -> Web:
     """`waiting_clients` is how many may wait in this process, `streams` how many may read events. Without `hosts`, any
     name will do; of `proxies`, their X-Forwarded-For is believed."""
@@ -93,18 +102,25 @@ def create_app(
     app.register_blueprint(calls.blueprint())
     app.events = Events(store, limit=streams)
     app.register_blueprint(LogCalls(store=store, masking=masking, events=app.events).blueprint())
-    app.register_blueprint(ManyCalls(store=store, queue=queues[0], audit=audit).blueprint())
+    many = ManyCalls(store=store, queue=queues[0], audit=audit)
+    app.register_blueprint(many.blueprint())
     app.register_blueprint(HistoryCalls(store, queues).blueprint())
     app.register_blueprint(runner_calls.blueprint(store))
     app.register_blueprint(TypeCalls(store=store, registry=registry, audit=audit).blueprint())
     app.register_blueprint(QueueCalls(store=store, queues=queues, audit=audit).blueprint())
     app.register_blueprint(health.blueprint(store, tokens, throttled, runners))
     app.register_blueprint(openapi.blueprint(registry, queues))
+    page = Site(
+        store=store, registry=registry, queues=tuple(queues), calls=calls, intake=intake, many=many,
+        notices=partial(health.notices, throttled), tokens=tokens, audit=audit, errors=errors, sentry_url=sentry_url,
+    )  # fmt: skip
+    for blueprint in page.blueprints():
+        app.register_blueprint(blueprint)
     answers.register(app, errors)
     if hosts is not None:
         app.before_request(_check_of_hosts(hosts))
     if tokens is not None:
-        app.before_request(_authentication(tokens))
+        app.before_request(_authentication(tokens, page))
     if metrics is not None and metrics.wanted:
         app.wsgi_app = Measured(app.wsgi_app, metrics)  # type: ignore[method-assign]
     app.wsgi_app = RequestIds(app.wsgi_app, errors.begin)  # type: ignore[method-assign]
@@ -120,12 +136,13 @@ def _check_of_hosts(hosts: Hosts) -> Any:
     return check
 
 
-def _authentication(tokens: Tokens) -> Any:
+def _authentication(tokens: Tokens, page: Site) -> Any:
     def authenticate() -> None:
-        if request.blueprint != health.NAME:
-            environ = request.environ
-            scope = "read" if environ["REQUEST_METHOD"] in READS else "write"
-            token = tokens.token(environ.get("HTTP_AUTHORIZATION"), scope)
-            environ[CALLER], environ[SCOPE] = token.name, token.scope
+        if request.blueprint in OF_NO_TOKEN or (request.endpoint == FOLLOWED and page.lets_follow()):
+            return
+        environ = request.environ
+        scope = "read" if environ["REQUEST_METHOD"] in READS else "write"
+        token = tokens.token(environ.get("HTTP_AUTHORIZATION"), scope)
+        environ[CALLER], environ[SCOPE] = token.name, token.scope
 
     return authenticate

@@ -41,6 +41,12 @@ class Tokens:
         if self._now() is None:
             raise InvalidToken("no tokens are known, because their file cannot be used (the log says why)")
 
+    def named(self, name: str) -> Token | None:
+        return next((token for token in self._now() or () if token.name == name), None)
+
+    def of_secret(self, secret: str) -> Token | None:
+        return self._known_as(secret)
+
     def _known_as(self, secret: str) -> Token | None:
         sent = hash_of(secret)
         found = None

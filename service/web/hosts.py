@@ -28,7 +28,7 @@ class Hosts:
         if host and not self._is_ours(host):
             raise Problem(421, "Host: this is no name of the service; use its IP address, or add it to SANDBOX_HOSTS")
         origin = environ.get("HTTP_ORIGIN")
-        if origin is not None and environ["REQUEST_METHOD"] not in READS and not _is_of(origin.lower(), host):
+        if origin is not None and environ["REQUEST_METHOD"] not in READS and not is_of(origin.lower(), host):
             raise Problem(403, "Origin: pages of other sites may not write here")
 
     def _judge(self, host: str) -> bool:
@@ -47,7 +47,8 @@ def _is_address(name: str) -> bool:
     return True
 
 
-def _is_of(origin: str, host: str) -> bool:
+def is_of(origin: str, host: str) -> bool:
+    """Does a page with this origin, in lower case, come from this host?"""
     scheme, _, place = origin.partition("://")
     usual = USUAL_PORTS.get(scheme, "")
     return place.removesuffix(usual) == host.removesuffix(usual) if place else False

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from service import __version__, settings
-from service.store import SCRIPTS, Layout
+from service.store import SCRIPTS, Layout, Store
 from service.store.connection import connect
 from service.supervise.start import environment
 from tests.servers import RedisServer, eventually, free_port
@@ -142,6 +142,24 @@ def test_a_token_is_shown_once_and_listed_by_name(folder: Path) -> None:
     assert sandbox("token", "list", **file).stdout == "ci\twrite\nboard\tread\n"
     assert sandbox("token", "remove", "ci", **file).returncode == 0
     assert sandbox("token", "list", **file).stdout == "board\tread\n"
+
+
+def test_a_link_signs_in_as_a_token_that_is_there(folder: Path, server: RedisServer) -> None:
+    file = {"SANDBOX_TOKENS": str(folder / "tokens"), "REDIS_URL": server.url, "SANDBOX_HOME": str(folder)}
+    sandbox("token", "add", "alice", "--scope", "read", **file)
+    printed = sandbox("token", "link", "alice", **file).stdout
+    found = re.fullmatch(r"http://127\.0\.0\.1:8000/ui/sign-in\?code=([\w-]{43})\n", printed)
+    assert found
+    store = Store(connect(server.url, SCRIPTS))
+    assert store.sessions.use_code(found[1]) == "alice"
+    assert store.sessions.use_code(found[1]) is None
+    store.close()
+    elsewhere = sandbox("token", "link", "alice", "--url", "https://tasks.example.com/", **file).stdout
+    assert elsewhere.startswith("https://tasks.example.com/ui/sign-in?code=")
+    unknown = sandbox("token", "link", "bob", **file)
+    assert unknown.returncode == 1 and "there is no token bob" in unknown.stderr
+    behind = sandbox("token", "link", "alice", SANDBOX_BIND=f"unix:{folder}/w.sock", **file)
+    assert behind.returncode == 1 and "--url" in behind.stderr
 
 
 def test_a_token_that_cannot_be_made_or_removed_says_why(folder: Path) -> None:

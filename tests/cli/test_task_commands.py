@@ -165,6 +165,60 @@ def test_the_list_is_filtered_and_goes_on_over_pages(sandbox: Command) -> None:
     sandbox("task", "cancel", *(line.split("\t")[0] for line in lines))
 
 
+def test_the_list_knows_all_filters_of_the_interface(sandbox: Command) -> None:
+    uid = created(sandbox, "order", "item=needle", "--delay", "1h")
+    words = ("--status", "scheduled", "--status", "queued", "--q", "args.item=needle")
+    moments = ("--created-after", "2026-01-01T00:00:00Z", "--created-before", "2100-01-01T00:00:00Z")
+    assert [line.split("\t")[0] for line in sandbox("task", "list", *words, *moments).stdout.splitlines()] == [uid]
+    assert sandbox("task", "list", *words, "--created-before", "2026-01-01T00:00:00Z").stdout == ""
+    sandbox("task", "cancel", uid)
+
+
+def test_the_beginning_of_a_uid_will_do(sandbox: Command) -> None:
+    uid = created(sandbox, "echo", "message=short")
+    assert sandbox("task", "wait", uid[:12]).stdout == '"short"\n'
+    assert f"uid\t{uid}\n" in sandbox("task", "get", uid[:8]).stdout
+    assert sandbox("task", "log", uid[:12]).returncode == 0
+    assert sandbox("task", "get", f"{uid[:12]}0000").returncode == 5
+    later = created(sandbox, "echo", "--delay", "1h")
+    assert sandbox("task", "cancel", later[:12]).stdout == f"{later}\tcancelled\n"
+    assert sandbox("task", "retry", later[:12]).stdout == f"{later}\tqueued again\n"
+
+
+def test_all_that_the_options_show_is_cancelled_and_retried(sandbox: Command) -> None:
+    uids = [created(sandbox, "order", f"item=bulk-{number}", "--queue", "side", "--delay", "1h") for number in range(3)]
+    only = ("--queue", "side", "--type", "order", "--status", "scheduled")
+    counted = sandbox("task", "cancel", *only, "--dry-run")
+    assert (counted.returncode, counted.stdout) == (0, "3\n")
+    assert json.loads(sandbox("task", "cancel", *only, "--dry-run", "--json").stdout) == {"matched": 3, "more": False}
+    done = sandbox("task", "cancel", *only)
+    assert (done.returncode, done.stdout) == (0, "3\tcancelled\n")
+    cancelled = ("--queue", "side", "--type", "order", "--status", "cancelled")
+    again = sandbox("task", "retry", *cancelled, "--q", "args.item=bulk-1", "--json")
+    assert json.loads(again.stdout)["result"] == {"changed": 1, "left_out": {}}
+    assert sandbox("task", "wait", uids[1]).returncode == 0
+    assert sandbox("task", "retry", *cancelled).stdout == "2\tqueued again\n"
+
+
+@pytest.mark.parametrize(
+    "words", [("retry",), ("cancel", "0" * 64, "--status", "failed"), ("cancel", "0" * 64, "--dry-run")]
+)
+def test_many_or_some_must_be_named_but_not_both(sandbox: Command, words: tuple[str, ...]) -> None:
+    done = sandbox("task", *words)
+    assert (done.returncode, done.stdout) == (2, "")
+
+
+def test_a_person_is_asked_before_many_are_changed(running: Instance, sandbox: Command) -> None:
+    uid = created(sandbox, "order", "item=asked", "--delay", "1h")
+    words = (*SANDBOX, "task", "cancel", "--q", "args.item=asked")
+    for answer, code, status in (("n", 130, "scheduled"), ("y", 0, "cancelled")):
+        with Terminal(*words, environment=running.environment) as terminal:
+            assert terminal.shows("cancel 1 task? [y/N]")
+            terminal.types(f"{answer}\n")
+            assert terminal.ends() == code
+        assert json.loads(sandbox("task", "get", uid, "--json").stdout)["status"] == status
+
+
 def test_a_pipe_that_is_closed_is_no_error(running: Instance, sandbox: Command) -> None:
     for _ in range(2):
         created(sandbox, "echo")

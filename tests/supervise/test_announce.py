@@ -52,6 +52,22 @@ def test_it_ends_with_its_supervisor(service: Service, monkeypatch: pytest.Monke
     assert service.asked_at == []
 
 
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ({}, "  page     http://127.0.0.1:8000/ui\n"),
+        ({"SANDBOX_BIND": "0.0.0.0", "SANDBOX_PORT": "81"}, "  page     http://127.0.0.1:81/ui\n"),
+        ({"SANDBOX_BIND": "::1"}, "  page     http://[::1]:8000/ui\n"),
+    ],
+)
+def test_the_welcome_says_where_the_page_is(given: dict[str, str], told: str) -> None:
+    assert told in announce._welcome(settings.read(given))
+
+
+def test_behind_a_unix_socket_the_welcome_names_no_page() -> None:
+    assert "/ui" not in announce._welcome(settings.read({"SANDBOX_BIND": "unix:/run/web.sock"}))
+
+
 def test_what_fails_is_told_without_the_advice_for_clients() -> None:
     body = b"""{"detail": "Redis does not accept the password in REDIS_URL; send the same request again later",
                "failing": {"redis": "Redis does not accept the password in REDIS_URL"}}"""

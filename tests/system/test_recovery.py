@@ -162,6 +162,7 @@ class TestCircusd:
             f"sandbox: the supervisor on {instance.home} was killed; ending first what it left: "
             f"sandbox (3), sandbox-runner (2), redis-sync (1), redis (1)\n"
         ) in instance.output
+        assert "was killed; ending first what it left" in (instance.home / "log" / "circus.log").read_text()
         assert not any(process.alive for process in processes)
         assert [len(instance.kinds()[kind]) for kind in IN_ORDER] == [3, 2, 1]
         assert instance.task(uid)["status"] == "succeeded" and instance.task(uid)["attempt"] == 1

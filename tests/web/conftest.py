@@ -87,6 +87,7 @@ class WebServer:
         configuration: Path = ROOT / "conf" / "gunicorn.py",
         workers: int = 2,
         parser: str = "auto",
+        **variables: str,
     ) -> None:
         self.home = home
         self.port = free_port()
@@ -97,6 +98,7 @@ class WebServer:
             "PYTHONWARNINGS": "default", "GUNICORN_CMD_ARGS": f"--http-parser {parser}",
         }  # fmt: skip
         self._environment.pop("SANDBOX_TOKENS", None)
+        self._environment |= variables
         self._configuration = configuration
         self._count = workers
         self.process: subprocess.Popen[bytes] | None = None

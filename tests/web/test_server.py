@@ -118,6 +118,7 @@ def test_requests_are_served_and_logged_without_secrets(server: WebServer) -> No
     assert [(line["method"], line["status"]) for line in requests] == [("POST", 201), ("GET", 422)]
     assert requests[0]["request_id"] == "id-1" and requests[0]["remote"] == "127.0.0.1"
     assert requests[0]["bytes"] > 100 and 0 < requests[0]["duration_ms"] < 5000
+    assert all(each["duration_ms"] == round(each["duration_ms"], 3) for each in requests)
     assert int(requests[0]["process"].removeprefix("web/")) in server.workers()
     assert "hidden" not in json.dumps(found)
     assert server.output.read_text() == ""

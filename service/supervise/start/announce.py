@@ -116,8 +116,10 @@ def _welcome(settings: Settings) -> str:
         call = f"""{url}/tasks -H 'Content-Type: application/json' -d '{{"type": "echo"}}'"""
     else:
         call = f"{url}/types"
+    page = f"  page     {settings.page_url}/ui\n" if settings.page_url else ""
     return (
         f"sandbox {__version__} listens on {settings.url}\n"
+        f"{page}"
         f"  logs     {settings.logs}\n"
         f"  try      curl {token}{call}\n"
         f"  stop     Ctrl-C"

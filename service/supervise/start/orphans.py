@@ -34,6 +34,8 @@ LOOK_SECONDS: Final = 0.02
 KILL_SECONDS: Final = 5.0
 SWEEPS: Final = 20
 
+taken_over = ""  # what this start has found, for the log, which is opened later
+
 
 class Watcher(NamedTuple):
     """What the mark says. The lowest priority stops first."""
@@ -61,11 +63,11 @@ def mark(watcher: Any) -> None:
 
 
 def tell(home: Path, left: Sequence[Orphan]) -> None:
+    global taken_over
     count = Counter(orphan.watcher.name for orphan in left)
     those = ", ".join(f"{name} ({number})" for name, number in count.items())
-    print(
-        f"sandbox: the supervisor on {home} was killed; ending first what it left: {those}", file=sys.stderr, flush=True
-    )
+    taken_over = f"the supervisor on {home} was killed; ending first what it left: {those}"
+    print(f"sandbox: {taken_over}", file=sys.stderr, flush=True)
 
 
 def end(home: Path, left: Sequence[Orphan], but: Collection[int] = ()) -> None:

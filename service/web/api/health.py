@@ -16,6 +16,7 @@ NAME: Final = "health"
 RUNNERS: Final = "runners"
 
 Count = Callable[[], int]
+Notices = Callable[[], dict[str, str]]
 
 
 def blueprint(store: Store, tokens: Tokens | None, throttled: Path | None, runners: Count | None) -> Blueprint:
@@ -40,10 +41,10 @@ def blueprint(store: Store, tokens: Tokens | None, throttled: Path | None, runne
             if runners is not None and request.args.get("exclude") != RUNNERS:
                 found[RUNNERS] = _some(runners())
         except SandboxError as error:
-            failing = {part: answers.for_clients(error)} | _notices(throttled)
+            failing = {part: answers.for_clients(error)} | notices(throttled)
             raise answers.unavailable(error, failing=failing) from error
-        if notices := _notices(throttled):
-            found["failing"] = notices
+        if failing := notices(throttled):
+            found["failing"] = failing
         return answers.json({"status": "ready"} | found)
 
     calls.add_url_rule("/live", view_func=live)
@@ -57,7 +58,8 @@ def _some(count: int) -> int:
     return count
 
 
-def _notices(folder: Path | None) -> dict[str, str]:
+def notices(folder: Path | None) -> dict[str, str]:
+    """What crashes again and again, or is held up, and what is said of it."""
     try:
         return {notice.name: notice.read_text() for notice in folder.iterdir()} if folder else {}
     except OSError:

@@ -21,6 +21,7 @@ from service.web.measured import note
 from service.web.request_id import KEY as REQUEST_ID
 
 ATTEMPTS: Final = 20  # each goes on where the one before was cut short
+KINDS: Final = {RETRY_MANY: deeds.RETRIED, CANCEL_MANY: deeds.CANCELLED_ONES}  # the statuses that each can change
 _decode = msgspec.json.Decoder(Wanted).decode
 _encode = msgspec.json.Encoder().encode
 
@@ -39,23 +40,27 @@ class ManyCalls:
         return calls
 
     def retry(self) -> Answer:
-        return self._act(RETRY_MANY, deeds.RETRIED)
+        return self._act(RETRY_MANY)
 
     def cancel(self) -> Answer:
-        return self._act(CANCEL_MANY, deeds.CANCELLED_ONES)
+        return self._act(CANCEL_MANY)
 
-    def _act(self, type: str, kinds: tuple[str, ...]) -> Answer:
+    def _act(self, type: str) -> Answer:
         wanted = intake.parsed(_decode, body.read(request.environ))
         only = wanted.filter()
-        now = moments.stamp(time.time())
         if wanted.dry_run:
-            number, more = deeds.matched(self._store, only, kinds, now)
+            number, more = self.matched(type, only)
             return answers.json({"matched": number, "more": more})
-        task = self._created(type, only, now)
+        task = self.created(type, only)
         return answers.json(public(task), 202, [("Location", f"/tasks/{task.uid}")])
 
-    def _created(self, type: str, only: Filter, now: str) -> Task:
-        environ = request.environ
+    def matched(self, type: str, only: Filter) -> tuple[int, bool]:
+        """How many tasks such an act would look at now, and whether there are more."""
+        return deeds.matched(self._store, only, KINDS[type], moments.stamp(time.time()))
+
+    def created(self, type: str, only: Filter) -> Task:
+        """The task that acts on all that the filter admits."""
+        environ, now = request.environ, moments.stamp(time.time())
         task = Task(
             uid=self._store.uid(random_prefix()),
             type=type,

@@ -53,16 +53,17 @@ class TaskCalls:
     def create(self) -> Answer:
         environ = request.environ
         sender = _sender(environ)
-        [task], status = self._stored([self._intake.one(body.read(environ), sender)])
+        [task], status = self.created([self._intake.one(body.read(environ), sender)])
         return answers.json(public(task), status, [("Location", f"/tasks/{task.uid}")])
 
     def create_batch(self) -> Answer:
         environ = request.environ
         sender = _sender(environ)
-        batch, status = self._stored(self._intake.many(body.read(environ), sender))
+        batch, status = self.created(self._intake.many(body.read(environ), sender))
         return answers.json({"tasks": [public(task) for task in batch]}, status)
 
-    def _stored(self, new: Sequence[Task]) -> tuple[Sequence[Task], int]:
+    def created(self, new: Sequence[Task]) -> tuple[Sequence[Task], int]:
+        """The tasks as they are now, and the status that says whether they are new."""
         self._store.prepare(new)
         present = self._gathering.create(new)
         # A random UID is present only if the store sent its command twice, because the first answer was lost.
@@ -86,7 +87,7 @@ class TaskCalls:
         return self.read(query["task_id"])
 
     def read(self, uid: str) -> Answer:
-        found = self._find(uid)
+        found = self.found(uid)
         seconds = preferred_seconds(request.environ.get("HTTP_PREFER"))
         if seconds is None:
             return answers.json(self._masking.document(found.task, request.environ))
@@ -100,33 +101,39 @@ class TaskCalls:
         return answers.json(shown, headers=[("Preference-Applied", "wait")])
 
     def retry(self, uid: str) -> Answer:
-        return answers.json(public(self._change(uid, transitions.requeued, "requeued")))
+        return answers.json(public(self.requeued(uid)))
+
+    def requeued(self, uid: str) -> Task:
+        return self._changed(uid, transitions.requeued, "requeued")
 
     def cancel(self, uid: str) -> Answer:
         listing.check_names(request.args, {"purge"})
         if "purge" in request.args:
-            return self._purge(uid)
-        now = moments.stamp(time.time())
-        cancelled = self._change(uid, lambda task: transitions.cancelled(task, now), "cancelled")
-        with suppress(SandboxError):  # the task is cancelled, though it may be missing in the history
-            self._store.history.cancelled([cancelled])
-        return answers.json(public(cancelled))
+            if request.args["purge"]:
+                raise wrong("purge: it takes no value", field="purge")
+            return answers.json(public(self.purged(uid)))
+        return answers.json(public(self.cancelled(uid)))
 
-    def _change(self, uid: str, transition: Callable[[Task], Task], did: str) -> Task:
+    def cancelled(self, uid: str) -> Task:
+        now = moments.stamp(time.time())
+        task = self._changed(uid, lambda task: transitions.cancelled(task, now), "cancelled")
+        with suppress(SandboxError):  # the task is cancelled, though it may be missing in the history
+            self._store.history.cancelled([task])
+        return task
+
+    def _changed(self, uid: str, transition: Callable[[Task], Task], did: str) -> Task:
         changed = self._store.change(checked(uid), transition)
         if changed is None:
             raise missing(uid)
         self._tell(did, [changed.task])
         return changed.task
 
-    def _purge(self, uid: str) -> Answer:
-        if request.args["purge"]:
-            raise wrong("purge: it takes no value", field="purge")
+    def purged(self, uid: str) -> Task:
         purged = self._store.purge(checked(uid))
         if purged is None:
             raise missing(uid)
         self._tell("purged", [purged.task])
-        return answers.json(public(purged.task))
+        return purged.task
 
     def _tell(self, did: str, tasks: Sequence[Task]) -> None:
         """The metrics and the audit log."""
@@ -139,7 +146,8 @@ class TaskCalls:
             caller, origin, request_id = environ.get(CALLER), environ.get("REMOTE_ADDR", ""), environ.get(REQUEST_ID)
             self._audit.tell_of_tasks(did, tasks, by=caller, origin=origin, request_id=request_id)
 
-    def _find(self, uid: str) -> Document:
+    def found(self, uid: str) -> Document:
+        """Raises a problem if there is no such task."""
         found = self._store.read(checked(uid))
         if found is None:
             raise missing(uid)

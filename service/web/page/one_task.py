@@ -1,0 +1,85 @@
+"""One task: what it is, what became of it, and what can be done to it."""
+
+from typing import Any, Final
+from urllib.parse import quote
+
+from flask import Blueprint, Response, request
+
+from service.errors import InvalidTransition
+from service.store import Document, Store
+from service.tasks.document import NULL, RUNNING, UNREADABLE, Task
+from service.tasks.registry import Registry
+from service.web.api.task_calls import TaskCalls
+from service.web.page import shown
+from service.web.page.frame import Frame, Notice, go, secret_arguments
+
+EVENT: Final = "{event_id}"
+
+
+class OneTask:
+    def __init__(self, frame: Frame, store: Store, registry: Registry, calls: TaskCalls, sentry_url: str) -> None:
+        self._frame = frame
+        self._logbook = store.logbook
+        self._registry = registry
+        self._calls = calls
+        self._sentry_url = sentry_url
+
+    def add_to(self, pages: Blueprint) -> None:
+        pages.add_url_rule("/ui/tasks/<uid>", "task", self.show)
+        pages.add_url_rule("/ui/tasks/<uid>/retry", "retry", self.retry, methods=["POST"])
+        pages.add_url_rule("/ui/tasks/<uid>/cancel", "cancel", self.cancel, methods=["POST"])
+        pages.add_url_rule("/ui/tasks/<uid>/purge", "purge", self.purge, methods=["POST"])
+
+    def show(self, uid: str) -> Response:
+        found = self._calls.found(uid)
+        task = found.task
+        return self._frame.page(
+            "task.html",
+            task=task,
+            args=self._value(task.args, secret_arguments(self._registry, task.type)),
+            attempts=self._logbook.attempts(uid)[1],
+            log=self._logbook.read(uid),
+            result=None if task.result == NULL else self._value(task.result),
+            progress=_progress(task),
+            sentry=self._sentry(task),
+            unreadable=_as_stored(found) if task.status == UNREADABLE else "",
+            may_create=self._registry.get(task.type) is not None,
+        )
+
+    def _value(self, raw: bytes, secret: tuple[str, ...] = ()) -> tuple[str, int]:
+        """The value, and how many bytes of it are not shown."""
+        whole = len(raw) <= shown.LARGEST_BYTES or "whole" in request.args
+        return (shown.exact(raw, secret), 0) if whole else ("", len(raw))
+
+    def _sentry(self, task: Task) -> str:
+        event_id = task.error.event_id if task.error else None
+        return self._sentry_url.replace(EVENT, quote(event_id, safe="")) if event_id else ""
+
+    def retry(self, uid: str) -> Response:
+        return self._done(uid, self._calls.requeued, "The task is queued again.")
+
+    def cancel(self, uid: str) -> Response:
+        return self._done(uid, self._calls.cancelled, "The task is cancelled.")
+
+    def purge(self, uid: str) -> Response:
+        self._calls.purged(uid)
+        return go("/ui/tasks", Notice(f"The task {uid[:8]} is removed."))
+
+    def _done(self, uid: str, do: Any, words: str) -> Response:
+        try:
+            do(uid)
+        except InvalidTransition as error:
+            return go(f"/ui/tasks/{uid}", Notice(f"Nothing was changed: {error}.", good=False))
+        return go(f"/ui/tasks/{uid}", Notice(words))
+
+
+def _progress(task: Task) -> dict[str, Any] | None:
+    if task.status != RUNNING or task.progress == NULL:
+        return None
+    progress = shown.parsed(task.progress)
+    fraction = progress.get("fraction")
+    return {"percent": None if fraction is None else round(100 * float(fraction), 1), "message": progress["message"]}
+
+
+def _as_stored(found: Document) -> str:
+    return found.text[: shown.LARGEST_BYTES].decode("utf-8", "backslashreplace")

@@ -1,0 +1,32 @@
+"""What many ask for at the same time is found out once: a process remembers it for a second.
+
+While it is found out anew, whoever else asks gets what was known before, unless nothing was.
+"""
+
+import threading
+import time
+from collections.abc import Callable
+from typing import Final, Generic, TypeVar
+
+Value = TypeVar("Value")
+SECONDS: Final = 1.0
+
+
+class Remembered(Generic[Value]):
+    def __init__(self, find: Callable[[], Value], seconds: float = SECONDS) -> None:
+        self._find = find
+        self._seconds = seconds
+        self._lock = threading.Lock()
+        self._known: tuple[float, Value] | None = None
+
+    def get(self) -> Value:
+        known = self._known
+        if known is not None and (self._is_fresh(known) or self._lock.locked()):
+            return known[1]
+        with self._lock:
+            if self._known is None or not self._is_fresh(self._known):
+                self._known = (time.monotonic(), self._find())
+            return self._known[1]
+
+    def _is_fresh(self, known: tuple[float, Value]) -> bool:
+        return time.monotonic() - known[0] < self._seconds

@@ -1,0 +1,122 @@
+"""The page as a whole: its addresses, and what is checked before each of them."""
+
+from typing import Any, Final
+
+from flask import Blueprint, Response, request
+
+from service.observe.audit import AuditLog
+from service.observe.sentry import Errors
+from service.store import Store
+from service.tasks.registry import Registry
+from service.web import answers
+from service.web.answers import Answer
+from service.web.api.health import Notices
+from service.web.api.intake import Intake
+from service.web.api.many_calls import ManyCalls
+from service.web.api.task_calls import TaskCalls
+from service.web.auth import CALLER, SCOPE, Tokens
+from service.web.body import BODY_LIMIT
+from service.web.hosts import READS
+from service.web.page.audit_trail import AuditTrail
+from service.web.page.creating import Creating
+from service.web.page.frame import VISITOR, Frame, address, go, safe
+from service.web.page.guard import COOKIE, Guard, refuse_other_sites
+from service.web.page.many_at_once import ManyAtOnce
+from service.web.page.one_task import OneTask
+from service.web.page.overview import Overview
+from service.web.page.queue_list import QueueList
+from service.web.page.runner_list import RunnerList
+from service.web.page.signing_in import SigningIn
+from service.web.page.statics import Statics
+from service.web.page.task_list import TaskList
+from service.web.page.trends import Trends
+from service.web.problem import Problem, not_found
+from service.web.token_file import READ, WRITE
+
+NAME: Final = "page"
+FOR_EVERYBODY: Final = ("page.root", "page.sign_in_form", "page.sign_in", "page.sign_out", "page.look")
+
+
+class Site:
+    def __init__(
+        self,
+        *,
+        store: Store,
+        registry: Registry,
+        queues: tuple[str, ...],
+        calls: TaskCalls,
+        intake: Intake,
+        many: ManyCalls,
+        notices: Notices,
+        tokens: Tokens | None,
+        audit: AuditLog | None,
+        errors: Errors,
+        sentry_url: str,
+    ) -> None:
+        self._statics = Statics()
+        self._guard = Guard(tokens, store.sessions)
+        self._frame = Frame(self._statics, asks=self._guard.asks)
+        self._errors = errors
+        trends = Trends(store)
+        self._parts = (
+            SigningIn(self._guard, self._frame, audit),
+            Overview(self._frame, store, queues, notices, trends),
+            TaskList(self._frame, store, registry, queues, calls),
+            ManyAtOnce(self._frame, many),
+            OneTask(self._frame, store, registry, calls, sentry_url),
+            Creating(self._frame, registry, queues, calls, intake, trends),
+            QueueList(self._frame, store, queues, trends),
+            RunnerList(self._frame, store),
+            AuditTrail(self._frame, audit),
+        )
+
+    def blueprints(self) -> tuple[Blueprint, Blueprint]:
+        pages = Blueprint(NAME, __name__)
+        pages.add_url_rule("/", "root", self.root)
+        for part in self._parts:
+            part.add_to(pages)
+        pages.add_url_rule("/ui/<path:unknown>", "unknown", self.unknown)
+        pages.before_request(self.admit)
+        pages.after_request(safe)
+        answers.register(pages, self._errors, self._problem)
+        return pages, self._statics.blueprint()
+
+    def admit(self) -> Response | None:
+        """Refuses who may not come in, or may not do this; sends to the form those who have not signed in."""
+        environ, secret = request.environ, request.cookies.get(COOKIE)
+        request.max_content_length = request.max_form_memory_size = BODY_LIMIT + 4096
+        reads = environ["REQUEST_METHOD"] in READS
+        if not reads:
+            refuse_other_sites(environ, bool(request.cookies))
+        visitor = environ[VISITOR] = self._guard.visitor(secret)
+        if request.endpoint in FOR_EVERYBODY:
+            return None
+        if visitor is None:
+            to = request.full_path.rstrip("?") if reads else "/ui"
+            return go(address("/ui/sign-in", [] if to == "/ui" else [("to", to)]))
+        environ[CALLER], environ[SCOPE] = visitor.name, WRITE if visitor.may_write else READ
+        if not (reads or visitor.may_write):
+            raise Problem(403, "this token may only read")
+        return None
+
+    def lets_follow(self) -> bool:
+        """May this request read a task's events, because it comes from a page that somebody has opened?"""
+        environ = request.environ
+        if "HTTP_AUTHORIZATION" in environ or environ.get("HTTP_SEC_FETCH_SITE", "same-origin") != "same-origin":
+            return False
+        visitor = self._guard.visitor(request.cookies.get(COOKIE))
+        if visitor is None:
+            return False
+        environ[CALLER], environ[SCOPE] = visitor.name, READ  # the page shows no secrets
+        return True
+
+    def root(self) -> Response:
+        if "text/html" not in request.headers.get("Accept", ""):
+            raise Problem(404, answers.DETAILS[404])
+        return go("/ui")
+
+    def _problem(self, error: Problem) -> Answer:
+        return answers.of_problem(error) if request.path == "/" else self._frame.problem(error)
+
+    def unknown(self, **_: Any) -> Response:
+        raise not_found("there is no such page")

@@ -1,0 +1,325 @@
+"""The page in Chromium: with and without JavaScript, both scopes, light and dark, wide and narrow."""
+
+import json
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from importlib import resources
+from itertools import product
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+from msgspec import Raw
+from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
+
+from service.store import SCRIPTS, Change, Store
+from service.store.connection import connect
+from service.tasks import moments, transitions
+from service.tasks.document import Task, TaskError
+from service.tasks.uid import random_prefix
+from service.web import token_file
+from tests.conftest import _folder
+from tests.servers import BUSY, RedisServer, eventually
+from tests.web.conftest import WebServer
+
+CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
+WIDE, NARROW = {"width": 1280, "height": 900}, {"width": 390, "height": 844}
+AXE = (resources.files("axe_playwright_python") / "axe.min.js").read_text()
+LIMIT_MS = 10_000 * BUSY
+
+pytestmark = pytest.mark.filterwarnings("default::ResourceWarning", "default::pytest.PytestUnraisableExceptionWarning")
+
+
+class World(NamedTuple):
+    """The service twice, on one Redis: open, and with tokens."""
+
+    open: WebServer
+    guarded: WebServer
+    secrets: dict[str, str]
+    store: Store
+    tasks: dict[str, Task]
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    with _folder() as folder:
+        redis = RedisServer(folder).start()
+        home = tmp_path_factory.mktemp("page")
+        (home / "a").mkdir()
+        (home / "b").mkdir()
+        tokens = home / "tokens"
+        secrets = {scope: token_file.add(tokens, f"alice-{scope}", scope) for scope in token_file.SCOPES}
+        servers = [
+            WebServer(home / "a", redis.url, workers=1),
+            WebServer(home / "b", redis.url, workers=1, SANDBOX_TOKENS=str(tokens)),
+        ]
+        store = Store(connect(redis.url, SCRIPTS))
+        try:
+            for server in servers:
+                server.start()
+            yield World(*servers, secrets, store, fill(store))
+        finally:
+            for server in servers:
+                server.stop()
+            store.close()
+            redis.stop()
+
+
+def fill(store: Store) -> dict[str, Task]:
+    """A task in each status that people look at."""
+    made = {}
+    for number, status in enumerate(("queued", "succeeded", "failed", "cancelled")):
+        args = json.dumps({"message": f"a message that is rather long, number {number}", "password": "hidden"}).encode()
+        task = new(store, args)
+        made[status] = finish(store, task, status)
+    return made
+
+
+def new(store: Store, args: bytes = b'{"message":"hello"}') -> Task:
+    now = moments.stamp(time.time())
+    task = Task(
+        uid=store.uid(random_prefix()), type="echo", queue="default", status="queued", args=Raw(args), created_at=now
+    )
+    assert store.create([task]) == []
+    return task
+
+
+def finish(store: Store, task: Task, status: str) -> Task:
+    found = store.read(task.uid)
+    assert found is not None
+    now = moments.stamp(time.time())
+    error = TaskError(type="ValueError", message="there is no month 13\n  in line 2", event_id="0f" * 16)
+    after = {
+        "queued": lambda: None,
+        "succeeded": lambda: transitions.succeeded(found.task, Raw(b'{"rows": [1, 2, 3]}'), now, now, 0.031),
+        "failed": lambda: transitions.failed(found.task, error, now, now, 1.5),
+        "cancelled": lambda: transitions.cancelled(found.task, now),
+    }[status]()
+    if after is not None:
+        assert store.move([Change(found.text, found.task, after)]).refused == []
+    return after or found.task
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    if CHROMIUM is None:
+        pytest.skip("chromium is not installed; `apt-get install chromium` does it")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-gpu"])
+        yield browser
+        browser.close()
+
+
+Open = Callable[..., Page]
+
+
+@pytest.fixture
+def visit(browser: Browser, world: World) -> Iterator[Open]:
+    """Opens a page in a browser of its own; `complaints` of the page is what the browser's console says."""
+    contexts: list[BrowserContext] = []
+
+    def visit(path: str = "/ui", server: WebServer | None = None, scope: str = "", **options: Any) -> Page:
+        context = browser.new_context(**({"viewport": WIDE} | options))
+        contexts.append(context)
+        context.set_default_timeout(LIMIT_MS)
+        page = context.new_page()
+        complaints: list[str] = []
+        page.on("console", lambda message: complaints.append(message.text) if message.type == "error" else None)
+        page.on("pageerror", lambda error: complaints.append(str(error)))
+        page.complaints = complaints  # type: ignore[attr-defined]
+        page.base = (server or (world.guarded if scope else world.open)).url  # type: ignore[attr-defined]
+        if scope:
+            sign_in(page, world.secrets[scope])
+        goto(page, path)
+        return page
+
+    yield visit
+    for context in contexts:
+        context.close()
+
+
+def goto(page: Page, path: str) -> None:
+    page.goto(page.base + path)  # type: ignore[attr-defined]
+
+
+def sign_in(page: Page, secret: str) -> None:
+    goto(page, "/ui")
+    page.get_by_label("API token").fill(secret)
+    page.get_by_role("button", name="Sign in").click()
+    page.get_by_role("heading", name="Overview").wait_for()
+
+
+def places(world: World) -> list[str]:
+    tasks = [f"/ui/tasks/{task.uid}" for task in world.tasks.values()]
+    forms = ["/ui/types/echo", f"/ui/types/echo?from={world.tasks['failed'].uid}"]
+    return [
+        "/ui",
+        "/ui/tasks",
+        "/ui/tasks?status=failed",
+        *tasks,
+        "/ui/queues",
+        "/ui/types",
+        *forms,
+        "/ui/audit",
+        "/ui/no",
+    ]
+
+
+WAYS = list(product((True, False), ("read", "write"), ("light", "dark"), (WIDE, NARROW)))
+
+
+@pytest.mark.parametrize(("script", "scope", "scheme", "size"), WAYS)
+def test_every_page_is_whole(
+    world: World, visit: Open, script: bool, scope: str, scheme: str, size: dict[str, int]
+) -> None:
+    page = visit(scope=scope, java_script_enabled=script, color_scheme=scheme, viewport=size)
+    for place in places(world):
+        goto(page, place)
+        assert page.locator("h1").count() == 1, place
+        buttons = page.locator("main button:visible, main a.button").count()
+        if scope == "read" and not place.startswith(("/ui/tasks?", "/ui/audit")) and place != "/ui/tasks":
+            assert buttons == 0, place
+        if script:
+            overflow = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
+            assert page.evaluate(overflow) <= 0, f"{place} is wider than the window"
+            assert found_by_axe(page) == [], place
+    expected = [each for each in page.complaints if "404" not in each]  # type: ignore[attr-defined]
+    assert expected == []
+
+
+def found_by_axe(page: Page) -> list[str]:
+    page.evaluate(AXE)
+    found = page.evaluate("axe.run({resultTypes: ['violations']})")
+    return [
+        f"{each['id']}: {node['html'][:120]} {node['any'][0]['message'] if node['any'] else ''}"
+        for each in found["violations"]
+        for node in each["nodes"]
+    ]
+
+
+def test_the_form_to_sign_in_is_whole(world: World, visit: Open) -> None:
+    for scheme in ("light", "dark"):
+        page = visit("/ui/sign-in", world.guarded, color_scheme=scheme)
+        assert found_by_axe(page) == []
+        assert page.complaints == []  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("script", [True, False])
+def test_a_task_is_created_found_cancelled_and_tried_again(world: World, visit: Open, script: bool) -> None:
+    page = visit("/ui/types", scope="write", java_script_enabled=script)
+    page.get_by_role("link", name="echo", exact=True).click()
+    page.get_by_label("message").fill('"by hand"')
+    page.get_by_role("button", name="Create", exact=True).click()
+    page.get_by_text("The task is created.").wait_for()
+    uid = page.url.rpartition("/")[2]
+    page.get_by_role("button", name="Cancel").click()
+    page.get_by_text("The task is cancelled.").wait_for()
+
+    page.get_by_role("link", name="Tasks", exact=True).click()
+    page.get_by_label("Status").select_option("cancelled")
+    page.get_by_role("button", name="Filter").click()
+    page.get_by_label(f"Choose {uid[:8]}").check()
+    page.get_by_role("button", name="Retry chosen").click()
+    page.get_by_text("1 task was queued again.").wait_for()
+    assert "status=cancelled" in page.url
+    page.get_by_label("Find a task").fill(uid)
+    page.get_by_label("Find a task").press("Enter")
+    page.get_by_text("queued", exact=True).wait_for()
+
+    page.get_by_role("link", name="Run again with changes").click()
+    page.get_by_label("message").fill('"changed"')
+    page.get_by_role("button", name="Create", exact=True).click()
+    page.get_by_text("The task is created.").wait_for()
+    assert page.url.rpartition("/")[2] != uid
+
+
+def test_a_double_click_creates_one_task(world: World, visit: Open) -> None:
+    page = visit("/ui/types/echo")
+    marked = f'"twice {time.time_ns()}"'
+    page.get_by_label("message").fill(marked)
+    page.get_by_role("button", name="Create", exact=True).dblclick()
+    page.get_by_text("The task is created.").wait_for()
+    found, _ = world.store.index.page(limit=50)
+    assert [bytes(task.args) for task in found].count(f'{{"message":{marked}}}'.encode()) == 1
+
+
+def test_a_page_refreshes_in_place_and_what_was_ticked_stays(world: World, visit: Open) -> None:
+    page = visit("/ui/tasks")
+    page.evaluate("window.same = true")
+    task = new(world.store)
+    page.locator(f"#row-{task.uid}").wait_for()
+    box = page.get_by_label(f"Choose {task.uid[:8]}")
+    box.check()
+    finish(world.store, task, "failed")
+    page.evaluate("refresh()")
+    page.locator(f"#row-{task.uid} .badge.failed").wait_for()
+    assert box.is_checked() and page.evaluate("window.same")
+
+
+def test_a_tasks_page_follows_it_to_its_end(world: World, visit: Open) -> None:
+    task = new(world.store)
+    page = visit(f"/ui/tasks/{task.uid}")
+    finish(world.store, task, "failed")
+    page.get_by_text("there is no month 13").wait_for()
+    eventually(lambda: page.evaluate("document.body.dataset.refresh") == "", 10 * BUSY)
+
+
+def test_a_page_says_that_the_service_does_not_answer(world: World, visit: Open) -> None:
+    page = visit("/ui")
+    page.context.set_offline(True)
+    page.evaluate("refresh()")
+    page.get_by_text("the service does not answer now").wait_for()
+    page.context.set_offline(False)
+    page.evaluate("refresh()")
+    page.get_by_text("the service does not answer now").wait_for(state="hidden")
+
+
+def test_when_the_token_is_gone_the_page_asks_for_another(world: World, visit: Open) -> None:
+    file = Path(str(world.guarded._environment["SANDBOX_TOKENS"]))
+    secret = token_file.add(file, "brief", "read")
+    page = visit("/ui/sign-in", world.guarded)
+    sign_in(page, secret)
+    token_file.remove(file, "brief")
+    page.evaluate("refresh()")
+    page.get_by_role("heading", name="Sign in").wait_for()
+
+
+def test_a_link_signs_in(world: World, visit: Open) -> None:
+    page = visit(f"/ui/sign-in?code={world.store.sessions.make_code('alice-read')}", world.guarded)
+    page.get_by_role("button", name="Sign in").click()
+    page.get_by_role("heading", name="Overview").wait_for()
+    [cookie] = page.context.cookies()
+    assert (cookie["httpOnly"], cookie["sameSite"]) == (True, "Strict")
+
+
+def test_the_keys_work(world: World, visit: Open) -> None:
+    page = visit("/ui/tasks")
+    page.keyboard.press("/")
+    assert page.evaluate("document.activeElement.name") == "q"
+    page.keyboard.press("Escape")
+    page.keyboard.press("j")
+    page.keyboard.press("j")
+    page.keyboard.press("k")
+    rows = page.locator("tr[data-row]")
+    assert "at" in str(rows.nth(0).get_attribute("class"))
+    page.keyboard.press("x")
+    assert rows.nth(0).locator("input").is_checked()
+    page.keyboard.press("?")
+    page.get_by_role("heading", name="Keys").wait_for()
+    assert found_by_axe(page) == []
+    page.keyboard.press("Escape")
+    page.keyboard.press("r")
+    page.get_by_text("stopped; r goes on refreshing").wait_for()
+    uid = str(rows.nth(0).get_attribute("id")).removeprefix("row-")
+    page.keyboard.press("Enter")
+    page.wait_for_url(f"**/ui/tasks/{uid}")
+
+
+def test_light_and_dark_can_be_chosen_without_javascript(visit: Open) -> None:
+    page = visit("/ui/queues", java_script_enabled=False, color_scheme="light")
+    page.get_by_role("button", name="Colours").click()
+    assert page.locator("html").get_attribute("data-look") == "dark" and page.url.endswith("/ui/queues")
+    page.get_by_role("button", name="Colours").click()
+    page.get_by_role("button", name="Colours").click()
+    assert page.locator("html").get_attribute("data-look") is None

@@ -1,0 +1,75 @@
+"""How values are written for people."""
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as some
+
+from service.tasks import moments
+from service.web.page import shown
+
+VALUES = some.recursive(
+    some.none() | some.booleans() | some.integers() | some.text(),
+    lambda inner: some.lists(inner, max_size=4) | some.dictionaries(some.text(), inner, max_size=4),
+    max_leaves=12,
+)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [
+        (None, shown.NOTHING), (0.000021, "21 µs"), (0.5, "500 ms"), (3.0, "3 s"), (59.94, "59.9 s"),
+        (75, "1 min 15 s"),
+        (3600, "1 h"), (90_000, "1 d 1 h"), (0, "0 µs"), (59.99, "60 s"),
+    ],
+)  # fmt: skip
+def test_a_span_has_two_units_at_most(seconds: float | None, words: str) -> None:
+    assert shown.span(seconds) == words
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [(0.3, "just now"), (3, "3 s ago"), (-70, "in 1 min"), (7300, "2 h ago"), (8.7e5, "10 d ago")],
+)
+def test_a_moment_is_so_long_ago(seconds: float, words: str) -> None:
+    assert shown.ago(moments.stamp(2e9 - seconds), 2e9) == words
+
+
+def test_a_moment_is_exact_where_one_looks_closer() -> None:
+    assert shown.exactly("2026-11-26T13:15:09.123456Z") == "2026-11-26 13:15:09.123456 UTC"
+
+
+@pytest.mark.parametrize(("number", "words"), [(0, "0 B"), (1023, "1023 B"), (2048, "2.0 KB"), (3e9, "2.8 GB")])
+def test_a_size_has_one_unit(number: float, words: str) -> None:
+    assert shown.size(number) == words
+
+
+@given(VALUES)
+def test_what_is_shown_is_the_value(value: object) -> None:
+    raw = json.dumps(value).encode()
+    visible = shown.UNSEEN.search(json.dumps(value, ensure_ascii=False)) is None
+    if visible and shown.hidden(value) == value:
+        assert json.loads(shown.exact(raw)) == value
+    assert json.loads(shown.written(shown.parsed(raw))) == value
+
+
+def test_numbers_keep_every_digit() -> None:
+    raw = b'{"big": 123456789012345678901234567890, "small": 1.10, "huge": 1e999}'
+    assert shown.exact(raw).split() == [
+        "{", '"big":', "123456789012345678901234567890,", '"small":', "1.10,", '"huge":', "1e999", "}",
+    ]  # fmt: skip
+
+
+def test_what_would_turn_or_hide_text_is_written_out() -> None:
+    assert shown.exact(json.dumps("a\u202eb\u200b\x7f").encode()) == '"a\\u202eb\\u200b\\u007f"'
+
+
+def test_what_was_hidden_comes_back_where_it_stands() -> None:
+    before = {"password": "x", "list": [{"token": "y"}, 2], "kept": 1}
+    hidden = shown.hidden(before)
+    assert "x" not in str(hidden) and shown.restored(hidden, before) == before
+    assert shown.restored({"password": "new", "list": ["[removed]"]}, before) == {
+        "password": "new",
+        "list": [{"token": "y"}],
+    }
