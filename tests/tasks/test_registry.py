@@ -137,6 +137,7 @@ def test_a_type_describes_itself() -> None:
         "queue": "reports",
         "max_attempts": 5,
         "timeout": 120,
+        "priority": "normal",
     }
     assert schema["required"] == ["month"]
     assert schema["additionalProperties"] is False
@@ -236,3 +237,9 @@ def test_an_entry_point_that_offers_none_is_refused(installed: Callable[[str], N
     installed("tasks_of_a_test:not_mine")
     with pytest.raises(InvalidTaskType, match="the entry point offer is neither a module nor a task type"):
         Registry.load([])
+
+
+def test_a_type_may_have_a_priority_and_no_made_up_one() -> None:
+    assert type_of(build, "report.build", priority="high").describe()["priority"] == "high"
+    with pytest.raises(InvalidTaskType, match="report.build: priority is 'urgent'; allowed are high, normal, low"):
+        type_of(build, "report.build", priority="urgent")
