@@ -103,9 +103,17 @@ CASES = {
     ),
     "SANDBOX_QUEUES": Case(
         ("default",),
-        {"high,default": ("high", "default"), "a b": ("a", "b")},
-        ["", ",", "a,a", "a:b", "x" * 65],
-        "names of queues, with commas between, each once",
+        {"high,default": ("high", "default"), "a b": ("a", "b"), "a:5,b:1000": ("a", "b")},
+        ["", ",", "a,a", "a:b", "x" * 65, "a:1,b", "a:0", "a:1001", "a:1,a:2"],
+        "names of queues, with commas between, each once; each with a weight from 1 to 1000, as in bulk:1, or none",
+    ),
+    "SANDBOX_BUILDERS": Case(0, {"0": 0}, ["-1", "257"], "a number from 0 to 256"),
+    "SANDBOX_BUILDER_THREADS": Case(1, {"1": 1, "64": 64}, ["0", "65"], "a number from 1 to 64"),
+    "SANDBOX_BUILDER_QUEUES": Case(
+        (),
+        {"": (), "builds": ("builds",), "a:2,b:1": ("a", "b")},
+        ["a,a", "a:1,b"],
+        "names of queues, with commas between, each once; each with a weight from 1 to 1000, as in bulk:1, or none",
     ),
     "SANDBOX_PARTITIONS": Case(1, {"4": 4}, ["0", "65"], "a number from 1 to 64"),
     "SANDBOX_NAME": Case(
@@ -114,6 +122,7 @@ CASES = {
     "SANDBOX_RETENTION": Case(
         604800.0, {"1": 1.0, "0.5e2": 50.0}, ["", "0", "1e12", "nan", "7d"], "seconds from 1 to 316224000"
     ),
+    "SANDBOX_STUCK": Case(600.0, {"1": 1.0, "604800": 604_800.0}, ["0", "604801", "nan"], "seconds from 1 to 604800"),
     "SANDBOX_LEASE": Case(15.0, {"2": 2.0, "3600": 3600.0}, ["1", "3601", "nan", "inf"], "seconds from 2 to 3600"),
     "SANDBOX_GRACE": Case(10.0, {"0": 0.0, "3600": 3600.0}, ["-1", "3601", "nan"], "seconds from 0 to 3600"),
     "SANDBOX_WAITING_CLIENTS": Case(500, {"0": 0, "100000": 100000}, ["-1", "100001"], "a number from 0 to 100000"),
@@ -265,3 +274,15 @@ def test_the_page_lists_exactly_these_variables_with_their_defaults() -> None:
 
 def test_every_field_comes_from_a_variable() -> None:
     assert set(FIELDS.values()) == set(Settings.__dataclass_fields__)
+
+
+def test_weights_survive_the_way_through_the_environment() -> None:
+    found = read({"SANDBOX_QUEUES": "critical:5,default:2", "SANDBOX_BUILDER_QUEUES": "builds,default"})
+    assert found.queues.weights == {"critical": 5, "default": 2} and not found.builder_queues.weights
+    assert read(texts(found)).queues.weights == found.queues.weights
+    assert found.all_queues == ("critical", "default", "builds")
+
+
+def test_builders_without_a_queue_are_refused() -> None:
+    with pytest.raises(SettingsError, match="SANDBOX_BUILDERS is 2, and SANDBOX_BUILDER_QUEUES names no queue"):
+        read({"SANDBOX_BUILDERS": "2"})

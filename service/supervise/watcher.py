@@ -98,7 +98,9 @@ class GatedWatcher(Watcher):  # type: ignore[misc]
     has_given_up = False
 
     def __init__(self, name: str, cmd: str, **options: Any) -> None:
-        super().__init__(name, cmd, **options)
+        number = int(options.get("numprocesses", 1))
+        super().__init__(name, cmd, **options | {"numprocesses": max(1, number)})  # stock circus warns of none
+        self.numprocesses = number
         self._name = Path(options["release"]) if "release" in options else None
         self.release = releases.find(self._name) if self._name else None
         self._trial: Trial | None = None
@@ -132,7 +134,9 @@ class GatedWatcher(Watcher):  # type: ignore[misc]
 
         They are of this release, and so is what replaces one that dies, until the trial has accepted another.
         """
-        adopted = {pid: self._adopted(pid) for pid in (*serving, *leaving) if psutil.pid_exists(pid)}
+        living = [pid for pid in (*serving, *leaving) if psutil.pid_exists(pid)]
+        self.numprocesses = self.numprocesses or len(living)  # with none wanted, circus would number none
+        adopted = {pid: self._adopted(pid) for pid in living}
         self.processes.update(adopted)
         for pid in adopted.keys() & set(leaving):
             self._let_go(adopted[pid])

@@ -533,10 +533,10 @@ class TestSharing:
     def test_an_unknown_field_is_neither_ignored_nor_dropped(self, crew: Crew, server: RedisServer) -> None:
         [uid] = crew.create("echo")
         text = server.client().get(uid)
-        server.client().set(uid, text[:-1] + b',"priority":7}')
+        server.client().set(uid, text[:-1] + b',"colour":7}')
         crew.start()
         eventually(lambda: crew.read(uid).status == "scheduled")
-        assert json.loads(server.client().get(uid))["priority"] == 7
+        assert json.loads(server.client().get(uid))["colour"] == 7
 
     def test_what_is_no_document_does_not_stop_the_others(self, crew: Crew, server: RedisServer) -> None:
         [broken, fine] = crew.create("echo", count=2)

@@ -53,11 +53,11 @@ class TestAnyEntry:
         assert judge(entry, document("queued", type="from.tomorrow"), KNOWN) is Verdict.POSTPONE
 
     def test_of_a_task_with_an_unknown_field_it_is_postponed(self, entry: Entry) -> None:
-        text = document("queued").text[:-1] + b',"priority":1}'
+        text = document("queued").text[:-1] + b',"colour":1}'
         assert judge(entry, Document(decode(text), text), KNOWN) is Verdict.POSTPONE
 
     def test_a_field_of_a_newer_release_that_is_null_does_not_matter(self, entry: Entry) -> None:
-        text = document("queued").text[:-1] + b',"priority":null}'
+        text = document("queued").text[:-1] + b',"colour":null}'
         assert judge(entry, Document(decode(text), text), KNOWN) is Verdict.CLAIM
 
 

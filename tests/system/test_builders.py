@@ -101,6 +101,6 @@ def test_builders_are_reloaded_like_the_others(instance: Instance) -> None:
 def test_a_restart_takes_builders_away_and_brings_them_back(instance: Instance) -> None:
     for count in ("0", "2"):
         done = instance.run(*SANDBOX, "restart", SANDBOX_BUILDERS=count)
-        assert done.returncode == 0, done.stdout + done.stderr
+        assert done.returncode == 0, done.stdout + done.stderr + (instance.home / "log" / "circus.log").read_text()
         eventually(lambda count=count: len(builders(instance)) == int(count), 30)  # type: ignore[misc]
     assert result(instance, instance.create("slow", seconds=0)) in {builder.pid for builder in builders(instance)}

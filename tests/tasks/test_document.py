@@ -280,7 +280,7 @@ def test_clients_get_back_what_was_left_out_and_defaults_never_change() -> None:
         ("uid", "u"), ("type", "echo"), ("queue", "default"), ("status", "queued"), ("args", {}), ("created_at", NOW),
         ("started_at", None), ("finished_at", None), ("duration", None), ("attempt", 0), ("max_attempts", 3),
         ("failures", 0), ("crashes", 0), ("timeout", None), ("run_at", None), ("progress", None), ("result", None),
-        ("error", None), ("request_id", None), ("created_by", None),
+        ("error", None), ("request_id", None), ("created_by", None), ("priority", "normal"),
     ]  # fmt: skip
 
 

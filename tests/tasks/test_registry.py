@@ -138,6 +138,7 @@ def test_a_type_describes_itself() -> None:
         "max_attempts": 5,
         "timeout": 120,
         "secret": [],
+        "priority": "normal",
     }
     assert schema["required"] == ["month"]
     assert schema["additionalProperties"] is False
@@ -243,3 +244,9 @@ def test_only_an_argument_can_be_secret() -> None:
     assert type_of(build, "report.build", secret="month").secret == ("month",)
     with pytest.raises(InvalidTaskType, match="secret names 'year', and the handler has no such argument"):
         type_of(build, "report.build", secret=("month", "year"))
+
+
+def test_a_type_may_have_a_priority_and_no_made_up_one() -> None:
+    assert type_of(build, "report.build", priority="high").describe()["priority"] == "high"
+    with pytest.raises(InvalidTaskType, match="report.build: priority is 'urgent'; allowed are high, normal, low"):
+        type_of(build, "report.build", priority="urgent")

@@ -73,4 +73,4 @@ def test_it_is_asked_only_without_tokens_on_a_tcp_address(
 ) -> None:
     given = {"SANDBOX_HOME": str(tmp_path), **{name: text.format(folder=tmp_path) for name, text in variables.items()}}
     app = wiring.app(settings.read(given))
-    assert app.test_client().get("/types", headers={"Host": "tasks.example"}).status_code == status
+    assert app.test_client().get("/openapi.json", headers={"Host": "tasks.example"}).status_code == status
