@@ -18,7 +18,8 @@ from tests.deploy.project import DOMAIN
 from tests.servers import eventually, free_port
 from tests.system.instance import ROOT
 
-# What Debian's nginx.conf has, and what would let the oldest clients in if a site did not forbid it.
+# What Debian's nginx.conf has, and what would let the oldest clients in if a site did not forbid it. Another site comes
+# first.
 AROUND = """
 user {user};
 daemon off;
@@ -34,6 +35,12 @@ http {{
     gzip on;
     client_body_temp_path {folder}/body; proxy_temp_path {folder}/proxy; fastcgi_temp_path {folder}/fastcgi;
     uwsgi_temp_path {folder}/uwsgi; scgi_temp_path {folder}/scgi;
+    server {{
+        listen 127.0.0.1:{plain}; listen [::1]:{plain}; listen 127.0.0.1:{secure} ssl; listen [::1]:{secure} ssl;
+        server_name first.example.com;
+        ssl_certificate {folder}/cert.pem; ssl_certificate_key {folder}/key.pem;
+        return 200 first;
+    }}
     {site}
 }}
 """
@@ -112,7 +119,8 @@ class Site:
 
     def _run(self, text: str) -> "Site":
         file = self.folder / "nginx.conf"
-        file.write_text(AROUND.format(user=getpass.getuser(), folder=self.folder, site=text))
+        places = {"folder": self.folder, "plain": self.plain, "secure": self.secure}
+        file.write_text(AROUND.format(user=getpass.getuser(), site=text, **places))
         program = shutil.which("nginx", path="/usr/sbin:/usr/local/sbin:/usr/bin") or "nginx"
         with (self.folder / "said").open("wb") as said:
             self._process = subprocess.Popen([program, "-p", str(self.folder), "-c", str(file)], stderr=said)

@@ -16,6 +16,7 @@ from rollout import stage, templates
 from rollout.errors import UsageError
 from service import settings
 from service.supervise.start import environment
+from tests.deploy.project import FAB
 from tests.system.instance import ROOT
 
 DEPLOY = ROOT / "deploy"
@@ -55,6 +56,11 @@ def test_the_settings_are_ones_that_the_service_takes() -> None:
     assert (str(read.home), str(read.logs)) == ("/var/lib/sandbox", "/var/log/sandbox")
     assert read.socket == "/run/sandbox/web.sock"
     assert set(given) <= {variable.name for variable in settings.VARIABLES}
+
+
+def test_the_balancers_site_is_printed_and_nobody_is_asked() -> None:
+    done = subprocess.run([FAB, "-r", "deploy", "production", "balancer"], cwd=ROOT, capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, templates.balancer(stage.read(DEPLOY, "production")))
 
 
 # --- how long a stop and a start may take ------------------------------------------------------------
