@@ -48,9 +48,9 @@ def _start(host: Host, lines: int) -> paramiko.Channel:
 
 def _read(host: Host, channel: paramiko.Channel, over: threading.Event) -> None:
     channel.settimeout(None)
-    with channel.makefile("r", encoding="utf-8", errors="replace") as lines:
+    with channel.makefile("rb") as lines:
         for line in lines:
-            _show(host, line.rstrip("\n"))
+            _show(host, line.decode(errors="replace").rstrip("\n"))
     if not over.is_set():
         report.warning(f"{host}: its logs are not followed any more")
 

@@ -16,7 +16,7 @@ from tests.system.instance import ROOT
 
 sys.path.insert(0, str(ROOT / "deploy"))
 
-PROGRAMS = ("sshd", "nginx", "ip", "unshare", "setpriv")
+PROGRAMS = ("sshd", "nginx", "ip", "unshare", "setpriv", "sudo")
 ADMINISTRATORS = "/usr/local/sbin:/usr/sbin:/sbin"
 
 

@@ -2,7 +2,6 @@
 
 import http.server
 import subprocess
-import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -14,6 +13,7 @@ import pytest
 from rollout import stage, templates
 from rollout.errors import UsageError
 from tests.deploy.host import TestHost
+from tests.deploy.project import FAB
 from tests.deploy.test_kills import a_new_release
 from tests.deploy.test_packages import PYPROJECT
 from tests.deploy.test_stage import GOOD
@@ -70,7 +70,7 @@ def public_index(folder: Path, address: str) -> Iterator[str]:
         (source / f"{name.replace('-', '_')}.py").write_text("")
         target = folder / "simple" / name
         words = ("-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation", "--wheel-dir", target, source)
-        subprocess.run([sys.executable, *words], check=True)
+        subprocess.run([FAB.parent / "python", *words], check=True)
     handler = partial(Silent, directory=str(folder))
     with http.server.ThreadingHTTPServer((address, 0), handler) as server:
         thread = threading.Thread(target=server.serve_forever)

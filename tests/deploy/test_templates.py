@@ -156,8 +156,10 @@ def _shell(script: str, given: dict[str, str]) -> str:
 
 
 @pytest.mark.parametrize(
-    "script", [DEPLOY / "templates" / "init", *sorted((DEPLOY / "remote").glob("*.sh"))], ids=lambda path: path.name
+    "script",
+    [DEPLOY / "templates" / "init", DEPLOY / "templates" / "index_init", *sorted((DEPLOY / "remote").glob("*.sh"))],
+    ids=lambda path: path.name,
 )
 def test_a_script_is_one(script: Path) -> None:
-    shell = "sh" if script.name == "init" else "bash"
+    shell = "sh" if script.name.endswith("init") else "bash"
     assert subprocess.run([shell, "-n", script], capture_output=True, check=False).stderr == b""
