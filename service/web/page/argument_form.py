@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import Any, Final, NamedTuple
 
 from service.errors import InvalidTask
+from service.observe.scrubber import REMOVED
 from service.web.page import shown
 from service.web.page.shown import Number
 
@@ -49,7 +50,9 @@ def texts(args: Any, schema: Mapping[str, Any]) -> dict[str, str]:
         return {}  # no client could have sent such ones
     kinds = {field.name: field.kind for field in fields(schema, {})}
     return {
-        PREFIX + name: value if kinds.get(name) == TEXT and _is_text(value) else shown.written(value)
+        PREFIX + name: value
+        if _is_text(value) and (value == REMOVED or kinds.get(name) == TEXT)
+        else shown.written(value)
         for name, value in args.items()
     }
 
@@ -94,6 +97,8 @@ def _kind(schema: Mapping[str, Any], member: Mapping[str, Any]) -> tuple[str, li
 
 
 def _read(field: Field) -> Any:
+    if field.value.strip() == REMOVED:
+        return REMOVED
     if field.kind == TEXT:
         return field.value.replace("\r\n", "\n")
     try:

@@ -47,7 +47,7 @@ class Chart(NamedTuple):
     @property
     def told(self) -> str:
         """For page.js."""
-        series = [{"name": curve.name, "color": f"--{curve.color}"} for curve in self.curves]
+        series = [{"name": curve.name, "color": f"--curve-{curve.color}"} for curve in self.curves]
         told: dict[str, Any] = {
             "unit": self.unit,
             "least": 0.001 if self.unit == SECONDS else 1,

@@ -61,9 +61,10 @@ class Creating:
         model = self._model(request.args.get("from"))
         values: dict[str, str] = {}
         if model is not None:
-            args = shown.hidden(shown.parsed(model.args))
+            secret = task_type.secret
+            args = shown.hidden(shown.parsed(model.args), secret)
             schema = task_type.describe()["args"]
-            values = argument_form.texts(args, schema) | {"json": shown.exact(model.args), "queue": model.queue}
+            values = argument_form.texts(args, schema) | {"json": shown.exact(model.args, secret), "queue": model.queue}
         return self._shown(task_type, values, model.uid if model else "")
 
     def create(self, name: str) -> Response:

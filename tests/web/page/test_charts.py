@@ -42,5 +42,5 @@ def test_seconds_are_written_as_a_span(value: float | None, words: str) -> None:
 def test_a_browser_gets_the_same_numbers() -> None:
     told = json.loads(chart(1, None, 3, 4).told)
     assert told["data"] == [MINUTES, [1, None, 3, 4]]
-    assert told["series"] == [{"name": "done", "color": "--good"}]
+    assert told["series"] == [{"name": "done", "color": "--curve-good"}]
     assert told["marks"] == [{"at": MINUTES[1], "what": "reload"}]

@@ -13,10 +13,11 @@ import pytest
 from msgspec import Raw
 from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
 
-from service.store import SCRIPTS, Change, Store
+from service.store import SCRIPTS, AtWork, Change, Executing, Store, Tally
 from service.store.connection import connect
 from service.tasks import moments, transitions
 from service.tasks.document import Task, TaskError
+from service.tasks.lines import Unstored
 from service.tasks.uid import random_prefix
 from service.web import token_file
 from tests.conftest import _folder
@@ -73,6 +74,18 @@ def fill(store: Store) -> dict[str, Task]:
         args = json.dumps({"message": f"a message that is rather long, number {number}", "password": "hidden"}).encode()
         task = new(store, args)
         made[status] = finish(store, task, status)
+        log(store, task.uid, "10 rows", "a line that is so long that it has to be broken somewhere: " + "x" * 300)
+    count(store, "succeeded", 300)
+    count(store, "failed", 20)
+    store.history.gauge(time.time(), {"queue:default": (7, 2, 0, 3)})
+    store.history.mark(time.time_ns() // 1000, {"at": moments.stamp(time.time()), "what": "start", "watcher": "web"})
+    executing = [Executing(uid=made["queued"].uid, type="echo", queue="default", since=moments.stamp(time.time()))]
+    store.roster.enter(
+        AtWork(
+            runner="a", host="host1", pid=4711, release="/srv/releases/42", started_at=moments.stamp(time.time()),
+            memory=41943040, queues=["default"], threads=3, executing=executing,
+        )
+    )  # fmt: skip
     return made
 
 
@@ -83,6 +96,24 @@ def new(store: Store, args: bytes = b'{"message":"hello"}') -> Task:
     )
     assert store.create([task]) == []
     return task
+
+
+def log(store: Store, uid: str, *lines: str) -> None:
+    said = Unstored(1)
+    for line in lines:
+        said.add("info", line)
+    portion = said.take(lambda text: text)
+    assert portion is not None
+    store.logbook.write([(uid, portion)])
+
+
+def count(store: Store, status: str, number: int) -> None:
+    """As if so many attempts had ended so, a moment ago."""
+    now = moments.stamp(time.time())
+    task = Task(uid="0" * 64, type="echo", queue="default", status=status, created_at=now, started_at=now, duration=0.2)
+    tally = Tally()
+    tally.outcomes(time.time(), [task] * number, [""] * number)
+    store.history.add(str(time.time_ns()), 1, tally.take())
 
 
 def finish(store: Store, task: Task, status: str) -> Task:
@@ -153,17 +184,9 @@ def sign_in(page: Page, secret: str) -> None:
 def places(world: World) -> list[str]:
     tasks = [f"/ui/tasks/{task.uid}" for task in world.tasks.values()]
     forms = ["/ui/types/echo", f"/ui/types/echo?from={world.tasks['failed'].uid}"]
-    return [
-        "/ui",
-        "/ui/tasks",
-        "/ui/tasks?status=failed",
-        *tasks,
-        "/ui/queues",
-        "/ui/types",
-        *forms,
-        "/ui/audit",
-        "/ui/no",
-    ]
+    acts = ["/ui/tasks?status=failed", "/ui/tasks/all?do=retry&status=failed"]
+    others = ["/ui/queues", "/ui/types", "/ui/runners", "/ui/audit", "/ui/no"]
+    return ["/ui", "/ui?span=31d", "/ui/tasks", *acts, *tasks, *forms, *others]
 
 
 WAYS = list(product((True, False), ("read", "write"), ("light", "dark"), (WIDE, NARROW)))
@@ -178,8 +201,8 @@ def test_every_page_is_whole(
         goto(page, place)
         assert page.locator("h1").count() == 1, place
         buttons = page.locator("main button:visible, main a.button").count()
-        if scope == "read" and not place.startswith(("/ui/tasks?", "/ui/audit")) and place != "/ui/tasks":
-            assert buttons == 0, place
+        if scope == "read":
+            assert buttons == page.locator("form.filters button:visible, a.button:text-is('Back')").count(), place
         if script:
             overflow = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
             assert page.evaluate(overflow) <= 0, f"{place} is wider than the window"
@@ -263,6 +286,67 @@ def test_a_tasks_page_follows_it_to_its_end(world: World, visit: Open) -> None:
     finish(world.store, task, "failed")
     page.get_by_text("there is no month 13").wait_for()
     eventually(lambda: page.evaluate("document.body.dataset.refresh") == "", 10 * BUSY)
+
+
+def test_a_tasks_log_comes_as_it_is_written(world: World, visit: Open) -> None:
+    """Signed in: the stream of events is read with the cookie. Long after this, the page would ask for itself."""
+    task = new(world.store)
+    page = visit(f"/ui/tasks/{task.uid}", scope="read")
+    page.wait_for_function("events !== null && events.readyState === 1")
+    page.evaluate("document.body.dataset.refresh = ''; tick()")
+    log(world.store, task.uid, "the first line")
+    page.get_by_text("the first line").wait_for()
+    log(world.store, task.uid, '<b onclick="x">\u202ehostile</b>', "the last line")
+    page.get_by_text("the last line").wait_for()
+    lines = page.locator("#lines .line")
+    assert lines.count() == 3 and "\u202e" not in str(lines.nth(1).text_content())
+    assert "<b onclick" in str(lines.nth(1).text_content()) and page.locator("#lines b").count() == 0
+    page.evaluate("refresh()")
+    finish(world.store, task, "succeeded")
+    page.locator("#head .badge.succeeded").wait_for()
+    assert lines.count() == 3 and page.evaluate("events") is None
+    assert page.complaints == []  # type: ignore[attr-defined]
+
+
+def test_charts_are_drawn_and_drawn_anew_without_a_complaint(world: World, visit: Open) -> None:
+    page = visit("/ui")
+    page.locator("#chart-succeeded canvas").wait_for()
+    before = page.locator("#curves-failures").get_attribute("data-chart")
+    count(world.store, "failed", 500)
+    eventually(lambda: refreshed(page) != before, 20 * BUSY, 0.2)
+    assert page.locator("#chart-failures canvas").count() == 1
+    page.locator("#table-failures summary").click()
+    page.evaluate("refresh()")
+    assert page.locator("#table-failures[open] tbody tr").count() == 60
+    page.set_viewport_size(NARROW)
+    page.get_by_role("link", name="a month").click()
+    page.locator("#chart-failures canvas").wait_for()
+    assert page.complaints == []  # type: ignore[attr-defined]
+
+
+def refreshed(page: Page) -> str | None:
+    page.evaluate("refresh()")
+    return page.locator("#curves-failures").get_attribute("data-chart")
+
+
+def test_charts_are_there_without_javascript(visit: Open) -> None:
+    page = visit("/ui", java_script_enabled=False)
+    assert "M" in str(page.locator("#chart-succeeded path.good").get_attribute("d"))
+
+
+@pytest.mark.parametrize("script", [True, False])
+def test_all_that_match_are_cancelled_after_a_question(world: World, visit: Open, script: bool) -> None:
+    marked = f"bulk{time.time_ns()}"
+    for _ in range(3):
+        new(world.store, f'{{"message":"{marked}"}}'.encode())
+    page = visit(f"/ui/tasks?status=queued&q=args.message={marked}", scope="write", java_script_enabled=script)
+    page.get_by_role("link", name="Cancel all that match").click()
+    page.get_by_role("heading", name="Cancel 3 tasks?").wait_for()
+    page.get_by_role("button", name="Cancel them all").click()
+    page.get_by_text("All that the filter shows are being cancelled").wait_for()
+    assert marked in page.url and "status=queued" in page.url
+    page.get_by_role("link", name="how far that is").click()
+    page.get_by_role("heading", name="sandbox.cancel").wait_for()
 
 
 def test_a_page_says_that_the_service_does_not_answer(world: World, visit: Open) -> None:

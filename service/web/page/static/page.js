@@ -115,11 +115,12 @@ function options(place, told) {
     tzDate: (second) => uPlot.tzDate(new Date(second * 1000), "Etc/UTC"),
     cursor: { y: false, sync: { key: "all" } },
     scales: { y: { range: (_, low, high) => [0, Math.max(high || 0, told.least || 1)] } },
-    series: [{ value: "{YYYY}-{MM}-{DD} {HH}:{mm}" }, ...told.series.map((each) => ({
-      label: each.name, stroke: color(each.color), width: 1.5, points: { show: false }, spanGaps: false,
+    series: [{ label: "UTC", value: "{YYYY}-{MM}-{DD} {HH}:{mm}" }, ...told.series.map((each) => ({
+      label: each.name, stroke: color(each.color), width: 1.75, points: { show: false }, spanGaps: false,
+      fill: told.series.length === 1 ? resolved(place, `color-mix(in srgb, var(${each.color}) 12%, transparent)`) : undefined,
       value: (_, number) => (number === null ? "–" : amount(number, told.unit)),
     }))],
-    axes: [axis, { ...axis, size: 62, values: (_, splits) => splits.map((number) => amount(number, told.unit)) }],
+    axes: [{ ...axis, values: (_, splits) => splits.map((second) => moment(second, told.data[0])) }, { ...axis, size: 62, values: (_, splits) => splits.map((number) => amount(number, told.unit)) }],
     hooks: { draw: [(chart) => draw_marks(chart, told.marks || [], color("--soft"))] },
   };
 }
@@ -148,6 +149,11 @@ function draw_marks(chart, marks, color) {
     ctx.stroke();
   }
   ctx.restore();
+}
+
+function moment(second, times) {
+  const text = new Date(second * 1000).toISOString();
+  return times.at(-1) - times[0] < 86400 ? text.slice(11, 16) : `${text.slice(5, 10)} ${text.slice(11, 16)}`;
 }
 
 function amount(number, unit) {
