@@ -28,6 +28,8 @@ def store(request: pytest.FixtureRequest, server: RedisServer, cluster: RedisClu
     store = Store(connect(url, SCRIPTS), partitions=4)
     yield store
     store.close()
+    for node in cluster.nodes:
+        node.client().flushall()
 
 
 def failed(store: Store, **fields: Any) -> Task:

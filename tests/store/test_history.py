@@ -215,3 +215,5 @@ def test_all_of_it_works_on_a_cluster(cluster: RedisCluster) -> None:
     assert store.history.marks(0, 2) == [{"what": "started"}]
     assert store.roster.at_work() == [at_work("a")]
     store.close()
+    for node in cluster.nodes:
+        node.client().flushall()

@@ -26,6 +26,8 @@ def partitioned(request: pytest.FixtureRequest, server: RedisServer, cluster: Re
     store = Store(connect(url, SCRIPTS), partitions=4)
     yield store
     store.close()
+    for node in cluster.nodes:
+        node.client().flushall()
 
 
 def pages(store: Store, only: Filter, limit: int = 3) -> list[list[str]]:
