@@ -241,5 +241,5 @@ def test_an_entry_point_that_offers_none_is_refused(installed: Callable[[str], N
 
 def test_a_type_may_have_a_priority_and_no_made_up_one() -> None:
     assert type_of(build, "report.build", priority="high").describe()["priority"] == "high"
-    with pytest.raises(InvalidTaskType, match="report.build: priority is 'urgent'; allowed are high, normal, low"):
+    with pytest.raises(InvalidTaskType, match=r"report.build: priority is 'urgent'; allowed are high, normal, low"):
         type_of(build, "report.build", priority="urgent")
