@@ -35,12 +35,12 @@ DEMO_TASKS: Final = "service.builtin.demo"
 UNIX: Final = "unix:"
 
 
-class Queues(tuple[str, ...]):
+class ServedQueues(tuple[str, ...]):
     """Their names in order. Without weights, the order is strict."""
 
     weights: Mapping[str, int]
 
-    def __new__(cls, weights: Mapping[str, int | None]) -> "Queues":
+    def __new__(cls, weights: Mapping[str, int | None]) -> "ServedQueues":
         names = super().__new__(cls, weights)
         names.weights = {name: weight for name, weight in weights.items() if weight is not None}
         return names
@@ -64,9 +64,9 @@ class Settings:
     threads: int
     builders: int
     builder_threads: int
-    builder_queues: Queues
+    builder_queues: ServedQueues
     tasks: tuple[str, ...]
-    queues: Queues
+    queues: ServedQueues
     partitions: int
     name: str
     retention_seconds: float
@@ -201,14 +201,14 @@ def _names(pattern: re.Pattern[str]) -> Callable[[str], tuple[str, ...]]:
     return read
 
 
-def _queues(text: str) -> Queues:
+def _queues(text: str) -> ServedQueues:
     queues = _queues_or_none(text)
     if not queues:
         raise ValueError
     return queues
 
 
-def _queues_or_none(text: str) -> Queues:
+def _queues_or_none(text: str) -> ServedQueues:
     weights: dict[str, int | None] = {}
     for part in _names(WEIGHTED)(text):
         name, colon, weight = part.partition(":")
@@ -217,7 +217,7 @@ def _queues_or_none(text: str) -> Queues:
         weights[name] = _whole(1, HEAVIEST)(weight) if colon else None
     if len({weight is None for weight in weights.values()}) > 1:
         raise ValueError  # some with a weight and some without
-    return Queues(weights)
+    return ServedQueues(weights)
 
 
 def _networks(text: str) -> tuple[str, ...]:
@@ -416,7 +416,7 @@ def texts(settings: Settings) -> dict[str, str]:
 def _text(value: Any) -> str:
     if value is None:
         return ""
-    if isinstance(value, Queues):
+    if isinstance(value, ServedQueues):
         return str(value)
     if isinstance(value, tuple):
         return ",".join(value)
