@@ -120,6 +120,7 @@ def test_what_runs_in_a_paused_queue_goes_on_and_is_settled(store: Store) -> Non
 
 
 def test_a_waiting_consumer_is_given_nothing_of_a_queue_that_it_knows_to_be_paused(store: Store) -> None:
+    assert fetched(store, ("default", "other")) == []  # this makes the groups
     pause(store, QUEUE, "default")
     assert fetched(store, ("default", "other")) == []
     stored(store)
