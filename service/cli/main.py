@@ -17,7 +17,7 @@ NOBODY_READS: Final = 141  # as a shell tells SIGPIPE
 COMMANDS: Final = {
     "task": Lazy("task_commands", "task", "create, look at, await, cancel and retry tasks"),
     "types": Lazy("type_commands", "types", "print the task types and their queues, or what one of them takes"),
-    "runners": Lazy("overview", "runners", "who executes what now"),
+    "runners": Lazy("at_work", "runners", "who executes what now"),
     "status": Lazy("supervision", "status", "how the service on this host is"),
     "run": Lazy("instance", "run", "start everything in the foreground; Ctrl-C stops it"),
     "reload": Lazy("supervision", "reload", "swap in the release that SANDBOX_RELEASE names; no request fails"),
