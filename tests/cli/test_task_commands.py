@@ -186,15 +186,15 @@ def test_the_beginning_of_a_uid_will_do(sandbox: Command) -> None:
 
 
 def test_all_that_the_options_show_is_cancelled_and_retried(sandbox: Command) -> None:
-    uids = [created(sandbox, "order", f"item=bulk-{number}", "--queue", "side", "--delay", "1h") for number in range(3)]
-    only = ("--queue", "side", "--type", "order", "--status", "scheduled")
+    uids = [created(sandbox, "talk", f"lines={number}", "--queue", "side", "--delay", "1h") for number in range(3)]
+    only = ("--queue", "side", "--type", "talk", "--status", "scheduled")
     counted = sandbox("task", "cancel", *only, "--dry-run")
     assert (counted.returncode, counted.stdout) == (0, "3\n")
     assert json.loads(sandbox("task", "cancel", *only, "--dry-run", "--json").stdout) == {"matched": 3, "more": False}
     done = sandbox("task", "cancel", *only)
     assert (done.returncode, done.stdout) == (0, "3\tcancelled\n")
-    cancelled = ("--queue", "side", "--type", "order", "--status", "cancelled")
-    again = sandbox("task", "retry", *cancelled, "--q", "args.item=bulk-1", "--json")
+    cancelled = ("--queue", "side", "--type", "talk", "--status", "cancelled")
+    again = sandbox("task", "retry", *cancelled, "--q", "args.lines=1", "--json")
     assert json.loads(again.stdout)["result"] == {"changed": 1, "left_out": {}}
     assert sandbox("task", "wait", uids[1]).returncode == 0
     assert sandbox("task", "retry", *cancelled).stdout == "2\tqueued again\n"
