@@ -13,7 +13,6 @@ import contextlib
 import http.client
 import json
 import os
-import random
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final, NamedTuple
@@ -94,10 +93,7 @@ def _place(environment: Mapping[str, str]) -> _Place:
     read = settings.read(environment)
     if read.socket:
         return _Place("localhost", socket=read.socket)
-    from service.supervise.start.announce import EVERYWHERE
-
-    host = EVERYWHERE.get(read.bind, read.bind)
-    return _Place(f"[{host}]:{read.port}" if ":" in host else f"{host}:{read.port}")
+    return _Place(urlsplit(read.page_url).netloc)
 
 
 def _named(url: str) -> _Place:
@@ -176,7 +172,7 @@ class Service:
             except _Fault as fault:
                 connection.close()
                 until = until or time.monotonic() + self._patience
-                pause = fault.after + random.uniform(0, bound)
+                pause = fault.after + _by_chance(bound)
                 if not self._is_worth_another(fault, request.again) or time.monotonic() + pause >= until:
                     raise fault.failure from fault.__cause__
                 bound = min(2 * bound, HIGHEST_BOUND_SECONDS)
@@ -244,6 +240,12 @@ def _problem(body: bytes) -> dict[str, Any]:
         if isinstance(found, dict):
             return found
     return {}
+
+
+def _by_chance(bound: float) -> float:
+    import random  # only few commands need it, and all would wait for it
+
+    return random.uniform(0, bound)
 
 
 def _with(path: str, query: Sequence[tuple[str, str]]) -> str:

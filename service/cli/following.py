@@ -5,7 +5,6 @@ A stream breaks off at a reload, and goes on in another worker from the last eve
 
 import http.client
 import json
-import random
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
@@ -15,7 +14,7 @@ from service.cli import showing
 from service.cli.caller import TIMED_OUT, CallFailed, Service, part
 from service.cli.waits import FINISHED
 
-PAUSE_SECONDS: Final = 1.0
+PAUSE_SECONDS: Final = 0.5
 
 Show = Callable[[dict[str, Any]], None]
 
@@ -66,7 +65,7 @@ def _events(service: Service, uid: str, until: float | None) -> Iterator[_Event]
                 if event.name == "end":
                     return
                 yield event
-        time.sleep(random.uniform(0, PAUSE_SECONDS))
+        time.sleep(PAUSE_SECONDS)
 
 
 def _parsed(lines: Iterable[bytes]) -> Iterator[_Event]:

@@ -5,11 +5,9 @@ Text of others is cleaned: what cannot be printed is escaped, so no task can spe
 
 import json
 import os
-import shutil
 import sys
 import time
 from collections.abc import Iterable, Sequence
-from datetime import datetime
 from typing import Any, Final, TextIO
 
 COLOURS: Final = {
@@ -75,7 +73,7 @@ def lines(head: Sequence[str], rows: Iterable[Sequence[object]]) -> Iterable[str
 
 def _aligned(head: Sequence[str], rows: list[list[str]]) -> Iterable[str]:
     widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
-    room = shutil.get_terminal_size().columns
+    room = _columns()
     yield coloured(_line([word.upper() for word in head], widths, room), DIM)
     for row in rows:
         text = _line(row, widths, room)
@@ -87,6 +85,12 @@ def _aligned(head: Sequence[str], rows: list[list[str]]) -> Iterable[str]:
 def _line(cells: Sequence[str], widths: Sequence[int], room: int) -> str:
     text = GAP.join(cell.ljust(width) for cell, width in zip(cells, widths, strict=True)).rstrip()
     return text if len(text) <= room else f"{text[: room - 1]}…"
+
+
+def _columns() -> int:
+    import shutil
+
+    return shutil.get_terminal_size().columns
 
 
 def fields(values: Iterable[tuple[str, object]]) -> None:
@@ -107,6 +111,8 @@ def compact(value: Any) -> str:
 def ago(moment: str | None) -> str:
     if moment is None:
         return ""
+    from datetime import datetime  # its import takes a tenth of a command's time
+
     seconds = time.time() - datetime.fromisoformat(moment.replace("Z", "+00:00")).timestamp()
     return f"{span(seconds)} ago" if seconds >= 0 else f"in {span(-seconds)}"
 
@@ -149,7 +155,7 @@ class ProgressLine:
     def show(self, text: str) -> None:
         if not people_watch() or text == self._shown:
             return
-        room = shutil.get_terminal_size().columns - 1
+        room = _columns() - 1
         sys.stderr.write(f"\r\x1b[K{clean(text)[:room]}")
         sys.stderr.flush()
         self._shown = text

@@ -1,8 +1,8 @@
 """`sandbox task`: what clients do with tasks, over HTTP."""
 
 import itertools
+import os
 import sys
-import uuid
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Final
 
@@ -53,7 +53,7 @@ def create(
     if words:
         args |= arguments.read(words, _schema(service, type_name))
     said = {OPTIONS.get(name, name): value for name, value in options.items() if value is not None}
-    created = service.post("/tasks", {"type": type_name, "args": args, **said}, key=key or uuid.uuid4().hex)
+    created = service.post("/tasks", {"type": type_name, "args": args, **said}, key=key or os.urandom(16).hex())
     if not (waits_for_it or follow):
         _show_created(created, as_json)
         return 0

@@ -4,7 +4,6 @@ It may answer early, because too many wait or because it stops; then the next ro
 """
 
 import math
-import random
 import time
 from typing import Any, Final
 
@@ -29,5 +28,5 @@ def until_finished(service: Service, uid: str, timeout_seconds: float | None) ->
         if time.monotonic() >= until:
             raise CallFailed(f"the task {uid} is {task['status']} after {timeout_seconds:g} s; it goes on.", TIMED_OUT)
         if time.monotonic() - began < seconds / 2:
-            time.sleep(min(random.uniform(0, pause), max(0.0, until - time.monotonic())))
+            time.sleep(min(pause, max(0.0, until - time.monotonic())))
             pause = min(2 * pause, LONGEST_PAUSE_SECONDS)
