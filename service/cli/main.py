@@ -16,8 +16,10 @@ NOBODY_READS: Final = 141  # as a shell tells SIGPIPE
 
 COMMANDS: Final = {
     "task": Lazy("task_commands", "task", "create, look at, await, cancel and retry tasks"),
+    "queue": Lazy("queue_commands", "queue", "the queues: list, pause, resume"),
     "types": Lazy("type_commands", "types", "print the task types and their queues, or what one of them takes"),
     "runners": Lazy("at_work", "runners", "who executes what now"),
+    "top": Lazy("at_work", "top", "queues and runners, live"),
     "status": Lazy("supervision", "status", "how the service on this host is"),
     "run": Lazy("instance", "run", "start everything in the foreground; Ctrl-C stops it"),
     "reload": Lazy("supervision", "reload", "swap in the release that SANDBOX_RELEASE names; no request fails"),

@@ -14,7 +14,7 @@ from service.cli.parsing import as_json, command
 if TYPE_CHECKING:
     from service.settings import Settings
 
-WATCHERS: Final = {"web": "sandbox", "runner": "sandbox-runner"}
+WATCHERS: Final = {"web": ("sandbox",), "runner": ("sandbox-runner", "sandbox-builder")}
 
 
 @command()
@@ -106,8 +106,10 @@ def reload(part: str | None, as_json: bool) -> None:
     read = settings.read(os.environ)
     if control.circusd(read) is None:
         raise CallFailed(f"no sandbox runs on {read.home}. `sandbox run` starts one.", UNAVAILABLE)
-    properties = {"name": WATCHERS[part]} if part else {}
-    answer = _told_on_the_way(read, part or "runner and web", properties)
+    answer: dict[str, Any] = {"reloaded": {}}
+    for name in _working(read, WATCHERS[part]) if part else [None]:
+        found = _told_on_the_way(read, name or "runners and web", {"name": name} if name else {})
+        answer |= found | {"reloaded": answer["reloaded"] | found["reloaded"]}
     if as_json:
         showing.document(answer)
         return
@@ -115,6 +117,12 @@ def reload(part: str | None, as_json: bool) -> None:
         print(f"{name}: {outcome['release']} serves, after {outcome['seconds']:.1f} s")
     if "circusd" in answer:
         showing.tell(f"{answer['circusd']}. `sandbox restart` does it.")
+
+
+def _working(read: "Settings", names: tuple[str, ...]) -> list[str]:
+    """Those that have processes; if none has, the first: circusd says why it cannot be reloaded."""
+    watchers = _watchers(read)
+    return [name for name in names if name in watchers and watchers[name]["processes"]] or [names[0]]
 
 
 def _told_on_the_way(read: "Settings", what: str, properties: dict[str, str]) -> dict[str, Any]:

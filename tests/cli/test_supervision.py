@@ -85,7 +85,7 @@ def test_a_second_reload_is_a_conflict_and_the_first_shows_how_far_it_is(
     released.started()
     releases.switch(releases.make("slow").add("service/builtin/demo.py", "import time; time.sleep(600)"))
     with Terminal(*SANDBOX, "reload", "runner", environment=released.environment) as first:
-        assert first.shows("runner: on trial for 1 s of 10")
+        assert first.shows("sandbox-runner: on trial for 1 s of 10")
         second = released.run(*SANDBOX, "reload")
         assert (second.returncode, second.stdout) == (6, "")
         assert "a reload of sandbox-runner is under way" in second.stderr

@@ -1,0 +1,67 @@
+"""`sandbox queue`: what waits where, and whether it may start."""
+
+from collections.abc import Iterator
+from typing import Any, Final
+
+import click
+
+from service.cli import showing, suggest
+from service.cli.caller import Service, part
+from service.cli.parsing import as_json, group, patient
+
+HEAD: Final = ("queue", "is", "waiting", "running", "scheduled", "oldest")
+
+
+@group()
+def queue() -> None: ...
+
+
+@queue.command("list", help="list the queues: what waits, runs and is scheduled, and how old the oldest is that waits")
+@patient
+@as_json
+def list_(timeout: float | None, as_json: bool) -> None:
+    queues = Service(timeout).get("/queues")["queues"]
+    if as_json:
+        showing.documents(queues)
+    else:
+        showing.table(HEAD, rows(queues))
+
+
+def rows(queues: list[dict[str, Any]]) -> Iterator[tuple[object, ...]]:
+    for each in queues:
+        oldest = showing.span(each["oldest"]) if showing.is_terminal() else each["oldest"]
+        yield each["queue"], _is(each), each["waiting"], each["running"], each["scheduled"], oldest
+
+
+def _is(each: dict[str, Any]) -> str:
+    if not (paused := each["paused"]):
+        return "open"
+    until = f" until {paused['until']}" if paused["until"] else ""
+    return f"paused{until}{f': {reason}' if (reason := paused['reason']) else ''}"
+
+
+@queue.command(help="start nothing of a queue any more; what runs goes on")
+@click.argument("name", shell_complete=suggest.queues)
+@click.option("--reason", help="shown to everybody who looks")
+@click.option("--until", metavar="MOMENT", help="when it goes on by itself, as in 2026-12-24T18:00:00+01:00")
+@patient
+@as_json
+def pause(name: str, reason: str | None, until: str | None, timeout: float | None, as_json: bool) -> None:
+    said = {"reason": reason, "until": until}
+    body = {field: value for field, value in said.items() if value is not None}
+    _show(Service(timeout).post(f"/queues/{part(name)}/pause", body, again=True), as_json)
+
+
+@queue.command(help="let tasks of a queue start again")
+@click.argument("name", shell_complete=suggest.queues)
+@patient
+@as_json
+def resume(name: str, timeout: float | None, as_json: bool) -> None:
+    _show(Service(timeout).post(f"/queues/{part(name)}/resume", again=True), as_json)
+
+
+def _show(found: dict[str, Any], as_json: bool) -> None:
+    if as_json:
+        showing.document(found)
+    else:
+        showing.table(HEAD, rows([found]))
