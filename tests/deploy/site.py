@@ -24,7 +24,7 @@ AROUND = """
 user {user};
 daemon off;
 pid {folder}/nginx.pid;
-error_log {folder}/nginx.log;
+error_log {folder}/nginx.log warn;
 events {{ }}
 http {{
     access_log off;

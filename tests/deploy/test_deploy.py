@@ -73,7 +73,7 @@ def test_a_restart_takes_new_settings_and_logs_are_shown(world: World) -> None:
     world.project.fab("setup")
     world.project.fab("restart")
     after = world.host.sh("cat /run/sandbox/sandbox.pid")
-    assert after == before
+    assert after == before  # it took over, and refused nobody
     assert "SANDBOX_THREADS=3" in world.host.sh(f"tr '\\0' '\\n' </proc/{after}/environ").split()
     assert "runner.log: " in world.project.fab("logs", "--lines", "2")
 

@@ -12,7 +12,9 @@ OK, DEAD, USAGE, STOPPED, UNKNOWN, NOT_ALLOWED, NOT_INSTALLED, NOT_CONFIGURED, N
 
 
 def init(host: TestHost, *words: str) -> int:
-    return host.run(SCRIPT, *words, check=False, seconds=120 * BUSY).returncode
+    done = host.run(SCRIPT, *words, check=False, seconds=120 * BUSY)
+    print(words, done.returncode, done.stdout, done.stderr)
+    return done.returncode
 
 
 def init_as_nobody(host: TestHost, word: str) -> int:

@@ -284,9 +284,10 @@ def test_a_body_that_the_service_takes_is_written_to_no_disk(make: Make) -> None
 @pytest.mark.parametrize("headers", [KEY, {}])
 def test_a_service_that_is_away_is_told_as_a_problem(headers: dict[str, str], make: Make) -> None:
     site, _ = make(behind=False)
-    answer = site.ask("POST", "/openapi.json", b"{}", {**headers, "X-Request-ID": "mine"})
-    assert_is_a_problem(answer, 502)
-    assert (answer.headers["Retry-After"], answer.headers["X-Request-ID"]) == ("1", "mine")
+    for path in ("/tasks", "/openapi.json"):
+        answer = site.ask("POST", path, b"{}", {**headers, "X-Request-ID": "mine"})
+        assert_is_a_problem(answer, 502)
+        assert (answer.headers["Retry-After"], answer.headers["X-Request-ID"]) == ("1", "mine")
 
 
 def test_what_the_service_says_of_itself_is_left_as_it_is(make: Make) -> None:
