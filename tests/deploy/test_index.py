@@ -86,7 +86,7 @@ class Silent(http.server.SimpleHTTPRequestHandler):
 
 def pip(host: TestHost, target: str, *words: str) -> subprocess.CompletedProcess[str]:
     """As a user of the host, who has /etc/pip.conf and no index but the team's."""
-    host.sh(f"[ -e {target} ] || python3 -m venv {target}")
+    host.run("/usr/bin/python3", "-m", "venv", target, seconds=300)
     command = (f"{target}/bin/pip", "install", "--disable-pip-version-check", "--no-cache-dir", *words)
     return host.run("env", "-i", "PATH=/usr/bin:/bin", "HOME=/root", *command, check=False, seconds=300)
 
