@@ -86,7 +86,7 @@ class Silent(http.server.SimpleHTTPRequestHandler):
 
 def pip(host: TestHost, target: str, *words: str) -> subprocess.CompletedProcess[str]:
     """As a user of the host, who has /etc/pip.conf and no index but the team's."""
-    host.sh(f"[ -e {target} ] || python3 -m venv {target}")
+    host.run("/usr/bin/python3", "-m", "venv", target, seconds=300)
     command = (f"{target}/bin/pip", "install", "--disable-pip-version-check", "--no-cache-dir", *words)
     return host.run("env", "-i", "PATH=/usr/bin:/bin", "HOME=/root", *command, check=False, seconds=300)
 
@@ -95,6 +95,7 @@ def pip(host: TestHost, target: str, *words: str) -> subprocess.CompletedProcess
 def test_the_index_has_what_was_built_and_a_deploy_does_without_it(make_world: Callable[..., World]) -> None:
     world = make_world(hosts=1)
     host, project = world.host, world.project
+    host.sh("rm -rf /etc/pip.conf /etc/xdg/pip")  # this machine's own
     with public_index(world.folder / "public", host.gateway) as mirror:
         (world.folder / "token").write_text(PASSWORD)
         lines = (

@@ -105,7 +105,7 @@ def test_pip_installs_the_service_from_git(world: World) -> None:
     """As a user types it; its requirements are another test's."""
     target = world.folder / "venv"
     subprocess.run([sys.executable, "-m", "venv", target], check=True)
-    source = f"sandbox @ git+file://{world.project.folder}"
+    source = f"git+file://{world.project.folder}"
     subprocess.run([target / "bin/pip", "install", "--quiet", "--no-deps", source], check=True)
     subprocess.run([target / "bin/python", "-c", "import service; service.__version__"], check=True)
     assert (target / "bin" / "sandbox").exists()
