@@ -7,6 +7,7 @@ write that says from which page it comes has to come from this Host.
 
 import ipaddress
 from collections.abc import Iterable
+from functools import lru_cache
 from typing import Any, Final
 from urllib.parse import urlsplit
 
@@ -19,6 +20,7 @@ USUAL_PORTS: Final = {"http": ":80", "https": ":443"}
 class Hosts:
     def __init__(self, names: Iterable[str] = ()) -> None:
         self._names = {"localhost", *(name.lower() for name in names)}
+        self._is_ours = lru_cache(maxsize=64)(self._judge)  # clients call by the same few names
 
     def check(self, environ: dict[str, Any]) -> None:
         """Raises a problem if a web page of somebody else may have sent this. Without a Host it is of no page."""
@@ -29,7 +31,7 @@ class Hosts:
         if origin is not None and environ["REQUEST_METHOD"] not in READS and not _is_of(origin.lower(), host):
             raise Problem(403, "Origin: pages of other sites may not write here")
 
-    def _is_ours(self, host: str) -> bool:
+    def _judge(self, host: str) -> bool:
         try:
             name = urlsplit(f"//{host}").hostname or ""
         except ValueError:
