@@ -1,4 +1,4 @@
-"""How long it takes, on a machine that has nothing else to do: `make bench-deploy`. No test: it would fail on a busy one."""
+"""How long it takes on a machine that does nothing else: `make bench-deploy`. As a test it would fail on a busy one."""
 
 import time
 
