@@ -41,7 +41,7 @@ bench-reload: $(RUN)
 	@exec $(BIN)/python bench/reload.py
 
 bench-deploy: $(TEST) $(DEPLOY)
-	@exec $(BIN)/python -m pytest -q -s -n 0 -m slow tests/deploy/test_speed.py
+	@exec $(BIN)/python -m pytest -q -s -n 0 tests/deploy/speed.py
 
 soak: $(TEST)
 	@exec $(BIN)/python -m tests.faults.soak $(if $(SECONDS),--seconds $(SECONDS)) $(if $(SEED),--seed $(SEED))

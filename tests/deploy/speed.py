@@ -1,12 +1,10 @@
-"""How long it takes: `make bench-deploy` prints it. The promises are for a machine that has nothing else to do."""
+"""How long it takes on a machine that does nothing else: `make bench-deploy`. As a test it would fail on a busy one."""
 
 import time
 
-import pytest
-
 from tests.deploy.test_kills import a_new_release
 from tests.deploy.world import World
-from tests.servers import BUSY, eventually
+from tests.servers import eventually
 
 DEPLOY_SECONDS = 20
 ROLLBACK_SECONDS = 5
@@ -21,10 +19,9 @@ def seconds_of(world: World, *words: str) -> float:
     return took
 
 
-@pytest.mark.slow
 def test_a_deploy_that_changes_only_code_and_a_rollback_are_quick(world: World) -> None:
     world.project.stage(world.hosts, verify_seconds=DEFAULT_VERIFY_SECONDS)
     assert eventually(world.serves, 60)
     a_new_release(world)
-    assert seconds_of(world, "deploy") < DEPLOY_SECONDS * BUSY
-    assert seconds_of(world, "rollback") < ROLLBACK_SECONDS * BUSY
+    assert seconds_of(world, "deploy") < DEPLOY_SECONDS
+    assert seconds_of(world, "rollback") < ROLLBACK_SECONDS
