@@ -8,6 +8,7 @@ import msgspec
 
 from service.errors import Reject
 from service.observe.audit import AuditLog
+from service.observe.metrics import Metrics
 from service.store import Filter, Store, deeds
 from service.store.deeds import Deed, Done
 from service.tasks import moments, transitions
@@ -15,8 +16,9 @@ from service.tasks.document import Task
 
 
 class Acts:
-    def __init__(self, store: Store, audit: AuditLog) -> None:
+    def __init__(self, store: Store, audit: AuditLog, metrics: Metrics) -> None:
         self._store = store
+        self._metrics = metrics
         self._audit = audit
 
     def retry(self, uid: str, filter: Mapping[str, Any]) -> Iterator[Done]:
@@ -44,6 +46,7 @@ class Acts:
         for done, changed in begin(self._store, task, _read(filter)).go_on(transition):
             if did == "cancelled":
                 self._store.history.cancelled(changed)
+            self._metrics.changed(did, changed)
             self._audit.tell_of_tasks(
                 did, changed, by=task.created_by, origin=f"task {uid}", request_id=task.request_id
             )

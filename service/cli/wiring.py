@@ -119,12 +119,12 @@ def run_runner(settings: Settings, lines: "Lines") -> int:
 
     types = registry(settings)
     connected = store(settings)
-    acts = Acts(connected, AuditLog(settings.logs, "runner"))
+    measures = metrics(settings)
+    acts = Acts(connected, AuditLog(settings.logs, "runner"), measures)
     for task_type in bulk.types(retry=acts.retry, cancel=acts.cancel):
         types.add(task_type)
     refuse_wrong_redis(connected)
     candidate.wait()
-    measures = metrics(settings)
     runner = Runner(
         store=connected,
         registry=types,

@@ -47,6 +47,8 @@ class Metrics:
 
     def outcomes(self, settled: Sequence[Task], entries: Sequence[str]) -> None: ...
 
+    def changed(self, event: str, tasks: Sequence[Task]) -> None: ...
+
     def backlog(self, queues: Mapping[str, Numbers]) -> None: ...
 
     def weights(self, watchers: Mapping[str, Numbers]) -> None: ...
@@ -92,6 +94,12 @@ class StatsDMetrics(Metrics):
                 told.incr(name, count)
             for timer, milliseconds in (running | waiting).items():
                 told.timings(timer, [_plain(each) for each in milliseconds])
+
+    def changed(self, event: str, tasks: Sequence[Task]) -> None:
+        """What an act on many tasks has done to these."""
+        with self._statsd.pipeline() as told:
+            for name, count in _counted((task, event) for task in tasks).items():
+                told.incr(name, count)
 
     def backlog(self, queues: Mapping[str, Numbers]) -> None:
         self._gauges("queues", queues)

@@ -2,8 +2,13 @@
 
 import json
 import signal
+from collections import Counter
+from collections.abc import Sequence
 from typing import Any
 
+from service.cli.acts import Acts
+from service.observe.audit import AuditLog
+from service.observe.metrics import Metrics
 from service.tasks import transitions
 from service.tasks.declare import CANCEL_MANY, RETRY_MANY
 from service.tasks.document import FAILED, Task
@@ -57,6 +62,20 @@ def test_each_task_that_it_changes_is_a_line_of_the_audit_log(crew: Crew) -> Non
     assert {(line["did"], line["by"], line["from"], line["request_id"]) for line in lines} == {
         ("requeued", "alice", f"task {uid}", "r-1")
     }
+
+
+def test_each_task_that_it_changes_is_counted_by_the_metrics(crew: Crew) -> None:
+    events: Counter[str] = Counter()
+
+    class Told(Metrics):
+        def changed(self, event: str, tasks: Sequence[Task]) -> None:
+            events[event] += len(tasks)
+
+    failed(crew, 3)
+    acts = Acts(crew.store, AuditLog(crew.home, "runner"), Told())
+    for act in (acts.retry, acts.cancel):
+        list(act(asked(crew, RETRY_MANY), {"queue": ["elsewhere"]}))
+    assert events == {"requeued": 3, "cancelled": 3}
 
 
 def test_killed_in_the_middle_it_is_finished_by_another_runner_and_nothing_is_changed_twice(crew: Crew) -> None:

@@ -15,7 +15,7 @@ from service.store.history import FINE, HOURS
 from service.store.tally import ALL
 from tests.runner.crew import Crew
 from tests.runner.wires import FaultyWire
-from tests.servers import BUSY, eventually
+from tests.servers import BUSY, RedisServer, eventually
 from tests.store.test_history import ended
 
 
@@ -102,3 +102,18 @@ def test_a_killed_runner_vanishes(crew: Crew) -> None:
     eventually(crew.store.roster.at_work, 10 * BUSY)
     runner.send_signal(signal.SIGKILL)
     eventually(lambda: crew.store.roster.at_work() == [], 30 * BUSY)
+
+
+def test_a_runner_that_a_handler_holds_up_stays_at_work(crew: Crew, server: RedisServer) -> None:
+    """It cannot say so itself; a neighbour vouches for it."""
+    crew.start(2)
+    eventually(lambda: len(crew.store.roster.at_work()) == 2, 10 * BUSY)
+    [uid] = crew.create("hold", args={"seconds": 600})
+    eventually(lambda: any("is held up" in line["message"] for line in crew.log()), 20 * BUSY)
+    claim = crew.read(uid).claim
+    assert claim is not None
+    with server.client() as raw:
+        line = f"sandbox:{{0}}:roster:{claim.consumer}"
+        raw.expire(line, 5)
+        eventually(lambda: raw.ttl(line) > 5, 5)
+    assert len(crew.store.roster.at_work()) == 2

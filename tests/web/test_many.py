@@ -105,11 +105,13 @@ def test_the_audit_log_says_who_asked_for_what(make_app: Callable[..., Web], tmp
     secret = token_file.add(tmp_path / "tokens", "alice", "write")
     client = make_app(audit=AuditLog(tmp_path, "web"), tokens=Tokens(tmp_path / "tokens")).test_client()
     headers = {"Authorization": f"Bearer {secret}", "X-Request-ID": "r-1"}
-    uid = client.post("/tasks/retry", json={"status": "failed"}, headers=headers).json["uid"]
+    asked = {"status": "failed", "q": "args.message=very private"}
+    uid = client.post("/tasks/retry", json=asked, headers=headers).json["uid"]
     [line] = lines(tmp_path)
     told = {name: line[name] for name in ("did", "by", "uid", "filter", "request_id")}
     assert told == {
-        "did": "sandbox.retry", "by": "alice", "uid": uid, "filter": {"status": ["failed"]}, "request_id": "r-1",
+        "did": "sandbox.retry", "by": "alice", "uid": uid, "request_id": "r-1",
+        "filter": {"status": ["failed"], "q": "args.message=…"},
     }  # fmt: skip
 
 

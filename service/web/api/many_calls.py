@@ -78,9 +78,11 @@ class ManyCalls:
         return task
 
     def _tell_the_audit(self, task: Task, only: Filter, environ: dict[str, Any]) -> None:
-        """Each task that the act then changes has a line of its own."""
+        """Each task that the act then changes has a line of its own. No argument's value is in the audit log."""
         if self._audit is not None:
             asked = msgspec.to_builtins(only)
+            if only.q is not None and not only.uid:
+                asked["q"] = f"{only.q.partition('=')[0]}=…"
             by, origin = environ.get(CALLER), environ.get("REMOTE_ADDR", "")
             request_id = environ.get(REQUEST_ID)
             self._audit.tell(task.type, by=by, origin=origin, uid=task.uid, filter=asked, request_id=request_id)

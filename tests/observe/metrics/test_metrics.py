@@ -86,6 +86,11 @@ def test_created_tasks_are_counted_with_their_request(told: StatsDMetrics, lines
     ]
 
 
+def test_an_act_on_many_tasks_tells_how_many_of_each_type(told: StatsDMetrics, lines: Lines) -> None:
+    told.changed("requeued", [new(), new(), new()])
+    assert lines.sent == [["my.app.tasks.default.echo.requeued:3|c"]]
+
+
 def test_a_batch_of_outcomes_tells_events_and_how_long_each_waited_and_ran(told: StatsDMetrics, lines: Lines) -> None:
     error = TaskError(type="E", message="m")
     failed = transitions.failed(new(), error, moments.stamp(1e9 + 1), moments.stamp(1e9 + 3), 2.0)
