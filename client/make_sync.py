@@ -17,6 +17,8 @@ WORDS: Final = {
     r"\b__aenter__\b": "__enter__",
     r"\b__aexit__\b": "__exit__",
     r"\baclose\b": "close",
+    r"\baread\b": "read",
+    r"\baiter_bytes\b": "iter_bytes",
     r"\bsleep_async\b": "sleep",
     r"\bAsync([A-Z]\w+)": r"\1",
 }

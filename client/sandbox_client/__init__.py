@@ -3,7 +3,7 @@
 from sandbox_client.async_client import AsyncClient, AsyncTask
 from sandbox_client.calls import NewTask
 from sandbox_client.client import Client, Task
-from sandbox_client.document import Progress, Readiness, TaskError, TaskType
+from sandbox_client.document import Attempt, LogLine, Progress, Readiness, TaskError, TaskType
 from sandbox_client.errors import (
     BadRequest,
     Conflict,
@@ -26,16 +26,20 @@ from sandbox_client.errors import (
     UnsupportedMediaType,
     WrongAddress,
 )
+from sandbox_client.events import Event
 from sandbox_client.version import __version__
 
 __all__ = [
     "AsyncClient",
     "AsyncTask",
+    "Attempt",
     "BadRequest",
     "Client",
     "Conflict",
+    "Event",
     "Forbidden",
     "Invalid",
+    "LogLine",
     "MethodNotAllowed",
     "NewTask",
     "NotFound",

@@ -11,8 +11,9 @@ import httpx2
 from sandbox_client import address, answers, calls
 from sandbox_client.calls import Call, NewTask
 from sandbox_client.clock import Clock
-from sandbox_client.document import Document, Readiness, TaskType
+from sandbox_client.document import Attempt, Document, LogLine, Readiness, TaskType, attempt, log_line
 from sandbox_client.errors import Conflict, Invalid, SandboxError, TimedOut, Unavailable
+from sandbox_client.events import END, SILENCE_SECONDS, Event, EventParser
 from sandbox_client.retrying import Retries
 from sandbox_client.version import __version__
 from sandbox_client.waiting import Rounds
@@ -161,6 +162,38 @@ class AsyncClient:
         except httpx2.TransportError as error:
             raise answers.unreachable(call, self._place, error) from error
 
+    async def _stream(self, uid: str) -> AsyncIterator[Event]:
+        """Up to the task's end. A stream that ends before it is gone on with, from where it was."""
+        parser, retries = EventParser(), self._retries()
+        while True:
+            call = calls.events(uid, parser.last_seen)
+            pause = parser.pause_seconds
+            try:
+                async for events in self._stream_once(call, parser):
+                    retries = self._retries()
+                    for event in events:
+                        yield event
+                        if event.kind == END:
+                            return
+            except SandboxError as fault:
+                pause = retries.pause_after(call, fault)
+            await self._clock.sleep_async(pause)
+
+    async def _stream_once(self, call: Call, parser: EventParser) -> AsyncIterator[list[Event]]:
+        parser.begin()
+        timeout = httpx2.Timeout(self._timeout, read=max(self._timeout, SILENCE_SECONDS))
+        try:
+            async with self._http.stream(
+                call.method, call.path, headers=call.headers_for(0), timeout=timeout
+            ) as response:
+                if response.status_code != 200:
+                    await response.aread()
+                    answers.content(call, response)
+                async for chunk in response.aiter_bytes():
+                    yield parser.feed(chunk)
+        except httpx2.TransportError as error:
+            raise answers.unreachable(call, self._place, error) from error
+
     # --- for a task -------------------------------------------------------------------------------
 
     async def _read(self, uid: str) -> Any:
@@ -206,6 +239,37 @@ class AsyncTask(Document):
                     raise TimedOut(f"task {self.uid} is still {self.status} after {timeout} s")
                 await self._client._clock.sleep_async(rounds.pause())
         return self
+
+    async def events(self) -> AsyncIterator[Event]:
+        """What happens to the task from now on, up to its end: first the document as it is, and all lines of its log.
+        Each new document is this object's, too.
+        """
+        async for event in self._client._stream(self.uid):
+            if event.kind == "task":
+                self.document = event.data
+            yield event
+
+    async def log(self, *, follow: bool = False) -> AsyncIterator[LogLine]:
+        """The lines of its log. With `follow` also those that come, up to the task's end."""
+        if follow:
+            async for event in self.events():
+                if event.kind == "log":
+                    for line in event.data["lines"]:
+                        yield log_line(line)
+            return
+        after = "0"
+        while True:
+            page = await self._client._send(calls.log(self.uid, after))
+            if not page["lines"]:
+                return
+            for line in page["lines"]:
+                yield log_line(line)
+            after = page["next"]
+
+    async def attempts(self) -> list[Attempt]:
+        """From the oldest to the present or last one."""
+        answer = await self._client._send(calls.attempts(self.uid))
+        return [attempt(given) for given in answer["attempts"]]
 
     async def cancel(self) -> Self:
         """Raises Conflict if it has finished."""

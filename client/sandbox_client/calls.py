@@ -103,6 +103,19 @@ def cancel(uid: str) -> Call:
     return Call("DELETE", _path(uid))
 
 
+def log(uid: str, after: str) -> Call:
+    return Call("GET", f"{_path(uid)}/log", query={"after": after})
+
+
+def attempts(uid: str) -> Call:
+    return Call("GET", f"{_path(uid)}/attempts")
+
+
+def events(uid: str, last_seen: str) -> Call:
+    seen = {"Last-Event-ID": last_seen} if last_seen else {}
+    return Call("GET", f"{_path(uid)}/events", headers={"Accept": "text/event-stream", **seen})
+
+
 def retry(uid: str) -> Call:
     """It takes no key: sent twice, it may run the task twice."""
     return Call("POST", f"{_path(uid)}/retry", repeatable=False)

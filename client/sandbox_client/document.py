@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Final, Generic, NamedTuple, TypedDict, TypeVar
+from typing import Any, Final, Generic, NamedTuple, NotRequired, TypedDict, TypeVar
 
 STATUSES: Final = ("scheduled", "queued", "running", "succeeded", "failed", "cancelled")
 FINISHED: Final = frozenset(STATUSES[3:])
@@ -22,6 +22,50 @@ class TaskError(NamedTuple):
     event_id: str | None  # finds it in Sentry
 
 
+class LogLine(NamedTuple):
+    """A line of a task's log."""
+
+    id: str
+    at: datetime
+    level: str
+    text: str
+    attempt: int
+
+
+def log_line(given: Mapping[str, Any]) -> LogLine:
+    at = datetime.fromisoformat(given["at"])
+    return LogLine(given["id"], at, given["level"], given["text"], given["attempt"])
+
+
+class Attempt(NamedTuple):
+    """One attempt of a task; `outcome` is None while it runs."""
+
+    attempt: int
+    runner: str | None
+    started_at: datetime | None
+    finished_at: datetime | None
+    duration: float | None
+    outcome: str | None
+    error: TaskError | None
+
+
+def attempt(given: Mapping[str, Any]) -> Attempt:
+    error = given["error"]
+    return Attempt(
+        given["attempt"],
+        given["runner"],
+        _moment(given["started_at"]),
+        _moment(given["finished_at"]),
+        given["duration"],
+        given["outcome"],
+        error and TaskError(error["type"], error["message"], error["event_id"]),
+    )
+
+
+def _moment(given: str | None) -> datetime | None:
+    return datetime.fromisoformat(given) if given else None
+
+
 class TaskType(TypedDict):
     """A line of GET /types."""
 
@@ -31,6 +75,7 @@ class TaskType(TypedDict):
     max_attempts: int
     timeout: float | None
     args: dict[str, Any]  # a JSON schema
+    secret: NotRequired[list[str]]  # arguments that only who may write sees
 
 
 @dataclass(frozen=True)

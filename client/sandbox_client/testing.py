@@ -29,6 +29,7 @@ __all__ = ["FakeSandbox"]
 Json = dict[str, Any]
 Function = Callable[..., Any]
 
+HEARTBEAT_SECONDS: Final = 15.0
 URL: Final = "http://fake-sandbox"
 FILTERS: Final = ("status", "type", "queue", "created_by")
 FIELDS: Final = {"type", "args", "queue", "delay", "run_at", "max_attempts", "timeout"}
@@ -100,6 +101,8 @@ class FakeSandbox:
         if self._faults:
             return self._faults.pop(0)
         try:
+            if request.url.path.endswith("/events"):
+                return self._events(request)
             status, body = self._call(request)
         except _Refused as refused:
             status, body = refused.status, refused.body
@@ -117,6 +120,11 @@ class FakeSandbox:
                 return 200, self._page(request.url.params)
             case "GET", ["tasks", uid]:
                 return 200, self._read(uid, request)
+            case "GET", ["tasks", uid, "log"]:
+                self._find(uid)
+                return 200, {"lines": [], "next": request.url.params["after"], "dropped": 0}
+            case "GET", ["tasks", uid, "attempts"]:
+                return 200, {"attempts": [*self._attempts(self._find(uid))]}
             case "DELETE", ["tasks", uid]:
                 return 200, self._cancel(uid)
             case "POST", ["tasks", uid, "retry"]:
@@ -126,6 +134,21 @@ class FakeSandbox:
             case "GET", ["health", "ready"]:
                 return 200, {"status": "ready"}
         raise _Refused(404, "there is nothing at this path")
+
+    def _events(self, request: httpx2.Request) -> httpx2.Response:
+        """Whoever reads them waits: what is due runs first."""
+        document = self._find(request.url.path.split("/")[2])
+        self._wait(document, HEARTBEAT_SECONDS)
+        told = [("task", document)]
+        if document["status"] in FINISHED:
+            told.append(("end", {"status": document["status"]}))
+        text = "".join(f"event: {kind}\ndata: {json.dumps(data)}\n\n" for kind, data in told)
+        return httpx2.Response(200, text=text, headers={"Content-Type": "text/event-stream"})
+
+    def _attempts(self, document: Json) -> Iterator[Json]:
+        if document["attempt"]:
+            names = ("attempt", "started_at", "finished_at", "duration", "error")
+            yield {name: document[name] for name in names} | {"runner": "fake", "outcome": document["status"]}
 
     # --- creating ---------------------------------------------------------------------------------
 
@@ -252,7 +275,7 @@ class FakeSandbox:
         for name, function in self._types.items():
             description = (function and inspect.getdoc(function)) or ""
             limits = {"queue": self._queues[0], "max_attempts": 3, "timeout": None}
-            yield {"type": name, "description": description, **limits, "args": {"type": "object"}}
+            yield {"type": name, "description": description, **limits, "args": {"type": "object"}, "secret": []}
 
     # --- running ----------------------------------------------------------------------------------
 

@@ -36,6 +36,8 @@ CONTENT_TYPE: Final = "text/event-stream; charset=utf-8"
 HEADERS: Final = (("Cache-Control", "no-store"), ("X-Accel-Buffering", "no"))
 LAST_SEEN: Final = re.compile(r"([0-9]{1,15})-([0-9]{1,15})(-end)?")
 
+_RARE_BREAKS: Final = [(char.encode(), f"\\u{ord(char):04x}".encode()) for char in "\x85\u2028\u2029"]
+
 Shown = Callable[[Task], dict[str, Any]]
 _encode = msgspec.json.Encoder().encode
 log = logging.getLogger(__name__)
@@ -257,5 +259,10 @@ def _wake(streams: Sequence[Stream]) -> None:
 
 
 def _event(kind: str, data: object, seen: Reached) -> bytes:
-    """JSON has no line breaks of its own: no text can look like another event."""
-    return b"id: %s\nevent: %s\ndata: %s\n\n" % (str(seen).encode(), kind.encode(), _encode(data))
+    """JSON has no line breaks of its own: no text can look like another event. What only some readers take for a line
+    break is escaped.
+    """
+    text = _encode(data)
+    for rare, escaped in _RARE_BREAKS:
+        text = text.replace(rare, escaped)
+    return b"id: %s\nevent: %s\ndata: %s\n\n" % (str(seen).encode(), kind.encode(), text)
