@@ -61,6 +61,7 @@ setup(
         "flask>=3.1",
         "hiredis>=3.5",
         "jinja2>=3.1",
+        "markupsafe>=3",
         "msgspec>=0.22",
         "packaging",  # gunicorn's gevent worker imports it, and does not install it
         "psutil>=7",

@@ -13,6 +13,7 @@ from urllib.parse import urlencode
 import msgspec
 from flask import Response, request
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
 
 from service import __version__
 from service.tasks.document import SHOWN_STATUSES
@@ -89,6 +90,10 @@ class Frame:
         if said is not None:
             answer.delete_cookie(SAID, path="/ui")
         return answer
+
+    def part(self, template: str, **values: Any) -> Markup:
+        """A part of a page, that is the same for everybody."""
+        return Markup(self._templates.get_template(template).render(values))
 
     def problem(self, error: Problem) -> Answer:
         """A page that says what a problem says."""

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Final, NamedTuple
 
 from flask import Blueprint, Response, request
+from markupsafe import Markup
 
 from service.store import AtWork, Backlog, Filter, Store
 from service.tasks.document import FAILED, RUNNING, Task
@@ -45,6 +46,10 @@ class Overview:
         self._queues = queues
         self._notices = notices
         self._trends = trends
+        self._charts = {
+            name: Remembered(lambda name=name: self._drawn(name), span.remembered)  # type: ignore[misc]
+            for name, span in SPANS.items()
+        }
         self._now = Remembered(self._look)
 
     def add_to(self, pages: Blueprint) -> None:
@@ -53,8 +58,13 @@ class Overview:
     def show(self) -> Response:
         asked = request.args.get("span", USUAL)
         span = asked if asked in SPANS else USUAL
-        charts = [chart for chart in self._trends.charts(span) if not chart.is_empty]
+        charts = self._charts[span].get()
         return self._frame.page("overview.html", current=self._now.get(), charts=charts, spans=SPANS, span=span)
+
+    def _drawn(self, span: str) -> Markup:
+        """To write the charts and their tables takes longer than all else on the page."""
+        charts = [chart for chart in self._trends.charts(span) if not chart.is_empty]
+        return self._frame.part("charts.html", charts=charts)
 
     def _look(self) -> Present:
         return Present(

@@ -17,7 +17,7 @@ DEPTH, RUNNING, _, OLDEST = range(4)  # places in a gauge of a queue
 
 
 class Span(NamedTuple):
-    """How far back charts go, in steps of how many seconds; and for how long they are kept."""
+    """How far back charts go, in steps of how many seconds; and for how many seconds they are remembered."""
 
     name: str
     seconds: int
@@ -57,17 +57,10 @@ class SinceThen(NamedTuple):
 class Trends:
     def __init__(self, store: Store) -> None:
         self._history = store.history
-        self._charts = {
-            name: Remembered(lambda span=span: self._drawn(span), span.remembered)  # type: ignore[misc]
-            for name, span in SPANS.items()
-        }
         self.figures = Remembered(self._figures, 5.0)
 
-    def charts(self, span: str) -> list[Chart]:
-        return self._charts[span].get()
-
-    def _drawn(self, span: Span) -> list[Chart]:
-        now = time.time()
+    def charts(self, name: str) -> list[Chart]:
+        span, now = SPANS[name], time.time()
         first = (int(now) - span.seconds) // span.step + 1
         times = [slot * span.step for slot in range(first, int(now) // span.step + 1)]
         ends = [min(now, at + span.step) for at in times]
