@@ -193,6 +193,7 @@ class Runner:
                 self._store.claim()
                 return self._store.check()
             except WrongRedis:
+                self._alarm.disarm()  # its nudge would kill a Python that is ending
                 self._presence.leave()
                 raise
             except SandboxError as error:
