@@ -31,6 +31,7 @@ from service.web.hosts import READS, Hosts
 from service.web.masking import Masking
 from service.web.measured import Measured
 from service.web.page import site, statics
+from service.web.page.pause_forms import PauseForms
 from service.web.page.site import Site
 from service.web.proxies import Proxies
 from service.web.request_id import RequestIds
@@ -106,12 +107,15 @@ def create_app(
     app.register_blueprint(many.blueprint())
     app.register_blueprint(HistoryCalls(store, queues).blueprint())
     app.register_blueprint(runner_calls.blueprint(store))
-    app.register_blueprint(TypeCalls(store=store, registry=registry, audit=audit).blueprint())
-    app.register_blueprint(QueueCalls(store=store, queues=queues, audit=audit).blueprint())
+    type_calls = TypeCalls(store=store, registry=registry, audit=audit)
+    app.register_blueprint(type_calls.blueprint())
+    queue_calls = QueueCalls(store=store, queues=queues, audit=audit)
+    app.register_blueprint(queue_calls.blueprint())
     app.register_blueprint(health.blueprint(store, tokens, throttled, runners))
     app.register_blueprint(openapi.blueprint(registry, queues))
     page = Site(
         store=store, registry=registry, queues=tuple(queues), calls=calls, intake=intake, many=many,
+        pauses=PauseForms(queues=queue_calls, types=type_calls),
         notices=partial(health.notices, throttled), tokens=tokens, audit=audit, errors=errors, sentry_url=sentry_url,
     )  # fmt: skip
     for blueprint in page.blueprints():

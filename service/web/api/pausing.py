@@ -34,9 +34,13 @@ class Pausing:
         self._audit = audit
         self._kind = kind
 
-    def pause(self, name: str) -> Pause:
+    def asked(self) -> NewPause:
+        """What the request's body asks for."""
         environ = request.environ
-        asked = parsed(_decode, body.read(environ)) if has_body(environ) else NewPause()
+        return parsed(_decode, body.read(environ)) if has_body(environ) else NewPause()
+
+    def pause(self, name: str, asked: NewPause) -> Pause:
+        environ = request.environ
         now = time.time_ns() // 1000
         pause = Pause(
             reason=asked.reason,

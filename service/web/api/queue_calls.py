@@ -9,7 +9,7 @@ from service.observe.audit import AuditLog
 from service.store import QUEUE, Backlog, Pause, Store
 from service.web import answers
 from service.web.answers import Answer
-from service.web.api.pausing import Pausing, shown
+from service.web.api.pausing import NewPause, Pausing, shown
 from service.web.problem import not_found
 
 
@@ -30,14 +30,20 @@ class QueueCalls:
         return answers.json({"queues": self._all()})
 
     def pause(self, name: str) -> Answer:
-        self._check(name)
-        self._pausing.pause(name)
+        self.put(name, self._pausing.asked())
         return self._one(name)
 
     def resume(self, name: str) -> Answer:
+        self.lift(name)
+        return self._one(name)
+
+    def put(self, name: str, asked: NewPause) -> None:
+        self._check(name)
+        self._pausing.pause(name, asked)
+
+    def lift(self, name: str) -> None:
         self._check(name)
         self._pausing.resume(name)
-        return self._one(name)
 
     def _check(self, name: str) -> None:
         """Its name is no slip: it is served, or was."""

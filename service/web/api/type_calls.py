@@ -10,7 +10,7 @@ from service.store import TYPE, Pause, Store, stuck
 from service.tasks.registry import Registry
 from service.web import answers
 from service.web.answers import Answer
-from service.web.api.pausing import Pausing, shown
+from service.web.api.pausing import NewPause, Pausing, shown
 from service.web.problem import not_found
 
 
@@ -40,13 +40,19 @@ class TypeCalls:
         ]
 
     def pause(self, name: str) -> Answer:
-        self._check(name)
-        return self._one(name, self._pausing.pause(name))
+        return self._one(name, self.put(name, self._pausing.asked()))
 
     def resume(self, name: str) -> Answer:
+        self.lift(name)
+        return self._one(name, None)
+
+    def put(self, name: str, asked: NewPause) -> Pause:
+        self._check(name)
+        return self._pausing.pause(name, asked)
+
+    def lift(self, name: str) -> None:
         self._check(name)
         self._pausing.resume(name)
-        return self._one(name, None)
 
     def _check(self, name: str) -> None:
         """One that has left this release may still be paused."""

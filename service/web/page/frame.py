@@ -6,6 +6,7 @@ After a form comes a 303 to a page, and what the form has done stands there once
 import base64
 import binascii
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlencode
@@ -16,6 +17,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from service import __version__
+from service.store.pauses import Paused
 from service.tasks.document import SHOWN_STATUSES
 from service.tasks.registry import Registry
 from service.web import request_id
@@ -62,8 +64,8 @@ class Notice(msgspec.Struct):
 
 
 class Frame:
-    def __init__(self, statics: Statics, *, asks: bool) -> None:
-        """`asks`: people have to sign in."""
+    def __init__(self, statics: Statics, *, asks: bool, paused: Callable[[], Paused]) -> None:
+        """`asks`: people have to sign in. `paused` tells which queues and types are."""
         loader = FileSystemLoader(Path(__file__).with_name("templates"))
         self._templates = Environment(
             loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True,
@@ -71,7 +73,7 @@ class Frame:
         )  # fmt: skip
         self._templates.globals |= {
             "asks": asks, "places": PLACES, "static": statics.address, "statuses": SHOWN_STATUSES,
-            "version": __version__, "address": address,
+            "version": __version__, "address": address, "paused": paused,
         }  # fmt: skip
         self._templates.filters |= {
             "ago": shown.ago, "clock": shown.clock, "count": shown.count, "exactly": shown.exactly,

@@ -24,7 +24,9 @@ from service.web.page.guard import COOKIE, Guard, refuse_other_sites
 from service.web.page.many_at_once import ManyAtOnce
 from service.web.page.one_task import OneTask
 from service.web.page.overview import Overview
+from service.web.page.pause_forms import PauseForms
 from service.web.page.queue_list import QueueList
+from service.web.page.remembered import Remembered
 from service.web.page.runner_list import RunnerList
 from service.web.page.signing_in import SigningIn
 from service.web.page.statics import Statics
@@ -47,6 +49,7 @@ class Site:
         calls: TaskCalls,
         intake: Intake,
         many: ManyCalls,
+        pauses: PauseForms,
         notices: Notices,
         tokens: Tokens | None,
         audit: AuditLog | None,
@@ -55,7 +58,8 @@ class Site:
     ) -> None:
         self._statics = Statics()
         self._guard = Guard(tokens, store.sessions)
-        self._frame = Frame(self._statics, asks=self._guard.asks)
+        paused = Remembered(store.pauses.now)
+        self._frame = Frame(self._statics, asks=self._guard.asks, paused=paused.get)
         self._errors = errors
         trends = Trends(store)
         self._parts = (
@@ -67,6 +71,7 @@ class Site:
             Creating(self._frame, registry, queues, calls, intake, trends),
             QueueList(self._frame, store, queues, trends),
             RunnerList(self._frame, store),
+            pauses,
             AuditTrail(self._frame, audit),
         )
 

@@ -1,0 +1,57 @@
+"""Pausing and resuming queues and types; and that what is paused is shown so."""
+
+import json
+from pathlib import Path
+
+import pytest
+from flask.testing import FlaskClient
+
+from service.store import Store
+from tests.web.page.conftest import OWN, Guarded, create, said
+
+
+def test_a_queue_is_paused_with_a_reason_and_an_end_shown_everywhere_and_resumed(
+    open_page: FlaskClient, store: Store, tmp_path: Path
+) -> None:
+    uid = create(open_page)
+    form = {"reason": "<b>the disk</b>", "minutes": "90"}
+    assert said(open_page, open_page.post("/ui/queues/default/pause", data=form, headers=OWN)) == "default is paused."
+    pause = store.pauses.now().queues["default"]
+    assert pause.reason == "<b>the disk</b>" and pause.until is not None and pause.until > pause.since
+    fresh = open_page.application.test_client()
+    for place in ("/ui", "/ui/queues", "/ui/tasks", f"/ui/tasks/{uid}"):
+        assert "paused" in fresh.get(place).text, place
+    assert "&lt;b&gt;the disk&lt;/b&gt;" in open_page.get("/ui").text
+    resumed = open_page.post("/ui/queues/default/resume", headers=OWN)
+    assert said(open_page, resumed) == "default goes on."
+    assert store.pauses.now().queues == {}
+    told = [json.loads(line)["did"] for line in (tmp_path / "audit.log").read_text().splitlines()]
+    assert told == ["created", "paused", "resumed"]
+
+
+def test_a_type_is_paused_and_resumed(open_page: FlaskClient, store: Store) -> None:
+    open_page.post("/ui/types/echo/pause", data={"reason": ""}, headers=OWN)
+    assert store.pauses.now().types["echo"].reason is None
+    assert "This type is paused" in open_page.get("/ui/types/echo").text
+    open_page.post("/ui/types/echo/resume", headers=OWN)
+    assert store.pauses.now().types == {}
+
+
+@pytest.mark.parametrize("minutes", ["soon", "-1", "0", "nan", "1e99"])
+def test_an_end_that_makes_no_sense_is_refused(open_page: FlaskClient, store: Store, minutes: str) -> None:
+    assert open_page.post("/ui/queues/default/pause", data={"minutes": minutes}, headers=OWN).status_code == 422
+    assert store.pauses.now().queues == {}
+
+
+def test_what_is_not_there_cannot_be_paused(open_page: FlaskClient) -> None:
+    assert open_page.post("/ui/queues/nowhere/pause", headers=OWN).status_code == 404
+    assert open_page.post("/ui/types/nothing/resume", headers=OWN).status_code == 404
+
+
+def test_who_may_only_read_sees_the_pause_and_no_form(guarded: Guarded, store: Store) -> None:
+    guarded.somebody("write").post("/ui/queues/default/pause", headers=OWN)
+    client = guarded.somebody("read")
+    assert client.post("/ui/queues/default/resume", headers=OWN).status_code == 403
+    text = client.get("/ui/queues").text
+    assert "paused" in text and "/ui/queues/default" not in text
+    assert "default" in store.pauses.now().queues
