@@ -292,7 +292,7 @@ def test_a_tasks_log_comes_as_it_is_written(world: World, visit: Open) -> None:
     """Signed in: the stream of events is read with the cookie. Long after this, the page would ask for itself."""
     task = new(world.store)
     page = visit(f"/ui/tasks/{task.uid}", scope="read")
-    page.wait_for_function("events !== null && events.readyState === 1")
+    eventually(lambda: page.evaluate("events !== null && events.readyState === 1"), 20 * BUSY)
     page.evaluate("document.body.dataset.refresh = ''; tick()")
     log(world.store, task.uid, "the first line")
     page.get_by_text("the first line").wait_for()
