@@ -3,17 +3,21 @@
 What is not taken now is sent again, and added once. At the end of the process what is left is brought, too.
 """
 
+import logging
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from service.errors import SandboxError
+from service.errors import SandboxError, StoreRefused
 from service.observe import marks
 from service.runner.upkeep import Upkeep
 from service.store import Store, Tally
 from service.store.tally import Counted
 
 FLUSH_SECONDS: Final = 5.0
+MOST_UNSENT: Final = 720  # an hour without Redis
 MARK_SECONDS: Final = 2.0
+
+log = logging.getLogger("sandbox.runner")
 
 
 class _Batch(NamedTuple):
@@ -40,8 +44,12 @@ class Counting:
         if counted := self._tally.take():
             self._number += 1
             self._unsent.append(_Batch(self._number, counted))
+            del self._unsent[:-MOST_UNSENT]
         while self._unsent:
-            self._history.add(self._writer, *self._unsent[0])
+            try:
+                self._history.add(self._writer, *self._unsent[0])
+            except StoreRefused as error:  # it would be refused again, and all that comes after it would wait
+                log.warning("%s; some counts are missing in the history", error, extra={"once": "history"})
             del self._unsent[0]
 
     def end(self) -> str:

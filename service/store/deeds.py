@@ -125,10 +125,10 @@ def matched(store: Store, only: Filter, kinds: tuple[str, ...], now: str) -> tup
     """How many tasks a deed would look at now, and whether there are more: documents are read for a while only."""
     only = _narrowed(only, kinds, now)
     if only.is_of_shelves:
-        return store.index.count(only), False
+        return store.index.count(only, but=ON_MANY), False
     found, until = 0, time.monotonic() + COUNT_SECONDS
     for batch, position in store.index.walk(only, None):
-        found += len(batch)
+        found += sum(document.task.type not in ON_MANY for document in batch)
         if time.monotonic() > until:
             return found, position is not None
     return found, False

@@ -26,6 +26,7 @@ READ_AT_ONCE: Final = 100  # documents: each may be large
 MANY: Final = 1000  # pointers, where most of what they lead to may be left out
 LOOKS: Final = 20_000  # pointers that one script may look at to find a UID: Redis does nothing else meanwhile
 FIRST_UID: Final = "0" * 64
+LAST_UID: Final = "g"
 
 PartitionOf = Callable[[str], int | None]
 ReadMany = Callable[[Sequence[str]], list[Document | None]]
@@ -118,6 +119,8 @@ class Index:
             if stop:
                 stops.append(Position(int(stop), FIRST_UID))
         stop = max(stops, default=None)
+        if stop is not None and after is not None and stop.created >= after.created and not found:
+            stop = Position(after.created - 1, LAST_UID)  # more lies at this one moment than a look takes
         return sorted([each for each in found if stop is None or each >= stop], reverse=True), stop
 
     def _asked(self, script: Script, begin: Sequence[Argument], only: Filter, further: Sequence[str]) -> Iterator[Any]:

@@ -20,6 +20,11 @@ def before_start(watcher: Any, **_: Any) -> bool:
 
 
 def before_reap(process_pid: int, **_: Any) -> None:
-    """Kills what a dead runner has started: it must not go on beside the next attempt of the task."""
+    """Kills what a dead runner has started: it must not go on beside the next attempt of the task. The programs of
+    `context.run` have groups of their own, in its session.
+    """
     with suppress(ProcessLookupError, PermissionError):
         os.killpg(process_pid, signal.SIGKILL)
+    for pid in orphans.of_session(process_pid):
+        with suppress(ProcessLookupError, PermissionError):
+            os.kill(pid, signal.SIGKILL)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from service.errors import StoreUnavailable
+from service.errors import StoreRefused, StoreUnavailable
 from service.observe import marks
 from service.runner.counting import Counting
 from service.store import Store, Tally
@@ -60,6 +60,18 @@ def test_what_redis_did_not_take_is_sent_again_and_added_once(store: Store, wire
     counting.flush()
     counting.flush()
     assert hour(store, ALL)[0] == 2
+
+
+def test_what_redis_refuses_is_given_up_and_holds_nothing_up(store: Store, wire: FaultyWire) -> None:
+    count = Tally()
+    counting = Counting(store, count, "me", None)
+    wire.only, wire.failure = "EVALSHA", StoreRefused("as the test wishes")
+    count.outcomes(time.time(), [ended("succeeded")], [""])
+    counting.flush()
+    wire.failure = None
+    count.outcomes(time.time(), [ended("succeeded")], [""])
+    counting.flush()
+    assert hour(store, ALL)[0] == 1
 
 
 def test_gauges_are_measured_by_one_runner_of_all(crew: Crew) -> None:

@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import socket
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -117,6 +118,9 @@ def creating(instance: Instance) -> Iterator[tuple[list[str], list[int]]]:
 
 def notes(path: Path) -> list[str]:
     return path.read_text().splitlines() if path.exists() else []
+
+
+OF_ITS_OWN_GROUP = "import os, time; os.setpgrp(); time.sleep(600)"
 
 
 def started_by_a_task(instance: Instance, *command: str) -> Process:
@@ -268,6 +272,7 @@ class TestRunner:
         programs = [
             started_by_a_task(starting, "sleep", "600"),
             started_by_a_task(starting, "env", "-i", "sleep", "600"),
+            started_by_a_task(starting, sys.executable, "-c", OF_ITS_OWN_GROUP),
         ]
         [runner] = starting.kinds()["runner"]
         os.kill(runner.pid, signal.SIGKILL)

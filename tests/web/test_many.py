@@ -44,6 +44,21 @@ def test_it_waits_before_all_that_it_may_have_to_cancel(client: FlaskClient, sto
     assert [entry.uid for entry in store.queues.fetch(0, ["default"], "a", 1)] == [uid]
 
 
+def test_it_waits_in_a_queue_that_is_not_paused(client: FlaskClient, store: Store) -> None:
+    client.post("/queues/default/pause")
+    task = client.post("/tasks/cancel", json={"queue": "default"}).json
+    assert task["queue"] == "reports"
+    assert [entry.uid for entry in store.queues.fetch(0, ["default", "reports"], "a", 1)] == [task["uid"]]
+    client.post("/queues/reports/pause")
+    assert client.post("/tasks/cancel", json={"queue": "default"}).status_code == 409
+
+
+def test_what_is_counted_is_what_will_be_changed(client: FlaskClient) -> None:
+    create(client)
+    client.post("/tasks/cancel", json={"type": "fail"})
+    assert client.post("/tasks/cancel", json={"status": "queued", "dry_run": True}).json["matched"] == 1
+
+
 def test_a_dry_run_counts_and_changes_nothing(client: FlaskClient, finish: Finish) -> None:
     for number in range(5):
         uid = create(client)

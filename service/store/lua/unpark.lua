@@ -44,7 +44,7 @@ for i = 1, #KEYS, 3 do
     local type, queue, priority = string.match(name, '^([^:]*):([^:]*):([^:]*)$')
     if not stays(type, pauses, known) then
       local base = ARGV[2 + (i + 2) / 3]
-      while left > 0 and bring_back(base .. 'lot:' .. name, base .. LINES[priority] .. queue) do
+      while left > 0 and bring_back(base .. 'lot:' .. name, base .. (LINES[priority] or 'queue:') .. queue) do
       end
     end
     if redis.call('EXISTS', ARGV[2 + (i + 2) / 3] .. 'lot:' .. name) == 0 then

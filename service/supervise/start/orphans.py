@@ -16,7 +16,7 @@ import signal
 import sys
 import time
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from operator import attrgetter
 from pathlib import Path
@@ -99,6 +99,13 @@ def find(home: Path, but: Collection[int] = ()) -> list[Orphan]:
         sessions.pop(session, None)
     found = [Orphan(process, watcher) for session, watcher in sessions.items() for process in processes[session]]
     return sorted(found, key=attrgetter("watcher"))
+
+
+def of_session(session: int) -> Iterator[int]:
+    for pid in psutil.pids():
+        with suppress(ProcessLookupError, PermissionError):
+            if os.getsid(pid) == session:
+                yield pid
 
 
 def _watcher(environment: Mapping[str, str], home: Path, session: int) -> Watcher | None:

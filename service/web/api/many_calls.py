@@ -1,6 +1,7 @@
 """POST /tasks/retry and /tasks/cancel: acts on all tasks that a filter admits, by a task of their own."""
 
 import time
+from collections.abc import Sequence
 from typing import Any, Final
 
 import msgspec
@@ -18,6 +19,7 @@ from service.web.api import intake
 from service.web.api.listing import Wanted
 from service.web.auth import CALLER
 from service.web.measured import note
+from service.web.problem import Problem
 from service.web.request_id import KEY as REQUEST_ID
 
 ATTEMPTS: Final = 20  # each goes on where the one before was cut short
@@ -27,10 +29,10 @@ _encode = msgspec.json.Encoder().encode
 
 
 class ManyCalls:
-    def __init__(self, *, store: Store, queue: str, audit: AuditLog | None) -> None:
-        """`queue` is where the acts wait, before all else: what they are to cancel may be long."""
+    def __init__(self, *, store: Store, queues: Sequence[str], audit: AuditLog | None) -> None:
+        """Acts wait in the first of the queues that is not paused, before all else: what they cancel may be long."""
         self._store = store
-        self._queue = queue
+        self._queues = queues
         self._audit = audit
 
     def blueprint(self) -> Blueprint:
@@ -64,7 +66,7 @@ class ManyCalls:
         task = Task(
             uid=self._store.uid(random_prefix()),
             type=type,
-            queue=self._queue,
+            queue=self._open_queue(),
             status=QUEUED,
             args=msgspec.Raw(_encode({"filter": only})),
             created_at=now,
@@ -76,6 +78,13 @@ class ManyCalls:
         note(environ, "created", [task])
         self._tell_the_audit(task, only, environ)
         return task
+
+    def _open_queue(self) -> str:
+        paused = self._store.pauses.now().queues
+        for queue in self._queues:
+            if queue not in paused:
+                return queue
+        raise Problem(409, "all queues are paused, and this is done by a task: resume one of them")
 
     def _tell_the_audit(self, task: Task, only: Filter, environ: dict[str, Any]) -> None:
         """Each task that the act then changes has a line of its own. No argument's value is in the audit log."""

@@ -58,7 +58,7 @@ class Creating:
 
     def form(self, name: str) -> Response:
         task_type = self._type(name)
-        model = self._model(request.args.get("from"))
+        model = self._model(name, request.args.get("from"))
         values: dict[str, str] = {}
         if model is not None:
             secret = task_type.secret
@@ -69,7 +69,7 @@ class Creating:
 
     def create(self, name: str) -> Response:
         task_type = self._type(name)
-        model = self._model(request.form.get("from"))
+        model = self._model(name, request.form.get("from"))
         try:
             args = _args(task_type, request.form)
             if model is not None:
@@ -103,8 +103,10 @@ class Creating:
             raise not_found("there is no such type here")
         return found
 
-    def _model(self, uid: str | None) -> Task | None:
-        return self._calls.found(uid).task if uid and UID.fullmatch(uid) else None
+    def _model(self, name: str, uid: str | None) -> Task | None:
+        """Of this type only: another one hides other arguments."""
+        task = self._calls.found(uid).task if uid and UID.fullmatch(uid) else None
+        return task if task is not None and task.type == name else None
 
 
 def _args(task_type: TaskType, form: Mapping[str, str]) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from service.store import Document, Store
 from service.tasks.document import NULL, RUNNING, UNREADABLE, Task
 from service.tasks.registry import Registry
 from service.web.api.task_calls import TaskCalls
+from service.web.masking import may_write
 from service.web.page import shown
 from service.web.page.frame import Frame, Notice, go, secret_arguments
 
@@ -42,7 +43,7 @@ class OneTask:
             result=None if task.result == NULL else self._value(task.result),
             progress=_progress(task),
             sentry=self._sentry(task),
-            unreadable=_as_stored(found) if task.status == UNREADABLE else "",
+            unreadable=_as_stored(found, may_write(request.environ)) if task.status == UNREADABLE else "",
             may_create=self._registry.get(task.type) is not None,
         )
 
@@ -81,5 +82,8 @@ def _progress(task: Task) -> dict[str, Any] | None:
     return {"percent": None if fraction is None else round(100 * float(fraction), 1), "message": progress["message"]}
 
 
-def _as_stored(found: Document) -> str:
+def _as_stored(found: Document, all_of_it: bool) -> str:
+    """Nobody knows which parts of it are secret."""
+    if not all_of_it:
+        return "Who may write sees it."
     return found.text[: shown.LARGEST_BYTES].decode("utf-8", "backslashreplace")

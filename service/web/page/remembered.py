@@ -1,6 +1,7 @@
 """What many ask for at the same time is found out once: a process remembers it for a second.
 
-While it is found out anew, whoever else asks gets what was known before, unless nothing was.
+While it is found out anew, whoever else asks gets what was known before, unless nothing was. When that fails, those who
+waited for it fail with it.
 """
 
 import threading
@@ -18,14 +19,22 @@ class Remembered(Generic[Value]):
         self._seconds = seconds
         self._lock = threading.Lock()
         self._known: tuple[float, Value] | None = None
+        self._failed: tuple[float, Exception] | None = None
 
     def get(self) -> Value:
         known = self._known
         if known is not None and (self._is_fresh(known) or self._lock.locked()):
             return known[1]
+        asked_at = time.monotonic()
         with self._lock:
+            if self._failed is not None and self._failed[0] > asked_at:
+                raise self._failed[1]
             if self._known is None or not self._is_fresh(self._known):
-                self._known = (time.monotonic(), self._find())
+                try:
+                    self._known = (time.monotonic(), self._find())
+                except Exception as error:
+                    self._failed = (time.monotonic(), error)
+                    raise
             return self._known[1]
 
     def _is_fresh(self, known: tuple[float, Value]) -> bool:

@@ -88,6 +88,12 @@ def test_what_a_type_keeps_secret_stays_so_on_every_page(open_page: FlaskClient)
     assert stored == {"name": "you", "pin_code": 987654}
 
 
+def test_a_form_shows_nothing_of_a_task_of_another_type(open_page: FlaskClient) -> None:
+    """Its own type would not hide what that one hides."""
+    made = open_page.post("/tasks", json={"type": "account.open", "args": {"name": "me", "pin_code": 987654}})
+    assert "987654" not in open_page.get(f"/ui/types/echo?from={made.json['uid']}").text
+
+
 # --- history and runners -----------------------------------------------------------------------------
 
 
