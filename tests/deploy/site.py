@@ -104,6 +104,7 @@ class Site:
         """With these texts in the place of others."""
         text = text or self.rendered
         places = {
+            "/var/log/nginx/": f"{self.folder}/",
             "listen [::]:80": f"listen [::1]:{self.plain}",
             "listen [::]:443": f"listen [::1]:{self.secure}",
             "listen 80": f"listen 127.0.0.1:{self.plain}",

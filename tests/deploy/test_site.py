@@ -79,6 +79,15 @@ def test_who_comes_without_tls_is_sent_to_it(method: str, make: Make) -> None:
 
 
 @pytest.mark.parametrize("secure", [True, False])
+def test_the_log_has_no_query_for_it_may_hold_a_code_that_signs_in(secure: bool, make: Make) -> None:
+    site, _ = make()
+    site.ask("GET", "/ui/sign-in?code=hunter2", secure=secure)
+    log = site.folder / "sandbox.log"
+    line = eventually(lambda: log.exists() and log.read_text())
+    assert '"GET /ui/sign-in"' in line and "hunter2" not in line
+
+
+@pytest.mark.parametrize("secure", [True, False])
 @pytest.mark.parametrize("name", ["another.example.com", "127.0.0.1"])
 def test_who_asks_for_another_name_has_come_to_the_wrong_place(name: str, secure: bool, make: Make) -> None:
     site, upstream = make()
