@@ -17,6 +17,7 @@ from service.web.answers import Answer
 from service.web.api import intake
 from service.web.api.listing import Wanted
 from service.web.auth import CALLER
+from service.web.masking import Masking
 from service.web.measured import note
 from service.web.request_id import KEY as REQUEST_ID
 
@@ -27,10 +28,11 @@ _encode = msgspec.json.Encoder().encode
 
 
 class ManyCalls:
-    def __init__(self, *, store: Store, queue: str, audit: AuditLog | None) -> None:
+    def __init__(self, *, store: Store, queue: str, masking: Masking, audit: AuditLog | None) -> None:
         """`queue` is where the acts wait, before all else: what they are to cancel may be long."""
         self._store = store
         self._queue = queue
+        self._masking = masking
         self._audit = audit
 
     def blueprint(self) -> Blueprint:
@@ -56,10 +58,12 @@ class ManyCalls:
 
     def matched(self, type: str, only: Filter) -> tuple[int, bool]:
         """How many tasks such an act would look at now, and whether there are more."""
+        self._masking.refuse_guesses(only)
         return deeds.matched(self._store, only, KINDS[type], moments.stamp(time.time()))
 
     def created(self, type: str, only: Filter) -> Task:
         """The task that acts on all that the filter admits."""
+        self._masking.refuse_guesses(only)
         environ, now = request.environ, moments.stamp(time.time())
         task = Task(
             uid=self._store.uid(random_prefix()),
