@@ -93,3 +93,17 @@ def test_of_types_without_that_secret_the_same_name_is_searched(client: FlaskCli
     client.post("/tasks", json={"type": "account.open", "args": ARGS})
     found = client.get(f"/tasks?type=echo,urgent&q={GUESS}")
     assert (found.status_code, found.json["tasks"]) == (200, [])
+
+
+@pytest.mark.parametrize("scope", ["read", "write"])
+def test_events_hide_secrets_as_the_document_does(
+    guarded: FlaskClient, tokens: dict[str, dict[str, str]], scope: str
+) -> None:
+    uid = guarded.post("/tasks", json={"type": "account.open", "args": ARGS}, headers=tokens["write"]).json["uid"]
+    assert guarded.delete(f"/tasks/{uid}", headers=tokens["write"]).json["args"] == ARGS  # only who may write
+    events = guarded.get(f"/tasks/{uid}/events", headers=tokens[scope]).text
+    assert "event: task" in events and "event: end" in events
+    assert ("hunter2" in events) == (scope == "write")
+    for act in (guarded.delete, guarded.post):
+        refused = act(f"/tasks/{uid}{'' if act == guarded.delete else '/retry'}", headers=tokens["read"])
+        assert refused.status_code == 403 and "hunter2" not in refused.text
