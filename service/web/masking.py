@@ -1,7 +1,8 @@
 """What of a task's arguments and results is shown to whom.
 
 A type names its secret arguments: `@task(…, secret=("password",))`. They stand in a task's own document for whoever
-may write, and nowhere else; nor does a search look into them, because each guess would be answered. A page for people hides, besides, whatever stands under a name that sounds like a secret.
+may write, and nowhere else; no search looks into them, because each guess would be answered. A page for people hides,
+besides, whatever stands under a name that sounds like a secret.
 """
 
 from collections.abc import Iterable
@@ -48,7 +49,7 @@ class Masking:
         if wanted is None:
             return
         name = wanted.path[0]
-        types = [type for type in only.type or self._secret if name in self._secret.get(type, ())]
+        types = [each for each in only.type or self._secret if name in self._secret.get(each, ())]
         if types:
             raise wrong(
                 f"q: {name} is a secret of the type {types[0]}, which no search looks into; "

@@ -63,7 +63,12 @@ def test_nobody_finds_a_secret_by_guessing(guarded: FlaskClient, tokens: dict[st
     task = {"type": "account.open", "args": ARGS}
     assert guarded.post("/tasks", json=task, headers=tokens["write"]).status_code == 201
     for scope in ("read", "write"):
-        for query in (f"q={GUESS}", "q=args.password=wrong", f"q={GUESS}&type=echo,account.open", "q=args.pin_code.x=7"):
+        for query in (
+            f"q={GUESS}",
+            "q=args.password=wrong",
+            f"q={GUESS}&type=echo,account.open",
+            "q=args.pin_code.x=7",
+        ):
             refused = guarded.get(f"/tasks?{query}", headers=tokens[scope])
             assert (refused.status_code, refused.json["field"]) == (422, "q"), query
             assert "is a secret of the type account.open" in refused.json["detail"]

@@ -59,7 +59,8 @@ class Creating:
         pages.add_url_rule("/ui/types/<name>", "create", self.create, methods=["POST"])
 
     def list(self) -> Response:
-        return self._frame.page("types.html", types=self._described, figures=self._figures.get(), stuck=stuck(self._lots.get()))
+        found = stuck(self._lots.get())
+        return self._frame.page("types.html", types=self._described, figures=self._figures.get(), stuck=found)
 
     def form(self, name: str) -> Response:
         task_type = self._type(name)
@@ -69,7 +70,11 @@ class Creating:
             secret = task_type.secret
             args = shown.hidden(shown.parsed(model.args), secret)
             schema = task_type.describe()["args"]
-            values = argument_form.texts(args, schema) | {"json": shown.exact(model.args, secret), "queue": model.queue, "priority": model.priority}
+            values = argument_form.texts(args, schema) | {
+                "json": shown.exact(model.args, secret),
+                "queue": model.queue,
+                "priority": model.priority,
+            }
         return self._shown(task_type, values, model.uid if model else "")
 
     def create(self, name: str) -> Response:
