@@ -16,7 +16,7 @@ HEAD: Final = ("queue", "is", "waiting", "running", "scheduled", "oldest")
 def queue() -> None: ...
 
 
-@queue.command("list", help="list the queues: what waits, runs and is scheduled, and how old the oldest is that waits")
+@queue.command("list", help="what waits, runs and is scheduled in each")
 @patient
 @as_json
 def list_(timeout: float | None, as_json: bool) -> None:

@@ -17,7 +17,7 @@ from typing import Final
 
 from service.errors import SandboxError, SettingsError
 from service.supervise.reload import release as releases
-from service.tasks.declare import DEFAULT_QUEUE
+from service.tasks.declare import DEFAULT_QUEUE, ON_MANY
 from service.tasks.registry import Registry
 
 OURS: Final = "service"
@@ -55,6 +55,17 @@ def placed(types: Registry, queues: Sequence[str]) -> Registry:
     """The same types; where no queue is named `default`, the first one takes its place."""
     default = DEFAULT_QUEUE if DEFAULT_QUEUE in queues else queues[0]
     return Registry(each._replace(queue=default) if each.queue == DEFAULT_QUEUE else each for each in types)
+
+
+def refuse_taken_types(types: Registry) -> None:
+    """A team's handler would never be asked: only a call of our own creates such tasks."""
+    for task_type in types:
+        if task_type.name in ON_MANY:
+            code = task_type.handler
+            raise SettingsError(
+                f"SANDBOX_TASKS has the type {task_type.name} ({code.__module__}.{code.__qualname__}), a name that "
+                f"sandbox keeps for an act of its own on many tasks. Give the type another name."
+            )
 
 
 def refuse_unserved(types: Registry, queues: Sequence[str]) -> None:

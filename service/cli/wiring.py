@@ -48,6 +48,7 @@ def metrics(settings: Settings, later: "Later | None" = None) -> Metrics:
 def registry(settings: Settings, begins: Callable[[str], None] = lambda _: None) -> Registry:
     """The types that this installation serves; `begins` is told the name of each module before it is loaded."""
     types = task_modules.placed(task_modules.load(settings.tasks, begins), settings.all_queues)
+    task_modules.refuse_taken_types(types)
     task_modules.refuse_unserved(types, settings.all_queues)
     return types
 

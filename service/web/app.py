@@ -103,7 +103,7 @@ def create_app(
     app.register_blueprint(calls.blueprint())
     app.events = Events(store, limit=streams)
     app.register_blueprint(LogCalls(store=store, masking=masking, events=app.events).blueprint())
-    many = ManyCalls(store=store, queues=queues, audit=audit)
+    many = ManyCalls(store=store, queues=queues, masking=masking, audit=audit)
     app.register_blueprint(many.blueprint())
     app.register_blueprint(HistoryCalls(store, queues).blueprint())
     app.register_blueprint(runner_calls.blueprint(store))

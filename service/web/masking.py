@@ -1,7 +1,8 @@
 """What of a task's arguments and results is shown to whom.
 
 A type names its secret arguments: `@task(…, secret=("password",))`. They stand in a task's own document for whoever
-may write, and nowhere else. A page for people hides, besides, whatever stands under a name that sounds like a secret.
+may write, and nowhere else; no search looks into them, because each guess would be answered. A page for people hides,
+besides, whatever stands under a name that sounds like a secret.
 """
 
 from collections.abc import Iterable
@@ -10,9 +11,12 @@ from typing import Any, Final
 import msgspec
 
 from service.observe import scrubber
+from service.store import Filter
+from service.store.selection import argument
 from service.tasks.declare import TaskType
 from service.tasks.document import Task, public
 from service.web.auth import SCOPE
+from service.web.problem import wrong
 from service.web.token_file import WRITE
 
 HIDDEN: Final = "[hidden]"
@@ -38,6 +42,20 @@ class Masking:
             }
             shown["args"] = msgspec.Raw(_encode(members))
         return shown
+
+    def refuse_guesses(self, only: Filter) -> None:
+        """Raises a problem if the filter asks for a secret of a type that it admits."""
+        wanted = argument(only.q) if only.q is not None else None
+        if wanted is None:
+            return
+        name = wanted.path[0]
+        types = [each for each in only.type or self._secret if name in self._secret.get(each, ())]
+        if types:
+            raise wrong(
+                f"q: {name} is a secret of the type {types[0]}, which no search looks into; "
+                f"ask for another argument, or with `type` for types of which it is no secret",
+                field="q",
+            )
 
 
 def may_write(environ: dict[str, Any]) -> bool:

@@ -68,10 +68,12 @@ def test_arguments_come_from_standard_input(running: Instance) -> None:
 
 
 def test_the_options_of_a_task_reach_it(sandbox: Command) -> None:
-    words = ("--queue", "side", "--delay", "1h30m", "--max-attempts", "7", "--task-timeout", "90")
+    words = ("--queue", "side", "--priority", "low", "--delay", "1h30m", "--max-attempts", "7", "--task-timeout", "90")
     uid = created(sandbox, "echo", *words)
     task = json.loads(sandbox("task", "get", uid, "--json").stdout)
-    assert (task["status"], task["queue"], task["max_attempts"], task["timeout"]) == ("scheduled", "side", 7, 90)
+    assert (task["status"], task["queue"], task["priority"]) == ("scheduled", "side", "low")
+    assert (task["max_attempts"], task["timeout"]) == (7, 90)
+    assert sandbox("task", "create", "echo", "--priority", "highest").returncode == 2
     cancelled = sandbox("task", "cancel", uid)
     assert (cancelled.returncode, cancelled.stdout) == (0, f"{uid}\tcancelled\n")
     assert sandbox("task", "cancel", uid).returncode == 0  # it is so already

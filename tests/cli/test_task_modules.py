@@ -304,6 +304,24 @@ def test_a_setting_that_is_misspelt_is_told_once_with_the_right_name(folder: Pat
     assert checked.stderr == f"sandbox: {name} is set, but is no setting; {meant} is one.\n"
 
 
+def test_what_the_client_is_told_is_no_slip_but_a_wrong_value_under_its_name_is(folder: Path) -> None:
+    clients = {"SANDBOX_URL": "http://127.0.0.1:9", "SANDBOX_TOKEN": "sbx_" + "a" * 43}
+    assert sandbox("check", cwd=folder, **clients).stderr == ""
+    meant = "sandbox: SANDBOX_TOKEN is set, but is no setting; SANDBOX_TOKENS is one.\n"
+    assert sandbox("check", cwd=folder, SANDBOX_TOKEN="var/tokens").stderr == meant
+
+
+@pytest.mark.parametrize("name", ["sandbox.retry", "sandbox.cancel"])
+@pytest.mark.parametrize("command", ["check", "runner"])
+def test_a_type_with_a_name_of_ours_is_refused_in_words(folder: Path, command: str, name: str) -> None:
+    code = f"from service import task\n\n@task({name!r})\ndef again(context): ...\n"
+    (folder / "ours.py").write_text(code)
+    answer = sandbox(command, cwd=folder, SANDBOX_TASKS="ours")
+    assert answer.returncode != 0
+    assert f"SANDBOX_TASKS has the type {name} (ours.again), a name that sandbox keeps" in answer.stderr
+    assert "Give the type another name." in answer.stderr
+
+
 def test_other_programs_settings_are_none_of_ours(folder: Path) -> None:
     others = ("SANDBOX_URL_OF_MY_SHOP", "REDIS_HOST", "REDIS_PORT", "SENTRY_AUTH_TOKEN", "SENTRY_ORG", "STATSD_SAMPLE")
     assert sandbox("check", cwd=folder, **dict.fromkeys(others, "3")).stderr == ""

@@ -147,7 +147,8 @@ def test_a_wrong_field_is_named(sandbox: Any, words: dict[str, Any], field: str)
 def test_the_types_are_told_and_that_it_is_ready(sandbox: Any) -> None:
     [echo] = [each for each in sandbox.types() if each["type"] == "echo"]
     assert echo["description"] == "Returns its message."
-    assert echo.keys() == {"type", "description", "queue", "max_attempts", "timeout", "priority", "args", "paused"}
+    told = {"type", "description", "queue", "max_attempts", "timeout", "priority", "args", "secret", "paused"}
+    assert echo.keys() == told
     assert sandbox.ready()
     assert sandbox.ready().failing == {}
 

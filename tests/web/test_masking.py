@@ -54,3 +54,61 @@ def test_a_type_says_what_is_secret(client: FlaskClient) -> None:
 def test_a_page_hides_what_sounds_like_a_secret() -> None:
     shown = without_secrets({"rows": [{"api_key": "k", "n": 12345678901234567890}], "token": {"a": 1}, "plain": "x"})
     assert shown == {"rows": [{"api_key": HIDDEN, "n": 12345678901234567890}], "token": HIDDEN, "plain": "x"}
+
+
+GUESS = "args.password=hunter2"
+
+
+def test_nobody_finds_a_secret_by_guessing(guarded: FlaskClient, tokens: dict[str, dict[str, str]]) -> None:
+    task = {"type": "account.open", "args": ARGS}
+    assert guarded.post("/tasks", json=task, headers=tokens["write"]).status_code == 201
+    for scope in ("read", "write"):
+        for query in (
+            f"q={GUESS}",
+            "q=args.password=wrong",
+            f"q={GUESS}&type=echo,account.open",
+            "q=args.pin_code.x=7",
+        ):
+            refused = guarded.get(f"/tasks?{query}", headers=tokens[scope])
+            assert (refused.status_code, refused.json["field"]) == (422, "q"), query
+            assert "is a secret of the type account.open" in refused.json["detail"]
+        found = guarded.get("/tasks?q=args.name=ann", headers=tokens[scope]).json["tasks"]
+        assert [each["args"] for each in found] == [MASKED]
+
+
+@pytest.mark.parametrize("act", ["retry", "cancel"])
+@pytest.mark.parametrize("dry_run", [True, False])
+def test_nor_does_an_act_on_many_tell_whether_a_guess_is_right(client: FlaskClient, act: str, dry_run: bool) -> None:
+    client.post("/tasks", json={"type": "account.open", "args": ARGS})
+    refused = client.post(f"/tasks/{act}", json={"q": GUESS, "dry_run": dry_run})
+    assert (refused.status_code, refused.json["field"]) == (422, "q")
+    assert [task["type"] for task in client.get("/tasks").json["tasks"]] == ["account.open"]
+
+
+def test_nor_does_the_page(client: FlaskClient) -> None:
+    made = client.post("/tasks", json={"type": "account.open", "args": ARGS}).json
+    for address in (f"/ui/tasks?q={GUESS}", f"/ui/tasks/all?do=cancel&q={GUESS}"):
+        answer = client.get(address)
+        assert answer.status_code == 422
+        assert "is a secret of the type account.open" in answer.text
+        assert made["uid"][:8] not in answer.text
+
+
+def test_of_types_without_that_secret_the_same_name_is_searched(client: FlaskClient) -> None:
+    client.post("/tasks", json={"type": "account.open", "args": ARGS})
+    found = client.get(f"/tasks?type=echo,urgent&q={GUESS}")
+    assert (found.status_code, found.json["tasks"]) == (200, [])
+
+
+@pytest.mark.parametrize("scope", ["read", "write"])
+def test_events_hide_secrets_as_the_document_does(
+    guarded: FlaskClient, tokens: dict[str, dict[str, str]], scope: str
+) -> None:
+    uid = guarded.post("/tasks", json={"type": "account.open", "args": ARGS}, headers=tokens["write"]).json["uid"]
+    assert guarded.delete(f"/tasks/{uid}", headers=tokens["write"]).json["args"] == ARGS  # only who may write
+    events = guarded.get(f"/tasks/{uid}/events", headers=tokens[scope]).text
+    assert "event: task" in events and "event: end" in events
+    assert ("hunter2" in events) == (scope == "write")
+    for act in (guarded.delete, guarded.post):
+        refused = act(f"/tasks/{uid}{'' if act == guarded.delete else '/retry'}", headers=tokens["read"])
+        assert refused.status_code == 403 and "hunter2" not in refused.text

@@ -18,6 +18,7 @@ from service.web.answers import Answer
 from service.web.api import intake
 from service.web.api.listing import Wanted
 from service.web.auth import CALLER
+from service.web.masking import Masking
 from service.web.measured import note
 from service.web.problem import Problem
 from service.web.request_id import KEY as REQUEST_ID
@@ -29,10 +30,11 @@ _encode = msgspec.json.Encoder().encode
 
 
 class ManyCalls:
-    def __init__(self, *, store: Store, queues: Sequence[str], audit: AuditLog | None) -> None:
+    def __init__(self, *, store: Store, queues: Sequence[str], masking: Masking, audit: AuditLog | None) -> None:
         """Acts wait in the first of the queues that is not paused, before all else: what they cancel may be long."""
         self._store = store
         self._queues = queues
+        self._masking = masking
         self._audit = audit
 
     def blueprint(self) -> Blueprint:
@@ -58,10 +60,12 @@ class ManyCalls:
 
     def matched(self, type: str, only: Filter) -> tuple[int, bool]:
         """How many tasks such an act would look at now, and whether there are more."""
+        self._masking.refuse_guesses(only)
         return deeds.matched(self._store, only, KINDS[type], moments.stamp(time.time()))
 
     def created(self, type: str, only: Filter) -> Task:
         """The task that acts on all that the filter admits."""
+        self._masking.refuse_guesses(only)
         environ, now = request.environ, moments.stamp(time.time())
         task = Task(
             uid=self._store.uid(random_prefix()),

@@ -7,10 +7,11 @@ from contextlib import suppress
 from typing import Any, Final
 
 from flask import Blueprint, request
+from werkzeug.datastructures import MultiDict
 
 from service.errors import SandboxError
 from service.observe.audit import AuditLog
-from service.store import Document, Store
+from service.store import Document, Position, Store
 from service.tasks import moments, transitions
 from service.tasks.document import UNREADABLE, Task, public
 from service.web import answers, body
@@ -78,9 +79,14 @@ class TaskCalls:
         query = request.args
         if "task_id" in query:
             return self._read_by_query(query)
-        limit, after, only = listing.query(query)
-        page, following = self._store.index.page(limit=limit, after=after, only=only)
+        page, following = self.page(query)
         return answers.json({"tasks": [self._masking.listed(task) for task in page], "next": listing.cursor(following)})
+
+    def page(self, query: MultiDict[str, str]) -> tuple[Sequence[Task], Position | None]:
+        """Of the list: what it is asked for, with its secrets, and where the next page begins."""
+        limit, after, only = listing.query(query)
+        self._masking.refuse_guesses(only)
+        return self._store.index.page(limit=limit, after=after, only=only)
 
     def _read_by_query(self, query: Any) -> Answer:
         listing.check_names(query, {"task_id"})

@@ -6,14 +6,15 @@ What is hidden in another task's arguments stays hidden in the form, and is put 
 import hashlib
 import re
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final
 
 from flask import Blueprint, Response, request
 
 from service.errors import InvalidTask
+from service.store import Lot, stuck
 from service.tasks.declare import TaskType
-from service.tasks.document import Task
+from service.tasks.document import PRIORITIES, Task
 from service.tasks.registry import Registry
 from service.web.api.intake import Intake, Sender
 from service.web.api.task_calls import TaskCalls
@@ -21,11 +22,13 @@ from service.web.api.uids import UID
 from service.web.auth import CALLER
 from service.web.page import argument_form, shown
 from service.web.page.frame import Frame, Notice, go
+from service.web.page.remembered import Remembered
 from service.web.page.trends import Trends
 from service.web.problem import Problem, not_found
 from service.web.request_id import KEY as REQUEST_ID
 
 NONCE: Final = re.compile(r"[A-Za-z0-9_-]{16,64}")
+CHOICES: Final = ("queue", "priority")
 NUMBERS: Final = ("delay", "max_attempts", "timeout")
 AS_JSON: Final = "json"
 
@@ -39,6 +42,7 @@ class Creating:
         calls: TaskCalls,
         intake: Intake,
         trends: Trends,
+        lots: Callable[[], Iterable[Lot]],
     ) -> None:
         self._frame = frame
         self._registry = registry
@@ -47,6 +51,7 @@ class Creating:
         self._calls = calls
         self._intake = intake
         self._figures = trends.figures
+        self._lots = Remembered(lots)
 
     def add_to(self, pages: Blueprint) -> None:
         pages.add_url_rule("/ui/types", "types", self.list)
@@ -54,7 +59,8 @@ class Creating:
         pages.add_url_rule("/ui/types/<name>", "create", self.create, methods=["POST"])
 
     def list(self) -> Response:
-        return self._frame.page("types.html", types=self._described, figures=self._figures.get())
+        found = stuck(self._lots.get())
+        return self._frame.page("types.html", types=self._described, figures=self._figures.get(), stuck=found)
 
     def form(self, name: str) -> Response:
         task_type = self._type(name)
@@ -64,7 +70,11 @@ class Creating:
             secret = task_type.secret
             args = shown.hidden(shown.parsed(model.args), secret)
             schema = task_type.describe()["args"]
-            values = argument_form.texts(args, schema) | {"json": shown.exact(model.args, secret), "queue": model.queue}
+            values = argument_form.texts(args, schema) | {
+                "json": shown.exact(model.args, secret),
+                "queue": model.queue,
+                "priority": model.priority,
+            }
         return self._shown(task_type, values, model.uid if model else "")
 
     def create(self, name: str) -> Response:
@@ -94,6 +104,7 @@ class Creating:
         return self._frame.page(
             "create.html", 422 if wrong else 200, type=described, wrong=wrong, values=values, model=model,
             fields=argument_form.fields(described["args"], values), queues=self._queues,
+            priorities=PRIORITIES,
             nonce=values.get("nonce") or secrets.token_urlsafe(18), as_json=values.get("how") == AS_JSON,
         )  # fmt: skip
 
@@ -118,8 +129,7 @@ def _args(task_type: TaskType, form: Mapping[str, str]) -> dict[str, Any]:
 def _body(name: str, args: dict[str, Any], form: Mapping[str, str]) -> bytes:
     """What a client would send to create it."""
     wanted: dict[str, Any] = {"type": name, "args": args}
-    if queue := form.get("queue"):
-        wanted["queue"] = queue
+    wanted |= {field: form[field] for field in CHOICES if form.get(field)}
     for field in NUMBERS:
         if text := form.get(field, "").strip():
             wanted[field] = _number(field, text)

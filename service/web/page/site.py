@@ -65,10 +65,10 @@ class Site:
         self._parts = (
             SigningIn(self._guard, self._frame, audit),
             Overview(self._frame, store, queues, notices, trends),
-            TaskList(self._frame, store, registry, queues, calls),
+            TaskList(self._frame, registry, queues, calls),
             ManyAtOnce(self._frame, many),
             OneTask(self._frame, store, registry, calls, sentry_url),
-            Creating(self._frame, registry, queues, calls, intake, trends),
+            Creating(self._frame, registry, queues, calls, intake, trends, store.lots.now),
             QueueList(self._frame, store, queues, trends),
             RunnerList(self._frame, store),
             pauses,

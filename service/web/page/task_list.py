@@ -8,7 +8,6 @@ from flask import Blueprint, Response, request
 from werkzeug.datastructures import MultiDict
 
 from service.errors import InvalidTransition
-from service.store import Store
 from service.tasks.document import Task
 from service.tasks.registry import Registry
 from service.web.api import listing
@@ -33,9 +32,9 @@ class Doing(NamedTuple):
 
 
 class TaskList:
-    def __init__(self, frame: Frame, store: Store, registry: Registry, queues: Sequence[str], calls: TaskCalls) -> None:
+    def __init__(self, frame: Frame, registry: Registry, queues: Sequence[str], calls: TaskCalls) -> None:
         self._frame = frame
-        self._store = store
+        self._calls = calls
         self._registry = registry
         self._types = [task_type.name for task_type in registry]
         self._queues = queues
@@ -53,8 +52,7 @@ class TaskList:
         if UID.fullmatch(asked.get("q", "")):
             return go(f"/ui/tasks/{asked['q']}")
         try:
-            limit, after, only = listing.query(asked)
-            page, following = self._store.index.page(limit=limit, after=after, only=only)
+            page, following = self._calls.page(asked)
         except Problem as error:
             if error.status != 422:
                 raise

@@ -1,13 +1,22 @@
 """Pausing and resuming queues and types; and that what is paused is shown so."""
 
 import json
+import time
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
 from flask.testing import FlaskClient
 
-from service.store import Store
-from tests.web.page.conftest import OWN, Guarded, create, said
+from service.store import SCRIPTS, Store
+from service.store.connection import connect
+from service.tasks import moments
+from service.tasks.document import QUEUED, Task, decode
+from service.tasks.uid import random_prefix
+from service.web.app import Web
+from tests.servers import RedisServer, eventually
+from tests.web.page.conftest import OWN, Guarded, Seen, create, said
 
 
 def test_a_queue_is_paused_with_a_reason_and_an_end_shown_everywhere_and_resumed(
@@ -55,3 +64,41 @@ def test_who_may_only_read_sees_the_pause_and_no_form(guarded: Guarded, store: S
     text = client.get("/ui/queues").text
     assert "paused" in text and "/ui/queues/default" not in text
     assert "default" in store.pauses.now().queues
+
+
+@pytest.fixture
+def forgetful(redis_server: RedisServer) -> Iterator[Store]:
+    """For it, a type is known for no time at all."""
+    store = Store(connect(redis_server.url, SCRIPTS), known_seconds=0.0)
+    yield store
+    store.close()
+
+
+def stuck(store: Store) -> str:
+    """A task of a type that no runner knows any more."""
+    store.lots.tell(["gone"])
+    created = moments.stamp(time.time())
+    task = Task(uid=store.uid(random_prefix()), type="gone", queue="default", status=QUEUED, created_at=created)
+    store.create([task])
+    held = [(each, decode(each.text or b"")) for each in store.queues.fetch(0, ("default",), "a", 10)]
+    assert eventually(lambda: store.lots.park("a", held) == [])
+    return task.uid
+
+
+def test_stuck_types_are_shown_with_their_tasks_and_a_way_to_cancel_all(
+    make_app: Callable[..., Web], forgetful: Store, tmp_path: Path
+) -> None:
+    guarded = Guarded(partial(make_app, store=forgetful), tmp_path)
+    writer, reader = guarded.somebody("write"), guarded.somebody("read")
+    assert "Stuck" not in writer.get("/ui/types").text
+    uid = stuck(forgetful)
+    assert eventually(lambda: "Stuck" in writer.get("/ui/types").text)
+    seen = Seen(writer.get("/ui/types"))
+    tasks, cancel = (
+        next(link["href"] for link in seen.all("a") if link["href"].startswith(beginning) and "gone" in link["href"])
+        for beginning in ("/ui/tasks?", "/ui/tasks/all?")
+    )
+    assert uid in writer.get(tasks).text
+    assert "1 task" in writer.get(cancel).text
+    text = reader.get("/ui/types").text
+    assert "Stuck" in text and "Cancel all" not in text

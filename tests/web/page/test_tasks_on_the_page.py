@@ -267,3 +267,17 @@ def test_without_redis_the_page_says_so(make_app: Callable[..., Web], cut_off: S
     answer = make_app(store=cut_off).test_client().get("/ui")
     assert (answer.status_code, answer.headers["Retry-After"]) == (503, "1")
     assert "<h1>Not available now</h1>" in answer.text
+
+
+def test_a_task_is_created_with_a_priority_and_its_page_shows_it(open_page: FlaskClient) -> None:
+    form = {"arg:message": "now", "how": "fields", "priority": "high"}
+    answer = open_page.post("/ui/types/echo", data=form, headers=OWN)
+    page = open_page.get(answer.headers["Location"]).text
+    assert "<dt>Priority</dt><dd>high</dd>" in page
+    uid = answer.headers["Location"].rpartition("/")[2]
+    assert open_page.get(f"/tasks/{uid}").json["priority"] == "high"
+    again = open_page.get(f"/ui/types/echo?from={uid}").text
+    assert "<option selected>high</option>" in again
+    usual = open_page.post("/ui/types/echo", data={"how": "fields", "priority": ""}, headers=OWN)
+    assert "<dt>Priority</dt><dd>normal</dd>" in open_page.get(usual.headers["Location"]).text
+    assert open_page.post("/ui/types/echo", data={"how": "fields", "priority": "x"}, headers=OWN).status_code == 422
