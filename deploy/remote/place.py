@@ -62,7 +62,9 @@ class File(NamedTuple):
 
     @property
     def is_there(self) -> bool:
-        if read(self.path) != self.content or (self.path == SITE and not ENABLED.exists()):
+        if read(self.path) != self.content:
+            return False
+        if self.path == SITE and not site_is_served(self.content):
             return False
         now = self.path.stat()
         return (now.st_uid, now.st_gid, now.st_mode & 0o7777) == self[2:]
@@ -233,9 +235,18 @@ def tell_nginx() -> None:
     subprocess.run(words, check=True, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
 
 
+def site_is_served(content: str) -> bool:
+    """A script that is killed once the file is there has not told nginx yet."""
+    return ENABLED.exists() and served_mark() == mark_of(content)
+
+
+def mark_of(content: str) -> str:
+    return next(line.split()[-1].strip(';"') for line in content.splitlines() if line.startswith("# mark "))
+
+
 def confirm(content: str) -> None:
     """A reload of nginx is told at once and done later: its answer must have the mark of this very site."""
-    mark = next(line.split()[-1].strip(';"') for line in content.splitlines() if line.startswith("# mark "))
+    mark = mark_of(content)
     until = time.monotonic() + CONFIRM_SECONDS
     while (seen := served_mark()) != mark:
         if time.monotonic() > until:

@@ -104,6 +104,29 @@ def test_a_site_that_nginx_refuses_is_not_put_in_place(world: World) -> None:
     assert eventually(world.serves, 60)
 
 
+@pytest.mark.slow
+def test_a_site_that_nginx_was_never_told_of_is_told_by_the_next_setup(world: World) -> None:
+    """So a setup leaves it that is killed between the file and nginx."""
+    site = world.host.folder / "etc/nginx/sites-available/sandbox"
+    before = site.read_text()
+    world.project.change("deploy/templates/nginx", "server_tokens off;", "server_tokens on;", "another site")
+    world.project.fab("setup")
+    after = site.read_text()
+    site.write_text(before)
+    world.host.sh("service nginx reload")
+    assert eventually(lambda: served_mark(world) in before, 60)
+    site.write_text(after)
+
+    assert "sites-available/sandbox written, and nginx serves it" in world.project.fab("setup")
+    assert served_mark(world) in after
+    assert "sites-available/sandbox written" not in world.project.fab("setup")
+
+
+def served_mark(world: World) -> str:
+    said = world.host.sh("curl -sk -o /dev/null -D - -H 'Host: not-this-one.invalid' https://127.0.0.1/")
+    return next(line.split()[1] for line in said.splitlines() if line.lower().startswith("x-sandbox-site:"))
+
+
 def test_a_host_whose_key_is_not_known_is_refused(world: World) -> None:
     (world.folder / "known_hosts").write_text("")
     assert "not found in known_hosts" in world.project.fab("status", code=1)
