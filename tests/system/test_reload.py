@@ -107,12 +107,12 @@ BROKEN = {
     ),
     "writes a layout that the present one cannot read": (
         "service/store/layout.py",
-        "Layout.__init__.__kwdefaults__.update(reads=2, writes=2)",
+        "Layout.__init__.__kwdefaults__.update(reads=3, writes=3)",
         "first install a release in between",
     ),
     "has a fault in its check": (
         "service/web/api/health.py",
-        "def _notices(folder): 1 / 0",
+        "def notices(folder): 1 / 0",
         "ZeroDivisionError: division by zero",
     ),
     "has a fault around it": ("service/cli/wsgi.py", "app.wsgi_app = lambda *_: 1 / 0", "ZeroDivisionError"),
