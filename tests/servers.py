@@ -32,15 +32,18 @@ def eventually(condition: Callable[[], Any], seconds: float = 10.0, pause: float
     raise AssertionError(f"not within {seconds} s: {condition}")
 
 
+LOWEST_PORT = 10_000
 EPHEMERAL = 32_768  # the kernel hands out the ports from here on to clients: a free one is soon taken
 CLUSTER_BUS = 10_000
 CHANCE = random.SystemRandom()  # not the one that hypothesis seeds
 
 
 def free_port(above: int = 0) -> int:
-    """A port by chance, so that tests side by side choose different ones. The one so far `above` it is free, too."""
+    """A port by chance, out of those of this process of pytest. The one so far `above` it is free, too."""
+    share = (EPHEMERAL - above - LOWEST_PORT) // int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+    lowest = LOWEST_PORT + share * int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
     for _ in range(100):
-        port = CHANCE.randrange(10_000, EPHEMERAL - above)
+        port = CHANCE.randrange(lowest, lowest + share)
         if _is_free(port) and _is_free(port + above):
             return port
     raise AssertionError("no free port")
