@@ -43,6 +43,7 @@ wanted = {
     "mirror_whitelist": given["public"],
     "acl_upload": [given["user"]],
 }
-call("PATCH", "/root/pypi", {"type": "mirror", "volatile": False, "mirror_url": given["mirror"]}, root)
+if given["mirror"]:  # without it, it is what devpi makes it
+    call("PATCH", "/root/pypi", {"type": "mirror", "volatile": False, "mirror_url": given["mirror"]}, root)
 call("PATCH" if call("GET", user) else "PUT", user, {"password": given["password"]}, root)
 call("PATCH" if call("GET", index) else "PUT", index, wanted, root)

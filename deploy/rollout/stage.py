@@ -198,7 +198,7 @@ INDEX_KEYS: Final = {
     "user": Key(_like(re.compile("[a-z][a-z0-9-]*")), "team", "a name of small letters, digits and hyphens"),
     "name": Key(_like(re.compile("[a-z][a-z0-9-]*")), "stage", "a name of small letters, digits and hyphens"),
     "password": Key(_FOUND, None, f"where the user's password is found: {_WHERE}"),
-    "mirror": Key(_like(re.compile(r"https?://\S+/")), "", "the address of a simple index"),
+    "mirror": Key(_like(re.compile(r"(https?://\S+/)?")), "", "the address of a simple index; without it, PyPI"),
     "public": Key(_texts(_NAME), [], "a list of names of packages"),
 }
 
