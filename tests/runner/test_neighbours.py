@@ -1,5 +1,6 @@
 """A handler that holds the interpreter: what becomes of its task, of the others, and of its process."""
 
+import re
 import signal
 import subprocess
 import sys
@@ -108,6 +109,12 @@ def test_where_all_runners_are_held_up_a_timeout_ends_it(crew: Crew) -> None:
     assert {crew.finished(uid).status for uid in holds} == {"failed"}
 
 
+def waiting(crew: Crew) -> int:
+    """How many lanes wait at Redis."""
+    [info] = crew.store._wire.call(0, ("INFO", "clients"))
+    return int(re.findall(r"blocked_clients:(\d+)", info.decode())[0])
+
+
 def test_the_other_lanes_of_its_process_are_not_to_blame(crew: Crew) -> None:
     [runner, _] = crew.start(2, threads=2)
     [innocent] = crew.create("sleep", args={"seconds": 60}, max_attempts=1)
@@ -115,6 +122,7 @@ def test_the_other_lanes_of_its_process_are_not_to_blame(crew: Crew) -> None:
     runner = held(crew, innocent)
     other = next(one for one in crew.runners if one is not runner)
     other.send_signal(signal.SIGSTOP)
+    eventually(lambda: waiting(crew) == 1)  # Redis would give an entry to who waits, though it is stopped
     [hold] = crew.create("hold")
     assert held(crew, hold) is runner
     other.send_signal(signal.SIGCONT)
