@@ -18,7 +18,7 @@ from service.tasks import moments, transitions
 from service.tasks.document import Task
 from tests.runner.crew import Crew
 from tests.runner.test_lockfile import all_held_up
-from tests.servers import eventually
+from tests.servers import BUSY, eventually
 
 FOR_EVER = 600.0
 
@@ -128,7 +128,7 @@ def test_the_other_lanes_of_its_process_are_not_to_blame(crew: Crew) -> None:
     other.send_signal(signal.SIGCONT)
     eventually(lambda: any("is held up" in line["message"] for line in crew.log()))
     cancel(crew, hold)
-    runner.wait(10)
+    runner.wait(10 * BUSY)
     claim = crew.read(innocent).claim
     task = eventually(lambda: task if (task := crew.read(innocent)).claim != claim else None)
     assert (task.status, task.crashes) == ("running", 0)
