@@ -21,7 +21,6 @@ COLOURS: Final = {
     "paused": "33",
     "ready": "32",
 }
-BOLD: Final = "1"
 DIM: Final = "2"
 GAP: Final = "  "
 SPANS: Final = ((86400, "d"), (3600, "h"), (60, "min"))

@@ -62,7 +62,7 @@ class Layout:
 
     def need(self, layout: int) -> None:
         """Writes down that this layout may be found from now on: older releases refuse this Redis then. Raises
-        OlderAtWork while one is there that would be put out by that.
+        OlderAtWork if the release that started last is one of them. Others that are still at work are not known.
         """
         seen = self.judge()
         if seen.record is not None and seen.record.reads < layout > seen.record.layout:

@@ -107,14 +107,14 @@ class Batch:
             except KeyError:
                 groups[group] = [place]
         moves: dict[int, list[Move]] = {}
-        for (partition, *_), alike in groups.items():
+        for (partition, *_, otherwise), alike in groups.items():
             for start in range(0, len(alike), self._portion):
                 places = alike[start : start + self._portion]
-                moves.setdefault(partition, []).append(Move(places, self._command(partition, places)))
+                moves.setdefault(partition, []).append(Move(places, self._command(partition, places, otherwise)))
         return moves
 
-    def _command(self, partition: int, places: Sequence[int]) -> Command:
-        _, before, after, entry, has_log, _ = self._changes[places[0]]
+    def _command(self, partition: int, places: Sequence[int], otherwise: Any) -> Command:
+        _, before, after, entry, *_ = self._changes[places[0]]
         joined, lot = keys.shelf_name(after, after.status), keys.lot_name(before)
         names = [
             keys.shelf(partition, keys.shelf_name(before, before.status)),
@@ -135,7 +135,6 @@ class Batch:
         arguments: list[Any] = [
             GROUP, joined, before.status, after.status, self._consumer, takes, ttl, channel, now, lot
         ]  # fmt: skip
-        otherwise = _expires_otherwise(before, after, has_log)
         arguments += (otherwise, keys.log(partition, ""), keys.attempts(partition, ""), MOST_ATTEMPTS)
         for place in places:
             change = self._changes[place]

@@ -1,8 +1,8 @@
 """What of a task's arguments and results is shown to whom.
 
 A type names its secret arguments: `@task(…, secret=("password",))`. They stand in a task's own document for whoever
-may write, and nowhere else; no search looks into them, because each guess would be answered. A page for people hides,
-besides, whatever stands under a name that sounds like a secret.
+may write, and nowhere else; no search looks into them, because each guess would be answered. The page hides more than
+that: page/shown.py.
 """
 
 from collections.abc import Iterable
@@ -10,7 +10,6 @@ from typing import Any, Final
 
 import msgspec
 
-from service.observe import scrubber
 from service.store import Filter
 from service.store.selection import argument
 from service.tasks.declare import TaskType
@@ -61,12 +60,3 @@ class Masking:
 def may_write(environ: dict[str, Any]) -> bool:
     """Without tokens everybody may."""
     return bool(environ.get(SCOPE, WRITE) == WRITE)
-
-
-def without_secrets(value: Any) -> Any:
-    """Data from JSON, for a page: without what stands under a name that sounds like a secret, at any depth."""
-    if isinstance(value, dict):
-        return {name: HIDDEN if scrubber.is_secret(name) else without_secrets(member) for name, member in value.items()}
-    if isinstance(value, list):
-        return [without_secrets(member) for member in value]
-    return value

@@ -3,7 +3,9 @@ from pathlib import Path
 
 import pytest
 
-from tests.servers import RedisCluster
+from service.store import SCRIPTS, Store
+from service.store.connection import connect
+from tests.servers import RedisCluster, RedisServer
 
 
 @pytest.fixture
@@ -12,3 +14,18 @@ def own_cluster(folder: Path) -> Iterator[RedisCluster]:
     cluster = RedisCluster(folder).start()
     yield cluster
     cluster.stop()
+
+
+@pytest.fixture(params=["one server", "cluster"])
+def partitioned(request: pytest.FixtureRequest, server: RedisServer, cluster: RedisCluster) -> Iterator[Store]:
+    """Four partitions, on one server or spread over a cluster."""
+    url = server.url
+    if request.param == "cluster":
+        for node in cluster.nodes:
+            node.client().flushall()
+        url = cluster.url
+    store = Store(connect(url, SCRIPTS), partitions=4)
+    yield store
+    store.close()
+    for node in cluster.nodes:
+        node.client().flushall()

@@ -1,35 +1,22 @@
 """Acts on all tasks that a filter admits, wherever they are cut short."""
 
 import time
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
-from service.store import SCRIPTS, Filter, Store, deeds
+from service.store import Filter, Store, deeds
 from service.store import index as the_index
-from service.store.connection import connect
 from service.store.deeds import CHANGED_MEANWHILE, IS_A_DEED, Done
 from service.tasks import moments, transitions
 from service.tasks.declare import RETRY_MANY
 from service.tasks.document import CANCELLED, FAILED, QUEUED, RUNNING, SUCCEEDED, Task, TaskError
-from tests.servers import RedisCluster, RedisServer
 from tests.store.test_store import NOW, new, stored
 
 
-@pytest.fixture(params=["one server", "cluster"])
-def store(request: pytest.FixtureRequest, server: RedisServer, cluster: RedisCluster) -> Iterator[Store]:
-    """Four partitions, on one server or spread over a cluster."""
-    url = server.url
-    if request.param == "cluster":
-        for node in cluster.nodes:
-            node.client().flushall()
-        url = cluster.url
-    store = Store(connect(url, SCRIPTS), partitions=4)
-    yield store
-    store.close()
-    for node in cluster.nodes:
-        node.client().flushall()
+@pytest.fixture
+def store(partitioned: Store) -> Store:
+    return partitioned
 
 
 def failed(store: Store, **fields: Any) -> Task:

@@ -1,33 +1,17 @@
 """What a filter admits, and pages of it: several filters at once, on one server and on a cluster."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
 import pytest
 
-from service.store import SCRIPTS, Filter, Position, Store
+from service.store import Filter, Position, Store
 from service.store import index as the_index
-from service.store.connection import connect
 from service.store.selection import argument
 from service.tasks.document import FAILED, SCHEDULED, Task, TaskError
-from tests.servers import RedisCluster, RedisServer
+from tests.servers import RedisServer
 from tests.store.test_store import at, finished, stored
-
-
-@pytest.fixture(params=["one server", "cluster"])
-def partitioned(request: pytest.FixtureRequest, server: RedisServer, cluster: RedisCluster) -> Iterator[Store]:
-    """Four partitions, on one server or spread over a cluster."""
-    url = server.url
-    if request.param == "cluster":
-        for node in cluster.nodes:
-            node.client().flushall()
-        url = cluster.url
-    store = Store(connect(url, SCRIPTS), partitions=4)
-    yield store
-    store.close()
-    for node in cluster.nodes:
-        node.client().flushall()
 
 
 def pages(store: Store, only: Filter, limit: int = 3) -> list[list[str]]:

@@ -1,26 +1,38 @@
 """What is sent to a Redis, and what the store needs of a connection to it."""
 
 import hashlib
+import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, Protocol, TypeAlias
+from typing import Any, Final, Protocol, TypeAlias
 
 Argument: TypeAlias = str | bytes | int | float
 Command: TypeAlias = Sequence[Argument]
 
 
+LUA: Final = Path(__file__).parents[1] / "lua"
+PARTS: Final = re.compile(r"^-- uses (\w+)\.lua$", re.MULTILINE)
+
+
 class Script:
-    """A Lua file, called by its digest and sent whole only where the server does not know it."""
+    """A Lua file, behind the parts that it uses, called by its digest and sent whole only where the server does not
+    know it.
+    """
 
     def __init__(self, name: str, *, when_full: bool = False) -> None:
         """`when_full`: Redis is to run it also when it is out of memory."""
-        self.text = (Path(__file__).parents[1] / "lua" / f"{name}.lua").read_bytes()
+        text = _read(name)
+        self.text = b"".join([*(_read(part) for part in PARTS.findall(text.decode())), text])
         if when_full:
             self.text = b"#!lua flags=allow-oom\n" + self.text
         self.digest = hashlib.sha1(self.text, usedforsecurity=False).hexdigest()
 
     def call(self, keys: Sequence[Argument], arguments: Iterable[Argument]) -> Command:
         return ("EVALSHA", self.digest, len(keys), *keys, *arguments)
+
+
+def _read(name: str) -> bytes:
+    return (LUA / f"{name}.lua").read_bytes()
 
 
 class Wire(Protocol):

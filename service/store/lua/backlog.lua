@@ -2,6 +2,7 @@
 -- nothing by itself: a shelf knows its size, and what a group was given last leads to the next entry.
 -- Shelves and streams lie in the slot of their names (docs/store.md, One slot).
 --
+-- uses in_force.lua
 -- KEYS  1  names of shelves    2  pauses
 -- ARGV  1  group    2  what a shelf's name is appended to    3…  what a queue's name is appended to, for each
 --       of its streams
@@ -50,8 +51,8 @@ end
 local now, paused = redis.call('TIME'), {}
 local pauses = redis.call('HGETALL', KEYS[2])
 for i = 1, #pauses, 2 do
-  local queue, ends = string.match(pauses[i], '^queue:(.*)'), tonumber(string.match(pauses[i + 1], '^%d+'))
-  if queue and (not ends or now[1] * 1000000 + now[2] < ends) then
+  local queue = string.match(pauses[i], '^queue:(.*)')
+  if queue and is_in_force(pauses[i + 1]) then
     paused[#paused + 1] = queue
   end
 end

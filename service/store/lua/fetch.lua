@@ -1,6 +1,7 @@
 -- fetch: gives a consumer waiting entries, in the order of the streams, with their documents.
 -- A document lies in its entry's slot, so it may be read without being named as a key (docs/store.md, One slot).
 --
+-- uses in_force.lua
 -- KEYS  1…  numbers of takes, one per partition; pauses, one per partition;
 --       then streams, in the order in which they are served
 -- ARGV  1  group    2  consumer    3  how many at most    4  how many partitions
@@ -11,13 +12,10 @@
 local group, consumer, wanted, partitions = ARGV[1], ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4])
 local found, paused, names = {}, {}, {}
 
--- A pause begins with when it ends, by this clock, if it ends by itself.
 local function note(pauses)
-  local time = redis.call('TIME')
-  local now = time[1] * 1000000 + time[2]
   for i = 1, #pauses, 2 do
-    local queue, ends = string.match(pauses[i], '^queue:(.*)'), tonumber(string.match(pauses[i + 1], '^%d+'))
-    if queue and not paused[queue] and (not ends or now < ends) then
+    local queue = string.match(pauses[i], '^queue:(.*)')
+    if queue and not paused[queue] and is_in_force(pauses[i + 1]) then
       paused[queue] = true
       names[#names + 1] = queue
     end

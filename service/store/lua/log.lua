@@ -1,6 +1,6 @@
 -- log: appends lines to a task's log, leaves the newest, and gives it the document's time to live.
 -- A line's id is its number, from 1 on, and how many bytes there were up to its end. Lines that were left out have
--- numbers, too. Lines that were sent before change nothing: each is unlike all others of its task.
+-- numbers, too. Lines that were sent before change nothing, if none came in between: each is unlike all others of its task.
 --
 -- KEYS  1  document    2  log
 -- ARGV  1  how many lines stay       2  how many bytes stay

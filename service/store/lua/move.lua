@@ -1,6 +1,7 @@
 -- move: every change of stored documents: claim, settle, hand back, promote, cancel, retry, progress.
 -- A batch shares its old and its new shelf; each document moves only if it still is what the caller read.
 --
+-- uses in_force.lua
 -- KEYS  1  shelf it leaves       2  shelf it joins         3  names of shelves    4  due times
 --       5  stream of its entry   6  stream to wait in      7  number of takes   8  pauses
 --       9  names of lots        10  lot                   11…  documents
@@ -49,15 +50,6 @@ local function keep_beside(uid)
       redis.call('PEXPIRE', ARGV[at] .. uid, ttl)
     end
   end
-end
-
-local function is_in_force(pause)
-  local ends = pause and string.match(pause, '^%d+')
-  if ends then
-    local time = redis.call('TIME')
-    return time[1] * 1000000 + time[2] < tonumber(ends)
-  end
-  return pause
 end
 
 local pause -- what keeps the batch from being claimed: its queue, or its type

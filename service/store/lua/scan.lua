@@ -1,6 +1,7 @@
 -- scan: all tasks of the shelves that a filter admits, down to a moment by which about so many have been found. It costs
 -- a few looks at each shelf, and little for each task: it is for filters that leave out most of what is found.
 --
+-- uses admits.lua
 -- KEYS  1…  names of shelves, of one partition each
 -- ARGV  1, 2  where the search before ended: created (score), UID; "" for none    3  about how many
 --       4  the oldest creation time; "" for any    5  how a UID begins
@@ -12,21 +13,10 @@
 local ended, uid_before, wanted, oldest, beginning = tonumber(ARGV[1]), ARGV[2], tonumber(ARGV[3]), ARGV[4], ARGV[5]
 local newest = ended and ARGV[1] or '+inf'
 
-local function admits(name)
-  local parts = { string.match(name, '^([^:]*):([^:]*):([^:]*)$') }
-  for i = 1, 3 do
-    local allowed = ARGV[5 + i]
-    if allowed ~= '' and not string.find(allowed, ':' .. (parts[i] or '') .. ':', 1, true) then
-      return false
-    end
-  end
-  return true
-end
-
 local shelves, top, bottom = {}, nil, nil
 for i, names in ipairs(KEYS) do
   for _, name in ipairs(redis.call('SMEMBERS', names)) do
-    if admits(name) then
+    if admits(name, 6) then
       local key = ARGV[8 + i] .. name
       local last = redis.call('ZREVRANGEBYSCORE', key, newest, oldest ~= '' and oldest or '-inf', 'WITHSCORES', 'LIMIT', 0, 1)
       if #last > 0 then

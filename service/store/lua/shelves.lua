@@ -1,6 +1,7 @@
 -- shelves: the newest tasks of the shelves that a filter admits, all at one moment: a task that moves at the same
 -- time, even to a new shelf, is found. Shelves lie in the slot of their names (docs/store.md, One slot).
 --
+-- uses admits.lua
 -- KEYS  1…  names of shelves, of one partition each
 -- ARGV  1, 2  where the page before ended: created (score), UID; "" for none
 --       3  how many at most    4  the oldest creation time; "" for any
@@ -14,17 +15,6 @@
 local FIRST, MOST = 1, 128
 
 local ended, uid_before, wanted, oldest = tonumber(ARGV[1]), ARGV[2], tonumber(ARGV[3]), tonumber(ARGV[4])
-
-local function admits(name)
-  local parts = { string.match(name, '^([^:]*):([^:]*):([^:]*)$') }
-  for i = 1, 3 do
-    local allowed = ARGV[4 + i]
-    if allowed ~= '' and not string.find(allowed, ':' .. (parts[i] or '') .. ':', 1, true) then
-      return false
-    end
-  end
-  return true
-end
 
 -- Goes on to the shelf's next task; false if there is none.
 local function advance(shelf)
@@ -54,7 +44,7 @@ end
 local shelves = {} -- the one with the newest task is the last
 for i, names in ipairs(KEYS) do
   for _, name in ipairs(redis.call('SMEMBERS', names)) do
-    if admits(name) then
+    if admits(name, 5) then
       local key = ARGV[7 + i] .. name
       local rank = ended and redis.call('ZCOUNT', key, '(' .. ARGV[1], '+inf') or 0
       local shelf = { key = key, rank = rank, size = FIRST, read = {}, place = 1 }

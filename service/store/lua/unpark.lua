@@ -2,6 +2,7 @@
 -- It goes to the end of its queue, the oldest first. Lots and streams lie in the slot of the names of lots
 -- (docs/store.md, One slot).
 --
+-- uses in_force.lua
 -- KEYS  1…  per partition: names of lots, pauses, known types
 -- ARGV  1  how many at most    2  since when a type must have been told (microseconds before now)
 --       3…  per partition: what all names begin with
@@ -35,8 +36,7 @@ for i = 1, #KEYS, 3 do
   local lots, pauses, known = KEYS[i], KEYS[i + 1], KEYS[i + 2]
   local there = redis.call('HGETALL', pauses)
   for at = 1, #there, 2 do
-    local ends = tonumber(string.match(there[at + 1], '^%d+'))
-    if ends and ends <= now then
+    if not is_in_force(there[at + 1]) then
       redis.call('HDEL', pauses, there[at])
     end
   end

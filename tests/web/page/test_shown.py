@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as some
 
+from service.observe.scrubber import REMOVED
 from service.tasks import moments
 from service.web.page import shown
 
@@ -63,6 +64,11 @@ def test_numbers_keep_every_digit() -> None:
 
 def test_what_would_turn_or_hide_text_is_written_out() -> None:
     assert shown.exact(json.dumps("a\u202eb\u200b\x7f").encode()) == '"a\\u202eb\\u200b\\u007f"'
+
+
+def test_a_page_hides_what_sounds_like_a_secret() -> None:
+    seen = shown.hidden({"rows": [{"api_key": "k", "n": 12345678901234567890}], "token": {"a": 1}, "plain": "x"})
+    assert seen == {"rows": [{"api_key": REMOVED, "n": 12345678901234567890}], "token": REMOVED, "plain": "x"}
 
 
 def test_what_was_hidden_comes_back_where_it_stands() -> None:
