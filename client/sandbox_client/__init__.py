@@ -1,9 +1,19 @@
 """The client of the task service sandbox: `Client` and `AsyncClient`."""
 
 from sandbox_client.async_client import AsyncClient, AsyncTask
-from sandbox_client.calls import NewTask
+from sandbox_client.calls import Filters, NewTask
 from sandbox_client.client import Client, Task
-from sandbox_client.document import Attempt, LogLine, Progress, Readiness, TaskError, TaskType
+from sandbox_client.document import (
+    Attempt,
+    LogLine,
+    Matched,
+    Progress,
+    Queue,
+    Readiness,
+    RunnerAtWork,
+    TaskError,
+    TaskType,
+)
 from sandbox_client.errors import (
     BadRequest,
     Conflict,
@@ -37,16 +47,20 @@ __all__ = [
     "Client",
     "Conflict",
     "Event",
+    "Filters",
     "Forbidden",
     "Invalid",
     "LogLine",
+    "Matched",
     "MethodNotAllowed",
     "NewTask",
     "NotFound",
     "ProblemError",
     "Progress",
+    "Queue",
     "Readiness",
     "RequestTimeout",
+    "RunnerAtWork",
     "SandboxError",
     "ServiceFault",
     "Task",

@@ -4,14 +4,15 @@ import math
 import os
 from collections.abc import AsyncIterator, Iterable, Mapping
 from datetime import datetime, timedelta
-from typing import Any, Self
+from typing import Any, Self, Unpack
 
 import httpx2
 
 from sandbox_client import address, answers, calls
-from sandbox_client.calls import Call, NewTask
+from sandbox_client.async_operating import AsyncOperating
+from sandbox_client.calls import Call, Filters, NewTask
 from sandbox_client.clock import Clock
-from sandbox_client.document import Attempt, Document, LogLine, Readiness, TaskType, attempt, log_line
+from sandbox_client.document import Attempt, Document, LogLine, Matched, Readiness, attempt, log_line
 from sandbox_client.errors import Conflict, Invalid, SandboxError, TimedOut, Unavailable
 from sandbox_client.events import END, SILENCE_SECONDS, Event, EventParser
 from sandbox_client.retrying import Retries
@@ -19,7 +20,7 @@ from sandbox_client.version import __version__
 from sandbox_client.waiting import Rounds
 
 
-class AsyncClient:
+class AsyncClient(AsyncOperating):
     def __init__(
         self,
         url: str | None = None,
@@ -104,16 +105,8 @@ class AsyncClient:
     async def get(self, uid: str) -> "AsyncTask":
         return AsyncTask(self, await self._read(uid))
 
-    async def tasks(
-        self,
-        *,
-        status: str | None = None,
-        type: str | None = None,
-        queue: str | None = None,
-        created_by: str | None = None,
-    ) -> AsyncIterator["AsyncTask"]:
+    async def tasks(self, **filters: Unpack[Filters]) -> AsyncIterator["AsyncTask"]:
         """The newest first. Each page is fetched when it is reached."""
-        filters = {"status": status, "type": type, "queue": queue, "created_by": created_by}
         cursor = None
         while True:
             page = await self._send(calls.page(filters, cursor))
@@ -123,9 +116,22 @@ class AsyncClient:
             if cursor is None:
                 return
 
-    async def types(self) -> list[TaskType]:
-        answer: dict[str, list[TaskType]] = await self._send(calls.types())
-        return answer["types"]
+    async def retry_many(self, **filters: Unpack[Filters]) -> "AsyncTask":
+        """All that have failed or were cancelled and that the filters admit. Returns the task that does it."""
+        return AsyncTask(self, await self._send(calls.act_on_many("retry", filters)))
+
+    async def cancel_many(self, **filters: Unpack[Filters]) -> "AsyncTask":
+        """All that have not finished and that the filters admit. Returns the task that does it."""
+        return AsyncTask(self, await self._send(calls.act_on_many("cancel", filters)))
+
+    async def count_for_retry(self, **filters: Unpack[Filters]) -> Matched:
+        """How many tasks retry_many would look at now. Changes nothing."""
+        answer = await self._send(calls.count_for("retry", filters))
+        return Matched(answer["matched"], answer["more"])
+
+    async def count_for_cancel(self, **filters: Unpack[Filters]) -> Matched:
+        answer = await self._send(calls.count_for("cancel", filters))
+        return Matched(answer["matched"], answer["more"])
 
     async def ready(self) -> Readiness:
         """Asks once, and does not try again."""

@@ -2,7 +2,7 @@
 
 import json
 import secrets
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, Final, NotRequired, TypedDict
@@ -24,6 +24,19 @@ class NewTask(TypedDict):
     max_attempts: NotRequired[int | None]
     timeout: NotRequired[float | timedelta | None]
     priority: NotRequired[str | None]
+
+
+class Filters(TypedDict):
+    """Which tasks: of a list, or those that retry_many and cancel_many act on."""
+
+    status: NotRequired[str | Sequence[str] | None]
+    type: NotRequired[str | Sequence[str] | None]
+    queue: NotRequired[str | Sequence[str] | None]
+    created_by: NotRequired[str | None]
+    created_after: NotRequired[datetime | str | None]
+    created_before: NotRequired[datetime | str | None]
+    error: NotRequired[str | None]
+    q: NotRequired[str | None]
 
 
 def new_key() -> str:
@@ -77,8 +90,7 @@ def _portions(texts: Iterable[bytes]) -> Iterator[tuple[int, list[bytes]]]:
 
 def encoded(task: NewTask) -> bytes:
     """As JSON, without what is None: the service takes what is missing for its default."""
-    given = {name: _plain(value) for name, value in task.items() if value is not None}
-    return json.dumps(given, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
+    return json.dumps(_given(task), ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
 
 
 def _plain(value: Any) -> Any:
@@ -95,9 +107,36 @@ def read(uid: str, wait: Callable[[], int] | None = None) -> Call:
     return Call("GET", _path(uid), wait=wait)
 
 
-def page(filters: Mapping[str, str | None], cursor: str | None) -> Call:
-    wanted = {**filters, "cursor": cursor, "limit": str(PAGE_TASKS)}
-    return Call("GET", "/tasks", query={name: value for name, value in wanted.items() if value is not None})
+def page(filters: Filters, cursor: str | None) -> Call:
+    wanted = {name: value if isinstance(value, str) else ",".join(value) for name, value in _given(filters).items()}
+    cursors = {} if cursor is None else {"cursor": cursor}
+    return Call("GET", "/tasks", query={**wanted, **cursors, "limit": str(PAGE_TASKS)})
+
+
+def act_on_many(act: str, filters: Filters) -> Call:
+    """It takes no key: sent twice, two tasks do the same one after the other."""
+    return _unkeyed(f"/tasks/{act}", _given(filters), repeatable=False)
+
+
+def count_for(act: str, filters: Filters) -> Call:
+    return _unkeyed(f"/tasks/{act}", {**_given(filters), "dry_run": True})
+
+
+def pause(kind: str, name: str, reason: str | None, until: datetime | str | None) -> Call:
+    return _unkeyed(f"/{kind}/{quote(name, safe='')}/pause", _given({"reason": reason, "until": until}))
+
+
+def resume(kind: str, name: str) -> Call:
+    return Call("POST", f"/{kind}/{quote(name, safe='')}/resume")
+
+
+def _given(members: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: _plain(value) for name, value in members.items() if value is not None}
+
+
+def _unkeyed(path: str, members: Mapping[str, Any], *, repeatable: bool = True) -> Call:
+    content = json.dumps(members, ensure_ascii=False).encode()
+    return Call("POST", path, headers={"Content-Type": "application/json"}, content=content, repeatable=repeatable)
 
 
 def cancel(uid: str) -> Call:
@@ -124,6 +163,14 @@ def retry(uid: str) -> Call:
 
 def types() -> Call:
     return Call("GET", "/types")
+
+
+def queues() -> Call:
+    return Call("GET", "/queues")
+
+
+def runners() -> Call:
+    return Call("GET", "/runners")
 
 
 def ready() -> Call:

@@ -4,22 +4,23 @@ import math
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime, timedelta
-from typing import Any, Self
+from typing import Any, Self, Unpack
 
 import httpx2
 
 from sandbox_client import address, answers, calls
-from sandbox_client.calls import Call, NewTask
+from sandbox_client.calls import Call, Filters, NewTask
 from sandbox_client.clock import Clock
-from sandbox_client.document import Attempt, Document, LogLine, Readiness, TaskType, attempt, log_line
+from sandbox_client.document import Attempt, Document, LogLine, Matched, Readiness, attempt, log_line
 from sandbox_client.errors import Conflict, Invalid, SandboxError, TimedOut, Unavailable
 from sandbox_client.events import END, SILENCE_SECONDS, Event, EventParser
+from sandbox_client.operating import Operating
 from sandbox_client.retrying import Retries
 from sandbox_client.version import __version__
 from sandbox_client.waiting import Rounds
 
 
-class Client:
+class Client(Operating):
     def __init__(
         self,
         url: str | None = None,
@@ -104,16 +105,8 @@ class Client:
     def get(self, uid: str) -> "Task":
         return Task(self, self._read(uid))
 
-    def tasks(
-        self,
-        *,
-        status: str | None = None,
-        type: str | None = None,
-        queue: str | None = None,
-        created_by: str | None = None,
-    ) -> Iterator["Task"]:
+    def tasks(self, **filters: Unpack[Filters]) -> Iterator["Task"]:
         """The newest first. Each page is fetched when it is reached."""
-        filters = {"status": status, "type": type, "queue": queue, "created_by": created_by}
         cursor = None
         while True:
             page = self._send(calls.page(filters, cursor))
@@ -123,9 +116,22 @@ class Client:
             if cursor is None:
                 return
 
-    def types(self) -> list[TaskType]:
-        answer: dict[str, list[TaskType]] = self._send(calls.types())
-        return answer["types"]
+    def retry_many(self, **filters: Unpack[Filters]) -> "Task":
+        """All that have failed or were cancelled and that the filters admit. Returns the task that does it."""
+        return Task(self, self._send(calls.act_on_many("retry", filters)))
+
+    def cancel_many(self, **filters: Unpack[Filters]) -> "Task":
+        """All that have not finished and that the filters admit. Returns the task that does it."""
+        return Task(self, self._send(calls.act_on_many("cancel", filters)))
+
+    def count_for_retry(self, **filters: Unpack[Filters]) -> Matched:
+        """How many tasks retry_many would look at now. Changes nothing."""
+        answer = self._send(calls.count_for("retry", filters))
+        return Matched(answer["matched"], answer["more"])
+
+    def count_for_cancel(self, **filters: Unpack[Filters]) -> Matched:
+        answer = self._send(calls.count_for("cancel", filters))
+        return Matched(answer["matched"], answer["more"])
 
     def ready(self) -> Readiness:
         """Asks once, and does not try again."""

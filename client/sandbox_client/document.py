@@ -80,6 +80,45 @@ class TaskType(TypedDict):
     secret: NotRequired[list[str]]  # arguments that only who may write sees
 
 
+class Queue(TypedDict):
+    """A line of GET /queues."""
+
+    queue: str
+    waiting: int
+    running: int
+    scheduled: int
+    oldest: float | None  # seconds
+    paused: dict[str, Any] | None
+
+
+class AtWork(TypedDict):
+    uid: str
+    type: str
+    queue: str
+    since: str
+
+
+class RunnerAtWork(TypedDict):
+    """A line of GET /runners."""
+
+    runner: str
+    host: str
+    pid: int
+    release: str | None
+    started_at: str
+    memory: int  # bytes
+    queues: list[str]
+    threads: int
+    executing: list[AtWork]
+
+
+class Matched(NamedTuple):
+    """How many tasks an act on many would look at: at least so many if there are `more`."""
+
+    number: int
+    more: bool
+
+
 @dataclass(frozen=True)
 class Readiness:
     """True if the service is ready. `failing` names parts and what is wrong with each; of a ready one, too."""

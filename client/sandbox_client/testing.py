@@ -5,7 +5,7 @@
         assert sandbox.create("report.build", month="May").wait().result == "/reports/May.pdf"
 
 A task runs when somebody waits for it, or at `fake.run()`. Time is the fake's own: pauses and waits take none. Where a
-function raises, its task fails at once; attempts, time-outs and tokens are not played.
+function raises, its task fails at once; attempts, time-outs, tokens, pauses and acts on many are not played.
 """
 
 import copy
@@ -19,6 +19,7 @@ from typing import Any, Final
 
 import httpx2
 
+from sandbox_client.admitting import admits
 from sandbox_client.async_client import AsyncClient
 from sandbox_client.client import Client
 from sandbox_client.clock import Clock
@@ -31,7 +32,6 @@ Function = Callable[..., Any]
 
 HEARTBEAT_SECONDS: Final = 15.0
 URL: Final = "http://fake-sandbox"
-FILTERS: Final = ("status", "type", "queue", "created_by")
 FIELDS: Final = {"type", "args", "queue", "delay", "run_at", "max_attempts", "timeout", "priority"}
 
 
@@ -246,14 +246,13 @@ class FakeSandbox:
         self._clock.sleep(seconds)
 
     def _page(self, query: httpx2.QueryParams) -> Json:
-        wanted = {name: query[name] for name in FILTERS if name in query}
-        if wanted.get("status", STATUSES[0]) not in STATUSES:
-            raise _Refused(422, f"status: one of {', '.join(STATUSES)}", field="status")
+        if not {*query.get("status", STATUSES[0]).split(",")} <= {*STATUSES}:
+            raise _Refused(422, f"status: one or more of {', '.join(STATUSES)}", field="status")
         end = int(query.get("cursor", len(self._documents)))
         found = [
             (place, document)
             for place, document in reversed([*enumerate(self._documents.values())][:end])
-            if all(document[name] == wanted[name] for name in wanted)
+            if admits(query, document)
         ]
         page = found[: int(query["limit"])]
         return {"tasks": [document for _, document in page], "next": str(page[-1][0]) if page != found else None}

@@ -117,6 +117,21 @@ def test_the_list_is_filtered_and_may_be_changed_on_the_way(sandbox: Any) -> Non
     assert refused.value.field == "status"
 
 
+def test_each_filter_of_the_list_is_there(sandbox: Any) -> None:
+    [early] = sandbox.create_many([{"type": "echo", "args": {"message": "early"}}])
+    failed = sandbox.create("fail", message="late", max_attempts=1).wait(timeout=60)
+    early.wait(timeout=60)
+
+    def found(**filters: Any) -> list[str]:
+        return [task.uid for task in sandbox.tasks(**filters) if task.uid in (early.uid, failed.uid)]
+
+    assert found(type=["echo", "fail"]) == found(status=["succeeded", "failed"]) == [failed.uid, early.uid]
+    assert found(created_after=failed.created_at) == found(error="RuntimeError") == [failed.uid]
+    assert found(created_before=failed.created_at) == found(q="args.message=early") == [early.uid]
+    assert found(q=failed.uid[:12]) == [failed.uid]
+    assert found(type="echo", error="RuntimeError") == []
+
+
 def test_what_is_not_there_is_not_found(sandbox: Any) -> None:
     for uid in ("0" * 64, "../types", "a/b?c#d", "%"):
         with pytest.raises(NotFound) as refused:

@@ -2,11 +2,14 @@
 
 import runpy
 
+import pytest
+
 from tests.system.instance import ROOT
 
 CLIENT = ROOT / "client"
+MAKER = runpy.run_path(str(CLIENT / "make_sync.py"))
 
 
-def test_client_py_is_what_make_client_makes() -> None:
-    made = runpy.run_path(str(CLIENT / "make_sync.py"))["made"]
-    assert (CLIENT / "sandbox_client" / "client.py").read_text() == made(), "call `make client`"
+@pytest.mark.parametrize(("source", "target"), MAKER["MADE"].items())
+def test_each_file_is_what_make_client_makes(source: str, target: str) -> None:
+    assert (CLIENT / "sandbox_client" / target).read_text() == MAKER["made"](source), "call `make client`"

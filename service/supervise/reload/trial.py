@@ -24,7 +24,8 @@ from service.supervise.reload.release import Release
 LOOK_SECONDS: Final = 0.05
 SHOWN_LINES: Final = 12
 SHOWN_FRAMES: Final = 6
-ASKED_SECONDS: Final = 1.0
+ASKED_SECONDS: Final = 5.0
+SILENT_SECONDS: Final = 0.3
 THREAD: Final = "(most recent call first):"  # before each thread of what faulthandler writes
 DUMP: Final = re.compile(r"^(?:Current thread|Thread) 0x", re.MULTILINE)  # its beginning
 READ_BYTES: Final = 16 * 1024
@@ -88,13 +89,19 @@ class Trial:
         return self.problem
 
     async def _ask_where(self) -> None:
-        """None of it could say where it is: one holds the interpreter. Those that do not answer end; so be it."""
-        if candidate.WHERE and candidate.SAYS_WHERE not in self._printed():
-            self._sweep(candidate.WHERE)
-            until = time.monotonic() + ASKED_SECONDS
-            while THREAD not in self._printed() and time.monotonic() < until:
-                await gen.sleep(LOOK_SECONDS)
+        """None of it could say where it is: one holds the interpreter. Those that do not answer end; so be it.
+
+        An answer comes a thread at a time, the main one last, and has no end of its own: silence ends it.
+        """
+        if not candidate.WHERE or candidate.SAYS_WHERE in (said := self._printed()):
+            return
+        self._sweep(candidate.WHERE)
+        heard = time.monotonic()
+        until = heard + ASKED_SECONDS
+        while (now := time.monotonic()) < until and (THREAD not in said or now - heard < SILENT_SECONDS):
             await gen.sleep(LOOK_SECONDS)
+            if (printed := self._printed()) != said:
+                said, heard = printed, now
 
     def _weigh(self, nice: int) -> bool:
         """Returns whether all of its processes have that weight."""
