@@ -111,9 +111,7 @@ class Store:
         replaced = [task for task, text in zip(made.replaced, texts, strict=True) if text == encode(task)]
         return made._replace(replaced=replaced)
 
-    def _create_command(
-        self, partition: int, new: Sequence[Task], first: bool, plans: Plans | None = None
-    ) -> Command:
+    def _create_command(self, partition: int, new: Sequence[Task], first: bool, plans: Plans | None = None) -> Command:
         names = [keys.shelves(partition), keys.due(partition)]
         arguments: list[Any] = [len(new), keys.changes(partition), time.time_ns() // 1000]
         for task in new:
@@ -191,8 +189,8 @@ class Store:
         return batch.moved(), self.queues.fetched(streams, found)
 
     def change(self, uid: str, transition: Callable[[Task], Task]) -> Document | None:
-        """Reads, changes, stores, and starts anew if somebody was quicker. None if there is no such task. Raises KeyHeld
-        if the task would have to take its unique key from another one.
+        """Reads, changes, stores, and starts anew if somebody was quicker. None if there is no such task. Raises
+        KeyHeld if another one has the unique key that the task is to take again.
         """
         while (found := self.read(uid)) is not None:
             after = transition(found.task)

@@ -15,7 +15,7 @@ from service.store.documents import Document, document
 from service.store.keys import Partitions
 from service.store.scripts import ABANDONED
 from service.tasks import moments, transitions, unique
-from service.tasks.document import CANCELLED, QUEUED, Task, encode
+from service.tasks.document import CANCELLED, QUEUED, Task, Unique, encode
 from service.tasks.unique import KEEP_LAST, REJECT, RETURN
 
 TRIES: Final = 10
@@ -51,7 +51,7 @@ class UniqueKeys:
         self._partitions = partitions
         self._read = read
 
-    def home(self, task_type: str, key: unique.Unique) -> int:
+    def home(self, task_type: str, key: Unique) -> int:
         """The partition that the key chooses: there, all tasks that want it lie."""
         return self._partitions.chosen(unique.lock(task_type, key))
 

@@ -159,7 +159,8 @@ def cancelled(task: Task, at: str) -> Task:
 def replaced(task: Task, by: str, at: str) -> Task:
     """It has not started, and another task is to have its unique key."""
     following = cancelled(task, at)
-    following.error = TaskError(type="Replaced", message=f"the task {by} has taken its place: it has the same unique key")
+    message = f"the task {by} has taken its place: it has the same unique key"
+    following.error = TaskError(type="Replaced", message=message)
     return following
 
 

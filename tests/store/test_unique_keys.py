@@ -24,7 +24,9 @@ def store(partitioned: Store) -> Store:
     return partitioned
 
 
-def task(store: Store, on_conflict: str = "return", *, key: str = "acme", until: str = "finished", **fields: Any) -> Task:
+def task(
+    store: Store, on_conflict: str = "return", *, key: str = "acme", until: str = "finished", **fields: Any
+) -> Task:
     wanted = Unique(key, until, on_conflict)
     home = store.unique_keys.home("sync", wanted)
     known = {"uid": store.uid(random_prefix(), home), "type": "sync", "queue": "default", "status": QUEUED}
