@@ -54,6 +54,15 @@ class InvalidTransition(SandboxError):
     """The task's status does not allow what was asked."""
 
 
+class KeyHeld(InvalidTransition):
+    """Another task has the unique key; `holder` is its UID, and `index` the place of the task that was refused."""
+
+    def __init__(self, detail: str, holder: str, index: int | None = None) -> None:
+        super().__init__(detail)
+        self.holder = holder
+        self.index = index
+
+
 class InvalidTaskType(SandboxError):
     """A function cannot serve as a task type; the message says why."""
 

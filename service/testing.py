@@ -9,7 +9,7 @@ No clock runs against the handler, and no signal ends it: `interrupt` raises at 
 import logging
 import secrets
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from typing import Any, Final, NamedTuple
@@ -23,11 +23,12 @@ from service.runner import attempt as runner
 from service.runner import programs
 from service.runner.window import Window
 from service.tasks import moments, transitions
-from service.tasks.context import Context
+from service.tasks.context import Child, Context
 from service.tasks.declare import TaskType, marked_type
 from service.tasks.document import RUNNING, Task, TaskError
+from service.tasks.uid import prefix_for_child, slot, steer
 
-__all__ = ["InvalidTask", "LogLine", "NotInterrupted", "Outcome", "Step", "run"]
+__all__ = ["CreatedTask", "InvalidTask", "LogLine", "NotInterrupted", "Outcome", "Step", "run"]
 
 Interruption = type[Cancelled] | type[TimedOut]
 OF_A_HANDLER: Final = (Exception, Interrupted, SystemExit)  # anything else is the test's own, as pytest.skip
@@ -41,6 +42,15 @@ class Step(NamedTuple):
 class LogLine(NamedTuple):
     level: str
     message: str
+
+
+class CreatedTask(NamedTuple):
+    """A task that the handler has created. Its type and arguments are as they were given: only a runner checks them."""
+
+    uid: str
+    type: str
+    args: dict[str, Any]
+    key: str | None
 
 
 class NotInterrupted(AssertionError):
@@ -58,6 +68,7 @@ class Outcome:
     retry_after: float | None  # in how many seconds it will be tried again
     progress: list[Step]  # each call of context.progress
     logs: list[LogLine]  # of every logger, from `info` on; of context.log; of the programs of context.run
+    created: list[CreatedTask]  # by context.create and create_many
 
     def __repr__(self) -> str:
         values = {field.name: getattr(self, field.name) for field in fields(self)}
@@ -98,7 +109,7 @@ def run(
     if interrupt is not None and not context.cancelled:
         told = f"the handler called context.progress {len(context.heard)} times, not {at_progress}"
         raise NotInterrupted(told) from raised.error
-    return _outcome(after, raised.error, context.heard, lines)
+    return _outcome(after, raised.error, context, lines)
 
 
 def _running(task_type: TaskType, args: msgspec.Raw, attempt: int, uid: str, request_id: str | None) -> Task:
@@ -128,10 +139,11 @@ def _attempted(task_type: TaskType, context: "_TestContext", task: Task, raised:
 class _TestContext(Context):
     """Keeps all that is told, and interrupts."""
 
-    __slots__ = ("_at_progress", "heard", "interrupt", "told", "window")
+    __slots__ = ("_at_progress", "children", "heard", "interrupt", "told", "window")
 
     def __init__(self, task: Task, interrupt: Interruption | None, at_progress: int) -> None:
-        super().__init__(task, programs.run)
+        super().__init__(task, programs.run, _create)
+        self.children: list[CreatedTask] = []
         self.told: list[LogLine] = []
         self.heard: list[Step] = []
         self.interrupt = interrupt
@@ -148,6 +160,22 @@ class _TestContext(Context):
             self.cancelled = True
             self.window.reason = self.interrupt
             raise self.interrupt
+
+
+def _create(context: Context, children: Sequence[Child]) -> list[str]:
+    """The UIDs are those of a service with one partition, where the types are not unique."""
+    assert isinstance(context, _TestContext)
+    made = [
+        CreatedTask(
+            steer(prefix_for_child(context.uid, child.key), slot(b"0")),
+            child.type,
+            msgspec.json.decode(child.args),
+            child.key if isinstance(child.key, str) else None,
+        )
+        for child in children
+    ]
+    context.children += made
+    return [each.uid for each in made]
 
 
 class _Raised(NoErrors):
@@ -189,9 +217,16 @@ def _listening() -> Iterator[list[LogLine]]:
         root.removeHandler(listener)
 
 
-def _outcome(task: Task, exception: BaseException | None, progress: list[Step], logs: list[LogLine]) -> Outcome:
+def _outcome(task: Task, exception: BaseException | None, context: _TestContext, logs: list[LogLine]) -> Outcome:
     return Outcome(
-        task.status, msgspec.json.decode(task.result), task.error, exception, _retry_after(task), progress, logs
+        status=task.status,
+        result=msgspec.json.decode(task.result),
+        error=task.error,
+        exception=exception,
+        retry_after=_retry_after(task),
+        progress=context.heard,
+        logs=logs,
+        created=context.children,
     )
 
 

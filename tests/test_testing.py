@@ -259,3 +259,21 @@ def test_a_program_that_fails_is_an_error_where_that_is_wished() -> None:
 
     outcome = run(checks)
     assert outcome.error is not None and outcome.error.type == "CalledProcessError"
+
+
+@task("fan.out")
+def fan_out(context: Context, keys: list[str]) -> list[str]:
+    context.create("page.fetch", address="/")
+    return context.create_many("page.fetch", [{"address": key} for key in keys], keys=keys)
+
+
+def test_what_a_handler_creates_is_told_and_another_attempt_gets_the_same_uids() -> None:
+    outcome, again = (run(fan_out, keys=["a", "b"], uid="c" * 64, attempt=attempt) for attempt in (1, 2))
+    assert [(each.type, each.args, each.key) for each in outcome.created] == [
+        ("page.fetch", {"address": "/"}, None),
+        ("page.fetch", {"address": "a"}, "a"),
+        ("page.fetch", {"address": "b"}, "b"),
+    ]
+    assert outcome.result == [each.uid for each in outcome.created[1:]] == again.result
+    assert outcome.created == again.created
+    assert not {*run(fan_out, keys=["a"], uid="d" * 64).result} & {*outcome.result}

@@ -26,7 +26,7 @@ from service.runner.triage import Finding, Verdict
 from service.runner.window import Window
 from service.store import Change, Entry, Store
 from service.tasks import moments, transitions
-from service.tasks.context import Context
+from service.tasks.context import Context, Create
 from service.tasks.document import QUEUED, Claim, Task
 from service.tasks.registry import Registry
 
@@ -83,7 +83,9 @@ class Lane:
         recovery: Recovery,
         errors: Errors = NO_ERRORS,
         weights: Mapping[str, int] | None = None,
+        create: Create | None = None,
     ) -> None:
+        """`create` is for handlers that create tasks."""
         self.number = number
         self.holdings = Holdings(store, report)
         self.running: Running | None = None
@@ -102,6 +104,7 @@ class Lane:
         self._grace = grace_seconds
         self._recovery = recovery
         self._errors = errors
+        self._create = create
         self._pace = BATCH_SECONDS
         self._plenty = True
         self._numbers = itertools.count(1)
@@ -317,7 +320,7 @@ class Lane:
         task = held.document.task
         task_type = self._registry.get(task.type)
         assert task_type is not None  # triage has seen to it
-        context, window = Context(task, programs.run), Window()
+        context, window = Context(task, programs.run, self._create), Window()
         running = Running(held, context, window)
         if task.timeout is not None:
             self._presence.mark(self.number, name, running.deadline)

@@ -28,6 +28,7 @@ from service.observe.metrics import Metrics
 from service.observe.sentry import NO_ERRORS, Errors
 from service.runner.alarm import Alarm
 from service.runner.attendance import Attendance
+from service.runner.children import Children
 from service.runner.counting import Counting
 from service.runner.due import Due
 from service.runner.gauges import Gauges
@@ -106,6 +107,7 @@ class Runner:
             errors=errors,
         )
         self._alarm = Alarm()
+        children = Children(store, registry, metrics)
         self._lanes = [
             Lane(
                 number,
@@ -121,6 +123,7 @@ class Runner:
                 recovery=self._recovery,
                 errors=errors,
                 weights=weights,
+                create=children.create,
             )
             for number in range(threads)
         ]

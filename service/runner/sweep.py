@@ -1,4 +1,6 @@
-"""Removes what points at expired documents. One runner of all begins with it, each second."""
+"""Removes what points at expired documents: one runner of all begins with it, each second. Once a minute, one looks for
+unique keys that somebody has left behind.
+"""
 
 import time
 from typing import Final
@@ -9,6 +11,7 @@ from service.store import Store
 SWEEP_SECONDS: Final = 1.0
 SLICE_SECONDS: Final = 0.1
 BATCH: Final = 1000
+KEYS_SECONDS: Final = 60.0
 
 
 class Sweep:
@@ -17,9 +20,12 @@ class Sweep:
         self._retention = retention_seconds
         self._places: list[dict[str, int]] = [{} for _ in store.groups]
         self._under_way = False
+        self._keys: dict[int, str] = {}  # by partition: how far it has looked
 
     def register(self, upkeep: Upkeep) -> None:
         upkeep.every(SWEEP_SECONDS, self.sweep)
+        upkeep.every(KEYS_SECONDS, self.begin_with_keys)
+        upkeep.every(SWEEP_SECONDS, self.look_at_keys)
 
     def sweep(self) -> bool:
         """In slices, so that it does not hold up the leases. Returns whether there is more."""
@@ -35,3 +41,19 @@ class Sweep:
             more = more or bool(removed)
         self._under_way = more
         return more
+
+    def begin_with_keys(self) -> None:
+        for partition in range(self._store.partitions):
+            if self._store.is_my_turn(partition, "unique-keys", int(KEYS_SECONDS * 900)):
+                self._keys.setdefault(partition, "0")
+
+    def look_at_keys(self) -> bool:
+        """In slices, too."""
+        until = time.monotonic() + SLICE_SECONDS
+        for partition, cursor in list(self._keys.items()):
+            while (cursor := self._store.unique_keys.look(partition, cursor, BATCH)) != "0":
+                self._keys[partition] = cursor
+                if time.monotonic() > until:
+                    return True
+            del self._keys[partition]
+        return False

@@ -27,6 +27,7 @@ CANCELLED_ONES: Final = (SCHEDULED, QUEUED, RUNNING)
 TRIES: Final = 5
 COUNT_SECONDS: Final = 0.5
 CHANGED_MEANWHILE: Final = "changed meanwhile"
+KEY_IS_HELD: Final = "another task has the unique key"
 IS_A_DEED: Final = "acts on many tasks itself"
 
 Transition = Callable[[Task], Task]
@@ -108,6 +109,8 @@ class Deed:
             return task.status
         if task.type in ON_MANY:
             return IS_A_DEED
+        if task.finished and self._store.unique_keys.holder(task) is not None:
+            return KEY_IS_HELD
         if task.finished_at is not None and task.finished_at > self._wished_at:
             return CHANGED_MEANWHILE
         return None

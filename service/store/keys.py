@@ -66,6 +66,11 @@ def types(partition: int) -> str:
     return f"sandbox:{{{partition}}}:types"
 
 
+def unique(partition: int) -> str:
+    """Who has which unique key."""
+    return f"sandbox:{{{partition}}}:unique"
+
+
 def lots(partition: int) -> str:
     return f"sandbox:{{{partition}}}:lots"
 
@@ -166,8 +171,12 @@ class Partitions:
     def uid(self, prefix: str, partition: int | None = None) -> str:
         """The whole UID. The prefix chooses the partition unless one is given."""
         if partition is None:
-            partition = int(prefix[:8], 16) % len(self._slots)
+            partition = self.chosen(prefix)
         return steer(prefix, self._slots[partition])
+
+    def chosen(self, prefix: str) -> int:
+        """The partition that a UID's prefix chooses, or a unique key's name."""
+        return int(prefix[:8], 16) % len(self._slots)
 
     def of(self, uid: str) -> int | None:
         """None for a UID that this service never made."""

@@ -14,7 +14,7 @@ from service.store.documents import Document
 from service.store.keys import GROUP, Partitions
 from service.store.queues import Entry
 from service.store.scripts import CANCEL, MOVE
-from service.tasks import attempts, moments
+from service.tasks import attempts, moments, unique
 from service.tasks.document import CANCELLED, FINISHED, RUNNING, SCHEDULED, SUCCEEDED, Task, encode
 
 MOST_ATTEMPTS: Final = 100
@@ -136,8 +136,11 @@ class Batch:
             GROUP, joined, before.status, after.status, self._consumer, takes, ttl, channel, now, lot
         ]  # fmt: skip
         arguments += (otherwise, keys.log(partition, ""), keys.attempts(partition, ""), MOST_ATTEMPTS)
-        for place in places:
+        unique_keys: list[Any] = []
+        for number, place in enumerate(places, 1):
             change = self._changes[place]
+            if change.before.unique is not None and unique.effect(change.before, change.after):
+                unique_keys += (-number, unique.lock(before.type, change.before.unique))
             names.append(change.before.uid)
             run_at = change.after.run_at
             arguments += (
@@ -148,6 +151,8 @@ class Batch:
                 moments.microseconds(run_at) if run_at else "",
             )
         arguments += self._ended(places)
+        if unique_keys:
+            arguments += (0, keys.unique(partition), *unique_keys)
         script = CANCEL if after.status == CANCELLED else MOVE
         return script.call(names, arguments)
 

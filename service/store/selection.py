@@ -36,11 +36,12 @@ class Filter(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forb
     created_before: str | None = None  # created earlier than this moment
     error: str | None = None  # the type of its error
     q: str | None = None  # a UID's beginning, or args.name=value
+    parent: str | None = None  # the UID of the task that created it
 
     @property
     def is_of_shelves(self) -> bool:
         """Shelves know all that it asks for."""
-        return UNREADABLE not in self.status and self.created_by is self.error is self.q is None
+        return UNREADABLE not in self.status and self.created_by is self.error is self.q is self.parent is None
 
     @property
     def uid(self) -> str:
@@ -69,6 +70,7 @@ class Filter(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forb
             and (self.created_before is None or task.created_at < self.created_before)
             and (self.error is None or (task.error is not None and task.error.type == self.error))
             and (self.q is None or _finds(self.q, task))
+            and self.parent in (None, task.parent)
         )
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final
 
 from service.errors import InvalidTransition, StoreRefused, StoreUnavailable
-from service.store import backlog, keys
+from service.store import backlog, keys, unique_keys
 from service.store.backlog import Backlog
 from service.store.connection import Command, Wire, missing_right, rows
 from service.store.documents import Document, document
@@ -22,8 +22,9 @@ from service.store.queues import Entry, Queues
 from service.store.roster import Roster
 from service.store.scripts import CREATE, DUE, LATER, PROBE, PURGE, STALE
 from service.store.sessions import Sessions
+from service.store.unique_keys import Created, Plans, UniqueKeys
 from service.store.wakeups import Wakeups
-from service.tasks import moments, transitions
+from service.tasks import moments, transitions, unique
 from service.tasks.document import NORMAL, PRIORITIES, SCHEDULED, Task, encode
 
 LATER_SECONDS: Final = 60
@@ -66,6 +67,7 @@ class Store:
         self.roster = Roster(wire)
         self.sessions = Sessions(wire)
         self.pauses = Pauses(wire, self.groups, self._need_order)
+        self.unique_keys = UniqueKeys(wire, self._partitions, self.read)
         self.lots = Lots(wire, self.groups, known_seconds, self._need_order)
 
     def close(self) -> None:
@@ -95,7 +97,21 @@ class Store:
             for new, present in zip(groups, answers, strict=True)
         ]
 
-    def _create_command(self, partition: int, new: Sequence[Task], first: bool) -> Command:
+    def create_unique(self, new: Sequence[Task]) -> Created:
+        """Does as `create` for tasks of which some want unique keys. Raises KeyHeld if one is refused for its key."""
+        self.prepare(new)
+        partition = self._partitions.home(new[0].uid)
+
+        def try_to(wanted: Sequence[Task], plans: Plans) -> list[Any]:
+            [answer] = self._wire.call(partition, self._create_command(partition, wanted, False, plans))
+            return list(answer)
+
+        made = unique_keys.create(try_to, new)
+        texts = self.texts([task.uid for task in made.replaced]) if made.replaced else []
+        replaced = [task for task, text in zip(made.replaced, texts, strict=True) if text == encode(task)]
+        return made._replace(replaced=replaced)
+
+    def _create_command(self, partition: int, new: Sequence[Task], first: bool, plans: Plans | None = None) -> Command:
         names = [keys.shelves(partition), keys.due(partition)]
         arguments: list[Any] = [len(new), keys.changes(partition), time.time_ns() // 1000]
         for task in new:
@@ -108,6 +124,8 @@ class Store:
                 moments.microseconds(task.created_at),
                 moments.microseconds(task.run_at) if task.run_at else "",
             )
+        if plans is not None:
+            arguments += unique_keys.arguments(keys.base(partition), self._retention_ms, new, plans)
         return CREATE.call(names, arguments)
 
     def read(self, uid: str) -> Document | None:
@@ -171,9 +189,13 @@ class Store:
         return batch.moved(), self.queues.fetched(streams, found)
 
     def change(self, uid: str, transition: Callable[[Task], Task]) -> Document | None:
-        """Reads, changes, stores, and starts anew if somebody was quicker. None if there is no such task."""
+        """Reads, changes, stores, and starts anew if somebody was quicker. None if there is no such task. Raises
+        KeyHeld if another one has the unique key that the task is to take again.
+        """
         while (found := self.read(uid)) is not None:
             after = transition(found.task)
+            if found.task.unique is not None and unique.effect(found.task, after) == unique.TAKES:
+                self.unique_keys.refuse_held(found.task)
             for _, stored in self.move([Change(found.text, found.task, after)]).stored:
                 return stored
             again = self.read(uid)

@@ -1,13 +1,15 @@
 """What a handler gets as its first argument. Its runner reads `news` and `lines`, and sets `cancelled`."""
 
+import itertools
 import logging
 import math
-from collections.abc import MutableMapping, Sequence
+from collections.abc import Iterable, Mapping, MutableMapping, Sequence
 from os import PathLike
-from typing import TYPE_CHECKING, Any, Final, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol, TypeAlias
 
 import msgspec
 
+from service.errors import InvalidTask
 from service.tasks.document import Task, storable_text
 from service.tasks.lines import INFO, Unstored
 
@@ -28,6 +30,20 @@ class Programs(Protocol):
     def __call__(self, context: "Context", command: Sequence[Word], **options: Any) -> "CompletedProcess[str]": ...
 
 
+class Child(NamedTuple):
+    """A task that a handler wants created. Plain values: they may go to another process."""
+
+    type: str
+    key: str | int  # what tells it from its siblings: the handler's word, or a number that the attempt counts
+    args: bytes  # as JSON
+
+
+class Create(Protocol):
+    """What creates tasks for a handler, and returns their UIDs."""
+
+    def __call__(self, context: "Context", children: Sequence[Child]) -> list[str]: ...
+
+
 class _Logger(logging.LoggerAdapter[logging.Logger]):
     """Adds the facts to what a call has in its `extra`."""
 
@@ -38,18 +54,34 @@ class _Logger(logging.LoggerAdapter[logging.Logger]):
 class Context:
     """What a handler may know and say while it runs."""
 
-    __slots__ = ("_programs", "attempt", "cancelled", "lines", "news", "request_id", "secrets", "type", "uid")
+    __slots__ = (
+        "_create",
+        "_numbers",
+        "_programs",
+        "attempt",
+        "cancelled",
+        "created_by",
+        "lines",
+        "news",
+        "request_id",
+        "secrets",
+        "type",
+        "uid",
+    )
 
-    def __init__(self, task: Task, programs: Programs | None = None) -> None:
+    def __init__(self, task: Task, programs: Programs | None = None, create: Create | None = None) -> None:
         self.uid = task.uid
         self.type = task.type
         self.attempt = task.attempt
         self.request_id = task.request_id
+        self.created_by = task.created_by
         self.cancelled = False
         self.news: msgspec.Raw | None = None
         self.lines: Unstored | None = None
         self.secrets: tuple[str, ...] = ()  # texts that are to stand in no log
         self._programs = programs
+        self._create = create
+        self._numbers: itertools.count[int] | None = None
 
     def progress(self, fraction: float | None = None, message: str = "") -> None:
         """Says how far the task is: from 0 to 1, and in words. Clients see it in the document within half a second."""
@@ -78,6 +110,27 @@ class Context:
             raise RuntimeError("only a runner, or service.testing, runs programs")
         return self._programs(self, command, check=check, timeout=timeout, **options)
 
+    def create(self, type: str, /, *, key: str | None = None, **args: Any) -> str:
+        """Creates a task with these arguments, and returns its UID. Another attempt that comes to the same call creates
+        nothing, and gets the same UID: it follows from this task and the key, or from which call without a key it is.
+        """
+        [uid] = self.create_many(type, [args], keys=None if key is None else [key])
+        return uid
+
+    def create_many(
+        self, type: str, tasks: Iterable[Mapping[str, Any]], *, keys: Iterable[str] | None = None
+    ) -> list[str]:
+        """Does as `create` for each of these arguments. `keys` are as many."""
+        if self._create is None:
+            raise RuntimeError("only a runner, or service.testing, creates tasks")
+        texts = [_as_json(args) for args in tasks]
+        if keys is None:
+            self._numbers = self._numbers or itertools.count(1)
+            children = [Child(type, next(self._numbers), text) for text in texts]
+        else:
+            children = [Child(type, key, text) for key, text in zip(keys, texts, strict=True)]
+        return self._create(self, children) if children else []
+
     @property
     def facts(self) -> dict[str, Any]:
         """They are in each log line of this attempt."""
@@ -87,3 +140,10 @@ class Context:
     def logger(self) -> logging.LoggerAdapter[logging.Logger]:
         """Its lines are this attempt's in every thread."""
         return _Logger(log, {"fields": self.facts, "sandbox_context": self})
+
+
+def _as_json(args: Mapping[str, Any]) -> bytes:
+    try:
+        return _encode(args)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise InvalidTask(f"args: they are not JSON-able: {error}", field="args") from error

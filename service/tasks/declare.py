@@ -8,7 +8,7 @@ The decorator only marks the function; the registry collects what is marked.
 
 import inspect
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Final, NamedTuple, TypeVar
 
 import msgspec
@@ -20,8 +20,10 @@ from service.tasks.document import (
     NO_ARGS,
     NORMAL,
     PRIORITIES,
+    Unique,
     is_nested_too_deeply,
 )
+from service.tasks.unique import Rule
 
 TYPE_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 MARK: Final = "__sandbox_task__"
@@ -45,6 +47,7 @@ class TaskType(NamedTuple):
     decode: Callable[[msgspec.Raw], Any]
     priority: str = NORMAL
     secret: tuple[str, ...] = ()  # arguments that only who may write gets to see
+    unique: Rule | None = None
 
     def accept(self, args: msgspec.Raw) -> msgspec.Raw:
         """A client's arguments, written anew: what it sent may be JSON that other readers cannot read.
@@ -71,6 +74,17 @@ class TaskType(NamedTuple):
         except (msgspec.ValidationError, RecursionError) as error:
             raise InvalidTask(f"args: {error}", field="args") from None
 
+    def unique_key(self, args: msgspec.Raw, rule: Rule | None) -> Unique | None:
+        """Of a task with these arguments, by a client's rule or that of the type. Raises InvalidTask if a client's rule
+        does not fit the type.
+        """
+        rule = self.unique if rule is None else rule
+        if rule is None:
+            return None
+        if rule is not self.unique and (reason := rule.problem(self.arguments.__struct_fields__, self.secret)):
+            raise InvalidTask(f"unique: {reason}", field="unique")
+        return rule.unique(self.decode(args))
+
     def secret_texts(self, args: msgspec.Raw) -> tuple[str, ...]:
         """The values of the secret arguments, as they would stand in a log."""
         if not self.secret:
@@ -95,6 +109,7 @@ class TaskType(NamedTuple):
             "priority": self.priority,
             "args": _schema(self.arguments),
             "secret": list(self.secret),
+            "unique": self.unique,
         }
 
 
@@ -118,8 +133,11 @@ def task(
     timeout: float | None = None,
     priority: str = NORMAL,
     secret: Iterable[str] = (),
+    unique: Mapping[str, Any] | None = None,
 ) -> Callable[[Handler], Handler]:
-    """Marks a function as the handler of a task type. `secret` names arguments that are hidden from readers."""
+    """Marks a function as the handler of a task type. `secret` names arguments that are hidden from readers. `unique`
+    says of what there is one task at a time, as in POST /tasks.
+    """
     if not isinstance(name, str):
         raise InvalidTaskType(f'a task type needs a name: @task("{getattr(name, "__name__", "name")}")')
 
@@ -128,6 +146,7 @@ def task(
     def mark(handler: Handler) -> Handler:
         task_type = _task_type(name, handler, queue, max_attempts, timeout, priority)._replace(secret=hidden)
         _refuse_unknown(name, hidden, task_type.arguments)
+        task_type = task_type._replace(unique=_rule(task_type, unique))
         setattr(handler, MARK, task_type)
         return handler
 
@@ -138,6 +157,18 @@ def _refuse_unknown(name: str, secret: tuple[str, ...], arguments: type[msgspec.
     for each in secret:
         if each not in arguments.__struct_fields__:
             raise InvalidTaskType(f"{name}: secret names {each!r}, and the handler has no such argument")
+
+
+def _rule(task_type: TaskType, given: Mapping[str, Any] | None) -> Rule | None:
+    if given is None:
+        return None
+    try:
+        rule = msgspec.convert(given, Rule)
+    except msgspec.ValidationError as error:
+        raise InvalidTaskType(f"{task_type.name}: unique: {error}") from error
+    if reason := rule.problem(task_type.arguments.__struct_fields__, task_type.secret):
+        raise InvalidTaskType(f"{task_type.name}: unique: {reason}")
+    return rule
 
 
 def _task_type(

@@ -44,6 +44,16 @@ class Claim(msgspec.Struct, frozen=True):
     entry: str
 
 
+class Unique(msgspec.Struct, frozen=True):
+    """A key of which one task of its type is there at a time, for how long this one has it, and what becomes of the
+    next one that asks for it.
+    """
+
+    key: str
+    until: str
+    on_conflict: str
+
+
 class TaskError(msgspec.Struct, omit_defaults=True, forbid_unknown_fields=True, dict=True):
     type: str
     message: str
@@ -93,6 +103,8 @@ class Task(msgspec.Struct, kw_only=True, omit_defaults=True, forbid_unknown_fiel
     request_id: Annotated[str, _described("the X-Request-ID of the request that created it")] | None = None
     created_by: Annotated[str, _described("the name of the token that created it")] | None = None
     priority: Annotated[str, _PRIORITY] = NORMAL
+    unique: Unique | None = None
+    parent: Annotated[str | None, _described("the UID of the task that created it")] = None
 
     # Fields of a newer release are carried along, never dropped (docs/store.md, Compare first).
     unknown: ClassVar[dict[str, Any] | None] = None

@@ -156,6 +156,14 @@ def cancelled(task: Task, at: str) -> Task:
     return following
 
 
+def replaced(task: Task, by: str, at: str) -> Task:
+    """It has not started, and another task is to have its unique key."""
+    following = cancelled(task, at)
+    message = f"the task {by} has taken its place: it has the same unique key"
+    following.error = TaskError(type="Replaced", message=message)
+    return following
+
+
 def requeued(task: Task) -> Task:
     """A client wants it run again. It has all its attempts again, and they are counted from 1."""
     if task.status not in (FAILED, CANCELLED, UNREADABLE):

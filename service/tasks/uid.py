@@ -47,3 +47,9 @@ def prefix_for(caller: str, key: str, index: int = 0) -> str:
     """
     seed = f"{len(caller)}:{caller}{len(key)}:{key}{index}"
     return hashlib.sha256(seed.encode()).hexdigest()[:59]
+
+
+def prefix_for_child(parent: str, key: str | int) -> str:
+    """The same of a task that a handler creates: by the UID of the handler's own task, and a key or a number."""
+    kind = "number" if isinstance(key, int) else "key"
+    return hashlib.sha256(f"child of {parent}, {kind} {key}".encode()).hexdigest()[:59]

@@ -10,7 +10,7 @@ from flask import Blueprint, Flask, Response, request
 from werkzeug.datastructures import Headers
 from werkzeug.exceptions import HTTPException
 
-from service.errors import InvalidTask, InvalidTransition, SandboxError, StoreRefused, StoreUnavailable
+from service.errors import InvalidTask, InvalidTransition, KeyHeld, SandboxError, StoreRefused, StoreUnavailable
 from service.observe.sentry import Errors
 from service.web import problem, request_id
 from service.web.auth import CALLER
@@ -56,6 +56,7 @@ def register(app: Flask | Blueprint, errors: Errors, answer: Callable[[Problem],
     handle(Problem, lambda error: error)
     handle(InvalidTask, of_invalid_task)
     handle(InvalidTransition, of_invalid_transition)
+    handle(KeyHeld, of_held_key)
     handle(StoreUnavailable, _of_store_unavailable)
     handle(StoreRefused, _of_store_refused)
     handle(HTTPException, _of_http_exception)
@@ -68,6 +69,10 @@ def of_invalid_task(error: InvalidTask) -> Problem:
 
 def of_invalid_transition(error: InvalidTransition) -> Problem:
     return Problem(HTTPStatus.CONFLICT, str(error))
+
+
+def of_held_key(error: KeyHeld) -> Problem:
+    return Problem(HTTPStatus.CONFLICT, str(error), holder=error.holder, index=error.index)
 
 
 def _of_store_unavailable(error: StoreUnavailable) -> Problem:

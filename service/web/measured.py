@@ -12,12 +12,18 @@ from service.tasks.document import Task
 from service.web.request_id import Wsgi
 
 ABOUT: Final = "sandbox.about"
+ALSO: Final = "sandbox.also"
 WAITED: Final = "sandbox.waited"
 
 
 def note(environ: dict[str, Any], event: str, about: Sequence[Task]) -> None:
     """Notes what this request has made happen to these tasks."""
     environ[ABOUT] = event, about
+
+
+def note_also(environ: dict[str, Any], event: str, about: Sequence[Task]) -> None:
+    """Notes what has happened to others on the way."""
+    environ[ALSO] = event, about
 
 
 class Measured:
@@ -41,6 +47,8 @@ class Measured:
                 event=event,
                 about=about,
             )
+            if ALSO in environ:
+                self._metrics.changed(*environ[ALSO])
             return start_response(status, headers, *more)
 
         return self._application(environ, start)

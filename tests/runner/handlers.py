@@ -198,3 +198,13 @@ def alarm(context: Any, way: str) -> str:
     except Alarmed:
         return "woken"
     return "slept"
+
+
+@task("fan.out")
+def fan_out(context: Any, path: str, count: int) -> list[str]:
+    """Takes its time between its children."""
+    made = []
+    for number in range(count):
+        made.append(context.create("note", key=str(number), path=path, text=str(number)))
+        time.sleep(0.02)
+    return made

@@ -378,7 +378,7 @@ for _, name in ipairs(redis.call('SMEMBERS', ARGV[1] .. 'lots')) do
   lots[#lots + 1] = { name, redis.call('ZRANGE', ARGV[1] .. 'lot:' .. name, 0, -1, 'WITHSCORES') }
 end
 local due, pauses = redis.call('ZRANGE', KEYS[1], 0, -1, 'WITHSCORES'), redis.call('HKEYS', ARGV[1] .. 'pauses')
-return { documents, streams, due, shelves, lots, pauses }
+return { documents, streams, due, shelves, lots, pauses, redis.call('HGETALL', ARGV[1] .. 'unique') }
 """
 
 
@@ -395,7 +395,7 @@ class Snapshot:
         base = f"sandbox:{{{partition}}}:"
         keys = [base + "due", *names]
         [answer] = wire.call(partition, ("EVAL", SNAPSHOT, len(keys), *keys, base, *uids))
-        documents, in_streams, due, shelves, lots, pauses = answer
+        documents, in_streams, due, shelves, lots, pauses, unique = answer
         self.texts: dict[str, bytes] = {uid.decode(): text for uid, text, *_ in documents if text}
         self.ttl: dict[str, int] = {uid.decode(): ttl for uid, _, ttl, *_ in documents}
         self.ttls_beside: dict[str, list[int]] = {
@@ -413,6 +413,8 @@ class Snapshot:
         self.shelves = {name.decode(): dict(pairs(members)) for name, members in shelves}
         self.lots = {name.decode(): dict(pairs(members)) for name, members in lots}
         self.pauses = {pause.decode() for pause in pauses}
+        records = [record.decode().split() for record in unique[1::2]]
+        self.unique = {key.decode(): record[:2] for key, record in zip(unique[::2], records, strict=True)}
 
 
 def client(do: Callable[[Store], object], wire: Wire, partitions: int, name: str) -> Actor:

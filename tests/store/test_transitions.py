@@ -20,8 +20,8 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition,
 from service.runner import lane, recovery
 from service.store import QUEUE, SCRIPTS, TYPE, Pause, Store, keys
 from service.store.connection import Wire, connect
-from service.tasks import moments, transitions
-from service.tasks.document import CANCELLED, QUEUED, RUNNING, SCHEDULED, Task, decode
+from service.tasks import moments, transitions, unique
+from service.tasks.document import CANCELLED, QUEUED, RUNNING, SCHEDULED, Task, Unique, decode
 from service.tasks.uid import prefix_for
 from tests.servers import RedisCluster, RedisServer
 from tests.store.stage import DEADLY, ENDS, QUEUES, RELEASES, Actor, Fate, Process, QuietWindow, Snapshot, client
@@ -31,6 +31,12 @@ LONG_AGO = "2026-01-01T00:00:00.000000Z"
 KEYS = st.integers(0, 5)
 CHOICES = st.integers(0, 20)
 PAUSABLE = [(QUEUE, "default"), (TYPE, "work"), (TYPE, "new")]
+RULES = [
+    *[("finished", rule) for rule in ("return", "reject", "replace", "keep_last", "keep_last")],
+    *[("started", rule) for rule in ("return", "reject", "replace")],
+]
+UNIQUE = st.none() | st.tuples(st.sampled_from("xy"), st.sampled_from(RULES))
+SPOILT = b"no document"
 PLANS = st.lists(st.sampled_from(ENDS), max_size=4)
 ENOUGH_ROUNDS = 400
 EXAMPLES = int(os.environ.get("SANDBOX_TEST_EXAMPLES", "0"))
@@ -67,6 +73,9 @@ class Transitions(RuleBasedStateMachine):
         self.accepted: set[str] = set()
         self.expired: set[str] = set()
         self.last: dict[str, bytes] = {}
+        self.spoilt: set[str] = set()  # what cannot be read
+        self.unread: set[str] = set()  # what could not, and is purged: its key is looked for later
+        self.released: set[str] = set()  # what has started, and was to have its key until then
 
     # --- who there is ------------------------------------------------------------------------------
 
@@ -117,8 +126,17 @@ class Transitions(RuleBasedStateMachine):
         type=st.sampled_from(["work", "work", "new"]),
         scheduled=st.booleans(),
         priority=st.sampled_from(["normal", "normal", "high", "low"]),
+        wanted=UNIQUE,
     )
-    def create(self, keys: list[int], plan: list[str], type: str, scheduled: bool, priority: str = "normal") -> None:
+    def create(
+        self,
+        keys: list[int],
+        plan: list[str],
+        type: str,
+        scheduled: bool,
+        priority: str = "normal",
+        wanted: tuple[str, tuple[str, str]] | None = None,
+    ) -> None:
         homes = [self.store.partition(self.uids[key]) for key in keys]
         uids = [self.uids[key] for key, home in zip(keys, homes, strict=True) if home == homes[0]]
         self.created += 1
@@ -128,7 +146,24 @@ class Transitions(RuleBasedStateMachine):
             if not store.create(new):
                 self.accepted.update(uids)
 
-        self._enter(client(do, self.wire, self.partitions, "create"))
+        def do_unique(store: Store) -> None:
+            self.accepted.update([task.uid for task in store.create_unique(new).new])
+
+        if wanted is not None:
+            key, (until, rule) = wanted
+            new[0].unique = Unique(key, until, rule)
+            if rule == "keep_last":
+                new[0].status, new[0].run_at = QUEUED, None
+        self._enter(client(do_unique if wanted else do, self.wire, self.partitions, "create"))
+
+    @rule(key=KEYS, plan=PLANS, wanted=UNIQUE.filter(bool), runs=st.integers(0, 12), choice=CHOICES)
+    def create_unique(self, key: int, plan: list[str], wanted: Any, runs: int, choice: int) -> None:
+        """At once, and with somebody who has gone on before."""
+        if self.actors:
+            self._go_on(self._chosen(choice), runs)
+        self.create([key], plan, "work", scheduled=False, wanted=wanted)
+        if self.actors:
+            self._go_on(self.actors[-1], 3)
 
     def _new(self, uid: str, plan: list[str], type: str, scheduled: bool, priority: str) -> Task:
         return Task(
@@ -182,6 +217,22 @@ class Transitions(RuleBasedStateMachine):
         if self.actors:
             self._go_on(self.actors[-1], steps)
 
+    @rule(key=KEYS, steps=st.integers(0, 3))
+    def purge(self, key: int, steps: int) -> None:
+        uid = self.uids[key]
+        self._enter(client(lambda store: store.purge(uid), self.wire, self.partitions, "purge"))
+        if self.actors:
+            self._go_on(self.actors[-1], steps)
+
+    @rule(key=KEYS, is_rare=st.integers(0, 3))
+    def spoil(self, key: int, is_rare: int) -> None:
+        """Something else writes where the document is."""
+        uid = self.uids[key]
+        if uid in self.last and not is_rare:
+            self.wire.call(self.store.partition(uid) or 0, ("SET", uid, SPOILT, "KEEPTTL"))
+            self.spoilt.add(uid)
+            self.last.pop(uid)
+
     # --- what happens by itself ----------------------------------------------------------------------
 
     @rule(key=KEYS, steps=st.integers(0, 2))
@@ -201,7 +252,7 @@ class Transitions(RuleBasedStateMachine):
 
         self._enter(client(do, self.wire, self.partitions, "sweep"))
         found = self.store.read(uid)
-        if expires and found is not None and found.task.finished:
+        if expires and found is not None and found.is_readable and found.task.finished:
             for key in (uid, keys.log(home, uid), keys.attempts(home, uid)):
                 self.wire.call(home, ("PEXPIRE", key, 0))
             self.expired.add(uid)
@@ -273,22 +324,61 @@ class Transitions(RuleBasedStateMachine):
             uids = [uid for uid in self.uids if self.store.partition(uid) == partition]
             if uids:
                 snapshot = Snapshot(self.wire, self.store, partition, uids)
+                self._note_purged(snapshot, uids, actor)
                 self._check_partition(snapshot, uids)
                 self._check_changes(snapshot, uids, actor)
+
+    def _note_purged(self, now: Snapshot, uids: list[str], actor: Actor) -> None:
+        for uid in uids:
+            before = self.last.get(uid)
+            is_known = uid in self.spoilt or (before is not None and decode(before).finished)
+            if actor.name == "purge" and uid not in now.texts and is_known:
+                if uid in self.spoilt:
+                    self.unread.add(uid)
+                self.spoilt.discard(uid)
+                self.expired.add(uid)
+                self.accepted.discard(uid)
+                self.last.pop(uid, None)
 
     def _check_partition(self, now: Snapshot, uids: list[str]) -> None:
         waiting = set(now.entries.values()) | {uid for members in now.lots.values() for uid in members}
         assert waiting <= set(uids), "an entry, or a lot, points at nothing that was ever asked for"
         assert set(now.holders) <= set(now.entries), "an entry that is gone is still pending"
-        known = {uid: decode(text) for uid, text in now.texts.items()}
+        known = {uid: decode(text) for uid, text in now.texts.items() if uid not in self.spoilt}
+        for uid, task in known.items():
+            self._note_released(uid, task)
+        behind = self._check_unique(now, known)
+        waiting |= behind
         scheduled = {uid for uid, task in known.items() if task.status == SCHEDULED}
-        assert set(now.due) == scheduled, "the due set holds the scheduled tasks, and no others"
+        assert set(now.due) - self.spoilt == scheduled, "the due set holds the scheduled tasks, and no others"
         for uid, task in known.items():
             self._check_task(now, uid, task, waiting)
-        for uid in uids:
+        for uid in set(uids) - self.spoilt:
             self._check_beside(now, uid)
         self._check_shelves(now, known)
         self._check_lots(now, known)
+
+    def _note_released(self, uid: str, task: Task) -> None:
+        before = decode(self.last[uid]) if uid in self.last else None
+        if before is None or before.finished:
+            self.released.discard(uid)
+        if task.status == RUNNING and task.unique is not None and task.unique.until == "started":
+            self.released.add(uid)
+
+    def _check_unique(self, now: Snapshot, known: dict[str, Task]) -> set[str]:
+        """Who has a key is on record, and nobody else is. Returns those that wait behind one of them."""
+        owners = {uid for uid, task in known.items() if task.unique and not task.finished} - self.released
+        for uid in owners:
+            task = known[uid]
+            assert task.unique is not None
+            record = now.unique.get(unique.lock(task.type, task.unique), [])
+            assert uid in record, "who has a unique key is on record"
+        on_record = {uid for record in now.unique.values() for uid in record}
+        assert on_record <= owners | self.spoilt | self.unread, "nobody keeps a key beyond its end"
+        behind = {record[1] for record in now.unique.values() if len(record) > 1}
+        for uid in behind & owners:
+            assert known[uid].status == QUEUED or uid in self.expired, "who waits behind another one does not run"
+        return behind
 
     def _check_lots(self, now: Snapshot, known: dict[str, Task]) -> None:
         for name, members in now.lots.items():
@@ -327,10 +417,13 @@ class Transitions(RuleBasedStateMachine):
         for members in now.shelves.values():
             for uid, created in members.items():
                 of_this = uid in known and moments.microseconds(known[uid].created_at) == created
-                assert of_this or uid in self.expired, "a shelf points at nothing that was"
+                assert of_this or uid in self.expired | self.spoilt, "a shelf points at nothing that was"
 
     def _check_changes(self, now: Snapshot, uids: list[str], actor: Actor) -> None:
         for uid in uids:
+            if uid in self.spoilt:
+                assert now.texts[uid] == SPOILT, "what cannot be read stays"
+                continue
             before, after = self.last.get(uid), now.texts.get(uid)
             assert after is not None or (before is None and uid not in self.accepted), "an accepted task is lost"
             if after is None:
@@ -362,6 +455,12 @@ class Transitions(RuleBasedStateMachine):
         for process in self.living():
             process.die()
         self.actors = []
+        for uid in self.spoilt:
+            self.store.purge(uid)
+            self.accepted.discard(uid)
+            self.expired.add(uid)
+        self.unread |= self.spoilt
+        self.spoilt = set()
         for what in PAUSABLE:
             self.store.pauses.resume(*what)
         self.store.lots.tell([each.name for each in RELEASES["new"]])
@@ -372,6 +471,7 @@ class Transitions(RuleBasedStateMachine):
                 break
             self._promote_all()
             self.store.lots.unpark()
+            self._look_for_keys()
             for _ in range(4):
                 self.step(runner, Fate.GO)
         else:
@@ -385,13 +485,17 @@ class Transitions(RuleBasedStateMachine):
         for partition in range(self.partitions):
             self.store.promote(partition, 100)
 
+    def _look_for_keys(self) -> None:
+        for partition in range(self.partitions):
+            self.store.unique_keys.look(partition, "0", 100)
+
     def _left(self) -> list[Any]:
         left: list[Any] = []
         for partition in range(self.partitions):
             uids = [uid for uid in self.uids if self.store.partition(uid) == partition]
             now = Snapshot(self.wire, self.store, partition, uids)
             left += [task for task in map(decode, now.texts.values()) if not task.finished]
-            left += filter(None, (now.entries, now.holders, now.due, now.lots))
+            left += filter(None, (now.entries, now.holders, now.due, now.lots, now.unique))
         return left
 
     def _is_over(self, healthy: Process) -> bool:

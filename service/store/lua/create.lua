@@ -1,12 +1,21 @@
 -- create: stores new documents and what points at them, all or none.
 --
+-- uses unique.lua
 -- KEYS  1  names of shelves      2  due times      3…  per task: document, shelf, stream to wait in
 -- ARGV  1  number of tasks       2  channel that tells of changes
 --       3  what the caller's clock says (microseconds)
 --       then per task: the document, the shelf's name, created (score), due by the caller's clock, or ""
+--       then, where tasks have unique keys: what all names begin with, time to live (ms) of what is replaced,
+--       and per such task: its place (from 1), its key, what it wants of who was seen to have the key: "" nothing,
+--       "over" its place, "behind" to wait behind it; the UIDs of that one, and of the one that waits behind it, or "";
+--       of the one that is replaced: text as read, text to be, shelf left, shelf joined, created (score), lot
 --
--- Returns an empty list when all are stored. If any of the documents is there already, nothing
--- changes, and the answer lists every document's present text, or false.
+-- Replaced is who has the key ("over"), or who waits behind it ("behind", if anybody does). Names that are no KEYS lie
+-- in the same slot (docs/store.md, One slot).
+--
+-- Returns an empty list when all are stored. If any of the documents is there already, nothing changes, and the answer
+-- lists every document's present text, or false. If a key is not free, and not as it was seen, nothing changes either:
+-- place, UID of who has it, its text, UID of who waits behind it (or ""), its text or false; and so on.
 
 local count = tonumber(ARGV[1])
 local uids = {}
@@ -15,6 +24,54 @@ for i = 1, count do
 end
 if redis.call('EXISTS', unpack(uids)) > 0 then
   return redis.call('MGET', unpack(uids))
+end
+
+-- The unique keys. First all of them are looked at; then who gives way is replaced, and the keys are taken.
+local behind = {} -- by place: whose end a task waits for
+local unique_at, width = 4 * count + 4, 11
+if #ARGV >= unique_at then
+  local base, ttl = ARGV[unique_at], ARGV[unique_at + 1]
+  local keys, conflicts, replaced = base .. 'unique', {}, {}
+  for at = unique_at + 2, #ARGV, width do
+    local place, wish = tonumber(ARGV[at]), ARGV[at + 2]
+    local holder, waits = holder_of(keys, ARGV[at + 1])
+    if holder then
+      local gives_way = wish == 'over' and holder or waits
+      local is_seen = holder == ARGV[at + 3] and waits == ARGV[at + 4]
+      local is_same = gives_way == '' or redis.call('GET', gives_way) == ARGV[at + 5]
+      if wish == '' or not is_seen or not is_same then
+        local waits_text = waits ~= '' and redis.call('GET', waits)
+        for _, value in ipairs({ place, holder, redis.call('GET', holder), waits, waits_text }) do
+          conflicts[#conflicts + 1] = value
+        end
+      elseif gives_way ~= '' then
+        replaced[at] = gives_way
+      end
+      behind[place] = wish == 'behind' and holder or nil
+    end
+  end
+  if #conflicts > 0 then
+    return conflicts
+  end
+  for at, uid in pairs(replaced) do
+    redis.call('SET', uid, ARGV[at + 6], 'PX', ttl)
+    redis.call('PEXPIRE', base .. 'log:' .. uid, ttl)
+    redis.call('PEXPIRE', base .. 'attempts:' .. uid, ttl)
+    redis.call('ZREM', KEYS[2], uid)
+    redis.call('ZREM', base .. 'lot:' .. ARGV[at + 10], uid)
+    redis.call('ZREM', base .. 'shelf:' .. ARGV[at + 7], uid)
+    redis.call('ZADD', base .. 'shelf:' .. ARGV[at + 8], ARGV[at + 9], uid)
+    redis.call('SADD', KEYS[1], ARGV[at + 8])
+    redis.pcall('SPUBLISH', ARGV[2], 'cancelled ' .. uid)
+  end
+  for at = unique_at + 2, #ARGV, width do
+    local place = tonumber(ARGV[at])
+    local record = uids[place]
+    if behind[place] then
+      record = behind[place] .. ' ' .. record .. ' ' .. KEYS[3 * place + 2]
+    end
+    redis.call('HSET', keys, ARGV[at + 1], record)
+  end
 end
 
 -- A delay is as long by Redis's clock as it was meant to be, however far the caller's clock is off.
@@ -35,7 +92,9 @@ for i = 1, count do
   joining[#joining + 1] = ARGV[4 * i + 2]
   joining[#joining + 1] = uid
   if due == '' then
-    redis.call('XADD', stream, '*', 'uid', uid)
+    if not behind[i] then
+      redis.call('XADD', stream, '*', 'uid', uid)
+    end
     queued[#queued + 1] = uid
   else
     redis.call('ZADD', KEYS[2], string.format('%.0f', due + ahead), uid)

@@ -2,6 +2,7 @@
 -- A batch shares its old and its new shelf; each document moves only if it still is what the caller read.
 --
 -- uses in_force.lua
+-- uses unique.lua
 -- KEYS  1  shelf it leaves       2  shelf it joins         3  names of shelves    4  due times
 --       5  stream of its entry   6  stream to wait in      7  number of takes   8  pauses
 --       9  names of lots        10  lot                   11…  documents
@@ -14,12 +15,14 @@
 --       14  how many of those stay
 --       then per document: text as read, text to be, created (score), entry, due by the caller's clock, or ""
 --       then for some: place (from 1), an attempt to be kept
+--       or, where the change makes a task leave its unique key or take it again: 0, the unique keys; then for each such
+--       task: its place below zero, its key
 --
 -- The entry: with a consumer in 5 it must be pending for it, and stays (a claim, news of progress);
 -- without one it is dropped if it is not "" (a settlement, a hand-back). Where nothing has been taken
 -- from anybody since the consumer read its entries, they are all its own, and need not be looked up.
 -- What is queued in a paused queue is not claimed, but goes back to the front of its queue; what is of a paused type
--- goes to its lot.
+-- goes to its lot. What is queued after its end is refused while another task has its unique key.
 -- Returns the places (from 1) of the documents that were refused, and below zero the places of those that were paused.
 
 local group, name, before, after = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
@@ -52,6 +55,16 @@ local function keep_beside(uid)
   end
 end
 
+local keys, key_of = nil, {} -- the unique keys, and those of these tasks
+for at = 5 * count + 15, #ARGV, 2 do
+  if ARGV[at] == '0' then
+    keys = ARGV[at + 1]
+  elseif keys then
+    key_of[-ARGV[at]] = ARGV[at + 1]
+  end
+end
+local takes_keys = keys and after == 'queued'
+
 local pause -- what keeps the batch from being claimed: its queue, or its type
 if before == 'queued' and after == 'running' then
   local type, queue = string.match(name, '^([^:]*):([^:]*):')
@@ -61,12 +74,19 @@ end
 
 local refused, joining, leaving, dropped, texts, parked = {}, {}, {}, {}, {}, {}
 local moved = {}
+
+-- Of a batch, the first one has it: its document may not be written yet.
+local function is_held(key)
+  local holder = on_record(keys, key)
+  return holder and (moved[holder] or holder_of(keys, key))
+end
+
 local present = redis.call('MGET', unpack(KEYS, first))
 for i = 1, count do
   local at = 5 * i + 10
   local uid, text, entry = KEYS[first + i - 1], ARGV[at + 1], ARGV[at + 3]
   -- Two entries of a batch may point at the same document: the second one comes too late.
-  if present[i] ~= ARGV[at] or moved[uid] or is_taken(entry) then
+  if present[i] ~= ARGV[at] or moved[uid] or is_taken(entry) or (takes_keys and key_of[i] and is_held(key_of[i])) then
     refused[#refused + 1] = i
   elseif pause then
     refused[#refused + 1] = -i
@@ -88,6 +108,13 @@ for i = 1, count do
     if ARGV[11] ~= '' then
       keep_beside(uid)
     end
+    if key_of[i] then
+      if takes_keys then
+        redis.call('HSET', keys, key_of[i], uid)
+      else
+        leave(keys, key_of[i], uid)
+      end
+    end
     leaving[#leaving + 1] = uid
     joining[#joining + 1] = ARGV[at + 2]
     joining[#joining + 1] = uid
@@ -103,8 +130,9 @@ for i = 1, count do
 end
 
 for at = 5 * count + 15, #ARGV, 2 do
-  local uid = KEYS[first + ARGV[at] - 1]
-  if moved[uid] == tonumber(ARGV[at]) then
+  local place = tonumber(ARGV[at])
+  local uid = KEYS[first + place - 1]
+  if place > 0 and moved[uid] == place then
     redis.call('RPUSH', ARGV[13] .. uid, ARGV[at + 1])
     redis.call('LTRIM', ARGV[13] .. uid, -ARGV[14], -1)
   end

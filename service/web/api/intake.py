@@ -16,6 +16,7 @@ from service.tasks.declare import TaskType
 from service.tasks.document import NO_ARGS, QUEUED, SCHEDULED, Task
 from service.tasks.registry import Registry
 from service.tasks.uid import prefix_for, random_prefix
+from service.tasks.unique import KEEP_LAST, Rule
 from service.web.api import fingerprint
 from service.web.problem import Problem, wrong
 
@@ -52,6 +53,7 @@ class NewTask(msgspec.Struct, forbid_unknown_fields=True):
     max_attempts: Annotated[int, Meta(ge=1, le=MOST_ATTEMPTS)] | UnsetType = UNSET
     timeout: Annotated[float, Meta(gt=0, le=LONGEST_TIMEOUT_SECONDS, description="in seconds")] | UnsetType = UNSET
     priority: Literal["high", "normal", "low"] | UnsetType = UNSET
+    unique: Rule | UnsetType = UNSET
 
 
 _decode_one = msgspec.json.Decoder(NewTask).decode
@@ -67,7 +69,8 @@ class Intake:
 
     def one(self, body: bytes, sender: Sender) -> Task:
         new = parsed(_decode_one, body)
-        task = self._task(new, self._store.uid(_prefix(sender)), time.time_ns() // 1000, sender)
+        task = self._task(new, time.time_ns() // 1000, sender)
+        task.uid = self._store.uid(_prefix(sender), self._home(task))
         if sender.key is not None:
             task.request = fingerprint.of(parsed(_decode_any, body))
         return task
@@ -76,26 +79,43 @@ class Intake:
         batch = parsed(_decode_many, body)
         now = time.time_ns() // 1000
         made: list[Task] = []
-        for index, (new, uid) in enumerate(zip(batch, self._uids(len(batch), sender), strict=True)):
+        for index, new in enumerate(batch):
             try:
                 # A microsecond apart: the list keeps the batch's order.
-                made.append(self._task(new, uid, now + index, sender))
+                made.append(self._task(new, now + index, sender))
             except InvalidTask as error:
                 raise wrong(f"tasks[{index}].{error.detail}", field=error.field, index=index) from error
+        self._place(made, sender)
         if sender.key is not None:
             request = fingerprint.of(parsed(_decode_any, body))
             for task in made:
                 task.request = request
         return made
 
-    def _uids(self, count: int, sender: Sender) -> list[str]:
-        """All in the partition of the first one, where a resend of the batch finds them again."""
-        prefixes = [_prefix(sender, index) for index in range(count)]
-        home = self._store.partition(self._store.uid(prefixes[0]))
-        return [self._store.uid(prefix, home) for prefix in prefixes]
+    def _place(self, batch: Sequence[Task], sender: Sender) -> None:
+        """All in the partition of the first one, where a resend of the batch finds them again; or in that of the unique
+        keys, which have to agree.
+        """
+        home, locks = None, set()
+        for index, task in enumerate(batch):
+            if task.unique is None:
+                continue
+            chosen, lock = self._home(task), (task.type, task.unique.key)
+            if lock in locks:
+                raise _not_in_a_batch(index, "has the same key as another task of this batch")
+            if home not in (None, chosen):
+                raise _not_in_a_batch(index, "the key lies in another partition than one before it in this batch")
+            home = chosen
+            locks.add(lock)
+        for index, task in enumerate(batch):
+            task.uid = self._store.uid(_prefix(sender, index), home)
+            home = self._store.partition(task.uid)
 
-    def _task(self, new: NewTask, uid: str, created: int, sender: Sender) -> Task:
-        """`created` in microseconds."""
+    def _home(self, task: Task) -> int | None:
+        return None if task.unique is None else self._store.unique_keys.home(task.type, task.unique)
+
+    def _task(self, new: NewTask, created: int, sender: Sender) -> Task:
+        """`created` in microseconds. It has no UID yet."""
         task_type = self._registry.get(new.type)
         if task_type is None:
             raise InvalidTask(f"type: there is no {_shown(new.type)}; GET /types lists what there is", field="type")
@@ -104,12 +124,16 @@ class Intake:
             served = ", ".join(sorted(self._queues))
             raise InvalidTask(f"queue: {_shown(queue)} is not served here; these are: {served}", field="queue")
         due = _due(new, created)
+        args = _checked(new.args, task_type)
+        unique = task_type.unique_key(args, None if new.unique is UNSET else new.unique)
+        if unique is not None and unique.on_conflict == KEEP_LAST and due:
+            raise InvalidTask("unique: keep_last waits for a task, not for a time; take replace", field="unique")
         return Task(
-            uid=uid,
+            uid="",
             type=task_type.name,
             queue=queue,
             status=SCHEDULED if due else QUEUED,
-            args=_checked(new.args, task_type),
+            args=args,
             created_at=moments.stamp_exactly(created),
             max_attempts=task_type.max_attempts if new.max_attempts is UNSET else new.max_attempts,
             timeout=task_type.timeout if new.timeout is UNSET else new.timeout,
@@ -117,7 +141,12 @@ class Intake:
             request_id=sender.request_id,
             created_by=sender.caller,
             priority=task_type.priority if new.priority is UNSET else new.priority,
+            unique=unique,
         )
+
+
+def _not_in_a_batch(index: int, reason: str) -> Problem:
+    return wrong(f"tasks[{index}].unique: {reason}: send it by itself", field="unique", index=index)
 
 
 def _prefix(sender: Sender, index: int = 0) -> str:
@@ -183,6 +212,6 @@ def _wrong(message: str) -> Problem:
     reason = message[: place.start()] if place else message
     index = int(place[1]) if place and place[1] else None
     named = _FIELD.search(reason)
-    field = named[1][:100] if named else place[2] if place else None
+    field = place[2] if place and place[2] else named[1][:100] if named else None
     whole = ".".join(filter(None, (f"tasks[{index}]" if index is not None else None, field)))
     return wrong(f"{whole}: {reason}" if whole else reason, field=field, index=index)

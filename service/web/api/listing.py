@@ -16,6 +16,7 @@ from service.store import Filter, Position
 from service.store.selection import UID_BEGINNING, argument
 from service.tasks import moments
 from service.tasks.document import SHOWN_STATUSES
+from service.web.api.uids import UID
 from service.web.problem import wrong
 
 DEFAULT_LIMIT: Final = 50
@@ -46,6 +47,7 @@ class Wanted(msgspec.Struct, forbid_unknown_fields=True):
     created_before: _text | UnsetType = UNSET
     error: _text | UnsetType = UNSET
     q: _text | UnsetType = UNSET
+    parent: _text | UnsetType = UNSET
     dry_run: bool = False
 
     def filter(self) -> Filter:
@@ -108,6 +110,12 @@ def _moment(values: Sequence[str], field: str) -> str:
     return moment(values[0], field)
 
 
+def _uid(values: Sequence[str], field: str) -> str:
+    if not UID.fullmatch(values[0]):
+        raise wrong(f"{field}: a whole UID, which is 64 characters", field=field)
+    return values[0]
+
+
 def _search(values: Sequence[str], field: str) -> str:
     text = values[0]
     if not (UID_BEGINNING.fullmatch(text) or argument(text)):
@@ -124,6 +132,7 @@ _READ: Final[dict[str, Callable[[Sequence[str], str], Any]]] = {
     "created_before": _moment,
     "error": _one,
     "q": _search,
+    "parent": _uid,
 }
 
 

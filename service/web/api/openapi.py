@@ -64,6 +64,8 @@ def _schemas(types: Sequence[str], queues: Sequence[str]) -> Object:
         "Wanted": _wanted(made["Wanted"]),
         "NewTask": _new_task(made["NewTask"], types, queues),
         "NewPause": made["NewPause"],
+        "Rule": made["Rule"],
+        "OfArguments": made["OfArguments"],
         "TaskType": _task_type(),
         "LogLine": _log_line(),
         "Attempt": _attempt(),
@@ -83,7 +85,7 @@ def _paths() -> Object:
     return {
         "/tasks": {
             "get": _call("listTasks", 200, _page(), refused=(404, 422), parameters=[*_query(), wait]),
-            "post": _call("createTask", 201, task, 200, body=_reference("NewTask"), parameters=[key]),
+            "post": _call("createTask", 201, task, 200, body=_reference("NewTask"), refused=(409,), parameters=[key]),
         },
         "/tasks/batch": {
             "post": _call("createTasks", 201, tasks, 200, body=_batch(), refused=(409,), parameters=[key])
@@ -235,6 +237,8 @@ def _filter(name: str) -> Object:
         return {"type": "string", "pattern": f"^({one})(,({one}))*$"}
     if name in ("created_after", "created_before"):
         return GIVEN_MOMENT
+    if name == "parent":
+        return UID
     if name == "q":
         return {"type": "string", "pattern": "^([0-9a-f]{8,64}|args[.][^=]{1,100}=.{0,100})$"}
     return TEXT
@@ -293,6 +297,7 @@ def _task_type() -> Object:
             "priority": {"enum": list(PRIORITIES)},
             "args": {"type": "object"},
             "secret": {"type": "array", "items": TEXT},
+            "unique": {"anyOf": [_reference("Rule"), {"type": "null"}]},
             "paused": OR_PAUSE,
         }
     )
@@ -339,5 +344,5 @@ def _pause() -> Object:
 
 def _problem() -> Object:
     schema = _object({"type": TEXT, "title": TEXT, "status": {"type": "integer"}, "detail": TEXT})
-    schema["properties"] |= {"field": TEXT, "index": {"type": "integer"}, "failing": {"type": "object"}}
+    schema["properties"] |= {"field": TEXT, "index": {"type": "integer"}, "holder": UID, "failing": {"type": "object"}}
     return schema

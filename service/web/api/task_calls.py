@@ -23,7 +23,7 @@ from service.web.api.uids import checked, missing
 from service.web.api.waiting import Waiting, preferred_seconds
 from service.web.auth import CALLER
 from service.web.masking import Masking
-from service.web.measured import WAITED, note
+from service.web.measured import WAITED, note, note_also
 from service.web.problem import Problem, wrong
 from service.web.request_id import KEY as REQUEST_ID
 
@@ -65,13 +65,15 @@ class TaskCalls:
 
     def created(self, new: Sequence[Task]) -> tuple[Sequence[Task], int]:
         """The tasks as they are now, and the status that says whether they are new."""
+        if any(task.unique is not None for task in new):
+            return self._created_unique(new)
         self._store.prepare(new)
         present = self._gathering.create(new)
         # A random UID is present only if the store sent its command twice, because the first answer was lost.
         if not present or new[0].request is None:
             self._tell("created", new)
             return new, 201
-        known = _same(new[0].request, present)
+        known = _same(new, present)
         self._tell_the_audit("repeated", known)
         return known, 200
 
@@ -141,6 +143,26 @@ class TaskCalls:
         self._tell("purged", [purged.task])
         return purged.task
 
+    def _created_unique(self, new: Sequence[Task]) -> tuple[Sequence[Task], int]:
+        """Where a task has the key already, that one stands in its place."""
+        made = self._store.create_unique(new)
+        if made.present and new[0].request is not None:
+            known = _same(new, self._with_holders(new, made.present))
+            self._tell_the_audit("repeated", known)
+            return known, 200
+        stored = new if made.present else made.new  # present without a key: the store has sent its command twice
+        self._tell("created", stored)
+        if made.replaced:
+            note_also(request.environ, "cancelled", made.replaced)
+            self._tell_the_audit("replaced", made.replaced)
+            with suppress(SandboxError):
+                self._store.history.cancelled(made.replaced)
+        return made.tasks, 201 if stored else 200
+
+    def _with_holders(self, new: Sequence[Task], present: Sequence[Document | None]) -> Sequence[Document | None]:
+        """Of a repeated request: what was not created then, because another one had its key, is that one now."""
+        return [found or self._store.unique_keys.holder(task) for task, found in zip(new, present, strict=True)]
+
     def _tell(self, did: str, tasks: Sequence[Task]) -> None:
         """The metrics and the audit log."""
         note(request.environ, did, tasks)
@@ -160,12 +182,13 @@ class TaskCalls:
         return found
 
 
-def _same(asked: str, present: Sequence[Document | None]) -> list[Task]:
+def _same(new: Sequence[Task], present: Sequence[Document | None]) -> list[Task]:
     """The tasks that this key has created before; a problem if the key came with another request then."""
     known = [document.task for document in present if document]
     if any(task.status == UNREADABLE for task in known):
         raise Problem(409, "what this key has created cannot be read any more; send it with a new Idempotency-Key")
-    if any(task.request != asked for task in known):
+    asked, own = new[0].request, {task.uid for task in new}
+    if any(task.request != asked for task in known if task.uid in own):
         raise wrong("Idempotency-Key: it was used for another request; take a new one", field="Idempotency-Key")
     if len(known) < len(present):
         raise Problem(
