@@ -78,6 +78,16 @@ def lot_name(task: Task) -> str:
     return f"{task.type}:{task.queue}:{task.priority if task.priority in _LINES else NORMAL}"
 
 
+def limits(partition: int) -> str:
+    """What each limit says; and what it says otherwise for a key, under the digest of that."""
+    return f"sandbox:{{{partition}}}:limits"
+
+
+def limit(partition: int, what: str) -> str:
+    """`wakes`, `places`, `tasks`, or something of one place, as `waiting:<place>` (lua/limits.lua)."""
+    return f"sandbox:{{{partition}}}:limit:{what}"
+
+
 def base(partition: int) -> str:
     return f"sandbox:{{{partition}}}:"
 

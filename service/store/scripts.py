@@ -20,4 +20,5 @@ PAUSE, RESUME, KNOWN, PARK, UNPARK, LOTS = _ORDER = tuple(
     Script(name) for name in ("pause", "resume", "known", "park", "unpark", "lots")
 )
 CANCEL: Final = Script("move", when_full=True)  # what a client wishes when it makes room
-SCRIPTS: Final = (*_CHANGES, *_OTHERS, *_BESIDE, *_HISTORY, *_ORDER, CANCEL)
+LIMIT, LIMITS, SERVE, VACATE = _LIMITS = tuple(Script(name) for name in ("limit", "limits_now", "serve", "vacate"))
+SCRIPTS: Final = (*_CHANGES, *_OTHERS, *_BESIDE, *_HISTORY, *_ORDER, *_LIMITS, CANCEL)

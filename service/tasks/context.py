@@ -38,7 +38,18 @@ class _Logger(logging.LoggerAdapter[logging.Logger]):
 class Context:
     """What a handler may know and say while it runs."""
 
-    __slots__ = ("_programs", "attempt", "cancelled", "lines", "news", "request_id", "secrets", "type", "uid")
+    __slots__ = (
+        "_programs",
+        "attempt",
+        "cancelled",
+        "lines",
+        "news",
+        "pushed_back",
+        "request_id",
+        "secrets",
+        "type",
+        "uid",
+    )
 
     def __init__(self, task: Task, programs: Programs | None = None) -> None:
         self.uid = task.uid
@@ -48,6 +59,7 @@ class Context:
         self.cancelled = False
         self.news: msgspec.Raw | None = None
         self.lines: Unstored | None = None
+        self.pushed_back: tuple[str, float] | None = None  # a limit whose key is to rest for so many seconds
         self.secrets: tuple[str, ...] = ()  # texts that are to stand in no log
         self._programs = programs
 

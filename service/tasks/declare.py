@@ -45,6 +45,7 @@ class TaskType(NamedTuple):
     decode: Callable[[msgspec.Raw], Any]
     priority: str = NORMAL
     secret: tuple[str, ...] = ()  # arguments that only who may write gets to see
+    limits: tuple[str, ...] = ()
 
     def accept(self, args: msgspec.Raw) -> msgspec.Raw:
         """A client's arguments, written anew: what it sent may be JSON that other readers cannot read.
@@ -95,6 +96,7 @@ class TaskType(NamedTuple):
             "priority": self.priority,
             "args": _schema(self.arguments),
             "secret": list(self.secret),
+            "limits": list(self.limits),
         }
 
 
@@ -118,20 +120,34 @@ def task(
     timeout: float | None = None,
     priority: str = NORMAL,
     secret: Iterable[str] = (),
+    limits: Iterable[str] = (),
 ) -> Callable[[Handler], Handler]:
-    """Marks a function as the handler of a task type. `secret` names arguments that are hidden from readers."""
+    """Marks a function as the handler of a task type. `secret` names arguments that are hidden from readers; `limits`
+    names what bounds how many run.
+    """
     if not isinstance(name, str):
         raise InvalidTaskType(f'a task type needs a name: @task("{getattr(name, "__name__", "name")}")')
 
     hidden = (secret,) if isinstance(secret, str) else tuple(secret)
+    bounded = (limits,) if isinstance(limits, str) else tuple(sorted(set(limits)))
 
     def mark(handler: Handler) -> Handler:
-        task_type = _task_type(name, handler, queue, max_attempts, timeout, priority)._replace(secret=hidden)
+        task_type = _task_type(name, handler, queue, max_attempts, timeout, priority)
+        task_type = task_type._replace(secret=hidden, limits=bounded)
         _refuse_unknown(name, hidden, task_type.arguments)
+        _refuse_unnamable(name, bounded)
         setattr(handler, MARK, task_type)
         return handler
 
     return mark
+
+
+def _refuse_unnamable(name: str, limits: tuple[str, ...]) -> None:
+    for each in limits:
+        if not TYPE_NAME.fullmatch(each):
+            raise InvalidTaskType(
+                f"{name}: {each!r} cannot name a limit: letters, digits, '.', '_' and '-', at most 100"
+            )
 
 
 def _refuse_unknown(name: str, secret: tuple[str, ...], arguments: type[msgspec.Struct]) -> None:

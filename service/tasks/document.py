@@ -35,13 +35,16 @@ NULL: Final = msgspec.Raw(b"null")
 NO_ARGS: Final = msgspec.Raw(b"{}")
 
 
-class Claim(msgspec.Struct, frozen=True):
-    """Who runs the task: the runner's consumer, a token that no other claim has, and the queue entry."""
+class Claim(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Who runs the task: the runner's consumer, a token that no other claim has, and the queue entry; and the places of
+    limits that it takes up.
+    """
 
     consumer: str
     token: str
     stream: str
     entry: str
+    places: tuple[str, ...] = ()
 
 
 class TaskError(msgspec.Struct, omit_defaults=True, forbid_unknown_fields=True, dict=True):
@@ -93,6 +96,8 @@ class Task(msgspec.Struct, kw_only=True, omit_defaults=True, forbid_unknown_fiel
     request_id: Annotated[str, _described("the X-Request-ID of the request that created it")] | None = None
     created_by: Annotated[str, _described("the name of the token that created it")] | None = None
     priority: Annotated[str, _PRIORITY] = NORMAL
+    # Never stored: it is found out for who reads (service/store/limits.py).
+    blocked_by: Annotated[str, _described("the limit at which it waits while it is queued")] | None = None
 
     # Fields of a newer release are carried along, never dropped (docs/store.md, Compare first).
     unknown: ClassVar[dict[str, Any] | None] = None

@@ -97,6 +97,7 @@ def create_app(
     app.url_map.redirect_defaults = False
     app.metrics = metrics
     app.waiting = Waiting(store.texts, store.partition, store.wakeups, limit=waiting_clients)
+    store.limits.know(registry)
     intake = Intake(registry=registry, queues=queues, store=store)
     masking = Masking(registry)
     calls = TaskCalls(store=store, intake=intake, waiting=app.waiting, masking=masking, audit=audit)

@@ -1,9 +1,11 @@
 -- create: stores new documents and what points at them, all or none.
 --
+-- uses limits.lua
 -- KEYS  1  names of shelves      2  due times      3…  per task: document, shelf, stream to wait in
 -- ARGV  1  number of tasks       2  channel that tells of changes
 --       3  what the caller's clock says (microseconds)
 --       then per task: the document, the shelf's name, created (score), due by the caller's clock, or ""
+--       then for tasks that limits bound: number of the task, all its places; and what all names begin with
 --
 -- Returns an empty list when all are stored. If any of the documents is there already, nothing
 -- changes, and the answer lists every document's present text, or false.
@@ -21,6 +23,11 @@ end
 local time = redis.call('TIME')
 local ahead = time[1] * 1000000 + time[2] - ARGV[3]
 
+local bounded = {}
+for at = 4 * count + 4, #ARGV - 1, 2 do
+  bounded[tonumber(ARGV[at])] = ARGV[at + 1]
+end
+
 local texts, shelves, names = {}, {}, {}
 local queued, scheduled = {}, {}
 for i = 1, count do
@@ -35,7 +42,9 @@ for i = 1, count do
   joining[#joining + 1] = ARGV[4 * i + 2]
   joining[#joining + 1] = uid
   if due == '' then
-    redis.call('XADD', stream, '*', 'uid', uid)
+    if not bounded[i] then
+      redis.call('XADD', stream, '*', 'uid', uid)
+    end
     queued[#queued + 1] = uid
   else
     redis.call('ZADD', KEYS[2], string.format('%.0f', due + ahead), uid)
@@ -43,6 +52,10 @@ for i = 1, count do
   end
 end
 redis.call('MSET', unpack(texts))
+for at = 4 * count + 4, #ARGV - 1, 2 do
+  local i = tonumber(ARGV[at])
+  join(ARGV[#ARGV], uids[i], bounded[i], KEYS[3 * i + 2], ARGV[4 * i + 2], clock())
+end
 redis.call('SADD', KEYS[1], unpack(names))
 for shelf, joining in pairs(shelves) do
   redis.call('ZADD', shelf, unpack(joining))
