@@ -1,7 +1,7 @@
 """Finds tasks that take up a place of a limit, and whose documents say that they do not belong there.
 
-No script leaves any behind. But a release that does not know a type's limits may run a task that another one has let in;
-and documents may be lost with a server. Looked at are places at which others wait.
+No script leaves any behind. But a release that does not know a type's limits may run a task that another one has let
+in, and documents may be lost with a server. Looked at are places at which others wait.
 """
 
 from collections.abc import Iterator, Sequence

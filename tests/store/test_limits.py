@@ -187,7 +187,7 @@ def test_a_cancelled_task_leaves_its_place_or_its_turn_to_the_next(store: Store,
     cancel(first)
     entries = {entry.uid: entry for entry in fetched(store)}
     assert set(entries) == {first, third}  # the entry of the first is stale
-    [(change, _)] = claimed(store, [entries[third]]).stored
+    assert claimed(store, [entries[third]]).stored
     fourth = stored(store)
     cancel(third)
     assert uids(fetched(store)) == [fourth]
@@ -209,7 +209,7 @@ def test_what_is_handed_back_keeps_its_place(store: Store) -> None:
 def test_what_is_taken_over_keeps_its_place(store: Store) -> None:
     limit(store, concurrency=1)
     first, second = stored(store), stored(store)
-    [(uid, entry)] = run(store)
+    assert [uid for uid, _ in run(store)] == [first]
     [taken] = store.queues.take_any(0, ("default",), "b", dead="a", idle_ms=0, count=10)
     assert taken.text is not None
     before = decode(taken.text)
