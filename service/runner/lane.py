@@ -26,10 +26,11 @@ from service.runner.recovery import Recovery
 from service.runner.stop import Stop
 from service.runner.triage import Finding, Verdict
 from service.runner.window import Window
-from service.store import Change, Entry, Store, is_set
+from service.store import Change, Entry, Store
 from service.tasks import moments, transitions
 from service.tasks.context import Context
 from service.tasks.document import QUEUED, Claim, Task
+from service.tasks.limit_rule import is_set
 from service.tasks.registry import Registry
 
 LARGEST_BATCH: Final = 64

@@ -61,16 +61,20 @@ class Limits:
         rules = self.rules(partition)
         return " ".join(_place(name, rules.get(name), task_type, task.args) for name in task_type.limits)
 
-    def home(self, task_type: TaskType, args: msgspec.Raw) -> int | None:
+    def home(self, task: Task) -> int | None:
         """The partition in which a new task has its places; None if any will do. Raises InvalidTask if there is no
         one partition for all of its limits.
         """
-        if not task_type.limits or self._partitions == 1:
+        task_type = self._types.get(task.type)
+        if task_type is None or self._partitions == 1:
             return None
         rules = [rule for name in task_type.limits if (rule := self.rules(0).get(name))]
         if len({rule.key for rule in rules}) > 1:
             raise InvalidTask(disagreeing(task_type), field="type")
-        return _home(rules[0], task_type, args, self._partitions) if rules else None
+        if not rules:
+            return None
+        key = rules[0].key
+        return limit_rule.partition(key, limit_rule.value(key, task_type, task.args), self._partitions)
 
     def rules(self, partition: int) -> dict[str, LimitRule]:
         """What limits say, a second ago at most."""
@@ -164,19 +168,10 @@ def disagreeing(task_type: TaskType) -> str:
     )
 
 
-def is_set(asked: str) -> bool:
-    """Any of these places is one of a limit that is set."""
-    return any(not place.endswith("::") for place in asked.split())
-
-
 def _place(name: str, rule: LimitRule | None, task_type: TaskType, args: msgspec.Raw) -> str:
     if rule is None:
-        return f"{name}::"
+        return limit_rule.unset(name)
     return limit_rule.place(name, rule.key, limit_rule.value(rule.key, task_type, args))
-
-
-def _home(rule: LimitRule, task_type: TaskType, args: msgspec.Raw, partitions: int) -> int:
-    return limit_rule.partition(rule.key, limit_rule.value(rule.key, task_type, args), partitions)
 
 
 def _rule(text: Any) -> LimitRule:

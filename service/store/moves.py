@@ -16,6 +16,7 @@ from service.store.queues import Entry
 from service.store.scripts import CANCEL, MOVE
 from service.tasks import attempts, moments
 from service.tasks.document import CANCELLED, FINISHED, QUEUED, RUNNING, SCHEDULED, SUCCEEDED, Task, encode
+from service.tasks.limit_rule import is_set
 
 MOST_ATTEMPTS: Final = 100
 PLAIN_REVISION: Final = 4  # scheduled, queued, running, succeeded
@@ -134,7 +135,7 @@ class Batch:
             return (" ".join(before.claim.places), act) if before.claim.places else None
         if change.asked:
             return change.asked, "claim"
-        if after.status == QUEUED and self._asked is not None and (asked := self._asked(home, after)):
+        if after.status == QUEUED and self._asked is not None and is_set(asked := self._asked(home, after)):
             return asked, "join"
         return None
 

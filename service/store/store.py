@@ -26,6 +26,7 @@ from service.store.sessions import Sessions
 from service.store.wakeups import Wakeups
 from service.tasks import moments, transitions
 from service.tasks.document import NORMAL, PRIORITIES, SCHEDULED, Task, encode
+from service.tasks.limit_rule import is_set
 
 LATER_SECONDS: Final = 60
 KNOWN_SECONDS: Final = 600.0
@@ -112,7 +113,8 @@ class Store:
                 moments.microseconds(task.run_at) if task.run_at else "",
             )
             if task.type in self.limits.types and task.run_at is None:
-                bounded += (number, self.limits.asked(partition, task))
+                if is_set(asked := self.limits.asked(partition, task)):
+                    bounded += (number, asked)
         arguments += (*bounded, keys.base(partition)) if bounded else ()
         return CREATE.call(names, arguments)
 

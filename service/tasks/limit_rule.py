@@ -104,6 +104,16 @@ def place(limit: str, key: str | None, value: str) -> str:
     return f"{limit}:{mode(key)}:{digest(value)}"
 
 
+def unset(limit: str) -> str:
+    """What is asked for where nobody has set the limit."""
+    return f"{limit}::"
+
+
+def is_set(places: str) -> bool:
+    """Any of these, with blanks between, is the place of a limit that is set."""
+    return any(not place.endswith("::") for place in places.split())
+
+
 def partition(key: str | None, value: str, partitions: int) -> int:
     """Where tasks of this key lie. Limits with the same key agree; all those without a key do."""
     return int(_digest(f"{key or ''}\0{value}", 8), 16) % partitions

@@ -8,11 +8,11 @@ import msgspec
 import pytest
 import redis
 
-from service.store import Change, Entry, Moved, Store, is_set
+from service.store import Change, Entry, Moved, Store
 from service.tasks import moments, transitions
 from service.tasks.declare import task
 from service.tasks.document import QUEUED, SCHEDULED, Claim, Task, TaskError, decode
-from service.tasks.limit_rule import Bounds, LimitRule
+from service.tasks.limit_rule import Bounds, LimitRule, is_set
 from service.tasks.uid import random_prefix
 from tests.servers import RedisServer, eventually
 

@@ -35,6 +35,9 @@ class Sender(NamedTuple):
     request_id: str | None = None
 
 
+PREFIX: Final = 59  # characters of a UID; the others bring it into its partition
+
+
 def _described(**schema: str) -> Meta:
     """For /openapi.json, which is made from these fields."""
     return Meta(extra_json_schema=schema)
@@ -70,6 +73,7 @@ class Intake:
         task = self._task(new, self._store.uid(_prefix(sender)), time.time_ns() // 1000, sender)
         if sender.key is not None:
             task.request = fingerprint.of(parsed(_decode_any, body))
+        self._bring_home([task], sender)
         return task
 
     def many(self, body: bytes, sender: Sender) -> list[Task]:
@@ -86,7 +90,28 @@ class Intake:
             request = fingerprint.of(parsed(_decode_any, body))
             for task in made:
                 task.request = request
+        self._bring_home(made, sender)
         return made
+
+    def _bring_home(self, made: Sequence[Task], sender: Sender) -> None:
+        """Tasks that limits bound lie where their key is counted; with a key that was sent before, where it left them."""
+        limits = self._store.limits
+        if self._store.partitions == 1 or not any(task.type in limits.types for task in made):
+            return
+        homes = {limits.home(task) for task in made} - {None}
+        if len(homes) > 1:
+            raise wrong(
+                "tasks: the keys of their limits lie in different partitions: send them in batches of one key",
+                field="tasks",
+            )
+        first = self._store.partition(made[0].uid)
+        home = homes.pop() if homes else first
+        if sender.key is not None:
+            tried = [home, *range(self._store.partitions)]
+            there = self._store.texts([self._store.uid(made[0].uid[:PREFIX], partition) for partition in tried])
+            home = next((each for each, text in zip(tried, there, strict=True) if text is not None), home)
+        for task in made:
+            task.uid = self._store.uid(task.uid[:PREFIX], home)
 
     def _uids(self, count: int, sender: Sender) -> list[str]:
         """All in the partition of the first one, where a resend of the batch finds them again."""
