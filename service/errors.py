@@ -79,11 +79,14 @@ class Reject(SandboxError):
 
 
 class Retry(SandboxError):
-    """Raised by a handler: try again after so many seconds, or after the usual back-off."""
+    """Raised by a handler: try again after so many seconds, or after the usual back-off. With one of the type's limits,
+    nothing else of the task's key starts before that, either.
+    """
 
-    def __init__(self, reason: str = "", after: float | None = None) -> None:
+    def __init__(self, reason: str = "", after: float | None = None, limit: str | None = None) -> None:
         super().__init__(reason or "the handler asked for another attempt")
         self.after = after
+        self.limit = limit
 
 
 class Interrupted(BaseException):

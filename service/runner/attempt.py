@@ -55,7 +55,9 @@ def _run(task_type: TaskType, context: Context, task: Task, window: Window, erro
     except BaseException as raised:
         window.close()  # again: an interruption may have come while it closed
         duration = time.perf_counter() - begun
-        error = outcomes.checked(raised, interrupted_by=window.reason)
+        error = outcomes.checked(raised, interrupted_by=window.reason, limits=task_type.limits)
+        if isinstance(error, Retry) and error.limit is not None and error.after is not None:
+            context.pushed_back = error.limit, error.after
         event_id = errors.capture(error, tags=outcomes.tags(task))
         _log(error, task, event_id)
         return outcomes.after_error(error, started, duration, event_id)

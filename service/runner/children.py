@@ -48,9 +48,8 @@ class Children:
             raise InvalidTask(f"args: {len(child.args):,} bytes of JSON; {ARGS_LIMIT:,} are allowed", field="args")
         args = task_type.accept(msgspec.Raw(child.args))
         unique = task_type.unique_key(args, None)
-        home = None if unique is None else self._store.unique_keys.home(task_type.name, unique)
-        return Task(
-            uid=self._store.uid(prefix_for_child(context.uid, child.key), home),
+        task = Task(
+            uid="",
             type=task_type.name,
             queue=task_type.queue,
             status=QUEUED,
@@ -64,6 +63,9 @@ class Children:
             unique=unique,
             parent=context.uid,
         )
+        homes = self._store.homes
+        task.uid = homes.uid(task, prefix_for_child(context.uid, child.key), homes.of(task), is_named=True)
+        return task
 
     def _portions(self, tasks: Sequence[Task]) -> Iterator[list[Task]]:
         """What goes into one command: of one partition, and not too much."""

@@ -31,13 +31,14 @@ log = logging.getLogger("sandbox.runner")
 class Held:
     """A claim that this runner holds: the document as stored, the entry that it names, and what becomes of it."""
 
-    __slots__ = ("document", "entry", "lines", "transition")
+    __slots__ = ("document", "entry", "lines", "pushed_back", "transition")
 
     def __init__(self, entry: Entry, document: Document) -> None:
         self.entry = entry
         self.document = document
         self.transition: Transition = outcomes.hand_back_unstarted
         self.lines: Unstored | None = None  # what its attempt has said, when it has ended
+        self.pushed_back: tuple[str, float] | None = None  # a limit whose key is to rest for so many seconds
 
     @property
     def token(self) -> str:
@@ -158,6 +159,7 @@ class Holdings:
         """One round; returns those to be tried again, against the document as it is now."""
         if said := [(held.entry.uid, held.lines) for held in ended if held.lines is not None]:
             self._write(said)
+        self._push_back(ended)
         changes = [held.change() for held in ended]
         moved = move(changes)
         stored = [change for change, _ in moved.stored]
@@ -171,6 +173,13 @@ class Holdings:
             for held in ended
             if (change := refused.get(held.entry)) and self._look_into(held, change) is Refusal.OUTDATED
         ]
+
+    def _push_back(self, ended: Sequence[Held]) -> None:
+        """Before the claims end, so that the end of none lets in another one of the same key."""
+        for held in ended:
+            if held.pushed_back is not None:
+                self._store.limits.push_back(held.document.task, held.entry.partition, *held.pushed_back)
+                held.pushed_back = None  # once: it may be settled anew
 
     def _look_into(self, held: Held, change: Change) -> Refusal:
         """A refused settlement proves nothing: what does the document say?"""

@@ -12,6 +12,8 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 from typing import Final
 
+import msgspec
+
 from service.errors import Interrupted, StoreUnavailable
 from service.observe.sentry import NO_ERRORS, Errors
 from service.runner import attempt, outcomes, programs, triage
@@ -28,6 +30,7 @@ from service.store import Change, Entry, Store
 from service.tasks import moments, transitions
 from service.tasks.context import Context, Create
 from service.tasks.document import QUEUED, Claim, Task
+from service.tasks.limit_rule import is_set
 from service.tasks.registry import Registry
 
 LARGEST_BATCH: Final = 64
@@ -111,6 +114,7 @@ class Lane:
         self._partitions = deque(range(store.partitions))
         self._partitions.rotate(-number)
         self._is_together = len(store.groups) == 1
+        self._limited = store.limits.types
 
     def is_behind(self) -> bool:
         """Because of a task that takes long, or several that do together."""
@@ -256,21 +260,31 @@ class Lane:
             if document is None or verdict not in triage.CLAIMS:
                 others.append(finding)
                 continue
-            consumer = self._presence.consumer
+            consumer, task, asked = self._presence.consumer, document.task, ""
             claim = Claim(
                 consumer, token(consumer, self.number, next(self._numbers), entry.uid), entry.stream, entry.id
             )
-            after = transitions.claimed(document.task, claim, crashed=verdict is Verdict.CLAIM_AFTER_CRASH)
-            changes.append(Change(document.text, document.task, after, entry, event_id=event_id))
+            if task.type in self._limited or (task.claim is not None and task.claim.places):
+                asked, claim = self._bounded(task, entry, claim)
+            after = transitions.claimed(task, claim, crashed=verdict is Verdict.CLAIM_AFTER_CRASH)
+            changes.append(Change(document.text, task, after, entry, event_id=event_id, asked=asked))
         if others:
             self._clear_away(others)
         moved = self._store.move(changes, consumer=self._presence.consumer)
         if moved.refused:  # somebody changed them since
             self.holdings.look_again(change.entry for change in moved.refused if change.entry)
+            self._store.limits.look_anew()
         if moved.paused:
             self.holdings.release(change.entry for change in moved.paused if change.entry)
             self._plenty = True  # the next fetch learns what is paused
         return [Held(change.entry, document) for change, document in moved.stored if change.entry]
+
+    def _bounded(self, task: Task, entry: Entry, claim: Claim) -> tuple[str, Claim]:
+        """The places of limits that a claim asks for. One that is taken over keeps the places that it has."""
+        if task.claim is not None:
+            return "", msgspec.structs.replace(claim, places=task.claim.places)
+        asked = self._store.limits.asked(entry.partition, task)
+        return asked, msgspec.structs.replace(claim, places=tuple(asked.split()) if is_set(asked) else ())
 
     def _clear_away(self, findings: Sequence[Finding]) -> None:
         """Drops what is stale, leaves what cannot be read, and writes down of the rest that it is to be run later, or
@@ -330,6 +344,7 @@ class Lane:
         held.transition = attempt.run(task_type, context, task, window, self._errors)
         self.running = None
         held.lines = context.lines
+        held.pushed_back = context.pushed_back
         if task.timeout is not None:
             self._alarm.set(self.number, NEVER)
         self.holdings.ended.append(held)

@@ -5,7 +5,7 @@ it says by then, to the document that is to be stored. `after_error` is the tabl
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Final, TypeAlias
 
@@ -25,7 +25,7 @@ class BadResult(Exception):
 
 
 class BadRetry(Exception):
-    """A handler asked for another attempt at no possible time."""
+    """A handler asked for another attempt at no possible time, or pushes back what it is not bound by."""
 
 
 class BadInterruption(Exception):
@@ -65,9 +65,11 @@ def is_last(task: Task) -> bool:
     return task.failures + 1 >= task.max_attempts
 
 
-def checked(error: BaseException, *, interrupted_by: type[Interrupted] | None) -> BaseException:
-    """The error itself; BadRetry for a Retry with a pause that cannot be; BadInterruption where a handler raises
-    one of our interruptions by itself.
+def checked(
+    error: BaseException, *, interrupted_by: type[Interrupted] | None, limits: Sequence[str] = ()
+) -> BaseException:
+    """The error itself; BadRetry for a Retry with a pause that cannot be, or a limit that the type does not name;
+    BadInterruption where a handler raises one of our interruptions by itself.
     """
     if isinstance(error, Interrupted) and not (interrupted_by and isinstance(error, interrupted_by)):
         by = f"{interrupted_by.__name__} has" if interrupted_by else "nobody has"
@@ -76,6 +78,9 @@ def checked(error: BaseException, *, interrupted_by: type[Interrupted] | None) -
     if isinstance(error, Retry) and error.after is not None and not _is_pause(error.after):
         unusable = BadRetry(f"Retry(after={error.after!r}): it must be a number of seconds, from 0 to ten years")
         return unusable.with_traceback(error.__traceback__)
+    if isinstance(error, Retry) and error.limit is not None and (error.after is None or error.limit not in limits):
+        lacking = "it goes with after=…" if error.after is None else f"the type names these: {', '.join(limits) or '-'}"
+        return BadRetry(f"Retry(limit={error.limit!r}): {lacking}").with_traceback(error.__traceback__)
     return error
 
 

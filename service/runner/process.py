@@ -26,6 +26,7 @@ from service.errors import SandboxError, WrongRedis
 from service.observe import log_file
 from service.observe.metrics import Metrics
 from service.observe.sentry import NO_ERRORS, Errors
+from service.runner.admission import Admission
 from service.runner.alarm import Alarm
 from service.runner.attendance import Attendance
 from service.runner.children import Children
@@ -82,6 +83,7 @@ class Runner:
         the installation serves. Without weights, the order of the queues is strict.
         """
         self._store = store
+        store.limits.know(registry)
         self._queues = queues
         self._errors = errors
         self._stopping = Stop()
@@ -147,6 +149,7 @@ class Runner:
             Progress(self._lanes, store=store, presence=self._presence),
             TaskLogs(self._lanes),
             Due(store),
+            Admission(store),
             Parking(store, types=[each.name for each in registry]),
             Sweep(store, retention_seconds=retention_seconds),
             self._recovery,

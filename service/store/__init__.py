@@ -4,6 +4,7 @@ from service.store.backlog import Backlog
 from service.store.documents import Document, document
 from service.store.keys import GROUP, streams
 from service.store.layout import Layout
+from service.store.limits import Limit
 from service.store.logbook import Logbook, Logged, StoredLine
 from service.store.lots import Lot, stuck
 from service.store.moves import PORTION_BYTES, Change, Moved
@@ -32,6 +33,7 @@ __all__ = [
     "Executing",
     "Filter",
     "Layout",
+    "Limit",
     "Logbook",
     "Logged",
     "Lot",

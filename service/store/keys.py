@@ -83,6 +83,16 @@ def lot_name(task: Task) -> str:
     return f"{task.type}:{task.queue}:{task.priority if task.priority in _LINES else NORMAL}"
 
 
+def limits(partition: int) -> str:
+    """What each limit says; and what it says otherwise for a key, under the digest of that."""
+    return f"sandbox:{{{partition}}}:limits"
+
+
+def limit(partition: int, what: str) -> str:
+    """`wakes`, `places`, `tasks`, or something of one place, as `waiting:<place>` (lua/limits.lua)."""
+    return f"sandbox:{{{partition}}}:limit:{what}"
+
+
 def base(partition: int) -> str:
     return f"sandbox:{{{partition}}}:"
 
@@ -165,6 +175,7 @@ class Partitions:
     """Which partition a UID lies in, and UIDs that lie in a given one."""
 
     def __init__(self, count: int) -> None:
+        self.count = count
         self._slots = [slot(str(partition).encode()) for partition in range(count)]
         self._by_slot = {slot: partition for partition, slot in enumerate(self._slots)}
 

@@ -16,9 +16,10 @@ from service.store import keys
 from service.store.connection import Command, Subscription, Wire
 from service.store.scripts import LAYOUT, PROBE
 
-READS: Final = 2
+READS: Final = 3
 WRITES: Final = 1
 ORDER: Final = 2  # the layout that has priorities, pauses and lots
+LIMITS: Final = 3  # the layout that has limits, and places at which tasks wait
 COMPARE_SECONDS: Final = 60.0
 FIRST: Final = 1  # of releases that left no record
 

@@ -60,7 +60,7 @@ class Lots:
         if not self._may_park(partition, task_type):
             return entries
         names = [stream, keys.types(partition), keys.lots(partition), keys.lot(partition, lot), keys.takes(partition)]
-        arguments: list[Any] = [GROUP, consumer, task_type, lot, self._known]
+        arguments: list[Any] = [GROUP, consumer, task_type, lot, self._known, keys.base(partition)]
         for entry, task in members:
             arguments += (entry.text or b"", moments.microseconds(task.created_at), entry.id)
         [kept] = self._wire.call(partition, PARK.call([*names, *[entry.uid for entry in entries]], arguments))

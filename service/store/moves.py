@@ -5,7 +5,7 @@ network are sent in portions.
 """
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final, NamedTuple
 
 from service.store import keys
@@ -15,7 +15,8 @@ from service.store.keys import GROUP, Partitions
 from service.store.queues import Entry
 from service.store.scripts import CANCEL, MOVE
 from service.tasks import attempts, moments, unique
-from service.tasks.document import CANCELLED, FINISHED, RUNNING, SCHEDULED, SUCCEEDED, Task, encode
+from service.tasks.document import CANCELLED, FINISHED, QUEUED, RUNNING, SCHEDULED, SUCCEEDED, Task, encode
+from service.tasks.limit_rule import is_set
 
 MOST_ATTEMPTS: Final = 100
 PLAIN_REVISION: Final = 4  # scheduled, queued, running, succeeded
@@ -31,6 +32,7 @@ class Change(NamedTuple):
     entry: Entry | None = None
     has_log: bool = False  # the attempt that ends has said something
     event_id: str | None = None  # of a crash that no document tells of
+    asked: str = ""  # places of limits that a claim asks for
 
 
 class Moved(NamedTuple):
@@ -38,7 +40,9 @@ class Moved(NamedTuple):
 
     stored: list[tuple[Change, Document]]
     refused: list[Change]
-    paused: Sequence[Change] = ()  # claims of a paused queue or type: the tasks wait again, and the entries are gone
+    paused: Sequence[
+        Change
+    ] = ()  # claims of what is paused, or held up: the tasks wait again, and the entries are gone
 
 
 class Move(NamedTuple):
@@ -50,9 +54,16 @@ class Move(NamedTuple):
 
 class Batch:
     def __init__(
-        self, changes: Sequence[Change], partitions: Partitions, retention_ms: int, consumer: str = ""
+        self,
+        changes: Sequence[Change],
+        partitions: Partitions,
+        retention_ms: int,
+        consumer: str = "",
+        asked: Callable[[int, Task], str] | None = None,
     ) -> None:
+        """`asked`: which places of limits a task asks for; None where no type names a limit."""
         self._changes = changes
+        self._asked = asked
         self._retention_ms = retention_ms
         self._consumer = consumer
         self._texts = [encode(change.after) for change in changes]
@@ -87,7 +98,7 @@ class Batch:
     def _by_partition(self, partitions: Partitions) -> dict[int, list[Move]]:
         groups: dict[tuple[Any, ...], list[int]] = {}
         for place, change in enumerate(self._changes):
-            _, before, after, entry, has_log, _ = change
+            _, before, after, entry, has_log, _, asked = change
             stream = entry.stream if entry else None
             home = entry.partition if entry else partitions.home(before.uid)
             takes = entry.takes if entry and self._consumer else None
@@ -101,19 +112,36 @@ class Batch:
                 stream,
                 takes,
                 _expires_otherwise(before, after, has_log),
+                (asked or self._asked or (before.claim and before.claim.places)) and self._places(home, change),
             )
             try:
                 groups[group].append(place)
             except KeyError:
                 groups[group] = [place]
         moves: dict[int, list[Move]] = {}
-        for (partition, *_, otherwise), alike in groups.items():
+        for (partition, *_, otherwise, places_asked), alike in groups.items():
             for start in range(0, len(alike), self._portion):
                 places = alike[start : start + self._portion]
-                moves.setdefault(partition, []).append(Move(places, self._command(partition, places, otherwise)))
+                moves.setdefault(partition, []).append(
+                    Move(places, self._command(partition, places, otherwise, places_asked))
+                )
         return moves
 
-    def _command(self, partition: int, places: Sequence[int], otherwise: Any) -> Command:
+    def _places(self, home: int, change: Change) -> tuple[str, str] | None:
+        """The places of limits that a change is about, and what becomes of them."""
+        before, after = change.before, change.after
+        if before.claim is not None and after.status != RUNNING:
+            act = "leave" if after.status != QUEUED else "unstarted" if after.attempt < before.attempt else "back"
+            return (" ".join(before.claim.places), act) if before.claim.places else None
+        if change.asked:
+            return change.asked, "claim"
+        if after.status == QUEUED and self._asked is not None and is_set(asked := self._asked(home, after)):
+            return asked, "join"
+        return None
+
+    def _command(
+        self, partition: int, places: Sequence[int], otherwise: Any, limited: tuple[str, str] | None
+    ) -> Command:
         _, before, after, entry, *_ = self._changes[places[0]]
         joined, lot = keys.shelf_name(after, after.status), keys.lot_name(before)
         names = [
@@ -136,6 +164,8 @@ class Batch:
             GROUP, joined, before.status, after.status, self._consumer, takes, ttl, channel, now, lot
         ]  # fmt: skip
         arguments += (otherwise, keys.log(partition, ""), keys.attempts(partition, ""), MOST_ATTEMPTS)
+        arguments += (keys.base(partition), *(limited or ("", "")))
+        arguments.append(keys.line(partition, after.queue, after.priority) if limited else "")
         unique_keys: list[Any] = []
         for number, place in enumerate(places, 1):
             change = self._changes[place]

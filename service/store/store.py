@@ -11,9 +11,11 @@ from service.store.backlog import Backlog
 from service.store.connection import Command, Wire, missing_right, rows
 from service.store.documents import Document, document
 from service.store.history import History
+from service.store.homes import Homes
 from service.store.index import Index
 from service.store.keys import Partitions
-from service.store.layout import ORDER, GuardedWire, Layout
+from service.store.layout import LIMITS, ORDER, GuardedWire, Layout
+from service.store.limits import Limits
 from service.store.logbook import Logbook
 from service.store.lots import Lots
 from service.store.moves import PORTION_BYTES, Batch, Change, Moved
@@ -26,6 +28,7 @@ from service.store.unique_keys import Created, Plans, UniqueKeys
 from service.store.wakeups import Wakeups
 from service.tasks import moments, transitions, unique
 from service.tasks.document import NORMAL, PRIORITIES, SCHEDULED, Task, encode
+from service.tasks.limit_rule import is_set
 
 LATER_SECONDS: Final = 60
 KNOWN_SECONDS: Final = 600.0
@@ -69,6 +72,8 @@ class Store:
         self.pauses = Pauses(wire, self.groups, self._need_order)
         self.unique_keys = UniqueKeys(wire, self._partitions, self.read)
         self.lots = Lots(wire, self.groups, known_seconds, self._need_order)
+        self.limits = Limits(wire, self.groups, partitions, self._need_limits)
+        self.homes = Homes(self._partitions, self.limits, self.unique_keys, self.texts)
 
     def close(self) -> None:
         self.wakeups.close()
@@ -114,7 +119,8 @@ class Store:
     def _create_command(self, partition: int, new: Sequence[Task], first: bool, plans: Plans | None = None) -> Command:
         names = [keys.shelves(partition), keys.due(partition)]
         arguments: list[Any] = [len(new), keys.changes(partition), time.time_ns() // 1000]
-        for task in new:
+        bounded: list[Any] = []
+        for number, task in enumerate(new, 1):
             shelf = keys.shelf_name(task, task.status)
             line = keys.returned(partition, task.queue) if first else keys.line(partition, task.queue, task.priority)
             names += (task.uid, keys.shelf(partition, shelf), line)
@@ -124,8 +130,13 @@ class Store:
                 moments.microseconds(task.created_at),
                 moments.microseconds(task.run_at) if task.run_at else "",
             )
-        if plans is not None:
-            arguments += unique_keys.arguments(keys.base(partition), self._retention_ms, new, plans)
+            is_bounded = task.type in self.limits.types and task.run_at is None
+            if is_bounded and is_set(asked := self.limits.asked(partition, task)):
+                bounded += (number, asked)
+        wanted = [] if plans is None else unique_keys.arguments(new, plans)
+        if wanted or bounded:
+            number = len(wanted) // unique_keys.WIDTH
+            arguments += (keys.base(partition), self._retention_ms, number, *wanted, *bounded)
         return CREATE.call(names, arguments)
 
     def read(self, uid: str) -> Document | None:
@@ -162,7 +173,7 @@ class Store:
 
         With a consumer, the entry must be pending for it and stays; without one, it is dropped.
         """
-        batch = Batch(changes, self._partitions, self._retention_ms, consumer)
+        batch = self._batch(changes, consumer)
         for partition, moves in batch.moves.items():
             for together in [moves] if batch.is_small else [[move] for move in moves]:
                 batch.note(together, self._wire.call(partition, *[move.command for move in together]))
@@ -178,7 +189,7 @@ class Store:
         priorities: Sequence[str] = PRIORITIES,
     ) -> tuple[Moved, list[Entry]]:
         """Moves, then fetches: in one round trip if the changes fit. They are of this partition, or of its group."""
-        batch = Batch(changes, self._partitions, self._retention_ms)
+        batch = self._batch(changes)
         if not batch.is_small:
             return self.move(changes), self.queues.fetch(partition, queues, consumer, count, priorities)
         moves = [move for together in batch.moves.values() for move in together]
@@ -187,6 +198,10 @@ class Store:
         *answers, found = self._wire.call(partition, *[move.command for move in moves], fetch, once=True)
         batch.note(moves, answers)
         return batch.moved(), self.queues.fetched(streams, found)
+
+    def _batch(self, changes: Sequence[Change], consumer: str = "") -> Batch:
+        asked = self.limits.asked if self.limits.types else None
+        return Batch(changes, self._partitions, self._retention_ms, consumer, asked)
 
     def change(self, uid: str, transition: Callable[[Task], Task]) -> Document | None:
         """Reads, changes, stores, and starts anew if somebody was quicker. None if there is no such task. Raises
@@ -264,6 +279,11 @@ class Store:
         """Before the first use of what came with priorities, pauses and lots."""
         if self._guard is not None:
             self._guard.need(ORDER)
+
+    def _need_limits(self) -> None:
+        """Before the first limit."""
+        if self._guard is not None:
+            self._guard.need(LIMITS)
 
     def claim(self) -> None:
         """Makes this Redis the installation's. Raises WrongRedis if it is another's."""

@@ -19,6 +19,7 @@ from service.tasks.document import CANCELLED, QUEUED, Task, Unique, encode
 from service.tasks.unique import KEEP_LAST, REJECT, RETURN
 
 TRIES: Final = 10
+WIDTH: Final = 11  # arguments per task
 OVER: Final = "over"
 BEHIND: Final = "behind"
 
@@ -143,7 +144,7 @@ def _created(
     return Created(tasks, [], [returned.get(task.uid) or found.get(task.uid) for task in new], [])
 
 
-def arguments(base: str, retention_ms: int, new: Sequence[Task], plans: Plans) -> list[Any]:
+def arguments(new: Sequence[Task], plans: Plans) -> list[Any]:
     """What the script that creates is told of unique keys; nothing where there are none."""
     told: list[Any] = []
     for place, task in enumerate(new, 1):
@@ -162,4 +163,4 @@ def arguments(base: str, retention_ms: int, new: Sequence[Task], plans: Plans) -
         left, joined = keys.shelf_name(before, before.status), keys.shelf_name(before, CANCELLED)
         created = moments.microseconds(before.created_at)
         told += (plan.ends.text, encode(plan.ended), left, joined, created, keys.lot_name(before))
-    return [base, retention_ms, *told] if told else []
+    return told

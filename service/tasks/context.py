@@ -63,6 +63,7 @@ class Context:
         "created_by",
         "lines",
         "news",
+        "pushed_back",
         "request_id",
         "secrets",
         "type",
@@ -78,6 +79,7 @@ class Context:
         self.cancelled = False
         self.news: msgspec.Raw | None = None
         self.lines: Unstored | None = None
+        self.pushed_back: tuple[str, float] | None = None  # a limit whose key is to rest for so many seconds
         self.secrets: tuple[str, ...] = ()  # texts that are to stand in no log
         self._programs = programs
         self._create = create

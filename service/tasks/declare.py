@@ -48,6 +48,7 @@ class TaskType(NamedTuple):
     priority: str = NORMAL
     secret: tuple[str, ...] = ()  # arguments that only who may write gets to see
     unique: Rule | None = None
+    limits: tuple[str, ...] = ()
 
     def accept(self, args: msgspec.Raw) -> msgspec.Raw:
         """A client's arguments, written anew: what it sent may be JSON that other readers cannot read.
@@ -110,6 +111,7 @@ class TaskType(NamedTuple):
             "args": _schema(self.arguments),
             "secret": list(self.secret),
             "unique": self.unique,
+            "limits": list(self.limits),
         }
 
 
@@ -133,24 +135,36 @@ def task(
     timeout: float | None = None,
     priority: str = NORMAL,
     secret: Iterable[str] = (),
+    limits: Iterable[str] = (),
     unique: Mapping[str, Any] | None = None,
 ) -> Callable[[Handler], Handler]:
-    """Marks a function as the handler of a task type. `secret` names arguments that are hidden from readers. `unique`
-    says of what there is one task at a time, as in POST /tasks.
+    """Marks a function as the handler of a task type. `secret` names arguments that are hidden from readers. `limits`
+    names what bounds how many run. `unique` says of what there is one task at a time, as in POST /tasks.
     """
     if not isinstance(name, str):
         raise InvalidTaskType(f'a task type needs a name: @task("{getattr(name, "__name__", "name")}")')
 
     hidden = (secret,) if isinstance(secret, str) else tuple(secret)
+    bounded = (limits,) if isinstance(limits, str) else tuple(sorted(set(limits)))
 
     def mark(handler: Handler) -> Handler:
-        task_type = _task_type(name, handler, queue, max_attempts, timeout, priority)._replace(secret=hidden)
+        task_type = _task_type(name, handler, queue, max_attempts, timeout, priority)
+        task_type = task_type._replace(secret=hidden, limits=bounded)
         _refuse_unknown(name, hidden, task_type.arguments)
+        _refuse_unnamable(name, bounded)
         task_type = task_type._replace(unique=_rule(task_type, unique))
         setattr(handler, MARK, task_type)
         return handler
 
     return mark
+
+
+def _refuse_unnamable(name: str, limits: tuple[str, ...]) -> None:
+    for each in limits:
+        if not TYPE_NAME.fullmatch(each):
+            raise InvalidTaskType(
+                f"{name}: {each!r} cannot name a limit: letters, digits, '.', '_' and '-', at most 100"
+            )
 
 
 def _refuse_unknown(name: str, secret: tuple[str, ...], arguments: type[msgspec.Struct]) -> None:

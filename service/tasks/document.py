@@ -35,13 +35,16 @@ NULL: Final = msgspec.Raw(b"null")
 NO_ARGS: Final = msgspec.Raw(b"{}")
 
 
-class Claim(msgspec.Struct, frozen=True):
-    """Who runs the task: the runner's consumer, a token that no other claim has, and the queue entry."""
+class Claim(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Who runs the task: the runner's consumer, a token that no other claim has, and the queue entry; and the places of
+    limits that it takes up.
+    """
 
     consumer: str
     token: str
     stream: str
     entry: str
+    places: tuple[str, ...] = ()
 
 
 class Unique(msgspec.Struct, frozen=True):
@@ -105,6 +108,8 @@ class Task(msgspec.Struct, kw_only=True, omit_defaults=True, forbid_unknown_fiel
     priority: Annotated[str, _PRIORITY] = NORMAL
     unique: Unique | None = None
     parent: Annotated[str | None, _described("the UID of the task that created it")] = None
+    # Never stored: it is found out for who reads (service/store/limits.py).
+    blocked_by: Annotated[str, _described("the limit at which it waits while it is queued")] | None = None
 
     # Fields of a newer release are carried along, never dropped (docs/store.md, Compare first).
     unknown: ClassVar[dict[str, Any] | None] = None

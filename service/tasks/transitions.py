@@ -38,7 +38,7 @@ def _next(task: Task, status: str) -> Task:
     following: Task = task.__copy__()  # type: ignore[attr-defined]  # copy.copy() takes three times as long
     following.status = status
     following.revision = task.revision + 1
-    following.claim = following.runner = None
+    following.claim = following.runner = following.blocked_by = None
     if task.unknown is not None:
         following.unknown = task.unknown  # type: ignore[misc]
     return following

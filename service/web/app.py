@@ -19,6 +19,7 @@ from service.web.answers import Answer
 from service.web.api import health, openapi, runner_calls
 from service.web.api.history_calls import HistoryCalls
 from service.web.api.intake import Intake
+from service.web.api.limit_calls import LimitCalls
 from service.web.api.log_calls import LogCalls
 from service.web.api.many_calls import ManyCalls
 from service.web.api.queue_calls import QueueCalls
@@ -97,6 +98,7 @@ def create_app(
     app.url_map.redirect_defaults = False
     app.metrics = metrics
     app.waiting = Waiting(store.texts, store.partition, store.wakeups, limit=waiting_clients)
+    store.limits.know(registry)
     intake = Intake(registry=registry, queues=queues, store=store)
     masking = Masking(registry)
     calls = TaskCalls(store=store, intake=intake, waiting=app.waiting, masking=masking, audit=audit)
@@ -109,6 +111,8 @@ def create_app(
     app.register_blueprint(runner_calls.blueprint(store))
     type_calls = TypeCalls(store=store, registry=registry, audit=audit)
     app.register_blueprint(type_calls.blueprint())
+    limit_calls = LimitCalls(store=store, registry=registry, audit=audit)
+    app.register_blueprint(limit_calls.blueprint())
     queue_calls = QueueCalls(store=store, queues=queues, audit=audit)
     app.register_blueprint(queue_calls.blueprint())
     app.register_blueprint(health.blueprint(store, tokens, throttled, runners))

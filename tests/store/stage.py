@@ -192,13 +192,13 @@ def work(context: Any, ends: list[str]) -> str:
     return end
 
 
-@task("work")
+@task("work", limits=("few",))
 def known_work(context: Any, ends: list[str]) -> str:
     """What every release knows."""
     return work(context, ends)
 
 
-@task("new")
+@task("new", limits=("few", "rare"))
 def new_work(context: Any, ends: list[str]) -> str:
     """What only the newer release knows."""
     return work(context, ends)
@@ -277,12 +277,13 @@ class _Silence:
 class Process:
     """A runner with one lane, and its upkeep. With a lease of no time it robs everybody."""
 
-    DUTIES: Final = ("relieve", "renew", "publish", "write", "tell", "unpark")
+    DUTIES: Final = ("relieve", "renew", "publish", "write", "tell", "unpark", "serve", "vacate")
 
     def __init__(self, name: str, wire: Wire, folder: Path, *, partitions: int, known: Registry, robber: bool) -> None:
         # A robber also parks at once what it does not know; the others leave it to somebody who may.
         known_seconds = 0.0 if robber else FOREVER_SECONDS
         self.store = Store(GatedWire(wire), partitions=partitions, known_seconds=known_seconds)
+        self.store.limits.know(known)
         self.presence = StagedPresence(folder, name)
         self.stopping = Stop()
         self.alive = True
@@ -320,6 +321,8 @@ class Process:
             "publish": Progress([self.lane], store=self.store, presence=self.presence).publish,
             "tell": parking.tell,
             "unpark": parking.unpark,
+            "serve": self.store.limits.serve,
+            "vacate": self.store.limits.vacate,
         }
 
     def __repr__(self) -> str:
@@ -377,8 +380,19 @@ end
 for _, name in ipairs(redis.call('SMEMBERS', ARGV[1] .. 'lots')) do
   lots[#lots + 1] = { name, redis.call('ZRANGE', ARGV[1] .. 'lot:' .. name, 0, -1, 'WITHSCORES') }
 end
+local limits = {}
+for _, key in ipairs(redis.call('KEYS', ARGV[1] .. 'limit:*')) do
+  local name, kind = string.sub(key, #ARGV[1] + 7), redis.call('TYPE', key).ok
+  if kind == 'set' then
+    limits[#limits + 1] = { name, redis.call('SMEMBERS', key) }
+  elseif kind == 'zset' then
+    limits[#limits + 1] = { name, redis.call('ZRANGE', key, 0, -1) }
+  elseif kind == 'hash' then
+    limits[#limits + 1] = { name, redis.call('HGETALL', key) }
+  end
+end
 local due, pauses = redis.call('ZRANGE', KEYS[1], 0, -1, 'WITHSCORES'), redis.call('HKEYS', ARGV[1] .. 'pauses')
-return { documents, streams, due, shelves, lots, pauses, redis.call('HGETALL', ARGV[1] .. 'unique') }
+return { documents, streams, due, shelves, lots, pauses, redis.call('HGETALL', ARGV[1] .. 'unique'), limits }
 """
 
 
@@ -395,7 +409,7 @@ class Snapshot:
         base = f"sandbox:{{{partition}}}:"
         keys = [base + "due", *names]
         [answer] = wire.call(partition, ("EVAL", SNAPSHOT, len(keys), *keys, base, *uids))
-        documents, in_streams, due, shelves, lots, pauses, unique = answer
+        documents, in_streams, due, shelves, lots, pauses, unique, limits = answer
         self.texts: dict[str, bytes] = {uid.decode(): text for uid, text, *_ in documents if text}
         self.ttl: dict[str, int] = {uid.decode(): ttl for uid, _, ttl, *_ in documents}
         self.ttls_beside: dict[str, list[int]] = {
@@ -412,6 +426,7 @@ class Snapshot:
         self.due = dict(pairs(due))
         self.shelves = {name.decode(): dict(pairs(members)) for name, members in shelves}
         self.lots = {name.decode(): dict(pairs(members)) for name, members in lots}
+        self.limits = {name.decode(): [each.decode() for each in members] for name, members in limits}
         self.pauses = {pause.decode() for pause in pauses}
         records = [record.decode().split() for record in unique[1::2]]
         self.unique = {key.decode(): record[:2] for key, record in zip(unique[::2], records, strict=True)}
@@ -419,6 +434,7 @@ class Snapshot:
 
 def client(do: Callable[[Store], object], wire: Wire, partitions: int, name: str) -> Actor:
     store = Store(GatedWire(wire), partitions=partitions)
+    store.limits.know(RELEASES["new"])
     return Actor(name, lambda: do(store))
 
 

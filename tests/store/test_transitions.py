@@ -22,6 +22,7 @@ from service.store import QUEUE, SCRIPTS, TYPE, Pause, Store, keys
 from service.store.connection import Wire, connect
 from service.tasks import moments, transitions, unique
 from service.tasks.document import CANCELLED, QUEUED, RUNNING, SCHEDULED, Task, Unique, decode
+from service.tasks.limit_rule import LimitRule
 from service.tasks.uid import prefix_for
 from tests.servers import RedisCluster, RedisServer
 from tests.store.stage import DEADLY, ENDS, QUEUES, RELEASES, Actor, Fate, Process, QuietWindow, Snapshot, client
@@ -37,6 +38,7 @@ RULES = [
 ]
 UNIQUE = st.none() | st.tuples(st.sampled_from("xy"), st.sampled_from(RULES))
 SPOILT = b"no document"
+LIMITS = ["few", "rare"]
 PLANS = st.lists(st.sampled_from(ENDS), max_size=4)
 ENOUGH_ROUNDS = 400
 EXAMPLES = int(os.environ.get("SANDBOX_TEST_EXAMPLES", "0"))
@@ -233,6 +235,15 @@ class Transitions(RuleBasedStateMachine):
             self.spoilt.add(uid)
             self.last.pop(uid)
 
+    @rule(name=st.sampled_from(LIMITS), key=st.sampled_from([None, "args.ends"]), most=st.sampled_from([0, 1, 1, 2]))
+    def limit(self, name: str, key: str | None, most: int) -> None:
+        """Set, or removed. On a cluster a partition after the other: here at once, so that the rule is known."""
+        if most:
+            self.store.limits.put(name, LimitRule(key=key, concurrency=most))
+        else:
+            self.store.limits.remove(name)
+        self.store.limits.serve()
+
     # --- what happens by itself ----------------------------------------------------------------------
 
     @rule(key=KEYS, steps=st.integers(0, 2))
@@ -342,6 +353,7 @@ class Transitions(RuleBasedStateMachine):
 
     def _check_partition(self, now: Snapshot, uids: list[str]) -> None:
         waiting = set(now.entries.values()) | {uid for members in now.lots.values() for uid in members}
+        waiting |= {uid for name, members in now.limits.items() if name.startswith("waiting:") for uid in members}
         assert waiting <= set(uids), "an entry, or a lot, points at nothing that was ever asked for"
         assert set(now.holders) <= set(now.entries), "an entry that is gone is still pending"
         known = {uid: decode(text) for uid, text in now.texts.items() if uid not in self.spoilt}
@@ -357,6 +369,7 @@ class Transitions(RuleBasedStateMachine):
             self._check_beside(now, uid)
         self._check_shelves(now, known)
         self._check_lots(now, known)
+        self._check_places(now, known)
 
     def _note_released(self, uid: str, task: Task) -> None:
         before = decode(self.last[uid]) if uid in self.last else None
@@ -387,6 +400,34 @@ class Transitions(RuleBasedStateMachine):
                 if task is not None and moments.microseconds(task.created_at) == created:
                     assert name == f"{task.type}:{task.queue}:{task.priority}", "a task stands in its own lot"
                     assert task.status != CANCELLED, "what is cancelled leaves its lot"
+
+    def _check_places(self, now: Snapshot, known: dict[str, Task]) -> None:
+        """Of limits."""
+        rules = self.store.limits.rules(0)
+        held = {(place, uid) for uid, task in known.items() if task.claim for place in task.claim.places}
+        for name, members in now.limits.items():
+            kind, _, place = name.partition(":")
+            if kind == "claims":
+                assert {(place, uid) for uid in members} <= held, "a place is a running task's"
+            if kind == "admitted":
+                assert {known[uid].status for uid in members} == {QUEUED}, "who is admitted is queued"
+            if kind == "waiting":
+                assert {known[uid].status for uid in members} == {QUEUED}, "who waits is queued"
+                taken = len(now.limits.get(f"claims:{place}", ())) + len(now.limits.get(f"admitted:{place}", ()))
+                rule = rules.get(place.partition(":")[0])
+                is_full = rule is not None and taken >= (rule.concurrency or 0) and rule.mode == place.split(":")[1]
+                assert is_full or place in now.limits.get("wakes", ()), "who waits is let in by somebody"
+        for place, uid in held:
+            if (rule := rules.get(place.partition(":")[0])) and rule.mode == place.split(":")[1]:
+                assert uid in now.limits.get(f"claims:{place}", ()), "a claim has its place"
+
+    def _check_claim(self, now: Snapshot, task: Task) -> None:
+        """A claim that is new."""
+        rules = self.store.limits.rules(0)
+        for place in task.claim.places if task.claim else ():
+            rule = rules.get(place.partition(":")[0])
+            if rule is not None and rule.mode == place.split(":")[1]:
+                assert len(now.limits[f"claims:{place}"]) <= (rule.concurrency or 0), "no more than the limit says"
 
     def _check_task(self, now: Snapshot, uid: str, task: Task, waiting: set[str]) -> None:
         assert (task.uid, task.claim is not None) == (uid, task.status == RUNNING)
@@ -434,6 +475,8 @@ class Transitions(RuleBasedStateMachine):
                 assert not old.finished or actor.name == "retry", "only a client's retry changes what has finished"
                 paused = {f"queue:{new.queue}", f"type:{new.type}"} & now.pauses
                 assert not (old.status == QUEUED and new.status == RUNNING and paused), "nothing paused is claimed"
+                if old.status == QUEUED and new.status == RUNNING:
+                    self._check_claim(now, new)
                 if new.claim is not None and new.claim != old.claim:
                     holder = now.holders[new.claim.stream, new.claim.entry]
                     assert holder == new.claim.consumer, "who claims holds the entry"
@@ -472,6 +515,7 @@ class Transitions(RuleBasedStateMachine):
             self._promote_all()
             self.store.lots.unpark()
             self._look_for_keys()
+            self.store.limits.serve()
             for _ in range(4):
                 self.step(runner, Fate.GO)
         else:
@@ -495,7 +539,7 @@ class Transitions(RuleBasedStateMachine):
             uids = [uid for uid in self.uids if self.store.partition(uid) == partition]
             now = Snapshot(self.wire, self.store, partition, uids)
             left += [task for task in map(decode, now.texts.values()) if not task.finished]
-            left += filter(None, (now.entries, now.holders, now.due, now.lots, now.unique))
+            left += filter(None, (now.entries, now.holders, now.due, now.lots, now.limits, now.unique))
         return left
 
     def _is_over(self, healthy: Process) -> bool:

@@ -199,4 +199,4 @@ def test_the_key_chooses_the_partition(redis_server: RedisServer, make_app: Call
 def test_a_batch_has_no_key_twice(client: FlaskClient) -> None:
     answer = post(client, [UNIQUE, UNIQUE], "/tasks/batch")
     assert (answer.status_code, answer.json["index"]) == (422, 1)
-    assert answer.json["detail"].startswith("tasks[1].unique: has the same key")
+    assert answer.json["detail"].startswith("tasks[1].unique: its unique key is that of another task")

@@ -1,14 +1,17 @@
 -- create: stores new documents and what points at them, all or none.
 --
 -- uses unique.lua
+-- uses limits.lua
 -- KEYS  1  names of shelves      2  due times      3…  per task: document, shelf, stream to wait in
 -- ARGV  1  number of tasks       2  channel that tells of changes
 --       3  what the caller's clock says (microseconds)
 --       then per task: the document, the shelf's name, created (score), due by the caller's clock, or ""
---       then, where tasks have unique keys: what all names begin with, time to live (ms) of what is replaced,
+--       then, where tasks have unique keys or limits bound them: what all names begin with, time to live (ms) of what is
+--       replaced, number of those with unique keys,
 --       and per such task: its place (from 1), its key, what it wants of who was seen to have the key: "" nothing,
 --       "over" its place, "behind" to wait behind it; the UIDs of that one, and of the one that waits behind it, or "";
---       of the one that is replaced: text as read, text to be, shelf left, shelf joined, created (score), lot
+--       of the one that is replaced: text as read, text to be, shelf left, shelf joined, created (score), lot;
+--       then per task that limits bound: its place (from 1), all its places at limits
 --
 -- Replaced is who has the key ("over"), or who waits behind it ("behind", if anybody does). Names that are no KEYS lie
 -- in the same slot (docs/store.md, One slot).
@@ -28,11 +31,12 @@ end
 
 -- The unique keys. First all of them are looked at; then who gives way is replaced, and the keys are taken.
 local behind = {} -- by place: whose end a task waits for
-local unique_at, width = 4 * count + 4, 11
-if #ARGV >= unique_at then
-  local base, ttl = ARGV[unique_at], ARGV[unique_at + 1]
+local rest, width = 4 * count + 4, 11
+local base, ttl = ARGV[rest], ARGV[rest + 1]
+local limited = rest + 3 + width * (ARGV[rest + 2] or 0)
+if limited > rest + 3 then
   local keys, conflicts, replaced = base .. 'unique', {}, {}
-  for at = unique_at + 2, #ARGV, width do
+  for at = rest + 3, limited - 1, width do
     local place, wish = tonumber(ARGV[at]), ARGV[at + 2]
     local holder, waits = holder_of(keys, ARGV[at + 1])
     if holder then
@@ -59,12 +63,13 @@ if #ARGV >= unique_at then
     redis.call('PEXPIRE', base .. 'attempts:' .. uid, ttl)
     redis.call('ZREM', KEYS[2], uid)
     redis.call('ZREM', base .. 'lot:' .. ARGV[at + 10], uid)
+    forget(base, uid, clock())
     redis.call('ZREM', base .. 'shelf:' .. ARGV[at + 7], uid)
     redis.call('ZADD', base .. 'shelf:' .. ARGV[at + 8], ARGV[at + 9], uid)
     redis.call('SADD', KEYS[1], ARGV[at + 8])
     redis.pcall('SPUBLISH', ARGV[2], 'cancelled ' .. uid)
   end
-  for at = unique_at + 2, #ARGV, width do
+  for at = rest + 3, limited - 1, width do
     local place = tonumber(ARGV[at])
     local record = uids[place]
     if behind[place] then
@@ -77,6 +82,11 @@ end
 -- A delay is as long by Redis's clock as it was meant to be, however far the caller's clock is off.
 local time = redis.call('TIME')
 local ahead = time[1] * 1000000 + time[2] - ARGV[3]
+
+local bounded = {}
+for at = limited, #ARGV, 2 do
+  bounded[tonumber(ARGV[at])] = ARGV[at + 1]
+end
 
 local texts, shelves, names = {}, {}, {}
 local queued, scheduled = {}, {}
@@ -92,7 +102,7 @@ for i = 1, count do
   joining[#joining + 1] = ARGV[4 * i + 2]
   joining[#joining + 1] = uid
   if due == '' then
-    if not behind[i] then
+    if not behind[i] and not bounded[i] then
       redis.call('XADD', stream, '*', 'uid', uid)
     end
     queued[#queued + 1] = uid
@@ -102,6 +112,11 @@ for i = 1, count do
   end
 end
 redis.call('MSET', unpack(texts))
+for i, places in pairs(bounded) do
+  if not behind[i] then
+    join(base, uids[i], places, KEYS[3 * i + 2], ARGV[4 * i + 2], clock())
+  end
+end
 redis.call('SADD', KEYS[1], unpack(names))
 for shelf, joining in pairs(shelves) do
   redis.call('ZADD', shelf, unpack(joining))

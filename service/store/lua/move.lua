@@ -3,6 +3,7 @@
 --
 -- uses in_force.lua
 -- uses unique.lua
+-- uses limits.lua
 -- KEYS  1  shelf it leaves       2  shelf it joins         3  names of shelves    4  due times
 --       5  stream of its entry   6  stream to wait in      7  number of takes   8  pauses
 --       9  names of lots        10  lot                   11…  documents
@@ -12,7 +13,9 @@
 --       9  what the caller's clock says (microseconds), or ""      10  name of the lot
 --       11  "" where neither a log nor earlier attempts begin or cease to expire, else 1
 --       12  what the name of a document's log is put behind    13  that of its earlier attempts
---       14  how many of those stay
+--       14  how many of those stay     15  what all names begin with
+--       16  places of limits, with blanks between, or ""    17  what becomes of these: "claim"; "leave", "back" or
+--       "unstarted" where a claim ends; "join"    18  stream to wait in when admitted
 --       then per document: text as read, text to be, created (score), entry, due by the caller's clock, or ""
 --       then for some: place (from 1), an attempt to be kept
 --       or, where the change makes a task leave its unique key or take it again: 0, the unique keys; then for each such
@@ -22,13 +25,24 @@
 -- without one it is dropped if it is not "" (a settlement, a hand-back). Where nothing has been taken
 -- from anybody since the consumer read its entries, they are all its own, and need not be looked up.
 -- What is queued in a paused queue is not claimed, but goes back to the front of its queue; what is of a paused type
--- goes to its lot. What is queued after its end is refused while another task has its unique key.
--- Returns the places (from 1) of the documents that were refused, and below zero the places of those that were paused.
+-- goes to its lot. What is queued after its end is refused while another task has its unique key. What a limit holds up
+-- waits at its place. Where a limit has changed since the caller looked, all is refused.
+-- Returns the places (from 1) of the documents that were refused, and below zero the places of those that were paused or
+-- are held up.
 
 local group, name, before, after = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
 local consumer, takes, ttl = ARGV[5], ARGV[6], ARGV[7]
+local base, places, act, line = ARGV[15], ARGV[16], ARGV[17], ARGV[18]
 local first = 11 -- the first document
 local count = #KEYS - first + 1
+
+if act == 'claim' and not are_current(base, places) then
+  local all = {}
+  for i = 1, count do
+    all[i] = i
+  end
+  return all
+end
 
 -- A pause is as long by Redis's clock as it was meant to be, however far the caller's clock is off.
 local ahead = 0
@@ -56,7 +70,7 @@ local function keep_beside(uid)
 end
 
 local keys, key_of = nil, {} -- the unique keys, and those of these tasks
-for at = 5 * count + 15, #ARGV, 2 do
+for at = 5 * count + 19, #ARGV, 2 do
   if ARGV[at] == '0' then
     keys = ARGV[at + 1]
   elseif keys then
@@ -83,7 +97,7 @@ end
 
 local present = redis.call('MGET', unpack(KEYS, first))
 for i = 1, count do
-  local at = 5 * i + 10
+  local at = 5 * i + 14
   local uid, text, entry = KEYS[first + i - 1], ARGV[at + 1], ARGV[at + 3]
   -- Two entries of a batch may point at the same document: the second one comes too late.
   if present[i] ~= ARGV[at] or moved[uid] or is_taken(entry) or (takes_keys and key_of[i] and is_held(key_of[i])) then
@@ -96,7 +110,11 @@ for i = 1, count do
     else
       parked[#parked + 1] = ARGV[at + 2]
       parked[#parked + 1] = uid
+      forget(base, uid, clock())
     end
+  elseif act == 'claim' and not enter(base, uid, places, line, ARGV[at + 2], clock()) then
+    refused[#refused + 1] = -i
+    dropped[#dropped + 1] = entry
   else
     moved[uid] = i
     if ttl == '' then
@@ -112,13 +130,15 @@ for i = 1, count do
       if takes_keys then
         redis.call('HSET', keys, key_of[i], uid)
       else
-        leave(keys, key_of[i], uid)
+        give_up(keys, key_of[i], uid)
       end
     end
     leaving[#leaving + 1] = uid
     joining[#joining + 1] = ARGV[at + 2]
     joining[#joining + 1] = uid
-    if after == 'queued' then
+    if act == 'join' then
+      join(base, uid, places, line, ARGV[at + 2], clock())
+    elseif after == 'queued' then
       redis.call('XADD', KEYS[6], '*', 'uid', uid)
     elseif after == 'scheduled' then
       redis.call('ZADD', KEYS[4], string.format('%.0f', ARGV[at + 4] + ahead), uid)
@@ -126,10 +146,17 @@ for i = 1, count do
     if entry ~= '' and consumer == '' then
       dropped[#dropped + 1] = entry
     end
+    if act ~= '' then
+      if act ~= 'claim' and act ~= 'join' then
+        leave(base, uid, places, act ~= 'leave', act == 'unstarted', line, clock())
+      end
+    elseif before == 'queued' and after ~= 'running' then
+      forget(base, uid, clock())
+    end
   end
 end
 
-for at = 5 * count + 15, #ARGV, 2 do
+for at = 5 * count + 19, #ARGV, 2 do
   local place = tonumber(ARGV[at])
   local uid = KEYS[first + place - 1]
   if place > 0 and moved[uid] == place then
@@ -155,7 +182,7 @@ if #leaving > 0 then
   -- pcall: a user without the right to publish may still move tasks.
   redis.pcall('SPUBLISH', ARGV[8], after .. ' ' .. table.concat(leaving, ' '))
 end
-if pause and #dropped > 0 then
+if consumer ~= '' and #dropped > 0 then
   redis.call('INCR', KEYS[7]) -- as if taken: should this very script come again, it finds no entries to claim
 end
 if #parked > 0 then

@@ -1,9 +1,10 @@
 -- park: sets aside waiting tasks of a type that no runner has known for a while, each only while its document is still
 -- what was read and its entry is the consumer's. Their entries are dropped.
 --
+-- uses limits.lua
 -- KEYS  1  stream    2  known types    3  names of lots    4  lot    5  number of takes    6…  documents
 -- ARGV  1  group     2  consumer       3  type             4  name of the lot
---       5  for how long nobody must have known it (microseconds)
+--       5  for how long nobody must have known it (microseconds)    6  what all names begin with
 --       then per document: text as read, created (score), entry
 --
 -- A type of which nobody has told yet counts as known until now.
@@ -20,13 +21,14 @@ local is_known = not told or tonumber(told) >= now - ARGV[5]
 
 local kept, parked, dropped = {}, {}, {}
 for i = 1, #KEYS - first + 1 do
-  local uid, at = KEYS[first + i - 1], 3 * i + 3
+  local uid, at = KEYS[first + i - 1], 3 * i + 4
   local entry = ARGV[at + 2]
   local pending = not is_known and redis.pcall('XPENDING', KEYS[1], ARGV[1], entry, entry, 1, ARGV[2])
   if pending and #pending == 1 and redis.call('GET', uid) == ARGV[at] then
     parked[#parked + 1] = ARGV[at + 1]
     parked[#parked + 1] = uid
     dropped[#dropped + 1] = entry
+    forget(ARGV[6], uid, now)
   else
     kept[#kept + 1] = i
   end

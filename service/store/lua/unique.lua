@@ -41,7 +41,7 @@ local function holder_of(keys, key)
 end
 
 -- A task that ends, or need not have its key any more.
-local function leave(keys, key, uid)
+local function give_up(keys, key, uid)
   local holder, behind, stream = on_record(keys, key)
   if holder == uid then
     pass_on(keys, key, behind, stream)

@@ -70,7 +70,8 @@ class Intake:
     def one(self, body: bytes, sender: Sender) -> Task:
         new = parsed(_decode_one, body)
         task = self._task(new, time.time_ns() // 1000, sender)
-        task.uid = self._store.uid(_prefix(sender), self._home(task))
+        homes = self._store.homes
+        task.uid = homes.uid(task, _prefix(sender), homes.of(task), is_named=sender.key is not None)
         if sender.key is not None:
             task.request = fingerprint.of(parsed(_decode_any, body))
         return task
@@ -93,26 +94,25 @@ class Intake:
         return made
 
     def _place(self, batch: Sequence[Task], sender: Sender) -> None:
-        """All in the partition of the first one, where a resend of the batch finds them again; or in that of the unique
-        keys, which have to agree.
+        """All in the partition of the first one, where a resend of the batch finds them again; or in that of their
+        limits and unique keys, which have to agree.
         """
+        homes = self._store.homes
         home, locks = None, set()
         for index, task in enumerate(batch):
-            if task.unique is None:
-                continue
-            chosen, lock = self._home(task), (task.type, task.unique.key)
-            if lock in locks:
-                raise _not_in_a_batch(index, "has the same key as another task of this batch")
-            if home not in (None, chosen):
-                raise _not_in_a_batch(index, "the key lies in another partition than one before it in this batch")
-            home = chosen
-            locks.add(lock)
+            if task.unique is not None:
+                lock = (task.type, task.unique.key)
+                if lock in locks:
+                    raise _not_in_a_batch(index, "its unique key is that of another task of this batch", "unique")
+                locks.add(lock)
+            chosen = homes.of(task)
+            if chosen is not None and home not in (None, chosen):
+                reason = "the key of its limit, or its unique key, lies in another partition than one before it"
+                raise _not_in_a_batch(index, reason, "type" if task.unique is None else "unique")
+            home = home if chosen is None else chosen
         for index, task in enumerate(batch):
-            task.uid = self._store.uid(_prefix(sender, index), home)
+            task.uid = homes.uid(task, _prefix(sender, index), home, is_named=sender.key is not None)
             home = self._store.partition(task.uid)
-
-    def _home(self, task: Task) -> int | None:
-        return None if task.unique is None else self._store.unique_keys.home(task.type, task.unique)
 
     def _task(self, new: NewTask, created: int, sender: Sender) -> Task:
         """`created` in microseconds. It has no UID yet."""
@@ -145,8 +145,8 @@ class Intake:
         )
 
 
-def _not_in_a_batch(index: int, reason: str) -> Problem:
-    return wrong(f"tasks[{index}].unique: {reason}: send it by itself", field="unique", index=index)
+def _not_in_a_batch(index: int, reason: str, field: str) -> Problem:
+    return wrong(f"tasks[{index}].{field}: {reason}: send it by itself", field=field, index=index)
 
 
 def _prefix(sender: Sender, index: int = 0) -> str:

@@ -11,6 +11,7 @@ from service.store.history import QUEUE_GAUGES, RUNNER_GAUGES
 from service.store.tally import ENDS, TIMES
 from service.tasks.attempts import OUTCOMES
 from service.tasks.document import PRIORITIES, PUBLIC, SHOWN_STATUSES, Task
+from service.tasks.limit_rule import LimitRule
 from service.tasks.lines import MOST_LINES
 from service.tasks.registry import Registry
 from service.web import answers, problem
@@ -57,7 +58,7 @@ def describe(types: Sequence[str], queues: Sequence[str]) -> Object:
 
 def _schemas(types: Sequence[str], queues: Sequence[str]) -> Object:
     """Made from the structs that read and write these objects: a new field shows up here by itself."""
-    shown = [NewTask, PublicTask, Wanted, AtWork, NewPause]
+    shown = [NewTask, PublicTask, Wanted, AtWork, NewPause, LimitRule]
     _, made = msgspec.json.schema_components(shown, ref_template=f"{SCHEMAS}/{{name}}")
     return {
         **{name: _sent(schema) for name, schema in made.items()},
@@ -66,6 +67,9 @@ def _schemas(types: Sequence[str], queues: Sequence[str]) -> Object:
         "NewPause": made["NewPause"],
         "Rule": made["Rule"],
         "OfArguments": made["OfArguments"],
+        "LimitRule": made["LimitRule"],
+        "Bounds": made["Bounds"],
+        "Limit": _limit(made["LimitRule"]),
         "TaskType": _task_type(),
         "LogLine": _log_line(),
         "Attempt": _attempt(),
@@ -106,6 +110,8 @@ def _paths() -> Object:
         **_pausing("types", "Type", "TaskType"),
         "/queues": {"get": _call("listQueues", 200, _list_of("queues", "Queue"))},
         **_pausing("queues", "Queue", "Queue"),
+        "/limits": {"get": _call("listLimits", 200, _list_of("limits", "Limit"))},
+        "/limits/{name}": _of_one_limit(),
         "/runners": {"get": _call("listRunners", 200, _list_of("runners", "AtWork"))},
         "/metrics": {"get": _metrics()},
         "/metrics/history": {"get": _call("readHistory", 200, _history(), refused=(422,), parameters=_history_query())},
@@ -121,6 +127,17 @@ def _pausing(resource: str, noun: str, schema: str) -> Object:
     pause = _call(f"pause{noun}", 200, answer, body=body, body_is_needed=False, refused=(404,), parameters=[name])
     resume = _call(f"resume{noun}", 200, answer, refused=(404,), parameters=[name])
     return {f"/{resource}/{{name}}/pause": {"post": pause}, f"/{resource}/{{name}}/resume": {"post": resume}}
+
+
+def _of_one_limit() -> Object:
+    name = _parameter("path", "name", {"type": "string", "pattern": "^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$"})
+    limit = _reference("Limit")
+    put = _call("setLimit", 201, limit, 200, body=_reference("LimitRule"), refused=(409,), parameters=[name])
+    return {
+        "get": _call("readLimit", 200, limit, refused=(404,), parameters=[name]),
+        "put": put,
+        "delete": _call("removeLimit", 200, limit, refused=(404,), parameters=[name]),
+    }
 
 
 def _call(
@@ -298,6 +315,7 @@ def _task_type() -> Object:
             "args": {"type": "object"},
             "secret": {"type": "array", "items": TEXT},
             "unique": {"anyOf": [_reference("Rule"), {"type": "null"}]},
+            "limits": {"type": "array", "items": TEXT},
             "paused": OR_PAUSE,
         }
     )
@@ -335,6 +353,13 @@ def _queue() -> Object:
     counts = {name: {"type": "integer", "minimum": 0} for name in ("waiting", "running", "scheduled")}
     oldest = {"type": ["number", "null"], "description": "for how many seconds the first one has been waiting"}
     return _object({"queue": TEXT, **counts, "oldest": oldest, "paused": OR_PAUSE})
+
+
+def _limit(rule: Object) -> Object:
+    """What it says, and what it does now."""
+    count = {"type": "integer", "minimum": 0}
+    about = {"types": {"type": "array", "items": TEXT}, "waiting": count, "keys": count, "set": {"type": "boolean"}}
+    return _object({"limit": TEXT, **rule["properties"], **about})
 
 
 def _pause() -> Object:

@@ -88,7 +88,9 @@ class TaskCalls:
         """Of the list: what it is asked for, with its secrets, and where the next page begins."""
         limit, after, only = listing.query(query)
         self._masking.refuse_guesses(only)
-        return self._store.index.page(limit=limit, after=after, only=only)
+        page, following = self._store.index.page(limit=limit, after=after, only=only)
+        self._store.limits.tell(page, self._store.partition)
+        return page, following
 
     def _read_by_query(self, query: Any) -> Answer:
         listing.check_names(query, {"task_id"})
@@ -105,6 +107,7 @@ class TaskCalls:
             waited = self._store.read(uid)  # with what its shelf says of it
         if waited is None:
             raise missing(uid)
+        self._store.limits.tell([waited.task], self._store.partition)
         shown = self._masking.document(waited.task, request.environ)
         return answers.json(shown, headers=[("Preference-Applied", "wait")])
 
@@ -179,6 +182,7 @@ class TaskCalls:
         found = self._store.read(checked(uid))
         if found is None:
             raise missing(uid)
+        self._store.limits.tell([found.task], self._store.partition)
         return found
 
 

@@ -1,0 +1,47 @@
+"""Where a new task has to lie: its limits count in one slot, and its unique key is on record in one (decision 30)."""
+
+from collections.abc import Callable, Sequence
+
+from service.errors import InvalidTask
+from service.store.keys import Partitions
+from service.store.limits import Limits
+from service.store.unique_keys import UniqueKeys
+from service.tasks.document import Task
+
+
+class Homes:
+    def __init__(
+        self,
+        partitions: Partitions,
+        limits: Limits,
+        unique_keys: UniqueKeys,
+        texts: Callable[[Sequence[str]], list[bytes | None]],
+    ) -> None:
+        self._partitions = partitions
+        self._limits = limits
+        self._unique_keys = unique_keys
+        self._texts = texts
+
+    def of(self, task: Task) -> int | None:
+        """The partition; None if any will do. Raises InvalidTask where there is no one partition for all."""
+        if self._partitions.count == 1:
+            return None
+        limited = self._limits.home(task)
+        if task.unique is None or limited is None:
+            return limited if task.unique is None else self._unique_keys.home(task.type, task.unique)
+        if self._limits.counts_by_key(task.type):
+            reason = f"a limit of {task.type} counts by a key; on several partitions it is one or the other"
+            raise InvalidTask(f"unique: {reason}", field="unique")
+        return limited
+
+    def uid(self, task: Task, prefix: str, home: int | None, *, is_named: bool) -> str:
+        """The UID of a task whose home is that. `is_named`: it follows from a key or a parent, so the task may be there
+        already, and lie where it had to before a limit was set or changed.
+        """
+        count = self._partitions.count
+        if is_named and count > 1 and task.type in self._limits.types:
+            tried = [self._partitions.uid(prefix, partition) for partition in range(count)]
+            for uid, text in zip(tried, self._texts(tried), strict=True):
+                if text is not None:
+                    return uid
+        return self._partitions.uid(prefix, home)

@@ -1,0 +1,183 @@
+"""Limits: how many tasks of one key run at once, or start in a time.
+
+What a limit says stands in each partition, in the form that the scripts compare. A task's place (a limit and a key) is
+asked for by whoever has read its document, and the script decides, by Redis's clock: it admits the task, or lets it
+wait at the place (lua/limits.lua). A claim's places stand in the document, and end with the claim.
+
+Rules are remembered for a second. A claim that asks by an old one is refused, and asks anew.
+"""
+
+import time
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Final, NamedTuple
+
+import msgspec
+
+from service.errors import InvalidTask
+from service.store import keys, vacancies
+from service.store.connection import Wire, rows
+from service.store.scripts import LIMIT, LIMITS, SERVE
+from service.tasks import limit_rule
+from service.tasks.declare import TaskType
+from service.tasks.document import QUEUED, Task
+from service.tasks.limit_rule import LimitRule
+
+REMEMBERED_SECONDS: Final = 1.0
+AT_ONCE: Final = 100  # places
+_encode = msgspec.json.Encoder().encode
+_decode = msgspec.json.Decoder(LimitRule).decode
+
+
+class Limit(NamedTuple):
+    rule: LimitRule | None  # None: it is not set any more, and tasks still wait
+    waiting: int = 0
+    keys: int = 0  # of so many keys
+
+
+class Limits:
+    def __init__(
+        self, wire: Wire, groups: Sequence[Sequence[int]], partitions: int, need_layout: Callable[[], None]
+    ) -> None:
+        self._wire = wire
+        self._groups = groups
+        self._partitions = partitions
+        self._need_layout = need_layout
+        self._types: dict[str, TaskType] = {}
+        self.types: frozenset[str] = frozenset()
+        self._rules: dict[int, tuple[float, dict[str, LimitRule]]] = {}
+
+    def know(self, types: Iterable[TaskType]) -> None:
+        """The types that name limits; of others nothing is asked."""
+        self._types.update({each.name: each for each in types if each.limits})
+        self.types = frozenset(self._types)
+
+    # --- where a task belongs ------------------------------------------------------------------------
+
+    def asked(self, partition: int, task: Task) -> str:
+        """All places of a task, with blanks between; "" if its type names no limit."""
+        task_type = self._types.get(task.type)
+        if task_type is None:
+            return ""
+        rules = self.rules(partition)
+        return " ".join(_place(name, rules.get(name), task_type, task.args) for name in task_type.limits)
+
+    def home(self, task: Task) -> int | None:
+        """The partition in which a new task has its places; None if any will do. Raises InvalidTask if there is no
+        one partition for all of its limits.
+        """
+        task_type = self._types.get(task.type)
+        if task_type is None or self._partitions == 1:
+            return None
+        rules = [rule for name in task_type.limits if (rule := self.rules(0).get(name))]
+        if len({rule.key for rule in rules}) > 1:
+            raise InvalidTask(disagreeing(task_type), field="type")
+        if not rules:
+            return None
+        key = rules[0].key
+        return limit_rule.partition(key, limit_rule.value(key, task_type, task.args), self._partitions)
+
+    def counts_by_key(self, task_type: str) -> bool:
+        """A limit of the type that is set has a key."""
+        rules = self.rules(0)
+        return any((rule := rules.get(name)) and rule.key for name in self._types[task_type].limits)
+
+    def rules(self, partition: int) -> dict[str, LimitRule]:
+        """What limits say, a second ago at most."""
+        read, found = self._rules.get(partition, (0.0, {}))
+        now = time.monotonic()
+        if not read or now - read > REMEMBERED_SECONDS:
+            [answer] = self._wire.call(partition, ("HGETALL", keys.limits(partition)))
+            found = {name.decode(): _rule(text) for name, text in rows(answer, 2) if b":" not in name}
+            self._rules[partition] = now, found
+        return found
+
+    def look_anew(self) -> None:
+        """A claim was refused: maybe because a limit has changed."""
+        self._rules.clear()
+
+    # --- what limits say -----------------------------------------------------------------------------
+
+    def put(self, name: str, rule: LimitRule) -> bool:
+        """Returns whether there was one of that name. Who waits for it is still to be served."""
+        self._need_layout()
+        return self._write(name, f"{rule.mode} {rule.bounds().numbers()} ".encode() + _encode(rule), rule)
+
+    def remove(self, name: str) -> bool:
+        return self._write(name, b"", None)
+
+    def _write(self, name: str, text: bytes, rule: LimitRule | None) -> bool:
+        overrides = rule.overrides if rule else {}
+        numbers = [each for value, own in overrides.items() for each in (limit_rule.digest(value), own.numbers())]
+        existed = False
+        for group in self._groups:
+            arguments: list[str | bytes | int] = [name, text, len(overrides), *numbers, *map(keys.base, group)]
+            [answer] = self._wire.call(group[0], LIMIT.call(list(map(keys.limits, group)), arguments))
+            existed = existed or bool(answer)
+        self.look_anew()
+        return existed
+
+    def now(self) -> dict[str, Limit]:
+        """Those that are set, and those at which tasks wait."""
+        found: dict[str, Limit] = {}
+        for group in self._groups:
+            [[said, waiting]] = self._wire.call(
+                group[0], LIMITS.call(list(map(keys.limits, group)), list(map(keys.base, group)))
+            )
+            for name, text in rows(said, 2):
+                found.setdefault(name.decode(), Limit(_rule(text)))
+            for name, tasks, places in rows(waiting, 3):
+                before = found.get(name.decode(), Limit(None))
+                found[name.decode()] = Limit(before.rule, before.waiting + tasks, before.keys + places)
+        return dict(sorted(found.items()))
+
+    # --- who waits -----------------------------------------------------------------------------------
+
+    def serve(self, places: int = AT_ONCE) -> bool:
+        """Admits those whose time has come. Returns whether there may be more."""
+        more = False
+        for group in self._groups:
+            command = SERVE.call([keys.limit(each, "wakes") for each in group], (places, *map(keys.base, group)))
+            [due] = self._wire.call(group[0], command)
+            more = more or due > 0
+        return more
+
+    def vacate(self) -> int:
+        """Who takes up a place without right leaves it. Returns how many did."""
+        return vacancies.vacate(self._wire, self._groups)
+
+    def push_back(self, task: Task, partition: int, limit: str, seconds: float) -> None:
+        """Nothing more of the key that a claim has with this limit starts for so long."""
+        for place in task.claim.places if task.claim else ():
+            if place.startswith(f"{limit}:"):
+                milliseconds = max(1, int(seconds * 1000))
+                self._wire.call(partition, ("SET", keys.limit(partition, f"held:{place}"), 1, "PX", milliseconds))
+
+    def tell(self, tasks: Sequence[Task], partition_of: Callable[[str], int | None]) -> None:
+        """Writes into tasks that were read at which limit they wait."""
+        by_partition: dict[int, list[Task]] = {}
+        for task in tasks if self._types else ():
+            if task.status == QUEUED and task.type in self._types and (home := partition_of(task.uid)) is not None:
+                by_partition.setdefault(home, []).append(task)
+        for partition, queued in by_partition.items():
+            command = ("HMGET", keys.limit(partition, "tasks"), *[task.uid for task in queued])
+            [answer] = self._wire.call(partition, command)
+            for task, record in zip(queued, answer, strict=True):
+                limit = record.decode().partition(":")[0] if record else ""
+                task.blocked_by = None if not record or record.startswith(b"- ") else limit
+
+
+def disagreeing(task_type: TaskType) -> str:
+    return (
+        f"type: {task_type.name} has limits that count by different keys ({', '.join(task_type.limits)}). On several "
+        "partitions they would lie apart: give them the same key, or take one away"
+    )
+
+
+def _place(name: str, rule: LimitRule | None, task_type: TaskType, args: msgspec.Raw) -> str:
+    if rule is None:
+        return limit_rule.unset(name)
+    return limit_rule.place(name, rule.key, limit_rule.value(rule.key, task_type, args))
+
+
+def _rule(text: Any) -> LimitRule:
+    return _decode(text.split(b" ", 4)[4])

@@ -1,0 +1,362 @@
+"""Limits: who is admitted, who waits, and what lets the next one in."""
+
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import msgspec
+import pytest
+import redis
+
+from service.store import Change, Entry, Moved, Store
+from service.tasks import moments, transitions
+from service.tasks.declare import task
+from service.tasks.document import QUEUED, SCHEDULED, Claim, Task, TaskError, decode
+from service.tasks.limit_rule import Bounds, LimitRule, is_set
+from service.tasks.uid import random_prefix
+from tests.servers import RedisServer, eventually
+
+BY_CUSTOMER = "args.customer"
+
+
+@task("mail", limits=("per-customer",))
+def mail(context: Any, customer: str = "nobody") -> None: ...
+
+
+@task("call", limits=("per-customer", "line"))
+def call(context: Any, customer: str = "nobody") -> None: ...
+
+
+@task("free")
+def free(context: Any, customer: str = "nobody") -> None: ...
+
+
+TYPES = [each.__sandbox_task__ for each in (mail, call, free)]  # type: ignore[attr-defined]
+
+
+@pytest.fixture
+def raw(server: RedisServer) -> Iterator[redis.Redis]:
+    with server.client() as client:
+        yield client
+
+
+@pytest.fixture(autouse=True)
+def knowing(store: Store) -> None:
+    store.limits.know(TYPES)
+
+
+def limit(store: Store, name: str = "per-customer", key: str | None = BY_CUSTOMER, **bounds: Any) -> None:
+    store.limits.put(name, LimitRule(key=key, **bounds))
+    while store.limits.serve():
+        pass
+
+
+def stored(store: Store, customer: str = "acme", type: str = "mail", **fields: Any) -> str:
+    args = msgspec.Raw(msgspec.json.encode({"customer": customer}))
+    uid = store.uid(random_prefix(), 0)
+    created_at = moments.stamp_exactly(time.time_ns() // 1000)
+    made = Task(uid=uid, type=type, queue="default", args=args, created_at=created_at, **({"status": QUEUED} | fields))
+    assert store.create([made]) == []
+    return uid
+
+
+def fetched(store: Store, count: int = 100) -> list[Entry]:
+    return store.queues.fetch(0, ("default",), "a", count)
+
+
+def uids(entries: list[Entry]) -> list[str]:
+    return [entry.uid for entry in entries]
+
+
+def claim(store: Store, entry: Entry) -> Change:
+    assert entry.text is not None
+    before = decode(entry.text)
+    asked = store.limits.asked(entry.partition, before)
+    places = tuple(asked.split()) if is_set(asked) else ()
+    claim = Claim("a", f"token of {entry.id}", entry.stream, entry.id, places)
+    return Change(entry.text, before, transitions.claimed(before, claim), entry, asked=asked)
+
+
+def claimed(store: Store, entries: list[Entry]) -> Moved:
+    return store.move([claim(store, entry) for entry in entries], consumer="a")
+
+
+def run(store: Store) -> list[tuple[str, Entry]]:
+    """Claims all that is given out."""
+    return [(change.before.uid, change.entry) for change, _ in claimed(store, fetched(store)).stored if change.entry]
+
+
+def ends(store: Store, uid: str, entry: Entry, transition: Any = None) -> None:
+    found = store.read(uid)
+    assert found is not None
+    transition = transition or (
+        lambda task: transitions.succeeded(task, msgspec.Raw(b"1"), task.created_at, task.created_at, 0.1)
+    )
+    assert store.move([Change(found.text, found.task, transition(found.task), entry)]).stored
+
+
+def blocked(store: Store, uid: str) -> str | None:
+    found = store.read(uid)
+    assert found is not None
+    store.limits.tell([found.task], store.partition)
+    return found.task.blocked_by
+
+
+def waiting(store: Store) -> dict[str, tuple[int, int]]:
+    return {name: (each.waiting, each.keys) for name, each in store.limits.now().items() if each.waiting}
+
+
+def left(raw: redis.Redis) -> set[str]:
+    names = {key.decode().split(":", 3)[-1].rpartition(":")[0] for key in raw.scan_iter("sandbox:{0}:limit:*")}
+    return {each for each in names if not each.startswith("next")}
+
+
+# --- how many at once --------------------------------------------------------------------------------
+
+
+def test_so_many_of_a_key_are_given_out_and_the_others_wait_without_an_entry(store: Store) -> None:
+    limit(store, concurrency=2)
+    acme = [stored(store) for _ in range(4)]
+    other = stored(store, "other")
+
+    assert uids(fetched(store)) == [*acme[:2], other]
+    assert [blocked(store, uid) for uid in acme] == [None, None, "per-customer", "per-customer"]
+    assert waiting(store) == {"per-customer": (2, 1)}
+
+
+def test_the_end_of_a_claim_admits_the_next_of_its_key_in_the_same_step(store: Store, raw: redis.Redis) -> None:
+    limit(store, concurrency=1)
+    first, second, third = (stored(store) for _ in range(3))
+    [(uid, entry)] = run(store)
+    assert uid == first and fetched(store) == []
+
+    ends(store, uid, entry)
+    [(uid, entry)] = run(store)
+    assert uid == second
+
+    ends(
+        store,
+        uid,
+        entry,
+        lambda task: transitions.retried(task, TaskError("E", "m"), task.created_at, 0.1, task.created_at),
+    )
+    [(uid, entry)] = run(store)
+    assert uid == third
+    ends(store, uid, entry)
+    store.promote(0, 10)
+    [(uid, entry)] = run(store)
+    assert uid == second
+    ends(store, uid, entry)
+
+    assert waiting(store) == {} and left(raw) == set()
+
+
+def test_a_claim_is_held_up_where_its_entry_came_before_the_limit(store: Store) -> None:
+    tasks = [stored(store) for _ in range(3)]
+    entries = fetched(store)
+    limit(store, concurrency=1)
+    store.limits.look_anew()
+
+    moved = claimed(store, entries)
+
+    assert [change.before.uid for change, _ in moved.stored] == tasks[:1]
+    assert [change.before.uid for change in moved.paused] == tasks[1:]
+    assert [blocked(store, uid) for uid in tasks] == [None, "per-customer", "per-customer"]
+    found = store.read(tasks[1])
+    assert found is not None and (found.task.status, found.task.attempt) == (QUEUED, 0)
+
+
+def test_a_claim_that_asks_by_an_old_rule_is_refused(store: Store) -> None:
+    stored(store)
+    [entry] = fetched(store)
+    asked_before = claim(store, entry)
+    limit(store, concurrency=1)
+
+    assert store.move([asked_before], consumer="a").refused == [asked_before]
+    assert len(claimed(store, [entry]).stored) == 1
+
+
+def test_a_cancelled_task_leaves_its_place_or_its_turn_to_the_next(store: Store, raw: redis.Redis) -> None:
+    limit(store, concurrency=1)
+    first, second, third = (stored(store) for _ in range(3))
+
+    def cancel(uid: str) -> None:
+        store.change(uid, lambda task: transitions.cancelled(task, task.created_at))
+
+    cancel(second)
+    cancel(first)
+    entries = {entry.uid: entry for entry in fetched(store)}
+    assert set(entries) == {first, third}  # the entry of the first is stale
+    assert claimed(store, [entries[third]]).stored
+    fourth = stored(store)
+    cancel(third)
+    assert uids(fetched(store)) == [fourth]
+    cancel(fourth)
+    assert waiting(store) == {} and left(raw) == set()
+
+
+def test_what_is_handed_back_keeps_its_place(store: Store) -> None:
+    limit(store, concurrency=1)
+    first, second = stored(store), stored(store)
+    [(uid, entry)] = run(store)
+
+    ends(store, uid, entry, lambda task: transitions.handed_back(task, ran=True))
+
+    [(uid, entry)] = run(store)
+    assert uid == first and blocked(store, second) == "per-customer"
+
+
+def test_what_is_taken_over_keeps_its_place(store: Store) -> None:
+    limit(store, concurrency=1)
+    first, second = stored(store), stored(store)
+    assert [uid for uid, _ in run(store)] == [first]
+    [taken] = store.queues.take_any(0, ("default",), "b", dead="a", idle_ms=0, count=10)
+    assert taken.text is not None
+    before = decode(taken.text)
+    assert before.claim is not None
+    anew = Claim("b", "t", taken.stream, taken.id, before.claim.places)
+
+    after = transitions.claimed(before, anew, crashed=True)
+    assert store.move([Change(taken.text, before, after, taken)], consumer="b").stored
+
+    assert blocked(store, second) == "per-customer"
+    ends(store, first, taken)
+    assert uids(fetched(store)) == [second]
+
+
+def test_keys_are_served_in_turn(store: Store) -> None:
+    limit(store, concurrency=1)
+    many = [stored(store, "many") for _ in range(50)]
+    few = [stored(store, "few") for _ in range(3)]
+    order = []
+    for _ in range(6):
+        [entry, *_] = fetched(store, 1)
+        assert claimed(store, [entry]).stored
+        order.append(entry.uid)
+        ends(store, entry.uid, entry)
+
+    assert order == [many[0], few[0], many[1], few[1], many[2], few[2]]
+
+
+def test_what_falls_due_or_is_retried_waits_like_what_is_new(store: Store) -> None:
+    limit(store, concurrency=1)
+    first = stored(store)
+    due = stored(store, status=SCHEDULED, run_at="2026-01-01T00:00:00.000000Z")
+    again = stored(store)
+    store.change(again, lambda task: transitions.cancelled(task, task.created_at))
+    store.promote(0, 10)
+    store.change(again, transitions.requeued)
+
+    assert uids(fetched(store)) == [first]
+    assert [blocked(store, uid) for uid in (due, again)] == ["per-customer"] * 2
+
+
+# --- several limits ------------------------------------------------------------------------------------
+
+
+def test_a_task_runs_when_all_of_its_limits_admit_it(store: Store, raw: redis.Redis) -> None:
+    limit(store, concurrency=1)
+    limit(store, "line", key=None, concurrency=2)
+    tasks = [stored(store, customer, "call") for customer in ("a", "b", "a", "c", "c")]
+    running = dict(run(store))
+    assert list(running) == tasks[:2]
+    assert [blocked(store, uid) for uid in tasks] == [None, None, "line", "line", "line"]
+
+    ends(store, tasks[1], running[tasks[1]])
+    running |= run(store)
+    assert list(running) == [tasks[0], tasks[1], tasks[3]]
+    assert blocked(store, tasks[2]) == "per-customer"  # its turn came, and its customer was at work
+
+    ends(store, tasks[0], running[tasks[0]])
+    running |= run(store)
+    for uid in (tasks[3], tasks[2]):
+        ends(store, uid, running[uid])
+    running |= run(store)
+    ends(store, tasks[4], running[tasks[4]])
+    assert waiting(store) == {} and left(raw) == set()
+
+
+# --- rates ---------------------------------------------------------------------------------------------
+
+
+def test_a_rate_admits_its_burst_and_then_one_when_it_is_due(store: Store) -> None:
+    limit(store, rate="5/second", burst=2)
+    tasks = [stored(store) for _ in range(4)]
+    begun = time.monotonic()
+    started = [uid for uid, _ in run(store)]
+    assert started == tasks[:2] and blocked(store, tasks[2]) == "per-customer"
+
+    def next_one() -> bool:
+        store.limits.serve()
+        started.extend([uid for uid, _ in run(store)])
+        return len(started) == 4
+
+    eventually(next_one)
+    assert started == tasks and time.monotonic() - begun >= 0.39
+
+
+def test_what_was_admitted_and_not_claimed_makes_no_burst(store: Store) -> None:
+    limit(store, rate="1000/second")
+    for _ in range(3000):
+        stored(store)
+    time.sleep(0)
+    entries = fetched(store, 10_000)
+    eventually(lambda: not store.limits.serve())
+    entries += fetched(store, 10_000)
+    assert len(entries) <= 1002  # a second's worth at most, however long nobody claims
+
+
+def test_a_key_that_is_pushed_back_starts_nothing_until_then(store: Store) -> None:
+    limit(store, concurrency=2)
+    tasks = [stored(store) for _ in range(4)]
+    [one, two] = fetched(store)
+    claimed(store, [one])
+    found = store.read(one.uid)
+    assert found is not None
+    begun = time.monotonic()
+    store.limits.push_back(found.task, 0, "per-customer", 0.5)
+
+    assert len(claimed(store, [two]).paused) == 1, "what was admitted is held up, too"
+    ends(store, one.uid, one)
+    assert fetched(store) == []
+
+    eventually(lambda: store.limits.serve() and len(fetched(store)) == 2)
+    assert time.monotonic() - begun >= 0.49
+    assert blocked(store, tasks[3]) == "per-customer"
+
+
+# --- what a limit says changes ---------------------------------------------------------------------------
+
+
+def test_a_key_may_have_bounds_of_its_own(store: Store) -> None:
+    store.limits.put(
+        "per-customer", LimitRule(key=BY_CUSTOMER, concurrency=1, overrides={"acme": Bounds(concurrency=3)})
+    )
+    for customer in ("acme", "other"):
+        for _ in range(5):
+            stored(store, customer)
+    assert len(fetched(store)) == 4
+
+
+def test_a_type_whose_limit_nobody_has_set_is_not_limited(store: Store, raw: redis.Redis) -> None:
+    tasks = [stored(store) for _ in range(5)]
+    assert [uid for uid, _ in run(store)] == tasks
+    assert blocked(store, tasks[0]) is None and left(raw) == set()
+
+
+@pytest.mark.parametrize("change", ["wider", "another key", "removed"])
+def test_who_waits_is_looked_at_anew_when_the_limit_changes(store: Store, change: str) -> None:
+    limit(store, concurrency=1)
+    tasks = [stored(store) for _ in range(3)]
+    first = run(store)
+    if change == "removed":
+        assert store.limits.remove("per-customer")
+        while store.limits.serve():
+            pass
+    elif change == "wider":
+        limit(store, concurrency=3)
+    else:
+        limit(store, key=None, concurrency=2)
+
+    assert [uid for uid, _ in run(store)] == (tasks[1:3])
+    ends(store, *first[0])
