@@ -7,6 +7,7 @@ wait at the place (lua/limits.lua). A claim's places stand in the document, and 
 Rules are remembered for a second. A claim that asks by an old one is refused, and asks anew.
 """
 
+import math
 import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final, NamedTuple
@@ -127,14 +128,14 @@ class Limits:
 
     # --- who waits -----------------------------------------------------------------------------------
 
-    def serve(self, places: int = AT_ONCE) -> bool:
-        """Admits those whose time has come. Returns whether there may be more."""
-        more = False
+    def serve(self, places: int = AT_ONCE) -> float:
+        """Admits those whose time has come. Returns in how many seconds that is so again: 0 if there is more by now."""
+        following = math.inf
         for group in self._groups:
             command = SERVE.call([keys.limit(each, "wakes") for each in group], (places, *map(keys.base, group)))
-            [due] = self._wire.call(group[0], command)
-            more = more or due > 0
-        return more
+            [microseconds] = self._wire.call(group[0], command)
+            following = min(following, microseconds / 1e6 if microseconds >= 0 else math.inf)
+        return following
 
     def vacate(self) -> int:
         """Who takes up a place without right leaves it. Returns how many did."""

@@ -112,11 +112,15 @@ class Store:
                 moments.microseconds(task.created_at),
                 moments.microseconds(task.run_at) if task.run_at else "",
             )
-            if task.type in self.limits.types and task.run_at is None:
-                if is_set(asked := self.limits.asked(partition, task)):
-                    bounded += (number, asked)
+            if task.type in self.limits.types and task.run_at is None and (places := self._bounds(partition, task)):
+                bounded += (number, places)
         arguments += (*bounded, keys.base(partition)) if bounded else ()
         return CREATE.call(names, arguments)
+
+    def _bounds(self, partition: int, task: Task) -> str:
+        """The places at which a new task may have to wait."""
+        places = self.limits.asked(partition, task)
+        return places if is_set(places) else ""
 
     def read(self, uid: str) -> Document | None:
         [found] = self.read_many([uid])

@@ -94,7 +94,7 @@ class Intake:
         return made
 
     def _bring_home(self, made: Sequence[Task], sender: Sender) -> None:
-        """Tasks that limits bound lie where their key is counted; with a key that was sent before, where it left them."""
+        """Tasks that limits bound lie where their key is counted; those that were sent before, where they were left."""
         limits = self._store.limits
         if self._store.partitions == 1 or not any(task.type in limits.types for task in made):
             return
