@@ -7,6 +7,7 @@ wait at the place (lua/limits.lua). A claim's places stand in the document, and 
 Rules are remembered for a second. A claim that asks by an old one is refused, and asks anew.
 """
 
+import itertools
 import math
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -24,6 +25,7 @@ from service.tasks.document import QUEUED, Task
 from service.tasks.limit_rule import LimitRule
 
 REMEMBERED_SECONDS: Final = 1.0
+MOST_TOLD: Final = 100
 AT_ONCE: Final = 100  # places
 _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder(LimitRule).decode
@@ -125,6 +127,10 @@ class Limits:
                 before = found.get(name.decode(), Limit(None))
                 found[name.decode()] = Limit(before.rule, before.waiting + tasks, before.keys + places)
         return dict(sorted(found.items()))
+
+    def waiting(self) -> dict[str, int]:
+        """How many tasks wait at each, of so many limits as one may draw."""
+        return {name: each.waiting for name, each in itertools.islice(self.now().items(), MOST_TOLD)}
 
     # --- who waits -----------------------------------------------------------------------------------
 
