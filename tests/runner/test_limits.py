@@ -6,13 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from service.store import Store
+from service.store import SCRIPTS, Store
+from service.store.connection import connect
 from service.tasks import moments
 from service.tasks.limit_rule import LimitRule
 from service.tasks.registry import Registry
 from tests.runner import handlers
 from tests.runner.crew import Crew
-from tests.servers import eventually
+from tests.servers import RedisCluster, eventually
 
 KEYS = [f"key-{number}" for number in range(50)]
 MOST = 2
@@ -21,6 +22,10 @@ MOST = 2
 @pytest.fixture(autouse=True)
 def knowing(store: Store) -> None:
     """As the web knows the types."""
+    know(store)
+
+
+def know(store: Store) -> None:
     registry = Registry()
     registry.add_module(handlers)
     store.limits.know(registry)
@@ -62,6 +67,38 @@ def test_no_more_of_a_key_run_than_the_limit_says_whoever_dies(crew: Crew, store
     assert set(seen) == set(KEYS)
     assert max(max(each) for each in seen.values()) == MOST
     assert store.limits.now()["by-key"].waiting == 0
+
+
+def test_the_limit_holds_on_a_cluster(cluster: RedisCluster, tmp_path: Path) -> None:
+    """Three nodes, four partitions: each key lies in one of them."""
+    for node in cluster.nodes:
+        node.client().flushall()
+    store = Store(connect(cluster.url, SCRIPTS), partitions=4)
+    know(store)
+    crew = Crew(tmp_path, cluster.url, store)
+    folder = tmp_path / "counts"
+    folder.mkdir()
+    limit(store, concurrency=MOST)
+    uids = []
+    for key in KEYS[:12]:
+        for task in crew.new("counted", count=8, args={"folder": str(folder), "key": key}):
+            home = store.limits.home(task)
+            assert home is not None
+            task.uid = store.uid(task.uid[:59], home)
+            uids += crew.store_all([task])
+    try:
+        crew.start(count=2, threads=2, partitions=4)
+        eventually(lambda: unfinished(store) <= len(uids) - 20, 60)
+        crew.runners[0].kill()
+        eventually(lambda: unfinished(store) == 0, 60)
+    finally:
+        crew.kill_all()
+    assert len({store.partition(uid) for uid in uids}) > 1
+    assert {crew.read(uid).status for uid in uids} == {"succeeded"}
+    assert max(max(each) for each in counts(folder).values()) == MOST
+    store.close()
+    for node in cluster.nodes:
+        node.client().flushall()
 
 
 def test_a_key_with_many_tasks_holds_up_no_other(crew: Crew, store: Store, tmp_path: Path) -> None:
