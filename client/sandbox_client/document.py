@@ -78,6 +78,7 @@ class TaskType(TypedDict):
     args: dict[str, Any]  # a JSON schema
     paused: dict[str, Any] | None
     secret: NotRequired[list[str]]  # arguments that only who may write sees
+    limits: NotRequired[list[str]]
 
 
 class Queue(TypedDict):
@@ -172,6 +173,7 @@ class Document:
     request_id = Field[str | None]()
     created_by = Field[str | None]()
     priority = Field[str]()
+    blocked_by = Field[str | None]()
 
     @property
     def finished(self) -> bool:

@@ -142,6 +142,9 @@ class Service:
         headers = {"Idempotency-Key": key} if key else {}
         return self._call(_Request("POST", path, {} if body is None else body, headers, again=again or key is not None))
 
+    def put(self, path: str, body: Any) -> Any:
+        return self._call(_Request("PUT", path, body))
+
     def delete(self, path: str) -> Any:
         return self._call(_Request("DELETE", path))
 

@@ -51,6 +51,8 @@ class Metrics:
 
     def backlog(self, queues: Mapping[str, Numbers]) -> None: ...
 
+    def limits(self, waiting: Mapping[str, int]) -> None: ...
+
     def weights(self, watchers: Mapping[str, Numbers]) -> None: ...
 
     def process_event(self, watcher: str, event: str) -> None: ...
@@ -103,6 +105,12 @@ class StatsDMetrics(Metrics):
 
     def backlog(self, queues: Mapping[str, Numbers]) -> None:
         self._gauges("queues", queues)
+
+    def limits(self, waiting: Mapping[str, int]) -> None:
+        """How many tasks wait at each limit."""
+        with self._statsd.pipeline() as told:
+            for name, tasks in waiting.items():
+                told.gauge(f"limits.{clean(name)}.waiting", tasks)
 
     def weights(self, watchers: Mapping[str, Numbers]) -> None:
         self._gauges("processes", watchers)

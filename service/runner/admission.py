@@ -1,5 +1,6 @@
 """Admits tasks that wait for a rate when they are due, and clears places that are taken up by nobody."""
 
+import time
 from typing import Final
 
 from service.runner.upkeep import Upkeep
@@ -13,15 +14,25 @@ VACATE_SECONDS: Final = 5.0
 class Admission:
     def __init__(self, store: Store) -> None:
         self._store = store
+        self._next = 0.0
 
     def register(self, upkeep: Upkeep) -> None:
         """A runner without limited types looks seldom: only for what another release has left waiting."""
-        upkeep.every(SERVE_SECONDS if self._store.limits.types else QUIET_SECONDS, self.serve)
+        if self._store.limits.types:
+            upkeep.every(0.0, self.serve_when_due)
+        else:
+            upkeep.every(QUIET_SECONDS, self.serve)
         upkeep.every(VACATE_SECONDS / 5, self.vacate)
 
+    def serve_when_due(self) -> None:
+        """It is known when the next one is due, but for those who came since the last look."""
+        if (now := time.monotonic()) >= self._next:
+            self._next = now + SERVE_SECONDS
+            self._next = now + min(SERVE_SECONDS, self._store.limits.serve())
+
     def serve(self) -> bool:
-        """Returns whether there may be more."""
-        return self._store.limits.serve()
+        """Returns whether there is more."""
+        return self._store.limits.serve() == 0
 
     def vacate(self) -> None:
         """One runner of all does it."""

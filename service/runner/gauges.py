@@ -27,6 +27,8 @@ class Gauges:
         """For StatsD: one runner of all with the same prefix."""
         if self._store.is_my_turn(0, f"measure:{self._metrics.prefix}", int(MEASURE_SECONDS * 900)):
             self._metrics.backlog(self._store.backlog(self._queues))
+            if self._store.limits.types:
+                self._metrics.limits(self._store.limits.waiting())
 
     def record(self) -> None:
         """For the history: one runner of all."""

@@ -7,6 +7,8 @@ wait at the place (lua/limits.lua). A claim's places stand in the document, and 
 Rules are remembered for a second. A claim that asks by an old one is refused, and asks anew.
 """
 
+import itertools
+import math
 import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final, NamedTuple
@@ -23,6 +25,7 @@ from service.tasks.document import QUEUED, Task
 from service.tasks.limit_rule import LimitRule
 
 REMEMBERED_SECONDS: Final = 1.0
+MOST_TOLD: Final = 100
 AT_ONCE: Final = 100  # places
 _encode = msgspec.json.Encoder().encode
 _decode = msgspec.json.Decoder(LimitRule).decode
@@ -130,16 +133,20 @@ class Limits:
                 found[name.decode()] = Limit(before.rule, before.waiting + tasks, before.keys + places)
         return dict(sorted(found.items()))
 
+    def waiting(self) -> dict[str, int]:
+        """How many tasks wait at each, of so many limits as one may draw."""
+        return {name: each.waiting for name, each in itertools.islice(self.now().items(), MOST_TOLD)}
+
     # --- who waits -----------------------------------------------------------------------------------
 
-    def serve(self, places: int = AT_ONCE) -> bool:
-        """Admits those whose time has come. Returns whether there may be more."""
-        more = False
+    def serve(self, places: int = AT_ONCE) -> float:
+        """Admits those whose time has come. Returns in how many seconds that is so again: 0 if there is more by now."""
+        following = math.inf
         for group in self._groups:
             command = SERVE.call([keys.limit(each, "wakes") for each in group], (places, *map(keys.base, group)))
-            [due] = self._wire.call(group[0], command)
-            more = more or due > 0
-        return more
+            [microseconds] = self._wire.call(group[0], command)
+            following = min(following, microseconds / 1e6 if microseconds >= 0 else math.inf)
+        return following
 
     def vacate(self) -> int:
         """Who takes up a place without right leaves it. Returns how many did."""

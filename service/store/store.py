@@ -130,14 +130,18 @@ class Store:
                 moments.microseconds(task.created_at),
                 moments.microseconds(task.run_at) if task.run_at else "",
             )
-            is_bounded = task.type in self.limits.types and task.run_at is None
-            if is_bounded and is_set(asked := self.limits.asked(partition, task)):
-                bounded += (number, asked)
+            if task.type in self.limits.types and task.run_at is None and (places := self._bounds(partition, task)):
+                bounded += (number, places)
         wanted = [] if plans is None else unique_keys.arguments(new, plans)
         if wanted or bounded:
             number = len(wanted) // unique_keys.WIDTH
             arguments += (keys.base(partition), self._retention_ms, number, *wanted, *bounded)
         return CREATE.call(names, arguments)
+
+    def _bounds(self, partition: int, task: Task) -> str:
+        """The places at which a new task may have to wait."""
+        places = self.limits.asked(partition, task)
+        return places if is_set(places) else ""
 
     def read(self, uid: str) -> Document | None:
         [found] = self.read_many([uid])

@@ -119,7 +119,7 @@ def create_app(
     app.register_blueprint(openapi.blueprint(registry, queues))
     page = Site(
         store=store, registry=registry, queues=tuple(queues), calls=calls, intake=intake, many=many,
-        pauses=PauseForms(queues=queue_calls, types=type_calls),
+        pauses=PauseForms(queues=queue_calls, types=type_calls), limits=limit_calls,
         notices=partial(health.notices, throttled), tokens=tokens, audit=audit, errors=errors, sentry_url=sentry_url,
     )  # fmt: skip
     for blueprint in page.blueprints():

@@ -1,6 +1,7 @@
 """Task types that behave badly, each in its own way."""
 
 import ctypes
+import fcntl
 import os
 import re
 import signal
@@ -22,6 +23,37 @@ def note(context: Any, path: str, text: str = "", seconds: float = 0.0) -> int:
         file.write(f"{text or context.uid} {context.attempt} {os.getpid()}\n")
     time.sleep(seconds)
     return os.getpid()
+
+
+@task("counted", limits=("by-key",), max_attempts=20)
+def counted(context: Any, folder: str, key: str, seconds: float = 0.01) -> int:
+    """How many of its key run now, in living processes. It adds a line to the key's file."""
+    place = Path(folder) / key
+    place.mkdir(exist_ok=True)
+    with (place / f"{context.uid}.{context.attempt}").open("w") as mine:
+        fcntl.flock(mine, fcntl.LOCK_EX)
+        count = sum(map(_is_locked, place.iterdir()))
+        with (Path(folder) / f"{key}.txt").open("a") as file:
+            file.write(f"{count}\n")
+        time.sleep(seconds)
+    return count
+
+
+def _is_locked(path: Path) -> bool:
+    with path.open() as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+    return False
+
+
+@task("pushes", limits=("by-key",))
+def pushes(context: Any, key: str, after: float) -> str:
+    """The first one pushes its key back."""
+    if context.attempt == 1 and after:
+        raise Retry("too many requests", after=after, limit="by-key")
+    return key
 
 
 @task("nap")

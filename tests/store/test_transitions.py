@@ -394,6 +394,9 @@ class Transitions(RuleBasedStateMachine):
         return behind
 
     def _check_lots(self, now: Snapshot, known: dict[str, Task]) -> None:
+        admitted = {uid for name, members in now.limits.items() if name.startswith("admitted:") for uid in members}
+        aside = {uid for members in now.lots.values() for uid in members}
+        assert not (aside & admitted) - set(now.entries.values()), "what stands in a lot takes up no place"
         for name, members in now.lots.items():
             for uid, created in members.items():
                 task = known.get(uid)

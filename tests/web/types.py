@@ -23,3 +23,13 @@ def open_account(context: Any, name: str, password: str = "", pin_code: int = 0)
 @task("urgent", priority="high")
 def urgent(context: Any) -> None:
     """Comes before others."""
+
+
+@task("bounded", limits=("per-customer",))
+def bounded(context: Any, customer: str = "nobody") -> None:
+    """Is bound by a limit."""
+
+
+@task("bounded.twice", limits=("per-customer", "partner"))
+def bounded_twice(context: Any, customer: str = "nobody", partner: str = "nobody") -> None:
+    """Is bound by two."""

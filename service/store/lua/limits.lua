@@ -6,7 +6,7 @@
 -- What is known of a queued task stands in `tasks`: the place at which it waits, or "-" if it is admitted; the stream
 -- that it waits for or in; all its places.
 
-local SLACK = 1000000 -- microseconds: a start that is late by so much does not make the following ones late
+local SLACK = 500000 -- microseconds: a start that is late by so much does not make the following ones late
 local MOST_SERVED = 100
 
 local function clock()

@@ -9,12 +9,20 @@ CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 Sample = tuple[str, Mapping[str, str], float]  # what follows the metric's name; labels; value
 
 
-def text(counted: Mapping[str, Sequence[int]], queues: Mapping[str, Backlog], at_work: Sequence[AtWork]) -> str:
-    return "".join(line + "\n" for line in _lines(counted, queues, at_work))
+def text(
+    counted: Mapping[str, Sequence[int]],
+    queues: Mapping[str, Backlog],
+    at_work: Sequence[AtWork],
+    limits: Mapping[str, int],
+) -> str:
+    return "".join(line + "\n" for line in _lines(counted, queues, at_work, limits))
 
 
 def _lines(
-    counted: Mapping[str, Sequence[int]], queues: Mapping[str, Backlog], at_work: Sequence[AtWork]
+    counted: Mapping[str, Sequence[int]],
+    queues: Mapping[str, Backlog],
+    at_work: Sequence[AtWork],
+    limits: Mapping[str, int],
 ) -> Iterator[str]:
     yield from _metric(
         "sandbox_attempts_total", "counter", "Attempts by their end, and cancelled tasks", _ends(counted)
@@ -29,6 +37,8 @@ def _lines(
     ):
         measured = [("", {"queue": name}, getattr(each, field)) for name, each in sorted(queues.items())]
         yield from _metric(f"sandbox_queue_{field}{unit}", "gauge", words, measured)
+    held_up = [("", {"limit": name}, tasks) for name, tasks in limits.items()]
+    yield from _metric("sandbox_limit_waiting", "gauge", "Tasks that wait at a limit", held_up)
     sums = {
         "sandbox_runners": ("Runners at work", len(at_work)),
         "sandbox_lanes": ("Tasks that they can execute at once", sum(each.threads for each in at_work)),

@@ -95,7 +95,7 @@ class LimitCalls:
 
     def _serve(self) -> None:
         for _ in range(ROUNDS):
-            if not self._store.limits.serve():
+            if self._store.limits.serve() > 0:
                 break
 
     def _tell(self, did: str, name: str, **facts: Any) -> None:

@@ -48,6 +48,7 @@ PLACES: Final = (
     ("/ui", "Overview"),
     ("/ui/tasks", "Tasks"),
     ("/ui/queues", "Queues"),
+    ("/ui/limits", "Limits"),
     ("/ui/types", "Types"),
     ("/ui/runners", "Runners"),
     ("/ui/audit", "Audit"),

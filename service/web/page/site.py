@@ -12,6 +12,7 @@ from service.web import answers
 from service.web.answers import Answer
 from service.web.api.health import Notices
 from service.web.api.intake import Intake
+from service.web.api.limit_calls import LimitCalls
 from service.web.api.many_calls import ManyCalls
 from service.web.api.task_calls import TaskCalls
 from service.web.auth import CALLER, SCOPE, Tokens
@@ -21,6 +22,7 @@ from service.web.page.audit_trail import AuditTrail
 from service.web.page.creating import Creating
 from service.web.page.frame import VISITOR, Frame, address, go, safe
 from service.web.page.guard import COOKIE, Guard, refuse_other_sites
+from service.web.page.limit_list import LimitList
 from service.web.page.many_at_once import ManyAtOnce
 from service.web.page.one_task import OneTask
 from service.web.page.overview import Overview
@@ -50,6 +52,7 @@ class Site:
         intake: Intake,
         many: ManyCalls,
         pauses: PauseForms,
+        limits: LimitCalls,
         notices: Notices,
         tokens: Tokens | None,
         audit: AuditLog | None,
@@ -70,6 +73,7 @@ class Site:
             OneTask(self._frame, store, registry, calls, sentry_url),
             Creating(self._frame, registry, queues, calls, intake, trends, store.lots.now),
             QueueList(self._frame, store, queues, trends),
+            LimitList(self._frame, limits.all),
             RunnerList(self._frame, store),
             pauses,
             AuditTrail(self._frame, audit),
