@@ -14,19 +14,22 @@ from typing import Final
 
 from service.errors import Interrupted, StoreUnavailable
 from service.observe.sentry import NO_ERRORS, Errors
-from service.runner import attempt, outcomes, programs, triage
+from service.runner import apart, attempt, outcomes, programs, triage
 from service.runner.alarm import Alarm
 from service.runner.holdings import Held, Holdings
 from service.runner.journal import Report
 from service.runner.lockfile import HELD_UP_SECONDS, NEVER, Presence, token
 from service.runner.order import Order
+from service.runner.outcomes import Transition
 from service.runner.recovery import Recovery
 from service.runner.stop import Stop
 from service.runner.triage import Finding, Verdict
 from service.runner.window import Window
+from service.runner.zygote import Zygote, ZygoteGone
 from service.store import Change, Entry, Store
 from service.tasks import moments, transitions
 from service.tasks.context import Context
+from service.tasks.declare import TaskType
 from service.tasks.document import QUEUED, Claim, Task
 from service.tasks.registry import Registry
 
@@ -83,7 +86,9 @@ class Lane:
         recovery: Recovery,
         errors: Errors = NO_ERRORS,
         weights: Mapping[str, int] | None = None,
+        zygote: Zygote | None = None,
     ) -> None:
+        """Without a zygote no type may want a process for each attempt."""
         self.number = number
         self.holdings = Holdings(store, report)
         self.running: Running | None = None
@@ -102,6 +107,7 @@ class Lane:
         self._grace = grace_seconds
         self._recovery = recovery
         self._errors = errors
+        self._zygote = zygote
         self._pace = BATCH_SECONDS
         self._plenty = True
         self._numbers = itertools.count(1)
@@ -317,19 +323,32 @@ class Lane:
         task = held.document.task
         task_type = self._registry.get(task.type)
         assert task_type is not None  # triage has seen to it
-        context, window = Context(task, programs.run), Window()
+        context, window = Context(task, programs.run), apart.Leash() if task_type.process else Window()
         running = Running(held, context, window)
-        if task.timeout is not None:
+        is_timed = task.timeout is not None and not task_type.process  # a process is killed without an alarm
+        if is_timed:
             self._presence.mark(self.number, name, running.deadline)
             self._alarm.set(self.number, running.deadline + HARD_SECONDS + ALARM_SECONDS)
         self.running = running
         self._errors.begin()
-        held.transition = attempt.run(task_type, context, task, window, self._errors)
+        if isinstance(window, apart.Leash):
+            held.transition = self._run_apart(task_type, context, task, window)
+        else:
+            held.transition = attempt.run(task_type, context, task, window, self._errors)
         self.running = None
         held.lines = context.lines
-        if task.timeout is not None:
+        if is_timed:
             self._alarm.set(self.number, NEVER)
         self.holdings.ended.append(held)
+
+    def _run_apart(self, task_type: TaskType, context: Context, task: Task, leash: apart.Leash) -> Transition:
+        assert self._zygote is not None
+        try:
+            return apart.run(self._zygote, task_type, context, task, leash, self._errors)
+        except ZygoteGone as error:
+            log.error("%s; this runner ends, to be replaced", error)
+            self._stopping.request()
+            return outcomes.hand_back_unstarted
 
     def _still_ours(self, held: Held) -> bool:
         """After a long pause (a handler that held the interpreter, a busy machine) somebody may have taken over."""

@@ -46,6 +46,7 @@ from service.runner.sweep import Sweep
 from service.runner.task_logs import TaskLogs
 from service.runner.upkeep import Keeper, Upkeep
 from service.runner.watchdog import Watchdog
+from service.runner.zygote import Zygote
 from service.store import Entry, Store
 from service.tasks.registry import Registry
 
@@ -76,6 +77,7 @@ class Runner:
         run: Path | None = None,
         weights: Mapping[str, int] | None = None,
         release: str = "",
+        zygote: Zygote | None = None,
     ) -> None:
         """`run` is the folder of what matters only while the service runs. `all_queues` are those that any runner of
         the installation serves. Without weights, the order of the queues is strict.
@@ -83,6 +85,7 @@ class Runner:
         self._store = store
         self._queues = queues
         self._errors = errors
+        self._zygote = zygote
         self._stopping = Stop()
         self._wish_reload = wish_reload
         self._reload_wished = False
@@ -121,6 +124,7 @@ class Runner:
                 recovery=self._recovery,
                 errors=errors,
                 weights=weights,
+                zygote=zygote,
             )
             for number in range(threads)
         ]
@@ -176,6 +180,8 @@ class Runner:
             thread.join()
         self._upkeep.end()
         self._alarm.disarm()
+        if self._zygote is not None:
+            self._zygote.end()
         if lost := self._counting.end():
             log.warning("%s; the last seconds are missing in the history", lost)
         self._attendance.end()

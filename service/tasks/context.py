@@ -62,11 +62,14 @@ class Context:
         self.keep(INFO, str(text))
 
     def keep(self, level: str, text: str) -> None:
-        for each in self.secrets:
-            text = text.replace(each, REMOVED)
         if self.lines is None:
             self.lines = Unstored(self.attempt)
-        self.lines.add(level, text)
+        self.lines.add(level, self.without_secrets(text))
+
+    def without_secrets(self, text: str) -> str:
+        for each in self.secrets:
+            text = text.replace(each, REMOVED)
+        return text
 
     def run(
         self, command: Sequence[Word], *, check: bool = False, timeout: float | None = None, **options: Any

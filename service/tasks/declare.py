@@ -45,6 +45,7 @@ class TaskType(NamedTuple):
     decode: Callable[[msgspec.Raw], Any]
     priority: str = NORMAL
     secret: tuple[str, ...] = ()  # arguments that only who may write gets to see
+    process: bool = False  # each attempt has one of its own
 
     def accept(self, args: msgspec.Raw) -> msgspec.Raw:
         """A client's arguments, written anew: what it sent may be JSON that other readers cannot read.
@@ -95,6 +96,7 @@ class TaskType(NamedTuple):
             "priority": self.priority,
             "args": _schema(self.arguments),
             "secret": list(self.secret),
+            "process": self.process,
         }
 
 
@@ -118,15 +120,19 @@ def task(
     timeout: float | None = None,
     priority: str = NORMAL,
     secret: Iterable[str] = (),
+    process: bool = False,
 ) -> Callable[[Handler], Handler]:
-    """Marks a function as the handler of a task type. `secret` names arguments that are hidden from readers."""
+    """Marks a function as the handler of a task type. `secret` names arguments that are hidden from readers. With
+    `process` each attempt runs in a process of its own.
+    """
     if not isinstance(name, str):
         raise InvalidTaskType(f'a task type needs a name: @task("{getattr(name, "__name__", "name")}")')
 
     hidden = (secret,) if isinstance(secret, str) else tuple(secret)
 
     def mark(handler: Handler) -> Handler:
-        task_type = _task_type(name, handler, queue, max_attempts, timeout, priority)._replace(secret=hidden)
+        task_type = _task_type(name, handler, queue, max_attempts, timeout, priority)
+        task_type = task_type._replace(secret=hidden, process=process)
         _refuse_unknown(name, hidden, task_type.arguments)
         setattr(handler, MARK, task_type)
         return handler

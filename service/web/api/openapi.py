@@ -293,6 +293,7 @@ def _task_type() -> Object:
             "priority": {"enum": list(PRIORITIES)},
             "args": {"type": "object"},
             "secret": {"type": "array", "items": TEXT},
+            "process": {"type": "boolean"},
             "paused": OR_PAUSE,
         }
     )
