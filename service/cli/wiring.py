@@ -38,6 +38,7 @@ def store(settings: Settings) -> Store:
         retention_seconds=settings.retention_seconds,
         known_seconds=settings.stuck_seconds,
         layout=layout,
+        served=settings.all_queues,
     )
 
 
@@ -121,8 +122,8 @@ def run_runner(settings: Settings, lines: "Lines", *, builder: bool = False) -> 
     """A runner of SANDBOX_QUEUES; or a builder, which serves queues of its own."""
     from service.builtin import bulk
     from service.cli.acts import Acts
-    from service.runner.journal import Report
     from service.runner import forked
+    from service.runner.journal import Report
     from service.runner.process import Runner
     from service.runner.zygote import Zygote
     from service.supervise.reload import candidate, wish

@@ -65,9 +65,7 @@ class Leash(Window):
         """A signal to the main thread is for other attempts."""
 
 
-def run(
-    zygote: Zygote, task_type: TaskType, context: Context, task: Task, leash: Leash, errors: Errors
-) -> Transition:
+def run(zygote: Zygote, task_type: TaskType, context: Context, task: Task, leash: Leash, errors: Errors) -> Transition:
     """As attempt.run. Raises ZygoteGone if nothing can be forked any more."""
     with attempt.about(task_type, context, task), zygote.fork() as child:
         started, begun = time.time(), time.perf_counter()

@@ -171,6 +171,7 @@ class Runner:
         self._watchdog.start()
         self._wait_for_redis()
         log.info("runner %s serves %s", self._presence.consumer, ", ".join(self._queues))
+        self._attendance.begin()
         self._upkeep.start()
         others = [threading.Thread(target=lane.work, name=f"lane-{lane.number}") for lane in self._lanes[1:]]
         for thread in others:

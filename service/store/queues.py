@@ -223,6 +223,14 @@ class Queues:
             pending[name] = pending.get(name, 0) + consumer[b"pending"]
         return pending
 
+    def at_work(self, partition: int, queues: Sequence[str], *, idle_ms: int) -> set[str]:
+        """The consumers that hold something, or have not been silent for so long."""
+        return {
+            name
+            for name, consumer in self._consumers(partition, queues)
+            if consumer[b"pending"] or consumer[b"idle"] < idle_ms
+        }
+
     def _consumers(self, partition: int, queues: Sequence[str]) -> Iterator[tuple[str, dict[bytes, Any]]]:
         """A consumer comes once for each stream that knows it."""
         for stream in keys.streams(partition, queues):

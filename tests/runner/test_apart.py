@@ -1,8 +1,6 @@
 """Attempts in processes of their own: real runners, real kills."""
 
 import json
-import os
-import signal
 import subprocess
 import time
 from pathlib import Path
@@ -56,7 +54,8 @@ def test_it_does_all_that_a_handler_may_in_another_process(crew: Crew, threads: 
     assert texts(crew, uid) == said
     lines = [line for line in crew.log() if line.get("logger") == "their.own"]
     assert [(line["uid"], line["process"]) for line in lines] == [(uid, f"runner/{found['pid']}")]
-    assert crew.stop(runner) == 0 and have_ended([found["parent"]])
+    assert crew.stop(runner) == 0
+    assert have_ended([found["parent"]])
 
 
 @pytest.mark.parametrize(
@@ -87,3 +86,138 @@ def test_a_cancel_is_raised_in_it_and_ends_all_that_it_has_started(crew: Crew, t
     [after] = crew.create("apart")
     assert crew.finished(after, SECONDS).status == "succeeded"
     assert runner.poll() is None
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_one_that_holds_the_interpreter_is_killed_at_its_timeout_with_its_programs(
+    crew: Crew, tmp_path: Path, threads: int
+) -> None:
+    runner = start(crew, threads=threads)
+    [uid] = crew.create("apart.hold", args={"path": str(tmp_path / "note")}, timeout=1.0, max_attempts=1)
+    pids = numbers(tmp_path / "note")
+    task = crew.finished(uid, SECONDS)
+    assert (task.status, task.error and task.error.type, task.failures, task.crashes) == ("failed", "TimedOut", 1, 0)
+    eventually(lambda: have_ended(pids), SECONDS)
+    assert runner.poll() is None
+    assert texts(crew, uid)[0] == "the attempt did not end within 2 s: its process was killed"
+
+
+def test_one_that_holds_the_interpreter_is_killed_when_it_is_cancelled_and_nobody_else_waits(
+    crew: Crew, tmp_path: Path
+) -> None:
+    runners = [start(crew, threads=2), start(crew, threads=2)]  # the second one watches over the first
+    holding = crew.create("apart.hold", count=2, args={"path": str(tmp_path / "note")})
+    for uid in holding:
+        crew.running(uid, SECONDS)
+    naps = crew.create("nap", count=4, args={"seconds": 0.3})
+    assert {crew.finished(uid, SECONDS).status for uid in naps} == {"succeeded"}
+    for uid in holding:
+        crew.store.change(uid, lambda task: transitions.cancelled(task, moments.stamp(time.time())))
+    eventually(lambda: have_ended(numbers(tmp_path / "note")), SECONDS)
+    assert [runner.poll() for runner in runners] == [None, None]
+    assert not any("held up" in line["message"] for line in crew.log())
+
+
+@pytest.mark.parametrize(
+    ("how", "told"),
+    [
+        ("segfault", "was ended by SIGSEGV"),
+        ("exit", "ended with exit code 3 before its handler did"),
+        ("SIGKILL", "was ended by SIGKILL, as the kernel does when memory runs out"),
+    ],
+)
+def test_a_crash_is_a_failure_that_hurts_nobody_else(crew: Crew, how: str, told: str) -> None:
+    runner = start(crew, threads=2)
+    [beside] = crew.create("nap", args={"seconds": 1.0})
+    [uid] = crew.create("apart.crash", args={"how": how}, max_attempts=1)
+    task = crew.finished(uid, SECONDS)
+    assert (task.status, task.failures, task.crashes, task.attempt) == ("failed", 1, 0, 1)
+    assert task.error is not None
+    assert (task.error.type, task.error.message) == ("Crashed", f"the attempt's process {told}")
+    assert json.loads(bytes(task.progress))["message"] == "almost"
+    first, last = texts(crew, uid)
+    assert first == "last words" and last.startswith(
+        "an attempt failed\nservice.runner.outcomes.Crashed: the attempt's"
+    )
+    if how == "segfault":
+        assert "Fatal Python error: Segmentation fault" in last and 'apart_types.py", line' in last
+    assert crew.read(beside).attempt == crew.finished(beside).attempt == 1
+    assert runner.poll() is None
+
+
+def test_after_a_crash_comes_the_next_attempt(crew: Crew) -> None:
+    start(crew)
+    [uid] = crew.create("apart.crash", args={"how": "exit"})
+    task = eventually(lambda: task if (task := crew.read(uid)).failures else None, SECONDS)
+    assert (task.status, task.failures, task.crashes, task.attempt) == ("scheduled", 1, 0, 1)
+    _, [attempt] = crew.store.logbook.attempts(uid)
+    assert (
+        attempt.outcome == "crashed" and attempt.error and attempt.error["message"].endswith("before its handler did")
+    )
+
+
+def test_a_killed_runner_takes_all_of_it_along_and_another_runs_the_task_again(crew: Crew, tmp_path: Path) -> None:
+    runner = start(crew, threads=2)
+    [uid] = crew.create("apart.note", args={"path": str(tmp_path / "note"), "seconds": 600})
+    pids = numbers(tmp_path / "note")
+    runner.kill()
+    eventually(lambda: have_ended(pids), SECONDS)
+    assert len((tmp_path / "note").read_text().splitlines()) == 1  # it was killed, not interrupted
+    start(crew)
+    again = eventually(lambda: task if (task := crew.read(uid)).crashes else None, SECONDS)
+    assert (again.crashes, again.failures, again.attempt) == (1, 0, 2)
+
+
+def test_a_stop_hands_it_back_uncharged(crew: Crew, tmp_path: Path) -> None:
+    runner = start(crew, threads=2, grace="0.5")
+    [uid] = crew.create("apart.note", args={"path": str(tmp_path / "note"), "seconds": 600})
+    [held] = crew.create("apart.hold", args={"path": str(tmp_path / "held")})
+    pids = [*numbers(tmp_path / "note"), *numbers(tmp_path / "held")]
+    assert crew.stop(runner, SECONDS) == 0
+    eventually(lambda: have_ended(pids), SECONDS)
+    assert (tmp_path / "note").read_text().splitlines()[1:] == ["Stopping True"]
+    for task in map(crew.read, (uid, held)):
+        assert (task.status, task.attempt, task.failures, task.crashes) == ("queued", 1, 0, 0)
+
+
+def test_without_its_zygote_a_runner_ends_to_be_replaced_and_no_task_is_lost(crew: Crew, tmp_path: Path) -> None:
+    runner = start(crew)
+    [uid] = crew.create("apart.zygote", args={"path": str(tmp_path / "note")})
+    task = eventually(lambda: task if (task := crew.read(uid)).failures else None, SECONDS)
+    assert task.error and task.error.message == "the attempt's process has ended with the one that forked it"
+    [other] = crew.create("apart")
+    assert runner.wait(SECONDS) == 0
+    assert (crew.read(other).status, crew.read(other).attempt) == ("queued", 0)
+    start(crew)
+    assert {crew.finished(each, SECONDS).status for each in (uid, other)} == {"succeeded"}
+
+
+def test_what_it_leaves_in_its_group_ends_with_it(crew: Crew) -> None:
+    start(crew)
+    [uid] = crew.create("apart.leaves")
+    forked = result(crew.finished(uid, SECONDS))
+    assert isinstance(forked, int)
+    eventually(lambda: have_ended([forked]), SECONDS)
+
+
+def test_an_interruption_tears_nothing_of_what_it_says(crew: Crew) -> None:
+    start(crew)
+    uids = crew.create("apart.flood", count=3, timeout=1.0, max_attempts=1)
+    for uid in uids:
+        task = crew.finished(uid, SECONDS)
+        assert task.error and task.error.type == "TimedOut"
+        assert json.loads(bytes(task.progress))["message"] == "x" * 1000
+        said = texts(crew, uid)
+        assert set(said[:-1]) == {"y" * 1000} and said[-1].startswith("an attempt failed")
+
+
+def test_a_runner_has_as_many_at_once_as_it_has_lanes(crew: Crew, tmp_path: Path) -> None:
+    start(crew, threads=3)
+    uids = [
+        uid
+        for number in range(3)
+        for uid in crew.create("apart.note", args={"path": str(tmp_path / str(number)), "seconds": 600})
+    ]
+    for uid in uids:
+        assert crew.running(uid, SECONDS).status == "running"
+    assert len({numbers(tmp_path / str(number))[0] for number in range(3)}) == 3
