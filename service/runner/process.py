@@ -37,6 +37,7 @@ from service.runner.lane import Lane
 from service.runner.leases import Leases
 from service.runner.lockfile import Presence
 from service.runner.neighbours import Neighbours
+from service.runner.news import News
 from service.runner.parking import Parking
 from service.runner.progress import Progress
 from service.runner.recovery import Recovery
@@ -109,6 +110,7 @@ class Runner:
             errors=errors,
         )
         self._alarm = Alarm()
+        news = News(store)
         self._lanes = [
             Lane(
                 number,
@@ -125,6 +127,7 @@ class Runner:
                 errors=errors,
                 weights=weights,
                 zygote=zygote,
+                news=news,
             )
             for number in range(threads)
         ]

@@ -91,6 +91,11 @@ class Queues:
         self._paused[self._group[streams.partitions[0]]] = streams.paused(answer)
         return streams.fetched(answer)
 
+    @property
+    def paused(self) -> bool:
+        """Has the last fetch somewhere passed over a queue?"""
+        return any(self._paused.values())
+
     def streams(self, partition: int, queues: Sequence[str], priorities: Sequence[str] = PRIORITIES) -> Streams:
         """Those of this partition and the others in its group, each queue's before the next one's."""
         key = (partition, tuple(queues), tuple(priorities))
