@@ -49,7 +49,9 @@ def main(attempts: int) -> None:
     task_type = marked_type(no_op)
     assert task_type is not None
     zygote = Zygote(partial(forked.run, registry=Registry([task_type]), errors=NO_ERRORS))
-    one = Task(uid="0" * 64, type="no-op", queue="default", status=RUNNING, created_at="2026-01-01T00:00:00Z", attempt=1)
+    one = Task(
+        uid="0" * 64, type="no-op", queue="default", status=RUNNING, created_at="2026-01-01T00:00:00Z", attempt=1
+    )
 
     def in_process() -> None:
         apart.run(zygote, task_type, Context(one, programs.run), one, apart.Leash(), NO_ERRORS)

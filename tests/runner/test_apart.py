@@ -8,7 +8,12 @@ from pathlib import Path
 import psutil
 import pytest
 
+from service.errors import Interrupted
+from service.runner.forked import _Window
+from service.runner.frames import LINE, NEWS, Frames, frame
+from service.runner.shared import MOST_GROUPS, REASONS, Shared
 from service.tasks import moments, transitions
+from service.tasks.context import Context
 from service.tasks.document import Task
 from tests.runner.crew import Crew
 from tests.servers import eventually
@@ -221,3 +226,45 @@ def test_a_runner_has_as_many_at_once_as_it_has_lanes(crew: Crew, tmp_path: Path
     for uid in uids:
         assert crew.running(uid, SECONDS).status == "running"
     assert len({numbers(tmp_path / str(number))[0] for number in range(3)}) == 3
+
+
+def test_a_runner_without_such_types_has_no_zygote(crew: Crew) -> None:
+    [runner] = crew.start()
+    [uid] = crew.create("echo")
+    assert crew.finished(uid).status == "succeeded"
+    assert psutil.Process(runner.pid).children() == []
+
+
+@pytest.mark.parametrize("reason", REASONS)
+def test_an_interruption_before_the_handler_begins_is_not_lost(reason: type[Interrupted]) -> None:
+    shared = Shared()
+    window = _Window(shared)
+    window.context = Context(Task(uid="0" * 64, type="t", queue="q", status="running", created_at=""))
+    window.look()
+    shared.interrupt(REASONS.index(reason) + 1)
+    with pytest.raises(reason), window:
+        raise AssertionError("it began")
+    assert window.reason is reason and window.context.cancelled
+    shared.close()
+
+
+def test_what_is_no_frame_is_what_a_crash_has_left() -> None:
+    frames = Frames()
+    sent = frame(LINE, b"one") + frame(NEWS, b"") + b"Fatal Python error: Segmentation fault\n\nStack"
+    found = [each for at in range(len(sent)) for each in frames.cut(sent[at : at + 1])]
+    assert found == [(LINE, b"one"), (NEWS, b"")]
+    assert frames.stacks == "Fatal Python error: Segmentation fault\n\nStack"
+    half = Frames()
+    assert list(half.cut(frame(LINE, b"one")[:-1])) == [] and half.stacks == ""
+
+
+def test_programs_of_an_attempt_stand_in_shared_memory() -> None:
+    shared = Shared()
+    for group in range(1, 300):
+        shared.add(group)  # more than there is room for
+    shared.discard(7)
+    shared.discard(299)
+    assert list(shared) == [each for each in range(1, MOST_GROUPS + 1) if each != 7]
+    shared.add(299)
+    assert 299 in list(shared)
+    shared.close()
