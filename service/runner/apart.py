@@ -24,7 +24,7 @@ from service.runner.forked import decode_line
 from service.runner.frames import CHUNK, LINE, NEWS, OUTCOME, REPORT, TASK, Frames, frame
 from service.runner.outcomes import Crashed, Transition
 from service.runner.window import Window
-from service.runner.zygote import LONGEST_WORD, NOT_FORKED, Child, Zygote
+from service.runner.zygote import LONGEST_WORD, NOT_FORKED, Fork, Zygote
 from service.tasks.context import Context
 from service.tasks.declare import TaskType
 from service.tasks.document import Task, encode
@@ -44,9 +44,9 @@ class Leash(Window):
 
     def __init__(self) -> None:
         super().__init__()
-        self._child: Child | None = None
+        self._child: Fork | None = None
 
-    def holds(self, child: Child) -> None:
+    def holds(self, child: Fork) -> None:
         self._child = child
 
     def close(self, *_: object) -> None:
@@ -81,7 +81,7 @@ def run(zygote: Zygote, task_type: TaskType, context: Context, task: Task, leash
 
 
 class _Following:
-    def __init__(self, child: Child, context: Context, errors: Errors) -> None:
+    def __init__(self, child: Fork, context: Context, errors: Errors) -> None:
         self.outcome: Transition | None = None
         self._child = child
         self._context = context

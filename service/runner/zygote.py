@@ -46,10 +46,10 @@ class ZygoteGone(Exception):
     """Nothing can be forked any more; the runner has to be replaced."""
 
 
-class Child:
+class Fork:
     """An attempt's process, as its runner sees it. It does not outlive the `with`."""
 
-    def __init__(self, talk: socket.socket, lead: socket.socket, forget: "Callable[[Child], None]") -> None:
+    def __init__(self, talk: socket.socket, lead: socket.socket, forget: "Callable[[Fork], None]") -> None:
         self.talk = talk
         self.lead = lead
         self._forget = forget
@@ -68,7 +68,7 @@ class Child:
         self.talk.close()
         self.lead.close()
 
-    def __enter__(self) -> "Child":
+    def __enter__(self) -> "Fork":
         return self
 
     def __exit__(
@@ -83,7 +83,7 @@ class Zygote:
 
     def __init__(self, begin: Begin) -> None:
         self._control, theirs = socket.socketpair()
-        self._children: set[Child] = set()
+        self._children: set[Fork] = set()
         sys.stdout.flush()
         self._pid = os.fork()
         if not self._pid:
@@ -92,10 +92,10 @@ class Zygote:
         theirs.close()
         os.register_at_fork(after_in_child=self._let_go)  # the copy of a handler must not keep attempts alive
 
-    def fork(self) -> Child:
+    def fork(self) -> Fork:
         talk, their_talk = socket.socketpair()
         lead, their_lead = socket.socketpair()
-        child = Child(talk, lead, self._children.discard)
+        child = Fork(talk, lead, self._children.discard)
         self._children.add(child)
         with their_talk, their_lead:
             try:
