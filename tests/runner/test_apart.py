@@ -4,6 +4,7 @@ import json
 import subprocess
 import time
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -21,7 +22,7 @@ from tests.servers import eventually
 SECONDS = 20.0
 
 
-def start(crew: Crew, **settings: object) -> "subprocess.Popen[bytes]":
+def start(crew: Crew, **settings: Any) -> "subprocess.Popen[bytes]":
     [runner] = crew.start(tasks="tests.runner.apart_types,tests.runner.handlers", **settings)
     return runner
 
