@@ -19,7 +19,7 @@ from service.runner.alarm import Alarm
 from service.runner.holdings import Held, Holdings
 from service.runner.journal import Report
 from service.runner.lockfile import HELD_UP_SECONDS, NEVER, Presence, token
-from service.runner.news import News
+from service.runner.news import Ear, News
 from service.runner.order import Order
 from service.runner.outcomes import Transition
 from service.runner.recovery import Recovery
@@ -38,8 +38,6 @@ LARGEST_BATCH: Final = 64
 BATCH_SECONDS: Final = 0.02
 WAIT_SECONDS: Final = 1.0
 APART_SECONDS: Final = 0.25
-IDLE_SECONDS: Final = 1.0
-NEWS_SECONDS: Final = 0.5
 PAUSE_SECONDS: Final = 0.25
 HARD_SECONDS: Final = 2.0
 ALARM_SECONDS: Final = 0.5
@@ -118,9 +116,7 @@ class Lane:
         self._partitions = deque(range(store.partitions))
         self._partitions.rotate(-number)
         self._is_together = len(store.groups) == 1
-        self._news = news or News(store)
-        self._listens = False
-        self._idle_since = time.monotonic()
+        self._ear = Ear(news or News(store))
 
     def is_behind(self) -> bool:
         """Because of a task that takes long, or several that do together."""
@@ -135,7 +131,7 @@ class Lane:
                 self._cycle()
             except Exception as error:
                 self._pick_up_after(error)
-        self._listen(False)
+        self._ear.close()
         try:
             self._settle()
         except Exception as error:
@@ -159,8 +155,7 @@ class Lane:
         self.holdings.keep(finding.entry for finding in found)
         self.fetched, self.renewed = time.monotonic(), begun
         if found:
-            self._idle_since = self.fetched
-            self._listen(False)
+            self._ear.close()
         alone = [finding for finding in found if _has_crashed(finding)]
         together = [finding for finding in found if not _has_crashed(finding)] if alone else found
         for batch in (together, *([finding] for finding in alone)):
@@ -208,10 +203,10 @@ class Lane:
         """Where partitions are apart, it can wait at one of them only: before that it looks at each of the others. When
         nothing has come for a while it listens.
         """
-        is_idle = not self._is_together and time.monotonic() - self._idle_since > IDLE_SECONDS
-        self._listen(is_idle and not self._store.queues.paused)  # a pause ends without a message
-        if self._listens:
-            return self._wait_for_news(count)
+        if not self._is_together and self._ear.listens():
+            heard = self._ear.wait(self._order.next(), self._presence.consumer, count)
+            self._plenty = bool(heard)
+            return heard
         entries: list[Entry] = []
         for wait in [WAIT_SECONDS] if self._is_together else [*[0.0] * (len(self._partitions) - 1), APART_SECONDS]:
             self._partitions.rotate(-1)
@@ -221,25 +216,6 @@ class Lane:
         self.holdings.keep(entries)  # known before anything else can fail
         self._plenty = bool(entries)
         return self._store.read_again(entries)
-
-    def _listen(self, wanted: bool) -> None:
-        if wanted != self._listens:
-            self._listens = wanted
-            (self._news.join if wanted else self._news.leave)()
-
-    def _wait_for_news(self, count: int) -> list[Entry]:
-        if (partition := self._news.wait(NEWS_SECONDS)) is None:
-            return []
-        turn, consumer = self._order.next(), self._presence.consumer
-        try:
-            entries = self._store.queues.fetch(partition, turn.queues, consumer, count, turn.priorities)
-        except BaseException:
-            self._news.tell(partition)
-            raise
-        self._plenty = bool(entries)
-        if len(entries) == count:
-            self._news.tell(partition)  # another lane may take more
-        return entries
 
     def _judge_again(self) -> list[Finding]:
         entries = list(self.holdings.again)

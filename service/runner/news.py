@@ -11,17 +11,31 @@ While one is busy nobody listens: the messages of a busy queue would cost more t
 import threading
 import time
 from collections.abc import Sequence
-from typing import Final
+from typing import Final, Protocol
 
-from service.store import Store
+from service.store import Entry, Store
 from service.tasks.document import QUEUED
 
+IDLE_SECONDS: Final = 1.0
+WAIT_SECONDS: Final = 0.5
 LOOKS_A_SECOND: Final = 2.0
 DEAF_SECONDS: Final = 0.25
 
 
+class Turn(Protocol):
+    """What one fetch asks for, in this order."""
+
+    @property
+    def queues(self) -> Sequence[str]: ...
+    @property
+    def priorities(self) -> Sequence[str]: ...
+
+
 class News:
+    """Of a process; its lanes share it."""
+
     def __init__(self, store: Store) -> None:
+        self.queues = store.queues
         self._wakeups = store.wakeups
         self._partitions = range(store.partitions)
         self._changed = threading.Condition()
@@ -71,3 +85,39 @@ class News:
     def look(self, partition: int) -> None:
         if time.monotonic() - self._looked[partition] >= DEAF_SECONDS:
             self.tell(partition)
+
+
+class Ear:
+    """A lane's: it opens when nothing has come for a while, and closes as soon as something has."""
+
+    def __init__(self, news: News) -> None:
+        self._news = news
+        self._is_open = False
+        self._idle_since = time.monotonic()
+
+    def listens(self) -> bool:
+        """Not beside a paused queue: a pause may end without a message."""
+        wanted = time.monotonic() - self._idle_since > IDLE_SECONDS and not self._news.queues.paused
+        if wanted != self._is_open:
+            self._is_open = wanted
+            (self._news.join if wanted else self._news.leave)()
+        return wanted
+
+    def close(self) -> None:
+        self._idle_since = time.monotonic()
+        if self._is_open:
+            self._is_open = False
+            self._news.leave()
+
+    def wait(self, turn: Turn, consumer: str, count: int) -> list[Entry]:
+        """What is fetched where there is news."""
+        if (partition := self._news.wait(WAIT_SECONDS)) is None:
+            return []
+        try:
+            entries = self._news.queues.fetch(partition, turn.queues, consumer, count, turn.priorities)
+        except BaseException:
+            self._news.tell(partition)
+            raise
+        if len(entries) == count:
+            self._news.tell(partition)  # another lane may take more
+        return entries

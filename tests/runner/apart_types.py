@@ -92,7 +92,7 @@ def crash(context: Context, how: str) -> None:
 def zygote(context: Context, path: str) -> str:
     """Kills the process that forked it, at its first attempt."""
     if not Path(path).exists():
-        Path(path).touch()
+        Path(path).write_text(f"{os.getpid()}\n")
         os.kill(os.getppid(), signal.SIGKILL)
         time.sleep(60)
     return "done"

@@ -191,6 +191,7 @@ def test_without_its_zygote_a_runner_ends_to_be_replaced_and_no_task_is_lost(cre
     [uid] = crew.create("apart.zygote", args={"path": str(tmp_path / "note")})
     task = eventually(lambda: task if (task := crew.read(uid)).failures else None, SECONDS)
     assert task.error and task.error.message == "the attempt's process has ended with the one that forked it"
+    eventually(lambda: have_ended(numbers(tmp_path / "note")), SECONDS)
     [other] = crew.create("apart")
     assert runner.wait(SECONDS) == 0
     assert (crew.read(other).status, crew.read(other).attempt) == ("queued", 0)

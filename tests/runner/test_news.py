@@ -8,13 +8,12 @@ from typing import Any
 
 import pytest
 
-from service.runner import lane as lanes
 from service.runner import news
 from service.runner.lane import Lane
 from service.runner.lockfile import Presence
 from service.runner.stop import Stop
 from service.runner.triage import Finding
-from service.store import SCRIPTS, Store
+from service.store import QUEUE, SCRIPTS, Pause, Store
 from service.store.connection import Command, connect
 from service.store.connection.cluster import ClusterWire
 from service.tasks import moments
@@ -55,7 +54,7 @@ def idle(
     store: Store, tmp_path: Path, taken: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[tuple[Lane, Presence]]:
     """A lane that has been idle for a while, and listens in all partitions."""
-    monkeypatch.setattr(lanes, "IDLE_SECONDS", 0.0)
+    monkeypatch.setattr(news, "IDLE_SECONDS", 0.0)
     presence, stopping = Presence(tmp_path, 1), Stop()
     lane = lane_of(store, presence, stopping, recovery_of(store, presence), QUEUES)
 
@@ -74,7 +73,7 @@ def idle(
 
 def listens(lane: Lane, store: Store) -> bool:
     """And has looked everywhere."""
-    return lane._listens and not lane._news._fresh and subscribers(store) == PARTITIONS
+    return lane._ear._is_open and not lane._ear._news._fresh and subscribers(store) == PARTITIONS
 
 
 def subscribers(store: Store) -> int:
@@ -144,3 +143,15 @@ def test_what_comes_back_from_a_lot_wakes_it(store: Store, idle: tuple[Lane, Pre
     store.lots.tell(["echo"])
     assert store.lots.unpark() == 1
     eventually(lambda: taken == [uid, uid], SECONDS)
+
+
+@pytest.mark.usefixtures("no_rounds")
+def test_it_sees_the_end_of_a_pause(store: Store, idle: tuple[Lane, Presence], taken: list[str]) -> None:
+    lane, _ = idle
+    store.pauses.pause(QUEUE, "default", Pause(None, moments.stamp(time.time()), None, None))
+    uid = create(store, 3)
+    eventually(lambda: not lane._ear._is_open, SECONDS)
+    assert taken == []
+    store.pauses.resume(QUEUE, "default")
+    eventually(lambda: taken == [uid], SECONDS)
+    eventually(lambda: listens(lane, store), SECONDS)
