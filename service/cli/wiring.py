@@ -38,6 +38,7 @@ def store(settings: Settings) -> Store:
         retention_seconds=settings.retention_seconds,
         known_seconds=settings.stuck_seconds,
         layout=layout,
+        served=settings.all_queues,
     )
 
 
@@ -121,8 +122,10 @@ def run_runner(settings: Settings, lines: "Lines", *, builder: bool = False) -> 
     """A runner of SANDBOX_QUEUES; or a builder, which serves queues of its own."""
     from service.builtin import bulk
     from service.cli.acts import Acts
+    from service.runner import forked
     from service.runner.journal import Report
     from service.runner.process import Runner
+    from service.runner.zygote import Zygote
     from service.supervise.reload import candidate, wish
 
     types = registry(settings)
@@ -133,12 +136,15 @@ def run_runner(settings: Settings, lines: "Lines", *, builder: bool = False) -> 
         types.add(task_type)
     refuse_wrong_redis(connected)
     candidate.wait()
+    reports = errors(settings, "runner", types)
+    begin = partial(forked.run, registry=types, errors=reports)
+    zygote = Zygote(begin) if any(each.process for each in types) else None  # before there is a thread
     queues = settings.builder_queues if builder else settings.queues
     watcher = "sandbox-builder" if builder else "sandbox-runner"
     runner = Runner(
         store=connected,
         registry=types,
-        errors=errors(settings, "runner", types),
+        errors=reports,
         report=Report(lines, metrics=measures),
         folder=_runners(settings),
         queues=queues,
@@ -152,6 +158,7 @@ def run_runner(settings: Settings, lines: "Lines", *, builder: bool = False) -> 
         metrics=measures,
         run=settings.sockets,
         release=os.getcwd(),  # the folder that its code was found in
+        zygote=zygote,
     )
     return runner.run()
 

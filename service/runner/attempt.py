@@ -5,6 +5,8 @@ import logging
 import os
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from typing import Any, Final, NoReturn
 
@@ -33,18 +35,25 @@ _decode = msgspec.json.Decoder().decode
 
 def run(task_type: TaskType, context: Context, task: Task, window: Window, errors: Errors = NO_ERRORS) -> Transition:
     """Calls the handler, and returns what becomes of the document."""
+    with about(task_type, context, task):
+        transition = _run(task_type, context, task, window, errors)
+    return outcomes.with_news(transition, context.news)
+
+
+@contextmanager
+def about(task_type: TaskType, context: Context, task: Task) -> Iterator[None]:
+    """What this thread logs meanwhile is about the attempt."""
     outside, before = logs.about.set(context.facts), executing.set(context)
     if task_type.secret:
         context.secrets = task_type.secret_texts(task.args)
         scrubber.secrets.set(context.secrets)
     try:
-        transition = _run(task_type, context, task, window, errors)
+        yield
     finally:
         if task_type.secret:
             scrubber.secrets.set(())
         logs.about.reset(outside)
         executing.reset(before)
-    return transition if context.news is None else partial(outcomes.with_progress, transition, context.news)
 
 
 def _run(task_type: TaskType, context: Context, task: Task, window: Window, errors: Errors) -> Transition:
@@ -58,10 +67,14 @@ def _run(task_type: TaskType, context: Context, task: Task, window: Window, erro
         error = outcomes.checked(raised, interrupted_by=window.reason, limits=task_type.limits)
         if isinstance(error, Retry) and error.limit is not None and error.after is not None:
             context.pushed_back = error.limit, error.after
-        event_id = errors.capture(error, tags=outcomes.tags(task))
-        _log(error, task, event_id)
-        return outcomes.after_error(error, started, duration, event_id)
+        return failed(error, task, started, duration, errors)
     return partial(outcomes.succeed, result, started, time.perf_counter() - begun)
+
+
+def failed(error: BaseException, task: Task, started: float, duration: float, errors: Errors) -> Transition:
+    event_id = errors.capture(error, tags=outcomes.tags(task))
+    _log(error, task, event_id)
+    return outcomes.after_error(error, started, duration, event_id)
 
 
 def _called(task_type: TaskType, context: Context, task: Task) -> Any:

@@ -12,7 +12,7 @@ from typing import Final
 from service.errors import SandboxError
 from service.runner.lane import Lane
 from service.runner.upkeep import Upkeep
-from service.store import AtWork, Executing, Store
+from service.store import READS, AtWork, Executing, Store
 from service.tasks import moments
 
 TELL_SECONDS: Final = 2.0
@@ -33,6 +33,11 @@ class Attendance:
     def register(self, upkeep: Upkeep) -> None:
         upkeep.every(TELL_SECONDS, self.tell)
 
+    def begin(self) -> None:
+        """Before it takes anything: who sees its consumer finds it in the roster."""
+        with suppress(SandboxError):
+            self.tell()
+
     def tell(self) -> None:
         self._roster.enter(
             AtWork(
@@ -45,6 +50,7 @@ class Attendance:
                 queues=self._queues,
                 threads=len(self._lanes),
                 executing=[each for lane in self._lanes if (each := _executing(lane))],
+                reads=READS,
             )
         )
 

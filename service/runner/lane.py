@@ -16,19 +16,23 @@ import msgspec
 
 from service.errors import Interrupted, StoreUnavailable
 from service.observe.sentry import NO_ERRORS, Errors
-from service.runner import attempt, outcomes, programs, triage
+from service.runner import apart, attempt, outcomes, programs, triage
 from service.runner.alarm import Alarm
 from service.runner.holdings import Held, Holdings
 from service.runner.journal import Report
 from service.runner.lockfile import HELD_UP_SECONDS, NEVER, Presence, token
+from service.runner.news import Ear, News
 from service.runner.order import Order
+from service.runner.outcomes import Transition
 from service.runner.recovery import Recovery
 from service.runner.stop import Stop
 from service.runner.triage import Finding, Verdict
 from service.runner.window import Window
+from service.runner.zygote import Zygote, ZygoteGone
 from service.store import Change, Entry, Store
 from service.tasks import moments, transitions
 from service.tasks.context import Context, Create
+from service.tasks.declare import TaskType
 from service.tasks.document import QUEUED, Claim, Task
 from service.tasks.limit_rule import is_set
 from service.tasks.registry import Registry
@@ -87,8 +91,12 @@ class Lane:
         errors: Errors = NO_ERRORS,
         weights: Mapping[str, int] | None = None,
         create: Create | None = None,
+        zygote: Zygote | None = None,
+        news: News | None = None,
     ) -> None:
-        """`create` is for handlers that create tasks."""
+        """`create` is for handlers that create tasks. Without a zygote no type may want a process for each attempt.
+        Lanes share the news.
+        """
         self.number = number
         self.holdings = Holdings(store, report)
         self.running: Running | None = None
@@ -108,6 +116,7 @@ class Lane:
         self._recovery = recovery
         self._errors = errors
         self._create = create
+        self._zygote = zygote
         self._pace = BATCH_SECONDS
         self._plenty = True
         self._numbers = itertools.count(1)
@@ -115,6 +124,7 @@ class Lane:
         self._partitions.rotate(-number)
         self._is_together = len(store.groups) == 1
         self._limited = store.limits.types
+        self._ear = Ear(news or News(store))
 
     def is_behind(self) -> bool:
         """Because of a task that takes long, or several that do together."""
@@ -129,6 +139,7 @@ class Lane:
                 self._cycle()
             except Exception as error:
                 self._pick_up_after(error)
+        self._ear.close()
         try:
             self._settle()
         except Exception as error:
@@ -151,6 +162,8 @@ class Lane:
         found = self._recovery.findings() or self._find()
         self.holdings.keep(finding.entry for finding in found)
         self.fetched, self.renewed = time.monotonic(), begun
+        if found:
+            self._ear.close()
         alone = [finding for finding in found if _has_crashed(finding)]
         together = [finding for finding in found if not _has_crashed(finding)] if alone else found
         for batch in (together, *([finding] for finding in alone)):
@@ -195,7 +208,13 @@ class Lane:
         return []
 
     def _wait(self, count: int) -> list[Entry]:
-        """Where partitions are apart, it can wait at one of them only: before that it looks at each of the others."""
+        """Where partitions are apart, it can wait at one of them only: before that it looks at each of the others. When
+        nothing has come for a while it listens.
+        """
+        if not self._is_together and self._ear.listens():
+            heard = self._ear.wait(self._order.next(), self._presence.consumer, count)
+            self._plenty = bool(heard)
+            return heard
         entries: list[Entry] = []
         for wait in [WAIT_SECONDS] if self._is_together else [*[0.0] * (len(self._partitions) - 1), APART_SECONDS]:
             self._partitions.rotate(-1)
@@ -334,20 +353,34 @@ class Lane:
         task = held.document.task
         task_type = self._registry.get(task.type)
         assert task_type is not None  # triage has seen to it
-        context, window = Context(task, programs.run, self._create), Window()
+        context = Context(task, programs.run, self._create)
+        window = apart.Leash() if task_type.process else Window()
         running = Running(held, context, window)
-        if task.timeout is not None:
+        is_timed = task.timeout is not None and not task_type.process  # a process is killed without an alarm
+        if is_timed:
             self._presence.mark(self.number, name, running.deadline)
             self._alarm.set(self.number, running.deadline + HARD_SECONDS + ALARM_SECONDS)
         self.running = running
         self._errors.begin()
-        held.transition = attempt.run(task_type, context, task, window, self._errors)
+        if isinstance(window, apart.Leash):
+            held.transition = self._run_apart(task_type, context, task, window)
+        else:
+            held.transition = attempt.run(task_type, context, task, window, self._errors)
         self.running = None
         held.lines = context.lines
         held.pushed_back = context.pushed_back
-        if task.timeout is not None:
+        if is_timed:
             self._alarm.set(self.number, NEVER)
         self.holdings.ended.append(held)
+
+    def _run_apart(self, task_type: TaskType, context: Context, task: Task, leash: apart.Leash) -> Transition:
+        assert self._zygote is not None
+        try:
+            return apart.run(self._zygote, task_type, context, task, leash, self._errors)
+        except ZygoteGone as error:
+            log.error("%s; this runner ends, to be replaced", error)
+            self._stopping.request()
+            return outcomes.hand_back_unstarted
 
     def _still_ours(self, held: Held) -> bool:
         """After a long pause (a handler that held the interpreter, a busy machine) somebody may have taken over."""

@@ -28,6 +28,10 @@ class BadRetry(Exception):
     """A handler asked for another attempt at no possible time, or pushes back what it is not bound by."""
 
 
+class Crashed(Exception):
+    """The process that an attempt had for itself has died."""
+
+
 class BadInterruption(Exception):
     """A handler raised by itself what only a runner may raise in it."""
 
@@ -39,6 +43,10 @@ hand_back_unstarted: Final[Transition] = partial(transitions.handed_back, ran=Fa
 
 def succeed(result: msgspec.Raw, started: float, duration: float, task: Task) -> Task:
     return transitions.succeeded(task, result, moments.stamp(started), moments.stamp(started + duration), duration)
+
+
+def with_news(transition: Transition, news: msgspec.Raw | None) -> Transition:
+    return transition if news is None else partial(with_progress, transition, news)
 
 
 def with_progress(transition: Transition, news: msgspec.Raw, task: Task) -> Task:

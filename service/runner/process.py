@@ -39,6 +39,7 @@ from service.runner.lane import Lane
 from service.runner.leases import Leases
 from service.runner.lockfile import Presence
 from service.runner.neighbours import Neighbours
+from service.runner.news import News
 from service.runner.parking import Parking
 from service.runner.progress import Progress
 from service.runner.recovery import Recovery
@@ -48,6 +49,7 @@ from service.runner.sweep import Sweep
 from service.runner.task_logs import TaskLogs
 from service.runner.upkeep import Keeper, Upkeep
 from service.runner.watchdog import Watchdog
+from service.runner.zygote import Zygote
 from service.store import Entry, Store
 from service.tasks.registry import Registry
 
@@ -78,6 +80,7 @@ class Runner:
         run: Path | None = None,
         weights: Mapping[str, int] | None = None,
         release: str = "",
+        zygote: Zygote | None = None,
     ) -> None:
         """`run` is the folder of what matters only while the service runs. `all_queues` are those that any runner of
         the installation serves. Without weights, the order of the queues is strict.
@@ -86,6 +89,7 @@ class Runner:
         store.limits.know(registry)
         self._queues = queues
         self._errors = errors
+        self._zygote = zygote
         self._stopping = Stop()
         self._wish_reload = wish_reload
         self._reload_wished = False
@@ -110,6 +114,7 @@ class Runner:
         )
         self._alarm = Alarm()
         children = Children(store, registry, metrics)
+        news = News(store)
         self._lanes = [
             Lane(
                 number,
@@ -126,6 +131,8 @@ class Runner:
                 errors=errors,
                 weights=weights,
                 create=children.create,
+                zygote=zygote,
+                news=news,
             )
             for number in range(threads)
         ]
@@ -173,6 +180,7 @@ class Runner:
         self._watchdog.start()
         self._wait_for_redis()
         log.info("runner %s serves %s", self._presence.consumer, ", ".join(self._queues))
+        self._attendance.begin()
         self._upkeep.start()
         others = [threading.Thread(target=lane.work, name=f"lane-{lane.number}") for lane in self._lanes[1:]]
         for thread in others:
@@ -182,6 +190,8 @@ class Runner:
             thread.join()
         self._upkeep.end()
         self._alarm.disarm()
+        if self._zygote is not None:
+            self._zygote.end()
         if lost := self._counting.end():
             log.warning("%s; the last seconds are missing in the history", lost)
         self._attendance.end()

@@ -16,7 +16,7 @@ import time
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from typing import IO, Any, Final
+from typing import IO, Any, Final, Protocol
 
 from service.observe import scrubber
 from service.tasks.context import Context, Word
@@ -35,7 +35,16 @@ OURS: Final = {
 }  # fmt: skip
 KEY: Final = "PRIVATE KEY-----"
 
-_groups: set[int] = set()
+
+class Groups(Protocol):
+    """Process groups of programs that run."""
+
+    def add(self, group: int, /) -> None: ...
+    def discard(self, group: int, /) -> None: ...
+
+
+_own: Final[set[int]] = set()
+_groups: Groups = _own
 
 
 def run(
@@ -72,9 +81,15 @@ def run(
     return done
 
 
+def keep_groups_in(groups: Groups) -> None:
+    """Where somebody else sees them, who ends them when this process has died."""
+    global _groups
+    _groups = groups
+
+
 def end_all() -> None:
     """The runner ends: no program outlives it."""
-    for group in list(_groups):
+    for group in list(_own):
         _signal(group, signal.SIGKILL)
 
 

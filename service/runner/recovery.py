@@ -74,6 +74,7 @@ class Recovery:
         self._contact_since = time.monotonic()
         self._clocks_apart = _clocks_apart()
         self._unheard_until = 0.0
+        self._silent_turn = 0
         self._own = NO_REMAINS._replace(consumer=presence.consumer)
         self._remembered: dict[str, Remains] = {}
 
@@ -164,9 +165,12 @@ class Recovery:
             self._store.queues.retire_silent(partition, self._queues, idle_ms=int(FORGOTTEN_AFTER_SECONDS * 1000))
 
     def _of_the_silent(self) -> list[Finding]:
+        """In one group of partitions each time: a lease is long."""
         if time.monotonic() - self._contact_since < self._lease:
             return []
-        for entries in self._take(idle_ms=int(self._lease * 1000)):
+        self._silent_turn += 1
+        group = self._store.groups[self._silent_turn % len(self._store.groups)]
+        for entries in self._take(idle_ms=int(self._lease * 1000), groups=[group]):
             own = [entry for entry in entries if entry.owner == self._presence.consumer]
             others = [entry for entry in entries if entry.owner != self._presence.consumer]
             if others:
@@ -240,9 +244,11 @@ class Recovery:
         if len(self._remembered) > MOST_REMEMBERED:
             del self._remembered[next(iter(self._remembered))]
 
-    def _take(self, *, dead: str = "", idle_ms: int) -> Iterator[list[Entry]]:
+    def _take(
+        self, *, dead: str = "", idle_ms: int, groups: Sequence[Sequence[int]] | None = None
+    ) -> Iterator[list[Entry]]:
         """Yields what it has taken, but for what a lane of this runner works on."""
-        for partition, *_ in self._store.groups:
+        for partition, *_ in self._store.groups if groups is None else groups:
             entries = self._store.queues.take_any(
                 partition, self._queues, self._presence.consumer, dead=dead, idle_ms=idle_ms, count=BATCH
             )

@@ -95,7 +95,8 @@ class Watchdog:
             running.interrupt(TimedOut)
         elif self._stopping.is_set() and self._stopping.seconds() >= self._grace:
             running.interrupt(Stopping)
-        if now >= running.window.interrupted_at + HARD_SECONDS and lane.running is running:
+        patience = HARD_SECONDS + running.window.spare_seconds
+        if now >= running.window.interrupted_at + patience and lane.running is running:
             self._abandon(lane, running)
 
     def _abandon(self, lane: Lane, stuck: Running) -> None:

@@ -10,7 +10,7 @@ import signal
 import threading
 import time
 from _thread import get_ident  # gevent.monkey in a module of task types replaces the one of `threading`
-from typing import Final
+from typing import ClassVar, Final
 
 from service.errors import Interrupted
 from service.runner.lockfile import NEVER
@@ -22,6 +22,7 @@ class Window:
     """Made in the thread that runs the attempt; `with` opens it."""
 
     __slots__ = ("_arrived", "_is_open", "_lock", "interrupted_at", "reason", "thread")
+    spare_seconds: ClassVar[float] = 0.0  # how much longer than others its handler may take to end
 
     def __init__(self) -> None:
         self.thread = get_ident()

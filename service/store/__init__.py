@@ -3,7 +3,7 @@
 from service.store.backlog import Backlog
 from service.store.documents import Document, document
 from service.store.keys import GROUP, streams
-from service.store.layout import Layout
+from service.store.layout import READS, Layout
 from service.store.limits import Limit
 from service.store.logbook import Logbook, Logged, StoredLine
 from service.store.lots import Lot, stuck
@@ -23,6 +23,7 @@ __all__ = [
     "GROUP",
     "PORTION_BYTES",
     "QUEUE",
+    "READS",
     "SCRIPTS",
     "TYPE",
     "AtWork",

@@ -7,6 +7,7 @@ how the layout is changed.
 """
 
 import time
+from collections.abc import Callable, Sequence
 from typing import Any, Final, NamedTuple
 
 import msgspec
@@ -21,6 +22,7 @@ WRITES: Final = 1
 ORDER: Final = 2  # the layout that has priorities, pauses and lots
 LIMITS: Final = 3  # the layout that has limits, and places at which tasks wait
 COMPARE_SECONDS: Final = 60.0
+MOST_NAMED: Final = 5
 FIRST: Final = 1  # of releases that left no record
 
 
@@ -61,21 +63,34 @@ class Layout:
         """Writes down whose Redis this is from now on. Of two that find it empty, one is refused."""
         self._write(self._writes)
 
-    def need(self, layout: int) -> None:
+    def need(self, layout: int, unable: Callable[[int], Sequence[str]]) -> None:
         """Writes down that this layout may be found from now on: older releases refuse this Redis then. Raises
-        OlderAtWork if the release that started last is one of them. Others that are still at work are not known.
+        OlderAtWork if the release that started last is one of them, or if one of them is at work: `unable` names those
+        runners.
         """
-        seen = self.judge()
-        if seen.record is not None and seen.record.reads < layout > seen.record.layout:
+        self._write(layout, unable)
+
+    def _refuse_older(self, seen: Record, layout: int, unable: Callable[[int], Sequence[str]]) -> None:
+        if seen.layout >= layout:
+            return
+        if seen.reads < layout:
             raise OlderAtWork(
                 f"an older release works on this Redis, and could not find what this is to write (layout {layout}); it "
                 "can be done when every host has this release"
             )
-        self._write(layout)
+        if runners := unable(layout):
+            raise OlderAtWork(
+                f"runners of an older release are at work on {_hosts(runners)}, and could not find what this is to "
+                f"write (layout {layout}): install this release there, or stop them; then do it again. One that was "
+                "killed counts until its tasks are taken over, or for ten minutes",
+                ", ".join(runners[:MOST_NAMED]),
+            )
 
-    def _write(self, at_least: int) -> None:
+    def _write(self, at_least: int, unable: Callable[[int], Sequence[str]] = lambda _: ()) -> None:
         while True:
             seen = self.judge()
+            if seen.record is not None and at_least > self._writes:
+                self._refuse_older(seen.record, at_least, unable)
             layout = max(at_least, seen.record.layout if seen.record else FIRST)
             wanted = msgspec.json.encode(Record(self._name, self._partitions, layout, self._reads))
             if seen.text == wanted:
@@ -125,6 +140,12 @@ class Layout:
             )
 
 
+def _hosts(runners: Sequence[str]) -> str:
+    """A consumer's name begins with its host."""
+    hosts = sorted({name.partition(":")[0] for name in runners})
+    return ", ".join(hosts[:MOST_NAMED]) + (", …" if len(hosts) > MOST_NAMED else "")
+
+
 class GuardedWire:
     """Nothing is sent before the record was compared, and no script before Redis is claimed.
 
@@ -138,13 +159,14 @@ class GuardedWire:
         self._is_claimed = False
         self._needed = 0
         self._compare_at = 0.0
+        self.unable: Callable[[int], Sequence[str]] = lambda _: ()  # the runners that cannot read a layout
 
     def need(self, layout: int) -> None:
         """Written down once: what it allows may be found from now on."""
         if self._needed < layout:
             if not self._is_claimed:
                 self.claim()
-            self._layout.need(layout)
+            self._layout.need(layout, self.unable)
             self._needed = layout
 
     def call(self, partition: int, *commands: Command, wait_seconds: float = 0, once: bool = False) -> list[Any]:

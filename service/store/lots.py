@@ -5,6 +5,7 @@ runner parks what is of a type that no runner has known for a while. Runners tel
 again: so everybody learns that a release has brought a type back, and what need not stay in its lot comes back.
 """
 
+import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final, NamedTuple
 
@@ -19,6 +20,7 @@ from service.tasks.document import Task
 
 PORTION: Final = 10_000
 MICROSECONDS: Final = 1_000_000
+ASK_SECONDS: Final = 10.0
 
 
 class Lot(NamedTuple):
@@ -38,6 +40,7 @@ class Lots:
         self._need_layout = need_layout
         self.known_seconds = known_seconds
         self._known = int(known_seconds * MICROSECONDS)
+        self._ask_at = 0.0
 
     def tell(self, types: Sequence[str]) -> None:
         """A runner knows these types."""
@@ -71,11 +74,19 @@ class Lots:
         [seconds, fraction], told = self._wire.call(partition, ("TIME",), ("ZSCORE", keys.types(partition), task_type))
         if told is not None and float(told) >= int(seconds) * MICROSECONDS + int(fraction) - self._known:
             return False
-        if told is not None:
-            try:
-                self._need_layout()
-            except OlderAtWork:
-                return False
+        return told is None or self._may_write()
+
+    def _may_write(self) -> bool:
+        """Not while an older release is at work, which could not find what stands in a lot. That is not asked each
+        time.
+        """
+        if time.monotonic() < self._ask_at:
+            return False
+        try:
+            self._need_layout()
+        except OlderAtWork:
+            self._ask_at = time.monotonic() + ASK_SECONDS
+            return False
         return True
 
     def unpark(self, count: int = PORTION) -> int:

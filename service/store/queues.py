@@ -91,6 +91,11 @@ class Queues:
         self._paused[self._group[streams.partitions[0]]] = streams.paused(answer)
         return streams.fetched(answer)
 
+    @property
+    def paused(self) -> bool:
+        """Has the last fetch somewhere passed over a queue?"""
+        return any(self._paused.values())
+
     def streams(self, partition: int, queues: Sequence[str], priorities: Sequence[str] = PRIORITIES) -> Streams:
         """Those of this partition and the others in its group, each queue's before the next one's."""
         key = (partition, tuple(queues), tuple(priorities))
@@ -222,6 +227,14 @@ class Queues:
         for name, consumer in self._consumers(partition, queues):
             pending[name] = pending.get(name, 0) + consumer[b"pending"]
         return pending
+
+    def at_work(self, partition: int, queues: Sequence[str], *, idle_ms: int) -> set[str]:
+        """The consumers that hold something, or have not been silent for so long."""
+        return {
+            name
+            for name, consumer in self._consumers(partition, queues)
+            if consumer[b"pending"] or consumer[b"idle"] < idle_ms
+        }
 
     def _consumers(self, partition: int, queues: Sequence[str]) -> Iterator[tuple[str, dict[bytes, Any]]]:
         """A consumer comes once for each stream that knows it."""

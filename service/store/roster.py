@@ -37,6 +37,7 @@ class AtWork(msgspec.Struct):
     queues: list[str]
     threads: int
     executing: list[Executing]
+    reads: int = 1  # the newest layout that it can read; older releases do not tell
 
 
 _decode = msgspec.json.Decoder(AtWork).decode

@@ -8,6 +8,7 @@ from typing import Any, Final
 from service.errors import InvalidTransition, StoreRefused, StoreUnavailable
 from service.store import backlog, keys, unique_keys
 from service.store.backlog import Backlog
+from service.store.census import Census
 from service.store.connection import Command, Wire, missing_right, rows
 from service.store.documents import Document, document
 from service.store.history import History
@@ -48,9 +49,10 @@ class Store:
         retention_seconds: float = 7 * 86400,
         known_seconds: float = KNOWN_SECONDS,
         layout: Layout | None = None,
+        served: Sequence[str] = (),
     ) -> None:
         """With a layout, nothing is done on a Redis that is not this installation's. A type is known for
-        `known_seconds` after a runner has told it.
+        `known_seconds` after a runner has told it. `served` are the queues that the installation's runners serve.
         """
         self._guard = None if layout is None else GuardedWire(wire, layout)
         wire = self._guard or wire
@@ -69,6 +71,8 @@ class Store:
         self.history = History(wire)
         self.roster = Roster(wire)
         self.sessions = Sessions(wire)
+        if self._guard is not None:
+            self._guard.unable = Census(self.queues, self.roster, partitions, served).unable
         self.pauses = Pauses(wire, self.groups, self._need_order)
         self.unique_keys = UniqueKeys(wire, self._partitions, self.read)
         self.lots = Lots(wire, self.groups, known_seconds, self._need_order)

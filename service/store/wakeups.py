@@ -46,12 +46,14 @@ class Wakeups:
         self._lock = threading.Lock()
         self._listeners: dict[int, Listener] = {}
 
-    def follow(self, partition: int, follower: Follower) -> None:
-        """From now on the follower hears of changes. It looks itself for those that came before."""
+    def follow(self, partition: int, follower: Follower, *, look_seconds: float = LOOK_SECONDS) -> None:
+        """From now on the follower hears of changes. It looks itself for those that came before. In a process all want
+        to look as often.
+        """
         with self._lock:
             listener = self._listeners.get(partition)
             if listener is None or not listener.add(follower):
-                self._listeners[partition] = Listener(self._wire, partition, follower)
+                self._listeners[partition] = Listener(self._wire, partition, follower, look_seconds)
 
     def close(self) -> None:
         with self._lock:
@@ -66,9 +68,10 @@ class Wakeups:
 class Listener:
     """The thread that listens for one partition."""
 
-    def __init__(self, wire: Wire, partition: int, follower: Follower) -> None:
+    def __init__(self, wire: Wire, partition: int, follower: Follower, look_seconds: float) -> None:
         self._wire = wire
         self._partition = partition
+        self._look_seconds = look_seconds
         self._lock = threading.Lock()
         self._followers = {follower}
         self._left_at = 0.0
@@ -101,7 +104,7 @@ class Listener:
                 with closing(self._wire.subscribe(self._partition, keys.changes(self._partition))) as subscription:
                     self._follow(subscription)
             except (StoreUnavailable, StoreRefused) as error:
-                log.warning("%s; waiting clients are answered a little later", error, extra={"once": "wakeups"})
+                log.warning("%s; who waits for a change learns of it a little later", error, extra={"once": "wakeups"})
             except Exception as error:  # nothing may end the thread: others wait for it
                 log.error("wake-ups failed", exc_info=error, extra={"once": "wakeups"})
             self._look_for_a_while()
@@ -111,7 +114,7 @@ class Listener:
         while self._is_wanted():
             if time.monotonic() >= next_look:
                 self._look()
-                next_look = time.monotonic() + LOOK_SECONDS
+                next_look = time.monotonic() + self._look_seconds
             message = subscription.next(min(LISTEN_SECONDS, max(0.0, next_look - time.monotonic())))
             if message is not None:
                 status, *uids = message.decode().split(" ")

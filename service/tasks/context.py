@@ -96,11 +96,14 @@ class Context:
         self.keep(INFO, str(text))
 
     def keep(self, level: str, text: str) -> None:
-        for each in self.secrets:
-            text = text.replace(each, REMOVED)
         if self.lines is None:
             self.lines = Unstored(self.attempt)
-        self.lines.add(level, text)
+        self.lines.add(level, self.without_secrets(text))
+
+    def without_secrets(self, text: str) -> str:
+        for each in self.secrets:
+            text = text.replace(each, REMOVED)
+        return text
 
     def run(
         self, command: Sequence[Word], *, check: bool = False, timeout: float | None = None, **options: Any
@@ -123,15 +126,18 @@ class Context:
         self, type: str, tasks: Iterable[Mapping[str, Any]], *, keys: Iterable[str] | None = None
     ) -> list[str]:
         """Does as `create` for each of these arguments. `keys` are as many."""
-        if self._create is None:
-            raise RuntimeError("only a runner, or service.testing, creates tasks")
         texts = [_as_json(args) for args in tasks]
         if keys is None:
             self._numbers = self._numbers or itertools.count(1)
             children = [Child(type, next(self._numbers), text) for text in texts]
         else:
             children = [Child(type, key, text) for key, text in zip(keys, texts, strict=True)]
-        return self._create(self, children) if children else []
+        return self.created(children) if children else []
+
+    def created(self, children: Sequence[Child]) -> list[str]:
+        if self._create is None:
+            raise RuntimeError("only a runner, or service.testing, creates tasks")
+        return self._create(self, children)
 
     @property
     def facts(self) -> dict[str, Any]:

@@ -49,6 +49,7 @@ class TaskType(NamedTuple):
     secret: tuple[str, ...] = ()  # arguments that only who may write gets to see
     unique: Rule | None = None
     limits: tuple[str, ...] = ()
+    process: bool = False  # each attempt has one of its own
 
     def accept(self, args: msgspec.Raw) -> msgspec.Raw:
         """A client's arguments, written anew: what it sent may be JSON that other readers cannot read.
@@ -112,6 +113,7 @@ class TaskType(NamedTuple):
             "secret": list(self.secret),
             "unique": self.unique,
             "limits": list(self.limits),
+            "process": self.process,
         }
 
 
@@ -137,9 +139,11 @@ def task(
     secret: Iterable[str] = (),
     limits: Iterable[str] = (),
     unique: Mapping[str, Any] | None = None,
+    process: bool = False,
 ) -> Callable[[Handler], Handler]:
     """Marks a function as the handler of a task type. `secret` names arguments that are hidden from readers. `limits`
-    names what bounds how many run. `unique` says of what there is one task at a time, as in POST /tasks.
+    names what bounds how many run. `unique` says of what there is one task at a time, as in POST /tasks. With `process`
+    each attempt runs in a process of its own.
     """
     if not isinstance(name, str):
         raise InvalidTaskType(f'a task type needs a name: @task("{getattr(name, "__name__", "name")}")')
@@ -149,7 +153,7 @@ def task(
 
     def mark(handler: Handler) -> Handler:
         task_type = _task_type(name, handler, queue, max_attempts, timeout, priority)
-        task_type = task_type._replace(secret=hidden, limits=bounded)
+        task_type = task_type._replace(secret=hidden, limits=bounded, process=process)
         _refuse_unknown(name, hidden, task_type.arguments)
         _refuse_unnamable(name, bounded)
         task_type = task_type._replace(unique=_rule(task_type, unique))

@@ -12,7 +12,7 @@ import pytest
 import redis
 
 from service.errors import StoreUnavailable, WrongRedis
-from service.store import QUEUE, SCRIPTS, Layout, Pause, Store, layout
+from service.store import QUEUE, SCRIPTS, AtWork, Layout, Pause, Store, census, layout
 from service.store.connection import connect
 from service.tasks import moments
 from service.tasks.document import HIGH, QUEUED, Task
@@ -331,3 +331,80 @@ def test_a_layout_is_changed_in_two_steps_and_nothing_is_lost(server: RedisServe
 def worker(server: RedisServer, writes: int, consumer: str) -> subprocess.Popen[bytes]:
     words = [sys.executable, "-m", "tests.store.layout_two", server.url, str(writes), consumer]
     return subprocess.Popen(words, cwd=ROOT)
+
+
+# --- an older release on another host --------------------------------------------------------------
+
+
+def serving(url: str) -> Store:
+    wire = connect(url, SCRIPTS)
+    layout = Layout(wire, name="sandbox", partitions=2, reads=2, writes=1)
+    return Store(wire, partitions=2, layout=layout, served=["default", "bulk"])
+
+
+def told(runner: str, **more: int) -> AtWork:
+    """In the roster."""
+    return AtWork(runner, runner.split(":")[0], 7, "", moments.stamp(time.time()), 0, ["default"], 1, [], **more)
+
+
+OLD = "web2:b00t:7:c0ffee"
+
+
+def work_as_an_older_release(store: Store, raw: redis.Redis) -> None:
+    """It has taken a task, and told nobody what it reads."""
+    create(store, 1)
+    assert store.queues.fetch(1, ["default"], OLD, 1)
+
+
+def be_listed_as_an_older_release(store: Store, raw: redis.Redis) -> None:
+    store.roster.enter(told(OLD))
+    listed = json.loads(raw.get(f"sandbox:{{0}}:roster:{OLD}") or b"{}")
+    listed.pop("reads", None)
+    raw.set(f"sandbox:{{0}}:roster:{OLD}", json.dumps(listed), ex=10)
+
+
+@pytest.mark.parametrize("be_there", [work_as_an_older_release, be_listed_as_an_older_release])
+@pytest.mark.parametrize("use", [pause, urgent])
+def test_while_an_older_release_works_on_another_host_nothing_is_written_that_it_could_not_find(
+    server: RedisServer, raw: redis.Redis, use: Callable[[Store], None], be_there: Callable[[Store, redis.Redis], None]
+) -> None:
+    store = serving(server.url)
+    create(store)  # this release has started last
+    ours = told("web1:b00t:8:cafe", reads=2)
+    store.roster.enter(ours)
+    assert store.queues.fetch(0, ["default"], ours.runner, 1)
+    be_there(store, raw)
+    with pytest.raises(StoreUnavailable, match=r"are at work on web2, .*install this release there"):
+        use(store)
+    assert record(raw)["layout"] == 1
+    assert not raw.exists("sandbox:{0}:pauses", "sandbox:{1}:pauses") and not raw.xlen("sandbox:{0}:high:default")
+    store.roster.leave(OLD)
+    raw.delete(*raw.keys("sandbox:*:default"))  # with all consumers of their groups
+    use(store)
+    assert record(raw)["layout"] == 2
+
+
+def test_nor_is_a_stuck_type_parked_then(server: RedisServer, raw: redis.Redis) -> None:
+    store = serving(server.url)
+    stuck = new(store)
+    store.create([stuck])
+    [entry] = store.queues.fetch(0, ["default"], "web1:b00t:8:cafe", 1)
+    store.roster.enter(told("web1:b00t:8:cafe", reads=2))
+    raw.zadd("sandbox:{0}:types", {stuck.type: 1})  # nobody knows it since 1970
+    work_as_an_older_release(store, raw)
+    assert store.lots.park("web1:b00t:8:cafe", [(entry, stuck)]) == [entry]
+    assert record(raw)["layout"] == 1 and not raw.exists("sandbox:{0}:lots")
+
+
+def test_a_consumer_that_has_been_silent_for_long_is_not_at_work(
+    server: RedisServer, raw: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = serving(server.url)
+    work_as_an_older_release(store, raw)
+    monkeypatch.setattr(census, "AT_WORK_SECONDS", 0)
+    with pytest.raises(StoreUnavailable, match="web2"):
+        pause(store)  # it holds something
+    [entry] = raw.xrange("sandbox:{1}:queue:default")
+    raw.xack("sandbox:{1}:queue:default", "runners", entry[0])
+    pause(store)
+    assert record(raw)["layout"] == 2

@@ -138,6 +138,7 @@ def test_a_type_describes_itself() -> None:
         "max_attempts": 5,
         "timeout": 120,
         "secret": [],
+        "process": False,
         "priority": "normal",
     }
     assert schema["required"] == ["month"]

@@ -118,6 +118,7 @@ def test_who_is_at_work(client: FlaskClient, store: Store) -> None:
                 "executing": [
                     {"uid": "0" * 64, "type": "echo", "queue": "default", "since": at_work("a").started_at}
                 ],
+                "reads": 1,
             }
         ]
     }  # fmt: skip

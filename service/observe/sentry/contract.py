@@ -1,7 +1,7 @@
 """What the rest of the program sees of error reports, and a stand-in where there are none. Imports nothing heavy."""
 
 import importlib.util
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Final, Protocol
 
 from service.errors import SettingsError
@@ -28,6 +28,12 @@ class Errors(Protocol):
     ) -> str | None:
         """Reports a fault that is no exception here. One message is one issue: what varies goes into tags and extra."""
 
+    def relay(self, send: Callable[[bytes], None]) -> None:
+        """In a forked process: from now on its parent sends the reports."""
+
+    def relayed(self, report: bytes) -> None:
+        """Sends such a report."""
+
     def flush(self, seconds: float = EXIT_SECONDS) -> bool:
         """Waits until everything is sent, at most so long; returns whether it is."""
 
@@ -46,6 +52,10 @@ class NoErrors:
         self, message: str, *, tags: Mapping[str, object] = {}, extra: Mapping[str, object] = {}, level: str = "error"
     ) -> str | None:
         return None
+
+    def relay(self, send: Callable[[bytes], None]) -> None: ...
+
+    def relayed(self, report: bytes) -> None: ...
 
     def flush(self, seconds: float = EXIT_SECONDS) -> bool:
         return True

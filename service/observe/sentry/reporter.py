@@ -6,11 +6,12 @@ one event. Nothing here raises. Only the outbox's thread waits.
 """
 
 import logging
+import pickle
 import platform
 import socket
 import sys
 import threading
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any, Final, Protocol
 
 from service.observe import logs, scrubber
@@ -131,6 +132,18 @@ class Reporter:
     def capture_uncaught(self, kind: type[BaseException], error: BaseException | None, *_: object) -> None:
         if error is not None and not filters.is_end_of_process(error):
             self.capture(error, tags={"thread": threading.current_thread().name})
+
+    def relay(self, send: Callable[[bytes], None]) -> None:
+        self._outbox.relay = lambda new: send(pickle.dumps(new))
+
+    def relayed(self, report: bytes) -> None:
+        try:
+            if self._outbox.full:
+                self._outbox.drop()
+            else:
+                self._outbox.put(pickle.loads(report))
+        except Exception as fault:
+            _tell(fault)
 
     def flush(self, seconds: float = EXIT_SECONDS) -> bool:
         return self._outbox.flush(seconds)

@@ -5,7 +5,7 @@
 -- uses in_force.lua
 -- KEYS  1…  per partition: names of lots, pauses, known types
 -- ARGV  1  how many at most    2  since when a type must have been told (microseconds before now)
---       3…  per partition: what all names begin with
+--       3…  per partition: what all names begin with; the channel that tells of changes ends so: changes
 --
 -- Pauses that have ended by themselves are removed.
 -- Returns how many came back.
@@ -23,10 +23,13 @@ local function stays(type, pauses, known)
   return not told or tonumber(told) < now - ARGV[2]
 end
 
-local function bring_back(lot, stream)
+local function bring_back(lot, stream, changes)
   local back = redis.call('ZPOPMIN', lot, math.min(left, 1000))
   for i = 1, #back, 2 do
     redis.call('XADD', stream, '*', 'uid', back[i])
+  end
+  if #back > 0 then
+    redis.pcall('SPUBLISH', changes, 'queued ' .. back[1]) -- one is enough: who fetches it finds the others
   end
   left = left - #back / 2
   return #back > 0
@@ -44,7 +47,7 @@ for i = 1, #KEYS, 3 do
     local type, queue, priority = string.match(name, '^([^:]*):([^:]*):([^:]*)$')
     if not stays(type, pauses, known) then
       local base = ARGV[2 + (i + 2) / 3]
-      while left > 0 and bring_back(base .. 'lot:' .. name, base .. (LINES[priority] or 'queue:') .. queue) do
+      while left > 0 and bring_back(base .. 'lot:' .. name, base .. (LINES[priority] or 'queue:') .. queue, base .. 'changes') do
       end
     end
     if redis.call('EXISTS', ARGV[2 + (i + 2) / 3] .. 'lot:' .. name) == 0 then

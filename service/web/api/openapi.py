@@ -316,6 +316,7 @@ def _task_type() -> Object:
             "secret": {"type": "array", "items": TEXT},
             "unique": {"anyOf": [_reference("Rule"), {"type": "null"}]},
             "limits": {"type": "array", "items": TEXT},
+            "process": {"type": "boolean"},
             "paused": OR_PAUSE,
         }
     )

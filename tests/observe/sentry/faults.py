@@ -1,6 +1,7 @@
 """Task types with faults: in the check of their arguments, which the web makes, and in their handlers."""
 
 import logging
+import os
 import threading
 from typing import Any
 
@@ -48,3 +49,11 @@ def faulty_caught(context: Any) -> None:
     except KeyError:
         logging.getLogger(__name__).exception("no month", extra={"rows": 7, "password": "hunter2-x9"})
     logging.getLogger(__name__).error("nor a day")
+
+
+@task("faulty.apart", max_attempts=1, process=True)
+def faulty_apart(context: Any, crashes: bool, password: str) -> None:
+    logging.getLogger("shop").error("the shelf is empty")
+    if crashes:
+        os._exit(9)
+    faulty_run(context, 23, password)

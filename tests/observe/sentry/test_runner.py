@@ -94,6 +94,22 @@ def test_what_a_handler_logs_as_an_error_names_its_task(crew: Crew, sink: Sink, 
     assert {(line["rows"], line["type"], line["request_id"]) for line in lines} == {(7, "faulty.caught", "r-1")}
 
 
+@pytest.mark.parametrize("crashes", [False, True])
+def test_what_a_process_of_an_attempt_reports_arrives(crew: Crew, sink: Sink, client: str, crashes: bool) -> None:
+    start(crew, client)
+    [uid] = crew.create("faulty.apart", args={"crashes": crashes, "password": "hunter2-x9"}, max_attempts=1)
+    task = crew.finished(uid)
+    logged, failed = sink.expect(2)
+    assert logged["logger"] == "shop" and logged["tags"]["uid"] == uid
+    assert id_of(task) == failed["event_id"]
+    assert (failed["tags"]["type"], failed["tags"]["uid"]) == ("faulty.apart", uid)
+    assert exception(failed)["type"] == ("Crashed" if crashes else "ValueError")
+    if not crashes:
+        assert exception(failed)["stacktrace"]["frames"][-1]["function"] == "faulty_run"
+        assert failed["breadcrumbs"]["values"][-1]["message"] == "order 23, password=[removed]"
+    assert "hunter2-x9" not in str(failed)
+
+
 def test_every_attempt_is_an_event_and_all_are_one_issue(crew: Crew, sink: Sink) -> None:
     [runner] = start(crew)
     [uid] = crew.create("faulty.twice", max_attempts=2)

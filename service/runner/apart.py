@@ -1,0 +1,180 @@
+"""An attempt in a process of its own, as its lane sees it: the lane follows it, and nothing of it stays.
+
+An interruption is raised in the handler first, as anywhere. What has not ended two seconds later is killed.
+
+A crash of such a process hurts no runner. So it is a failure like any other: it is charged as one, and the next attempt
+comes after the usual pause, if attempts are left.
+"""
+
+import logging
+import pickle
+import select
+import signal
+import time
+from contextlib import suppress
+from typing import ClassVar, Final
+
+import msgspec
+
+from service.errors import Interrupted
+from service.observe import logs
+from service.observe.sentry import Errors
+from service.runner import attempt, outcomes
+from service.runner.forked import decode_line
+from service.runner.frames import ANSWER, CHUNK, CREATE, LINE, NEWS, OUTCOME, REPORT, TASK, Frames, frame
+from service.runner.outcomes import Crashed, Transition
+from service.runner.window import Window
+from service.runner.zygote import LONGEST_WORD, NOT_FORKED, Fork, Zygote
+from service.tasks.context import Child, Context
+from service.tasks.declare import TaskType
+from service.tasks.document import Task, encode
+
+LOOK_SECONDS: Final = 0.1
+PATIENCE_SECONDS: Final = 2.0  # from the interruption to the kill
+KILL_SECONDS: Final = 3.0  # the kernel may hold a process for a while
+
+log = logging.getLogger(logs.OF_ONE_TASK)
+
+
+class Leash(Window):
+    """The time in which the process may be interrupted. Its lane is never stuck, and looks after itself."""
+
+    __slots__ = ("_child",)
+    spare_seconds: ClassVar[float] = 2 * KILL_SECONDS
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._child: Fork | None = None
+
+    def holds(self, child: Fork) -> None:
+        self._child = child
+
+    def close(self, *_: object) -> None:
+        self._is_open = False
+
+    __exit__ = close
+
+    def interrupt(self, reason: type[Interrupted]) -> None:
+        with self._lock:
+            if self._is_open and self.reason is None and self._child is not None:
+                self.reason = reason
+                self.interrupted_at = time.monotonic()
+                self._child.interrupt(reason)
+
+    def arrive(self) -> None:
+        """A signal to the main thread is for other attempts."""
+
+
+def run(zygote: Zygote, task_type: TaskType, context: Context, task: Task, leash: Leash, errors: Errors) -> Transition:
+    """As attempt.run. Raises ZygoteGone if nothing can be forked any more."""
+    with attempt.about(task_type, context, task), zygote.fork() as child:
+        started, begun = time.time(), time.perf_counter()
+        leash.holds(child)
+        following = _Following(child, context, errors)
+        with leash:
+            following.follow(task, leash)
+        if following.outcome is not None:
+            return following.outcome
+        error = following.why(leash)
+        transition = attempt.failed(error, task, started, time.perf_counter() - begun, errors)
+    return outcomes.with_news(transition, context.news)
+
+
+class _Following:
+    def __init__(self, child: Fork, context: Context, errors: Errors) -> None:
+        self.outcome: Transition | None = None
+        self._child = child
+        self._context = context
+        self._errors = errors
+        self._frames = Frames()
+        self._end: bytes | None = None  # as the zygote tells it
+
+    def follow(self, task: Task, leash: Leash) -> None:
+        """Until the process has ended, or cannot be ended."""
+        with suppress(OSError):  # it has ended already; why, tells the zygote
+            self._child.talk.sendall(frame(TASK, encode(task)))
+        poll = select.poll()
+        for each in (self._child.talk, self._child.lead):
+            poll.register(each, select.POLLIN)
+        killed_at = None
+        while self._end is None:
+            ready = {descriptor for descriptor, _ in poll.poll(LOOK_SECONDS * 1000)}
+            if self._child.talk.fileno() in ready and not self._hear():
+                poll.unregister(self._child.talk)
+            if self._child.lead.fileno() in ready:
+                self._end = self._last_word()
+            now = time.monotonic()
+            if killed_at is None and now > leash.interrupted_at + PATIENCE_SECONDS:
+                killed_at = now
+                self._child.kill()
+            if killed_at is not None and now > killed_at + KILL_SECONDS:
+                log.error("the process of the attempt does not end, though it was killed")
+                return
+        self._hear_the_rest()
+
+    def _last_word(self) -> bytes:
+        """Empty when the zygote has died, and the attempt with it."""
+        try:
+            return self._child.lead.recv(LONGEST_WORD)
+        except OSError:
+            return b""
+
+    def _hear(self) -> bool:
+        try:
+            chunk = self._child.talk.recv(CHUNK)
+        except BlockingIOError:
+            return False
+        except OSError:
+            chunk = b""
+        for kind, content in self._frames.cut(chunk):
+            self._note(kind, content)
+        return bool(chunk)
+
+    def _hear_the_rest(self) -> None:
+        """What the process has left behind may hold the socket open."""
+        self._child.talk.setblocking(False)
+        while self._hear():
+            pass
+
+    def _note(self, kind: bytes, content: bytes) -> None:
+        if kind == LINE:
+            self._context.keep(*decode_line(content))
+        elif kind == NEWS:
+            self._context.news = msgspec.Raw(content)
+        elif kind == REPORT:
+            self._errors.relayed(content)
+        elif kind == OUTCOME:
+            self.outcome, self._context.pushed_back = pickle.loads(content)
+        elif kind == CREATE:
+            self._create(pickle.loads(content))
+
+    def _create(self, children: list[Child]) -> None:
+        answer: list[str] | Exception
+        try:
+            answer = self._context.created(children)
+        except Exception as error:
+            answer = error
+        with suppress(OSError):  # it has ended meanwhile
+            self._child.talk.sendall(frame(ANSWER, pickle.dumps(answer)))
+
+    def why(self, leash: Leash) -> BaseException:
+        """Of an end without an outcome."""
+        if leash.reason is not None:
+            log.warning("the attempt did not end within %g s: its process was killed", PATIENCE_SECONDS)
+            return leash.reason()
+        error = Crashed(_told(self._end or b""))
+        if stacks := self._frames.stacks:
+            error.add_note(stacks)
+        return error
+
+
+def _told(end: bytes) -> str:
+    if end.startswith(NOT_FORKED):
+        return f"no process could be forked for the attempt: {end[1:].decode(errors='replace')}"
+    if not end:
+        return "the attempt's process has ended with the one that forked it"
+    code = int(end)
+    if code >= 0:
+        return f"the attempt's process ended with exit code {code} before its handler did"
+    hint = ", as the kernel does when memory runs out" if -code == signal.SIGKILL else ""
+    return f"the attempt's process was ended by {signal.Signals(-code).name}{hint}"
