@@ -1,9 +1,9 @@
 """The client of the task service sandbox: `Client` and `AsyncClient`."""
 
 from sandbox_client.async_client import AsyncClient, AsyncTask
-from sandbox_client.calls import NewTask
+from sandbox_client.calls import NewTask, Unique
 from sandbox_client.client import Client, Task
-from sandbox_client.document import Attempt, LogLine, Progress, Readiness, TaskError, TaskType
+from sandbox_client.document import Attempt, LogLine, Progress, Readiness, TaskError, TaskType, UniqueKey
 from sandbox_client.errors import (
     BadRequest,
     Conflict,
@@ -58,6 +58,8 @@ __all__ = [
     "Unauthorized",
     "Unavailable",
     "UnexpectedAnswer",
+    "Unique",
+    "UniqueKey",
     "UnknownName",
     "Unreachable",
     "UnsupportedMediaType",

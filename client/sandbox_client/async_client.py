@@ -9,7 +9,7 @@ from typing import Any, Self
 import httpx2
 
 from sandbox_client import address, answers, calls
-from sandbox_client.calls import Call, NewTask
+from sandbox_client.calls import Call, NewTask, Unique
 from sandbox_client.clock import Clock
 from sandbox_client.document import Attempt, Document, LogLine, Readiness, TaskType, attempt, log_line
 from sandbox_client.errors import Conflict, Invalid, SandboxError, TimedOut, Unavailable
@@ -73,6 +73,7 @@ class AsyncClient:
         max_attempts: int | None = None,
         timeout: float | timedelta | None = None,
         priority: str | None = None,
+        unique: Unique | None = None,
         idempotency_key: str | None = None,
         **arguments: Any,
     ) -> "AsyncTask":
@@ -81,7 +82,7 @@ class AsyncClient:
             raise TypeError(f"given both in args and as a keyword: {', '.join(sorted(both))}")
         task: NewTask = {
             "type": type, "args": {**(args or {}), **arguments}, "queue": queue, "delay": delay, "run_at": run_at,
-            "max_attempts": max_attempts, "timeout": timeout, "priority": priority,
+            "max_attempts": max_attempts, "timeout": timeout, "priority": priority, "unique": unique,
         }  # fmt: skip
         return AsyncTask(self, await self._send(calls.create(task, idempotency_key)))
 
@@ -111,9 +112,10 @@ class AsyncClient:
         type: str | None = None,
         queue: str | None = None,
         created_by: str | None = None,
+        parent: str | None = None,
     ) -> AsyncIterator["AsyncTask"]:
         """The newest first. Each page is fetched when it is reached."""
-        filters = {"status": status, "type": type, "queue": queue, "created_by": created_by}
+        filters = {"status": status, "type": type, "queue": queue, "created_by": created_by, "parent": parent}
         cursor = None
         while True:
             page = await self._send(calls.page(filters, cursor))

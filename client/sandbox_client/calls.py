@@ -2,7 +2,7 @@
 
 import json
 import secrets
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, Final, NotRequired, TypedDict
@@ -11,6 +11,14 @@ from urllib.parse import quote
 BATCH_TASKS: Final = 1000
 BATCH_BYTES: Final = 256 * 1024
 PAGE_TASKS: Final = 100
+
+
+class Unique(TypedDict):
+    """Of what there is one task at a time: a text, or {"args": [names of arguments]}."""
+
+    key: str | Mapping[str, Sequence[str]]
+    until: NotRequired[str]  # finished, or started
+    on_conflict: NotRequired[str]  # return, reject, replace, keep_last
 
 
 class NewTask(TypedDict):
@@ -24,6 +32,7 @@ class NewTask(TypedDict):
     max_attempts: NotRequired[int | None]
     timeout: NotRequired[float | timedelta | None]
     priority: NotRequired[str | None]
+    unique: NotRequired[Unique | None]
 
 
 def new_key() -> str:
