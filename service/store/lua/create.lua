@@ -31,10 +31,10 @@ local behind = {} -- by place: whose end a task waits for
 local unique_at, width = 4 * count + 4, 11
 if #ARGV >= unique_at then
   local base, ttl = ARGV[unique_at], ARGV[unique_at + 1]
-  local keys, conflicts, replaced = base .. 'unique', {}, {}
+  local keys, conflicts, replaced = unique_keys(base .. 'unique'), {}, {}
   for at = unique_at + 2, #ARGV, width do
     local place, wish = tonumber(ARGV[at]), ARGV[at + 2]
-    local holder, waits = holder_of(keys, ARGV[at + 1])
+    local holder, waits = keys.holder_of(ARGV[at + 1])
     if holder then
       local gives_way = wish == 'over' and holder or waits
       local is_seen = holder == ARGV[at + 3] and waits == ARGV[at + 4]
@@ -66,11 +66,11 @@ if #ARGV >= unique_at then
   end
   for at = unique_at + 2, #ARGV, width do
     local place = tonumber(ARGV[at])
-    local record = uids[place]
     if behind[place] then
-      record = behind[place] .. ' ' .. record .. ' ' .. KEYS[3 * place + 2]
+      keys.take(ARGV[at + 1], behind[place], uids[place], KEYS[3 * place + 2])
+    else
+      keys.take(ARGV[at + 1], uids[place])
     end
-    redis.call('HSET', keys, ARGV[at + 1], record)
   end
 end
 
