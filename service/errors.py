@@ -57,7 +57,7 @@ class InvalidTransition(SandboxError):
 class KeyHeld(InvalidTransition):
     """Another task has the unique key; `holder` is its UID, and `index` the place of the task that was refused."""
 
-    def __init__(self, detail: str, holder: str, index: int | None = None) -> None:
+    def __init__(self, detail: str, holder: str = "", index: int | None = None) -> None:
         super().__init__(detail)
         self.holder = holder
         self.index = index
