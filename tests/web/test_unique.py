@@ -134,6 +134,8 @@ def test_a_type_brings_its_rule_and_a_client_may_send_another(make_app: Callable
     assert first.json["unique"] == {"key": '{"customer":"acme"}', "until": "finished", "on_conflict": "reject"}
     assert post(client, wanted).status_code == 409
     assert post(client, wanted | {"unique": {"key": "another"}}).status_code == 201
+    page = client.get("/ui/types/invoice.send").text
+    assert "One task at a time for each <code>customer</code>, until it has finished. Another one: reject." in page
     [described] = [each for each in client.get("/types").json["types"] if each["type"] == "invoice.send"]
     assert described["unique"] == {"key": {"args": ["customer"]}, "until": "finished", "on_conflict": "reject"}
 
