@@ -1,7 +1,7 @@
 """The client of the task service sandbox: `Client` and `AsyncClient`."""
 
 from sandbox_client.async_client import AsyncClient, AsyncTask
-from sandbox_client.calls import Filters, NewTask
+from sandbox_client.calls import Filters, NewTask, Unique
 from sandbox_client.client import Client, Task
 from sandbox_client.document import (
     Attempt,
@@ -13,6 +13,7 @@ from sandbox_client.document import (
     RunnerAtWork,
     TaskError,
     TaskType,
+    UniqueKey,
 )
 from sandbox_client.errors import (
     BadRequest,
@@ -72,6 +73,8 @@ __all__ = [
     "Unauthorized",
     "Unavailable",
     "UnexpectedAnswer",
+    "Unique",
+    "UniqueKey",
     "UnknownName",
     "Unreachable",
     "UnsupportedMediaType",

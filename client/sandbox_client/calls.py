@@ -13,6 +13,14 @@ BATCH_BYTES: Final = 256 * 1024
 PAGE_TASKS: Final = 100
 
 
+class Unique(TypedDict):
+    """Of what there is one task at a time: a text, or {"args": [names of arguments]}."""
+
+    key: str | Mapping[str, Sequence[str]]
+    until: NotRequired[str]  # finished, or started
+    on_conflict: NotRequired[str]  # return, reject, replace, keep_last
+
+
 class NewTask(TypedDict):
     """A task to be created, as create_many takes it."""
 
@@ -24,6 +32,7 @@ class NewTask(TypedDict):
     max_attempts: NotRequired[int | None]
     timeout: NotRequired[float | timedelta | None]
     priority: NotRequired[str | None]
+    unique: NotRequired[Unique | None]
 
 
 class Filters(TypedDict):
@@ -33,6 +42,7 @@ class Filters(TypedDict):
     type: NotRequired[str | Sequence[str] | None]
     queue: NotRequired[str | Sequence[str] | None]
     created_by: NotRequired[str | None]
+    parent: NotRequired[str | None]
     created_after: NotRequired[datetime | str | None]
     created_before: NotRequired[datetime | str | None]
     error: NotRequired[str | None]

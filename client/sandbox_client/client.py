@@ -9,7 +9,7 @@ from typing import Any, Self, Unpack
 import httpx2
 
 from sandbox_client import address, answers, calls
-from sandbox_client.calls import Call, Filters, NewTask
+from sandbox_client.calls import Call, Filters, NewTask, Unique
 from sandbox_client.clock import Clock
 from sandbox_client.document import Attempt, Document, LogLine, Matched, Readiness, attempt, log_line
 from sandbox_client.errors import Conflict, Invalid, SandboxError, TimedOut, Unavailable
@@ -74,6 +74,7 @@ class Client(Operating):
         max_attempts: int | None = None,
         timeout: float | timedelta | None = None,
         priority: str | None = None,
+        unique: Unique | None = None,
         idempotency_key: str | None = None,
         **arguments: Any,
     ) -> "Task":
@@ -82,7 +83,7 @@ class Client(Operating):
             raise TypeError(f"given both in args and as a keyword: {', '.join(sorted(both))}")
         task: NewTask = {
             "type": type, "args": {**(args or {}), **arguments}, "queue": queue, "delay": delay, "run_at": run_at,
-            "max_attempts": max_attempts, "timeout": timeout, "priority": priority,
+            "max_attempts": max_attempts, "timeout": timeout, "priority": priority, "unique": unique,
         }  # fmt: skip
         return Task(self, self._send(calls.create(task, idempotency_key)))
 

@@ -66,6 +66,14 @@ def _moment(given: str | None) -> datetime | None:
     return datetime.fromisoformat(given) if given else None
 
 
+class UniqueKey(NamedTuple):
+    """What no other unfinished task of the same type has."""
+
+    key: str
+    until: str
+    on_conflict: str
+
+
 class TaskType(TypedDict):
     """A line of GET /types."""
 
@@ -77,6 +85,7 @@ class TaskType(TypedDict):
     priority: str
     args: dict[str, Any]  # a JSON schema
     paused: dict[str, Any] | None
+    unique: NotRequired[dict[str, Any] | None]
     secret: NotRequired[list[str]]  # arguments that only who may write sees
     limits: NotRequired[list[str]]
 
@@ -173,6 +182,8 @@ class Document:
     request_id = Field[str | None]()
     created_by = Field[str | None]()
     priority = Field[str]()
+    unique = Field[UniqueKey | None](lambda given: UniqueKey(given["key"], given["until"], given["on_conflict"]))
+    parent = Field[str | None]()
     blocked_by = Field[str | None]()
 
     @property

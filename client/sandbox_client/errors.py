@@ -83,7 +83,15 @@ class RequestTimeout(ProblemError):
 
 
 class Conflict(ProblemError):
-    """409: the task's status does not allow it, or tasks of a repeated batch have expired."""
+    """409: the task's status does not allow it, another one has its unique key, or tasks of a repeated batch have
+    expired.
+    """
+
+    @property
+    def holder(self) -> str | None:
+        """The UID of the task that has the unique key."""
+        found = self.problem.get("holder")
+        return None if found is None else str(found)
 
 
 class TooLarge(ProblemError):

@@ -32,7 +32,7 @@ Function = Callable[..., Any]
 
 HEARTBEAT_SECONDS: Final = 15.0
 URL: Final = "http://fake-sandbox"
-FIELDS: Final = {"type", "args", "queue", "delay", "run_at", "max_attempts", "timeout", "priority"}
+FIELDS: Final = {"type", "args", "queue", "delay", "run_at", "max_attempts", "timeout", "priority", "unique"}
 
 
 class FakeClock(Clock):
@@ -161,9 +161,43 @@ class FakeSandbox:
             return 200, [self._documents[uid] for uid in uids]
         where: list[Json] = [{}] if request.url.path == "/tasks" else [{"index": n} for n in range(len(given))]
         made = [self._made(new, request, place) for new, place in zip(given, where, strict=True)]
-        self._documents |= {document["uid"]: document for document in made}
-        self._keys[key] = given, [document["uid"] for document in made]
-        return 201, made
+        held = [self._holder(document) for document in made]
+        for document, holder, place in zip(made, held, where, strict=True):
+            if holder and document["unique"]["on_conflict"] == "reject":
+                told = f"the task {holder['uid']} has the same unique key, and is {holder['status']}"
+                raise _Refused(409, told, holder=holder["uid"], **place)
+        found = [self._stored(document, holder) for document, holder in zip(made, held, strict=True)]
+        self._keys[key] = given, [document["uid"] for document in found]
+        return 200 if [*map(id, found)] == [*map(id, held)] else 201, found
+
+    def _holder(self, document: Json) -> Json | None:
+        """The unfinished task that has its unique key. None has started: here, each runs to its end at once."""
+        for other in self._documents.values() if document["unique"] else ():
+            same = other["unique"] and other["unique"]["key"] == document["unique"]["key"]
+            if same and other["type"] == document["type"] and other["status"] not in FINISHED:
+                return other
+        return None
+
+    def _stored(self, document: Json, holder: Json | None) -> Json:
+        """The document; or that of the holder, where the key's rule says so."""
+        if holder and document["unique"]["on_conflict"] == "return":
+            return holder
+        if holder:
+            told = f"the task {document['uid']} has taken its place: it has the same unique key"
+            self._cancel(holder["uid"])["error"] = {"type": "Replaced", "message": told, "event_id": None}
+        self._documents[document["uid"]] = document
+        return document
+
+    def _unique(self, new: Json) -> Json | None:
+        if "unique" not in new:
+            return None
+        key = new["unique"]["key"]
+        if not isinstance(key, str):
+            function, args = self._types[new["type"]], new.get("args", {})
+            known = inspect.signature(function).parameters if function else {}
+            values = {name: args.get(name, known[name].default if name in known else None) for name in key["args"]}
+            key = json.dumps(values, sort_keys=True, separators=(",", ":"), default=str)
+        return {"until": "finished", "on_conflict": "return", **new["unique"], "key": key}
 
     def _made(self, new: Json, request: httpx2.Request, place: Json) -> Json:
         self._check(new, place)
@@ -191,6 +225,8 @@ class FakeSandbox:
             "request_id": request.headers["X-Request-ID"],
             "created_by": None,
             "priority": new.get("priority", "normal"),
+            "unique": self._unique(new),
+            "parent": None,
         }
 
     def _check(self, new: Json, place: Json) -> None:
@@ -268,6 +304,8 @@ class FakeSandbox:
         document = self._find(uid)
         if document["status"] not in ("failed", "cancelled"):
             raise _Refused(409, f"the task is {document['status']}: only a failed or cancelled one can be retried")
+        if holder := self._holder(document):
+            raise _Refused(409, f"the task {holder['uid']} has the same unique key", holder=holder["uid"])
         document |= {"status": "queued", "finished_at": None, "error": None, "failures": 0, "attempt": 0}
         return document
 
@@ -275,7 +313,7 @@ class FakeSandbox:
         for name, function in self._types.items():
             description = (function and inspect.getdoc(function)) or ""
             limits = {"queue": self._queues[0], "max_attempts": 3, "timeout": None, "priority": "normal"}
-            hidden: dict[str, Any] = {"secret": [], "process": False, "paused": None}
+            hidden: dict[str, Any] = {"secret": [], "unique": None, "process": False, "paused": None}
             yield {"type": name, "description": description, **limits, "args": {"type": "object"}, **hidden}
 
     # --- running ----------------------------------------------------------------------------------

@@ -23,6 +23,7 @@ OPTIONS: Final = (
     click.option("--created-after", metavar="MOMENT", help="as in 2026-12-24T18:00:00+01:00"),
     click.option("--created-before", metavar="MOMENT"),
     click.option("--error", metavar="TYPE", help="of the error, as in KeyError"),
+    click.option("--parent", metavar="UID", help="of the task that created them"),
     click.option("--q", metavar="TEXT", help="the beginning of a UID, or args.NAME=VALUE"),
 )
 

@@ -33,6 +33,10 @@ def task() -> None: ...
 @click.option("--run-at", metavar="MOMENT", help="when it is due, as in 2026-12-24T18:00:00+01:00")
 @click.option("--max-attempts", metavar="N", type=int, help="how often it may fail before it has failed for good")
 @click.option("--task-timeout", metavar="TIME", type=Duration(), help="for each attempt")
+@click.option("--unique", metavar="KEY", help="only one task of the type with this key is there at a time")
+@click.option("--unique-by", multiple=True, metavar="NAME", help="the same, with the value of this argument as the key")
+@click.option("--until", metavar="finished|started", help="how long it has that key")
+@click.option("--on-conflict", metavar="return|reject|replace|keep_last", help="what if another task has the key")
 @click.option("--key", help="of your own: with the same one, the same task is not created twice")
 @click.option("--wait", "waits_for_it", is_flag=True, help="wait for its end, and print the result")
 @click.option("--follow", is_flag=True, help="as --wait, and show its log and progress on the way")
@@ -53,13 +57,26 @@ def create(
     args = arguments.given(given)
     if words:
         args |= arguments.read(words, _schema(service, type_name))
-    said = {OPTIONS.get(name, name): value for name, value in options.items() if value is not None}
+    said = {OPTIONS.get(name, name): value for name, value in _unique(options).items() if value is not None}
     created = service.post("/tasks", {"type": type_name, "args": args, **said}, key=key or os.urandom(16).hex())
     if not (waits_for_it or follow):
         _show_created(created, as_json)
         return 0
     showing.tell(f"the task {created['uid']} is {created['status']} in the queue {created['queue']}")
     return _show_end(_ended(created["uid"], timeout, follow), as_json)
+
+
+def _unique(options: dict[str, Any]) -> dict[str, Any]:
+    """With the four options about the unique key as one object."""
+    key, names = options.pop("unique"), options.pop("unique_by")
+    rule = {name: value for name in ("until", "on_conflict") if (value := options.pop(name)) is not None}
+    if key and names:
+        raise click.UsageError("--unique or --unique-by, not both.")
+    if key or names:
+        return options | {"unique": {"key": key or {"args": list(names)}, **rule}}
+    if rule:
+        raise click.UsageError("say of what there is to be one: --unique or --unique-by.")
+    return options
 
 
 def _schema(service: Service, type_name: str) -> dict[str, Any]:

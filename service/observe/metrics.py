@@ -98,7 +98,7 @@ class StatsDMetrics(Metrics):
                 told.timings(timer, [_plain(each) for each in milliseconds])
 
     def changed(self, event: str, tasks: Sequence[Task]) -> None:
-        """What an act on many tasks has done to these."""
+        """What has been done to these: by an act on many tasks, by a handler, or beside what a request is about."""
         with self._statsd.pipeline() as told:
             for name, count in _counted((task, event) for task in tasks).items():
                 told.incr(name, count)

@@ -87,7 +87,8 @@ class Store:
 
     def create(self, new: Sequence[Task], *, first: bool = False) -> list[Document | None]:
         """Stores all of the tasks, or none if one is there already. Returns [] when all are stored; otherwise, for each
-        task in turn, what is there. The tasks lie in one partition. `first`: before all that waits in their queues.
+        task in turn, what is there. The tasks lie in one partition, and want no unique keys. `first`: before all that
+        waits in their queues.
         """
         self.prepare(new)
         return self.create_each([new], first=first)[0]

@@ -23,7 +23,7 @@ def note(environ: dict[str, Any], event: str, about: Sequence[Task]) -> None:
 
 def note_also(environ: dict[str, Any], event: str, about: Sequence[Task]) -> None:
     """Notes what has happened to others on the way."""
-    environ[ALSO] = event, about
+    environ.setdefault(ALSO, []).append((event, about))
 
 
 class Measured:
@@ -47,8 +47,8 @@ class Measured:
                 event=event,
                 about=about,
             )
-            if ALSO in environ:
-                self._metrics.changed(*environ[ALSO])
+            for others in environ.get(ALSO, ()):
+                self._metrics.changed(*others)
             return start_response(status, headers, *more)
 
         return self._application(environ, start)

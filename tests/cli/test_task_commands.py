@@ -96,6 +96,21 @@ def test_the_same_key_creates_one_task(sandbox: Command) -> None:
     assert created(sandbox, "echo") != created(sandbox, "echo")
 
 
+def test_of_a_unique_key_there_is_one_task_at_a_time(sandbox: Command) -> None:
+    words = ("message=once", "--delay", "1h", "--unique-by", "message")
+    first = created(sandbox, "echo", *words)
+    assert created(sandbox, "echo", *words) == first
+    refused = sandbox("task", "create", "echo", *words, "--on-conflict", "reject")
+    assert (refused.returncode, f"{first} has the same unique key" in refused.stderr) == (6, True)
+    document = json.loads(sandbox("task", "get", first, "--json").stdout)
+    assert document["unique"] == {"key": '{"message":"once"}', "until": "finished", "on_conflict": "return"}
+    sandbox("task", "cancel", first)
+    assert created(sandbox, "echo", "--unique", "k", "--until", "started") != first
+    assert sandbox("task", "create", "echo", "--unique", "k", "--unique-by", "message").returncode == 2
+    assert sandbox("task", "create", "echo", "--until", "started").returncode == 2
+    assert sandbox("task", "list", "--parent", first).stdout == ""
+
+
 @pytest.mark.parametrize(
     ("words", "code", "said"),
     [

@@ -159,10 +159,29 @@ def test_a_wrong_field_is_named(sandbox: Any, words: dict[str, Any], field: str)
     assert refused.value.detail.startswith(f"{field}: ")
 
 
+def test_of_a_unique_key_there_is_one_task_at_a_time(sandbox: Any) -> None:
+    wanted = {"key": {"args": ["message"]}}
+    first = sandbox.create("echo", message="once", delay=3600, unique=wanted)
+    assert first.unique == ('{"message":"once"}', "finished", "return")
+    assert sandbox.create("echo", message="once", unique=wanted).uid == first.uid
+    assert sandbox.create("echo", message="twice", unique=wanted).uid != first.uid
+    with pytest.raises(Conflict) as refused:
+        sandbox.create("echo", message="once", unique=wanted | {"on_conflict": "reject"})
+    assert refused.value.holder == first.uid
+    second = sandbox.create("echo", message="once", delay=3600, unique=wanted | {"on_conflict": "replace"})
+    first.refresh()
+    assert (first.status, first.error.type) == ("cancelled", "Replaced")
+    with pytest.raises(Conflict) as refused:
+        first.retry()
+    assert refused.value.holder == second.uid
+    second.cancel()
+    assert [each.parent for each in sandbox.tasks(parent=first.uid)] == []
+
+
 def test_the_types_are_told_and_that_it_is_ready(sandbox: Any) -> None:
     [echo] = [each for each in sandbox.types() if each["type"] == "echo"]
     assert echo["description"] == "Returns its message."
-    told = {"type", "description", "queue", "max_attempts", "timeout", "priority", "args", "secret", "paused"}
+    told = {"type", "description", "queue", "max_attempts", "timeout", "priority", "args", "secret", "unique", "paused"}
     assert echo.keys() == told
     assert sandbox.ready()
     assert sandbox.ready().failing == {}

@@ -44,10 +44,15 @@ class Client(threading.Thread):
     def _ask(self) -> None:
         batch = self._dice.random() < 0.1
         tasks = [self._task() for _ in range(self._dice.randint(2, 30) if batch else 1)]
+        if not batch and self._dice.random() < 0.1:
+            tasks = [self._unique_task()]
         key = uuid.UUID(int=self._dice.getrandbits(128)).hex if self._dice.random() < 0.9 else None
         uids = self._create("/tasks/batch" if batch else "/tasks", tasks if batch else tasks[0], key)
         if uids is None:
             return self._ledger.leave_open(len(tasks))
+        self._ledger.unique |= {
+            uid: task["unique"]["key"] for uid, task in zip(uids, tasks, strict=True) if "unique" in task
+        }
         endless = [uid for uid, task in zip(uids, tasks, strict=True) if task["type"] == "hang"]
         self._ledger.endless.update(endless)
         self._to_cancel += [(time.monotonic() + self._dice.uniform(0, 6), uid) for uid in endless]
@@ -79,6 +84,12 @@ class Client(threading.Thread):
             task |= {"timeout": HANG_SECONDS, "max_attempts": 1}
         return task
 
+    def _unique_task(self) -> dict[str, Any]:
+        """One runs, and the newest waits."""
+        key, seconds = self._dice.choice("abc"), round(self._dice.uniform(0.05, 0.5), 3)
+        args = {"path": str(self._ledger.runs), "seconds": seconds}
+        return {"type": "work", "args": args, "unique": {"key": key, "on_conflict": "keep_last"}}
+
     def _cancel_what_never_ends(self) -> None:
         """A cancel that is not answered is left to the timeout."""
         now = time.monotonic()
@@ -92,6 +103,9 @@ class Client(threading.Thread):
             if status in (200, 201):
                 tasks = answer["tasks"] if path.endswith("batch") else [answer]
                 return [task["uid"] for task in tasks]
+            if status == 409 and "holder" in answer:
+                self._ledger.count("refused: the holder cannot be read for a while")
+                return None
             if status not in (0, 503):
                 self._ledger.complain(f"POST {path} was answered with {status}: {answer}")
                 return None

@@ -5,6 +5,7 @@ It adds up if all of this is so:
 - Each accepted task has finished, with the result of a run of its own; one that never ends was cancelled or timed out.
 - Each run after a task's first has a reason: a blow to the process of the run before, that run's failure, or a
   document that could not be read for a while.
+- Of a unique key one task runs at a time; what gave way for a newer one has not run.
 - A task that was seen finished has neither changed nor run since.
 - Each task in Redis was asked for by a client.
 - Each process that ended without having been told to was struck, or a handler held its interpreter.
@@ -33,6 +34,7 @@ class Run(NamedTuple):
     pid: int
     begun: float
     end: str  # ended, failed, or nothing
+    over: float  # when that was
 
 
 class Blow(NamedTuple):
@@ -53,6 +55,7 @@ class Ledger:
         self.runs = runs
         self.accepted: set[str] = set()
         self.endless: set[str] = set()
+        self.unique: dict[str, str] = {}  # the unique key of each task that wanted one
         self.unanswered = 0
         self.counts: Counter[str] = Counter()
         self.blows: list[Blow] = []
@@ -114,6 +117,7 @@ class Ledger:
             found += [f"{uid} {problem}" for problem in self._repetitions(uid, runs.get(uid, []))]
             if uid in self.finished and self.finished[uid].text != documents.get(uid):
                 found.append(f"{uid} has changed since it was finished")
+        found += self._overlaps(runs)
         strangers = documents.keys() - self.accepted
         if len(strangers) > self.unanswered:
             found.append(f"{len(strangers)} tasks that nobody was promised; {self.unanswered} may be")
@@ -135,6 +139,8 @@ class Ledger:
         if uid in self.endless:
             is_over = task["status"] == "cancelled" or (task["error"] or {}).get("type") in ("TimedOut", "Crashed")
             return None if is_over else f"should never have ended: {task}"
+        if uid in self.unique and (task["error"] or {}).get("type") == "Replaced":
+            return f"gave way for another one, and ran: {runs}" if runs else None
         if task["status"] == "failed" and task["crashes"] == CRASH_LIMIT:
             return None  # killed too often, as promised
         if task["status"] != "succeeded":
@@ -150,6 +156,17 @@ class Ledger:
             elif self._reason(before, again) is None:
                 yield f"ran again for no reason: {before}, {again}"
 
+    def _overlaps(self, runs: Mapping[str, list[Run]]) -> Iterable[str]:
+        """Of runs whose processes were left alone: others may go on for a while after their task was taken over."""
+        struck = {pid for blow in [*self.blows, *self._holds] for pid in blow.pids}
+        of_key = defaultdict(list)
+        for uid, key in self.unique.items():
+            of_key[key] += [run for run in runs.get(uid, []) if run.pid not in struck and uid not in self.spoiled]
+        for key, of_one in of_key.items():
+            for before, after in itertools.pairwise(sorted(of_one, key=lambda run: run.begun)):
+                if before.uid != after.uid and before.over > after.begun:
+                    yield f"two ran at the same time with the unique key {key}: {before}, {after}"
+
     def _reason(self, before: Run, again: Run) -> str | None:
         if before.end == "failed":
             return "failure"
@@ -163,7 +180,7 @@ class Ledger:
 
     def _read_runs(self) -> dict[str, list[Run]]:
         """Each task's runs, in the order in which they began."""
-        ends: dict[tuple[str, str, str], str] = {}
+        ends: dict[tuple[str, str, str], tuple[str, float]] = {}
         begun: list[tuple[str, str, str, str]] = []
         self._holds = []
         for line in self.runs.read_text().splitlines() if self.runs.exists() else ():
@@ -173,10 +190,10 @@ class Ledger:
             elif what == "held":
                 self._holds.append(Blow("a handler held it", frozenset([int(pid)]), float(at)))
             else:
-                ends[uid, attempt, pid] = what
+                ends[uid, attempt, pid] = what, float(at)
         runs = defaultdict(list)
         for uid, attempt, pid, at in sorted(begun, key=lambda line: float(line[3])):
-            runs[uid].append(Run(uid, int(attempt), int(pid), float(at), ends.get((uid, attempt, pid), "")))
+            runs[uid].append(Run(uid, int(attempt), int(pid), float(at), *ends.get((uid, attempt, pid), ("", 0.0))))
         return runs
 
     # --- for people ------------------------------------------------------------------------------------

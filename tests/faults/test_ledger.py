@@ -132,3 +132,42 @@ def test_what_never_ends_is_cancelled_or_times_out(ledger: Ledger, status: str, 
     note(ledger, "begun 1 7 10", "held 1 7 11")
     problems = ledger.problems(document(status, result=None, error=error and {"type": error}))
     assert (problems == []) is fine
+
+
+OTHER = "b" * 64
+
+
+def two_of_a_key(ledger: Ledger, second_begins: int) -> dict[str, bytes]:
+    ledger.accept([OTHER], "alone")
+    ledger.unique |= {UID: "k", OTHER: "k"}
+    note(ledger, "begun 1 7 10", "ended 1 7 15")
+    with ledger.runs.open("a") as file:
+        file.write(f"begun {OTHER} 1 8 {second_begins}\nended {OTHER} 1 8 20\n")
+    [text] = document(result=[1, 8]).values()
+    return document() | {OTHER: text}
+
+
+def test_of_a_unique_key_one_runs_after_the_other(ledger: Ledger) -> None:
+    assert ledger.problems(two_of_a_key(ledger, 16)) == []
+
+
+def test_two_of_a_unique_key_that_run_at_the_same_time_are_seen(ledger: Ledger) -> None:
+    [problem] = ledger.problems(two_of_a_key(ledger, 14))
+    assert "at the same time with the unique key k" in problem
+
+
+def test_one_that_was_taken_over_from_a_process_may_go_on_there(
+    ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("time.monotonic", lambda: 12.0)
+    ledger.strike("runner frozen", [7])
+    assert ledger.problems(two_of_a_key(ledger, 14)) == []
+
+
+def test_what_gave_way_for_another_one_has_not_run(ledger: Ledger) -> None:
+    ledger.unique[UID] = "k"
+    replaced = document("cancelled", result=None, error={"type": "Replaced"})
+    assert ledger.problems(replaced) == []
+    note(ledger, "begun 1 7 10")
+    [problem] = ledger.problems(replaced)
+    assert "gave way for another one, and ran" in problem

@@ -45,12 +45,12 @@ def fails(context: Context, how: str, key: str = "") -> None:
 def parent(context: Context) -> list[str]:
     """Its children, and how those are refused that cannot be."""
     refused = []
-    for type, args in (("nobody.knows", {}), ("apart.one", {"wrong": 1}), ("apart.one", {"name": "b"})):
+    for name, args in (("nobody.knows", {}), ("apart.one", {"wrong": 1}), ("apart.one", {"name": "b"})):
         try:
-            context.create(type, key="same", **args)
-            context.create(type, key="other", **args)
+            context.create(name, key="same", **args)
+            context.create(name, key="other", **args)
         except (InvalidTask, KeyHeld) as error:
-            refused.append(f"{type}: {error}")
+            refused.append(f"{name}: {error}")
     return [*context.create_many("apart", [{}, {}]), *refused]
 
 

@@ -240,3 +240,14 @@ def fan_out(context: Any, path: str, count: int) -> list[str]:
         made.append(context.create("note", key=str(number), path=path, text=str(number)))
         time.sleep(0.02)
     return made
+
+
+@task("alone")
+def alone(context: Any, path: str, key: str, seconds: float) -> None:
+    """Writes down when it begins and when it ends."""
+    for what in ("begun", "ended"):
+        descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+        os.write(descriptor, f"{what} {key} {context.uid} {context.attempt}\n".encode())
+        os.close(descriptor)
+        if what == "begun":
+            time.sleep(seconds)

@@ -1,6 +1,7 @@
 """Tasks that handlers create: each once, however often the handler runs."""
 
 import json
+import pickle
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -163,8 +164,9 @@ def test_a_child_of_a_unique_type_is_unique(store: Store, begin: Begin, counted:
     assert begin("q" * 64).create("site.sync", site="a") == first
     assert begin("q" * 64).create_many("site.sync", [{"site": "a"}, {"site": "b"}])[0] == first
     begin().create("site.lock", key="lock", site="a")
-    with pytest.raises(KeyHeld):
+    with pytest.raises(KeyHeld) as raised:
         begin("q" * 64).create("site.lock", site="a")
+    assert pickle.loads(pickle.dumps(raised.value)).holder == raised.value.holder != "", "it may cross a pipe"
     begin().create("site.index", key="i", site="a")
     begin("q" * 64).create("site.index", key="i", site="a")
     assert (counted.told["created"], counted.told["cancelled"]) == (5, 1)

@@ -179,6 +179,33 @@ class Transitions(RuleBasedStateMachine):
             priority=priority,
         )
 
+    @precondition(lambda self: self.living())
+    @rule(key=KEYS, plan=PLANS, rule=st.sampled_from(RULES), choice=CHOICES)
+    def meet_one_that_runs(self, key: int, plan: list[str], rule: tuple[str, str], choice: int) -> None:
+        self.create([key], plan, "work", scheduled=False, wanted=("x", ("finished", "keep_last")))
+        self._go_on(self.actors[-1], 3)
+        process = self._chosen_process(choice)
+        [runner] = [actor for actor in self.actors if actor.process is process and actor.name == "runner"]
+        for _ in range(12):
+            found = self.store.read(self.uids[key])
+            if found is None or found.task.status == RUNNING or runner.ended:
+                break
+            self._go_on(runner, 1)
+        self.create([(key + 1) % 6], plan, "work", scheduled=False, wanted=("x", rule))
+        if self.actors:
+            self._go_on(self.actors[-1], 3)
+
+    @rule(key=KEYS, steps=st.integers(2, 4))
+    def retry_two_that_share_a_key(self, key: int, steps: int) -> None:
+        both = key, (key + 1) % 6
+        for each in both:
+            self.create([each], [], "work", scheduled=False, wanted=("x", ("finished", "return")))
+            if self.actors:
+                self._go_on(self.actors[-1], 3)
+            self.cancel(each, 2)
+        for each in both:
+            self.retry(each, steps)
+
     @rule(key=KEYS, steps=st.integers(0, 2))
     def cancel(self, key: int, steps: int) -> None:
         self._change("cancel", key, lambda task: transitions.cancelled(task, LONG_AGO), steps)

@@ -7,7 +7,7 @@ import pytest
 
 from service.errors import KeyHeld, StoreUnavailable
 from service.runner.sweep import Sweep
-from service.store import Change, Document, Entry, Filter, Store, deeds, keys, unique_keys
+from service.store import TYPE, Change, Document, Entry, Filter, Pause, Store, deeds, keys, unique_keys
 from service.store.unique_keys import Created
 from service.tasks import transitions
 from service.tasks.document import CANCELLED, NULL, QUEUED, SCHEDULED, Claim, Task, TaskError, Unique, decode
@@ -87,6 +87,11 @@ def cancel(store: Store, uid: str) -> None:
     assert store.change(uid, lambda task: transitions.cancelled(task, NOW))
 
 
+def counted(store: Store, command: str, name: str) -> int:
+    partitions = range(store.partitions)
+    return sum(store._wire.call(each, (command, keys.base(each) + name))[0] for each in partitions)
+
+
 def records(store: Store) -> dict[str, str]:
     """Every unique key that is taken, and by whom."""
     found: dict[str, str] = {}
@@ -127,8 +132,22 @@ def test_one_that_has_not_started_gives_way(store: Store, rule: str) -> None:
     assert second.uid in found.task.error.message
     assert list(records(store).values()) == [second.uid]
     assert [each.uid for each in store.index.page(limit=10, only=Filter(status=(CANCELLED,)))[0]] == [first.uid]
+    assert counted(store, "ZCARD", "due") == 0
     document, _ = started(store)
     assert document.task.uid == second.uid
+
+
+def test_one_that_is_set_aside_gives_way_too(store: Store) -> None:
+    """Its type is paused."""
+    first = created(store)
+    store.pauses.pause(TYPE, "sync", Pause(None, NOW, None, None))
+    [entry] = entries(store)
+    assert entry.text is not None
+    after = transitions.claimed(decode(entry.text), Claim("a", entry.id, entry.stream, entry.id))
+    store.move([Change(entry.text, decode(entry.text), after, entry)], consumer="a")
+    assert counted(store, "ZCARD", "lot:sync:default:normal") == 1
+    assert [each.uid for each in create(store, task(store, "replace")).replaced] == [first.uid]
+    assert counted(store, "ZCARD", "lot:sync:default:normal") == 0
 
 
 def test_replace_does_not_touch_one_that_has_started(store: Store) -> None:

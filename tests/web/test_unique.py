@@ -12,9 +12,11 @@ from service.observe.audit import AuditLog
 from service.store import SCRIPTS, Store
 from service.store.connection import connect
 from service.tasks import transitions
-from service.tasks.declare import task
+from service.tasks.declare import marked_type, task
+from service.tasks.registry import Registry
 from service.web.app import Web
 from tests.servers import RedisServer
+from tests.web.page.conftest import OWN
 from tests.web.test_create import post
 
 ECHO = {"type": "echo", "args": {"message": "hello"}}
@@ -122,10 +124,23 @@ def send_invoice(context: Any, customer: str) -> None:
     """Its type is unique."""
 
 
-def test_a_type_brings_its_rule_and_a_client_may_send_another(make_app: Callable[..., Web], registry: Any) -> None:
-    from service.tasks.declare import marked_type
-    from service.tasks.registry import Registry
+@task("invoice.draw", unique={"key": "all"})
+def draw_invoice(context: Any) -> None: ...
 
+
+def test_a_form_that_meets_a_unique_key_leads_to_the_task_that_has_it(
+    make_app: Callable[..., Web], registry: Registry
+) -> None:
+    own = marked_type(draw_invoice)
+    assert own is not None
+    client = make_app(registry=Registry([*registry, own])).test_client()
+    first, again = (client.post("/ui/types/invoice.draw", headers=OWN, follow_redirects=True) for _ in range(2))
+    assert first.request.path == again.request.path
+    assert "The task is created." in first.text
+    assert "This task was there already, and has the unique key." in again.text
+
+
+def test_a_type_brings_its_rule_and_a_client_may_send_another(make_app: Callable[..., Web], registry: Registry) -> None:
     own = marked_type(send_invoice)
     assert own is not None
     client = make_app(registry=Registry([*registry, own])).test_client()
@@ -134,6 +149,11 @@ def test_a_type_brings_its_rule_and_a_client_may_send_another(make_app: Callable
     assert first.json["unique"] == {"key": '{"customer":"acme"}', "until": "finished", "on_conflict": "reject"}
     assert post(client, wanted).status_code == 409
     assert post(client, wanted | {"unique": {"key": "another"}}).status_code == 201
+    page = client.get("/ui/types/invoice.send").text
+    assert "One task at a time for each <code>customer</code>, until it has finished. Another one: reject." in page
+    uid = client.post("/ui/types/invoice.send", data={"arg:customer": "initech"}, headers=OWN).headers["Location"][-64:]
+    refused = client.post("/ui/types/invoice.send", data={"arg:customer": "initech"}, headers=OWN)
+    assert (refused.status_code, uid in refused.text) == (409, True)
     [described] = [each for each in client.get("/types").json["types"] if each["type"] == "invoice.send"]
     assert described["unique"] == {"key": {"args": ["customer"]}, "until": "finished", "on_conflict": "reject"}
 

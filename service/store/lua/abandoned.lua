@@ -7,8 +7,9 @@
 --
 -- Returns the cursor to go on with; "0" at the end.
 
+local keys = unique_keys(KEYS[1])
 local answer = redis.call('HSCAN', KEYS[1], ARGV[1], 'COUNT', ARGV[2])
 for i = 1, #answer[2], 2 do
-  holder_of(KEYS[1], answer[2][i])
+  keys.holder_of(answer[2][i])
 end
 return answer[1]

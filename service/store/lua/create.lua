@@ -35,10 +35,10 @@ local rest, width = 4 * count + 4, 11
 local base, ttl = ARGV[rest], ARGV[rest + 1]
 local limited = rest + 3 + width * (ARGV[rest + 2] or 0)
 if limited > rest + 3 then
-  local keys, conflicts, replaced = base .. 'unique', {}, {}
+  local keys, conflicts, replaced = unique_keys(base .. 'unique'), {}, {}
   for at = rest + 3, limited - 1, width do
     local place, wish = tonumber(ARGV[at]), ARGV[at + 2]
-    local holder, waits = holder_of(keys, ARGV[at + 1])
+    local holder, waits = keys.holder_of(ARGV[at + 1])
     if holder then
       local gives_way = wish == 'over' and holder or waits
       local is_seen = holder == ARGV[at + 3] and waits == ARGV[at + 4]
@@ -71,11 +71,11 @@ if limited > rest + 3 then
   end
   for at = rest + 3, limited - 1, width do
     local place = tonumber(ARGV[at])
-    local record = uids[place]
     if behind[place] then
-      record = behind[place] .. ' ' .. record .. ' ' .. KEYS[3 * place + 2]
+      keys.take(ARGV[at + 1], behind[place], uids[place], KEYS[3 * place + 2])
+    else
+      keys.take(ARGV[at + 1], uids[place])
     end
-    redis.call('HSET', keys, ARGV[at + 1], record)
   end
 end
 

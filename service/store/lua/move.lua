@@ -69,10 +69,10 @@ local function keep_beside(uid)
   end
 end
 
-local keys, key_of = nil, {} -- the unique keys, and those of these tasks
+local keys, key_of -- the unique keys, and those of these tasks
 for at = 5 * count + 19, #ARGV, 2 do
   if ARGV[at] == '0' then
-    keys = ARGV[at + 1]
+    keys, key_of = unique_keys(ARGV[at + 1]), {}
   elseif keys then
     key_of[-ARGV[at]] = ARGV[at + 1]
   end
@@ -91,8 +91,8 @@ local moved = {}
 
 -- Of a batch, the first one has it: its document may not be written yet.
 local function is_held(key)
-  local holder = on_record(keys, key)
-  return holder and (moved[holder] or holder_of(keys, key))
+  local holder = key and keys.on_record(key)
+  return holder and (moved[holder] or keys.holder_of(key))
 end
 
 local present = redis.call('MGET', unpack(KEYS, first))
@@ -100,7 +100,7 @@ for i = 1, count do
   local at = 5 * i + 14
   local uid, text, entry = KEYS[first + i - 1], ARGV[at + 1], ARGV[at + 3]
   -- Two entries of a batch may point at the same document: the second one comes too late.
-  if present[i] ~= ARGV[at] or moved[uid] or is_taken(entry) or (takes_keys and key_of[i] and is_held(key_of[i])) then
+  if present[i] ~= ARGV[at] or moved[uid] or is_taken(entry) or (takes_keys and is_held(key_of[i])) then
     refused[#refused + 1] = i
   elseif pause then
     refused[#refused + 1] = -i
@@ -126,12 +126,9 @@ for i = 1, count do
     if ARGV[11] ~= '' then
       keep_beside(uid)
     end
-    if key_of[i] then
-      if takes_keys then
-        redis.call('HSET', keys, key_of[i], uid)
-      else
-        give_up(keys, key_of[i], uid)
-      end
+    if keys and key_of[i] then
+      local change = takes_keys and keys.take or keys.leave
+      change(key_of[i], uid)
     end
     leaving[#leaving + 1] = uid
     joining[#joining + 1] = ARGV[at + 2]

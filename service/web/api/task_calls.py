@@ -9,7 +9,7 @@ from typing import Any, Final
 from flask import Blueprint, request
 from werkzeug.datastructures import MultiDict
 
-from service.errors import SandboxError
+from service.errors import KeyHeld, SandboxError
 from service.observe.audit import AuditLog
 from service.store import Document, Position, Store
 from service.tasks import moments, transitions
@@ -148,11 +148,17 @@ class TaskCalls:
 
     def _created_unique(self, new: Sequence[Task]) -> tuple[Sequence[Task], int]:
         """Where a task has the key already, that one stands in its place."""
-        made = self._store.create_unique(new)
+        try:
+            made = self._store.create_unique(new)
+        except KeyHeld as error:
+            note_also(request.environ, "held", [new[error.index or 0]])
+            raise
         if made.present and new[0].request is not None:
             known = _same(new, self._with_holders(new, made.present))
             self._tell_the_audit("repeated", known)
             return known, 200
+        answered = {task.uid for task in made.tasks}
+        note_also(request.environ, "held", [task for task in new if task.uid not in answered])
         stored = new if made.present else made.new  # present without a key: the store has sent its command twice
         self._tell("created", stored)
         if made.replaced:

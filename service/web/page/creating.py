@@ -84,20 +84,22 @@ class Creating:
             args = _args(task_type, request.form)
             if model is not None:
                 args = shown.restored(args, shown.parsed(model.args))
-            task = self._created(_body(name, args, request.form))
+            task, is_new = self._created(_body(name, args, request.form))
         except (InvalidTask, Problem) as error:
             if isinstance(error, Problem) and error.status != 422:
                 raise
             return self._shown(task_type, request.form, model.uid if model else "", error.detail)
-        return go(f"/ui/tasks/{task.uid}", Notice("The task is created."))
+        words = "The task is created." if is_new else "This task was there already, and has the unique key."
+        return go(f"/ui/tasks/{task.uid}", Notice(words))
 
-    def _created(self, body: bytes) -> Task:
-        """The same form sent twice creates one task."""
+    def _created(self, body: bytes) -> tuple[Task, bool]:
+        """The same form sent twice creates one task. False if it is the one that has the unique key."""
         environ, nonce = request.environ, request.form.get("nonce", "")
         key = f"{nonce}.{hashlib.sha256(body).hexdigest()[:32]}" if NONCE.fullmatch(nonce) else None
         sender = Sender(environ.get(CALLER), key, environ.get(REQUEST_ID))
-        [task], _ = self._calls.created([self._intake.one(body, sender)])
-        return task
+        new = self._intake.one(body, sender)
+        [task], _ = self._calls.created([new])
+        return task, task.uid == new.uid
 
     def _shown(self, task_type: TaskType, values: Mapping[str, str], model: str, wrong: str = "") -> Response:
         described = task_type.describe()

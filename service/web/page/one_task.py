@@ -21,6 +21,7 @@ class OneTask:
     def __init__(self, frame: Frame, store: Store, registry: Registry, calls: TaskCalls, sentry_url: str) -> None:
         self._frame = frame
         self._logbook = store.logbook
+        self._unique_keys = store.unique_keys
         self._registry = registry
         self._calls = calls
         self._sentry_url = sentry_url
@@ -44,8 +45,14 @@ class OneTask:
             progress=_progress(task),
             sentry=self._sentry(task),
             unreadable=_as_stored(found, may_write(request.environ)) if task.status == UNREADABLE else "",
+            holder=self._holder(task),
             may_create=self._registry.get(task.type) is not None,
         )
+
+    def _holder(self, task: Task) -> str:
+        """The UID of another task that has its unique key."""
+        found = self._unique_keys.holder(task)
+        return found.task.uid if found is not None and found.task.uid != task.uid else ""
 
     def _value(self, raw: bytes, secret: tuple[str, ...] = ()) -> tuple[str, int]:
         """The value, and how many bytes of it are not shown."""

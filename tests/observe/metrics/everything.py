@@ -22,6 +22,7 @@ def tell_everything(told: StatsDMetrics, number: int) -> None:
     told.request("/tasks/<uid>/retry", "POST", "200", 0.002, waited=False, event="requeued", about=[new()])
     told.request("/tasks/<uid>", "DELETE", "200", 0.002, waited=False, event="cancelled", about=[new()])
     told.request("/tasks/<uid>", "DELETE", "200", 0.002, waited=False, event="purged", about=[new()])
+    told.changed("held", [new()])
     done = [succeeded(1e9 + chance.random(), chance.expovariate(3), type=kind) for kind in ("echo", "report.build") * 5]
     error = TaskError(type="E", message="m")
     failed = transitions.failed(new("report.build"), error, moments.stamp(1e9), moments.stamp(1e9 + 1), 1.0)

@@ -108,6 +108,16 @@ def test_a_cancelled_and_a_repeated_task_are_counted_and_a_known_key_creates_not
     assert counts["sandbox.web.requests.tasks_uid.DELETE.409"] == 1
 
 
+def test_a_unique_key_that_is_held_is_counted_and_what_gives_way_for_it(web: WebServer, sink: Sink) -> None:
+    settle(web, sink)
+    for rule, status in (("return", 201), ("return", 200), ("reject", 409), ("replace", 201)):
+        wanted = {"type": "echo", "delay": 3600, "unique": {"key": "k", "on_conflict": rule}}
+        assert call(web, "POST", "/tasks", wanted)[0] == status
+    sink.eventually(lambda sink: sink.counts()["sandbox.tasks.default.echo.created"] == 2)
+    counts = sink.counts()
+    assert (counts["sandbox.tasks.default.echo.held"], counts["sandbox.tasks.default.echo.cancelled"]) == (2, 1)
+
+
 @pytest.fixture
 def reporting(crew: Crew, sink: Sink, monkeypatch: pytest.MonkeyPatch) -> Crew:  # noqa: F811
     monkeypatch.setenv("STATSD_HOST", "127.0.0.1")

@@ -281,3 +281,26 @@ def test_a_task_is_created_with_a_priority_and_its_page_shows_it(open_page: Flas
     usual = open_page.post("/ui/types/echo", data={"how": "fields", "priority": ""}, headers=OWN)
     assert "<dt>Priority</dt><dd>normal</dd>" in open_page.get(usual.headers["Location"]).text
     assert open_page.post("/ui/types/echo", data={"how": "fields", "priority": "x"}, headers=OWN).status_code == 422
+
+
+def test_a_task_shows_its_key_who_has_it_and_where_it_comes_from(open_page: FlaskClient, store: Store) -> None:
+    key = {"unique": {"key": "<b>"}}
+    first = create(open_page, **key)
+    open_page.delete(f"/tasks/{first}")
+    second = create(open_page, **key)
+    page = open_page.get(f"/ui/tasks/{first}")
+    assert "&lt;b&gt;</code>, until it has finished; " in page.text
+    assert [link["href"] for link in Seen(page).all("a") if link["href"] == f"/ui/tasks/{second}"]
+    assert "has it now" not in open_page.get(f"/ui/tasks/{second}").text
+    refused = open_page.post(f"/ui/tasks/{first}/retry", headers=OWN, follow_redirects=True)
+    assert f"the task {second} has the same unique key" in refused.text
+
+    found = store.read(second)
+    assert found is not None
+    child = found.task.__copy__()  # type: ignore[attr-defined]
+    child.uid, child.parent, child.unique = store.uid("c" * 59), first, None
+    store.create([child])
+    assert [link["href"] for link in Seen(open_page.get(f"/ui/tasks/{child.uid}")).all("a") if first in link["href"]]
+    [children] = [link["href"] for link in Seen(page).all("a") if "parent=" in link["href"]]
+    assert listed(open_page, children.removeprefix("/ui/tasks")) == [child.uid]
+    assert open_page.get("/ui/tasks?parent=x").status_code == 422
