@@ -30,6 +30,7 @@ from service.runner.alarm import Alarm
 from service.runner.attendance import Attendance
 from service.runner.counting import Counting
 from service.runner.due import Due
+from service.runner.firing import Firing
 from service.runner.gauges import Gauges
 from service.runner.hearing import Hearing
 from service.runner.journal import Report
@@ -144,6 +145,7 @@ class Runner:
             Progress(self._lanes, store=store, presence=self._presence),
             TaskLogs(self._lanes),
             Due(store),
+            Firing(store, registry=registry, metrics=metrics),
             Parking(store, types=[each.name for each in registry]),
             Sweep(store, retention_seconds=retention_seconds),
             self._recovery,

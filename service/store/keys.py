@@ -78,6 +78,15 @@ def lot_name(task: Task) -> str:
     return f"{task.type}:{task.queue}:{task.priority if task.priority in _LINES else NORMAL}"
 
 
+def schedule(partition: int, name: str) -> str:
+    return f"sandbox:{{{partition}}}:schedule:{name}"
+
+
+def timetable(partition: int) -> str:
+    """Schedules by when they are looked at next; the end of time for those that rest."""
+    return f"sandbox:{{{partition}}}:timetable"
+
+
 def base(partition: int) -> str:
     return f"sandbox:{{{partition}}}:"
 

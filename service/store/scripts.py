@@ -19,5 +19,6 @@ HISTORY, GAUGES = _HISTORY = Script("history"), Script("gauges")
 PAUSE, RESUME, KNOWN, PARK, UNPARK, LOTS = _ORDER = tuple(
     Script(name) for name in ("pause", "resume", "known", "park", "unpark", "lots")
 )
+RESCHEDULE, TIMETABLE = _SCHEDULES = Script("reschedule"), Script("timetable")
 CANCEL: Final = Script("move", when_full=True)  # what a client wishes when it makes room
-SCRIPTS: Final = (*_CHANGES, *_OTHERS, *_BESIDE, *_HISTORY, *_ORDER, CANCEL)
+SCRIPTS: Final = (*_CHANGES, *_OTHERS, *_BESIDE, *_HISTORY, *_ORDER, *_SCHEDULES, CANCEL)

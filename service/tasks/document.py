@@ -93,6 +93,8 @@ class Task(msgspec.Struct, kw_only=True, omit_defaults=True, forbid_unknown_fiel
     request_id: Annotated[str, _described("the X-Request-ID of the request that created it")] | None = None
     created_by: Annotated[str, _described("the name of the token that created it")] | None = None
     priority: Annotated[str, _PRIORITY] = NORMAL
+    schedule: Annotated[str, _described("the name of the schedule that created it")] | None = None
+    scheduled_for: Annotated[str, _MOMENT] | None = None
 
     # Fields of a newer release are carried along, never dropped (docs/store.md, Compare first).
     unknown: ClassVar[dict[str, Any] | None] = None

@@ -1,17 +1,29 @@
 -- create: stores new documents and what points at them, all or none.
 --
 -- KEYS  1  names of shelves      2  due times      3…  per task: document, shelf, stream to wait in
+--       then, if a schedule creates the task: the schedule, the timetable, perhaps the document of its last task
 -- ARGV  1  number of tasks       2  channel that tells of changes
 --       3  what the caller's clock says (microseconds)
 --       then per task: the document, the shelf's name, created (score), due by the caller's clock, or ""
+--       then, if a schedule does: its text as read, its text to be, its name, when it is looked at next (score),
+--       the last task's document as read, or ""
 --
--- Returns an empty list when all are stored. If any of the documents is there already, nothing
+-- Returns an empty list when all are stored. A schedule moves on with its task; if it, or its last task, is not what was
+-- read, nothing changes, and the answer is 0. If any of the documents is there already, nothing
 -- changes, and the answer lists every document's present text, or false.
 
 local count = tonumber(ARGV[1])
 local uids = {}
 for i = 1, count do
   uids[i] = KEYS[3 * i]
+end
+local at, said = 3 * count + 3, 4 * count + 4 -- of a schedule
+local schedule, last = KEYS[at], KEYS[at + 2]
+if schedule and redis.call('GET', schedule) ~= ARGV[said] then
+  return 0
+end
+if last and (redis.call('GET', last) or '') ~= ARGV[said + 4] then
+  return 0
 end
 if redis.call('EXISTS', unpack(uids)) > 0 then
   return redis.call('MGET', unpack(uids))
@@ -46,6 +58,10 @@ redis.call('MSET', unpack(texts))
 redis.call('SADD', KEYS[1], unpack(names))
 for shelf, joining in pairs(shelves) do
   redis.call('ZADD', shelf, unpack(joining))
+end
+if schedule then
+  redis.call('SET', schedule, ARGV[said + 1])
+  redis.call('ZADD', KEYS[at + 1], ARGV[said + 3], ARGV[said + 2])
 end
 -- pcall: a user without the right to publish may still create tasks.
 if #queued > 0 then

@@ -66,11 +66,13 @@ class Intake:
         self._store = store
 
     def one(self, body: bytes, sender: Sender) -> Task:
-        new = parsed(_decode_one, body)
-        task = self._task(new, self._store.uid(_prefix(sender)), time.time_ns() // 1000, sender)
+        task = self.made(parsed(_decode_one, body), sender)
         if sender.key is not None:
             task.request = fingerprint.of(parsed(_decode_any, body))
         return task
+
+    def made(self, new: NewTask, sender: Sender) -> Task:
+        return self._task(new, self._store.uid(_prefix(sender)), time.time_ns() // 1000, sender)
 
     def many(self, body: bytes, sender: Sender) -> list[Task]:
         batch = parsed(_decode_many, body)

@@ -13,6 +13,7 @@ from service.web.answers import Answer
 from service.web.api.health import Notices
 from service.web.api.intake import Intake
 from service.web.api.many_calls import ManyCalls
+from service.web.api.schedule_calls import ScheduleCalls
 from service.web.api.task_calls import TaskCalls
 from service.web.auth import CALLER, SCOPE, Tokens
 from service.web.body import BODY_LIMIT
@@ -50,6 +51,7 @@ class Site:
         intake: Intake,
         many: ManyCalls,
         pauses: PauseForms,
+        schedules: ScheduleCalls,
         notices: Notices,
         tokens: Tokens | None,
         audit: AuditLog | None,
