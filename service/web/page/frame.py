@@ -49,6 +49,7 @@ PLACES: Final = (
     ("/ui/tasks", "Tasks"),
     ("/ui/queues", "Queues"),
     ("/ui/types", "Types"),
+    ("/ui/schedules", "Schedules"),
     ("/ui/runners", "Runners"),
     ("/ui/audit", "Audit"),
 )

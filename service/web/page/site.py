@@ -29,6 +29,7 @@ from service.web.page.pause_forms import PauseForms
 from service.web.page.queue_list import QueueList
 from service.web.page.remembered import Remembered
 from service.web.page.runner_list import RunnerList
+from service.web.page.schedule_pages import SchedulePages
 from service.web.page.signing_in import SigningIn
 from service.web.page.statics import Statics
 from service.web.page.task_list import TaskList
@@ -74,6 +75,7 @@ class Site:
             QueueList(self._frame, store, queues, trends),
             RunnerList(self._frame, store),
             pauses,
+            SchedulePages(self._frame, schedules),
             AuditTrail(self._frame, audit),
         )
 
