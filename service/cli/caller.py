@@ -142,12 +142,17 @@ class Service:
         headers = {"Idempotency-Key": key} if key else {}
         return self._call(_Request("POST", path, {} if body is None else body, headers, again=again or key is not None))
 
+    def put(self, path: str, body: Any) -> Any:
+        return self._call(_Request("PUT", path, body))
+
     def delete(self, path: str) -> Any:
         return self._call(_Request("DELETE", path))
 
     def _call(self, request: _Request) -> Any:
         with contextlib.closing(self.place.connection(ANSWER_SECONDS + request.wait_seconds)) as connection:
             text = self._insist(request, connection, http.client.HTTPResponse.read)
+        if not text:
+            return None  # a 204
         try:
             return json.loads(text)
         except ValueError as error:

@@ -15,6 +15,10 @@ def queues(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[
     return _beginning(incomplete, "/queues", "queues", "queue")
 
 
+def schedules(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
+    return _beginning(incomplete, "/schedules", "schedules", "name")
+
+
 def _beginning(incomplete: str, path: str, member: str, name: str) -> list[str]:
     from service.cli.caller import Service
 
