@@ -3,7 +3,7 @@
 from sandbox_client.async_client import AsyncClient, AsyncTask
 from sandbox_client.calls import NewTask
 from sandbox_client.client import Client, Task
-from sandbox_client.document import Attempt, LogLine, Progress, Readiness, TaskError, TaskType
+from sandbox_client.document import Attempt, LogLine, Progress, Readiness, Schedule, TaskError, TaskType
 from sandbox_client.errors import (
     BadRequest,
     Conflict,
@@ -48,6 +48,7 @@ __all__ = [
     "Readiness",
     "RequestTimeout",
     "SandboxError",
+    "Schedule",
     "ServiceFault",
     "Task",
     "TaskError",
