@@ -58,6 +58,7 @@ setup(
     install_requires=[
         *PINNED,
         "click>=8.2",  # Flask brings it, too
+        "cronsim==2.8",  # what it does at the ends of summer time is ours to try first
         "flask>=3.1",
         "hiredis>=3.5",
         "jinja2>=3.1",

@@ -183,9 +183,43 @@ def runners() -> Call:
     return Call("GET", "/runners")
 
 
+def schedules() -> Call:
+    return Call("GET", "/schedules")
+
+
+def schedule(name: str) -> Call:
+    return Call("GET", _schedule(name))
+
+
+def put_schedule(name: str, wanted: Mapping[str, Any]) -> Call:
+    given = {field: _plain(value) for field, value in wanted.items() if value is not None}
+    content = json.dumps(given, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
+    return Call("PUT", _schedule(name), headers={"Content-Type": "application/json"}, content=content)
+
+
+def delete_schedule(name: str) -> Call:
+    return Call("DELETE", _schedule(name))
+
+
+def run_schedule(name: str, key: str | None) -> Call:
+    return Call("POST", f"{_schedule(name)}/run", headers={"Idempotency-Key": key or new_key()})
+
+
+def pause_schedule(name: str) -> Call:
+    return Call("POST", f"{_schedule(name)}/pause")
+
+
+def resume_schedule(name: str) -> Call:
+    return Call("POST", f"{_schedule(name)}/resume")
+
+
 def ready() -> Call:
     return Call("GET", "/health/ready")
 
 
 def _path(uid: str) -> str:
     return f"/tasks/{quote(uid, safe='')}"
+
+
+def _schedule(name: str) -> str:
+    return f"/schedules/{quote(name, safe='')}"

@@ -11,8 +11,8 @@ import httpx2
 from sandbox_client import address, answers, calls
 from sandbox_client.calls import Call, Filters, NewTask, Unique
 from sandbox_client.clock import Clock
-from sandbox_client.document import Attempt, Document, LogLine, Matched, Readiness, attempt, log_line
-from sandbox_client.errors import Conflict, Invalid, SandboxError, TimedOut, Unavailable
+from sandbox_client.document import Attempt, Document, LogLine, Matched, Readiness, Schedule, attempt, log_line
+from sandbox_client.errors import Conflict, Invalid, NotFound, SandboxError, TimedOut, Unavailable
 from sandbox_client.events import END, SILENCE_SECONDS, Event, EventParser
 from sandbox_client.operating import Operating
 from sandbox_client.retrying import Retries
@@ -133,6 +133,58 @@ class Client(Operating):
     def count_for_cancel(self, **filters: Unpack[Filters]) -> Matched:
         answer = self._send(calls.count_for("cancel", filters))
         return Matched(answer["matched"], answer["more"])
+
+    def schedules(self) -> list[Schedule]:
+        answer: dict[str, list[Schedule]] = self._send(calls.schedules())
+        return answer["schedules"]
+
+    def schedule(self, name: str) -> Schedule:
+        found: Schedule = self._send(calls.schedule(name))
+        return found
+
+    def put_schedule(
+        self,
+        name: str,
+        type: str,
+        args: Mapping[str, Any] | None = None,
+        *,
+        cron: str | None = None,
+        every: float | timedelta | None = None,
+        timezone: str | None = None,
+        queue: str | None = None,
+        overlap: str | None = None,
+        catch_up: float | timedelta | None = None,
+        jitter: float | timedelta | None = None,
+        paused: bool = False,
+    ) -> Schedule:
+        """Makes it, or changes it: what is not given is as if it had never been."""
+        wanted = {
+            "type": type, "args": args or {}, "cron": cron, "every": every, "timezone": timezone, "queue": queue,
+            "overlap": overlap, "catch_up": catch_up, "jitter": jitter, "paused": paused,
+        }  # fmt: skip
+        stored: Schedule = self._send(calls.put_schedule(name, wanted))
+        return stored
+
+    def delete_schedule(self, name: str) -> None:
+        """Raises NotFound if there is none, unless a try before, whose answer was lost, may have removed it."""
+        retries = self._retries()
+        try:
+            self._send(calls.delete_schedule(name), retries)
+        except NotFound:
+            if retries.count == 0:
+                raise
+
+    def run_schedule(self, name: str, *, idempotency_key: str | None = None) -> "Task":
+        """Creates a task of it for now, beside its times."""
+        return Task(self, self._send(calls.run_schedule(name, idempotency_key)))
+
+    def pause_schedule(self, name: str) -> Schedule:
+        paused: Schedule = self._send(calls.pause_schedule(name))
+        return paused
+
+    def resume_schedule(self, name: str) -> Schedule:
+        resumed: Schedule = self._send(calls.resume_schedule(name))
+        return resumed
 
     def ready(self) -> Readiness:
         """Asks once, and does not try again."""

@@ -129,6 +129,34 @@ class Matched(NamedTuple):
     more: bool
 
 
+class Schedule(TypedDict):
+    """What creates tasks at times: docs/schedules.md has the fields. Moments are texts, as the service sends them."""
+
+    name: str
+    type: str
+    args: dict[str, Any]
+    queue: str | None
+    cron: str | None
+    every: float | None
+    timezone: str
+    overlap: str
+    catch_up: float
+    jitter: float
+    paused: bool
+    words: str
+    next: list[str]
+    waiting: str | None
+    last: dict[str, str] | None
+    fired: int
+    skipped: int
+    missed: int
+    source: str
+    orphan: bool
+    created_at: str
+    changed_at: str
+    changed_by: str | None
+
+
 @dataclass(frozen=True)
 class Readiness:
     """True if the service is ready. `failing` names parts and what is wrong with each; of a ready one, too."""
@@ -182,6 +210,8 @@ class Document:
     request_id = Field[str | None]()
     created_by = Field[str | None]()
     priority = Field[str]()
+    schedule = Field[str | None]()
+    scheduled_for = Field[datetime | None](datetime.fromisoformat)
     unique = Field[UniqueKey | None](lambda given: UniqueKey(given["key"], given["until"], given["on_conflict"]))
     parent = Field[str | None]()
     blocked_by = Field[str | None]()

@@ -5,7 +5,8 @@
         assert sandbox.create("report.build", month="May").wait().result == "/reports/May.pdf"
 
 A task runs when somebody waits for it, or at `fake.run()`. Time is the fake's own: pauses and waits take none. Where a
-function raises, its task fails at once; attempts, time-outs, tokens, pauses and acts on many are not played.
+function raises, its task fails at once. Not played: attempts, time-outs, tokens, pauses, acts on many, and the times of
+schedules.
 """
 
 import copy
@@ -24,6 +25,7 @@ from sandbox_client.async_client import AsyncClient
 from sandbox_client.client import Client
 from sandbox_client.clock import Clock
 from sandbox_client.document import FINISHED, STATUSES, Document
+from sandbox_client.fake_schedules import FakeSchedules
 
 __all__ = ["FakeSandbox"]
 
@@ -67,6 +69,7 @@ class FakeSandbox:
         self._faults: list[httpx2.Response] = []
         self._clock = FakeClock()
         self._began = datetime.fromtimestamp(time.time(), UTC)
+        self._schedules = FakeSchedules(queues[0], lambda: _stamp(self._now), _Refused)
         self._transport = httpx2.MockTransport(self._answer)
 
     def client(self, *, retry_for: float = 30.0) -> Client:
@@ -129,6 +132,24 @@ class FakeSandbox:
                 return 200, self._cancel(uid)
             case "POST", ["tasks", uid, "retry"]:
                 return 200, self._retry(uid)
+            case "GET", ["schedules"]:
+                return 200, {"schedules": self._schedules.all()}
+            case "GET", ["schedules", name]:
+                return 200, self._schedules.find(name)
+            case "PUT", ["schedules", name]:
+                wanted = json.loads(request.content)
+                self._check({field: wanted[field] for field in ("type", "args", "queue") if field in wanted}, {})
+                return self._schedules.put(name, wanted)
+            case "DELETE", ["schedules", name]:
+                return 200, self._schedules.delete(name)
+            case "POST", ["schedules", name, "run"]:
+                found = self._schedules.find(name)
+                task = {field: found[field] for field in ("type", "args", "queue")}
+                status, [document] = self._create(request, [task])
+                document["schedule"] = name
+                return status, document
+            case "POST", ["schedules", name, "pause" | "resume" as deed]:
+                return 200, self._schedules.pause(name, deed == "pause")
             case "GET", ["types"]:
                 return 200, {"types": [*self._described()]}
             case "GET", ["health", "ready"]:
@@ -159,7 +180,7 @@ class FakeSandbox:
             raise _Refused(422, "Idempotency-Key: it was used for another request", field="Idempotency-Key")
         if uids:
             return 200, [self._documents[uid] for uid in uids]
-        where: list[Json] = [{}] if request.url.path == "/tasks" else [{"index": n} for n in range(len(given))]
+        where: list[Json] = [{}] if request.url.path != "/tasks/batch" else [{"index": n} for n in range(len(given))]
         made = [self._made(new, request, place) for new, place in zip(given, where, strict=True)]
         held = [self._holder(document) for document in made]
         for document, holder, place in zip(made, held, where, strict=True):
@@ -225,6 +246,8 @@ class FakeSandbox:
             "request_id": request.headers["X-Request-ID"],
             "created_by": None,
             "priority": new.get("priority", "normal"),
+            "schedule": None,
+            "scheduled_for": None,
             "unique": self._unique(new),
             "parent": None,
         }

@@ -151,6 +151,8 @@ class Service:
     def _call(self, request: _Request) -> Any:
         with contextlib.closing(self.place.connection(ANSWER_SECONDS + request.wait_seconds)) as connection:
             text = self._insist(request, connection, http.client.HTTPResponse.read)
+        if not text:
+            return None  # a 204
         try:
             return json.loads(text)
         except ValueError as error:

@@ -19,6 +19,10 @@ def limits(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[
     return _beginning(incomplete, "/limits", "limits", "limit")
 
 
+def schedules(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
+    return _beginning(incomplete, "/schedules", "schedules", "name")
+
+
 def _beginning(incomplete: str, path: str, member: str, name: str) -> list[str]:
     from service.cli.caller import Service
 

@@ -49,6 +49,8 @@ class Metrics:
 
     def changed(self, event: str, tasks: Sequence[Task]) -> None: ...
 
+    def schedule(self, name: str, event: str, count: int) -> None: ...
+
     def backlog(self, queues: Mapping[str, Numbers]) -> None: ...
 
     def limits(self, waiting: Mapping[str, int]) -> None: ...
@@ -102,6 +104,9 @@ class StatsDMetrics(Metrics):
         with self._statsd.pipeline() as told:
             for name, count in _counted((task, event) for task in tasks).items():
                 told.incr(name, count)
+
+    def schedule(self, name: str, event: str, count: int) -> None:
+        self._statsd.incr(f"schedules.{clean(name)}.{event}", count)
 
     def backlog(self, queues: Mapping[str, Numbers]) -> None:
         self._gauges("queues", queues)

@@ -32,6 +32,7 @@ from service.runner.attendance import Attendance
 from service.runner.children import Children
 from service.runner.counting import Counting
 from service.runner.due import Due
+from service.runner.firing import Firing
 from service.runner.gauges import Gauges
 from service.runner.hearing import Hearing
 from service.runner.journal import Report
@@ -157,6 +158,7 @@ class Runner:
             TaskLogs(self._lanes),
             Due(store),
             Admission(store),
+            Firing(store, registry=registry, metrics=metrics),
             Parking(store, types=[each.name for each in registry]),
             Sweep(store, retention_seconds=retention_seconds),
             self._recovery,

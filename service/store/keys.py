@@ -93,6 +93,15 @@ def limit(partition: int, what: str) -> str:
     return f"sandbox:{{{partition}}}:limit:{what}"
 
 
+def schedule(partition: int, name: str) -> str:
+    return f"sandbox:{{{partition}}}:schedule:{name}"
+
+
+def timetable(partition: int) -> str:
+    """Schedules by when they are looked at next; the end of time for those that rest."""
+    return f"sandbox:{{{partition}}}:timetable"
+
+
 def base(partition: int) -> str:
     return f"sandbox:{{{partition}}}:"
 

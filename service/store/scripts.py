@@ -22,4 +22,5 @@ PAUSE, RESUME, KNOWN, PARK, UNPARK, LOTS = _ORDER = tuple(
 ABANDONED: Final = Script("abandoned")
 CANCEL: Final = Script("move", when_full=True)  # what a client wishes when it makes room
 LIMIT, LIMITS, SERVE, VACATE = _LIMITS = tuple(Script(name) for name in ("limit", "limits_now", "serve", "vacate"))
-SCRIPTS: Final = (*_CHANGES, *_OTHERS, *_BESIDE, *_HISTORY, *_ORDER, *_LIMITS, ABANDONED, CANCEL)
+RESCHEDULE, TIMETABLE = _SCHEDULES = Script("reschedule"), Script("timetable")
+SCRIPTS: Final = (*_CHANGES, *_OTHERS, *_BESIDE, *_HISTORY, *_ORDER, *_LIMITS, *_SCHEDULES, ABANDONED, CANCEL)

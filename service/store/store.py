@@ -23,6 +23,7 @@ from service.store.moves import PORTION_BYTES, Batch, Change, Moved
 from service.store.pauses import Pauses
 from service.store.queues import Entry, Queues
 from service.store.roster import Roster
+from service.store.schedules import Schedules
 from service.store.scripts import CREATE, DUE, LATER, PROBE, PURGE, STALE
 from service.store.sessions import Sessions
 from service.store.unique_keys import Created, Plans, UniqueKeys
@@ -78,6 +79,7 @@ class Store:
         self.lots = Lots(wire, self.groups, known_seconds, self._need_order)
         self.limits = Limits(wire, self.groups, partitions, self._need_limits)
         self.homes = Homes(self._partitions, self.limits, self.unique_keys, self.texts)
+        self.schedules = Schedules(wire, self.groups, self._partitions, self._creation)
 
     def close(self) -> None:
         self.wakeups.close()
@@ -101,7 +103,7 @@ class Store:
     def create_each(self, groups: Sequence[Sequence[Task]], *, first: bool = False) -> list[list[Document | None]]:
         """Does as `create` for each group by itself, all in one round trip."""
         partition = self._partitions.home(groups[0][0].uid)
-        answers = self._wire.call(partition, *[self._create_command(partition, new, first) for new in groups])
+        answers = self._wire.call(partition, *[CREATE.call(*self._creation(partition, new, first)) for new in groups])
         return [
             [document(task.uid, text) for task, text in zip(new, present, strict=True)] if present else []
             for new, present in zip(groups, answers, strict=True)
@@ -113,7 +115,8 @@ class Store:
         partition = self._partitions.home(new[0].uid)
 
         def try_to(wanted: Sequence[Task], plans: Plans) -> list[Any]:
-            [answer] = self._wire.call(partition, self._create_command(partition, wanted, False, plans))
+            names, arguments = self._creation(partition, wanted, plans=plans)
+            [answer] = self._wire.call(partition, CREATE.call(names, arguments))
             return list(answer)
 
         made = unique_keys.create(try_to, new)
@@ -121,9 +124,21 @@ class Store:
         replaced = [task for task, text in zip(made.replaced, texts, strict=True) if text == encode(task)]
         return made._replace(replaced=replaced)
 
-    def _create_command(self, partition: int, new: Sequence[Task], first: bool, plans: Plans | None = None) -> Command:
+    def _creation(
+        self,
+        partition: int,
+        new: Sequence[Task],
+        first: bool = False,
+        *,
+        plans: Plans | None = None,
+        now: int | None = None,
+        schedule: tuple[Sequence[Any], Sequence[Any]] = ((), ()),
+    ) -> tuple[list[str], list[Any]]:
+        """The keys and arguments of the script. `now` is what the clock says by which the tasks are due; `schedule` has
+        those of the one that creates the task.
+        """
         names = [keys.shelves(partition), keys.due(partition)]
-        arguments: list[Any] = [len(new), keys.changes(partition), time.time_ns() // 1000]
+        arguments: list[Any] = [len(new), keys.changes(partition), time.time_ns() // 1000 if now is None else now]
         bounded: list[Any] = []
         for number, task in enumerate(new, 1):
             shelf = keys.shelf_name(task, task.status)
@@ -137,11 +152,13 @@ class Store:
             )
             if task.type in self.limits.types and task.run_at is None and (places := self._bounds(partition, task)):
                 bounded += (number, places)
+        names += schedule[0]
+        arguments += schedule[1]
         wanted = [] if plans is None else unique_keys.arguments(new, plans)
         if wanted or bounded:
             number = len(wanted) // unique_keys.WIDTH
             arguments += (keys.base(partition), self._retention_ms, number, *wanted, *bounded)
-        return CREATE.call(names, arguments)
+        return names, arguments
 
     def _bounds(self, partition: int, task: Task) -> str:
         """The places at which a new task may have to wait."""
@@ -245,21 +262,23 @@ class Store:
         """Queues scheduled tasks that are due by Redis's clock: so many, or fewer if they are large. They are of this
         partition, or of the others in its group.
         """
-        due = [keys.due(each) for each in self.queues.group(partition)]
-        [answer] = self._wire.call(partition, DUE.call(due, [count, PORTION_BYTES]))
+        group = self.queues.group(partition)
+        names = [*map(keys.due, group), *map(keys.timetable, group)]
+        [[are_due, *found]] = self._wire.call(partition, DUE.call(names, [count, PORTION_BYTES]))
+        self.schedules.note(partition, bool(are_due))
         changes: list[Change] = []
-        for key, text in rows(answer, 2):
+        for key, text in rows(found, 2):
             uid = key.decode()
-            found = document(uid, text)
-            assert found is not None  # the script passes over what is not there
-            task, home = found.task, self._partitions.home(uid)
+            read = document(uid, text)
+            assert read is not None  # the script passes over what is not there
+            task, home = read.task, self._partitions.home(uid)
             if task.status == SCHEDULED:
                 changes.append(Change(text, task, transitions.promoted(task)))
-            elif found.is_readable:
+            elif read.is_readable:
                 log.error("what is due under %s is no scheduled task; its due time is dropped", uid)
                 self._wire.call(home, STALE.call([keys.due(home), uid], [text]))
             else:
-                log.error("task %s is due, but %s; looking again in a minute", uid, found.problem)
+                log.error("task %s is due, but %s; looking again in a minute", uid, read.problem)
                 self._wire.call(home, LATER.call([keys.due(home), uid], [LATER_SECONDS, text]))
         return len(self.move(changes).stored)
 

@@ -3,6 +3,9 @@
     @task("report.build", queue="reports", max_attempts=5, timeout=120)
     def build_report(context, month: str, rows: int = 10) -> dict: ...
 
+    @task("report.nightly", schedule="0 3 * * *", timezone="Europe/Prague")
+    def nightly(context) -> dict: ...
+
 The decorator only marks the function; the registry collects what is marked.
 """
 
@@ -23,6 +26,8 @@ from service.tasks.document import (
     Unique,
     is_nested_too_deeply,
 )
+from service.tasks.schedule import Plan
+from service.tasks.schedule import check as check_plan
 from service.tasks.unique import Rule
 
 TYPE_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
@@ -31,6 +36,7 @@ DEFAULT_QUEUE: Final = "default"
 SHORTEST_SECRET: Final = 4  # a shorter value would be found in everything
 RETRY_MANY: Final = "sandbox.retry"
 CANCEL_MANY: Final = "sandbox.cancel"
+NOT_OF_A_TYPE: Final = {"type", "queue", "paused"}
 ON_MANY: Final = (RETRY_MANY, CANCEL_MANY)  # the types of acts on many tasks; only their own calls create them
 _decode = msgspec.json.Decoder().decode
 _encode = msgspec.json.Encoder().encode
@@ -50,6 +56,7 @@ class TaskType(NamedTuple):
     unique: Rule | None = None
     limits: tuple[str, ...] = ()
     process: bool = False  # each attempt has one of its own
+    schedule: Plan | None = None
 
     def accept(self, args: msgspec.Raw) -> msgspec.Raw:
         """A client's arguments, written anew: what it sent may be JSON that other readers cannot read.
@@ -140,10 +147,15 @@ def task(
     limits: Iterable[str] = (),
     unique: Mapping[str, Any] | None = None,
     process: bool = False,
+    schedule: str | float | Mapping[str, Any] | None = None,
+    timezone: str | None = None,
 ) -> Callable[[Handler], Handler]:
-    """Marks a function as the handler of a task type. `secret` names arguments that are hidden from readers. `limits`
-    names what bounds how many run. `unique` says of what there is one task at a time, as in POST /tasks. With `process`
-    each attempt runs in a process of its own.
+    """Marks a function as the handler of a task type.
+
+    `secret` names arguments that are hidden from readers. `limits` names what bounds how many run. `unique` says of
+    what there is one task at a time, as in POST /tasks. With `process` each attempt runs in a process of its own.
+    `schedule` is a cron line, or every how many seconds, or the fields of `PUT /schedules/<name>` but for type, queue
+    and paused.
     """
     if not isinstance(name, str):
         raise InvalidTaskType(f'a task type needs a name: @task("{getattr(name, "__name__", "name")}")')
@@ -157,6 +169,10 @@ def task(
         _refuse_unknown(name, hidden, task_type.arguments)
         _refuse_unnamable(name, bounded)
         task_type = task_type._replace(unique=_rule(task_type, unique))
+        if schedule is not None:
+            task_type = task_type._replace(schedule=_plan(task_type, schedule, timezone))
+        elif timezone is not None:
+            raise InvalidTaskType(f"{name}: timezone is for a schedule, and it has none")
         setattr(handler, MARK, task_type)
         return handler
 
@@ -169,6 +185,25 @@ def _refuse_unnamable(name: str, limits: tuple[str, ...]) -> None:
             raise InvalidTaskType(
                 f"{name}: {each!r} cannot name a limit: letters, digits, '.', '_' and '-', at most 100"
             )
+
+
+def _plan(task_type: TaskType, schedule: str | float | Mapping[str, Any], timezone: str | None) -> Plan:
+    """Checked, so that what a type asks for can be kept."""
+    given: dict[str, Any] = {"type": task_type.name} | ({} if timezone is None else {"timezone": timezone})
+    if not isinstance(schedule, Mapping):
+        given["cron" if isinstance(schedule, str) else "every"] = schedule
+    elif not_its := NOT_OF_A_TYPE & schedule.keys():
+        raise InvalidTaskType(f"{task_type.name}: its schedule has no {', '.join(sorted(not_its))} of its own")
+    else:
+        given |= schedule
+    given["args"] = msgspec.Raw(_encode(given.get("args", {})))
+    try:
+        plan = msgspec.convert(given, Plan)
+        check_plan(plan)
+        task_type.check(plan.args)
+    except (InvalidTask, msgspec.ValidationError) as error:
+        raise InvalidTaskType(f"{task_type.name}: its schedule cannot be kept: {error}") from error
+    return plan
 
 
 def _refuse_unknown(name: str, secret: tuple[str, ...], arguments: type[msgspec.Struct]) -> None:

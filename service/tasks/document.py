@@ -106,6 +106,8 @@ class Task(msgspec.Struct, kw_only=True, omit_defaults=True, forbid_unknown_fiel
     request_id: Annotated[str, _described("the X-Request-ID of the request that created it")] | None = None
     created_by: Annotated[str, _described("the name of the token that created it")] | None = None
     priority: Annotated[str, _PRIORITY] = NORMAL
+    schedule: Annotated[str, _described("the name of the schedule that created it")] | None = None
+    scheduled_for: Annotated[str, _MOMENT] | None = None
     unique: Unique | None = None
     parent: Annotated[str | None, _described("the UID of the task that created it")] = None
     # Never stored: it is found out for who reads (service/store/limits.py).

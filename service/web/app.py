@@ -23,6 +23,7 @@ from service.web.api.limit_calls import LimitCalls
 from service.web.api.log_calls import LogCalls
 from service.web.api.many_calls import ManyCalls
 from service.web.api.queue_calls import QueueCalls
+from service.web.api.schedule_calls import ScheduleCalls
 from service.web.api.task_calls import TaskCalls
 from service.web.api.task_events import Events
 from service.web.api.type_calls import TypeCalls
@@ -115,11 +116,15 @@ def create_app(
     app.register_blueprint(limit_calls.blueprint())
     queue_calls = QueueCalls(store=store, queues=queues, audit=audit)
     app.register_blueprint(queue_calls.blueprint())
+    schedule_calls = ScheduleCalls(
+        store=store, registry=registry, intake=intake, calls=calls, masking=masking, audit=audit
+    )
+    app.register_blueprint(schedule_calls.blueprint())
     app.register_blueprint(health.blueprint(store, tokens, throttled, runners))
     app.register_blueprint(openapi.blueprint(registry, queues))
     page = Site(
         store=store, registry=registry, queues=tuple(queues), calls=calls, intake=intake, many=many,
-        pauses=PauseForms(queues=queue_calls, types=type_calls), limits=limit_calls,
+        pauses=PauseForms(queues=queue_calls, types=type_calls), limits=limit_calls, schedules=schedule_calls,
         notices=partial(health.notices, throttled), tokens=tokens, audit=audit, errors=errors, sentry_url=sentry_url,
     )  # fmt: skip
     for blueprint in page.blueprints():

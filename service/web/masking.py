@@ -34,13 +34,14 @@ class Masking:
 
     def listed(self, task: Task) -> dict[str, Any]:
         """Without the secrets that the type names."""
-        shown = public(task)
-        if (secret := self._secret.get(task.type)) is not None:
-            members = {
-                name: _RAW_HIDDEN if name in secret else value for name, value in _members(bytes(task.args)).items()
-            }
-            shown["args"] = msgspec.Raw(_encode(members))
-        return shown
+        return public(task) | {"args": self.arguments(task.type, task.args)}
+
+    def arguments(self, type: str, args: msgspec.Raw) -> msgspec.Raw:
+        """Without the secrets that the type names."""
+        if (secret := self._secret.get(type)) is None:
+            return args
+        members = {name: _RAW_HIDDEN if name in secret else value for name, value in _members(bytes(args)).items()}
+        return msgspec.Raw(_encode(members))
 
     def refuse_guesses(self, only: Filter) -> None:
         """Raises a problem if the filter asks for a secret of a type that it admits."""

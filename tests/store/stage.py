@@ -15,7 +15,9 @@ from typing import Any, Final
 
 from service.errors import Cancelled, Interrupted, Reject, Retry, SandboxError, Stopping, StoreUnavailable
 from service.observe.logs import Line
+from service.observe.metrics import Metrics
 from service.runner.alarm import Alarm
+from service.runner.firing import Firing
 from service.runner.journal import Report
 from service.runner.lane import Lane
 from service.runner.leases import Leases
@@ -277,7 +279,7 @@ class _Silence:
 class Process:
     """A runner with one lane, and its upkeep. With a lease of no time it robs everybody."""
 
-    DUTIES: Final = ("relieve", "renew", "publish", "write", "tell", "unpark", "serve", "vacate")
+    DUTIES: Final = ("relieve", "renew", "publish", "write", "tell", "unpark", "serve", "vacate", "fire")
 
     def __init__(self, name: str, wire: Wire, folder: Path, *, partitions: int, known: Registry, robber: bool) -> None:
         # A robber also parks at once what it does not know; the others leave it to somebody who may.
@@ -323,7 +325,9 @@ class Process:
             "unpark": parking.unpark,
             "serve": self.store.limits.serve,
             "vacate": self.store.limits.vacate,
+            "fire": self._fire,
         }
+        self._firing = Firing(self.store, registry=known, metrics=Metrics())
 
     def __repr__(self) -> str:
         return self.presence.consumer
@@ -341,6 +345,11 @@ class Process:
     def do_duty(self, duty: str) -> None:
         with suppress(StoreUnavailable):
             self._duties[duty]()
+
+    def _fire(self) -> None:
+        for group in self.store.groups:
+            self.store.promote(group[0], 2)
+        self._firing.fire()
 
     def die(self) -> None:
         """The kernel frees the lock."""

@@ -17,12 +17,15 @@ from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule, run_state_machine_as_test
 
+from service.observe.metrics import Metrics
 from service.runner import lane, recovery
+from service.runner.firing import Firing
 from service.store import QUEUE, SCRIPTS, TYPE, Pause, Store, keys
 from service.store.connection import Wire, connect
 from service.tasks import moments, transitions, unique
 from service.tasks.document import CANCELLED, QUEUED, RUNNING, SCHEDULED, Task, Unique, decode
 from service.tasks.limit_rule import LimitRule
+from service.tasks.schedule import API, OVERLAPS, Schedule, look_at
 from service.tasks.uid import prefix_for
 from tests.servers import RedisCluster, RedisServer
 from tests.store.stage import DEADLY, ENDS, QUEUES, RELEASES, Actor, Fate, Process, QuietWindow, Snapshot, client
@@ -39,6 +42,10 @@ RULES = [
 UNIQUE = st.none() | st.tuples(st.sampled_from("xy"), st.sampled_from(RULES))
 SPOILT = b"no document"
 LIMITS = ["few", "rare"]
+SCHEDULES = ("daily", "other")
+MOST_TIMES = 8
+HOUR = 3600 * 1_000_000
+LONG = 300 * 86400.0  # seconds: nothing is too late for a schedule here, and no second time is due
 PLANS = st.lists(st.sampled_from(ENDS), max_size=4)
 ENOUGH_ROUNDS = 400
 EXAMPLES = int(os.environ.get("SANDBOX_TEST_EXAMPLES", "0"))
@@ -78,6 +85,9 @@ class Transitions(RuleBasedStateMachine):
         self.spoilt: set[str] = set()  # what cannot be read
         self.unread: set[str] = set()  # what could not, and is purged: its key is looked for later
         self.released: set[str] = set()  # what has started, and was to have its key until then
+        self.last_schedule: dict[str, Schedule] = {}
+        self.begun = self.store.schedules.now() - HOUR
+        self.times: dict[str, list[str]] = {name: [] for name in SCHEDULES}  # the UIDs of the tasks for them
 
     # --- who there is ------------------------------------------------------------------------------
 
@@ -271,6 +281,38 @@ class Transitions(RuleBasedStateMachine):
             self.store.limits.remove(name)
         self.store.limits.serve()
 
+    @precondition(lambda self: sum(map(len, self.times.values())) < MOST_TIMES)
+    @rule(name=st.sampled_from(SCHEDULES), overlap=st.sampled_from(OVERLAPS), plan=PLANS, steps=st.integers(0, 3))
+    def appoint(self, name: str, overlap: str, plan: list[str], steps: int) -> None:
+        """A client makes a schedule, or edits it; its next time has come."""
+        at = self.begun + sum(map(len, self.times.values()))
+        uid = self.store.schedules.uid(name, at)
+        self.times[name].append(uid)
+        self.uids.append(uid)
+        args = msgspec.Raw(msgspec.json.encode({"ends": plan}))
+
+        def edited(before: Schedule | None, now: int) -> Schedule:
+            stamp = moments.stamp_exactly(at)
+            after = Schedule(name=name, type="work", source=API, created_at=stamp, changed_at=stamp, anchor=stamp)
+            if before is not None:
+                after.last, after.fired, after.waiting = before.last, before.fired, before.waiting
+                after.revision = before.revision + 1
+            after.args, after.every, after.overlap, after.catch_up = args, LONG, overlap, LONG
+            after.next_at = stamp
+            return after
+
+        actor = client(lambda store: store.schedules.change(name, edited), self.wire, self.partitions, "appoint")
+        self._enter(actor)
+        self._go_on(actor, steps)
+
+    @precondition(lambda self: self.living())
+    @rule(choice=CHOICES, other=CHOICES, steps=st.lists(st.integers(0, 4), min_size=2, max_size=4))
+    def fire(self, choice: int, other: int, steps: list[int]) -> None:
+        """Two runners, or one twice, at the same time."""
+        for place, count in enumerate(steps):
+            if self.living():
+                self.do_duty((choice, other)[place % 2], "fire", count)
+
     # --- what happens by itself ----------------------------------------------------------------------
 
     @rule(key=KEYS, steps=st.integers(0, 2))
@@ -365,6 +407,27 @@ class Transitions(RuleBasedStateMachine):
                 self._note_purged(snapshot, uids, actor)
                 self._check_partition(snapshot, uids)
                 self._check_changes(snapshot, uids, actor)
+        for name, uids in self.times.items():
+            if uids:
+                self._check_schedule(name, uids)
+
+    def _check_schedule(self, name: str, uids: list[str]) -> None:
+        found, home = self.store.schedules.read(name), self.store.partition(self.store.schedules.uid(name, 0)) or 0
+        [score] = self.wire.call(home, ("ZSCORE", keys.timetable(home), name))
+        assert (found is None) == (score is None), "a schedule has its place in the timetable"
+        created = [uid for uid, text in zip(uids, self.store.texts(uids), strict=True) if text is not None]
+        if found is None or found.schedule is None:
+            assert created == [], "there are no tasks without their schedule"
+            return
+        schedule, before = found.schedule, self.last_schedule.get(name)
+        assert before in (None, schedule) or before.revision < schedule.revision, (
+            "nobody overwrites what it has not seen"
+        )
+        self.last_schedule[name] = schedule
+        assert schedule.fired == len(created), "each time that was fired has one task, and no other has"
+        assert (schedule.last is not None) == bool(created)
+        assert schedule.last is None or schedule.last.uid in created, "the last task is there"
+        assert schedule.waiting or float(score) == look_at(schedule, 0), "it is looked at when its time comes"
 
     def _note_purged(self, now: Snapshot, uids: list[str], actor: Actor) -> None:
         for uid in uids:
@@ -539,10 +602,13 @@ class Transitions(RuleBasedStateMachine):
         self.store.lots.tell([each.name for each in RELEASES["new"]])
         self.start_runner(robber=False, release="new")
         [runner], healthy = self.actors, self.processes[-1]
+        firing = Firing(self.store, registry=RELEASES["new"], metrics=Metrics())
         for _ in range(ENOUGH_ROUNDS):
             if self._is_over(healthy):
                 break
+            self._look_at_once()
             self._promote_all()
+            firing.fire()
             self.store.lots.unpark()
             self._look_for_keys()
             self.store.limits.serve()
@@ -554,6 +620,20 @@ class Transitions(RuleBasedStateMachine):
         while not runner.ended:
             self.step(runner, Fate.GO)
         assert self._consumers() == set(), "a consumer is left"
+
+    def _look_at_once(self) -> None:
+        """Nobody waits for real until what stands in line is looked at again."""
+        for name in SCHEDULES:
+            home = self.store.partition(self.store.schedules.uid(name, 0)) or 0
+            found = self.store.schedules.read(name)
+            if found is not None and found.schedule is not None and found.schedule.waiting:
+                self.wire.call(home, ("ZADD", keys.timetable(home), 0, name))
+
+    def _unfired(self) -> list[str]:
+        """Schedules whose time has come, or waits."""
+        found = [each.schedule for each in self.store.schedules.all() if each.schedule is not None]
+        now = moments.stamp_exactly(self.store.schedules.now())
+        return [each.name for each in found if each.waiting or str(each.next_at) < now]
 
     def _promote_all(self) -> None:
         for partition in range(self.partitions):
@@ -570,7 +650,7 @@ class Transitions(RuleBasedStateMachine):
             now = Snapshot(self.wire, self.store, partition, uids)
             left += [task for task in map(decode, now.texts.values()) if not task.finished]
             left += filter(None, (now.entries, now.holders, now.due, now.lots, now.limits, now.unique))
-        return left
+        return left + self._unfired()
 
     def _is_over(self, healthy: Process) -> bool:
         return not self._left() and self._consumers() <= {healthy.presence.consumer}

@@ -3,9 +3,12 @@
 -- uses unique.lua
 -- uses limits.lua
 -- KEYS  1  names of shelves      2  due times      3…  per task: document, shelf, stream to wait in
+--       then, if a schedule creates the task: the schedule, the timetable, perhaps the document of its last task
 -- ARGV  1  number of tasks       2  channel that tells of changes
 --       3  what the caller's clock says (microseconds)
 --       then per task: the document, the shelf's name, created (score), due by the caller's clock, or ""
+--       then, if a schedule creates the task: its text as read, its text to be, its name, when it is looked at next
+--       (score), the last task's document as read, or ""
 --       then, where tasks have unique keys or limits bound them: what all names begin with, time to live (ms) of what is
 --       replaced, number of those with unique keys,
 --       and per such task: its place (from 1), its key, what it wants of who was seen to have the key: "" nothing,
@@ -16,7 +19,8 @@
 -- Replaced is who has the key ("over"), or who waits behind it ("behind", if anybody does). Names that are no KEYS lie
 -- in the same slot (docs/store.md, One slot).
 --
--- Returns an empty list when all are stored. If any of the documents is there already, nothing changes, and the answer
+-- Returns an empty list when all are stored. A schedule moves on with its task; if it, or its last task, is not what was
+-- read, nothing changes, and the answer is 0. If any of the documents is there already, nothing changes, and the answer
 -- lists every document's present text, or false. If a key is not free, and not as it was seen, nothing changes either:
 -- place, UID of who has it, its text, UID of who waits behind it (or ""), its text or false; and so on.
 
@@ -25,13 +29,21 @@ local uids = {}
 for i = 1, count do
   uids[i] = KEYS[3 * i]
 end
+local at, said = 3 * count + 3, 4 * count + 4 -- of a schedule
+local schedule, last = KEYS[at], KEYS[at + 2]
+if schedule and redis.call('GET', schedule) ~= ARGV[said] then
+  return 0
+end
+if last and (redis.call('GET', last) or '') ~= ARGV[said + 4] then
+  return 0
+end
 if redis.call('EXISTS', unpack(uids)) > 0 then
   return redis.call('MGET', unpack(uids))
 end
 
 -- The unique keys. First all of them are looked at; then who gives way is replaced, and the keys are taken.
 local behind = {} -- by place: whose end a task waits for
-local rest, width = 4 * count + 4, 11
+local rest, width = said + (schedule and 5 or 0), 11
 local base, ttl = ARGV[rest], ARGV[rest + 1]
 local limited = rest + 3 + width * (ARGV[rest + 2] or 0)
 if limited > rest + 3 then
@@ -120,6 +132,10 @@ end
 redis.call('SADD', KEYS[1], unpack(names))
 for shelf, joining in pairs(shelves) do
   redis.call('ZADD', shelf, unpack(joining))
+end
+if schedule then
+  redis.call('SET', schedule, ARGV[said + 1])
+  redis.call('ZADD', KEYS[at + 1], ARGV[said + 3], ARGV[said + 2])
 end
 -- pcall: a user without the right to publish may still create tasks.
 if #queued > 0 then

@@ -68,12 +68,14 @@ class Intake:
         self._store = store
 
     def one(self, body: bytes, sender: Sender) -> Task:
-        new = parsed(_decode_one, body)
-        task = self._task(new, time.time_ns() // 1000, sender)
-        homes = self._store.homes
-        task.uid = homes.uid(task, _prefix(sender), homes.of(task), is_named=sender.key is not None)
+        task = self.made(parsed(_decode_one, body), sender)
         if sender.key is not None:
             task.request = fingerprint.of(parsed(_decode_any, body))
+        return task
+
+    def made(self, new: NewTask, sender: Sender) -> Task:
+        task, homes = self._task(new, time.time_ns() // 1000, sender), self._store.homes
+        task.uid = homes.uid(task, _prefix(sender), homes.of(task), is_named=sender.key is not None)
         return task
 
     def many(self, body: bytes, sender: Sender) -> list[Task]:

@@ -14,12 +14,14 @@ from service.tasks.document import PRIORITIES, PUBLIC, SHOWN_STATUSES, Task
 from service.tasks.limit_rule import LimitRule
 from service.tasks.lines import MOST_LINES
 from service.tasks.registry import Registry
+from service.tasks.schedule import OVERLAPS
 from service.web import answers, problem
 from service.web.answers import Answer
 from service.web.api.exposition import CONTENT_TYPE
 from service.web.api.intake import BATCH_LIMIT, NewTask
 from service.web.api.listing import DEFAULT_LIMIT, FILTERS, HIGHEST_LIMIT, Wanted
 from service.web.api.pausing import NewPause
+from service.web.api.schedule_calls import NewSchedule
 
 Object = dict[str, Any]
 
@@ -58,7 +60,7 @@ def describe(types: Sequence[str], queues: Sequence[str]) -> Object:
 
 def _schemas(types: Sequence[str], queues: Sequence[str]) -> Object:
     """Made from the structs that read and write these objects: a new field shows up here by itself."""
-    shown = [NewTask, PublicTask, Wanted, AtWork, NewPause, LimitRule]
+    shown = [NewTask, PublicTask, Wanted, AtWork, NewPause, LimitRule, NewSchedule]
     _, made = msgspec.json.schema_components(shown, ref_template=f"{SCHEMAS}/{{name}}")
     return {
         **{name: _sent(schema) for name, schema in made.items()},
@@ -70,11 +72,13 @@ def _schemas(types: Sequence[str], queues: Sequence[str]) -> Object:
         "LimitRule": made["LimitRule"],
         "Bounds": made["Bounds"],
         "Limit": _limit(made["LimitRule"]),
+        "NewSchedule": _new_schedule(made["NewSchedule"], types, queues),
         "TaskType": _task_type(),
         "LogLine": _log_line(),
         "Attempt": _attempt(),
         "Queue": _queue(),
         "Pause": _pause(),
+        "Schedule": _schedule(),
         "Problem": _problem(),
     }
 
@@ -112,6 +116,7 @@ def _paths() -> Object:
         **_pausing("queues", "Queue", "Queue"),
         "/limits": {"get": _call("listLimits", 200, _list_of("limits", "Limit"))},
         "/limits/{name}": _of_one_limit(),
+        **_schedules(_reference("Schedule"), task, key),
         "/runners": {"get": _call("listRunners", 200, _list_of("runners", "AtWork"))},
         "/metrics": {"get": _metrics()},
         "/metrics/history": {"get": _call("readHistory", 200, _history(), refused=(422,), parameters=_history_query())},
@@ -137,6 +142,26 @@ def _of_one_limit() -> Object:
         "get": _call("readLimit", 200, limit, refused=(404,), parameters=[name]),
         "put": put,
         "delete": _call("removeLimit", 200, limit, refused=(404,), parameters=[name]),
+    }
+
+
+def _schedules(schedule: Object, task: Object, key: Object) -> Object:
+    name = _parameter("path", "name", {"type": "string", "pattern": "^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$"})
+    removed = _call("deleteSchedule", 200, schedule, refused=(404, 409), parameters=[name])
+    removed["responses"]["204"] = {"description": "It is removed; what it was could not be read."}
+    body = _reference("NewSchedule")
+    return {
+        "/schedules": {"get": _call("listSchedules", 200, _list_of("schedules", "Schedule"))},
+        "/schedules/{name}": {
+            "get": _call("readSchedule", 200, schedule, refused=(404, 409), parameters=[name]),
+            "put": _call("putSchedule", 200, schedule, 201, body=body, refused=(409,), parameters=[name]),
+            "delete": removed,
+        },
+        "/schedules/{name}/run": {
+            "post": _call("runSchedule", 201, task, 200, refused=(400, 404, 409, 422), parameters=[name, key])
+        },
+        "/schedules/{name}/pause": {"post": _call("pauseSchedule", 200, schedule, refused=(404,), parameters=[name])},
+        "/schedules/{name}/resume": {"post": _call("resumeSchedule", 200, schedule, refused=(404,), parameters=[name])},
     }
 
 
@@ -298,6 +323,12 @@ def _new_task(schema: Object, types: Sequence[str], queues: Sequence[str]) -> Ob
     return schema | {"not": {"required": ["run_at", "delay"]}}
 
 
+def _new_schedule(schema: Object, types: Sequence[str], queues: Sequence[str]) -> Object:
+    """With what is checked beyond the struct; not all that a cron line has to be."""
+    schema["properties"] |= {"type": {"enum": list(types)}, "queue": {"enum": [*queues, None]}}
+    return schema
+
+
 def _sent(schema: Object) -> Object:
     """The schema of what the service sends: all members are there, and a later release may add others."""
     return schema | {"required": list(schema["properties"]), "additionalProperties": True}
@@ -366,6 +397,40 @@ def _limit(rule: Object) -> Object:
 def _pause() -> Object:
     text = {"type": ["string", "null"]}
     return _object({"reason": text, "since": MOMENT, "until": MOMENT | {"type": ["string", "null"]}, "by": text})
+
+
+def _schedule() -> Object:
+    text = {"type": ["string", "null"]}
+    number = {"type": "number"}
+    count = {"type": "integer", "minimum": 0}
+    last = _object({"uid": UID, "scheduled_for": MOMENT, "created_at": MOMENT})
+    return _object(
+        {
+            "type": TEXT,
+            "args": {"type": "object"},
+            "queue": text,
+            "cron": text,
+            "every": {"type": ["number", "null"]},
+            "timezone": TEXT,
+            "overlap": {"enum": list(OVERLAPS)},
+            "catch_up": number,
+            "jitter": number,
+            "name": TEXT,
+            "source": {"enum": ["api", "code"]},
+            "created_at": MOMENT,
+            "changed_at": MOMENT,
+            "changed_by": text,
+            "paused": {"type": "boolean"},
+            "waiting": MOMENT | {"type": ["string", "null"]},
+            "last": {"anyOf": [last, {"type": "null"}]},
+            "fired": count,
+            "skipped": count,
+            "missed": count,
+            "words": TEXT,
+            "next": {"type": "array", "items": MOMENT},
+            "orphan": {"type": "boolean"},
+        }
+    )
 
 
 def _problem() -> Object:

@@ -53,13 +53,13 @@ class TaskCalls:
 
     def create(self) -> Answer:
         environ = request.environ
-        sender = _sender(environ)
+        sender = sender_of(environ)
         [task], status = self.created([self._intake.one(body.read(environ), sender)])
         return answers.json(public(task), status, [("Location", f"/tasks/{task.uid}")])
 
     def create_batch(self) -> Answer:
         environ = request.environ
-        sender = _sender(environ)
+        sender = sender_of(environ)
         batch, status = self.created(self._intake.many(body.read(environ), sender))
         return answers.json({"tasks": [public(task) for task in batch]}, status)
 
@@ -207,7 +207,7 @@ def _same(new: Sequence[Task], present: Sequence[Document | None]) -> list[Task]
     return known
 
 
-def _sender(environ: dict[str, Any]) -> Sender:
+def sender_of(environ: dict[str, Any]) -> Sender:
     key = environ.get("HTTP_IDEMPOTENCY_KEY")
     if key is not None and not IDEMPOTENCY_KEY.fullmatch(key):
         raise Problem(400, "Idempotency-Key: 1 to 255 visible ASCII characters", field="Idempotency-Key")

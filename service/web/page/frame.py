@@ -50,6 +50,7 @@ PLACES: Final = (
     ("/ui/queues", "Queues"),
     ("/ui/limits", "Limits"),
     ("/ui/types", "Types"),
+    ("/ui/schedules", "Schedules"),
     ("/ui/runners", "Runners"),
     ("/ui/audit", "Audit"),
 )

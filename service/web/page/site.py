@@ -14,6 +14,7 @@ from service.web.api.health import Notices
 from service.web.api.intake import Intake
 from service.web.api.limit_calls import LimitCalls
 from service.web.api.many_calls import ManyCalls
+from service.web.api.schedule_calls import ScheduleCalls
 from service.web.api.task_calls import TaskCalls
 from service.web.auth import CALLER, SCOPE, Tokens
 from service.web.body import BODY_LIMIT
@@ -30,6 +31,7 @@ from service.web.page.pause_forms import PauseForms
 from service.web.page.queue_list import QueueList
 from service.web.page.remembered import Remembered
 from service.web.page.runner_list import RunnerList
+from service.web.page.schedule_pages import SchedulePages
 from service.web.page.signing_in import SigningIn
 from service.web.page.statics import Statics
 from service.web.page.task_list import TaskList
@@ -53,6 +55,7 @@ class Site:
         many: ManyCalls,
         pauses: PauseForms,
         limits: LimitCalls,
+        schedules: ScheduleCalls,
         notices: Notices,
         tokens: Tokens | None,
         audit: AuditLog | None,
@@ -76,6 +79,7 @@ class Site:
             LimitList(self._frame, limits.all),
             RunnerList(self._frame, store),
             pauses,
+            SchedulePages(self._frame, schedules),
             AuditTrail(self._frame, audit),
         )
 

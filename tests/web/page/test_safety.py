@@ -28,6 +28,8 @@ def pages(uid: str) -> list[str]:
         "/ui/runners",
         "/ui/types",
         "/ui/types/echo",
+        "/ui/schedules",
+        "/ui/schedules/one",
         "/ui/audit",
         "/ui/x",
     ]
@@ -58,12 +60,13 @@ def test_nothing_in_a_page_stands_inline(open_page: FlaskClient) -> None:
 def test_hostile_words_in_a_task_stay_words(open_page: FlaskClient, store: Store) -> None:
     """The type and the queue, too: an earlier release may have let them in."""
     uid = create(open_page, args={"message": {EVIL: [EVIL]}})
+    open_page.put("/schedules/one", json={"type": "echo", "every": 60, "args": {"message": {EVIL: [EVIL]}}})
     found = store.read(uid)
     assert found is not None
     now = moments.stamp(1_000_000_000.0)
     error = TaskError(type=EVIL, message=EVIL, event_id=EVIL)
     after = transitions.failed(found.task, error, now, now, 0.5)
-    after.request_id = after.created_by = EVIL
+    after.request_id = after.created_by = after.schedule = EVIL
     assert store.move([Change(found.text, found.task, after)]).refused == []
     store._wire.call(0, ("SET", uid, encode(after).replace(b'"echo"', json.dumps(EVIL).encode())))
     for place in [*pages(uid), "/ui/tasks?status=failed"]:
