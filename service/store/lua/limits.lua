@@ -14,8 +14,10 @@ local function clock()
   return time[1] * 1000000 + time[2]
 end
 
--- What bounds the place; nil where the limit is not set, or counts by another key.
-local function rule_of(base, place)
+local rules = {} -- by place, as this script has read them
+
+-- What bounds the place; nil where the limit is not set, or counts by another key. Then: whether it is what to ask for.
+local function read_rule(base, place)
   local limit, mode, digest = string.match(place, '^([^:]*):([^:]*):([^:]*)$')
   local found = redis.call('HMGET', base .. 'limits', limit, limit .. ':' .. digest)
   if not found[1] then
@@ -29,6 +31,15 @@ local function rule_of(base, place)
     concurrency, interval, burst = string.match(found[2], '^(%S+) (%S+) (%S+)')
   end
   return { concurrency = tonumber(concurrency), interval = tonumber(interval), burst = tonumber(burst) }, true
+end
+
+local function rule_of(base, place)
+  local known = rules[place]
+  if not known then
+    known = { read_rule(base, place) }
+    rules[place] = known
+  end
+  return known[1], known[2]
 end
 
 -- The places are what the limits ask for now.
