@@ -306,6 +306,25 @@ def test_what_was_admitted_and_not_claimed_makes_no_burst(store: Store) -> None:
     assert len(entries) <= 502  # half a second's worth at most, however long nobody claims
 
 
+def test_a_claim_that_is_handed_back_before_its_start_does_not_count_as_one(store: Store) -> None:
+    limit(store, rate="1/hour")
+    first, second = stored(store), stored(store)
+    [(_, entry)] = run(store)
+    ends(store, first, entry, lambda task: transitions.handed_back(task, ran=False))
+    store.change(first, lambda task: transitions.cancelled(task, task.created_at))
+
+    assert [uid for uid, _ in run(store)] == [second]
+
+
+def test_what_is_handed_back_long_after_its_turn_disturbs_nothing(store: Store) -> None:
+    limit(store, rate="1000/second")
+    [first] = [stored(store)]
+    [(_, entry)] = run(store)
+    time.sleep(0.6)  # longer than a late start is made up for
+    ends(store, first, entry, lambda task: transitions.handed_back(task, ran=False))
+    assert [uid for uid, _ in run(store)] == [first]
+
+
 def test_a_key_that_is_pushed_back_starts_nothing_until_then(store: Store) -> None:
     limit(store, concurrency=2)
     tasks = [stored(store) for _ in range(4)]

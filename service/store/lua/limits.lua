@@ -54,7 +54,9 @@ local function are_current(base, places)
 end
 
 local function write_next(base, place, next, now)
-  redis.call('SET', base .. 'limit:next:' .. place, string.format('%.3f', next), 'PX', math.ceil((next - now + SLACK) / 1000) + 1)
+  next = math.max(next, now - SLACK)
+  local left_ms = math.ceil((next - now + SLACK) / 1000) + 1
+  redis.call('SET', base .. 'limit:next:' .. place, string.format('%.3f', next), 'PX', left_ms)
 end
 
 local function read_next(base, place, now)
