@@ -11,7 +11,22 @@ from typing import Final, NamedTuple
 HERE: Final = Path(__file__).absolute().parent
 sys.path[0] = str(HERE.parent)  # bench is a package; run as a script, Python would look inside it
 
-from bench import apart, churn, cost, crowd, drain, latency, machine, peer, servers, start, waiting, wakeups, web  # noqa: E402
+from bench import (
+    apart,
+    churn,
+    cost,
+    crowd,
+    drain,
+    latency,
+    limits,
+    machine,
+    peer,
+    servers,
+    start,
+    waiting,
+    wakeups,
+    web,
+)  # noqa: E402
 from bench.machine import Section  # noqa: E402
 from bench.processes import complain  # noqa: E402
 from bench.rounds import QUICK_ROUNDS, ROUNDS, Plan  # noqa: E402
@@ -34,6 +49,7 @@ MEASUREMENTS: Final = {
     "latency": Measurement(latency.measure),
     "wakeups": Measurement(wakeups.measure),
     "start": Measurement(start.measure),
+    "limits": Measurement(limits.measure),
     "churn": Measurement(churn.measure),
     "cost": Measurement(cost.measure, web.lacks),
     "apart": Measurement(apart.measure),

@@ -22,7 +22,7 @@ class Admission:
             upkeep.every(0.0, self.serve_when_due)
         else:
             upkeep.every(QUIET_SECONDS, self.serve)
-        upkeep.every(VACATE_SECONDS / 5, self.vacate)
+        upkeep.every(VACATE_SECONDS, self.vacate)
 
     def serve_when_due(self) -> None:
         """It is known when the next one is due, but for those who came since the last look."""
@@ -36,5 +36,5 @@ class Admission:
 
     def vacate(self) -> None:
         """One runner of all does it."""
-        if self._store.limits.types and self._store.is_my_turn(0, "vacate", int(VACATE_SECONDS * 900)):
+        if self._store.is_my_turn(0, "vacate", int(VACATE_SECONDS * 900)):
             self._store.limits.vacate()

@@ -70,6 +70,7 @@ class Batch:
         self._portion = _portion(self._texts)
         self._refused: set[int] = set()
         self._paused: set[int] = set()
+        self._bounds: dict[int, str] = {}
         self.moves = self._by_partition(partitions)
 
     @property
@@ -112,36 +113,39 @@ class Batch:
                 stream,
                 takes,
                 _expires_otherwise(before, after, has_log),
-                (asked or self._asked or (before.claim and before.claim.places)) and self._places(home, change),
+                (asked or self._asked or (before.claim and before.claim.places)) and self._bounded(place, home),
             )
             try:
                 groups[group].append(place)
             except KeyError:
                 groups[group] = [place]
         moves: dict[int, list[Move]] = {}
-        for (partition, *_, otherwise, places_asked), alike in groups.items():
+        for (partition, *_, otherwise, act), alike in groups.items():
             for start in range(0, len(alike), self._portion):
                 places = alike[start : start + self._portion]
                 moves.setdefault(partition, []).append(
-                    Move(places, self._command(partition, places, otherwise, places_asked))
+                    Move(places, self._command(partition, places, otherwise, act or ""))
                 )
         return moves
 
-    def _places(self, home: int, change: Change) -> tuple[str, str] | None:
-        """The places of limits that a change is about, and what becomes of them."""
-        before, after = change.before, change.after
+    def _bounded(self, place: int, home: int) -> str:
+        """What becomes of the places of limits that a change is about: they are noted."""
+        change = self._changes[place]
+        _, before, after, *_ = change
         if before.claim is not None and after.status != RUNNING:
-            act = "leave" if after.status != QUEUED else "unstarted" if after.attempt < before.attempt else "back"
-            return (" ".join(before.claim.places), act) if before.claim.places else None
+            if not before.claim.places:
+                return ""
+            self._bounds[place] = " ".join(before.claim.places)
+            return "leave" if after.status != QUEUED else "unstarted" if after.attempt < before.attempt else "back"
         if change.asked:
-            return change.asked, "claim"
+            self._bounds[place] = change.asked
+            return "claim"
         if after.status == QUEUED and self._asked is not None and is_set(asked := self._asked(home, after)):
-            return asked, "join"
-        return None
+            self._bounds[place] = asked
+            return "join"
+        return ""
 
-    def _command(
-        self, partition: int, places: Sequence[int], otherwise: Any, limited: tuple[str, str] | None
-    ) -> Command:
+    def _command(self, partition: int, places: Sequence[int], otherwise: Any, act: str) -> Command:
         _, before, after, entry, *_ = self._changes[places[0]]
         joined, lot = keys.shelf_name(after, after.status), keys.lot_name(before)
         names = [
@@ -164,8 +168,7 @@ class Batch:
             GROUP, joined, before.status, after.status, self._consumer, takes, ttl, channel, now, lot
         ]  # fmt: skip
         arguments += (otherwise, keys.log(partition, ""), keys.attempts(partition, ""), MOST_ATTEMPTS)
-        arguments += (keys.base(partition), *(limited or ("", "")))
-        arguments.append(keys.line(partition, after.queue, after.priority) if limited else "")
+        arguments += (keys.base(partition), act, keys.line(partition, after.queue, after.priority) if act else "")
         unique_keys: list[Any] = []
         for number, place in enumerate(places, 1):
             change = self._changes[place]
@@ -180,6 +183,8 @@ class Batch:
                 change.entry.id if change.entry else "",
                 moments.microseconds(run_at) if run_at else "",
             )
+        if act:
+            arguments += [self._bounds[place] for place in places]
         arguments += self._ended(places)
         if unique_keys:
             arguments += (0, keys.unique(partition), *unique_keys)

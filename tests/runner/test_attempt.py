@@ -64,6 +64,16 @@ def test_retry_says_when() -> None:
     assert 99.9e6 < moments.microseconds(after.run_at) - moments.microseconds(after.started_at) < 101e6
 
 
+def test_retry_may_push_back_a_limit_that_its_type_names() -> None:
+    for raised, words in (
+        (Retry("later", after=5, limit="nobody's"), 'Retry(limit="nobody\'s"): the type names these: -'),
+        (Retry("later", limit="partner"), "Retry(limit='partner'): it goes with after=…"),
+    ):
+        after = ended(raising(raised), max_attempts=9)
+        assert after.error is not None
+        assert (after.status, after.error.type, after.error.message) == ("failed", "BadRetry", words)
+
+
 def test_reject_is_final() -> None:
     after = ended(raising(Reject("no")), max_attempts=9)
     assert after.status == "failed"

@@ -16,6 +16,7 @@ from service.store import QUEUE, SCRIPTS, AtWork, Layout, Pause, Store, census, 
 from service.store.connection import connect
 from service.tasks import moments
 from service.tasks.document import HIGH, QUEUED, Task
+from service.tasks.limit_rule import LimitRule
 from service.tasks.uid import random_prefix
 from tests.servers import RedisCluster, RedisServer
 
@@ -130,6 +131,16 @@ def test_what_an_older_release_at_work_could_not_find_is_not_written(
     assert record(raw)["layout"] == 1
     assert not raw.exists("sandbox:{0}:pauses", "sandbox:{0}:high:default")
     create(store)  # all else goes on
+
+
+def test_the_first_limit_raises_the_layout(server: RedisServer, raw: redis.Redis) -> None:
+    store = guarded(server.url, reads=3)
+    create(store)
+    assert record(raw)["layout"] == 1
+    store.limits.put("partner", LimitRule(concurrency=1))
+    assert record(raw)["layout"] == 3
+    with pytest.raises(WrongRedis, match="in layout 3, and this release reads layouts up to 2"):
+        guarded(server.url, reads=2).check()
 
 
 @pytest.mark.parametrize("text", ["no JSON", "5", "{}"])

@@ -8,7 +8,7 @@ import msgspec
 import pytest
 import redis
 
-from service.store import Change, Entry, Moved, Store
+from service.store import TYPE, Change, Entry, Moved, Pause, Store
 from service.tasks import moments, transitions
 from service.tasks.declare import task
 from service.tasks.document import QUEUED, SCHEDULED, Claim, Task, TaskError, decode
@@ -306,6 +306,25 @@ def test_what_was_admitted_and_not_claimed_makes_no_burst(store: Store) -> None:
     assert len(entries) <= 502  # half a second's worth at most, however long nobody claims
 
 
+def test_a_claim_that_is_handed_back_before_its_start_does_not_count_as_one(store: Store) -> None:
+    limit(store, rate="1/hour")
+    first, second = stored(store), stored(store)
+    [(_, entry)] = run(store)
+    ends(store, first, entry, lambda task: transitions.handed_back(task, ran=False))
+    store.change(first, lambda task: transitions.cancelled(task, task.created_at))
+
+    assert [uid for uid, _ in run(store)] == [second]
+
+
+def test_what_is_handed_back_long_after_its_turn_disturbs_nothing(store: Store) -> None:
+    limit(store, rate="1000/second")
+    [first] = [stored(store)]
+    [(_, entry)] = run(store)
+    time.sleep(0.6)  # longer than a late start is made up for
+    ends(store, first, entry, lambda task: transitions.handed_back(task, ran=False))
+    assert [uid for uid, _ in run(store)] == [first]
+
+
 def test_a_key_that_is_pushed_back_starts_nothing_until_then(store: Store) -> None:
     limit(store, concurrency=2)
     tasks = [stored(store) for _ in range(4)]
@@ -323,6 +342,41 @@ def test_a_key_that_is_pushed_back_starts_nothing_until_then(store: Store) -> No
     eventually(lambda: store.limits.serve() > 0 and len(fetched(store)) == 2)
     assert time.monotonic() - begun >= 0.49
     assert blocked(store, tasks[3]) == "per-customer"
+
+
+# --- who does not belong there --------------------------------------------------------------------------
+
+
+def test_who_takes_up_a_place_and_does_not_belong_there_leaves_it(store: Store, raw: redis.Redis) -> None:
+    limit(store, concurrency=1)
+    tasks = [stored(store) for _ in range(4)]
+    [entry] = fetched(store)
+    assert entry.text is not None
+    before = decode(entry.text)
+    unaware = transitions.claimed(before, Claim("a", "t", entry.stream, entry.id))  # of a release that names no limit
+    assert store.move([Change(entry.text, before, unaware, entry)], consumer="a").stored
+    assert fetched(store) == []
+    assert (store.limits.vacate(), store.limits.vacate()) == (1, 0)
+    [(second, _)] = run(store)
+    assert second == tasks[1]
+
+    raw.delete(second)  # lost with a server
+    assert store.limits.vacate() == 1
+    assert uids(fetched(store)) == [tasks[2]]
+    assert store.limits.vacate() == 0, "who is admitted, and who runs, stays"
+
+
+def test_what_is_set_aside_for_a_paused_type_takes_up_no_place(store: Store) -> None:
+    limit(store, concurrency=1)
+    first, second = stored(store), stored(store, type="call")
+    store.pauses.pause(TYPE, "mail", Pause(None, moments.stamp(time.time()), None, None))
+    assert run(store) == []
+
+    assert [uid for uid, _ in run(store)] == [second]
+    store.pauses.resume(TYPE, "mail")
+    store.lots.tell(["mail"])
+    store.lots.unpark()
+    assert run(store) == [] and blocked(store, first) == "per-customer"
 
 
 # --- what a limit says changes ---------------------------------------------------------------------------

@@ -139,6 +139,7 @@ def test_a_type_describes_itself() -> None:
         "timeout": 120,
         "secret": [],
         "process": False,
+        "limits": [],
         "priority": "normal",
     }
     assert schema["required"] == ["month"]
@@ -239,6 +240,13 @@ def test_an_entry_point_that_offers_none_is_refused(installed: Callable[[str], N
     installed("tasks_of_a_test:not_mine")
     with pytest.raises(InvalidTaskType, match="the entry point offer is neither a module nor a task type"):
         Registry.load([])
+
+
+def test_a_type_names_its_limits() -> None:
+    assert type_of(build, "report.build", limits="partner").limits == ("partner",)
+    assert type_of(build, "report.build", limits=("b", "a", "b")).limits == ("a", "b")
+    with pytest.raises(InvalidTaskType, match="'per customer' cannot name a limit"):
+        type_of(build, "report.build", limits=("per customer",))
 
 
 def test_only_an_argument_can_be_secret() -> None:

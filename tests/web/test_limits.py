@@ -108,7 +108,7 @@ def test_a_limit_needs_the_scope_write_and_leaves_a_line_in_the_audit_log(
     assert client.get("/limits", headers=reads).json["limits"][0] == NOT_SET
     told = [json.loads(line) for line in (tmp_path / "audit.log").read_text().splitlines()]
     assert [(line["did"], line["limit"], line["by"]) for line in told] == [
-        ("set", "partner", "write"), ("removed", "partner", "write"),
+        ("limited", "partner", "write"), ("unlimited", "partner", "write"),
     ]  # fmt: skip
 
 

@@ -14,8 +14,10 @@ local function clock()
   return time[1] * 1000000 + time[2]
 end
 
--- What bounds the place; nil where the limit is not set, or counts by another key.
-local function rule_of(base, place)
+local rules = {} -- by place, as this script has read them
+
+-- What bounds the place; nil where the limit is not set, or counts by another key. Then: whether it is what to ask for.
+local function read_rule(base, place)
   local limit, mode, digest = string.match(place, '^([^:]*):([^:]*):([^:]*)$')
   local found = redis.call('HMGET', base .. 'limits', limit, limit .. ':' .. digest)
   if not found[1] then
@@ -31,6 +33,15 @@ local function rule_of(base, place)
   return { concurrency = tonumber(concurrency), interval = tonumber(interval), burst = tonumber(burst) }, true
 end
 
+local function rule_of(base, place)
+  local known = rules[place]
+  if not known then
+    known = { read_rule(base, place) }
+    rules[place] = known
+  end
+  return known[1], known[2]
+end
+
 -- The places are what the limits ask for now.
 local function are_current(base, places)
   for place in string.gmatch(places, '%S+') do
@@ -43,7 +54,9 @@ local function are_current(base, places)
 end
 
 local function write_next(base, place, next, now)
-  redis.call('SET', base .. 'limit:next:' .. place, string.format('%.3f', next), 'PX', math.ceil((next - now + SLACK) / 1000) + 1)
+  next = math.max(next, now - SLACK)
+  local left_ms = math.ceil((next - now + SLACK) / 1000) + 1
+  redis.call('SET', base .. 'limit:next:' .. place, string.format('%.3f', next), 'PX', left_ms)
 end
 
 local function read_next(base, place, now)

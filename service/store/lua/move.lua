@@ -14,9 +14,10 @@
 --       11  "" where neither a log nor earlier attempts begin or cease to expire, else 1
 --       12  what the name of a document's log is put behind    13  that of its earlier attempts
 --       14  how many of those stay     15  what all names begin with
---       16  places of limits, with blanks between, or ""    17  what becomes of these: "claim"; "leave", "back" or
---       "unstarted" where a claim ends; "join"    18  stream to wait in when admitted
+--       16  what becomes of places of limits: "claim"; "leave", "back" or "unstarted" where a claim ends; "join"; or ""
+--       17  stream to wait in when admitted
 --       then per document: text as read, text to be, created (score), entry, due by the caller's clock, or ""
+--       then, if there is something in 16, per document: its places, with blanks between
 --       then for some: place (from 1), an attempt to be kept
 --       or, where the change makes a task leave its unique key or take it again: 0, the unique keys; then for each such
 --       task: its place below zero, its key
@@ -26,22 +27,20 @@
 -- from anybody since the consumer read its entries, they are all its own, and need not be looked up.
 -- What is queued in a paused queue is not claimed, but goes back to the front of its queue; what is of a paused type
 -- goes to its lot. What is queued after its end is refused while another task has its unique key. What a limit holds up
--- waits at its place. Where a limit has changed since the caller looked, all is refused.
+-- waits at its place. Where a limit has changed since the caller looked, a claim is refused.
 -- Returns the places (from 1) of the documents that were refused, and below zero the places of those that were paused or
 -- are held up.
 
 local group, name, before, after = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
 local consumer, takes, ttl = ARGV[5], ARGV[6], ARGV[7]
-local base, places, act, line = ARGV[15], ARGV[16], ARGV[17], ARGV[18]
+local base, act, line = ARGV[15], ARGV[16], ARGV[17]
 local first = 11 -- the first document
 local count = #KEYS - first + 1
 
-if act == 'claim' and not are_current(base, places) then
-  local all = {}
-  for i = 1, count do
-    all[i] = i
-  end
-  return all
+local rest = 5 * count + 18 -- where the documents' own arguments end
+local further = act == '' and rest or rest + count -- what only some of them have
+local function places(i)
+  return ARGV[rest + i - 1]
 end
 
 -- A pause is as long by Redis's clock as it was meant to be, however far the caller's clock is off.
@@ -70,7 +69,7 @@ local function keep_beside(uid)
 end
 
 local keys, key_of -- the unique keys, and those of these tasks
-for at = 5 * count + 19, #ARGV, 2 do
+for at = further, #ARGV, 2 do
   if ARGV[at] == '0' then
     keys, key_of = unique_keys(ARGV[at + 1]), {}
   elseif keys then
@@ -97,10 +96,16 @@ end
 
 local present = redis.call('MGET', unpack(KEYS, first))
 for i = 1, count do
-  local at = 5 * i + 14
+  local at = 5 * i + 13
   local uid, text, entry = KEYS[first + i - 1], ARGV[at + 1], ARGV[at + 3]
   -- Two entries of a batch may point at the same document: the second one comes too late.
-  if present[i] ~= ARGV[at] or moved[uid] or is_taken(entry) or (takes_keys and is_held(key_of[i])) then
+  if
+    present[i] ~= ARGV[at]
+    or moved[uid]
+    or is_taken(entry)
+    or (takes_keys and is_held(key_of[i]))
+    or (act == 'claim' and not are_current(base, places(i)))
+  then
     refused[#refused + 1] = i
   elseif pause then
     refused[#refused + 1] = -i
@@ -112,7 +117,7 @@ for i = 1, count do
       parked[#parked + 1] = uid
       forget(base, uid, clock())
     end
-  elseif act == 'claim' and not enter(base, uid, places, line, ARGV[at + 2], clock()) then
+  elseif act == 'claim' and not enter(base, uid, places(i), line, ARGV[at + 2], clock()) then
     refused[#refused + 1] = -i
     dropped[#dropped + 1] = entry
   else
@@ -134,7 +139,7 @@ for i = 1, count do
     joining[#joining + 1] = ARGV[at + 2]
     joining[#joining + 1] = uid
     if act == 'join' then
-      join(base, uid, places, line, ARGV[at + 2], clock())
+      join(base, uid, places(i), line, ARGV[at + 2], clock())
     elseif after == 'queued' then
       redis.call('XADD', KEYS[6], '*', 'uid', uid)
     elseif after == 'scheduled' then
@@ -145,7 +150,7 @@ for i = 1, count do
     end
     if act ~= '' then
       if act ~= 'claim' and act ~= 'join' then
-        leave(base, uid, places, act ~= 'leave', act == 'unstarted', line, clock())
+        leave(base, uid, places(i), act ~= 'leave', act == 'unstarted', line, clock())
       end
     elseif before == 'queued' and after ~= 'running' then
       forget(base, uid, clock())
@@ -153,7 +158,7 @@ for i = 1, count do
   end
 end
 
-for at = 5 * count + 19, #ARGV, 2 do
+for at = further, #ARGV, 2 do
   local place = tonumber(ARGV[at])
   local uid = KEYS[first + place - 1]
   if place > 0 and moved[uid] == place then

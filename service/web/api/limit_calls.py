@@ -58,14 +58,14 @@ class LimitCalls:
         rule.check()
         self._refuse_apart(name, rule)
         existed = self._store.limits.put(name, rule)
-        self._tell("set", name, rule=msgspec.json.encode(rule).decode())
+        self._tell("limited", name, rule=msgspec.json.encode(rule).decode())
         self._serve()
         return existed
 
     def remove(self, name: str) -> None:
         if not self._store.limits.remove(name):
             raise _unknown()
-        self._tell("removed", name)
+        self._tell("unlimited", name)
         self._serve()
 
     def all(self) -> Sequence[dict[str, Any]]:

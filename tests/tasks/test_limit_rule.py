@@ -1,0 +1,75 @@
+"""What a limit says, and which place a task has."""
+
+from typing import Any
+
+import msgspec
+import pytest
+
+from service.errors import InvalidTask
+from service.tasks import limit_rule
+from service.tasks.declare import TaskType, task
+from service.tasks.limit_rule import Bounds, LimitRule
+
+
+@task("order")
+def order(context: Any, customer: str = "nobody", lines: list[int] | None = None, more: Any = None) -> None: ...
+
+
+ORDER: TaskType = order.__sandbox_task__  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(
+    ("key", "args", "value"),
+    [
+        (None, {}, ""),
+        ("args.customer", {"customer": "acme"}, "acme"),
+        ("args.customer", {}, "nobody"),
+        ("args.lines", {"lines": [1, 2]}, "[1,2]"),
+        ("args.lines", {}, "null"),
+        ("args.more", {"more": {"b": 1, "a": 2}}, '{"a":2,"b":1}'),
+        ("args.more.region", {"more": {"region": "north"}}, "north"),
+        ("args.more.region", {"more": "north"}, "null"),
+        ("args.more.region.name", {}, "null"),
+        ("args.nothing", {}, "null"),
+        ("args.more", {"more": 5}, "5"),
+    ],
+)
+def test_the_value_of_a_key(key: str | None, args: dict[str, Any], value: str) -> None:
+    assert limit_rule.value(key, ORDER, msgspec.Raw(msgspec.json.encode(args))) == value
+
+
+def test_a_place_tells_apart_limits_keys_and_values() -> None:
+    places = {
+        limit_rule.place(name, key, value)
+        for name in ("one", "other")
+        for key in (None, "args.customer", "args.more")
+        for value in ("", "acme", "acme:b", "x" * 10_000)
+    }
+    assert len(places) == 24
+    assert all(place.count(":") == 2 and " " not in place and len(place) < 60 for place in places)
+
+
+def test_limits_of_one_key_agree_on_the_partition() -> None:
+    homes = {value: limit_rule.partition("args.customer", value, 4) for value in map(str, range(40))}
+    assert set(homes.values()) == {0, 1, 2, 3}
+    assert limit_rule.partition(None, "", 4) == limit_rule.partition(None, "", 4)
+
+
+def test_the_numbers_for_the_scripts() -> None:
+    assert Bounds(concurrency=3).numbers() == "3 - 1"
+    assert Bounds(rate="100/minute", burst=5).numbers() == "- 600000.000 5"
+    assert Bounds(rate="7/second").numbers() == "- 142857.143 1"
+
+
+@pytest.mark.parametrize(
+    "rule",
+    [
+        LimitRule(),
+        LimitRule(concurrency=1, burst=2),
+        LimitRule(concurrency=1, overrides={"a": Bounds(1)}),
+        LimitRule(key="args.customer", concurrency=1, overrides={"a": Bounds()}),
+    ],
+)
+def test_a_rule_that_bounds_nothing_or_says_what_does_not_fit_is_refused(rule: LimitRule) -> None:
+    with pytest.raises(InvalidTask):
+        rule.check()
