@@ -303,3 +303,9 @@ def test_an_interruption_waits_until_a_frame_is_whole() -> None:
     signal.signal(SIGNAL, before)
     ours.close()
     assert found == [(LINE, large)]
+
+
+def test_it_is_refused_in_words_beside_greenlets_for_threads(crew: Crew) -> None:
+    [runner] = crew.start(tasks="tests.runner.patched,tests.runner.apart_types")
+    assert runner.wait(SECONDS) == 1
+    assert "apart wants a process for each attempt, and a module of task types has called" in crew.log()[-1]["message"]
