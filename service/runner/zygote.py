@@ -47,7 +47,7 @@ class ZygoteGone(Exception):
 
 
 def refuse_replaced_sockets(names: Sequence[str]) -> None:
-    """gevent's children are reaped behind the zygote's back, and its sockets wait in a hub that a fork does not have."""
+    """gevent reaps children behind the zygote's back, and its sockets wait in a hub that a fork does not have."""
     monkey = sys.modules.get("gevent.monkey")
     if names and monkey is not None and any(map(monkey.is_module_patched, ("os", "socket", "select", "signal"))):
         raise SandboxError(
