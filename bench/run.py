@@ -11,7 +11,7 @@ from typing import Final, NamedTuple
 HERE: Final = Path(__file__).absolute().parent
 sys.path[0] = str(HERE.parent)  # bench is a package; run as a script, Python would look inside it
 
-from bench import (
+from bench import (  # noqa: E402
     apart,
     churn,
     cost,
@@ -26,7 +26,7 @@ from bench import (
     waiting,
     wakeups,
     web,
-)  # noqa: E402
+)
 from bench.machine import Section  # noqa: E402
 from bench.processes import complain  # noqa: E402
 from bench.rounds import QUICK_ROUNDS, ROUNDS, Plan  # noqa: E402

@@ -125,7 +125,7 @@ def run_runner(settings: Settings, lines: "Lines", *, builder: bool = False) -> 
     from service.runner import forked
     from service.runner.journal import Report
     from service.runner.process import Runner
-    from service.runner.zygote import Zygote
+    from service.runner.zygote import Zygote, refuse_replaced_sockets
     from service.supervise.reload import candidate, wish
 
     types = registry(settings)
@@ -135,10 +135,12 @@ def run_runner(settings: Settings, lines: "Lines", *, builder: bool = False) -> 
     for task_type in bulk.types(retry=acts.retry, cancel=acts.cancel):
         types.add(task_type)
     refuse_wrong_redis(connected)
+    want_processes = [each.name for each in types if each.process]
+    refuse_replaced_sockets(want_processes)
     candidate.wait()
     reports = errors(settings, "runner", types)
     begin = partial(forked.run, registry=types, errors=reports)
-    zygote = Zygote(begin) if any(each.process for each in types) else None  # before there is a thread
+    zygote = Zygote(begin) if want_processes else None  # before there is a thread
     queues = settings.builder_queues if builder else settings.queues
     watcher = "sandbox-builder" if builder else "sandbox-runner"
     runner = Runner(

@@ -11,8 +11,9 @@ While one is busy nobody listens: the messages of a busy queue would cost more t
 import threading
 import time
 from collections.abc import Sequence
-from typing import Final, Protocol
+from typing import Final
 
+from service.runner.order import Turn
 from service.store import Entry, Store
 from service.tasks.document import QUEUED
 
@@ -20,15 +21,6 @@ IDLE_SECONDS: Final = 1.0
 WAIT_SECONDS: Final = 0.5
 LOOKS_A_SECOND: Final = 2.0
 DEAF_SECONDS: Final = 0.25
-
-
-class Turn(Protocol):
-    """What one fetch asks for, in this order."""
-
-    @property
-    def queues(self) -> Sequence[str]: ...
-    @property
-    def priorities(self) -> Sequence[str]: ...
 
 
 class News:

@@ -19,12 +19,12 @@ import select
 import signal
 import socket
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from types import FrameType, TracebackType
 from typing import Final, NoReturn, TypeAlias
 
-from service.errors import Interrupted
+from service.errors import Interrupted, SandboxError
 from service.runner.shared import REASONS, Shared
 
 FORK: Final = b"f"
@@ -44,6 +44,16 @@ log = logging.getLogger("sandbox.runner")
 
 class ZygoteGone(Exception):
     """Nothing can be forked any more; the runner has to be replaced."""
+
+
+def refuse_replaced_sockets(names: Sequence[str]) -> None:
+    """gevent reaps children behind the zygote's back, and its sockets wait in a hub that a fork does not have."""
+    monkey = sys.modules.get("gevent.monkey")
+    if names and monkey is not None and any(map(monkey.is_module_patched, ("os", "socket", "select", "signal"))):
+        raise SandboxError(
+            f"{names[0]} wants a process for each attempt, and a module of task types has called "
+            "gevent.monkey.patch_all(): the two do not go together, leave out one of them"
+        )
 
 
 class Fork:
@@ -221,17 +231,20 @@ class _Nursery:
 
     def _fork(self) -> bool:
         """False when the runner has gone."""
-        _, descriptors, _, _ = socket.recv_fds(self._control, 1, 2)
-        if not descriptors:
-            return False
-        talk, lead = [socket.socket(fileno=each) for each in descriptors]
+        word, descriptors, _, _ = socket.recv_fds(self._control, 1, 2)
+        sockets = [socket.socket(fileno=each) for each in descriptors]
+        if len(sockets) < 2:  # no descriptor was free; the lane sees that its lead is closed
+            for each in sockets:
+                each.close()
+            return bool(word)
+        talk, lead = sockets
         shared = Shared()
         try:
             pid = os.fork()
         except OSError as error:
             lead.send(NOT_FORKED + str(error.strerror).encode())
-            for each in (talk, lead, shared):
-                each.close()
+            for ended in (talk, lead, shared):
+                ended.close()
             return True
         if not pid:
             self._become(talk, lead, shared)

@@ -135,4 +135,4 @@ def leaves(context: Context) -> int:
 def flood(context: Context) -> None:
     while True:
         context.progress(0.5, "x" * 1000)
-        context.log("y" * 1000)
+        context.log("y" * 100_000)  # more than a socket takes at once

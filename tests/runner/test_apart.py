@@ -1,7 +1,10 @@
 """Attempts in processes of their own: real runners, real kills."""
 
 import json
+import signal
+import socket
 import subprocess
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -10,13 +13,16 @@ import psutil
 import pytest
 
 from service.errors import Interrupted
-from service.runner.forked import _Window
-from service.runner.frames import LINE, NEWS, Frames, frame
+from service.runner.forked import _Runner, _Window
+from service.runner.frames import CHUNK, LINE, NEWS, Frames, frame
 from service.runner.shared import MOST_GROUPS, REASONS, Shared
+from service.runner.window import MAIN_THREAD
+from service.runner.zygote import SIGNAL
 from service.tasks import moments, transitions
 from service.tasks.context import Context
 from service.tasks.document import Task
 from service.tasks.limit_rule import LimitRule
+from service.tasks.lines import LINE_LIMIT
 from tests.runner.crew import Crew
 from tests.servers import eventually
 
@@ -229,13 +235,13 @@ def test_what_it_leaves_in_its_group_ends_with_it(crew: Crew) -> None:
 
 def test_an_interruption_tears_nothing_of_what_it_says(crew: Crew) -> None:
     start(crew)
-    uids = crew.create("apart.flood", count=3, timeout=1.0, max_attempts=1)
+    uids = crew.create("apart.flood", count=5, timeout=1.0, max_attempts=1)
     for uid in uids:
         task = crew.finished(uid, SECONDS)
         assert task.error and task.error.type == "TimedOut"
         assert json.loads(bytes(task.progress))["message"] == "x" * 1000
         said = texts(crew, uid)
-        assert set(said[:-1]) == {"y" * 1000} and said[-1].startswith("an attempt failed")
+        assert set(said[:-1]) == {"y" * LINE_LIMIT + "…"} and said[-1].startswith("an attempt failed")
 
 
 def test_a_runner_has_as_many_at_once_as_it_has_lanes(crew: Crew, tmp_path: Path) -> None:
@@ -290,3 +296,36 @@ def test_programs_of_an_attempt_stand_in_shared_memory() -> None:
     shared.add(299)
     assert 299 in list(shared)
     shared.close()
+
+
+def test_an_interruption_waits_until_a_frame_is_whole() -> None:
+    ours, theirs = socket.socketpair()
+    shared, heard, found = Shared(), Frames(), []
+    window = _Window(shared)
+    runner = _Runner(theirs, window)
+    before = signal.signal(SIGNAL, runner.heed)
+    large = b"x" * 10_000_000
+
+    def listen() -> None:
+        chunk = ours.recv(CHUNK)
+        shared.interrupt(1)
+        signal.pthread_kill(MAIN_THREAD, SIGNAL)
+        while chunk:
+            found.extend(heard.cut(chunk))
+            chunk = b"" if found else ours.recv(CHUNK)
+
+    thread = threading.Thread(target=listen)
+    thread.start()
+    with pytest.raises(REASONS[0]), window:
+        runner.tell(LINE, large)
+    theirs.close()
+    thread.join(SECONDS)
+    signal.signal(SIGNAL, before)
+    ours.close()
+    assert found == [(LINE, large)]
+
+
+def test_it_is_refused_in_words_beside_greenlets_for_threads(crew: Crew) -> None:
+    [runner] = crew.start(tasks="tests.runner.patched,tests.runner.apart_types")
+    assert runner.wait(SECONDS) == 1
+    assert "apart wants a process for each attempt, and a module of task types has called" in crew.log()[-1]["message"]
