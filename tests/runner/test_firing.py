@@ -11,15 +11,16 @@ import pytest
 
 from service.observe.metrics import Metrics
 from service.runner.firing import Firing
-from service.store import Change, Store
-from service.store.connection import Wire
+from service.store import SCRIPTS, Change, Store
+from service.store.connection import Wire, connect
 from service.tasks import moments, schedule, transitions
 from service.tasks.declare import marked_type, task
 from service.tasks.document import CANCELLED, HIGH, NULL, QUEUED, RUNNING, SCHEDULED, Claim, Task
+from service.tasks.limit_rule import LimitRule
 from service.tasks.registry import Registry
 from service.tasks.schedule import API, CODE, Plan, Schedule
 from tests.runner.crew import Crew
-from tests.servers import RedisServer, eventually
+from tests.servers import RedisCluster, RedisServer, eventually
 
 HOUR = 3600 * 1_000_000
 
@@ -222,6 +223,56 @@ def test_queue(store: Store, firing: Firing) -> None:
 
     made = eventually(second, 10)
     assert (made.scheduled_for, read(store).waiting) == (at, None)
+
+
+# --- unique keys and limits --------------------------------------------------------------------
+
+
+def test_a_time_whose_unique_key_another_task_has_is_left_out(store: Store, told: Told) -> None:
+    firing = Firing(store, registry=registry(unique={"key": "the only one"}), metrics=told)
+    uid = begun(store, firing, overlap="allow")
+    ripen(store)
+    look(store, firing)
+    assert [each.uid for each in tasks(store)] == [uid]
+    assert (read(store).fired, read(store).skipped) == (1, 1)
+    assert told.schedules == [("one", "fired", 1), ("one", "skipped", 1)]
+    finish(store, uid)
+    ripen(store)
+    look(store, firing)
+    assert len(tasks(store)) == 2
+
+
+def test_a_task_whose_limit_is_reached_waits_at_its_place(store: Store, told: Told) -> None:
+    types = registry(limits=("one-at-a-time",))
+    store.limits.know(types)
+    store.limits.put("one-at-a-time", LimitRule(concurrency=1))
+    firing = Firing(store, registry=types, metrics=told)
+    begun(store, firing, overlap="allow")
+    ripen(store)
+    look(store, firing)
+    assert len(tasks(store)) == 2
+    assert store.limits.waiting() == {"one-at-a-time": 1}
+
+
+def test_on_several_partitions_a_time_whose_task_belongs_elsewhere_is_left_out(
+    cluster: RedisCluster, told: Told, caplog: pytest.LogCaptureFixture
+) -> None:
+    for node in cluster.nodes:
+        node.client().flushall()
+    store = Store(connect(cluster.url, SCRIPTS), partitions=4)
+    names, types = [f"schedule-{number}" for number in range(12)], registry(unique={"key": "the only one"})
+    firing = Firing(store, registry=types, metrics=told)
+    for name in names:
+        put(store, name)
+        ripen(store, name)
+    for partition in range(4):
+        store.promote(partition, 10)
+    firing.fire()
+    [made] = tasks(store)
+    assert sum(read(store, name).skipped for name in names) == 11
+    assert "lies in another partition than the schedule" in caplog.text
+    assert made.unique is not None and store.partition(made.uid) == store.unique_keys.home("echo", made.unique)
+    store.close()
 
 
 # --- who may create it -------------------------------------------------------------------------
