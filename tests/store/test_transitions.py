@@ -168,14 +168,24 @@ class Transitions(RuleBasedStateMachine):
                 new[0].status, new[0].run_at = QUEUED, None
         self._enter(client(do_unique if wanted else do, self.wire, self.partitions, "create"))
 
-    @rule(key=KEYS, plan=PLANS, wanted=UNIQUE.filter(bool), runs=st.integers(0, 12), choice=CHOICES)
-    def create_unique(self, key: int, plan: list[str], wanted: Any, runs: int, choice: int) -> None:
-        """At once, and with somebody who has gone on before."""
+    @rule(
+        keys=st.lists(KEYS, min_size=2, max_size=3, unique=True),
+        wanted=UNIQUE.filter(bool),
+        scheduled=st.booleans(),
+        steps=st.integers(1, 3),
+        choice=CHOICES,
+        runs=st.integers(0, 6),
+    )
+    def create_with_one_key(
+        self, keys: list[int], wanted: Any, scheduled: bool, steps: int, choice: int, runs: int
+    ) -> None:
+        """One after the other; before the last one has its way, somebody else goes on."""
+        for key in keys:
+            self.create([key], [], "work", scheduled=scheduled, wanted=wanted)
+            if self.actors:
+                self._go_on(self.actors[-1], 3 if key != keys[-1] else steps)
         if self.actors:
             self._go_on(self._chosen(choice), runs)
-        self.create([key], plan, "work", scheduled=False, wanted=wanted)
-        if self.actors:
-            self._go_on(self.actors[-1], 3)
 
     def _new(self, uid: str, plan: list[str], type: str, scheduled: bool, priority: str) -> Task:
         return Task(
