@@ -33,6 +33,9 @@ KEYS = st.integers(0, 5)
 CHOICES = st.integers(0, 20)
 PAUSABLE = [(QUEUE, "default"), (TYPE, "work"), (TYPE, "new")]
 LIMITS = ["few", "rare"]
+RULES: list[dict[str, Any] | None] = [
+    None, {"concurrency": 1}, {"concurrency": 2}, {"rate": "200/second"}, {"concurrency": 1, "rate": "200/second"},
+]  # fmt: skip
 PLANS = st.lists(st.sampled_from(ENDS), max_size=4)
 ENOUGH_ROUNDS = 400
 EXAMPLES = int(os.environ.get("SANDBOX_TEST_EXAMPLES", "0"))
@@ -184,11 +187,11 @@ class Transitions(RuleBasedStateMachine):
         if self.actors:
             self._go_on(self.actors[-1], steps)
 
-    @rule(name=st.sampled_from(LIMITS), key=st.sampled_from([None, "args.ends"]), most=st.sampled_from([0, 1, 1, 2]))
-    def limit(self, name: str, key: str | None, most: int) -> None:
+    @rule(name=st.sampled_from(LIMITS), key=st.sampled_from([None, "args.ends"]), rule=st.sampled_from(RULES))
+    def limit(self, name: str, key: str | None, rule: dict[str, Any] | None) -> None:
         """Set, or removed. On a cluster a partition after the other: here at once, so that the rule is known."""
-        if most:
-            self.store.limits.put(name, LimitRule(key=key, concurrency=most))
+        if rule:
+            self.store.limits.put(name, LimitRule(key=key, **rule))
         else:
             self.store.limits.remove(name)
         self.store.limits.serve()
@@ -328,7 +331,7 @@ class Transitions(RuleBasedStateMachine):
                 assert {known[uid].status for uid in members} == {QUEUED}, "who waits is queued"
                 taken = len(now.limits.get(f"claims:{place}", ())) + len(now.limits.get(f"admitted:{place}", ()))
                 rule = rules.get(place.partition(":")[0])
-                is_full = rule is not None and taken >= (rule.concurrency or 0) and rule.mode == place.split(":")[1]
+                is_full = rule is not None and rule.mode == place.split(":")[1] and taken >= (rule.concurrency or 99)
                 assert is_full or place in now.limits.get("wakes", ()), "who waits is let in by somebody"
         for place, uid in held:
             if (rule := rules.get(place.partition(":")[0])) and rule.mode == place.split(":")[1]:
@@ -340,7 +343,7 @@ class Transitions(RuleBasedStateMachine):
         for place in task.claim.places if task.claim else ():
             rule = rules.get(place.partition(":")[0])
             if rule is not None and rule.mode == place.split(":")[1]:
-                assert len(now.limits[f"claims:{place}"]) <= (rule.concurrency or 0), "no more than the limit says"
+                assert len(now.limits[f"claims:{place}"]) <= (rule.concurrency or 99), "no more than the limit says"
 
     def _check_task(self, now: Snapshot, uid: str, task: Task, waiting: set[str]) -> None:
         assert (task.uid, task.claim is not None) == (uid, task.status == RUNNING)
