@@ -46,6 +46,9 @@ SCHEDULES = ("daily", "other")
 MOST_TIMES = 8
 HOUR = 3600 * 1_000_000
 LONG = 300 * 86400.0  # seconds: nothing is too late for a schedule here, and no second time is due
+BOUNDS: list[dict[str, Any] | None] = [
+    None, {"concurrency": 1}, {"concurrency": 2}, {"rate": "200/second"}, {"concurrency": 1, "rate": "200/second"},
+]  # fmt: skip
 PLANS = st.lists(st.sampled_from(ENDS), max_size=4)
 ENOUGH_ROUNDS = 400
 EXAMPLES = int(os.environ.get("SANDBOX_TEST_EXAMPLES", "0"))
@@ -282,11 +285,11 @@ class Transitions(RuleBasedStateMachine):
             self.spoilt.add(uid)
             self.last.pop(uid)
 
-    @rule(name=st.sampled_from(LIMITS), key=st.sampled_from([None, "args.ends"]), most=st.sampled_from([0, 1, 1, 2]))
-    def limit(self, name: str, key: str | None, most: int) -> None:
+    @rule(name=st.sampled_from(LIMITS), key=st.sampled_from([None, "args.ends"]), rule=st.sampled_from(BOUNDS))
+    def limit(self, name: str, key: str | None, rule: dict[str, Any] | None) -> None:
         """Set, or removed. On a cluster a partition after the other: here at once, so that the rule is known."""
-        if most:
-            self.store.limits.put(name, LimitRule(key=key, concurrency=most))
+        if rule:
+            self.store.limits.put(name, LimitRule(key=key, **rule))
         else:
             self.store.limits.remove(name)
         self.store.limits.serve()
@@ -518,7 +521,7 @@ class Transitions(RuleBasedStateMachine):
                 assert {known[uid].status for uid in members} == {QUEUED}, "who waits is queued"
                 taken = len(now.limits.get(f"claims:{place}", ())) + len(now.limits.get(f"admitted:{place}", ()))
                 rule = rules.get(place.partition(":")[0])
-                is_full = rule is not None and taken >= (rule.concurrency or 0) and rule.mode == place.split(":")[1]
+                is_full = rule is not None and rule.mode == place.split(":")[1] and taken >= (rule.concurrency or 99)
                 assert is_full or place in now.limits.get("wakes", ()), "who waits is let in by somebody"
         for place, uid in held:
             if (rule := rules.get(place.partition(":")[0])) and rule.mode == place.split(":")[1]:
@@ -530,7 +533,7 @@ class Transitions(RuleBasedStateMachine):
         for place in task.claim.places if task.claim else ():
             rule = rules.get(place.partition(":")[0])
             if rule is not None and rule.mode == place.split(":")[1]:
-                assert len(now.limits[f"claims:{place}"]) <= (rule.concurrency or 0), "no more than the limit says"
+                assert len(now.limits[f"claims:{place}"]) <= (rule.concurrency or 99), "no more than the limit says"
 
     def _check_task(self, now: Snapshot, uid: str, task: Task, waiting: set[str]) -> None:
         assert (task.uid, task.claim is not None) == (uid, task.status == RUNNING)
