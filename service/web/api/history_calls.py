@@ -52,7 +52,12 @@ class HistoryCalls:
         return calls
 
     def now(self) -> Answer:
-        text = exposition.text(self._history.in_all(), self._store.backlog(self._queues), self._store.roster.at_work())
+        text = exposition.text(
+            self._history.in_all(),
+            self._store.backlog(self._queues),
+            self._store.roster.at_work(),
+            [found.schedule for found in self._store.schedules.all() if found.schedule is not None],
+        )
         return Answer(text.encode(), content_type=exposition.CONTENT_TYPE)
 
     def history(self) -> Answer:
