@@ -433,9 +433,8 @@ class Transitions(RuleBasedStateMachine):
             assert created == [], "there are no tasks without their schedule"
             return
         schedule, before = found.schedule, self.last_schedule.get(name)
-        assert before in (None, schedule) or before.revision < schedule.revision, (
-            "nobody overwrites what it has not seen"
-        )
+        seen = before is None or before == schedule or before.revision < schedule.revision
+        assert seen, "nobody overwrites what it has not seen"
         self.last_schedule[name] = schedule
         assert schedule.fired == len(created), "each time that was fired has one task, and no other has"
         assert (schedule.last is not None) == bool(created)

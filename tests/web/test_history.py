@@ -87,6 +87,7 @@ def test_prometheus_gets_counters_histograms_and_gauges(client: FlaskClient, sto
     count(store, time.time(), *[ended("succeeded", ran=0.001)] * 3, ended("failed", ran=100.0))
     client.post("/tasks", json={"type": "echo"})
     store.roster.enter(at_work("a"))
+    client.put("/schedules/nightly", json={"type": "echo", "cron": "@daily"})
     answer = client.get("/metrics")
     assert answer.content_type == "text/plain; version=0.0.4; charset=utf-8"
     lines = answer.text.splitlines()
@@ -101,6 +102,7 @@ def test_prometheus_gets_counters_histograms_and_gauges(client: FlaskClient, sto
         "# TYPE sandbox_run_seconds histogram",
         "sandbox_runners 1",
         "sandbox_lanes_busy 1",
+        'sandbox_schedule_times_total{schedule="nightly",became="missed"} 0',
     ):
         assert wanted in lines, answer.text
     buckets = [float(line.rpartition(" ")[2]) for line in lines if line.startswith("sandbox_run_seconds_bucket")]

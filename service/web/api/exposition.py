@@ -4,6 +4,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Final
 
 from service.store import AtWork, Backlog, tally
+from service.tasks.schedule import Schedule
 
 CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 Sample = tuple[str, Mapping[str, str], float]  # what follows the metric's name; labels; value
@@ -14,8 +15,19 @@ def text(
     queues: Mapping[str, Backlog],
     at_work: Sequence[AtWork],
     limits: Mapping[str, int],
+    schedules: Sequence[Schedule],
 ) -> str:
-    return "".join(line + "\n" for line in _lines(counted, queues, at_work, limits))
+    lines = [*_lines(counted, queues, at_work, limits), *_times_of_schedules(schedules)]
+    return "".join(line + "\n" for line in lines)
+
+
+def _times_of_schedules(schedules: Sequence[Schedule]) -> Iterator[str]:
+    samples = [
+        ("", {"schedule": each.name, "became": became}, getattr(each, became))
+        for each in schedules
+        for became in ("fired", "skipped", "missed")
+    ]
+    yield from _metric("sandbox_schedule_times_total", "counter", "What became of the times of schedules", samples)
 
 
 def _lines(

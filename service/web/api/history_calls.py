@@ -57,6 +57,7 @@ class HistoryCalls:
             self._store.backlog(self._queues),
             self._store.roster.at_work(),
             self._store.limits.waiting(),
+            [found.schedule for found in self._store.schedules.all() if found.schedule is not None],
         )
         return Answer(text.encode(), content_type=exposition.CONTENT_TYPE)
 

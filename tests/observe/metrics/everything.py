@@ -35,6 +35,8 @@ def tell_everything(told: StatsDMetrics, number: int) -> None:
     told.weights(
         {name: Weight(n, chance.uniform(10, 60), int(memory), files) for name, (n, memory, files) in weights.items()}
     )
+    for event in ("fired", "skipped", "missed"):
+        told.schedule("report.nightly", event, chance.randint(0, 2))
     if number == 3:
         told.process_event("circusd", "started")
     if number == 5:

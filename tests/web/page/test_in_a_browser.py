@@ -15,9 +15,10 @@ from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
 
 from service.store import SCRIPTS, AtWork, Change, Executing, Store, Tally
 from service.store.connection import connect
-from service.tasks import moments, transitions
+from service.tasks import moments, schedule, transitions
 from service.tasks.document import Task, TaskError
 from service.tasks.lines import Unstored
+from service.tasks.schedule import CODE, Plan
 from service.tasks.uid import random_prefix
 from service.web import token_file
 from tests.conftest import _folder
@@ -79,6 +80,11 @@ def fill(store: Store) -> dict[str, Task]:
     count(store, "failed", 20)
     store.history.gauge(time.time(), {"queue:default": (7, 2, 0, 3)})
     store.history.mark(time.time_ns() // 1000, {"at": moments.stamp(time.time()), "what": "start", "watcher": "web"})
+    plan = Plan(type="echo", cron="*/5 9-17 * * MON-FRI", timezone="Europe/Prague")
+    store.schedules.change(
+        "nightly",
+        lambda before, now: schedule.put(before, "nightly", plan, paused=False, source=CODE, now=now, by="alice"),
+    )
     executing = [Executing(uid=made["queued"].uid, type="echo", queue="default", since=moments.stamp(time.time()))]
     store.roster.enter(
         AtWork(
@@ -185,7 +191,7 @@ def places(world: World) -> list[str]:
     tasks = [f"/ui/tasks/{task.uid}" for task in world.tasks.values()]
     forms = ["/ui/types/echo", f"/ui/types/echo?from={world.tasks['failed'].uid}"]
     acts = ["/ui/tasks?status=failed", "/ui/tasks/all?do=retry&status=failed"]
-    others = ["/ui/queues", "/ui/types", "/ui/runners", "/ui/audit", "/ui/no"]
+    others = ["/ui/queues", "/ui/types", "/ui/schedules", "/ui/schedules/nightly", "/ui/runners", "/ui/audit", "/ui/no"]
     return ["/ui", "/ui?span=31d", "/ui/tasks", *acts, *tasks, *forms, *others]
 
 
