@@ -31,7 +31,7 @@ CHECKOUT: Final = f"""
 {GIT} config "branch.$2.remote" origin
 {GIT} config "branch.$2.merge" "refs/heads/$2"
 mkdir -p .git/info
-grep -qxF /.env .git/info/exclude 2>/dev/null || echo /.env >>.git/info/exclude
+for name in /.env __pycache__/; do grep -qxF "$name" .git/info/exclude 2>/dev/null || echo "$name" >>.git/info/exclude; done
 """
 GIT_FORWARD: Final = f"""
 {GIT} fetch --quiet --no-recurse-submodules --prune "$1" "+refs/heads/*:refs/remotes/origin/*"
@@ -45,7 +45,7 @@ GIT_STATUS: Final = f"""
 """
 VENV: Final = 'rm -rf "$2"; "$1" -m venv "$2"'
 REQUIREMENTS: Final = """
-[ -z "$2" ] || "$1/bin/python" -m pip install --quiet --no-input -r "$2"
+[ -z "$2" ] || "$1/bin/python" -m pip install --quiet --no-input --no-compile -r "$2"
 "$1/bin/python" -m pip check
 """
 FREEZE: Final = f"""
