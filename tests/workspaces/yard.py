@@ -60,7 +60,7 @@ class Yard:
 
     def planned(self, hands: Callable[[PlainHands], Any] = lambda hands: hands, **settled: Any) -> Plan:
         program = "" if self.by_port else supervisor.own_nginx()
-        site = nginx.Site.at(f"localhost:{self.port}", program)
+        site = nginx.Addresses.at(f"localhost:{self.port}", program)
         web = supervisor.WebProcesses(self.places, site=site, memory_mb=2048)
         origin = Origin(str(self.origin))
         made = PlainHands(
