@@ -39,6 +39,7 @@ SECRETIVE: Final = (
 LEVELS: Final = ("debug", "info", "warning", "error")
 DEMO_TASKS: Final = "service.builtin.demo"
 UNIX: Final = "unix:"
+AUTO, PLAIN, ISOLATED = "auto", "plain", "isolated"  # workspaces
 WORKSPACES: Final = "workspaces"  # their queue, and their folder
 GIT: Final = re.compile(r"(/|[A-Za-z0-9+.-]+://|[A-Za-z0-9._-]+@[A-Za-z0-9.-]+:)\S+")
 DOMAIN: Final = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]{0,200}[A-Za-z0-9])?(:[0-9]{1,5})?")
@@ -106,6 +107,8 @@ class Settings:
     workspace_key: Path | None
     workspaces: Path
     workspace_domain: str
+    workspace_isolation: str
+    workspace_steward: Path
     workspace_database: str
     workspace_media: Path | None
     workspace_pythons: tuple[str, ...]
@@ -438,6 +441,20 @@ VARIABLES: Final = (
         "the name of a domain, with a port or without",
     ),
     Variable(
+        "SANDBOX_WORKSPACE_ISOLATION",
+        "workspace_isolation",
+        _choice(AUTO, PLAIN, ISOLATED),
+        AUTO,
+        f"{AUTO}, {PLAIN} or {ISOLATED}",
+    ),
+    Variable(
+        "SANDBOX_WORKSPACE_STEWARD",
+        "workspace_steward",
+        _path,
+        "/run/sandbox-steward/socket",
+        "the socket of the steward",
+    ),
+    Variable(
         "SANDBOX_WORKSPACE_DATABASE",
         "workspace_database",
         _choice("copy", "empty", "shared"),
@@ -501,7 +518,7 @@ def _serve_workspaces(values: dict[str, Any]) -> None:
 
 def _check_workspaces(settings: Settings) -> None:
     """What runs a stranger's code as the service's own user is for one person's own machine."""
-    if settings.workspace_git and not settings.on_loopback:
+    if settings.workspace_git and settings.workspace_isolation == PLAIN and not settings.on_loopback:
         raise SettingsError(
             f"SANDBOX_WORKSPACE_GIT is set, and SANDBOX_BIND is {settings.bind!r}: workspaces without isolation are "
             "for one's own machine. Listen on loopback, or take SANDBOX_WORKSPACE_GIT away."

@@ -21,7 +21,7 @@ class Config:
     socket: str = "/run/sandbox-steward/socket"
     first_uid: int = 70_000
     last_uid: int = 99_999
-    pythons: tuple[str, ...] = ("/usr/bin/python3",)
+    pythons: tuple[str, ...] = ("python3",)
     programs: tuple[str, ...] = ()  # folders beside /usr that a cage can read, as that of another Python
     origin: str = ""
     index: str = ""

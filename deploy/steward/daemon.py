@@ -100,7 +100,8 @@ def prepare(config: Config) -> None:
     service = pwd.getpwnam(config.service)
     web = grp.getgrgid(pwd.getpwnam(config.web).pw_gid)
     places, run = config.places, Path(config.socket).parent
-    for folder, mode in ((Path(config.state), 0o700), (run, 0o755), (run / "web", 0o700), (places.homes, 0o711)):
+    modes = {Path(config.state): 0o700, run: 0o755, run / "web": 0o700, run / "steps": 0o700, places.homes: 0o711}
+    for folder, mode in modes.items():
         folder.mkdir(parents=True, exist_ok=True)
         found = folder.lstat()
         if found.st_uid != 0 or folder.is_symlink():

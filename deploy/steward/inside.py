@@ -43,8 +43,15 @@ def lay_out(home: Home, web_uid: int) -> None:
 def write_env(home: Home, values: Mapping[str, str]) -> None:
     example = next((home.code / name for name in dotenv.EXAMPLES if (home.code / name).is_file()), None)
     before = home.env.read_text(encoding="utf-8") if home.env.is_file() else ""
-    text = example.read_text(encoding="utf-8") if example else ""
-    dotenv.write(home.env, dotenv.merged(text, before, values))
+    text = example.read_text(encoding="utf-8", errors="replace") if example else ""
+    paths = {
+        "DATABASE_URL": f"sqlite:///{home.database}",
+        "STATIC_ROOT": str(home.static),
+        "MEDIA_ROOT": str(home.media),
+    }
+    dotenv.write(home.env, dotenv.merged(text, before, {**paths, **values}))
+    if not os.path.lexists(home.code / ".env"):
+        (home.code / ".env").symlink_to("../.env")
 
 
 def link_media(home: Home, media: Path) -> None:

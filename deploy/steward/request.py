@@ -2,6 +2,7 @@
 
 import array
 import contextlib
+import fcntl
 import json
 import os
 import re
@@ -15,7 +16,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from service.workspaces import commands
+from service.workspaces import recipes
 from steward.as_user import become
 from steward.cage import SOCKET_FD, end_cage, kill_cage
 from steward.errors import Refused
@@ -59,6 +60,7 @@ ARGUMENTS: Final[Mapping[str, Callable[[Any], bool]]] = {
 VERBS: Final[Mapping[str, Sequence[str]]] = {
     "about": (),
     **dict.fromkeys(("make_user", "make_folders", "remove_folders", "remove_user", "facts"), ("slug",)),
+    **dict.fromkeys(("disk_mb", "last_used", "end_steps"), ("slug",)),
     **dict.fromkeys(("link_media", "unlink_media", "processes", "kill", "left", "status", "log", "restart"), ("slug",)),
     "write_env": ("slug", "values"),
     "grant": ("slug", "login"),
@@ -151,8 +153,9 @@ class Request:
             words, folder, variables = self._steward.line(slug, step, arguments)
         except Refused as error:
             raise Refused(f"{step}: {error}") from error
-        process = self._steward.start(slug, folder, words, variables, seconds)
-        self._send({"exit": self._attend(slug, process, seconds)})
+        with self._steward.running(slug, fcntl.LOCK_SH):
+            process = self._steward.start(slug, folder, words, variables, seconds)
+            self._send({"exit": self._attend(slug, process, seconds)})
 
     def _web(self, slug: str, port: int) -> None:
         if len(self._descriptors) != 1:
@@ -161,9 +164,9 @@ class Request:
         uid = steward.uids.of(slug)
         with steward.serving(slug) as file:
             os.dup2(self._descriptors[0], SOCKET_FD)
-            launcher = Path(commands.__file__).with_name("launch.py")
+            launcher = Path(recipes.__file__).with_name("launch.py")
             words = [f"{home.venv}/bin/python", "-I", str(launcher), str(home.path), str(SOCKET_FD), str(int(port))]
-            process = steward.start(slug, str(home.path), words, {"PATH": commands.PATH, "LANG": "C.UTF-8"}, 0)
+            process = steward.start(slug, str(home.path), words, {"PATH": recipes.PATH, "LANG": "C.UTF-8"}, 0)
             assert process.stdout is not None
             logger = os.fork()
             if logger == 0:

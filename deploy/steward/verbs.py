@@ -15,7 +15,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any, Final
 
-from service.workspaces import commands, looking
+from service.workspaces import looking, recipes
 from service.workspaces.places import Home
 from steward import inside
 from steward.as_user import as_user, die_with_parent
@@ -92,8 +92,16 @@ class Steward:
         uid, home = self.uids.all().get(slug), self.home(slug)
         if uid is None or not home.path.is_dir():
             return {"user": uid is not None}
-        found: dict[str, Any] = as_user(uid, lambda: looking.look(home) | {"disk_mb": looking.disk_mb(home)})
+        found: dict[str, Any] = as_user(uid, lambda: looking.look(home))
         return {"user": True, **found}
+
+    def disk_mb(self, slug: str) -> int:
+        words = ("du", "-sxk", "--", str(self.home(slug).path))
+        found = call(*words).stdout.split()
+        return int(found[0]) // 1024 if found else 0
+
+    def last_used(self, slug: str) -> float | None:
+        return as_user(self.uids.of(slug), lambda: looking.last_used(self.home(slug)))
 
     def write_env(self, slug: str, values: Mapping[str, str]) -> None:
         as_user(self.uids.of(slug), lambda: inside.write_env(self.home(slug), values))
@@ -117,6 +125,18 @@ class Steward:
     def kill(self, slug: str) -> None:
         if (uid := self.uids.all().get(slug)) is not None:
             kill_all(uid)
+
+    def end_steps(self, slug: str) -> None:
+        """Steps end with their caller: here is waited until they have."""
+        with self.running(slug, fcntl.LOCK_EX):
+            pass
+
+    @contextlib.contextmanager
+    def running(self, slug: str, kind: int) -> Iterator[None]:
+        """Who runs a step shares this lock."""
+        with open(self._run / "steps" / slug, "a+") as file:
+            fcntl.flock(file, kind)
+            yield
 
     def left(self, slug: str) -> list[str]:
         uid = self.uids.last(slug)
@@ -151,7 +171,11 @@ class Steward:
         os.kill(found["request"], signal.SIGTERM)
 
     def _web_file(self, slug: str) -> Path:
-        return Path(self.config.socket).parent / "web" / slug
+        return self._run / "web" / slug
+
+    @property
+    def _run(self) -> Path:
+        return Path(self.config.socket).parent
 
     @contextlib.contextmanager
     def serving(self, slug: str) -> Iterator[IO[str]]:
@@ -171,20 +195,15 @@ class Steward:
 
     # --- a cage
 
-    def disk_mb(self, slug: str) -> int:
-        words = ["du", "-sxk", "--", str(self.home(slug).path)]
-        done = call(*words)
-        return int(done.stdout.split()[0]) // 1024 if done.stdout else 0
-
     def line(self, slug: str, step: str, arguments: Sequence[str]) -> tuple[list[str], str, dict[str, str]]:
         """The command line of a step. It reads the project's files, so it is made as the workspace's user."""
         if step == "venv" and arguments[1:] and arguments[1] not in self.config.pythons:
             raise Refused(f"there is no Python {arguments[1]!r}; there are {', '.join(self.config.pythons)}")
         home = self.home(slug)
-        asked = commands.Asked(self.config.places, home, arguments, self.config.origin, self.config.index)
+        asked = recipes.Asked(self.config.places, home, arguments, self.config.origin, self.config.index)
 
         def make() -> tuple[list[str], str, dict[str, str]]:
-            line = commands.line(step, asked)
+            line = recipes.line(step, asked)
             return list(map(str, line.words)), str(line.folder), dict(line.environment)
 
         words, folder, environment = as_user(self.uids.of(slug), make)

@@ -81,7 +81,10 @@ class Mirror:
         if not self.exists:
             beside = self._folder.with_name(f"{self._folder.name}.new")
             shutil.rmtree(beside, ignore_errors=True)
-            self._git(speaker, "clone", "--quiet", "--mirror", "--template=", "--", self._origin.url, str(beside))
+            readable = ("-c", "core.sharedRepository=0644")  # workspaces have users of their own
+            self._git(
+                speaker, "clone", "--quiet", "--mirror", *readable, "--template=", "--", self._origin.url, str(beside)
+            )
             beside.rename(self._folder)
             return
         self._at_home(speaker, "fetch", "--quiet", "--prune", "--", self._origin.url, "+refs/heads/*:refs/heads/*")

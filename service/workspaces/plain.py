@@ -177,11 +177,7 @@ class PlainHands:
         doomed = home.path.with_name(f".{slug}.gone")
         found = [f"the folder {path}" for path in (home.path, doomed) if os.path.lexists(path)]
         found += [f"the process {pid}" for pid in self.processes(slug)]
-        if self._places.socket(slug).exists():
-            found.append("its socket")
-        if self._web.status(slug).state != "stopped":
-            found.append("its entry with the supervisor")
-        return found
+        return [*found, *self._web.left(slug)]
 
     def _home(self, slug: str) -> Home:
         if not names.is_slug(slug):

@@ -7,12 +7,13 @@ service touches it. It holds each listening socket: connections wait through a r
 
 import fcntl
 import os
+import shlex
 import shutil
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Final
@@ -54,19 +55,19 @@ WORKSPACE: Final = """\
 backlog = 128
 
 [watcher:{slug}]
-cmd = "{home}/venv/bin/python" -I "{run}/launch.py" "{home}" $(circus.sockets.{slug}) {inner}
-working_dir = {home}
+cmd = {command}
+working_dir = {folder}
 use_sockets = True
 {state}
 graceful_timeout = 5
 stop_children = True
 rlimit_as = {memory}
 stdout_stream.class = FileStream
-stdout_stream.filename = {home}/log/web.log
+stdout_stream.filename = {log}
 stdout_stream.max_bytes = 1000000
 stdout_stream.backup_count = 1
 stderr_stream.class = FileStream
-stderr_stream.filename = {home}/log/web.log
+stderr_stream.filename = {log}
 
 [env:{slug}]
 PATH = {path}
@@ -74,6 +75,8 @@ LANG = C.UTF-8
 SANDBOX_WORKSPACE_HOME = {home}
 SANDBOX_WORKSPACE_WEB = 1
 """
+BY_ITSELF: Final = '"{home}/venv/bin/python" -I "{run}/launch.py" "{home}" $(circus.sockets.{slug}) {inner}'
+BY_THE_STEWARD: Final = "{program} {slug} $(circus.sockets.{slug}) {inner}"  # which keeps the log of the web process
 NGINX: Final = """\
 [watcher:nginx]
 cmd = "{program}" -p "{run}/nginx" -c "{run}/nginx.conf" -g "daemon off;"
@@ -90,7 +93,16 @@ PATH = {path}
 
 
 class WebProcesses:
-    def __init__(self, places: Places, *, site: nginx.Addresses, memory_mb: int) -> None:
+    def __init__(
+        self,
+        places: Places,
+        *,
+        site: nginx.Addresses,
+        memory_mb: int,
+        program: Callable[[], Sequence[str]] | None = None,
+    ) -> None:
+        """`program` tells the steward's, if there is one: no process of a workspace is this user's then."""
+        self._program = program
         self._places = places
         self._site = site
         self._memory = memory_mb * 2**20
@@ -112,6 +124,7 @@ class WebProcesses:
         else:
             file.unlink(missing_ok=True)
         self._places.socket(slug).unlink(missing_ok=True)
+        (self._places.run / f"{slug}.log").unlink(missing_ok=True)
 
     def restart(self, slug: str) -> None:
         self._ensure()
@@ -131,6 +144,11 @@ class WebProcesses:
         if pids:
             return WebService("active", int(pids[0]))
         return WebService("asleep" if "on_demand" in text else "active")
+
+    def left(self, slug: str) -> list[str]:
+        """What a removal should have taken away, in words."""
+        found = ["its socket"] if self._places.socket(slug).exists() else []
+        return [*found, "its entry with the supervisor"] if self._file(slug).exists() else found
 
     def ensure(self) -> bool:
         """For the duty that looks after them: was it started now? Without a workspace there is nothing to start."""
@@ -166,8 +184,13 @@ class WebProcesses:
         else:
             # umask is decimal: owner and group may connect
             listen = f"path = {self._places.socket(slug)}\numask = 7\nreplace = True"
+        run, program = self._places.run, shlex.join(self._program()) if self._program else ""
+        command = (BY_THE_STEWARD if program else BY_ITSELF).format(
+            program=program, home=home.path, run=run, slug=slug, inner=port + 1
+        )
+        folder, log = (run, run / f"{slug}.log") if program else (home.path, home.log / "web.log")
         text = WORKSPACE.format(
-            slug=slug, listen=listen, home=home.path, run=self._places.run, inner=port + 1, state=state,
+            slug=slug, listen=listen, command=command, folder=folder, log=log, home=home.path, state=state,
             memory=self._memory, path=recipes.PATH,
         )  # fmt: skip
         _write(self._file(slug), text)

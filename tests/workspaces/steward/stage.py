@@ -15,7 +15,7 @@ from tests.system.instance import ROOT
 PROGRAM = "/srv/sandbox-steward"
 BASE = "/var/lib/sandbox-workspaces"
 SOCKET = "/run/sandbox-steward/socket"
-MODULES = ("places", "commands", "looking", "dotenv", "launch")
+MODULES = ("places", "recipes", "looking", "dotenv", "launch")
 MINE, NEIGHBOURS = "w-jo-aaaaaaaa", "w-eve-bbbbbbbb"
 LIMITS: dict[str, Any] = {"memory_mb": 512, "disk_mb": 64, "processes": 40}
 
@@ -60,7 +60,9 @@ class StewardHost:
         file.write_text("".join(f"{name} = {json.dumps(value)}\n" for name, value in config.items()))
 
     def start_steward(self) -> None:
-        self.host.sh(f"/usr/bin/python3 -I {PROGRAM} serve </dev/null >>/var/log/steward 2>&1 & echo $! >/run/steward.pid")
+        self.host.sh(
+            f"/usr/bin/python3 -I {PROGRAM} serve </dev/null >>/var/log/steward 2>&1 & echo $! >/run/steward.pid"
+        )
         eventually(lambda: self.ask("about", check=False).get("done"), 30 * BUSY)
 
     def stop_steward(self, signal: str) -> None:

@@ -25,7 +25,9 @@ def test_a_step_has_the_workspaces_user_no_privilege_and_nothing_of_anybodys_env
 
 
 def test_it_sees_no_process_but_its_own_and_cannot_end_the_first(host: StewardHost) -> None:
-    output, last = host.test("ls -d /proc/[0-9]* | wc -l; kill -9 1 || echo refused; cat /proc/1/environ || echo hidden")
+    output, last = host.test(
+        "ls -d /proc/[0-9]* | wc -l; kill -9 1 || echo refused; cat /proc/1/environ || echo hidden"
+    )
     assert last == {"exit": 0}
     count, *rest = output.splitlines()
     assert int(count) < 10
@@ -38,16 +40,15 @@ def test_it_reads_and_writes_nothing_of_the_service_of_neighbours_and_of_people(
     host.host.sh("install -d -o sandbox -m 750 /var/lib/sandbox; echo secret >/var/lib/sandbox/tokens")
     host.host.sh("chmod 700 /home/jo; echo secret >/home/jo/file; echo secret >/etc/sandbox/secret")
     host.host.sh("chmod 600 /etc/sandbox/secret")
-    for place in ("/var/lib/sandbox/tokens", "/home/jo/file", "/etc/shadow", "/etc/sandbox/secret"):
-        output, last = host.test(f"cat {place}")
-        assert last["exit"] != 0 and "secret" not in output and "root:" not in output, place
-    for place in ("/etc", "/srv", "/var/lib", BASE, f"{BASE}/w", f"{BASE}/mirror.git", "/run", "/usr/bin"):
-        _, last = host.test(f"touch {place}/mine")
-        assert last["exit"] != 0, place
-    _, last = host.test(f"ls {BASE}/w/{NEIGHBOURS}")
-    assert last["exit"] != 0
-    _, last = host.test(f"ls {BASE}/w")
-    assert last["exit"] != 0
+    read = ("/var/lib/sandbox/tokens", "/home/jo/file", "/etc/shadow", "/etc/sandbox/secret")
+    write = ("/etc", "/srv", "/var/lib", BASE, f"{BASE}/w", f"{BASE}/mirror.git", "/run", "/usr/bin")
+    listed = (f"{BASE}/w", f"{BASE}/w/{NEIGHBOURS}", "/var/lib/sandbox-steward")
+    tries = [f"cat {place} && echo DONE {place}" for place in read]
+    tries += [f"touch {place}/mine && echo DONE {place}" for place in write]
+    tries += [f"ls {place} && echo DONE {place}" for place in listed]
+    output, _ = host.test("\n".join(tries))
+    assert output.count("ermission denied") + output.count("No such file") + output.count("Read-only") == len(tries)
+    assert "DONE" not in output
 
 
 def test_what_it_leaves_in_the_folders_of_all_is_gone_with_it(host: StewardHost) -> None:
@@ -57,7 +58,7 @@ def test_what_it_leaves_in_the_folders_of_all_is_gone_with_it(host: StewardHost)
 
 
 def test_it_does_not_reach_where_a_cloud_tells_its_hosts_secrets(host: StewardHost) -> None:
-    host.host.sh("ip addr add 169.254.169.253/16 dev lo; ip route add 169.254.169.254/32 via 169.254.169.253 || true")
+    host.host.sh(f"ip route replace 169.254.169.254/32 via {host.host.gateway}")
     call = "import socket; socket.create_connection(('169.254.169.254', 80), 2)"
     output, last = host.test(f'/usr/bin/python3 -c "{call}"')
     assert last["exit"] != 0 and "PermissionError" in output
