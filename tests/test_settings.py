@@ -217,6 +217,12 @@ CASES = {
         ["", "*.example.org", "a b", "-x", "x:y"],
         "the name of a domain, with a port or without",
     ),
+    "SANDBOX_WORKSPACE_ISOLATION": Case(
+        "auto", {"plain": "plain", "isolated": "isolated"}, ["none", "root"], "auto, plain or isolated"
+    ),
+    "SANDBOX_WORKSPACE_STEWARD": Case(
+        Path("/run/sandbox-steward/socket"), {"/run/x": Path("/run/x")}, [], "the socket of the steward"
+    ),
     "SANDBOX_WORKSPACE_DATABASE": Case(
         "copy", {"empty": "empty", "shared": "shared"}, ["", "none"], "copy, empty or shared"
     ),
@@ -345,4 +351,10 @@ def test_whoever_turns_workspaces_on_gets_a_builder_for_them_unless_somebody_ser
 
 def test_workspaces_without_isolation_are_refused_off_loopback() -> None:
     with pytest.raises(SettingsError, match="workspaces without isolation are for one's own machine"):
-        read({"SANDBOX_WORKSPACE_GIT": "/srv/p.git", "SANDBOX_BIND": "10.0.0.1"})
+        read(
+            {
+                "SANDBOX_WORKSPACE_GIT": "/srv/p.git",
+                "SANDBOX_WORKSPACE_ISOLATION": "plain",
+                "SANDBOX_BIND": "10.0.0.1",
+            }
+        )

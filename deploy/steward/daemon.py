@@ -109,10 +109,12 @@ def prepare(config: Config) -> None:
         os.chmod(folder, mode)
     os.chown(places.root, 0, service.pw_gid)
     os.chmod(places.root, 0o1775)
-    places.sockets.mkdir(exist_ok=True)
-    os.chown(places.sockets, service.pw_uid, web.gr_gid, follow_symlinks=False)
-    with opened(places.sockets) as sockets:
-        os.fchmod(sockets, 0o2750)
+    for folder, group, mode in ((places.sockets, web.gr_gid, 0o2750), (places.shared_media, service.pw_gid, 0o755)):
+        with contextlib.suppress(FileExistsError):  # it is the service's since it was made
+            folder.mkdir(mode=0o700)
+            with opened(folder) as made:
+                os.fchown(made, service.pw_uid, group)
+                os.fchmod(made, mode)
     config.git_config.unlink(missing_ok=True)
     write_file(config.git_config, f"[safe]\n\tdirectory = {places.mirror}\n", 0, 0o644)
 

@@ -74,8 +74,8 @@ def is_isolated(settings: Settings) -> bool:
         return False
     if not settings.socket and settings.tokens is None:
         raise SettingsError(
-            f"SANDBOX_BIND is {settings.bind!r} and there is no SANDBOX_TOKENS: a workspace's code could ask the service "
-            "for everything. Listen at a unix socket, or name a file of tokens."
+            f"SANDBOX_BIND is {settings.bind!r} and there is no SANDBOX_TOKENS: a workspace's code could ask the "
+            "service for everything. Listen at a unix socket, or name a file of tokens."
         )
     for name, value in (
         ("SANDBOX_WORKSPACE_INDEX", settings.workspace_index),

@@ -2,9 +2,10 @@
 
 import json
 import shutil
+import socket
 import subprocess
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,7 @@ class StewardHost:
 
     def start(self, key: Path, **config: Any) -> "StewardHost":
         self.host.make(key).boot()
+        self.host.sh("mount -t tmpfs tmpfs /tmp")  # the host's disk itself lies in this machine's
         for user in ("sandbox", "jo", "eve"):
             kind = ("--system",) if user == "sandbox" else ()
             self.host.run("useradd", *kind, "--create-home", user)
@@ -63,7 +65,12 @@ class StewardHost:
         self.host.sh(
             f"/usr/bin/python3 -I {PROGRAM} serve </dev/null >>/var/log/steward 2>&1 & echo $! >/run/steward.pid"
         )
-        eventually(lambda: self.ask("about", check=False).get("done"), 30 * BUSY)
+        eventually(self._is_there, 30 * BUSY)
+
+    def _is_there(self) -> bool:
+        with suppress(OSError):
+            return "done" in self.ask("about", check=False)
+        return False
 
     def stop_steward(self, signal: str) -> None:
         pid = self.host.sh("cat /run/steward.pid")
@@ -76,16 +83,25 @@ class StewardHost:
 
     # --- who asks
 
-    def words(self, request: Mapping[str, Any] | str, user: str = "sandbox") -> list[str]:
-        line = request if isinstance(request, str) else json.dumps(request)
+    def words(self, request: Mapping[str, Any], user: str = "sandbox") -> list[str]:
         who = ("setpriv", f"--reuid={user}", f"--regid={user}", "--init-groups", "--pdeathsig=KILL")
-        return [*who, "/usr/bin/python3", "-I", "-c", ASK, line]
+        return [*who, "/usr/bin/python3", "-I", "-c", ASK, json.dumps(request)]
 
-    def answers(self, request: Mapping[str, Any] | str, user: str = "sandbox") -> list[dict[str, Any]]:
-        done = self.host.run(*self.words(request, user), check=False, seconds=120 * BUSY)
-        return [json.loads(line) for line in done.stdout.splitlines()]
+    def answers(self, request: Mapping[str, Any] | str, user: str = "root") -> list[dict[str, Any]]:
+        """Root asks from here, who may what the service may: that is quicker."""
+        if user != "root":
+            assert not isinstance(request, str)
+            done = self.host.run(*self.words(request, user), check=False, seconds=120 * BUSY)
+            return [json.loads(line) for line in done.stdout.splitlines()]
+        line = request if isinstance(request, str) else json.dumps(request)
+        with socket.socket(socket.AF_UNIX) as connection, suppress(BrokenPipeError, ConnectionResetError):
+            connection.settimeout(120 * BUSY)
+            connection.connect(f"/proc/{self.host.first}/root{SOCKET}")
+            connection.sendall(line.encode() + b"\n")
+            return [json.loads(line) for line in connection.makefile("rb")]
+        return []
 
-    def ask(self, verb: str, *, user: str = "sandbox", check: bool = True, **arguments: Any) -> dict[str, Any]:
+    def ask(self, verb: str, *, user: str = "root", check: bool = True, **arguments: Any) -> dict[str, Any]:
         *_, last = [{}, *self.answers({"verb": verb, **arguments}, user)]
         assert not check or "done" in last, (verb, last)
         return last
@@ -114,12 +130,12 @@ class StewardHost:
     # --- a project
 
     def project(self, **files: str) -> None:
-        """The mirror has one commit with these files; two underscores are a dot, and `test` is the Procfile's line."""
+        """The mirror has one commit with these files; `test` is what its tests run."""
         folder = self.path("/srv/project")
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir()
         for name, text in files.items():
-            path = folder / name.replace("__", ".")
+            path = folder / name
             path.write_text(text)
             path.chmod(0o755)
         if "test" in files:
