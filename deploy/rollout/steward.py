@@ -12,7 +12,7 @@ from rollout.stage import Stage
 from rollout.templates import File
 
 PROGRAM: Final = "/srv/sandbox-steward"
-PACKAGES: Final = ("git", "iproute2", "bubblewrap")
+PACKAGES: Final = ("git", "iproute2")
 MODULES: Final = ("places", "recipes", "looking", "dotenv", "launch")  # what it shares with the service
 
 

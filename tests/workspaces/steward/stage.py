@@ -38,7 +38,11 @@ class StewardHost:
 
     def start(self, key: Path, **config: Any) -> "StewardHost":
         self.host.make(key).boot()
-        self.host.sh("mount -t tmpfs tmpfs /tmp")  # the host's disk itself lies in this machine's
+        # A /tmp of its own: the host's disk itself lies in this machine's. The project's folder may lie there, too.
+        self.host.sh(
+            f"mount --bind {ROOT} /mnt; mount -t tmpfs tmpfs /tmp;"
+            f"mkdir -p {ROOT}; mount --bind /mnt {ROOT}; umount /mnt"
+        )
         for user in ("sandbox", "jo", "eve"):
             kind = ("--system",) if user == "sandbox" else ()
             self.host.run("useradd", *kind, "--create-home", user)
