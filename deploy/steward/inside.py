@@ -61,7 +61,10 @@ def link_media(home: Home, media: Path) -> None:
 
 
 def last_lines(file: Path) -> list[str]:
-    descriptor = os.open(file, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    try:
+        descriptor = os.open(file, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except FileNotFoundError:
+        return []
     with os.fdopen(descriptor, "rb") as opened:
         opened.seek(max(0, os.fstat(descriptor).st_size - 64_000))
         return opened.read(64_000).decode(errors="replace").splitlines()[-200:]

@@ -244,12 +244,12 @@ class Steward:
         )
 
     def about(self) -> dict[str, Any]:
-        place = Path(__file__).resolve()
+        program = Path(__file__).resolve().parents[1]
         return {
             "version": VERSION,
             "base": self.config.base,
             "origin": self.config.origin,
             "pythons": list(self.config.pythons),
-            "web": [sys.executable, "-I", str(place), "web"],
+            "web": [sys.executable, "-I", str(program), "web"],
             "isolation": {**self.cage.about(), "metadata": self.metadata},
         }

@@ -27,12 +27,12 @@ class Steward:
         self._path = path
 
     def ask(self, verb: str, **arguments: Any) -> Any:
-        *_, last = self.answers(verb, VERB_SECONDS, **arguments)
+        *_, last = self.answers(verb, arguments, within=VERB_SECONDS)
         return last["done"]
 
-    def answers(self, verb: str, seconds: float, **arguments: Any) -> Iterator[dict[str, Any]]:
+    def answers(self, verb: str, arguments: Mapping[str, Any], *, within: float) -> Iterator[dict[str, Any]]:
         """As they come. Who stops listening ends what was asked for."""
-        until = time.monotonic() + seconds
+        until = time.monotonic() + within
         with closing(self._connected()) as connection:
             connection.sendall(json.dumps({"verb": verb, **arguments}).encode() + b"\n")
             connection.settimeout(LOOK_SECONDS)  # an interruption of the task comes between two looks
@@ -114,7 +114,7 @@ class StewardHands:
         said: deque[str] = deque(maxlen=KEPT_LINES)
         words = list(map(str, arguments))
         request = {"slug": slug, "step": step, "arguments": words, "seconds": seconds}
-        for answer in self._steward.answers("run", seconds + VERB_SECONDS, **request):
+        for answer in self._steward.answers("run", request, within=seconds + VERB_SECONDS):
             if "line" not in answer:
                 return Ended(int(answer["exit"]), "".join(f"{line}\n" for line in said))
             said.append(answer["line"])

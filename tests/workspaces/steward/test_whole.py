@@ -35,8 +35,7 @@ def page(host: StewardHost) -> str:
 @pytest.mark.slow
 def test_a_workspace_is_built_served_and_taken_away_without_a_trace(host: StewardHost) -> None:
     host.project(**{"server.py": SERVER, "Procfile": "web: python server.py\n", ".env.example": "GREETING=hello\n"})
-    host.host.sh(f"git clone -q --bare /srv/project {ORIGIN}; git config --global --add safe.directory '*'")
-    host.host.sh(f"rm -rf {BASE}/mirror.git")
+    host.host.sh(f"rm -rf {BASE}/mirror.git; chown -R root /srv/project; git clone -q --bare /srv/project {ORIGIN}")
     before = [host.path(place).read_text() for place in PLACES]
 
     made = act(host, "create", email=EMAIL)
