@@ -47,12 +47,13 @@ def make_origin(folder: Path, source: Path = PROJECT) -> Path:
 
 
 class Yard:
-    """`small` has no requirements and serves by Python's own server: it is built in a few seconds."""
-
-    def __init__(self, folder: Path, *, wheels: str = "", source: Path = PROJECT, by_port: bool = False) -> None:
+    def __init__(
+        self, folder: Path, *, wheels: str = "", source: Path = PROJECT, by_port: bool = False, port: int = 0
+    ) -> None:
+        """With a port, another process's yard in this folder is used."""
         self.folder = folder
-        self.origin = make_origin(folder, source)
-        self.port = free_port()
+        self.origin = folder / "origin.git" if port else make_origin(folder, source)
+        self.port = port or free_port()
         self.places = Places.under(folder / "ws")
         self.wheels = wheels
         self.by_port = by_port
