@@ -24,7 +24,7 @@ from service.workspaces.work import Plan, StepFailed, Work, last_lines
 
 QUEUE: Final = "workspaces"
 ATTEMPTS: Final = 20
-BUSY_SECONDS: Final = 5.0
+BUSY_SECONDS: Final = 15.0
 LONGEST_SECONDS: Final = 3600.0
 TEST_SECONDS: Final = 1800.0
 GIT_SECONDS: Final = 300.0

@@ -21,16 +21,12 @@ from typing import Any, Final
 import psutil
 import zmq
 
-from service.workspaces import launch, nginx, recipes
+from service.workspaces import launch, nginx, recipes, whose
 from service.workspaces.hands import HandsFailed, WebService
 from service.workspaces.places import Places
 
 LAUNCHER: Final = "launch.py"
 ALIVE: Final = "alive.lock"  # circusd holds it while it lives
-WEB_MARK: Final = "SANDBOX_WORKSPACE_WEB"
-ALL: Final = "all"
-WEB: Final = "web"  # what serves
-STEPS: Final = "steps"  # what an action runs
 CALL_SECONDS: Final = 60.0
 START_SECONDS: Final = 60.0
 LOOK_SECONDS: Final = 0.05
@@ -229,7 +225,7 @@ class WebProcesses:
 
     def _end_what_is_left(self) -> None:
         """By a circusd that was killed: its processes hold sockets that nobody reaches."""
-        for pid in marked(self._places.homes, WEB):
+        for pid in whose.marked(self._places.homes, whose.WEB):
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
         with suppress(FileNotFoundError, ValueError, ProcessLookupError):
@@ -276,26 +272,6 @@ class WebProcesses:
                     break
                 time.sleep(LOOK_SECONDS)
             yield
-
-
-def marked(folder: Path, which: str = ALL) -> list[int]:
-    """The processes of workspaces at or below a folder, by their environment; of all kinds, also by where they work."""
-    found = []
-    for process in psutil.process_iter():
-        with suppress(psutil.Error, OSError):
-            environment = process.environ()
-            is_of_it = _is_inside(environment.get(recipes.MARK, ""), folder)
-            if which == ALL:
-                is_of_it = is_of_it or _is_inside(process.cwd(), folder)
-            else:
-                is_of_it = is_of_it and (WEB_MARK in environment) == (which == WEB)
-            if is_of_it and process.pid != os.getpid() and process.status() != psutil.STATUS_ZOMBIE:
-                found.append(process.pid)
-    return found
-
-
-def _is_inside(path: str, folder: Path) -> bool:
-    return f"{path}/".startswith(f"{folder}/")
 
 
 def own_nginx() -> str:

@@ -4,17 +4,15 @@ import json
 import os
 import signal
 import sqlite3
-import threading
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from service.tasks import moments
-from service.workspaces import record, supervisor
+from service.workspaces import record, whose
 from tests.servers import eventually
-from tests.workspaces.yard import EMAIL, SLUG, Yard, git
+from tests.workspaces.yard import EMAIL, SLUG, Yard, git, requests_while
 
 pytestmark = pytest.mark.slow
 
@@ -23,25 +21,6 @@ pytestmark = pytest.mark.slow
 def built(small: Yard) -> Yard:
     small.done("create", email=EMAIL)
     return small
-
-
-def requests_while(yard: Yard, act: Callable[[], object]) -> list[int]:
-    """The statuses that a browser sees meanwhile."""
-    seen: list[int] = []
-    over = threading.Event()
-
-    def ask() -> None:
-        while not over.is_set():
-            seen.append(yard.get()[0])
-
-    asking = threading.Thread(target=ask)
-    asking.start()
-    try:
-        act()
-    finally:
-        over.set()
-        asking.join()
-    return seen
 
 
 def test_it_is_stopped_started_and_restarted(built: Yard) -> None:
@@ -53,7 +32,7 @@ def test_it_is_stopped_started_and_restarted(built: Yard) -> None:
     assert built.done("stop", slug=SLUG)["state"] == "stopped"
     status, page = built.get()
     assert status == 502 and "It is stopped" in page
-    assert supervisor.marked(built.home().path) == []
+    assert whose.marked(built.home().path) == []
     assert built.done("create", email=EMAIL)["state"] == "stopped"  # asked for again, it is not started
     assert built.done("start", slug=SLUG)["state"] == "ready"
     assert built.get()[0] == 200
@@ -149,10 +128,10 @@ def test_what_is_idle_sleeps_without_a_process_and_wakes_at_a_request(built: Yar
     assert built.record().state == "ready"
     aged(built, SLUG)
     assert built.done("reconcile")["asleep"] == [SLUG]
-    assert supervisor.marked(built.home().path) == [] and built.record().state == "asleep"
+    assert whose.marked(built.home().path) == [] and built.record().state == "asleep"
     assert built.get(slug=neighbour)[0] == 200  # which wakes nobody else
     assert built.done("reconcile") == {"orphans": []}
-    assert supervisor.marked(built.home().path) == []
+    assert whose.marked(built.home().path) == []
 
     assert built.get()[1].endswith(" hello")
     assert built.done("reconcile")["awake"] == [SLUG]
