@@ -11,6 +11,7 @@ import pytest
 
 from service.tasks import moments
 from service.workspaces import record, whose
+from service.workspaces.steps import serving
 from tests.servers import eventually
 from tests.workspaces.yard import EMAIL, SLUG, Yard, git, requests_while
 
@@ -34,14 +35,21 @@ def test_it_is_stopped_started_and_restarted(built: Yard) -> None:
     assert status == 502 and "It is stopped" in page
     assert whose.marked(built.home().path) == []
     assert built.done("create", email=EMAIL)["state"] == "stopped"  # asked for again, it is not started
+    built.push(EMAIL, "text", "newer")
+    assert built.done("update", slug=SLUG)["state"] == "stopped"  # nor by an update
+    assert built.done("rebuild", slug=SLUG)["state"] == "stopped"
+    assert whose.marked(built.home().path) == []
     assert built.done("start", slug=SLUG)["state"] == "ready"
-    assert built.get()[0] == 200
+    assert built.get()[1].endswith(" newer")
 
 
 def test_an_update_follows_the_branch_or_touches_nothing(built: Yard) -> None:
     sha = built.push(EMAIL, "text", "newer")
     assert built.done("update", slug=SLUG)["to"] == sha
-    assert built.get()[1].endswith(" newer")
+    first = built.get()[1]
+    assert first.endswith(" newer")
+    built.done("update", slug=SLUG)
+    assert built.get()[1] == first  # nothing to do, nothing restarted
 
     code = built.home().code
     (code / "text").write_text("mine")
@@ -119,6 +127,20 @@ def test_a_rebuild_switches_or_goes_back(built: Yard) -> None:
     (built.home().code / "requirements.txt").write_text("./nothing-here\n")
     assert "requirements failed" in built.refused("rebuild", slug=SLUG)
     assert (built.home().venv).readlink() == second and built.get()[0] == 200
+    assert built.record().state == "ready"
+
+
+def test_a_new_virtualenv_that_does_not_serve_gives_way_to_the_old_one(
+    built: Yard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(serving, "HEALTH_SECONDS", 8.0)
+    server = built.home().code / "serve.py"
+    server.write_text(
+        "import os, sys\nassert os.path.realpath(sys.prefix).endswith('/1'), 'too new'\n" + server.read_text()
+    )
+    message = built.refused("rebuild", slug=SLUG)
+    assert "the old one is back in use" in message and "too new" in message
+    assert built.home().venv.readlink().name == "1" and built.get()[0] == 200
     assert built.record().state == "ready"
 
 
