@@ -58,7 +58,7 @@ INDEX: Final = {
 
 # only where the stage has workspaces, and only by `setup`
 STEWARD: Final = {
-    "steward_config": ("/etc/sandbox/steward.toml", "root", "root", 0o644),
+    "steward.toml": ("/etc/sandbox/steward.toml", "root", "root", 0o644),
     "steward_init": ("/etc/init.d/sandbox-steward", "root", "root", 0o755),
     "steward_unit": ("/etc/systemd/system/sandbox-steward.service", "root", "root", 0o644),
 }
