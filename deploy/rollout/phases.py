@@ -6,7 +6,7 @@ import sysconfig
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from rollout import releases, templates
+from rollout import releases, steward, templates
 from rollout.build import Builder, Built, release_tar
 from rollout.errors import DeployError
 from rollout.host import Host
@@ -75,6 +75,13 @@ def put_now(host: Host, stage: Stage, secrets: Secrets, *, overwrite: bool) -> l
     """The files of setup, at once."""
     files = [vars(file) for file in templates.files(stage, secrets)]
     return place(host, "now", "", files, secrets=list(secrets), overwrite=overwrite)
+
+
+def put_steward(host: Host, stage: Stage, *, overwrite: bool) -> list[str]:
+    """Only by `setup`: what it puts there is root."""
+    outcomes = place(host, "now", "", [vars(file) for file in steward.files(stage)], overwrite=overwrite)
+    host.change("steward.sh", "changed" if any("left" not in each for each in outcomes) else "same")
+    return outcomes
 
 
 def place(host: Host, what: str, id: str = "", files: Sequence[dict[str, Any]] = (), **how: Any) -> list[str]:

@@ -12,7 +12,7 @@ from contextlib import contextmanager, suppress
 from functools import cached_property, partial
 from typing import Any, Final
 
-from rollout import index, lock, marks, order, phases, releases, report, secrets
+from rollout import index, lock, marks, order, phases, releases, report, secrets, steward
 from rollout.build import Builder, Built
 from rollout.errors import DeployError, HostFailed, TakenBack
 from rollout.host import Host, side_by_side
@@ -72,6 +72,7 @@ class Roll:
     def setup(self, *, overwrite: bool) -> None:
         values = self.secrets
         packages = (*PACKAGES, *(("python3-venv",) if self.stage.python == "/usr/bin/python3" else ()))
+        packages += steward.PACKAGES if self.stage.workspaces else ()
         with self.connected():
             self._everywhere("setup", lambda host, _: _silent(host.ask("setup.sh", *packages, seconds=900)))
             with lock.held(self.hosts, f"setup on {self.stage.name}", self._lock_wait):
@@ -79,6 +80,11 @@ class Roll:
                     "files",
                     lambda host, remarks: remarks.extend(phases.put_now(host, self.stage, values, overwrite=overwrite)),
                 )
+                if self.stage.workspaces:
+                    self._everywhere(
+                        "steward",
+                        lambda host, remarks: remarks.extend(phases.put_steward(host, self.stage, overwrite=overwrite)),
+                    )
                 self._everywhere("boot", lambda host, _: _silent(host.change("enable.sh")))
 
     def deploy(self, *, restart: bool = False) -> None:

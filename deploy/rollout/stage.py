@@ -75,6 +75,7 @@ class Stage:
     secrets: Mapping[str, str]  # variable: where its value is found (secrets.py)
     packages: tuple[str, ...]  # with task types of the team
     tasks: tuple[str, ...]  # folders with the team's part of a deploy (tasks.py)
+    workspaces: bool
     sentry: Sentry | None
     index: Index | None
 
@@ -117,6 +118,12 @@ def _hosts(value: Any) -> tuple[str, ...]:
     if not isinstance(value, list) or not value or len(set(value)) < len(value):
         raise ValueError
     return tuple(map(_like(HOST), value))
+
+
+def _yes_or_no(value: Any) -> bool:
+    if not isinstance(value, bool):
+        raise ValueError
+    return value
 
 
 def _networks(value: Any) -> tuple[str, ...]:
@@ -229,6 +236,7 @@ KEYS: Final = {
         'a list of folders ("./reports"), pins ("reports==1.2") and commits ("git+https://…@<sha>")',
     ),
     "tasks": Key(_texts(re.compile(r"[^\n]+")), ("tasks",), "a list of folders, from that of deploy.toml"),
+    "workspaces": Key(_yes_or_no, False, "true or false"),
     "sentry": Key(_table(Sentry, SENTRY_KEYS), None, "a table"),
     "index": Key(_table(Index, INDEX_KEYS), None, "a table"),
 }

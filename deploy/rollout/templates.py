@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from math import ceil
+from types import MappingProxyType
 from typing import Final
 from urllib.parse import urlsplit
 
@@ -55,6 +56,17 @@ INDEX: Final = {
     "index_unit": ("/etc/systemd/system/devpi.service", "root", "root", 0o644),
 }
 
+# only where the stage has workspaces, and only by `setup`
+STEWARD: Final = {
+    "steward.toml": ("/etc/sandbox/steward.toml", "root", "root", 0o644),
+    "steward_init": ("/etc/init.d/sandbox-steward", "root", "root", 0o755),
+    "steward_unit": ("/etc/systemd/system/sandbox-steward.service", "root", "root", 0o644),
+}
+WORKSPACES: Final = {
+    "SANDBOX_WORKSPACES": "/var/lib/sandbox-workspaces",
+    "SANDBOX_WORKSPACE_ISOLATION": "isolated",
+}
+
 
 def files(stage: Stage, secrets: Mapping[str, str]) -> list[File]:
     return _files(stage, FILES | (PIP if stage.index else {}), secrets)
@@ -65,9 +77,21 @@ def of_index(stage: Stage) -> list[File]:
     return _files(stage, INDEX, {})
 
 
-def _files(stage: Stage, table: Mapping[str, tuple[str, str, str, int]], secrets: Mapping[str, str]) -> list[File]:
+def of_steward(stage: Stage, *, origin: str) -> list[File]:
+    """`origin` is the address of the project's repository, without secrets."""
+    index = stage.index.simple if stage.index else ""
+    given = {"workspace_origin": origin, "workspace_index": index}
+    return _files(stage, STEWARD, {}, given)
+
+
+def _files(
+    stage: Stage,
+    table: Mapping[str, tuple[str, str, str, int]],
+    secrets: Mapping[str, str],
+    more: Mapping[str, str] = MappingProxyType({}),
+) -> list[File]:
     return [
-        File(path=path, owner=owner, group=group, mode=mode, content=_render(stage, name, secrets))
+        File(path=path, owner=owner, group=group, mode=mode, content=_render(stage, name, secrets, more))
         for name, (path, owner, group, mode) in table.items()
     ]
 
@@ -77,23 +101,28 @@ def balancer(stage: Stage) -> str:
     return _render(stage, BALANCER, {})
 
 
-def _render(stage: Stage, name: str, secrets: Mapping[str, str]) -> str:
+def _render(stage: Stage, name: str, secrets: Mapping[str, str], more: Mapping[str, str] = MappingProxyType({})) -> str:
     """The hash is that of all else that is rendered: a changed key of the stage makes another file."""
     text = (stage.folder / "templates" / name).read_text()
-    rendered = fill(text, {**places(stage, secrets), "hash": "@hash@"}, name)
+    rendered = fill(text, {**places(stage, secrets), **more, "hash": "@hash@"}, name)
     return rendered.replace("@hash@", sha256(rendered.encode()).hexdigest()[:12])
 
 
 def socket(stage: Stage) -> str:
-    return {**ENVIRONMENT, **stage.environment}["SANDBOX_BIND"].removeprefix("unix:")
+    return {**_defaults(stage), **stage.environment}["SANDBOX_BIND"].removeprefix("unix:")
+
+
+def _defaults(stage: Stage) -> Mapping[str, str]:
+    return {**ENVIRONMENT, **(WORKSPACES if stage.workspaces else {})}
 
 
 def places(stage: Stage, secrets: Mapping[str, str]) -> dict[str, str]:
-    environment = {**ENVIRONMENT, **stage.environment, **secrets}
+    environment = {**_defaults(stage), **stage.environment, **secrets}
     stop = stop_seconds(environment)  # a start may have to end first what a killed circusd left
     loading = max(LOADING_SECONDS, _whole(environment, "SANDBOX_RELOAD", 30))
     return {
         "domain": stage.domain,
+        "python": stage.python,
         "certificate": stage.certificate,
         "certificate_key": stage.certificate_key,
         "socket": socket(stage),

@@ -25,9 +25,7 @@ def _missing() -> str:
         return "hosts are made of namespaces, which takes root"
     path = f"{os.environ['PATH']}:{ADMINISTRATORS}"
     missing = [program for program in PROGRAMS if shutil.which(program, path=path) is None]
-    if missing:
-        return f"{', '.join(missing)} is missing; .ci/run lists the packages"
-    return "" if FAB.exists() else "`make deploy-tools` has not been called"
+    return f"{', '.join(missing)} is missing; .ci/run lists the packages" if missing else ""
 
 
 def needs_fab() -> None:
@@ -35,9 +33,15 @@ def needs_fab() -> None:
         pytest.skip("`make deploy-tools` has not been called")
 
 
-def needs_hosts() -> None:
+def needs_namespaces() -> None:
     if reason := _missing():
         pytest.skip(reason)
+
+
+def needs_hosts() -> None:
+    """To be deployed to."""
+    needs_namespaces()
+    needs_fab()
 
 
 @pytest.fixture(scope="session")

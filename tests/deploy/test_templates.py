@@ -32,6 +32,7 @@ def test_every_template_is_put_somewhere_or_printed() -> None:
         *templates.FILES,
         *templates.PIP,
         *templates.INDEX,
+        *templates.STEWARD,
         templates.BALANCER,
     }
 

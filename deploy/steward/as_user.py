@@ -1,0 +1,61 @@
+"""A call in a process that is a workspace's user: what it does and reads is that user's affair."""
+
+import contextlib
+import ctypes
+import json
+import os
+import resource
+import signal
+from collections.abc import Callable
+from typing import Any, Final, TypeVar
+
+from steward.errors import Refused
+
+AS_USER_SECONDS: Final = 30
+AS_USER_BYTES: Final = 1 << 30
+PR_SET_PDEATHSIG: Final = 1
+T = TypeVar("T")
+
+
+def as_user(uid: int, call: Callable[[], T]) -> T:
+    """Calls it in a process that is this user, and returns what can be written as JSON. What it reads is a stranger's:
+    it has little time and memory.
+    """
+    reading, writing = os.pipe()
+    child = os.fork()
+    if child == 0:
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)
+        signal.alarm(AS_USER_SECONDS)
+        os.close(reading)
+        answer: dict[str, Any] = {}
+        try:
+            resource.setrlimit(resource.RLIMIT_AS, (AS_USER_BYTES, AS_USER_BYTES))
+            become(uid)
+            answer = {"value": call()}
+        except BaseException as error:
+            answer = {"error": f"{type(error).__name__}: {error}"}
+        with contextlib.suppress(BaseException), os.fdopen(writing, "w") as file:
+            json.dump(answer, file)
+        os._exit(0)
+    os.close(writing)
+    with os.fdopen(reading) as file:
+        text = file.read(AS_USER_BYTES)
+    os.waitpid(child, 0)
+    answer = json.loads(text or '{"error": "it took too long"}')
+    if "error" in answer:
+        raise Refused(answer["error"])
+    value: T = answer["value"]
+    return value
+
+
+def become(uid: int) -> None:
+    die_with_parent()
+    os.setgroups([])
+    os.setresgid(uid, uid, uid)
+    os.setresuid(uid, uid, uid)
+    die_with_parent()  # the kernel forgets it when the user changes
+    os.umask(0o007)
+
+
+def die_with_parent() -> None:
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)

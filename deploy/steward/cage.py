@@ -1,0 +1,128 @@
+"""The cage: how a command becomes one of a workspace's, and how all that it began ends."""
+
+import contextlib
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Final
+
+from steward.config import Config
+from steward.groups import Groups
+from steward.processes import child_of
+from steward.programs import OUTER, call
+
+SCRATCH: Final = ("/tmp", "/var/tmp", "/dev/shm")  # what everybody may write: each cage has its own
+SCRATCH_MB: Final = 256
+SOCKET_FD, VARIABLES_FD = 3, 4  # of a command in a cage
+# The first process of the namespace. It is root's, so nobody in the cage can touch it; it collects the dead.
+FIRST: Final = """
+for folder in {scratch}; do mount -t tmpfs -o size={size}m,mode=1777,nosuid,nodev tmpfs "$folder" || exit 125; done
+"$@"
+exit $?
+"""
+# The last one before the command: the workspace's user. Variables come by a descriptor: not by root's environment.
+LAST: Final = """
+umask 007
+while IFS= read -r line; do export "$line"; done <&4
+exec 4<&-
+cd "$1" || exit 125
+shift
+exec "$@"
+"""
+READABLE: Final = (
+    *("/etc/alternatives", "/etc/ld.so.cache", "/etc/ld.so.conf", "/etc/ld.so.conf.d", "/etc/ssl", "/etc/localtime"),
+    *("/etc/ca-certificates", "/etc/hosts", "/etc/resolv.conf", "/etc/nsswitch.conf", "/etc/passwd", "/etc/group"),
+    *("/etc/mime.types", "/etc/python3", "/etc/python3.11", "/run/postgresql", "/run/systemd/resolve"),
+)
+
+
+class Cage:
+    """How a command becomes one of the workspace's: a chain of programs of util-linux, each of which execs the next."""
+
+    def __init__(self, config: Config, groups: Groups) -> None:
+        self._config = config
+        self._groups = groups
+        self.view = config.bubblewrap and shutil.which("bwrap", path=OUTER["PATH"]) is not None and self._works(True)
+        if not self.view and not self._works(False):
+            sys.exit("there is no isolation here: `unshare --pid --mount` as root does not work")
+
+    def _works(self, view: bool) -> bool:
+        self.view = view
+        uid = self._config.last_uid
+        words = [*self._enter(None), *self._become(uid, 0), "true"]
+        return call(*words).returncode == 0
+
+    def words(self, slug: str, uid: int, folder: str, command: Sequence[str], seconds: float) -> list[str]:
+        last = ["sh", "-c", LAST, "sh", folder, *command]
+        return [*self._enter(slug), *self._become(uid, seconds), *last]
+
+    def _enter(self, slug: str | None) -> list[str]:
+        """With bubblewrap, a cage sees what it is shown; without, what its user may read."""
+        if not self.view:
+            spaces = ("--pid", "--mount", "--ipc", "--uts", "--fork", "--kill-child=KILL", "--mount-proc")
+            return ["unshare", *spaces, "sh", "-c", FIRST.format(scratch=" ".join(SCRATCH), size=SCRATCH_MB), "sh"]
+        words = ["bwrap", "--die-with-parent", "--unshare-pid", "--unshare-ipc", "--unshare-uts"]
+        words += ["--unshare-cgroup-try", "--ro-bind", "/usr", "/usr", "--proc", "/proc", "--dev", "/dev"]
+        for folder in map(Path, ("/bin", "/sbin", "/lib", "/lib32", "/lib64")):
+            if folder.is_symlink():
+                words += ["--symlink", os.readlink(folder), str(folder)]
+            elif folder.is_dir():
+                words += ["--ro-bind", str(folder), str(folder)]
+        for place in SCRATCH:
+            words += ["--perms", "1777", "--size", str(SCRATCH_MB << 20), "--tmpfs", place]
+        base = self._config.base
+        shared = (f"{base}/{name}" for name in ("mirror.git", "media", "wheels", "database.sqlite3"))
+        for shown in (*READABLE, *self._config.programs, *shared, str(self._config.git_config)):
+            words += ["--ro-bind-try", shown, shown]
+        if slug is not None:
+            words += ["--bind", str(self._config.places.home(slug).path), str(self._config.places.home(slug).path)]
+        return [*words, "--"]
+
+    def _become(self, uid: int, seconds: float) -> list[str]:
+        config = self._config
+        disk = config.disk_mb << 20
+        limits = [f"--nproc={config.processes}", f"--nofile={config.files}", f"--fsize={disk}", "--core=0"]
+        if seconds:
+            limits.append(f"--cpu={int(seconds) + 1}")
+        if "memory" not in self._groups.folders:
+            limits.append(f"--as={config.memory_mb << 20}")
+        user = ("--reuid", str(uid), "--regid", str(uid), "--clear-groups", "--no-new-privs")
+        nothing = ("--bounding-set=-all", "--inh-caps=-all", "--pdeathsig", "KILL")
+        return ["prlimit", *limits, "setpriv", *user, *nothing, "--"]
+
+    def about(self) -> dict[str, Any]:
+        return {
+            "view": "bubblewrap" if self.view else "none: a cage sees the files that its user may read",
+            "memory": "a control group" if "memory" in self._groups.folders else "each process alone",
+            "processes": "a control group" if "pids" in self._groups.folders else "each user",
+        }
+
+
+def first_of(process: subprocess.Popen[bytes]) -> int | None:
+    """The first process of the namespace that this one made: when it dies, the kernel kills all in it."""
+    return child_of(process.pid)
+
+
+def kill_cage(process: subprocess.Popen[bytes]) -> None:
+    """Returns when nothing of it is left."""
+    first = first_of(process)
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(first or process.pid, signal.SIGKILL)
+    try:
+        process.wait(2)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+
+
+def end_cage(process: subprocess.Popen[bytes]) -> None:
+    """TERM for the command, which is the child of the first one."""
+    first = first_of(process)
+    command = first and child_of(first)
+    with contextlib.suppress(ProcessLookupError):
+        if command:
+            os.kill(command, signal.SIGTERM)

@@ -1,0 +1,63 @@
+"""Control groups: what a workspace has of memory and processes, all of its own together."""
+
+import contextlib
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+from steward.config import Config
+
+
+class Groups:
+    """A control group for each workspace, where the machine has them (version 2, or 1), else limits by process."""
+
+    def __init__(self, config: Config, folders: Mapping[str, Path]) -> None:
+        self._config = config
+        self.folders = folders  # controller: where its groups of ours lie
+
+    @classmethod
+    def find(cls, config: Config) -> "Groups":
+        root = Path("/sys/fs/cgroup")
+        own = dict(line.split(":")[1:] for line in Path("/proc/self/cgroup").read_text().splitlines())
+        folders: dict[str, Path] = {}
+        with contextlib.suppress(OSError):
+            if (root / "cgroup.controllers").exists():
+                folder = _delegated(root / own[""].strip("/"))
+                folders = dict.fromkeys(("memory", "pids"), folder)
+            else:
+                for name in ("memory", "pids"):
+                    parents = (root / name / own.get(name, "").strip("/"), root / name)
+                    parent = next(each for each in parents if each.is_dir())
+                    folders[name] = parent / "sandbox-workspaces"
+                    folders[name].mkdir(exist_ok=True)
+        return cls(config, folders)
+
+    def make(self, slug: str) -> None:
+        """Its limits are set each time: root may have changed them."""
+        limits = (("memory.max", "memory.limit_in_bytes"), ("pids.max", "pids.max"))
+        values = (self._config.memory_mb << 20, self._config.processes)
+        for folder in set(self.folders.values()):
+            (folder / slug).mkdir(exist_ok=True)
+            for names, value in zip(limits, values, strict=True):
+                for name in {*names}:
+                    if (folder / slug / name).exists():
+                        (folder / slug / name).write_text(str(value))
+
+    def enter(self, slug: str) -> None:
+        for folder in set(self.folders.values()):
+            (folder / slug / "cgroup.procs").write_text(str(os.getpid()))
+
+    def remove(self, slug: str) -> None:
+        for folder in set(self.folders.values()):
+            with contextlib.suppress(FileNotFoundError):
+                (folder / slug).rmdir()
+
+
+def _delegated(own: Path) -> Path:
+    """Version 2: a group has processes or groups, so the steward moves into one of its own first."""
+    leaf = own / "steward"
+    if own != Path("/sys/fs/cgroup"):
+        leaf.mkdir(exist_ok=True)
+        (leaf / "cgroup.procs").write_text(str(os.getpid()))
+    (own / "cgroup.subtree_control").write_text("+memory +pids")
+    return own

@@ -1,0 +1,82 @@
+"""What is done in a workspace's folder. All of it is called as its user (as_user)."""
+
+import contextlib
+import os
+import struct
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final
+
+from service.workspaces import dotenv
+from service.workspaces.places import Home
+
+LINE_BYTES: Final = 8_000
+LOG_BYTES: Final = 1_000_000
+ACL_USER, ACL_GROUP_OBJ, ACL_USER_OBJ, ACL_MASK, ACL_OTHER = 0x02, 0x04, 0x01, 0x10, 0x20
+
+
+def acl(*entries: tuple[int, int, int]) -> bytes:
+    """An access control list as the kernel keeps it: tag, rights, number."""
+    nobody = 0xFFFFFFFF
+    return struct.pack("<I", 2) + b"".join(
+        struct.pack("<HHI", tag, rights, nobody if number < 0 else number) for tag, rights, number in sorted(entries)
+    )
+
+
+def open_to(folder: Path, web_uid: int, web_rights: int, *, and_below: bool) -> None:
+    """The group does what the owner does, whatever the umask; nginx gets what it is given, others get nothing."""
+    entries = [(ACL_USER_OBJ, 7, -1), (ACL_GROUP_OBJ, 7, -1), (ACL_MASK, 7, -1), (ACL_OTHER, 0, -1)]
+    shown = [*entries, (ACL_USER, web_rights, web_uid)]
+    os.setxattr(folder, "system.posix_acl_access", acl(*shown))
+    os.setxattr(folder, "system.posix_acl_default", acl(*(shown if and_below else entries)))
+
+
+def lay_out(home: Home, web_uid: int) -> None:
+    for folder in (home.path, home.venvs, home.data, home.log, home.static):
+        folder.mkdir(exist_ok=True)
+        folder.chmod(0o2770)
+    open_to(home.path, web_uid, 1, and_below=False)
+    open_to(home.data, web_uid, 1, and_below=False)
+    open_to(home.static, web_uid, 5, and_below=True)
+
+
+def write_env(home: Home, values: Mapping[str, str]) -> None:
+    example = next((home.code / name for name in dotenv.EXAMPLES if (home.code / name).is_file()), None)
+    before = home.env.read_text(encoding="utf-8") if home.env.is_file() else ""
+    text = example.read_text(encoding="utf-8", errors="replace") if example else ""
+    paths = {
+        "DATABASE_URL": f"sqlite:///{home.database}",
+        "STATIC_ROOT": str(home.static),
+        "MEDIA_ROOT": str(home.media),
+    }
+    dotenv.write(home.env, dotenv.merged(text, before, {**paths, **values}))
+    if not os.path.lexists(home.code / ".env"):
+        (home.code / ".env").symlink_to("../.env")
+
+
+def link_media(home: Home, media: Path) -> None:
+    if not (home.media.is_symlink() and os.readlink(home.media) == str(media)):
+        home.media.unlink(missing_ok=True)
+        home.media.symlink_to(media)
+
+
+def last_lines(file: Path) -> list[str]:
+    try:
+        descriptor = os.open(file, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    except FileNotFoundError:
+        return []
+    with os.fdopen(descriptor, "rb") as opened:
+        opened.seek(max(0, os.fstat(descriptor).st_size - 64_000))
+        return opened.read(64_000).decode(errors="replace").splitlines()[-200:]
+
+
+def keep_log(reading: int, file: Path) -> None:
+    """Writes what comes by a pipe, until nobody writes any more."""
+    while chunk := os.read(reading, LINE_BYTES):
+        with contextlib.suppress(OSError):
+            if file.exists() and file.stat().st_size > LOG_BYTES:
+                file.rename(file.with_suffix(".log.1"))
+        with contextlib.suppress(OSError):
+            descriptor = os.open(file, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK, 0o660)
+            with os.fdopen(descriptor, "wb") as opened:
+                opened.write(chunk)

@@ -1,0 +1,90 @@
+"""What the settings say about workspaces, as one plan."""
+
+import os
+from functools import partial
+
+from service.errors import SettingsError
+from service.settings import AUTO, PLAIN, Settings
+from service.tasks.declare import TaskType
+from service.workspaces import actions, nginx, supervisor
+from service.workspaces.hands import Hands
+from service.workspaces.mirror import Mirror, Origin
+from service.workspaces.places import Places
+from service.workspaces.plain import SHARED, Limits, PlainHands
+from service.workspaces.steward_client import Steward, StewardHands
+from service.workspaces.work import Plan
+
+
+def types(settings: Settings) -> list[TaskType]:
+    """The task types that act on workspaces; none unless they are on."""
+    return actions.types(plan(settings)) if settings.workspace_git else []
+
+
+def plan(settings: Settings) -> Plan:
+    places = Places.under(settings.workspaces, settings.workspace_media)
+    site = nginx.Addresses.at(settings.workspace_domain, supervisor.own_nginx())
+    origin = Origin(settings.workspace_git, settings.workspace_key)
+    return Plan(
+        places=places,
+        site=site,
+        mirror=Mirror(places.mirror, origin),
+        hands=_hands(settings, places, site, origin),
+        pythons=settings.workspace_pythons,
+        database=settings.workspace_database,
+        most=settings.workspace_max,
+        most_building=settings.workspace_building,
+        idle_days=settings.workspace_idle_days,
+        disk_mb=settings.workspace_disk_mb,
+    )
+
+
+def _hands(settings: Settings, places: Places, site: nginx.Addresses, origin: Origin) -> Hands:
+    limits = Limits(memory_mb=settings.workspace_memory_mb, disk_mb=settings.workspace_disk_mb)
+    if is_isolated(settings):
+        steward = Steward(settings.workspace_steward)
+        program = partial(steward.ask, "about")
+        web = supervisor.WebProcesses(
+            places, site=site, memory_mb=limits.memory_mb, program=lambda: list(program()["web"])
+        )
+        return StewardHands(steward, web)
+    return PlainHands(
+        places,
+        supervisor.WebProcesses(places, site=site, memory_mb=limits.memory_mb),
+        origin=origin.without_secrets,
+        wheels=settings.workspace_index,
+        database=settings.workspace_database,
+        limits=limits,
+    )
+
+
+def is_isolated(settings: Settings) -> bool:
+    """`auto` is isolated where a steward is, or has been: a host that has isolated workspaces has no others.
+
+    Whatever would let a stranger's code reach more than its own is refused here, before anything is started.
+    """
+    homes = Places.under(settings.workspaces).homes
+    has_steward = settings.workspace_steward.exists() or (homes.is_dir() and homes.stat().st_uid == 0 != os.geteuid())
+    if settings.workspace_isolation == PLAIN or (settings.workspace_isolation == AUTO and not has_steward):
+        if not settings.on_loopback or nginx.Addresses.at(settings.workspace_domain, "").host != nginx.LOCAL:
+            raise SettingsError(
+                f"SANDBOX_WORKSPACE_DOMAIN is {settings.workspace_domain!r} and SANDBOX_BIND {settings.bind!r}: "
+                "workspaces without isolation are for one's own machine, at localhost. Install the steward "
+                "(docs/steward.md), or take SANDBOX_WORKSPACE_GIT away."
+            )
+        return False
+    if not settings.socket and settings.tokens is None:
+        raise SettingsError(
+            f"SANDBOX_BIND is {settings.bind!r} and there is no SANDBOX_TOKENS: a workspace's code could ask the "
+            "service for everything. Listen at a unix socket, or name a file of tokens."
+        )
+    for name, value in (
+        ("SANDBOX_WORKSPACE_INDEX", settings.workspace_index),
+        ("SANDBOX_WORKSPACE_MEDIA", settings.workspace_media),
+    ):
+        if value:
+            raise SettingsError(f"{name} is set, and workspaces are isolated: what they reach stands in steward.toml.")
+    if settings.workspace_database == SHARED:
+        raise SettingsError(
+            "SANDBOX_WORKSPACE_DATABASE is shared, and workspaces are isolated: allowed is copy, empty."
+        )
+    return True

@@ -1,0 +1,240 @@
+"""What is known of each workspace: a file of JSON, named by its slug. Tasks expire, workspaces do not.
+
+A file is written beside itself and renamed: whoever reads sees the old one or the new one. Who works on a workspace
+holds its lock, which its death frees. The web writes only records that nobody has begun with, under the same lock.
+Of one that was deleted, the record stays: a tombstone. Fields that this release does not know survive.
+"""
+
+import fcntl
+import json
+import os
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any, Final
+
+from service.errors import SandboxError
+from service.tasks import moments
+from service.workspaces import names
+
+REQUESTED: Final = "requested"
+CREATING: Final = "creating"
+READY: Final = "ready"
+STOPPED: Final = "stopped"
+ASLEEP: Final = "asleep"
+FAILED: Final = "failed"
+DELETING: Final = "deleting"
+DELETE_FAILED: Final = "delete_failed"
+DELETED: Final = "deleted"
+STATES: Final = (REQUESTED, CREATING, READY, STOPPED, ASLEEP, FAILED, DELETING, DELETE_FAILED, DELETED)
+BUILDING: Final = (REQUESTED, CREATING)
+
+PORTS: Final = range(20000, 32766, 2)  # below those that the kernel gives away
+
+INTENT: Final = "intent"
+DONE: Final = "done"
+UNDONE: Final = "undone"
+
+
+class UnknownWorkspace(SandboxError):
+    """There is no workspace of this name."""
+
+
+class UnreadableRecord(SandboxError):
+    """A record is no JSON of ours; the message names the file."""
+
+
+class WorkspaceBusy(SandboxError):
+    """Somebody works on this workspace now; `task` is the UID of the running action, if it is known."""
+
+    def __init__(self, slug: str, task: str | None = None) -> None:
+        super().__init__(f"{slug} is being worked on" + (f" by the task {task}" if task else ""))
+        self.task = task
+
+
+class TooManyWorkspaces(SandboxError):
+    """There are as many as allowed; `retry_after` is in seconds, and None if waiting alone does not help."""
+
+    def __init__(self, message: str, retry_after: int | None = None) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
+@dataclass
+class Workspace:
+    """The record. `paths` is for people: nothing is opened by what stands there."""
+
+    slug: str
+    email: str
+    branch: str
+    generation: int = 1  # counts the creations under this slug
+    state: str = REQUESTED
+    step: str | None = None  # that is, or was last, at work
+    steps: dict[str, str] = field(default_factory=dict)  # name → intent, done, undone
+    address: str | None = None
+    base_sha: str | None = None  # where the branch began
+    pushed_sha: str | None = None  # what we pushed, or were about to
+    taken_over: bool = False  # the branch was somebody else's: a deletion leaves it
+    python: str | None = None
+    venv: int = 0  # the number of the virtualenv in use
+    port: int | None = None
+    paths: dict[str, str] = field(default_factory=dict)
+    created_at: str = ""
+    changed_at: str = ""
+    last_used: str | None = None
+    error: str | None = None
+    task: str | None = None  # the UID of the running action
+    unpushed: list[str] = field(default_factory=list)  # work that a deletion would lose, as last seen
+    disk_mb: int | None = None
+    test: dict[str, Any] | None = None  # how the project's tests last ended
+    logins: list[str] = field(default_factory=list)  # who else may use its files
+    rest: dict[str, Any] = field(default_factory=dict, repr=False)  # of other releases
+
+    @property
+    def exists(self) -> bool:
+        return self.state != DELETED
+
+    def to_json(self) -> str:
+        known = asdict(self)
+        rest = known.pop("rest")
+        return json.dumps({**rest, **known}, ensure_ascii=False, indent=1)
+
+    @classmethod
+    def from_json(cls, text: str | bytes) -> "Workspace":
+        members = json.loads(text)
+        known = {each.name for each in fields(cls)} - {"rest"}
+        rest = {name: value for name, value in members.items() if name not in known}
+        return cls(**{name: value for name, value in members.items() if name in known}, rest=rest)
+
+
+class Shelf:
+    """The folder of the records."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def read(self, slug: str) -> Workspace | None:
+        if not names.is_slug(slug):
+            return None
+        path = self._path(slug)
+        try:
+            return Workspace.from_json(path.read_bytes())
+        except FileNotFoundError:
+            return None
+        except (ValueError, TypeError, AttributeError) as error:
+            raise UnreadableRecord(f"{path} is no record of a workspace: {error}") from error
+
+    def get(self, slug: str) -> Workspace:
+        """One that exists."""
+        found = self.read(slug)
+        if found is None or not found.exists:
+            raise UnknownWorkspace(f"there is no workspace {slug!r}")
+        return found
+
+    def all(self, *, tombstones: bool = False) -> list[Workspace]:
+        """The newest first. What cannot be read is left out: `read` says why."""
+        found = []
+        for path in self._folder.glob("w-*.json") if self._folder.is_dir() else ():
+            with suppress(UnreadableRecord):
+                record = self.read(path.stem)
+                if record is not None and (tombstones or record.exists):
+                    found.append(record)
+        return sorted(found, key=lambda record: record.created_at, reverse=True)
+
+    def write(self, record: Workspace) -> None:
+        """The caller holds the lock."""
+        record.changed_at = moments.stamp(time.time())
+        self._folder.mkdir(parents=True, exist_ok=True, mode=0o750)
+        beside = self._folder / f".{record.slug}.new"
+        with beside.open("w", encoding="utf-8") as file:
+            file.write(record.to_json())
+            file.flush()
+            os.fsync(file.fileno())
+        os.rename(beside, self._path(record.slug))
+        _sync(self._folder)
+
+    @contextmanager
+    def lock(self, slug: str) -> Iterator[None]:
+        """Raises WorkspaceBusy if somebody else holds it. Its file stays: a new one would be another lock."""
+        with self._locked(slug, wait=False):
+            yield
+
+    def request(self, email: str, *, most: int, most_building: int) -> tuple[Workspace, bool]:
+        """The record for an email, made if there is none, and whether it was made now."""
+        address = names.email(email)
+        slug = names.slug(address)
+        with self._locked("all", wait=True), self._locked(slug, wait=False, known=True) as is_free:
+            found = self.read(slug)
+            if found is not None and found.email != address:
+                raise names.BadEmail(f"{address} and {found.email} share the name {slug}: only one of them can have it")
+            if found is not None and found.exists:
+                return found, False
+            if not is_free:
+                raise WorkspaceBusy(slug)
+            self._refuse_too_many(most, most_building)
+            made = Workspace(
+                slug=slug,
+                email=address,
+                branch=names.branch(address),
+                generation=found.generation + 1 if found else 1,
+                created_at=moments.stamp(time.time()),
+            )
+            self.write(made)
+            return made, True
+
+    def reserve_port(self, record: Workspace) -> None:
+        """Two in a row that no other workspace has and nobody listens at. The caller holds the record's lock."""
+        with self._locked("all", wait=True):
+            taken = {other.port for other in self.all() if other.slug != record.slug}
+            free = (port for port in PORTS if port not in taken and _is_free(port) and _is_free(port + 1))
+            record.port = next(free, None)
+            if record.port is None:
+                raise TooManyWorkspaces("every port that workspaces may have is taken")
+            self.write(record)
+
+    def _refuse_too_many(self, most: int, most_building: int) -> None:
+        there = self.all()
+        if len(there) >= most:
+            raise TooManyWorkspaces(f"there are {len(there)} workspaces, as many as allowed: delete one first")
+        building = sum(record.state in BUILDING for record in there)
+        if building >= most_building:
+            raise TooManyWorkspaces(f"{building} workspaces are being built, as many as allowed at a time", 30)
+
+    @contextmanager
+    def _locked(self, name: str, *, wait: bool, known: bool = False) -> Iterator[bool]:
+        """`known`: the caller is told that somebody else holds it."""
+        self._folder.mkdir(parents=True, exist_ok=True, mode=0o750)
+        with open(self._folder / f".{name}.lock", "ab") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+            except BlockingIOError:
+                if not known:
+                    found = self.read(name)
+                    raise WorkspaceBusy(name, found.task if found else None) from None
+                yield False
+            else:
+                yield True
+
+    def _path(self, slug: str) -> Path:
+        return self._folder / f"{slug}.json"
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    return True
+
+
+def _sync(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,59 @@
+"""From an email to a page and back to nothing, on a host with a steward: the same steps as in plain mode."""
+
+import json
+import sys
+from typing import Any
+
+import pytest
+
+from service.workspaces import names
+from tests.servers import BUSY
+from tests.system.instance import ROOT
+from tests.workspaces.steward.builder import DOMAIN, ORIGIN
+from tests.workspaces.steward.stage import BASE, StewardHost
+from tests.workspaces.steward.test_web import SERVER
+
+EMAIL = "whole@example.org"
+SLUG = names.slug(EMAIL)
+PLACES = ("/etc/passwd", "/etc/group", "/etc/shadow", "/etc/gshadow")
+
+
+def act(host: StewardHost, action: str, **arguments: Any) -> dict[str, Any]:
+    inside = ("sh", "-c", f'cd {ROOT}; exec "$@"', "sh", sys.executable, "-m", "tests.workspaces.steward.builder")
+    done = host.host.run(*inside, action, json.dumps(arguments), check=False, seconds=300 * BUSY)
+    assert done.returncode == 0, done.stderr
+    outcome: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    return outcome
+
+
+def page(host: StewardHost) -> str:
+    socket = f"{BASE}/sockets/{SLUG}.sock"
+    words = ("curl", "-s", "--max-time", str(60 * BUSY), "--unix-socket", socket, f"http://{SLUG}.{DOMAIN}/")
+    return host.host.run(*words, check=False, seconds=90 * BUSY).stdout
+
+
+@pytest.mark.slow
+def test_a_workspace_is_built_served_and_taken_away_without_a_trace(host: StewardHost) -> None:
+    host.project(**{"server.py": SERVER, "Procfile": "web: python server.py\n", ".env.example": "GREETING=hello\n"})
+    host.host.sh(f"rm -rf {BASE}/mirror.git; chown -R root /srv/project; git clone -q --bare /srv/project {ORIGIN}")
+    before = [host.path(place).read_text() for place in PLACES]
+
+    made = act(host, "create", email=EMAIL)
+    assert made["status"] == "succeeded", made
+    uid = host.uid(SLUG)
+    assert page(host) == f"{uid} hello"
+    assert host.host.sh(f"ps -u {uid} -o args=").count("server.py") >= 1
+    assert host.host.sh(f"git --git-dir {ORIGIN} branch --list {EMAIL}").strip() == EMAIL
+
+    assert act(host, "restart", slug=SLUG)["status"] == "succeeded"
+    assert page(host) == f"{uid} hello"
+    granted = act(host, "access", slug=SLUG, login="jo")
+    assert granted["status"] == "succeeded", granted
+    assert host.ask("status", user="jo", slug=SLUG)["done"]["state"] == "active"
+
+    gone = act(host, "delete", slug=SLUG)
+    assert gone["status"] == "succeeded", gone
+    assert host.do("left", SLUG) == []
+    assert [host.path(place).read_text() for place in PLACES] == before
+    assert host.host.sh(f"git --git-dir {ORIGIN} branch --list {EMAIL}") == ""
+    assert host.host.sh(f"find {BASE} -user {uid}") == ""

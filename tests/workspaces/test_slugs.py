@@ -1,0 +1,71 @@
+"""An email becomes a slug and a branch, whatever somebody types."""
+
+import subprocess
+
+import pytest
+
+from service.workspaces import names
+
+GOOD = {
+    "jo@example.org": "jo@example.org",
+    " Jo.Bloggs+x@Example.ORG ": "jo.bloggs+x@example.org",
+    "-x@example.org": "-x@example.org",
+    "jürgen@bücher.example": "jürgen@bücher.example",
+    "../../etc@example.org": "../../etc@example.org",
+    "`reboot`@example.org": "`reboot`@example.org",
+    "\uff4a\uff4f\uff20example.org": "jo@example.org",
+}
+BAD = [
+    *("", "@", "jo", "jo@", "@example.org", "a@b@c", "jo @example.org", "jo@exa mple.org", "jo@-example.org"),
+    *("jo@example..org", "jo@example.org\r\nX: y", "<script>@example.org", "jo@<b>", 'a"b@example.org', "a\x00b@c.d"),
+    *("\u202egro@example.org", "jo\u200b@example.org", "jo@exam/ple.org", "x" * 250 + "@b.cd", "x" * 100_000),
+]
+EMAILS = [
+    *("jo@example.org", "-x@example.org", "a..b@x.y", "x~y@z.a", "y@z.lock", "a/b@x.y", "../b@x.y", "a/.b@x.y"),
+    *(
+        "a^b@x.y",
+        "a*b@x.y",
+        "a?b@x.y",
+        "jürgen@bücher.example",
+        "/a@x.y",
+        "a.lock/b@x.y",
+        "{a}@x.y",
+        "a@{x}.y",
+        ".a@b.c",
+    ),
+    *("`a`@x.y", "a|b@x.y", "a'b@x.y", "!a@x.y", "#a@x.y", "a//b@x.y", "a./b@x.y", "%s@x.y", "a&b@x.y"),
+]
+
+
+@pytest.mark.parametrize(("text", "email"), GOOD.items())
+def test_an_email_is_stored_in_one_form(text: str, email: str) -> None:
+    assert names.email(text) == names.email(names.email(text)) == email
+    assert names.is_slug(names.slug(email))
+
+
+@pytest.mark.parametrize("text", [*BAD, "$(reboot)@example.org"])
+def test_what_is_no_email_is_refused(text: str) -> None:
+    with pytest.raises(names.BadEmail):
+        names.email(text)
+
+
+def test_a_slug_fits_a_label_of_dns_and_a_user_name_and_differs_where_emails_do() -> None:
+    emails = [*EMAILS, "a.b@x.y", "a-b@x.y", "a+b@x.y", "x" * 100 + "@x.y", "---@x.y", "日本@x.y"]
+    slugs = [names.slug(email) for email in emails]
+    assert len(set(slugs)) == len(emails)
+    assert all(names.is_slug(slug) and len(slug) <= 31 for slug in slugs)
+    assert names.slug("a.b@x.y").startswith("w-a-b-") and names.slug("日本@x.y").startswith("w-x-")
+
+
+@pytest.mark.parametrize(
+    "text", ["", "w-a", "../w-a-aaaaaaaa", "w-a-aaaaaaaa/", "w-A-aaaaaaaa", "w-a-aaaaaaa1", "w--aaaaaaaa"]
+)
+def test_what_is_no_slug_is_none(text: str) -> None:
+    assert not names.is_slug(text)
+
+
+@pytest.mark.parametrize("email", EMAILS)
+def test_the_branch_is_the_email_where_git_takes_it(email: str) -> None:
+    words = ["git", "check-ref-format", "--branch", email]
+    is_taken = subprocess.run(words, capture_output=True, check=False).returncode == 0
+    assert names.branch(email) == (email if is_taken else names.slug(email))
