@@ -67,10 +67,14 @@ class Intake:
 
     def one(self, body: bytes, sender: Sender) -> Task:
         new = parsed(_decode_one, body)
-        task = self._task(new, self._store.uid(_prefix(sender)), time.time_ns() // 1000, sender)
+        task = self._task(new, self.uid(sender), time.time_ns() // 1000, sender)
         if sender.key is not None:
             task.request = fingerprint.of(parsed(_decode_any, body))
         return task
+
+    def uid(self, sender: Sender) -> str:
+        """Of the one task that this sender creates with this key."""
+        return self._store.uid(_prefix(sender))
 
     def many(self, body: bytes, sender: Sender) -> list[Task]:
         batch = parsed(_decode_many, body)

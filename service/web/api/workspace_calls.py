@@ -1,0 +1,108 @@
+"""The calls of /workspaces. Each action is a task: its answer is a 202 with the workspace and that task."""
+
+from typing import Annotated, Any, Final
+
+import msgspec
+from flask import Blueprint, request
+from msgspec import Meta
+
+from service.tasks.document import Task
+from service.web import answers, body
+from service.web.answers import Answer
+from service.web.api import listing
+from service.web.api.intake import parsed
+from service.web.api.log_calls import LogCalls
+from service.web.api.pausing import has_body
+from service.web.api.workspace_desk import SIMPLE, Desk, SeenWorkspace
+from service.web.masking import Masking
+from service.web.problem import not_found, wrong
+from service.workspaces.names import EMAIL_LIMIT
+
+PYTHON: Final = Annotated[str, Meta(pattern=r"^[0-9]+\.[0-9]+$", description="as in 3.12")]
+
+
+class NewWorkspace(msgspec.Struct, forbid_unknown_fields=True):
+    email: Annotated[str, Meta(min_length=3, max_length=4 * EMAIL_LIMIT)]
+
+
+class Rebuilding(msgspec.Struct, forbid_unknown_fields=True):
+    python: PYTHON | None = None
+
+
+class Granting(msgspec.Struct, forbid_unknown_fields=True):
+    login: Annotated[str, Meta(pattern=r"^[a-z_][a-z0-9_.-]{0,31}$", description="an account on this host")]
+
+
+_new = msgspec.json.Decoder(NewWorkspace).decode
+_rebuilding = msgspec.json.Decoder(Rebuilding).decode
+_granting = msgspec.json.Decoder(Granting).decode
+
+
+class WorkspaceCalls:
+    def __init__(self, *, desk: Desk, logs: LogCalls, masking: Masking) -> None:
+        self._desk = desk
+        self._logs = logs
+        self._masking = masking
+
+    def blueprint(self) -> Blueprint:
+        calls = Blueprint("workspaces", __name__, url_prefix="/workspaces")
+        calls.add_url_rule("", view_func=self.create, methods=["POST"])
+        calls.add_url_rule("", view_func=self.list)
+        calls.add_url_rule("/<slug>", view_func=self.read)
+        calls.add_url_rule("/<slug>", view_func=self.delete, methods=["DELETE"])
+        calls.add_url_rule("/<slug>/log", view_func=self.log)
+        calls.add_url_rule(f"/<slug>/<any({', '.join(SIMPLE)}):action>", view_func=self.act, methods=["POST"])
+        for view in (self.rebuild, self.access, self.resume, self.extend):
+            calls.add_url_rule(f"/<slug>/{view.__name__}", view_func=view, methods=["POST"])
+        return calls
+
+    def create(self) -> Answer:
+        asked = parsed(_new, body.read(request.environ))
+        seen, is_new = self._desk.request(asked.email)
+        return self._answer(seen, 202 if is_new else 200)
+
+    def list(self) -> Answer:
+        listing.check_names(request.args, ())
+        return answers.json({"workspaces": [seen.described() for seen in self._desk.all()]})
+
+    def read(self, slug: str) -> Answer:
+        listing.check_names(request.args, ())
+        return answers.json(self._desk.one(slug).described())
+
+    def delete(self, slug: str) -> Answer:
+        listing.check_names(request.args, ("force",))
+        if request.args.get("force"):
+            raise wrong("force: it takes no value", field="force")
+        return self._answer(self._desk.delete(slug, force="force" in request.args))
+
+    def log(self, slug: str) -> Answer:
+        """Of the action that runs now, or was the last one."""
+        seen = self._desk.one(slug)
+        if seen.task is None:
+            raise not_found("nothing has been done with this workspace lately, and so there is no log")
+        return self._logs.log(seen.task.uid)
+
+    def act(self, slug: str, action: str) -> Answer:
+        return self._answer(self._desk.act(slug, action))
+
+    def rebuild(self, slug: str) -> Answer:
+        environ = request.environ
+        asked = parsed(_rebuilding, body.read(environ)) if has_body(environ) else Rebuilding()
+        return self._answer(self._desk.act(slug, "rebuild", python=asked.python))
+
+    def access(self, slug: str) -> Answer:
+        asked = parsed(_granting, body.read(request.environ))
+        return self._answer(self._desk.act(slug, "access", login=asked.login))
+
+    def resume(self, slug: str) -> Answer:
+        return self._answer(self._desk.resume(slug))
+
+    def extend(self, slug: str) -> Answer:
+        return self._answer(self._desk.extend(slug), 200)
+
+    def _answer(self, seen: SeenWorkspace, status: int = 202) -> Answer:
+        place = [("Location", f"/workspaces/{seen.workspace.slug}")]
+        return answers.json({"workspace": seen.described(), "task": self._shown(seen.task)}, status, place)
+
+    def _shown(self, task: Task | None) -> dict[str, Any] | None:
+        return None if task is None else self._masking.listed(task)

@@ -1,0 +1,45 @@
+"""The types of workspaces' tasks as the web knows them: by name and arguments."""
+
+from typing import Any
+
+from service.tasks.declare import task
+
+QUEUE = "workspaces"
+
+
+@task("workspace.create", queue=QUEUE)
+def create(context: Any, email: str) -> None:
+    """Builds a workspace."""
+
+
+@task("workspace.delete", queue=QUEUE)
+def delete(context: Any, slug: str, force: bool = False) -> None:
+    """Takes it away."""
+
+
+@task("workspace.start", queue=QUEUE)
+def start(context: Any, slug: str) -> None: ...
+
+
+@task("workspace.stop", queue=QUEUE)
+def stop(context: Any, slug: str) -> None: ...
+
+
+@task("workspace.restart", queue=QUEUE)
+def restart(context: Any, slug: str) -> None: ...
+
+
+@task("workspace.update", queue=QUEUE)
+def update(context: Any, slug: str) -> None: ...
+
+
+@task("workspace.test", queue=QUEUE)
+def test(context: Any, slug: str) -> None: ...
+
+
+@task("workspace.rebuild", queue=QUEUE)
+def rebuild(context: Any, slug: str, python: str | None = None) -> None: ...
+
+
+@task("workspace.access", queue=QUEUE)
+def access(context: Any, slug: str, login: str) -> None: ...
