@@ -109,6 +109,9 @@ def create_app(
     app.events = Events(store, limit=streams)
     logs = LogCalls(store=store, masking=masking, events=app.events)
     app.register_blueprint(logs.blueprint())
+    desk = Desk(premises=premises, store=store, intake=intake, calls=calls)
+    app.register_blueprint(WorkspaceCalls(desk=desk, logs=logs, masking=masking).blueprint())
+    app.register_blueprint(GitHooks(desk).blueprint())
     many = ManyCalls(store=store, queues=queues, masking=masking, audit=audit)
     app.register_blueprint(many.blueprint())
     app.register_blueprint(HistoryCalls(store, queues).blueprint())
@@ -117,14 +120,11 @@ def create_app(
     app.register_blueprint(type_calls.blueprint())
     queue_calls = QueueCalls(store=store, queues=queues, audit=audit)
     app.register_blueprint(queue_calls.blueprint())
-    desk = Desk(premises=premises, store=store, intake=intake, calls=calls)
-    app.register_blueprint(WorkspaceCalls(desk=desk, logs=logs, masking=masking).blueprint())
-    app.register_blueprint(GitHooks(desk).blueprint())
     app.register_blueprint(health.blueprint(store, tokens, throttled, runners))
     app.register_blueprint(openapi.blueprint(registry, queues))
     page = Site(
         store=store, registry=registry, queues=tuple(queues), calls=calls, intake=intake, many=many,
-        pauses=PauseForms(queues=queue_calls, types=type_calls),
+        pauses=PauseForms(queues=queue_calls, types=type_calls), desk=desk, events=app.events, masking=masking,
         notices=partial(health.notices, throttled), tokens=tokens, audit=audit, errors=errors, sentry_url=sentry_url,
     )  # fmt: skip
     for blueprint in page.blueprints():

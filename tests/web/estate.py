@@ -5,8 +5,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import pytest
-
 from service.observe.audit import AuditLog
 from service.store import Change, Store
 from service.tasks import moments, transitions
@@ -83,8 +81,3 @@ class Estate:
         found = self.store.read(uid)
         assert found is not None
         return found.task
-
-
-@pytest.fixture
-def estate(make_app: Callable[..., Web], store: Store, tmp_path: Path) -> Estate:
-    return Estate(make_app, store, tmp_path)

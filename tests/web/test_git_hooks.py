@@ -9,7 +9,7 @@ import pytest
 from werkzeug.test import TestResponse
 
 from service.workspaces.record import CREATING, DELETING, READY, STATES
-from tests.web.estate import EMAIL, SECRET, SLUG, Estate, estate  # noqa: F401 - a fixture
+from tests.web.estate import EMAIL, SECRET, SLUG, Estate
 
 SHA, OLD, GONE = "5" * 40, "4" * 40, "0" * 40
 PUSH: dict[str, Any] = {"ref": f"refs/heads/{EMAIL}", "before": OLD, "after": SHA, "commits": [{"id": SHA}]}

@@ -1,17 +1,13 @@
 """The calls of /workspaces: records, and the tasks that change them."""
 
 import threading
-from collections.abc import Callable
 from typing import Any
 
 import pytest
 from flask.testing import FlaskClient
 
-from service.tasks.document import Task
-from service.web.app import Web
-from service.workspaces import names
-from service.workspaces.record import ASLEEP, DELETE_FAILED, DELETED, DELETING, FAILED, READY, STATES, STOPPED
-from tests.web.estate import EMAIL, SLUG, Estate, estate  # noqa: F401 - a fixture
+from service.workspaces.record import ASLEEP, DELETE_FAILED, DELETED, DELETING, READY, STATES, STOPPED
+from tests.web.estate import EMAIL, SLUG, Estate
 
 ACTIONS = ("start", "stop", "restart", "update", "rebuild", "test")
 
@@ -56,7 +52,9 @@ def test_a_creation_whose_task_was_lost_begins_with_the_next_request(estate: Est
     assert asked(estate.client, "/workspaces", email=EMAIL)["task"]["status"] == "queued"
 
 
-@pytest.mark.parametrize("email", ["", "jo", "a@b\r\nSet-Cookie: x", "<script>@x.de", "$(id)@x.de", "a\u202eb@x.de", 7, None])
+@pytest.mark.parametrize(
+    "email", ["", "jo", "a@b\r\nSet-Cookie: x", "<script>@x.de", "$(id)@x.de", "a\u202eb@x.de", 7, None]
+)
 def test_what_is_no_email_is_refused(estate: Estate, email: Any) -> None:
     answer = estate.client.post("/workspaces", json={"email": email})
     assert (answer.status_code, answer.json["field"]) == (422, "email")
@@ -95,7 +93,12 @@ def test_actions_take_what_they_need(estate: Estate) -> None:
     estate.end(rebuilt["uid"])
     granted = asked(estate.client, f"/workspaces/{SLUG}/access", login="jo")["task"]
     assert granted["args"] == {"slug": SLUG, "login": "jo"}
-    for path, body in (("rebuild", {"python": "3; rm"}), ("access", {"login": "-x"}), ("access", {}), ("rebuild", {"x": 1})):
+    for path, body in (
+        ("rebuild", {"python": "3; rm"}),
+        ("access", {"login": "-x"}),
+        ("access", {}),
+        ("rebuild", {"x": 1}),
+    ):
         assert estate.client.post(f"/workspaces/{SLUG}/{path}", json=body).status_code == 422
 
 
@@ -247,8 +250,10 @@ def test_a_record_that_cannot_be_read_is_said_to_be_so(estate: Estate) -> None:
 
 def test_without_workspaces_each_call_says_so(client: FlaskClient) -> None:
     answers = [
-        client.post("/workspaces", json={"email": EMAIL}), client.get("/workspaces"), client.get(f"/workspaces/{SLUG}"),
-        client.delete(f"/workspaces/{SLUG}"), client.post(f"/workspaces/{SLUG}/start"), client.post("/hooks/git", json={}),
+        client.post("/workspaces", json={"email": EMAIL}), client.get("/workspaces"),
+        client.get(f"/workspaces/{SLUG}"),
+        client.delete(f"/workspaces/{SLUG}"), client.post(f"/workspaces/{SLUG}/start"),
+        client.post("/hooks/git", json={}),
     ]  # fmt: skip
     for answer in answers:
         assert answer.status_code == 404

@@ -7,12 +7,12 @@ secret itself. Whatever else a forge tells (a ping, a tag, an issue) is answered
 import hashlib
 import hmac
 import logging
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Final, NamedTuple
 
 import msgspec
 from flask import Blueprint, request
+from werkzeug.datastructures import Headers
 
 from service.web import answers, body
 from service.web.answers import Answer
@@ -83,7 +83,7 @@ def _secret(path: Path | None) -> bytes:
     return secret
 
 
-def is_signed(headers: Mapping[str, str], sent: bytes, secret: bytes) -> bool:
+def is_signed(headers: Headers, sent: bytes, secret: bytes) -> bool:
     wanted = hmac.new(secret, sent, hashlib.sha256).hexdigest().encode()
     signatures = [headers[name].removeprefix("sha256=") for name in SIGNATURES if headers.get(name)]
     token = headers.get("X-Gitlab-Token")
@@ -96,7 +96,7 @@ def _bytes(header: str) -> bytes:
     return header.encode("utf-8", "replace")
 
 
-def pushed(headers: Mapping[str, str], sent: bytes) -> Push | None:
+def pushed(headers: Headers, sent: bytes) -> Push | None:
     """None for anything but a push to a branch that is there afterwards."""
     if not any(headers.get(name) in PUSHES for name in EVENTS):
         return None

@@ -1,6 +1,6 @@
 """The calls of /workspaces. Each action is a task: its answer is a 202 with the workspace and that task."""
 
-from typing import Annotated, Any, Final
+from typing import Annotated, Any
 
 import msgspec
 from flask import Blueprint, request
@@ -12,13 +12,12 @@ from service.web.answers import Answer
 from service.web.api import listing
 from service.web.api.intake import parsed
 from service.web.api.log_calls import LogCalls
+from service.web.api.own_links import OwnLinks
 from service.web.api.pausing import has_body
 from service.web.api.workspace_desk import SIMPLE, Desk, SeenWorkspace
 from service.web.masking import Masking
 from service.web.problem import not_found, wrong
 from service.workspaces.names import EMAIL_LIMIT
-
-PYTHON: Final = Annotated[str, Meta(pattern=r"^[0-9]+\.[0-9]+$", description="as in 3.12")]
 
 
 class NewWorkspace(msgspec.Struct, forbid_unknown_fields=True):
@@ -26,7 +25,7 @@ class NewWorkspace(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class Rebuilding(msgspec.Struct, forbid_unknown_fields=True):
-    python: PYTHON | None = None
+    python: Annotated[str, Meta(pattern=r"^[0-9]+\.[0-9]+$", description="as in 3.12")] | None = None
 
 
 class Granting(msgspec.Struct, forbid_unknown_fields=True):
@@ -52,7 +51,7 @@ class WorkspaceCalls:
         calls.add_url_rule("/<slug>", view_func=self.delete, methods=["DELETE"])
         calls.add_url_rule("/<slug>/log", view_func=self.log)
         calls.add_url_rule(f"/<slug>/<any({', '.join(SIMPLE)}):action>", view_func=self.act, methods=["POST"])
-        for view in (self.rebuild, self.access, self.resume, self.extend):
+        for view in (self.rebuild, self.access, self.resume, self.extend, self.link):
             calls.add_url_rule(f"/<slug>/{view.__name__}", view_func=view, methods=["POST"])
         return calls
 
@@ -99,6 +98,10 @@ class WorkspaceCalls:
 
     def extend(self, slug: str) -> Answer:
         return self._answer(self._desk.extend(slug), 200)
+
+    def link(self, slug: str) -> Answer:
+        """It is shown by a POST, because who has it may change things."""
+        return answers.json({"link": OwnLinks(self._desk.premises.folder).of(self._desk.one(slug).workspace)})
 
     def _answer(self, seen: SeenWorkspace, status: int = 202) -> Answer:
         place = [("Location", f"/workspaces/{seen.workspace.slug}")]

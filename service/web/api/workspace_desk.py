@@ -99,6 +99,10 @@ class Desk:
         self._calls = calls
 
     @property
+    def is_open(self) -> bool:
+        return self._premises is not None
+
+    @property
     def premises(self) -> Premises:
         """Raises a problem where workspaces are off."""
         if self._premises is None:
