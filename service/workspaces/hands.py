@@ -18,6 +18,7 @@ VENV: Final = "venv"  # number, python: venvs/<number>, empty
 REQUIREMENTS: Final = "requirements"  # number: what the project requires, and pip check
 FREEZE: Final = "freeze"  # number: the virtualenv is whole; its freeze.txt says so
 SWITCH: Final = "switch"  # number: the link venv leads to it
+PRUNE: Final = "prune"  # number: the other virtualenvs go
 DATABASE: Final = "database"  # kind (copy, empty): data/database.sqlite3, if there is none
 MIGRATE: Final = "migrate"
 COLLECT_STATIC: Final = "collectstatic"
@@ -25,8 +26,8 @@ TEST: Final = "test"
 GIT_STATUS: Final = "git-status"  # prints the work that a deletion would lose, a line for each thing
 GIT_FORWARD: Final = "git-forward"  # branch: fast-forwards code/ to the mirror's branch, or fails and touches nothing
 STEPS: Final = (
-    CLONE, CHECKOUT, VENV, REQUIREMENTS, FREEZE, SWITCH, DATABASE, MIGRATE, COLLECT_STATIC, TEST, GIT_STATUS,
-    GIT_FORWARD,
+    CLONE, CHECKOUT, VENV, REQUIREMENTS, FREEZE, SWITCH, PRUNE, DATABASE, MIGRATE, COLLECT_STATIC, TEST,
+    GIT_STATUS, GIT_FORWARD,
 )  # fmt: skip
 
 
@@ -49,16 +50,14 @@ class Facts:
     env: bool = False
     media: bool = False
     django: bool = False  # there is a manage.py
-    disk_mb: int = 0
 
 
 @dataclass(frozen=True)
 class Service:
     """The web process of a workspace. `pid` is 0 unless it runs."""
 
-    state: str  # active, stopped, asleep (the first connection starts it), none
+    state: str  # active, asleep (the first connection starts it), stopped (nothing does)
     pid: int = 0
-    started: bool = False  # its process runs, and is not about to be ended
 
 
 @dataclass(frozen=True)
@@ -89,15 +88,26 @@ class Hands(Protocol):
 
     def facts(self, slug: str) -> Facts: ...
 
-    def run(
-        self, speaker: Speaker, slug: str, step: str, *arguments: str | int, seconds: float, secret: str = ""
-    ) -> Ended:
+    def run(self, speaker: Speaker, slug: str, step: str, *arguments: str | int, seconds: float) -> Ended:
         """One of STEPS, as the workspace's user. What it prints becomes lines of the task's log. It ends with its
-        caller, and after so many seconds. `secret` is the address of the index, for REQUIREMENTS alone.
+        caller, and after so many seconds, which is HandsFailed.
         """
 
+    def end_steps(self, slug: str) -> None:
+        """What a step of a caller that was killed still runs is ended."""
+
+    def disk_mb(self, slug: str) -> int: ...
+
+    def last_used(self, slug: str) -> float | None:
+        """When somebody last asked its web process for something, in seconds since 1970."""
+
+    def web_log(self, slug: str) -> str:
+        """The last lines of its web process."""
+
     def write_env(self, slug: str, values: Mapping[str, str]) -> None:
-        """The project's example, with these values in place of its own, and a SECRET_KEY that stays what it is."""
+        """The project's example, with these values in place of its own, paths that are known here (DATABASE_URL,
+        STATIC_ROOT, MEDIA_ROOT), and a SECRET_KEY that stays what it is.
+        """
 
     def link_media(self, slug: str) -> None: ...
 
@@ -111,17 +121,15 @@ class Hands(Protocol):
     def start(self, slug: str, port: int = 0) -> None:
         """`port`: what the project's own server may listen at; see docs/workspaces.md."""
 
-    def stop(self, slug: str) -> None: ...
+    def stop(self, slug: str) -> None:
+        """No process and no socket, and nothing that starts one."""
 
-    def sleep(self, slug: str) -> None:
+    def sleep(self, slug: str, port: int = 0) -> None:
         """No process, until somebody connects."""
 
     def restart(self, slug: str) -> None: ...
 
     def status(self, slug: str) -> Service: ...
-
-    def forget(self, slug: str) -> None:
-        """Nothing is started for it any more, and its socket is gone."""
 
     def processes(self, slug: str) -> list[int]: ...
 

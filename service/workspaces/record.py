@@ -8,6 +8,7 @@ Of one that was deleted, the record stays: a tombstone. Fields that this release
 import fcntl
 import json
 import os
+import socket
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -30,6 +31,8 @@ DELETE_FAILED: Final = "delete_failed"
 DELETED: Final = "deleted"
 STATES: Final = (REQUESTED, CREATING, READY, STOPPED, ASLEEP, FAILED, DELETING, DELETE_FAILED, DELETED)
 BUILDING: Final = (REQUESTED, CREATING)
+
+PORTS: Final = range(20000, 32766, 2)  # below those that the kernel gives away
 
 INTENT: Final = "intent"
 DONE: Final = "done"
@@ -74,6 +77,7 @@ class Workspace:
     address: str | None = None
     base_sha: str | None = None  # where the branch began
     pushed_sha: str | None = None  # what we pushed, or were about to
+    taken_over: bool = False  # the branch was somebody else's: a deletion leaves it
     python: str | None = None
     venv: int = 0  # the number of the virtualenv in use
     port: int | None = None
@@ -181,6 +185,16 @@ class Shelf:
             self.write(made)
             return made, True
 
+    def reserve_port(self, record: Workspace) -> None:
+        """Two in a row that no other workspace has and nobody listens at. The caller holds the record's lock."""
+        with self._locked("all", wait=True):
+            taken = {other.port for other in self.all() if other.slug != record.slug}
+            free = (port for port in PORTS if port not in taken and _is_free(port) and _is_free(port + 1))
+            record.port = next(free, None)
+            if record.port is None:
+                raise TooManyWorkspaces("every port that workspaces may have is taken")
+            self.write(record)
+
     def _refuse_too_many(self, most: int, most_building: int) -> None:
         there = self.all()
         if len(there) >= most:
@@ -206,6 +220,16 @@ class Shelf:
 
     def _path(self, slug: str) -> Path:
         return self._folder / f"{slug}.json"
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    return True
 
 
 def _sync(folder: Path) -> None:

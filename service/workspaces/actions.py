@@ -1,0 +1,248 @@
+"""The task types that act on workspaces: one action on a workspace at a time, by its lock.
+
+A person's mistake, or a project's, fails the task at once: to try again would not help. Where a runner stopped or was
+killed, the next attempt goes on.
+"""
+
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, Final, Literal
+
+from service import Context, Reject, Retry, task
+from service.errors import SandboxError
+from service.tasks import moments
+from service.tasks.declare import TaskType, marked_type
+from service.workspaces import engine, hands, names, record
+from service.workspaces.reconcile import reconcile
+from service.workspaces.record import DONE, INTENT, UnknownWorkspace, Workspace, WorkspaceBusy
+from service.workspaces.steps import interpreter
+from service.workspaces.steps.contents import Env, Prepare
+from service.workspaces.steps.serving import Health
+from service.workspaces.work import Plan, StepFailed, Work, last_lines
+
+QUEUE: Final = "workspaces"
+ATTEMPTS: Final = 20
+BUSY_SECONDS: Final = 5.0
+LONGEST_SECONDS: Final = 3600.0
+TEST_SECONDS: Final = 1800.0
+GIT_SECONDS: Final = 300.0
+SHOWN_UNPUSHED: Final = 20
+STARTABLE: Final = (record.READY, record.STOPPED, record.ASLEEP, record.FAILED)
+
+Result = dict[str, Any]
+
+
+def types(plan: Plan) -> list[TaskType]:
+    declared = task_of(plan)
+    return [found for each in declared if (found := marked_type(each))]
+
+
+def task_of(plan: Plan) -> list[Callable[..., Any]]:
+    def action(name: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+        return task(f"workspace.{name}", queue=QUEUE, max_attempts=ATTEMPTS, timeout=LONGEST_SECONDS)
+
+    @action("create")
+    def create(context: Context, email: str, take_over: bool = False) -> Result:
+        """Makes a person's workspace, or goes on where that was cut off. `take_over`: a branch of that name, too."""
+        try:
+            asked, _ = plan.shelf.request(email, most=plan.most, most_building=plan.most_building)
+        except record.TooManyWorkspaces as error:
+            if error.retry_after is None:
+                raise Reject(str(error)) from error
+            raise Retry(str(error), after=error.retry_after) from error
+        except names.BadEmail as error:
+            raise Reject(str(error)) from error
+        with _at_work(plan, context, asked.slug, take_over=take_over) as work:
+            if work.record.state in (record.DELETING, record.DELETE_FAILED):
+                raise Reject(f"{asked.slug} is being deleted: wait for its end, or delete it again")
+            if work.record.state not in (record.STOPPED, record.ASLEEP):
+                engine.build(work)
+            return _shown(work.record)
+
+    @action("delete")
+    def delete(context: Context, slug: str, force: bool = False, branch: Literal["ours", "keep"] = "ours") -> Result:
+        """Takes a workspace away. It refuses to lose work, unless forced; a branch goes only if it is as we pushed it."""
+        with _at_work(plan, context, slug, tombstones=True) as work:
+            if work.record.exists:
+                engine.remove(work, force=force, keep_branch=branch == "keep")
+            return _shown(work.record)
+
+    @action("start")
+    def start(context: Context, slug: str) -> Result:
+        """Starts its web process, or wakes it."""
+        with _at_work(plan, context, slug) as work:
+            _begin(work)
+            return _served(work)
+
+    @action("stop")
+    def stop(context: Context, slug: str) -> Result:
+        """Stops its web process until it is started again."""
+        with _at_work(plan, context, slug) as work:
+            _refuse_unbuilt(work)
+            work.hands.stop(slug)
+            work.record.state, work.record.error = record.STOPPED, None
+            _end(work)
+            return _shown(work.record)
+
+    @action("restart")
+    def restart(context: Context, slug: str) -> Result:
+        """Restarts its web process; connections wait meanwhile."""
+        with _at_work(plan, context, slug) as work:
+            _restart(work)
+            return _served(work)
+
+    @action("update")
+    def update(context: Context, slug: str) -> Result:
+        """Fast-forwards the code to its branch at the origin, with requirements and migrations; or touches nothing."""
+        with _at_work(plan, context, slug) as work:
+            _refuse_unbuilt(work)
+            before = work.facts.sha
+            work.mirror.fetch(work.told)
+            ended = work.attempt(hands.GIT_FORWARD, work.record.branch, seconds=GIT_SECONDS)
+            if ended.status:
+                raise Reject(f"{work.record.branch} cannot be fast-forwarded: {last_lines(ended.output)}")
+            if work.look_again().sha != before:
+                _follow_the_code(work)
+                _restart(work)
+            return _served(work) | {"from": before, "to": work.facts.sha}
+
+    @action("rebuild")
+    def rebuild(context: Context, slug: str, python: str | None = None) -> Result:
+        """Builds another virtualenv beside the one in use, of another Python too; switches to it, or back."""
+        if python is not None and python not in plan.pythons:
+            raise Reject(f"there is no {python!r} here; there are {', '.join(plan.pythons)}")
+        with _at_work(plan, context, slug) as work:
+            _refuse_unbuilt(work)
+            old, old_python = work.facts.venv, work.record.python
+            number = interpreter.build(work, python or old_python or plan.pythons[0])
+            interpreter.switch(work, number)
+            try:
+                _restart(work)
+                _served(work)
+            except SandboxError as error:
+                work.record.python = old_python
+                interpreter.switch(work, old)
+                _restart(work)
+                _served(work)
+                raise Reject(f"the new virtualenv does not serve; the old one is back in use: {error}") from error
+            interpreter.prune(work)
+            return _served(work)
+
+    @action("test")
+    def test(context: Context, slug: str) -> Result:
+        """Runs the project's tests: `test:` of its Procfile, else Django's, else pytest."""
+        with _at_work(plan, context, slug) as work:
+            _refuse_unbuilt(work)
+            ended = work.attempt(hands.TEST, seconds=TEST_SECONDS)
+            work.record.test = {
+                "passed": ended.status == 0,
+                "status": ended.status,
+                "sha": work.facts.sha,
+                "at": moments.stamp(time.time()),
+                "task": context.uid,
+            }
+            _end(work)
+            return dict(work.record.test)
+
+    @action("access")
+    def access(context: Context, slug: str, login: str) -> Result:
+        """Gives a login of this host access to its files."""
+        with _at_work(plan, context, slug) as work:
+            work.hands.grant(slug, login)
+            if login not in work.record.logins:
+                work.record.logins.append(login)
+            _end(work)
+            return _shown(work.record)
+
+    @action("reconcile")
+    def look_after_all(context: Context) -> Result:
+        """Starts what is missing, goes on with what was cut off, lets the idle sleep, and reports what is nobody's."""
+        return reconcile(plan, context)
+
+    return [create, delete, start, stop, restart, update, rebuild, test, access, look_after_all]
+
+
+@contextmanager
+def _at_work(
+    plan: Plan, context: Context, slug: str, *, take_over: bool = False, tombstones: bool = False
+) -> Iterator[Work]:
+    """Alone with the workspace. What goes wrong is told in the record and in the task."""
+    try:
+        with plan.shelf.lock(slug):
+            found = plan.shelf.read(slug)
+            if found is None or not (found.exists or tombstones):
+                raise UnknownWorkspace(f"there is no workspace {slug!r}")
+            found.task = context.uid
+            work = Work(plan, found, context, take_over=take_over)
+            yield work
+    except WorkspaceBusy as error:
+        raise Retry(str(error), after=BUSY_SECONDS) from error
+    except (Reject, Retry):
+        raise
+    except (SandboxError, subprocess.SubprocessError) as error:
+        raise Reject(str(error)) from error
+
+
+def _begin(work: Work) -> None:
+    _refuse_unbuilt(work)
+    if work.record.steps.get(Env.name) != DONE:
+        Env().apply(work)
+    work.hands.start(work.slug, work.record.port or 0)
+
+
+def _restart(work: Work) -> None:
+    _refuse_unbuilt(work)
+    if work.hands.status(work.slug).pid:
+        work.hands.restart(work.slug)
+    else:
+        _begin(work)
+
+
+def _refuse_unbuilt(work: Work) -> None:
+    if work.record.state not in STARTABLE or not work.facts.venv:
+        raise StepFailed(f"{work.slug} is {work.record.state}, and not built to its end: resume or delete it")
+
+
+def _follow_the_code(work: Work) -> None:
+    """Requirements, migrations, static files. Cut off, it is done again by whoever builds."""
+    for step in (Prepare.name, Env.name):
+        work.record.steps[step] = INTENT
+    work.save()
+    venv = interpreter.Venv()
+    if not venv.check(work):
+        venv.apply(work)
+        interpreter.prune(work)
+    for each in (Env(), Prepare()):
+        each.apply(work)
+        work.record.steps[each.name] = DONE
+    work.save()
+
+
+def _served(work: Work) -> Result:
+    """It answers; or the record says why not."""
+    with engine.failing_as(work, record.FAILED):
+        Health().apply(work)
+    work.record.state, work.record.error, work.record.step = record.READY, None, None
+    work.record.last_used = moments.stamp(time.time())
+    _end(work)
+    return _shown(work.record)
+
+
+def _end(work: Work) -> None:
+    engine.measure(work)
+    work.save()
+
+
+def _shown(found: Workspace) -> Result:
+    return {
+        "slug": found.slug,
+        "email": found.email,
+        "state": found.state,
+        "address": found.address,
+        "branch": found.branch,
+        "sha": found.base_sha,
+        "python": found.python,
+        "unpushed": found.unpushed[:SHOWN_UNPUSHED],
+    }

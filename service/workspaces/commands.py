@@ -1,0 +1,275 @@
+"""The command line behind each step that is run for a workspace. A caller names the step and gives checked scalars;
+paths and programs come from here. The standard library alone, as in places.py.
+"""
+
+import re
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Final, NamedTuple
+
+from service.workspaces import dotenv, looking
+from service.workspaces.places import Home, Places
+
+MARK: Final = "SANDBOX_WORKSPACE_HOME"
+PATH: Final = "/usr/local/bin:/usr/bin:/bin"
+SHA: Final = re.compile(r"[0-9a-f]{40,64}")
+NUMBER: Final = re.compile(r"[1-9][0-9]{0,5}")
+PROGRAM: Final = re.compile(r"[A-Za-z0-9/][A-Za-z0-9._/-]{0,200}")
+REFUSED_IN_A_BRANCH: Final = re.compile(r"[\x00-\x20\x7f~^:?*\[\\]|\.\.|@\{|//|(^|/)\.|\.lock(/|$)|^[-/]|[/.]$|^@?$")
+
+GIT: Final = "git -c core.hooksPath=/dev/null -c core.fsmonitor=false -c protocol.ext.allow=never"
+CLONE: Final = f"""
+rm -rf "$2.new"
+{GIT} clone --quiet --no-hardlinks --no-recurse-submodules --template= -c core.hooksPath=/dev/null -- "$1" "$2.new"
+{GIT} -C "$2.new" remote set-url origin "$3"
+mv -T "$2.new" "$2"
+"""
+CHECKOUT: Final = f"""
+{GIT} fetch --quiet --no-recurse-submodules "$1" "+refs/heads/*:refs/remotes/origin/*"
+{GIT} checkout --quiet -B "$2" "$3"
+{GIT} config "branch.$2.remote" origin
+{GIT} config "branch.$2.merge" "refs/heads/$2"
+mkdir -p .git/info
+grep -qxF /.env .git/info/exclude 2>/dev/null || echo /.env >>.git/info/exclude
+"""
+GIT_FORWARD: Final = f"""
+{GIT} fetch --quiet --no-recurse-submodules --prune "$1" "+refs/heads/*:refs/remotes/origin/*"
+{GIT} merge --ff-only "refs/remotes/origin/$2"
+"""
+GIT_STATUS: Final = f"""
+[ -d .git ] || exit 0
+{GIT} status --porcelain=v1 --ignore-submodules | sed "s/^/uncommitted: /"
+{GIT} log -n 50 --format="not pushed: %h %s" HEAD --branches --not --remotes
+{GIT} stash list | sed "s/^/stashed: /"
+"""
+VENV: Final = 'rm -rf "$2"; "$1" -m venv "$2"'
+REQUIREMENTS: Final = """
+[ -z "$2" ] || "$1/bin/python" -m pip install --quiet --no-input -r "$2"
+"$1/bin/python" -m pip check
+"""
+FREEZE: Final = f"""
+"$1/bin/python" -m pip freeze --all >"$1/freeze.new"
+printf %s "$2" >"$1/{looking.MARK}"
+mv "$1/freeze.new" "$1/freeze.txt"
+"""
+SWITCH: Final = 'ln -sfn "venvs/$1" venv.new; mv -Tf venv.new venv'
+PRUNE: Final = 'for each in venvs/*; do [ "$each" = "venvs/$1" ] || rm -rf "$each"; done'
+COPY: Final = """
+import os, sqlite3, sys
+source, target = sys.argv[1:]
+made = sqlite3.connect(target + ".new")
+if os.path.exists(source):
+    with sqlite3.connect("file:" + source + "?mode=ro", uri=True) as original:
+        original.backup(made)
+made.execute("pragma user_version")
+made.close()
+open(target + ".new", "ab").close()
+os.rename(target + ".new", target)
+"""
+TEST_BY_PROCFILE: Final = re.compile(r"^test:\s*(\S.*)$", re.MULTILINE)
+PREFIXES: Final = ("uncommitted: ", "not pushed: ", "stashed: ")  # of the lines of GIT_STATUS
+
+
+class BadArguments(ValueError):
+    """A step was asked for with arguments that it does not take."""
+
+
+class Line(NamedTuple):
+    """A command line, ready to be run."""
+
+    words: Sequence[str]
+    folder: Path
+    environment: Mapping[str, str]
+
+
+class Asked(NamedTuple):
+    """What a step is asked with: whose, the arguments as texts, and what the host's owner has settled."""
+
+    places: Places
+    home: Home
+    arguments: Sequence[str]
+    origin: str  # for people's own pushes: without secrets
+    wheels: str = ""  # the address of an index, or a folder of wheels
+
+
+def line(step: str, asked: Asked) -> Line:
+    if step not in _LINES:
+        raise BadArguments(f"there is no step {step!r}")
+    return _LINES[step](asked)
+
+
+def environment(home: Home) -> dict[str, str]:
+    """What the project's own code finds: nothing of the caller's, and what its .env says."""
+    said = dotenv.read(home.env.read_text(encoding="utf-8")) if home.env.is_file() else {}
+    return {
+        **said,
+        **marked(home),
+        "PATH": f"{home.venv}/bin:{PATH}",
+        "VIRTUAL_ENV": str(home.venv),
+        "HOME": str(home.data),
+        "LANG": "C.UTF-8",
+        "PYTHONUNBUFFERED": "1",
+        "PYTHONDONTWRITEBYTECODE": "1",
+    }
+
+
+def marked(home: Home) -> dict[str, str]:
+    """Whose a process is."""
+    return {MARK: str(home.path)}
+
+
+def _git_environment(home: Home) -> dict[str, str]:
+    return {
+        **marked(home),
+        "PATH": PATH,
+        "HOME": str(home.data),
+        "LANG": "C.UTF-8",
+        "GIT_CONFIG_NOSYSTEM": "1",
+        "GIT_CONFIG_GLOBAL": "/dev/null",
+        "GIT_TERMINAL_PROMPT": "0",
+    }
+
+
+def _shell(script: str, *words: object) -> list[str]:
+    return ["/bin/sh", "-ec", script.strip(), "sh", *map(str, words)]
+
+
+def _clone(asked: Asked) -> Line:
+    _count(asked, 0)
+    words = _shell(CLONE, asked.places.mirror, asked.home.code, asked.origin)
+    return Line(words, asked.home.path, _git_environment(asked.home))
+
+
+def _checkout(asked: Asked) -> Line:
+    branch, sha = _count(asked, 2)
+    words = _shell(CHECKOUT, asked.places.mirror, _branch(branch), _matching(SHA, sha))
+    return Line(words, asked.home.code, _git_environment(asked.home))
+
+
+def _git_forward(asked: Asked) -> Line:
+    (branch,) = _count(asked, 1)
+    words = _shell(GIT_FORWARD, asked.places.mirror, _branch(branch))
+    return Line(words, asked.home.code, _git_environment(asked.home))
+
+
+def _git_status(asked: Asked) -> Line:
+    _count(asked, 0)
+    folder = asked.home.code if asked.home.code.is_dir() else asked.home.path
+    return Line(_shell(GIT_STATUS), folder, _git_environment(asked.home))
+
+
+def _venv(asked: Asked) -> Line:
+    number, python = _count(asked, 2)
+    words = _shell(VENV, _matching(PROGRAM, python), _numbered(asked.home, number))
+    return Line(words, asked.home.path, _installing(asked, with_index=False))
+
+
+def _requirements(asked: Asked) -> Line:
+    (number,) = _count(asked, 1)
+    words = _shell(REQUIREMENTS, _numbered(asked.home, number), looking.requirements_file(asked.home) or "")
+    return Line(words, asked.home.code, _installing(asked, with_index=True))
+
+
+def _freeze(asked: Asked) -> Line:
+    (number,) = _count(asked, 1)
+    words = _shell(FREEZE, _numbered(asked.home, number), looking.required(asked.home))
+    return Line(words, asked.home.code, _installing(asked, with_index=False))
+
+
+def _switch(asked: Asked) -> Line:
+    (number,) = _count(asked, 1)
+    return Line(_shell(SWITCH, _matching(NUMBER, number)), asked.home.path, {"PATH": PATH})
+
+
+def _prune(asked: Asked) -> Line:
+    (number,) = _count(asked, 1)
+    return Line(_shell(PRUNE, _matching(NUMBER, number)), asked.home.path, {"PATH": PATH})
+
+
+def _database(asked: Asked) -> Line:
+    (kind,) = _count(asked, 1)
+    source = {"copy": str(asked.places.database), "empty": ""}.get(kind)
+    if source is None:
+        raise BadArguments(f"a database is copied or empty, not {kind!r}")
+    words = [sys.executable, "-I", "-c", COPY, source, str(asked.home.database)]
+    return Line(words, asked.home.path, {"PATH": PATH})
+
+
+def _manage(*words: str) -> Callable[[Asked], Line]:
+    def made(asked: Asked) -> Line:
+        _count(asked, 0)
+        return Line(["python", "manage.py", *words], asked.home.code, environment(asked.home))
+
+    return made
+
+
+def _test(asked: Asked) -> Line:
+    _count(asked, 0)
+    code = asked.home.code
+    procfile = code / "Procfile"
+    found = TEST_BY_PROCFILE.search(procfile.read_text(encoding="utf-8")) if procfile.is_file() else None
+    if found:
+        words = _shell(found[1])
+    elif (code / "manage.py").is_file():
+        words = ["python", "manage.py", "test", "--noinput"]
+    else:
+        words = ["python", "-m", "pytest"]
+    return Line(words, code, environment(asked.home))
+
+
+def _installing(asked: Asked, *, with_index: bool) -> dict[str, str]:
+    """An index is an address, or a folder of wheels."""
+    found = {
+        **marked(asked.home),
+        "PATH": PATH,
+        "HOME": str(asked.home.data),
+        "LANG": "C.UTF-8",
+        "PIP_CACHE_DIR": str(asked.places.cache / "pip"),
+        "PIP_DISABLE_PIP_VERSION_CHECK": "1",
+        "PYTHONDONTWRITEBYTECODE": "1",
+    }
+    if not (with_index and asked.wheels):
+        return found
+    if asked.wheels.startswith("/"):
+        return {**found, "PIP_NO_INDEX": "1", "PIP_FIND_LINKS": asked.wheels}
+    return {**found, "PIP_INDEX_URL": asked.wheels}
+
+
+def _count(asked: Asked, number: int) -> Sequence[str]:
+    if len(asked.arguments) != number:
+        raise BadArguments(f"{number} arguments are needed, not {len(asked.arguments)}")
+    return asked.arguments
+
+
+def _branch(text: str) -> str:
+    if REFUSED_IN_A_BRANCH.search(text) or len(text) > 254:
+        raise BadArguments("that cannot be a branch")
+    return text
+
+
+def _numbered(home: Home, text: str) -> Path:
+    return home.venvs / _matching(NUMBER, text)
+
+
+def _matching(pattern: re.Pattern[str], text: str) -> str:
+    if not pattern.fullmatch(text):
+        raise BadArguments(f"{text!r} is not allowed here")
+    return text
+
+
+_LINES: Final[Mapping[str, Callable[[Asked], Line]]] = {
+    "clone": _clone,
+    "checkout": _checkout,
+    "venv": _venv,
+    "requirements": _requirements,
+    "freeze": _freeze,
+    "switch": _switch,
+    "prune": _prune,
+    "database": _database,
+    "migrate": _manage("migrate", "--noinput"),
+    "collectstatic": _manage("collectstatic", "--noinput", "--verbosity", "0"),
+    "test": _test,
+    "git-status": _git_status,
+    "git-forward": _git_forward,
+}

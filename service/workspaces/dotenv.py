@@ -1,0 +1,69 @@
+"""A workspace's .env: the project's example with values of ours. The standard library alone, as in places.py."""
+
+import os
+import re
+import secrets
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final
+
+EXAMPLES: Final = (".env.example", ".env.sample", ".env.dist")
+LINE: Final = re.compile(r"\s*(?:export\s+)?([A-Za-z_][A-Za-z0-9_]*)\s*=\s*(.*?)\s*")
+PLAIN: Final = re.compile(r"[A-Za-z0-9_@%+=:,./*-]*")
+KEPT: Final = ("SECRET_KEY",)  # a second writing leaves it as it is
+
+
+def read(text: str) -> dict[str, str]:
+    found = {}
+    for line in text.splitlines():
+        match = LINE.fullmatch(line)
+        if match and not line.lstrip().startswith("#"):
+            found[match[1]] = _unquoted(match[2])
+    return found
+
+
+def merged(example: str, current: str, values: Mapping[str, str]) -> str:
+    """The example's lines, with these values; those that it lacks come last."""
+    before = read(current)
+    wanted = {**values, **{name: before[name] for name in KEPT if before.get(name)}}
+    if not wanted.get("SECRET_KEY"):
+        wanted["SECRET_KEY"] = secrets.token_urlsafe(50)
+    lines, seen = [], set()
+    for line in example.splitlines():
+        match = LINE.fullmatch(line)
+        if match and match[1] in wanted and not line.lstrip().startswith("#"):
+            line = f"{match[1]}={_quoted(wanted[match[1]])}"
+            seen.add(match[1])
+        lines.append(line)
+    lines += [f"{name}={_quoted(value)}" for name, value in wanted.items() if name not in seen]
+    return "\n".join(lines) + "\n"
+
+
+def write(file: Path, text: str) -> None:
+    """Whoever reads sees the old one or the new one, and nobody but owner and group sees any."""
+    beside = file.with_name(f"{file.name}.new")
+    beside.unlink(missing_ok=True)
+    descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o640)
+    with os.fdopen(descriptor, "w", encoding="utf-8") as opened:
+        opened.write(text)
+        opened.flush()
+        os.fsync(descriptor)
+    os.chmod(beside, 0o640)
+    os.rename(beside, file)
+
+
+def _quoted(value: str) -> str:
+    if "\n" in value or "\r" in value:
+        raise ValueError("a value in .env is one line")
+    if PLAIN.fullmatch(value):
+        return value
+    escaped = value.replace("\\", "\\\\").replace('"', '\\"')
+    return f'"{escaped}"'
+
+
+def _unquoted(value: str) -> str:
+    if len(value) >= 2 and value[0] == value[-1] == '"':
+        return re.sub(r"\\(.)", r"\1", value[1:-1])
+    if len(value) >= 2 and value[0] == value[-1] == "'":
+        return value[1:-1]
+    return value.partition(" #")[0].rstrip()

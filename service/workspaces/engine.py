@@ -1,0 +1,132 @@
+"""Makes a workspace step by step, and takes it away backwards.
+
+What is about to be done is written down before it is done. Whoever comes after a crash looks at what is there, and
+goes on at the first step that is not. The caller holds the workspace's lock.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from service.errors import Interrupted, SandboxError, Stopping
+from service.workspaces import hands, record
+from service.workspaces.commands import PREFIXES
+from service.workspaces.record import DONE, INTENT, UNDONE
+from service.workspaces.steps.sequence import SEQUENCE
+from service.workspaces.steps.step import BuildStep
+from service.workspaces.work import StepFailed, Work
+
+STATUS_SECONDS = 120.0
+
+
+class UnsavedWork(SandboxError):
+    """A deletion would lose work; the message lists it."""
+
+
+def build(work: Work) -> None:
+    work.hands.end_steps(work.slug)
+    work.record.state, work.record.error, work.record.task = record.CREATING, None, work.told.uid
+    with failing_as(work, record.FAILED):
+        for done, step in enumerate(SEQUENCE):
+            _forward(work, step, done / len(SEQUENCE))
+        _refuse_too_much(work)
+        work.record.state, work.record.step = record.READY, None
+    measure(work)
+    work.save()
+
+
+def _forward(work: Work, step: BuildStep, fraction: float) -> None:
+    steps = work.record.steps
+    if steps.get(step.name) != INTENT and step.check(work):
+        steps[step.name] = DONE
+        return
+    work.record.step = step.name
+    steps[step.name] = INTENT
+    work.save()
+    work.told.progress(fraction, step.name)
+    work.told.log(f"— {step.name}")
+    if not (step.check(work)):
+        step.apply(work)
+        work.look_again()
+        step.verify(work)
+    steps[step.name] = DONE
+    work.save()
+
+
+def remove(work: Work, *, force: bool, keep_branch: bool) -> None:
+    """Raises UnsavedWork before anything is touched. What cannot be undone does not keep the rest."""
+    work.hands.end_steps(work.slug)
+    if not force and work.record.state != record.DELETING:
+        refuse_to_lose(work)
+    work.record.state, work.record.error, work.record.task = record.DELETING, None, work.told.uid
+    work.save()
+    with failing_as(work, record.DELETE_FAILED):
+        if keep_branch:
+            work.record.pushed_sha = None
+        work.hands.unlink_media(work.slug)
+        problems = [problem for step in reversed(SEQUENCE) for problem in _backward(work, step)]
+        problems += [f"there is still {thing}" for thing in work.hands.left(work.slug)]
+        if problems:
+            raise StepFailed("; ".join(problems))
+        work.record.state, work.record.step, work.record.unpushed = record.DELETED, None, []
+        work.record.disk_mb = work.record.test = None
+    work.record.task = None
+    work.save()
+
+
+def _backward(work: Work, step: BuildStep) -> Iterator[str]:
+    work.record.step = step.name
+    work.save()
+    work.told.log(f"— {step.name} goes")
+    try:
+        step.undo(work)
+    except SandboxError as error:
+        yield f"{step.name}: {error}"
+    else:
+        work.record.steps[step.name] = UNDONE
+    work.look_again()
+    work.save()
+
+
+def refuse_to_lose(work: Work) -> None:
+    work.record.unpushed = unpushed(work)
+    if work.record.unpushed:
+        work.save()
+        shown = "\n".join(work.record.unpushed[:20])
+        raise UnsavedWork(f"{work.slug} has work that is nowhere else; push it, or delete with force:\n{shown}")
+
+
+def unpushed(work: Work) -> list[str]:
+    """Uncommitted, unpushed and stashed."""
+    if not (work.facts.sha or work.facts.branch):
+        return []
+    ended = work.run(hands.GIT_STATUS, seconds=STATUS_SECONDS)
+    return [line for line in ended.output.splitlines() if line.startswith(PREFIXES)]
+
+
+def measure(work: Work) -> None:
+    """For the page. It is no failure if it cannot be seen."""
+    work.record.task = None
+    try:
+        work.record.unpushed = unpushed(work)
+        work.record.disk_mb = work.hands.disk_mb(work.slug)
+    except SandboxError as error:
+        work.told.log(str(error))
+
+
+def _refuse_too_much(work: Work) -> None:
+    used = work.hands.disk_mb(work.slug)
+    if used > work.plan.disk_mb:
+        raise StepFailed(f"it takes {used} MB of the disk; {work.plan.disk_mb} are allowed")
+
+
+@contextmanager
+def failing_as(work: Work, state: str) -> Iterator[None]:
+    """A runner that stops goes on later, elsewhere: then nothing has failed."""
+    try:
+        yield
+    except Stopping:
+        raise
+    except (Exception, Interrupted) as error:
+        work.record.state, work.record.error, work.record.task = state, str(error) or type(error).__name__, None
+        work.save()
+        raise

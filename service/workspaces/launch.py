@@ -1,0 +1,196 @@
+"""What the supervisor of the workspaces starts for each of them: becomes the project's web process.
+
+A copy of this file lies beside the sockets, and the workspace's own Python runs it: it outlives every release of the
+service. It needs the standard library alone.
+
+    python launch.py HOME DESCRIPTOR PORT
+
+The descriptor is the listening socket. A gunicorn accepts on it by itself. Anything else listens at PORT, as its
+Procfile says, and this process passes connections on: they wait while the project's own process starts.
+"""
+
+import asyncio
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from contextlib import suppress
+from pathlib import Path
+
+PATH = "/usr/local/bin:/usr/bin:/bin"
+LINE = re.compile(r"\s*(?:export\s+)?([A-Za-z_][A-Za-z0-9_]*)\s*=\s*(.*?)\s*")
+WEB = re.compile(r"^web:\s*(\S.*?)\s*$", re.MULTILINE)
+OPERATORS = re.compile(r"[;&|<>`\n]|\$\(")
+SETTINGS = re.compile(r"""DJANGO_SETTINGS_MODULE["'],\s*["']([\w.]+)["']""")
+FIRST_DESCRIPTOR = 3
+EARLY_SECONDS = 5.0
+PAUSE_SECONDS = 3.0
+START_SECONDS = 60.0
+RETRY_SECONDS = 0.1
+CHUNK = 64 * 1024
+MOST_TEMPLATES = 500
+
+
+def main() -> None:
+    home, descriptor, port = Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
+    os.dup2(descriptor, FIRST_DESCRIPTOR, inheritable=True)
+    os.closerange(FIRST_DESCRIPTOR + 1, 65536)  # the sockets of the neighbours
+    wait_after_an_early_death(home / "log" / "started")
+    environment = surroundings(home, port)
+    os.chdir(home / "code")
+    command = web_command(home)
+    if command is None:
+        sys.exit("there is no `web:` in a Procfile, no wsgi.py for gunicorn and no manage.py: nothing can be started")
+    if accepts_by_itself(command):
+        environment |= {"LISTEN_FDS": "1", "LISTEN_PID": str(os.getpid())}
+        environment["GUNICORN_CMD_ARGS"] = f"--access-logfile {home / 'log' / 'access.log'}"
+        os.execvpe("/bin/sh", ["sh", "-c", f"exec env {command}"], environment)
+    pass_on(command, environment, int(port), home / "log" / "access.log")
+
+
+def wait_after_an_early_death(mark: Path) -> None:
+    """Something that cannot start is tried every few seconds, not all the time."""
+    with suppress(OSError):
+        if time.time() - mark.stat().st_mtime < EARLY_SECONDS:
+            time.sleep(PAUSE_SECONDS)
+    mark.touch()
+
+
+def surroundings(home: Path, port: str) -> dict[str, str]:
+    env = home / ".env"
+    said = dotenv(env.read_text(encoding="utf-8")) if env.is_file() else {}
+    return {
+        **said,
+        "PATH": f"{home / 'venv' / 'bin'}:{PATH}",
+        "VIRTUAL_ENV": str(home / "venv"),
+        "HOME": str(home / "data"),
+        "LANG": "C.UTF-8",
+        "PYTHONUNBUFFERED": "1",
+        "SANDBOX_WORKSPACE_HOME": str(home),
+        "SANDBOX_WORKSPACE_WEB": "1",
+        "PORT": port,
+    }
+
+
+def dotenv(text: str) -> dict[str, str]:
+    found = {}
+    for line in text.splitlines():
+        match = LINE.fullmatch(line)
+        if match and not line.lstrip().startswith("#"):
+            value = match[2]
+            if len(value) >= 2 and value[0] == value[-1] and value[0] in "\"'":
+                value = re.sub(r"\\(.)", r"\1", value[1:-1]) if value[0] == '"' else value[1:-1]
+            else:
+                value = value.partition(" #")[0].rstrip()
+            found[match[1]] = value
+    return found
+
+
+def web_command(home: Path) -> str | None:
+    """`web:` of the Procfile; else gunicorn with what it restarts on; else Django's own server."""
+    procfile = Path("Procfile")
+    found = WEB.search(procfile.read_text(encoding="utf-8")) if procfile.is_file() else None
+    if found:
+        return found[1]
+    application = wsgi_application()
+    if application and (home / "venv" / "bin" / "gunicorn").exists():
+        extra = " ".join(f"--reload-extra-file {quoted(path)}" for path in templates())
+        return f"gunicorn --reload {extra} --workers 1 --threads 4 {application}"
+    if Path("manage.py").is_file():
+        return "python manage.py runserver 127.0.0.1:$PORT"
+    return None
+
+
+def wsgi_application() -> str | None:
+    with suppress(OSError):
+        found = SETTINGS.search(Path("manage.py").read_text(encoding="utf-8"))
+        package = found[1].rpartition(".")[0] if found else ""
+        if package and Path(*package.split("."), "wsgi.py").is_file():
+            return f"{package}.wsgi:application"
+    if Path("wsgi.py").is_file():
+        return "wsgi:application"
+    return None
+
+
+def templates() -> list[Path]:
+    """Django keeps templates in memory; gunicorn watches Python's files only."""
+    found = (path for folder in Path().rglob("templates") for path in folder.rglob("*") if path.is_file())
+    return [path for path, _ in zip(found, range(MOST_TEMPLATES), strict=False)]
+
+
+def quoted(path: Path) -> str:
+    text = str(path).replace("'", "'\\''")
+    return f"'{text}'"
+
+
+def accepts_by_itself(command: str) -> bool:
+    """It must become gunicorn itself: the socket is meant for this process alone."""
+    words = [word for word in command.split() if "=" not in word]
+    return bool(words) and words[0].rpartition("/")[2] == "gunicorn" and not OPERATORS.search(command)
+
+
+def pass_on(command: str, environment: dict[str, str], port: int, used: Path) -> None:
+    child = subprocess.Popen(["/bin/sh", "-c", command], env=environment, close_fds=True, start_new_session=True)
+
+    def end(*_: object) -> None:
+        with suppress(ProcessLookupError):
+            os.killpg(child.pid, signal.SIGTERM)
+
+    signal.signal(signal.SIGTERM, end)
+    signal.signal(signal.SIGINT, end)
+    try:
+        asyncio.run(serve(child, port, used))
+    finally:
+        end()
+        with suppress(subprocess.TimeoutExpired):
+            child.wait(5)
+        with suppress(ProcessLookupError):
+            os.killpg(child.pid, signal.SIGKILL)
+
+
+async def serve(child: "subprocess.Popen[bytes]", port: int, used: Path) -> None:
+    listener = socket.socket(fileno=FIRST_DESCRIPTOR)
+    listener.setblocking(False)
+
+    async def meet(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        used.touch()
+        with suppress(OSError):
+            there_reader, there_writer = await reach(child, port)
+            await asyncio.gather(flow(reader, there_writer), flow(there_reader, writer), return_exceptions=True)
+        writer.close()
+
+    if listener.family == socket.AF_UNIX:
+        await asyncio.start_unix_server(meet, sock=listener)
+    else:
+        await asyncio.start_server(meet, sock=listener)
+    while child.poll() is None:
+        await asyncio.sleep(RETRY_SECONDS)
+
+
+async def reach(child: "subprocess.Popen[bytes]", port: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    """Waits while the project's process starts."""
+    until = time.monotonic() + START_SECONDS
+    while True:
+        try:
+            return await asyncio.open_connection("127.0.0.1", port)
+        except OSError:
+            if child.poll() is not None or time.monotonic() > until:
+                raise
+            await asyncio.sleep(RETRY_SECONDS)
+
+
+async def flow(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    try:
+        while chunk := await reader.read(CHUNK):
+            writer.write(chunk)
+            await writer.drain()
+    finally:
+        with suppress(OSError, RuntimeError):
+            writer.write_eof()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,145 @@
+"""The project's repository: a bare mirror of the service's own, and the only place that knows the credential.
+
+Workspaces clone from the mirror. Branches are pushed from it by their commit, and looked up at the origin itself.
+"""
+
+import fcntl
+import os
+import shlex
+import shutil
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+from urllib.parse import urlsplit, urlunsplit
+
+from service.errors import SandboxError
+from service.workspaces import commands, supervisor
+from service.workspaces.hands import Speaker
+
+FETCH_SECONDS: Final = 600.0
+LOOK_SECONDS: Final = 0.05
+SSH: Final = "ssh -o BatchMode=yes -o ConnectTimeout=20 -o ServerAliveInterval=15"
+
+
+class GitFailed(SandboxError):
+    """git did not do what was asked, or the origin cannot be reached; the message has git's last lines."""
+
+
+@dataclass(frozen=True)
+class Origin:
+    """`key` is the file of a deploy key, or nothing."""
+
+    url: str
+    key: Path | None = None
+
+    @property
+    def without_secrets(self) -> str:
+        if "://" not in self.url:
+            return self.url
+        parts = urlsplit(self.url)
+        if parts.scheme not in ("http", "https") or "@" not in parts.netloc:
+            return self.url
+        return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
+
+
+class Mirror:
+    def __init__(self, folder: Path, origin: Origin) -> None:
+        self._folder = folder
+        self._origin = origin
+
+    @property
+    def exists(self) -> bool:
+        return (self._folder / "HEAD").is_file()
+
+    def fetch(self, speaker: Speaker) -> None:
+        """Makes it when it is not there: whole, or not at all."""
+        with self._turn():
+            self._fetch(speaker)
+
+    @contextmanager
+    def _turn(self) -> Iterator[None]:
+        """One at a time. What a killed one left is ended, and its locks are gone."""
+        self._folder.parent.mkdir(parents=True, exist_ok=True, mode=0o750)
+        with open(self._folder.with_name(".mirror.lock"), "ab") as file:
+            while True:
+                with suppress(BlockingIOError):
+                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    break
+                time.sleep(LOOK_SECONDS)
+            for pid in supervisor.marked(self._folder):
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+            for path in self._folder.glob("**/*.lock"):
+                path.unlink(missing_ok=True)
+            yield
+
+    def _fetch(self, speaker: Speaker) -> None:
+        if not self.exists:
+            beside = self._folder.with_name(f"{self._folder.name}.new")
+            shutil.rmtree(beside, ignore_errors=True)
+            self._git(speaker, "clone", "--quiet", "--mirror", "--template=", "--", self._origin.url, str(beside))
+            beside.rename(self._folder)
+            return
+        self._at_home(speaker, "fetch", "--quiet", "--prune", "--", self._origin.url, "+refs/heads/*:refs/heads/*")
+
+    def main_sha(self, speaker: Speaker) -> str:
+        return self._at_home(speaker, "rev-parse", "--verify", "--quiet", "HEAD^{commit}").strip()
+
+    def has(self, speaker: Speaker, sha: str) -> bool:
+        try:
+            self._at_home(speaker, "cat-file", "-e", f"{sha}^{{commit}}")
+        except GitFailed:
+            return False
+        return True
+
+    def tip(self, speaker: Speaker, branch: str) -> str:
+        """At the origin, now; an empty text if there is no such branch."""
+        ref = f"refs/heads/{branch}"
+        told = self._git(speaker, "ls-remote", "--", self._origin.url, ref)
+        for line in told.splitlines():
+            sha, _, name = line.partition("\t")
+            if name.strip() == ref:
+                return sha
+        return ""
+
+    def push_new(self, speaker: Speaker, branch: str, sha: str) -> None:
+        """A branch that nobody else has made meanwhile."""
+        self._push(speaker, branch, f"{sha}:refs/heads/{branch}", expected="")
+
+    def remove(self, speaker: Speaker, branch: str, sha: str) -> None:
+        """The branch, while it is where we pushed it."""
+        if not self.exists:
+            self.fetch(speaker)
+        self._push(speaker, branch, f":refs/heads/{branch}", expected=sha)
+
+    def _push(self, speaker: Speaker, branch: str, refspec: str, *, expected: str) -> None:
+        lease = f"--force-with-lease=refs/heads/{branch}:{expected}"
+        self._at_home(speaker, "push", "--quiet", "--no-verify", lease, "--", self._origin.url, refspec)
+
+    def _at_home(self, speaker: Speaker, *words: str) -> str:
+        return self._git(speaker, "--git-dir", str(self._folder), *words)
+
+    def _git(self, speaker: Speaker, *words: str) -> str:
+        done = speaker.run(["git", *words], env=self._environment(), timeout=FETCH_SECONDS, cwd="/")
+        if done.returncode:
+            last = " / ".join(done.stdout.strip().splitlines()[-3:])
+            raise GitFailed(f"git {words[0] if words[0] != '--git-dir' else words[2]}: {last or done.returncode}")
+        return str(done.stdout)
+
+    def _environment(self) -> dict[str, str]:
+        ssh = f"{SSH} -i {shlex.quote(str(self._origin.key))} -o IdentitiesOnly=yes" if self._origin.key else SSH
+        return {
+            commands.MARK: str(self._folder),
+            "PATH": os.environ.get("PATH", os.defpath),
+            "HOME": os.environ.get("HOME", "/"),
+            "LANG": "C.UTF-8",
+            "GIT_TERMINAL_PROMPT": "0",
+            "GIT_CONFIG_NOSYSTEM": "1",
+            "GIT_CONFIG_GLOBAL": "/dev/null",
+            "GIT_SSH_COMMAND": ssh,
+            "GIT_OPTIONAL_LOCKS": "0",
+        }

@@ -1,0 +1,43 @@
+"""The virtualenv: built at its final path, whole when its freeze.txt is there, and in use when the link leads to it."""
+
+from service.workspaces import hands
+from service.workspaces.steps.step import BuildStep
+from service.workspaces.work import StepFailed, Work
+
+VENV_SECONDS = 120.0
+INSTALL_SECONDS = 900.0
+SWITCH_SECONDS = 30.0
+
+
+class Venv(BuildStep):
+    name = "venv"
+
+    def check(self, work: Work) -> bool:
+        facts = work.facts
+        return bool(facts.venv) and facts.venvs.get(facts.venv) == facts.requirements
+
+    def apply(self, work: Work) -> None:
+        number = build(work, work.record.python or work.plan.pythons[0])
+        switch(work, number)
+
+
+def build(work: Work, python: str) -> int:
+    """Beside those that are there. One that was begun and not finished is begun anew."""
+    number = max([0, *work.facts.venvs]) + 1
+    work.run(hands.VENV, number, python, seconds=VENV_SECONDS)
+    work.run(hands.REQUIREMENTS, number, seconds=INSTALL_SECONDS)
+    work.run(hands.FREEZE, number, seconds=VENV_SECONDS)
+    if number not in work.look_again().venvs:
+        raise StepFailed(f"the virtualenv {number} is not whole after it was built")
+    work.record.python = python
+    return number
+
+
+def switch(work: Work, number: int) -> None:
+    work.run(hands.SWITCH, number, seconds=SWITCH_SECONDS)
+    work.record.venv = number
+    work.save()
+
+
+def prune(work: Work) -> None:
+    work.run(hands.PRUNE, work.record.venv, seconds=VENV_SECONDS)

@@ -1,0 +1,300 @@
+"""The web processes of workspaces in plain mode, under a circusd of their own (second_circusd.py).
+
+The files are the truth: one for each workspace that runs or sleeps, in a folder that circusd includes. It is started
+when it is first needed, in a session of its own and without the service's environment; so nothing that happens to the
+service touches it. It holds each listening socket: connections wait through a restart of the process behind it.
+"""
+
+import fcntl
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any, Final
+
+import psutil
+
+from service.workspaces import commands, launch, nginx
+from service.workspaces.hands import HandsFailed, Service
+from service.workspaces.places import Places
+
+LAUNCHER: Final = "launch.py"
+ALIVE: Final = "alive.lock"  # circusd holds it while it lives
+WEB_MARK: Final = "SANDBOX_WORKSPACE_WEB"
+ALL: Final = "all"
+WEB: Final = "web"  # what serves
+STEPS: Final = "steps"  # what an action runs
+CALL_SECONDS: Final = 60.0
+START_SECONDS: Final = 60.0
+LOOK_SECONDS: Final = 0.05
+CONFLICT_SECONDS: Final = 60.0
+TERM_SECONDS: Final = 5.0
+ROOM_FOR_SLUG: Final = 100 - len("/sockets/.sock") - 31
+PACKAGES: Final = Path(__file__).resolve().parents[2]
+DETACH: Final = "import os, sys; os.fork() and os._exit(0); os.setsid(); os.execv(sys.argv[1], sys.argv[1:])"
+
+MAIN: Final = """\
+[circus]
+endpoint = ipc://{run}/control.sock
+pubsub_endpoint = ipc://{run}/events.sock
+multicast_endpoint =
+include_dir = {run}/conf.d
+check_delay = 1
+umask = 0027
+logoutput = {run}/circus.log
+"""
+WORKSPACE: Final = """\
+[socket:{slug}]
+{listen}
+backlog = 128
+
+[watcher:{slug}]
+cmd = "{home}/venv/bin/python" -I "{run}/launch.py" "{home}" $(circus.sockets.{slug}) {inner}
+working_dir = {home}
+use_sockets = True
+{state}
+graceful_timeout = 5
+stop_children = True
+rlimit_as = {memory}
+stdout_stream.class = FileStream
+stdout_stream.filename = {home}/log/web.log
+stdout_stream.max_bytes = 1000000
+stdout_stream.backup_count = 1
+stderr_stream.class = FileStream
+stderr_stream.filename = {home}/log/web.log
+
+[env:{slug}]
+PATH = {path}
+LANG = C.UTF-8
+SANDBOX_WORKSPACE_HOME = {home}
+SANDBOX_WORKSPACE_WEB = 1
+"""
+NGINX: Final = """\
+[watcher:nginx]
+cmd = "{program}" -p "{run}/nginx" -c "{run}/nginx.conf" -g "daemon off;"
+stop_signal = QUIT
+graceful_timeout = 5
+stdout_stream.class = FileStream
+stdout_stream.filename = {run}/nginx.log
+stderr_stream.class = FileStream
+stderr_stream.filename = {run}/nginx.log
+
+[env:nginx]
+PATH = {path}
+"""
+
+
+class WebProcesses:
+    def __init__(self, places: Places, *, site: nginx.Site, memory_mb: int) -> None:
+        self._places = places
+        self._site = site
+        self._memory = memory_mb * 2**20
+
+    def keep_running(self, slug: str, port: int) -> None:
+        self._place(slug, port, "autostart = True")
+
+    def let_sleep(self, slug: str, port: int) -> None:
+        self._place(slug, port, "on_demand = True")
+
+    def remove(self, slug: str) -> None:
+        """circus cannot take away a socket together with what listens there: first the one, then the other."""
+        file = self._file(slug)
+        if self.is_alive():
+            with self._turn():
+                self._call("rm", name=slug, waiting=True, known=("not found",))
+                file.unlink(missing_ok=True)
+                self._call("reloadconfig", waiting=True)
+        else:
+            file.unlink(missing_ok=True)
+        self._places.socket(slug).unlink(missing_ok=True)
+
+    def restart(self, slug: str) -> None:
+        self._ensure()
+        with self._turn():
+            self._call("restart", name=slug, waiting=True)
+
+    def status(self, slug: str) -> Service:
+        """Of what is there now; a circusd that was killed is not started by a question."""
+        try:
+            text = self._file(slug).read_text()
+        except FileNotFoundError:
+            return Service("stopped")
+        pids = []
+        if self.is_alive():
+            answer = self._call("list", name=slug, known=("not found",))
+            pids = answer.get("pids", [])
+        if pids:
+            return Service("active", int(pids[0]))
+        return Service("asleep" if "on_demand" in text else "active")
+
+    def ensure(self) -> bool:
+        """For the duty that looks after them: was it started now? Without a workspace there is nothing to start."""
+        if self.is_alive() or not any(self._conf.glob("w-*.ini")):
+            return False
+        self._ensure()
+        return True
+
+    def is_alive(self) -> bool:
+        try:
+            with open(self._places.run / ALIVE, "rb") as file:
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        except FileNotFoundError:
+            pass
+        return False
+
+    # --- its files ----------------------------------------------------------------------------------
+
+    @property
+    def _conf(self) -> Path:
+        return self._places.run / "conf.d"
+
+    def _file(self, slug: str) -> Path:
+        return self._conf / f"{slug}.ini"
+
+    def _place(self, slug: str, port: int, state: str) -> None:
+        home = self._places.home(slug)
+        self._lay_out()
+        if self._site.by_port:
+            listen = f"host = 127.0.0.1\nport = {port}"
+        else:
+            # umask is decimal: owner and group may connect
+            listen = f"path = {self._places.socket(slug)}\numask = 7\nreplace = True"
+        text = WORKSPACE.format(
+            slug=slug, listen=listen, home=home.path, run=self._places.run, inner=port + 1, state=state,
+            memory=self._memory, path=commands.PATH,
+        )  # fmt: skip
+        _write(self._file(slug), text)
+        self._ensure()
+        with self._turn():
+            self._call("reloadconfig", waiting=True)
+
+    def _lay_out(self) -> None:
+        places = self._places
+        if len(str(places.root)) > ROOM_FOR_SLUG:
+            raise HandsFailed(f"{places.root} is too long a path for the sockets of workspaces: choose a shorter one")
+        for folder in (places.run, self._conf, places.sockets, places.pages):
+            folder.mkdir(parents=True, exist_ok=True, mode=0o750)
+        _write(places.run / "circus.ini", MAIN.format(run=places.run))
+        _write(places.run / LAUNCHER, Path(launch.__file__).read_text())
+        _write(places.run / "site.conf", self._site.text(places))
+        if self._site.program:
+            (places.run / "nginx").mkdir(exist_ok=True)
+            _write(places.run / "nginx.conf", nginx.own(places))
+            _write(
+                self._conf / "nginx.ini", NGINX.format(program=self._site.program, run=places.run, path=commands.PATH)
+            )
+
+    # --- circusd ------------------------------------------------------------------------------------
+
+    def _ensure(self) -> None:
+        if self.is_alive():
+            return
+        with self._turn():
+            if not self.is_alive():
+                self._lay_out()
+                self._end_what_is_left()
+                self._start()
+
+    def _start(self) -> None:
+        words = [sys.executable, "-P", "-m", "service.workspaces.second_circusd", str(self._places.run / "circus.ini")]
+        environment = {"PATH": commands.PATH, "LANG": "C.UTF-8", "PYTHONPATH": str(PACKAGES)}
+        with open(self._places.run / "output.log", "ab") as output:
+            subprocess.run(
+                [sys.executable, "-I", "-c", DETACH, *words],
+                env=environment, cwd=self._places.run, stdin=subprocess.DEVNULL, stdout=output, stderr=output,
+                check=True,
+            )  # fmt: skip
+        until = time.monotonic() + START_SECONDS
+        while not (self.is_alive() and self._answers()):
+            if time.monotonic() > until:
+                raise HandsFailed(f"the circusd of the workspaces does not start: see {self._places.run}/output.log")
+            time.sleep(LOOK_SECONDS)
+
+    def _answers(self) -> bool:
+        with suppress(HandsFailed):
+            self._call("numwatchers", seconds=1.0)
+            return True
+        return False
+
+    def _end_what_is_left(self) -> None:
+        """By a circusd that was killed: its processes hold sockets that nobody reaches."""
+        for pid in marked(self._places.homes, WEB):
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        with suppress(FileNotFoundError, ValueError, ProcessLookupError):
+            pid = int((self._places.run / "nginx.pid").read_text())
+            if "nginx" in psutil.Process(pid).name():
+                os.kill(pid, signal.SIGTERM)
+
+    def _call(self, command: str, *, known: tuple[str, ...] = (), seconds: float = CALL_SECONDS, **what: Any) -> Any:
+        """Tried again while circusd does something else."""
+        from circus.client import CircusClient
+        from circus.exc import CallError
+
+        until = time.monotonic() + CONFLICT_SECONDS
+        while True:
+            client = CircusClient(endpoint=f"ipc://{self._places.run}/control.sock", timeout=seconds)
+            try:
+                answer = client.send_message(command, **what)
+            except CallError as error:
+                raise HandsFailed(f"the circusd of the workspaces does not answer: {error}") from error
+            finally:
+                client.stop()
+            reason = str(answer.get("reason", ""))
+            if answer.get("status") != "error" or any(each in reason for each in known):
+                return answer
+            if "already running" not in reason or time.monotonic() > until:
+                raise HandsFailed(f"the circusd of the workspaces refuses {command}: {reason}")
+            time.sleep(LOOK_SECONDS)
+
+    @contextmanager
+    def _turn(self) -> Iterator[None]:
+        """One at a time changes something."""
+        self._places.run.mkdir(parents=True, exist_ok=True, mode=0o750)
+        with open(self._places.run / "turn.lock", "ab") as file:
+            while True:
+                with suppress(BlockingIOError):
+                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    break
+                time.sleep(LOOK_SECONDS)
+            yield
+
+
+def marked(folder: Path, which: str = ALL) -> list[int]:
+    """The processes of workspaces at or below a folder, by their environment; of all kinds, also by where they work."""
+    found = []
+    for process in psutil.process_iter():
+        with suppress(psutil.Error, OSError):
+            environment = process.environ()
+            is_of_it = _is_inside(environment.get(commands.MARK, ""), folder)
+            if which == ALL:
+                is_of_it = is_of_it or _is_inside(process.cwd(), folder)
+            else:
+                is_of_it = is_of_it and (WEB_MARK in environment) == (which == WEB)
+            if is_of_it and process.pid != os.getpid() and process.status() != psutil.STATUS_ZOMBIE:
+                found.append(process.pid)
+    return found
+
+
+def _is_inside(path: str, folder: Path) -> bool:
+    return f"{path}/".startswith(f"{folder}/")
+
+
+def own_nginx() -> str:
+    return shutil.which("nginx", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin") or ""
+
+
+def _write(file: Path, text: str) -> None:
+    with suppress(FileNotFoundError):
+        if file.read_text() == text:
+            return
+    beside = file.with_name(f".{file.name}.new")
+    beside.write_text(text)
+    os.rename(beside, file)
