@@ -6,7 +6,9 @@ from typing import Any
 import pytest
 from flask.testing import FlaskClient
 
-from service.workspaces.record import ASLEEP, DELETE_FAILED, DELETED, DELETING, READY, STATES, STOPPED
+from service.web.api.workspace_desk import BLOCK
+from service.workspaces import names
+from service.workspaces.record import ASLEEP, DELETE_FAILED, DELETED, DELETING, FAILED, READY, STATES, STOPPED
 from tests.web.estate import EMAIL, SLUG, Estate
 
 ACTIONS = ("start", "stop", "restart", "update", "rebuild", "test")
@@ -23,7 +25,11 @@ def test_an_email_becomes_a_record_and_a_task(estate: Estate) -> None:
     assert (answer.status_code, answer.headers["Location"]) == (202, f"/workspaces/{SLUG}")
     workspace, task = answer.json["workspace"], answer.json["task"]
     assert (workspace["slug"], workspace["email"], workspace["state"]) == (SLUG, EMAIL, "requested")
-    assert (task["type"], task["queue"], task["args"]) == ("workspace.create", "workspaces", {"email": EMAIL})
+    assert (task["type"], task["queue"], task["args"]) == (
+        "workspace.create",
+        "workspaces",
+        {"email": EMAIL, "take_over": False},
+    )
     assert workspace["task"] == task["uid"]
     assert estate.client.get(f"/workspaces/{SLUG}").json == workspace
     assert estate.client.get("/workspaces").json == {"workspaces": [workspace]}
@@ -94,7 +100,7 @@ def test_actions_take_what_they_need(estate: Estate) -> None:
     granted = asked(estate.client, f"/workspaces/{SLUG}/access", login="jo")["task"]
     assert granted["args"] == {"slug": SLUG, "login": "jo"}
     for path, body in (
-        ("rebuild", {"python": "3; rm"}),
+        ("rebuild", {"python": "-3; rm"}),
         ("access", {"login": "-x"}),
         ("access", {}),
         ("rebuild", {"x": 1}),
@@ -162,6 +168,35 @@ def test_a_record_that_names_an_expired_task_goes_on(estate: Estate) -> None:
     assert estate.client.post(f"/workspaces/{SLUG}/stop").json["task"] == uid
 
 
+def test_after_many_actions_and_after_they_have_expired_the_next_one_is_found(estate: Estate) -> None:
+    estate.record()
+    uids = []
+    for _ in range(BLOCK + 2):
+        uids.append(asked(estate.client, f"/workspaces/{SLUG}/update")["task"]["uid"])
+        estate.end(uids[-1])
+    assert len({*uids}) == BLOCK + 2
+    assert estate.client.get(f"/workspaces/{SLUG}").json["task"] == uids[-1]
+    for uid in uids[:3]:
+        assert estate.client.delete(f"/tasks/{uid}?purge").status_code == 200
+    late = asked(estate.client, f"/workspaces/{SLUG}/update")["task"]["uid"]
+    assert late not in uids
+    assert estate.client.post(f"/workspaces/{SLUG}/stop").json["task"] == late
+    estate.end(late)
+    for uid in (*uids[3:], late):
+        assert estate.client.delete(f"/tasks/{uid}?purge").status_code == 200
+    assert asked(estate.client, f"/workspaces/{SLUG}/stop")["task"]["uid"] == uids[0]
+
+
+def test_a_branch_is_taken_over_only_if_that_is_said(estate: Estate) -> None:
+    assert asked(estate.client, "/workspaces", email=EMAIL, take_over=True)["task"]["args"]["take_over"] is True
+    estate.record("al@x.de", state=FAILED)
+    place = f"/workspaces/{names.slug('al@x.de')}/resume"
+    first = asked(estate.client, place)["task"]
+    estate.end(first["uid"])
+    second = asked(estate.client, place, take_over=True)["task"]
+    assert (first["args"]["take_over"], second["args"]["take_over"]) == (False, True)
+
+
 @pytest.mark.parametrize("state", [*STATES])
 def test_resume_goes_on_where_there_is_something_left_to_do(estate: Estate, state: str) -> None:
     estate.record(state=state)
@@ -187,6 +222,10 @@ def test_a_deletion_may_be_forced(estate: Estate) -> None:
     forced = estate.client.delete(f"/workspaces/{SLUG}?force").json["task"]
     assert (careful["args"]["force"], forced["args"]["force"]) == (False, True)
     estate.end(forced["uid"])
+    kept = estate.client.delete(f"/workspaces/{SLUG}?branch=keep").json["task"]
+    assert (kept["args"]["branch"], forced["args"]["branch"]) == ("keep", "ours")
+    estate.end(kept["uid"])
+    assert estate.client.delete(f"/workspaces/{SLUG}?branch=theirs").status_code == 422
     assert estate.client.delete(f"/workspaces/{SLUG}?force=1").status_code == 422
     assert estate.client.delete(f"/workspaces/{SLUG}?fast").status_code == 422
 

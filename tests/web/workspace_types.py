@@ -1,6 +1,6 @@
 """The types of workspaces' tasks as the web knows them: by name and arguments."""
 
-from typing import Any
+from typing import Any, Literal
 
 from service.tasks.declare import task
 
@@ -8,12 +8,12 @@ QUEUE = "workspaces"
 
 
 @task("workspace.create", queue=QUEUE)
-def create(context: Any, email: str) -> None:
+def create(context: Any, email: str, take_over: bool = False) -> None:
     """Builds a workspace."""
 
 
 @task("workspace.delete", queue=QUEUE)
-def delete(context: Any, slug: str, force: bool = False) -> None:
+def delete(context: Any, slug: str, force: bool = False, branch: Literal["ours", "keep"] = "ours") -> None:
     """Takes it away."""
 
 

@@ -19,7 +19,7 @@ from service.web.api.exposition import CONTENT_TYPE
 from service.web.api.intake import BATCH_LIMIT, NewTask
 from service.web.api.listing import DEFAULT_LIMIT, FILTERS, HIGHEST_LIMIT, Wanted
 from service.web.api.pausing import NewPause
-from service.web.api.workspace_calls import Granting, NewWorkspace, Rebuilding
+from service.web.api.workspace_calls import BRANCHES, Granting, NewWorkspace, Rebuilding, Resuming
 from service.web.api.workspace_desk import SIMPLE
 from service.workspaces.names import SLUG
 from service.workspaces.record import STATES, Workspace
@@ -41,6 +41,8 @@ PublicTask: Final = msgspec.defstruct("Task", [(name, _FIELDS[name]) for name in
 PublicWorkspace: Final = msgspec.defstruct(
     "Workspace", [(name, kind) for name, kind in get_type_hints(Workspace).items() if name != "rest"]
 )
+
+OF_WORKSPACES: Final = (NewWorkspace, Rebuilding, Resuming, Granting)
 
 
 def blueprint(registry: Registry, queues: Sequence[str]) -> Blueprint:
@@ -65,13 +67,25 @@ def describe(types: Sequence[str], queues: Sequence[str]) -> Object:
 
 def _schemas(types: Sequence[str], queues: Sequence[str]) -> Object:
     """Made from the structs that read and write these objects: a new field shows up here by itself."""
-    shown = [NewTask, PublicTask, Wanted, AtWork, NewPause, PublicWorkspace, NewWorkspace, Rebuilding, Granting]
+    shown = [
+        NewTask,
+        PublicTask,
+        Wanted,
+        AtWork,
+        NewPause,
+        PublicWorkspace,
+        NewWorkspace,
+        Rebuilding,
+        Resuming,
+        Granting,
+    ]
     _, made = msgspec.json.schema_components(shown, ref_template=f"{SCHEMAS}/{{name}}")
     return {
         **{name: _sent(schema) for name, schema in made.items()},
         "Wanted": _wanted(made["Wanted"]),
         "NewTask": _new_task(made["NewTask"], types, queues),
-        **{name: made[name] for name in ("NewPause", "NewWorkspace", "Rebuilding", "Granting")},
+        "NewPause": made["NewPause"],
+        **{each.__name__: made[each.__name__] for each in OF_WORKSPACES},
         "Workspace": _workspace(made["Workspace"]),
         "TaskType": _task_type(),
         "LogLine": _log_line(),
@@ -133,7 +147,7 @@ def _pausing(resource: str, noun: str, schema: str) -> Object:
 
 def _workspaces() -> Object:
     slug = _parameter("path", "slug", {"type": "string", "pattern": f"^{SLUG.pattern}$"})
-    force = _parameter("query", "force", {"const": ""})
+    lost = [_parameter("query", "force", {"const": ""}), _parameter("query", "branch", {"enum": [*BRANCHES]})]
     begun = _object({"workspace": _reference("Workspace"), "task": {"anyOf": [_reference("Task"), {"type": "null"}]}})
 
     def act(name: str, status: int = 202, **given: Any) -> Object:
@@ -147,9 +161,10 @@ def _workspaces() -> Object:
         },
         place: {
             "get": _call("readWorkspace", 200, _reference("Workspace"), refused=(404, 409, 422), parameters=[slug]),
-            "delete": _call("deleteWorkspace", 202, begun, refused=(404, 409, 422), parameters=[slug, force]),
+            "delete": _call("deleteWorkspace", 202, begun, refused=(404, 409, 422), parameters=[slug, *lost]),
         },
-        **{f"{place}/{action}": act(action) for action in (*SIMPLE, "resume")},
+        **{f"{place}/{action}": act(action) for action in SIMPLE},
+        f"{place}/resume": act("resume", body=_reference("Resuming"), body_is_needed=False),
         f"{place}/extend": act("extend", 200),
         f"{place}/rebuild": act("rebuild", body=_reference("Rebuilding"), body_is_needed=False),
         f"{place}/access": act("access", body=_reference("Granting")),

@@ -1,6 +1,7 @@
 """The calls of /workspaces. Each action is a task: its answer is a 202 with the workspace and that task."""
 
-from typing import Annotated, Any
+from functools import partial
+from typing import Annotated, Any, Final
 
 import msgspec
 from flask import Blueprint, request
@@ -19,13 +20,22 @@ from service.web.masking import Masking
 from service.web.problem import not_found, wrong
 from service.workspaces.names import EMAIL_LIMIT
 
+BRANCHES: Final = ("ours", "keep")  # the branch goes, if its tip is what was pushed from here; or it stays
+
 
 class NewWorkspace(msgspec.Struct, forbid_unknown_fields=True):
     email: Annotated[str, Meta(min_length=3, max_length=4 * EMAIL_LIMIT)]
+    take_over: Annotated[bool, Meta(description="also a branch of that name that somebody else has made")] = False
+
+
+class Resuming(msgspec.Struct, forbid_unknown_fields=True):
+    take_over: bool = False
 
 
 class Rebuilding(msgspec.Struct, forbid_unknown_fields=True):
-    python: Annotated[str, Meta(pattern=r"^[0-9]+\.[0-9]+$", description="as in 3.12")] | None = None
+    python: (
+        Annotated[str, Meta(pattern=r"^[A-Za-z0-9/][A-Za-z0-9._/+-]{0,254}$", description="one of this host")] | None
+    ) = None
 
 
 class Granting(msgspec.Struct, forbid_unknown_fields=True):
@@ -33,6 +43,7 @@ class Granting(msgspec.Struct, forbid_unknown_fields=True):
 
 
 _new = msgspec.json.Decoder(NewWorkspace).decode
+_resuming = msgspec.json.Decoder(Resuming).decode
 _rebuilding = msgspec.json.Decoder(Rebuilding).decode
 _granting = msgspec.json.Decoder(Granting).decode
 
@@ -50,14 +61,15 @@ class WorkspaceCalls:
         calls.add_url_rule("/<slug>", view_func=self.read)
         calls.add_url_rule("/<slug>", view_func=self.delete, methods=["DELETE"])
         calls.add_url_rule("/<slug>/log", view_func=self.log)
-        calls.add_url_rule(f"/<slug>/<any({', '.join(SIMPLE)}):action>", view_func=self.act, methods=["POST"])
+        for action in SIMPLE:
+            calls.add_url_rule(f"/<slug>/{action}", action, partial(self.act, action=action), methods=["POST"])
         for view in (self.rebuild, self.access, self.resume, self.extend, self.link):
             calls.add_url_rule(f"/<slug>/{view.__name__}", view_func=view, methods=["POST"])
         return calls
 
     def create(self) -> Answer:
         asked = parsed(_new, body.read(request.environ))
-        seen, is_new = self._desk.request(asked.email)
+        seen, is_new = self._desk.request(asked.email, take_over=asked.take_over)
         return self._answer(seen, 202 if is_new else 200)
 
     def list(self) -> Answer:
@@ -69,10 +81,14 @@ class WorkspaceCalls:
         return answers.json(self._desk.one(slug).described())
 
     def delete(self, slug: str) -> Answer:
-        listing.check_names(request.args, ("force",))
-        if request.args.get("force"):
+        query = request.args
+        listing.check_names(query, ("force", "branch"))
+        branch = query.get("branch", BRANCHES[0])
+        if query.get("force"):
             raise wrong("force: it takes no value", field="force")
-        return self._answer(self._desk.delete(slug, force="force" in request.args))
+        if branch not in BRANCHES:
+            raise wrong(f"branch: one of {', '.join(BRANCHES)}", field="branch")
+        return self._answer(self._desk.delete(slug, force="force" in query, branch=branch))
 
     def log(self, slug: str) -> Answer:
         """Of the action that runs now, or was the last one."""
@@ -94,7 +110,9 @@ class WorkspaceCalls:
         return self._answer(self._desk.act(slug, "access", login=asked.login))
 
     def resume(self, slug: str) -> Answer:
-        return self._answer(self._desk.resume(slug))
+        environ = request.environ
+        asked = parsed(_resuming, body.read(environ)) if has_body(environ) else Resuming()
+        return self._answer(self._desk.resume(slug, take_over=asked.take_over))
 
     def extend(self, slug: str) -> Answer:
         return self._answer(self._desk.extend(slug), 200)

@@ -1,9 +1,10 @@
 """Workspaces as the web knows them: it reads their records, and asks for actions, which are tasks.
 
-One action a workspace at a time. The UID of an action's task follows from the UID of the action before it. So whoever
-looks for what comes after the last known one finds a task that waits, and of two actions that are asked for at the same
-moment the second meets the first, in the script that creates: no lock is held, and none can be left behind. A record
-names the task that is, or was last, at work on it; a few actions may lie behind that one.
+One action a workspace at a time. Its actions are numbered, and the UID of an action's task follows from its number.
+So whoever looks finds those that wait, and of two actions that are asked for at the same moment the second meets the
+first, in the script that creates: no lock is held, and none can be left behind. Numbers whose tasks have expired are
+used anew. A task that came on another way is known once it runs: the record names it. Whatever slips through waits for
+the workspace's lock.
 """
 
 import time
@@ -17,7 +18,7 @@ from flask import request
 
 from service.store import Store
 from service.tasks import moments
-from service.tasks.document import QUEUED, Task
+from service.tasks.document import QUEUED, SCHEDULED, Task
 from service.web.api.intake import Intake, Sender
 from service.web.api.task_calls import TaskCalls
 from service.web.auth import CALLER
@@ -44,6 +45,7 @@ UPDATE: Final = "workspace.update"
 TEST: Final = "workspace.test"
 SIMPLE: Final = ("start", "stop", "restart", "update", "test")  # actions that take nothing but the workspace
 CHAIN: Final = " workspaces"  # in place of a caller's name; no token has such a one
+BLOCK: Final = 32
 RETRY_SECONDS: Final = 60
 OFF: Final = "workspaces are off here; whoever runs the service turns them on by SANDBOX_WORKSPACE_GIT"
 _encode = msgspec.json.Encoder().encode
@@ -63,10 +65,11 @@ class Premises(NamedTuple):
 
 
 class SeenWorkspace(NamedTuple):
-    """A workspace, and its latest actions: the oldest comes first."""
+    """A workspace, its actions from the oldest to the latest, and the number of the next one."""
 
     workspace: Workspace
     tasks: tuple[Task, ...] = ()
+    number: int = 0
 
     @property
     def task(self) -> Task | None:
@@ -77,13 +80,8 @@ class SeenWorkspace(NamedTuple):
     def is_busy(self) -> bool:
         return self.task is not None and not self.task.finished
 
-    @property
-    def last(self) -> str:
-        """The UID of the last action, by which the next one is found; empty if there is none yet."""
-        return self.tasks[-1].uid if self.tasks else self.workspace.task or ""
-
     def then(self, task: Task) -> "SeenWorkspace":
-        return self._replace(tasks=(*self.tasks, task))
+        return self._replace(tasks=(*self.tasks, task), number=self.number + 1)
 
     def described(self) -> dict[str, Any]:
         members = asdict(self.workspace)
@@ -130,33 +128,32 @@ class Desk:
         return found
 
     def _with_tasks(self, workspaces: Sequence[Workspace]) -> list[SeenWorkspace]:
-        """Their actions are read in rounds: of all workspaces in one, and in the next what follows."""
-        seen = [SeenWorkspace(workspace) for workspace in workspaces]
-        for place, found in self._read({place: each.last for place, each in enumerate(seen) if each.last}):
-            seen[place] = seen[place].then(found)
-        growing = {*range(len(seen))}
-        while growing:
-            grown = self._read({place: self._next(seen[place]) for place in growing})
-            for place, found in grown:
-                seen[place] = seen[place].then(found)
-            growing = {place for place, _ in grown}
-        return seen
+        """One round trip for all of them, and one more where there have been many actions."""
+        found: list[dict[str, tuple[int, Task]]] = [{} for _ in workspaces]
+        begin, places = 0, [*range(len(workspaces))]
+        while places:
+            numbers = range(begin, begin + BLOCK)
+            uids = [(place, n, self._uid(workspaces[place], n)) for place in places for n in numbers]
+            if not begin:
+                uids += [(place, -1, task) for place in places if (task := workspaces[place].task)]
+            documents = self._store.read_many([uid for _, _, uid in uids])
+            for (place, number, uid), document in zip(uids, documents, strict=True):
+                if document is not None:
+                    found[place].setdefault(uid, (number, document.task))
+            begin += BLOCK
+            places = [place for place in places if begin - 1 in {number for number, _ in found[place].values()}]
+        return [_seen(workspace, [*of.values()]) for workspace, of in zip(workspaces, found, strict=True)]
 
-    def _read(self, uids: dict[int, str]) -> list[tuple[int, Task]]:
-        found = self._store.read_many([*uids.values()]) if uids else []
-        return [(place, each.task) for place, each in zip(uids, found, strict=True) if each is not None]
+    def _uid(self, workspace: Workspace, number: int) -> str:
+        return self._intake.uid(self._sender(workspace, number))
 
-    def _next(self, seen: SeenWorkspace) -> str:
-        return self._intake.uid(self._sender(seen))
-
-    def _sender(self, seen: SeenWorkspace) -> Sender:
-        workspace = seen.workspace
-        key = f"{workspace.slug}/{workspace.generation}/{seen.last}"
+    def _sender(self, workspace: Workspace, number: int) -> Sender:
+        key = f"{workspace.slug}/{workspace.generation}/{number}"
         return Sender(CHAIN, key, request.environ.get(REQUEST_ID))
 
     # --- acting ----------------------------------------------------------------------------------
 
-    def request(self, email: str) -> tuple[SeenWorkspace, bool]:
+    def request(self, email: str, *, take_over: bool = False) -> tuple[SeenWorkspace, bool]:
         """The workspace of an email, and whether its creation begins now."""
         premises = self.premises
         try:
@@ -173,7 +170,7 @@ class Desk:
         [seen] = self._with_tasks([workspace])
         if workspace.state != REQUESTED or seen.is_busy:
             return seen, False
-        return self._begun(seen, CREATE, {"email": workspace.email}), True
+        return self._begun(seen, CREATE, {"email": workspace.email, "take_over": take_over}), True
 
     def act(self, slug: str, action: str, **args: Any) -> SeenWorkspace:
         """`action` is the last part of its type's name."""
@@ -183,19 +180,19 @@ class Desk:
             raise Problem(409, f"{slug} is half deleted: resume that, or delete it again")
         return self._begun(seen, f"workspace.{action}", {"slug": slug, **args})
 
-    def delete(self, slug: str, *, force: bool) -> SeenWorkspace:
-        return self._begun(self.one(slug), DELETE, {"slug": slug, "force": force})
+    def delete(self, slug: str, *, force: bool, branch: str) -> SeenWorkspace:
+        return self._begun(self.one(slug), DELETE, {"slug": slug, "force": force, "branch": branch})
 
-    def resume(self, slug: str) -> SeenWorkspace:
+    def resume(self, slug: str, *, take_over: bool = False) -> SeenWorkspace:
         """Goes on with the creation or the deletion that has failed, or was cut off."""
         seen = self.one(slug)
         self._refuse_if_busy(seen)
         state = seen.workspace.state
         if state in (DELETING, DELETE_FAILED):
-            return self._begun(seen, DELETE, {"slug": slug, "force": False})
+            return self._begun(seen, DELETE, {"slug": slug})
         if state in (READY, STOPPED, ASLEEP):
             raise Problem(409, f"{slug} is {state}: there is nothing to resume")
-        return self._begun(seen, CREATE, {"email": seen.workspace.email})
+        return self._begun(seen, CREATE, {"email": seen.workspace.email, "take_over": take_over})
 
     def extend(self, slug: str) -> SeenWorkspace:
         """It counts as used now, and so it does not fall asleep for as many days as are allowed."""
@@ -226,7 +223,7 @@ class Desk:
         return self._created(seen, type, args)
 
     def _created(self, seen: SeenWorkspace, type: str, args: dict[str, Any]) -> SeenWorkspace:
-        task = self._intake.one(_encode({"type": type, "args": args}), self._sender(seen))
+        task = self._intake.one(_encode({"type": type, "args": args}), self._sender(seen.workspace, seen.number))
         task.created_by = request.environ.get(CALLER)
         try:
             [task], _ = self._calls.created([task])
@@ -240,8 +237,13 @@ class Desk:
             raise _busy(seen.task.uid, seen.task.type)
 
 
+def _seen(workspace: Workspace, numbered: list[tuple[int, Task]]) -> SeenWorkspace:
+    tasks = sorted((task for _, task in numbered), key=lambda task: task.created_at)
+    return SeenWorkspace(workspace, tuple(tasks), 1 + max((number for number, _ in numbered), default=-1))
+
+
 def _awaits_update(seen: SeenWorkspace) -> bool:
-    return any(task.type == UPDATE and task.status == QUEUED and task.attempt == 0 for task in seen.tasks)
+    return any(task.type == UPDATE and task.status in (QUEUED, SCHEDULED) for task in seen.tasks)
 
 
 def _busy(task: str | None, type: str = "another action") -> Problem:

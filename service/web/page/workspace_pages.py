@@ -16,7 +16,7 @@ from service.web.api.own_links import OwnLinks, place
 from service.web.api.task_calls import TaskCalls
 from service.web.api.task_events import Events
 from service.web.api.uids import checked, missing
-from service.web.api.workspace_calls import Granting, NewWorkspace, Rebuilding
+from service.web.api.workspace_calls import BRANCHES, Granting, NewWorkspace, Rebuilding
 from service.web.api.workspace_desk import Desk, SeenWorkspace
 from service.web.masking import Masking
 from service.web.page import shown
@@ -51,8 +51,10 @@ class WorkspacePages:
             **{name: self._simple(name) for name in ("start", "stop", "restart", "update", "test")},
             "rebuild": lambda slug, form: desk.act(slug, "rebuild", python=_asked(Rebuilding, form, "python").python),
             "access": lambda slug, form: desk.act(slug, "access", login=_asked(Granting, form, "login").login),
-            "delete": lambda slug, form: desk.delete(slug, force=form.get("force") == "on"),
-            "resume": lambda slug, _: desk.resume(slug),
+            "delete": lambda slug, form: desk.delete(
+                slug, force="force" in form, branch=form.get("branch", BRANCHES[0])
+            ),
+            "resume": lambda slug, form: desk.resume(slug, take_over="take_over" in form),
             "extend": lambda slug, _: desk.extend(slug),
             "cancel": self._cancelled,
         }

@@ -112,8 +112,8 @@ def test_forms_carry_what_an_action_takes(estate: Estate) -> None:
         ("rebuild", {"python": "3.12"}, {"python": "3.12"}),
         ("rebuild", {"python": ""}, {"python": None}),
         ("access", {"login": "jo"}, {"login": "jo"}),
-        ("delete", {}, {"force": False}),
-        ("delete", {"force": "on"}, {"force": True}),
+        ("delete", {}, {"force": False, "branch": "ours"}),
+        ("delete", {"force": "on", "branch": "keep"}, {"force": True, "branch": "keep"}),
     ):
         sent(estate.client, f"{PLACE}/{path}", **form)
         [task] = estate.client.get("/tasks?status=queued").json["tasks"]
