@@ -17,6 +17,9 @@ NOBODY_READS: Final = 141  # as a shell tells SIGPIPE
 COMMANDS: Final = {
     "task": Lazy("task_commands", "task", "create, look at, await, cancel and retry tasks"),
     "queue": Lazy("queue_commands", "queue", "the queues: list, pause, resume"),
+    "workspace": Lazy(
+        "workspace_commands", "workspace", "people's running copies of a project: create, update, delete"
+    ),
     "types": Lazy("type_commands", "types", "print the task types and their queues, or what one of them takes"),
     "runners": Lazy("at_work", "runners", "who executes what now"),
     "top": Lazy("at_work", "top", "queues and runners, live"),

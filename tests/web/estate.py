@@ -1,9 +1,14 @@
 """Workspaces whose records are made by hand: nothing is built. Their actions' tasks end as a test says."""
 
+import io
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+from werkzeug.serving import make_server
 
 from service.observe.audit import AuditLog
 from service.store import Change, Store
@@ -81,3 +86,27 @@ class Estate:
         found = self.store.read(uid)
         assert found is not None
         return found.task
+
+
+@contextmanager
+def served(app: Web) -> Iterator[str]:
+    """The application behind a real socket; the value is its address."""
+    server = make_server("127.0.0.1", 0, _limited(app), threaded=True)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}"
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+def _limited(app: Web) -> Callable[..., Any]:
+    """As under gunicorn, a body ends where its length says."""
+
+    def call(environ: dict[str, Any], start_response: Any) -> Any:
+        environ["wsgi.input"] = io.BytesIO(environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0)))
+        return app(environ, start_response)
+
+    return call
