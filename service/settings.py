@@ -29,10 +29,21 @@ HOST: Final = re.compile(r"[A-Za-z0-9._:-]{0,253}")
 HOST_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,252}")
 GROUP: Final = re.compile(r"[A-Za-z0-9_.-]{0,32}")
 METRIC: Final = re.compile(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*")
-SECRETIVE: Final = ("REDIS_URL", "GRAPHITE_URL", "SENTRY_DSN")  # a URL may hold a password
+SECRETIVE: Final = (
+    "REDIS_URL",
+    "GRAPHITE_URL",
+    "SENTRY_DSN",
+    "SANDBOX_WORKSPACE_GIT",
+    "SANDBOX_WORKSPACE_INDEX",
+)  # a URL may hold a password
 LEVELS: Final = ("debug", "info", "warning", "error")
 DEMO_TASKS: Final = "service.builtin.demo"
 UNIX: Final = "unix:"
+WORKSPACES: Final = "workspaces"  # their queue, and their folder
+GIT: Final = re.compile(r"(/|[A-Za-z0-9+.-]+://|[A-Za-z0-9._-]+@[A-Za-z0-9.-]+:)\S+")
+DOMAIN: Final = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]{0,200}[A-Za-z0-9])?(:[0-9]{1,5})?")
+PROGRAM: Final = re.compile(r"[A-Za-z0-9/][A-Za-z0-9._/-]{0,200}")
+INDEX: Final = re.compile(r"|https?://\S+|/\S+")
 
 
 class ServedQueues(tuple[str, ...]):
@@ -91,6 +102,19 @@ class Settings:
     sentry_environment: str
     sentry_release: str
     sentry_url: str
+    workspace_git: str
+    workspace_key: Path | None
+    workspaces: Path
+    workspace_domain: str
+    workspace_database: str
+    workspace_media: Path | None
+    workspace_pythons: tuple[str, ...]
+    workspace_index: str
+    workspace_max: int
+    workspace_building: int
+    workspace_idle_days: float
+    workspace_disk_mb: int
+    workspace_memory_mb: int
 
     @property
     def on_loopback(self) -> bool:
@@ -209,6 +233,16 @@ def _names(pattern: re.Pattern[str]) -> Callable[[str], tuple[str, ...]]:
     return read
 
 
+def _some_names(pattern: re.Pattern[str]) -> Callable[[str], tuple[str, ...]]:
+    def read(text: str) -> tuple[str, ...]:
+        names = _names(pattern)(text)
+        if not names:
+            raise ValueError
+        return names
+
+    return read
+
+
 def _queues(text: str) -> ServedQueues:
     queues = _queues_or_none(text)
     if not queues:
@@ -252,6 +286,10 @@ def _text_like(pattern: re.Pattern[str]) -> Callable[[str], str]:
         return text
 
     return read
+
+
+def _optional(pattern: re.Pattern[str]) -> Callable[[str], str]:
+    return lambda text: _text_like(pattern)(text) if text else text
 
 
 def _http_url(text: str) -> str:
@@ -387,6 +425,53 @@ VARIABLES: Final = (
     Variable(
         "SENTRY_URL", "sentry_url", _event_url, "", "a URL with {event_id} in it, that begins with http:// or https://"
     ),
+    Variable(
+        "SANDBOX_WORKSPACE_GIT", "workspace_git", _optional(GIT), "", "the address of a git repository: a URL or a path"
+    ),
+    Variable("SANDBOX_WORKSPACE_KEY", "workspace_key", _optional_path, "", "the file of a deploy key"),
+    Variable("SANDBOX_WORKSPACES", "workspaces", _optional_path, "", "a folder that this user may write"),
+    Variable(
+        "SANDBOX_WORKSPACE_DOMAIN",
+        "workspace_domain",
+        _text_like(DOMAIN),
+        "localhost:8090",
+        "the name of a domain, with a port or without",
+    ),
+    Variable(
+        "SANDBOX_WORKSPACE_DATABASE",
+        "workspace_database",
+        _choice("copy", "empty", "shared"),
+        "copy",
+        "copy, empty or shared",
+    ),
+    Variable("SANDBOX_WORKSPACE_MEDIA", "workspace_media", _optional_path, "", "a folder"),
+    Variable(
+        "SANDBOX_WORKSPACE_PYTHONS",
+        "workspace_pythons",
+        _some_names(PROGRAM),
+        "python3",
+        "names of Python interpreters",
+    ),
+    Variable(
+        "SANDBOX_WORKSPACE_INDEX",
+        "workspace_index",
+        _text_like(INDEX),
+        "",
+        "the URL of an index, or a folder of wheels",
+    ),
+    Variable("SANDBOX_WORKSPACE_MAX", "workspace_max", _whole(1, 10_000), "50", "a number from 1 to 10000"),
+    Variable("SANDBOX_WORKSPACE_BUILDING", "workspace_building", _whole(1, 1000), "20", "a number from 1 to 1000"),
+    Variable("SANDBOX_WORKSPACE_IDLE_DAYS", "workspace_idle_days", _seconds(0.01, 3660), "7", "days from 0.01 to 3660"),
+    Variable(
+        "SANDBOX_WORKSPACE_DISK_MB", "workspace_disk_mb", _whole(64, 1_000_000), "4096", "a number from 64 to 1000000"
+    ),
+    Variable(
+        "SANDBOX_WORKSPACE_MEMORY_MB",
+        "workspace_memory_mb",
+        _whole(256, 1_000_000),
+        "4096",
+        "a number from 256 to 1000000",
+    ),
 )
 
 
@@ -395,10 +480,32 @@ def read(environment: Mapping[str, str]) -> Settings:
     if "SANDBOX_TASKS" not in environment and not is_loopback(values["bind"]):
         values["tasks"] = ()  # the demo types are not for strangers
     values["logs"] = values["logs"] or values["home"] / "log"
+    values["workspaces"] = values["workspaces"] or values["home"] / WORKSPACES
+    if values["workspace_git"]:
+        _serve_workspaces(values)
     settings = Settings(**values)
     _check_socket_paths(settings)
     _check_builders(settings)
+    _check_workspaces(settings)
     return settings
+
+
+def _serve_workspaces(values: dict[str, Any]) -> None:
+    """Somebody has to: a builder, where nothing else is said."""
+    queues: ServedQueues = values["builder_queues"]
+    if WORKSPACES not in (*values["queues"], *queues):
+        weights = {name: queues.weights.get(name) for name in queues}
+        values["builder_queues"] = ServedQueues({**weights, WORKSPACES: 1 if queues.weights else None})
+        values["builders"] = max(1, values["builders"])
+
+
+def _check_workspaces(settings: Settings) -> None:
+    """What runs a stranger's code as the service's own user is for one person's own machine."""
+    if settings.workspace_git and not settings.on_loopback:
+        raise SettingsError(
+            f"SANDBOX_WORKSPACE_GIT is set, and SANDBOX_BIND is {settings.bind!r}: workspaces without isolation are "
+            "for one's own machine. Listen on loopback, or take SANDBOX_WORKSPACE_GIT away."
+        )
 
 
 def _read_one(variable: Variable, environment: Mapping[str, str]) -> Any:

@@ -193,6 +193,51 @@ CASES = {
         ["https://s.example", "javascript:{event_id}", "s.example/{event_id}"],
         "a URL with {event_id} in it, that begins with http:// or https://",
     ),
+    "SANDBOX_WORKSPACE_GIT": Case(
+        "",
+        {
+            "": "",
+            "/srv/p.git": "/srv/p.git",
+            "git@host:team/p.git": "git@host:team/p.git",
+            "https://h/p": "https://h/p",
+        },
+        ["--upload-pack=x", "p.git", "a b"],
+        "the address of a git repository: a URL or a path",
+    ),
+    "SANDBOX_WORKSPACE_KEY": Case(None, {"": None, "/etc/key": Path("/etc/key")}, [], "the file of a deploy key"),
+    "SANDBOX_WORKSPACES": Case(
+        Path.cwd() / "var" / "workspaces",
+        {"": Path.cwd() / "var" / "workspaces", "/srv/w": Path("/srv/w")},
+        [],
+        "a folder that this user may write",
+    ),
+    "SANDBOX_WORKSPACE_DOMAIN": Case(
+        "localhost:8090",
+        {"w.example.org": "w.example.org", "localhost:80": "localhost:80"},
+        ["", "*.example.org", "a b", "-x", "x:y"],
+        "the name of a domain, with a port or without",
+    ),
+    "SANDBOX_WORKSPACE_DATABASE": Case(
+        "copy", {"empty": "empty", "shared": "shared"}, ["", "none"], "copy, empty or shared"
+    ),
+    "SANDBOX_WORKSPACE_MEDIA": Case(None, {"": None, "/srv/media": Path("/srv/media")}, [], "a folder"),
+    "SANDBOX_WORKSPACE_PYTHONS": Case(
+        ("python3",),
+        {"python3.11,/opt/p/bin/python3": ("python3.11", "/opt/p/bin/python3")},
+        ["", "-c", "a;b"],
+        "names of Python interpreters",
+    ),
+    "SANDBOX_WORKSPACE_INDEX": Case(
+        "",
+        {"": "", "https://index/simple": "https://index/simple", "/srv/wheels": "/srv/wheels"},
+        ["index", "--x"],
+        "the URL of an index, or a folder of wheels",
+    ),
+    "SANDBOX_WORKSPACE_MAX": Case(50, {"1": 1}, ["0", "10001"], "a number from 1 to 10000"),
+    "SANDBOX_WORKSPACE_BUILDING": Case(20, {"1": 1}, ["0", "1001"], "a number from 1 to 1000"),
+    "SANDBOX_WORKSPACE_IDLE_DAYS": Case(7.0, {"0.5": 0.5}, ["0", "3661", "nan"], "days from 0.01 to 3660"),
+    "SANDBOX_WORKSPACE_DISK_MB": Case(4096, {"64": 64}, ["63", "x"], "a number from 64 to 1000000"),
+    "SANDBOX_WORKSPACE_MEMORY_MB": Case(4096, {"256": 256}, ["255", "x"], "a number from 256 to 1000000"),
 }
 FIELDS = {variable.name: variable.field for variable in VARIABLES}
 
@@ -286,3 +331,18 @@ def test_weights_survive_the_way_through_the_environment() -> None:
 def test_builders_without_a_queue_are_refused() -> None:
     with pytest.raises(SettingsError, match="SANDBOX_BUILDERS is 2, and SANDBOX_BUILDER_QUEUES"):
         read({"SANDBOX_BUILDERS": "2"})
+
+
+def test_whoever_turns_workspaces_on_gets_a_builder_for_them_unless_somebody_serves_them() -> None:
+    on = {"SANDBOX_WORKSPACE_GIT": "/srv/p.git"}
+    assert (read(on).builders, read(on).builder_queues) == (1, ("workspaces",))
+    found = read(on | {"SANDBOX_BUILDERS": "3", "SANDBOX_BUILDER_QUEUES": "builds:5"})
+    assert (found.builders, found.builder_queues) == (3, ("builds", "workspaces"))
+    assert read(texts(found)) == found
+    served = read(on | {"SANDBOX_QUEUES": "default,workspaces"})
+    assert (served.builders, served.builder_queues) == (0, ())
+
+
+def test_workspaces_without_isolation_are_refused_off_loopback() -> None:
+    with pytest.raises(SettingsError, match="workspaces without isolation are for one's own machine"):
+        read({"SANDBOX_WORKSPACE_GIT": "/srv/p.git", "SANDBOX_BIND": "10.0.0.1"})

@@ -49,8 +49,17 @@ def registry(settings: Settings, begins: Callable[[str], None] = lambda _: None)
     """The types that this installation serves; `begins` is told the name of each module before it is loaded."""
     types = task_modules.placed(task_modules.load(settings.tasks, begins), settings.all_queues)
     task_modules.refuse_taken_types(types)
+    if settings.workspace_git:
+        for task_type in _workspace_types(settings):
+            types.add(task_type)
     task_modules.refuse_unserved(types, settings.all_queues)
     return types
+
+
+def _workspace_types(settings: Settings) -> list[TaskType]:
+    from service.cli import building
+
+    return building.types(settings)
 
 
 def errors(settings: Settings, process: str, types: Iterable[TaskType] = ()) -> Errors:

@@ -63,7 +63,7 @@ def task_of(plan: Plan) -> list[Callable[..., Any]]:
 
     @action("delete")
     def delete(context: Context, slug: str, force: bool = False, branch: Literal["ours", "keep"] = "ours") -> Result:
-        """Takes a workspace away. It refuses to lose work, unless forced; a branch goes only if it is as we pushed it."""
+        """Takes a workspace away; refuses to lose work, unless forced. The branch goes while it is as we pushed it."""
         with _at_work(plan, context, slug, tombstones=True) as work:
             if work.record.exists:
                 engine.remove(work, force=force, keep_branch=branch == "keep")

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 from service.errors import Interrupted, SandboxError, Stopping
 from service.workspaces import hands, record
-from service.workspaces.commands import PREFIXES
+from service.workspaces.recipes import PREFIXES
 from service.workspaces.record import DONE, INTENT, UNDONE
 from service.workspaces.steps.sequence import SEQUENCE
 from service.workspaces.steps.step import BuildStep

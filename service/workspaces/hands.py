@@ -53,7 +53,7 @@ class Facts:
 
 
 @dataclass(frozen=True)
-class Service:
+class WebService:
     """The web process of a workspace. `pid` is 0 unless it runs."""
 
     state: str  # active, asleep (the first connection starts it), stopped (nothing does)
@@ -129,7 +129,7 @@ class Hands(Protocol):
 
     def restart(self, slug: str) -> None: ...
 
-    def status(self, slug: str) -> Service: ...
+    def status(self, slug: str) -> WebService: ...
 
     def processes(self, slug: str) -> list[int]: ...
 

@@ -104,7 +104,7 @@ TEXTS: Final = {
 
 
 @dataclass(frozen=True)
-class Site:
+class Addresses:
     """How workspaces are reached: `domain` may have a port; `program` is the nginx that is to be started for it."""
 
     domain: str
@@ -112,7 +112,7 @@ class Site:
     by_port: bool = False
 
     @classmethod
-    def at(cls, domain: str, program: str) -> "Site":
+    def at(cls, domain: str, program: str) -> "Addresses":
         if domain.partition(":")[0] != LOCAL:
             return cls(domain)
         return cls(domain, program, by_port=not program)

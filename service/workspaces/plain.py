@@ -10,8 +10,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
 
-from service.workspaces import commands, dotenv, looking, names, supervisor
-from service.workspaces.hands import Ended, Facts, HandsFailed, Service, Speaker
+from service.workspaces import dotenv, looking, names, recipes, supervisor
+from service.workspaces.hands import Ended, Facts, HandsFailed, Speaker, WebService
 from service.workspaces.places import Home, Places
 from service.workspaces.supervisor import WebProcesses
 
@@ -84,9 +84,9 @@ class PlainHands:
 
     def run(self, speaker: Speaker, slug: str, step: str, *arguments: str | int, seconds: float) -> Ended:
         words = tuple(map(str, arguments))
-        asked = commands.Asked(self._places, self._home(slug), words, self._origin, self._wheels)
+        asked = recipes.Asked(self._places, self._home(slug), words, self._origin, self._wheels)
         try:
-            line = commands.line(step, asked)
+            line = recipes.line(step, asked)
             done = speaker.run(
                 ["/bin/sh", "-c", LIMITED, "sh", *self._bounds(), *line.words],
                 cwd=line.folder,
@@ -153,7 +153,7 @@ class PlainHands:
     def restart(self, slug: str) -> None:
         self._web.restart(self._home(slug).path.name)
 
-    def status(self, slug: str) -> Service:
+    def status(self, slug: str) -> WebService:
         return self._web.status(self._home(slug).path.name)
 
     def processes(self, slug: str) -> list[int]:

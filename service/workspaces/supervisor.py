@@ -19,8 +19,8 @@ from typing import Any, Final
 
 import psutil
 
-from service.workspaces import commands, launch, nginx
-from service.workspaces.hands import HandsFailed, Service
+from service.workspaces import launch, nginx, recipes
+from service.workspaces.hands import HandsFailed, WebService
 from service.workspaces.places import Places
 
 LAUNCHER: Final = "launch.py"
@@ -90,7 +90,7 @@ PATH = {path}
 
 
 class WebProcesses:
-    def __init__(self, places: Places, *, site: nginx.Site, memory_mb: int) -> None:
+    def __init__(self, places: Places, *, site: nginx.Addresses, memory_mb: int) -> None:
         self._places = places
         self._site = site
         self._memory = memory_mb * 2**20
@@ -118,19 +118,19 @@ class WebProcesses:
         with self._turn():
             self._call("restart", name=slug, waiting=True)
 
-    def status(self, slug: str) -> Service:
+    def status(self, slug: str) -> WebService:
         """Of what is there now; a circusd that was killed is not started by a question."""
         try:
             text = self._file(slug).read_text()
         except FileNotFoundError:
-            return Service("stopped")
+            return WebService("stopped")
         pids = []
         if self.is_alive():
             answer = self._call("list", name=slug, known=("not found",))
             pids = answer.get("pids", [])
         if pids:
-            return Service("active", int(pids[0]))
-        return Service("asleep" if "on_demand" in text else "active")
+            return WebService("active", int(pids[0]))
+        return WebService("asleep" if "on_demand" in text else "active")
 
     def ensure(self) -> bool:
         """For the duty that looks after them: was it started now? Without a workspace there is nothing to start."""
@@ -168,7 +168,7 @@ class WebProcesses:
             listen = f"path = {self._places.socket(slug)}\numask = 7\nreplace = True"
         text = WORKSPACE.format(
             slug=slug, listen=listen, home=home.path, run=self._places.run, inner=port + 1, state=state,
-            memory=self._memory, path=commands.PATH,
+            memory=self._memory, path=recipes.PATH,
         )  # fmt: skip
         _write(self._file(slug), text)
         self._ensure()
@@ -188,7 +188,7 @@ class WebProcesses:
             (places.run / "nginx").mkdir(exist_ok=True)
             _write(places.run / "nginx.conf", nginx.own(places))
             _write(
-                self._conf / "nginx.ini", NGINX.format(program=self._site.program, run=places.run, path=commands.PATH)
+                self._conf / "nginx.ini", NGINX.format(program=self._site.program, run=places.run, path=recipes.PATH)
             )
 
     # --- circusd ------------------------------------------------------------------------------------
@@ -204,7 +204,7 @@ class WebProcesses:
 
     def _start(self) -> None:
         words = [sys.executable, "-P", "-m", "service.workspaces.second_circusd", str(self._places.run / "circus.ini")]
-        environment = {"PATH": commands.PATH, "LANG": "C.UTF-8", "PYTHONPATH": str(PACKAGES)}
+        environment = {"PATH": recipes.PATH, "LANG": "C.UTF-8", "PYTHONPATH": str(PACKAGES)}
         with open(self._places.run / "output.log", "ab") as output:
             subprocess.run(
                 [sys.executable, "-I", "-c", DETACH, *words],
@@ -273,7 +273,7 @@ def marked(folder: Path, which: str = ALL) -> list[int]:
     for process in psutil.process_iter():
         with suppress(psutil.Error, OSError):
             environment = process.environ()
-            is_of_it = _is_inside(environment.get(commands.MARK, ""), folder)
+            is_of_it = _is_inside(environment.get(recipes.MARK, ""), folder)
             if which == ALL:
                 is_of_it = is_of_it or _is_inside(process.cwd(), folder)
             else:

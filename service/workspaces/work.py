@@ -6,7 +6,7 @@ from typing import Protocol
 from service.errors import SandboxError
 from service.workspaces.hands import Ended, Facts, Hands, HandsFailed, Speaker
 from service.workspaces.mirror import Mirror
-from service.workspaces.nginx import Site, write_page
+from service.workspaces.nginx import Addresses, write_page
 from service.workspaces.places import Places
 from service.workspaces.record import Shelf, Workspace
 
@@ -30,7 +30,7 @@ class Plan:
     """What the installation has settled for all workspaces."""
 
     places: Places
-    site: Site
+    site: Addresses
     mirror: Mirror
     hands: Hands
     pythons: tuple[str, ...] = ("python3",)

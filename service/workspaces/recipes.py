@@ -31,7 +31,9 @@ CHECKOUT: Final = f"""
 {GIT} config "branch.$2.remote" origin
 {GIT} config "branch.$2.merge" "refs/heads/$2"
 mkdir -p .git/info
-grep -qxF /.env .git/info/exclude 2>/dev/null || echo /.env >>.git/info/exclude
+for name in /.env __pycache__/; do
+    grep -qxF "$name" .git/info/exclude 2>/dev/null || echo "$name" >>.git/info/exclude
+done
 """
 GIT_FORWARD: Final = f"""
 {GIT} fetch --quiet --no-recurse-submodules --prune "$1" "+refs/heads/*:refs/remotes/origin/*"
@@ -45,7 +47,7 @@ GIT_STATUS: Final = f"""
 """
 VENV: Final = 'rm -rf "$2"; "$1" -m venv "$2"'
 REQUIREMENTS: Final = """
-[ -z "$2" ] || "$1/bin/python" -m pip install --quiet --no-input -r "$2"
+[ -z "$2" ] || "$1/bin/python" -m pip install --quiet --no-input --no-compile -r "$2"
 "$1/bin/python" -m pip check
 """
 FREEZE: Final = f"""
@@ -75,7 +77,7 @@ class BadArguments(ValueError):
     """A step was asked for with arguments that it does not take."""
 
 
-class Line(NamedTuple):
+class CommandLine(NamedTuple):
     """A command line, ready to be run."""
 
     words: Sequence[str]
@@ -93,7 +95,7 @@ class Asked(NamedTuple):
     wheels: str = ""  # the address of an index, or a folder of wheels
 
 
-def line(step: str, asked: Asked) -> Line:
+def line(step: str, asked: Asked) -> CommandLine:
     if step not in _LINES:
         raise BadArguments(f"there is no step {step!r}")
     return _LINES[step](asked)
@@ -135,76 +137,76 @@ def _shell(script: str, *words: object) -> list[str]:
     return ["/bin/sh", "-ec", script.strip(), "sh", *map(str, words)]
 
 
-def _clone(asked: Asked) -> Line:
+def _clone(asked: Asked) -> CommandLine:
     _count(asked, 0)
     words = _shell(CLONE, asked.places.mirror, asked.home.code, asked.origin)
-    return Line(words, asked.home.path, _git_environment(asked.home))
+    return CommandLine(words, asked.home.path, _git_environment(asked.home))
 
 
-def _checkout(asked: Asked) -> Line:
+def _checkout(asked: Asked) -> CommandLine:
     branch, sha = _count(asked, 2)
     words = _shell(CHECKOUT, asked.places.mirror, _branch(branch), _matching(SHA, sha))
-    return Line(words, asked.home.code, _git_environment(asked.home))
+    return CommandLine(words, asked.home.code, _git_environment(asked.home))
 
 
-def _git_forward(asked: Asked) -> Line:
+def _git_forward(asked: Asked) -> CommandLine:
     (branch,) = _count(asked, 1)
     words = _shell(GIT_FORWARD, asked.places.mirror, _branch(branch))
-    return Line(words, asked.home.code, _git_environment(asked.home))
+    return CommandLine(words, asked.home.code, _git_environment(asked.home))
 
 
-def _git_status(asked: Asked) -> Line:
+def _git_status(asked: Asked) -> CommandLine:
     _count(asked, 0)
     folder = asked.home.code if asked.home.code.is_dir() else asked.home.path
-    return Line(_shell(GIT_STATUS), folder, _git_environment(asked.home))
+    return CommandLine(_shell(GIT_STATUS), folder, _git_environment(asked.home))
 
 
-def _venv(asked: Asked) -> Line:
+def _venv(asked: Asked) -> CommandLine:
     number, python = _count(asked, 2)
     words = _shell(VENV, _matching(PROGRAM, python), _numbered(asked.home, number))
-    return Line(words, asked.home.path, _installing(asked, with_index=False))
+    return CommandLine(words, asked.home.path, _installing(asked, with_index=False))
 
 
-def _requirements(asked: Asked) -> Line:
+def _requirements(asked: Asked) -> CommandLine:
     (number,) = _count(asked, 1)
     words = _shell(REQUIREMENTS, _numbered(asked.home, number), looking.requirements_file(asked.home) or "")
-    return Line(words, asked.home.code, _installing(asked, with_index=True))
+    return CommandLine(words, asked.home.code, _installing(asked, with_index=True))
 
 
-def _freeze(asked: Asked) -> Line:
+def _freeze(asked: Asked) -> CommandLine:
     (number,) = _count(asked, 1)
     words = _shell(FREEZE, _numbered(asked.home, number), looking.required(asked.home))
-    return Line(words, asked.home.code, _installing(asked, with_index=False))
+    return CommandLine(words, asked.home.code, _installing(asked, with_index=False))
 
 
-def _switch(asked: Asked) -> Line:
+def _switch(asked: Asked) -> CommandLine:
     (number,) = _count(asked, 1)
-    return Line(_shell(SWITCH, _matching(NUMBER, number)), asked.home.path, {"PATH": PATH})
+    return CommandLine(_shell(SWITCH, _matching(NUMBER, number)), asked.home.path, {"PATH": PATH})
 
 
-def _prune(asked: Asked) -> Line:
+def _prune(asked: Asked) -> CommandLine:
     (number,) = _count(asked, 1)
-    return Line(_shell(PRUNE, _matching(NUMBER, number)), asked.home.path, {"PATH": PATH})
+    return CommandLine(_shell(PRUNE, _matching(NUMBER, number)), asked.home.path, {"PATH": PATH})
 
 
-def _database(asked: Asked) -> Line:
+def _database(asked: Asked) -> CommandLine:
     (kind,) = _count(asked, 1)
     source = {"copy": str(asked.places.database), "empty": ""}.get(kind)
     if source is None:
         raise BadArguments(f"a database is copied or empty, not {kind!r}")
     words = [sys.executable, "-I", "-c", COPY, source, str(asked.home.database)]
-    return Line(words, asked.home.path, {"PATH": PATH})
+    return CommandLine(words, asked.home.path, {"PATH": PATH})
 
 
-def _manage(*words: str) -> Callable[[Asked], Line]:
-    def made(asked: Asked) -> Line:
+def _manage(*words: str) -> Callable[[Asked], CommandLine]:
+    def made(asked: Asked) -> CommandLine:
         _count(asked, 0)
-        return Line(["python", "manage.py", *words], asked.home.code, environment(asked.home))
+        return CommandLine(["python", "manage.py", *words], asked.home.code, environment(asked.home))
 
     return made
 
 
-def _test(asked: Asked) -> Line:
+def _test(asked: Asked) -> CommandLine:
     _count(asked, 0)
     code = asked.home.code
     procfile = code / "Procfile"
@@ -215,7 +217,7 @@ def _test(asked: Asked) -> Line:
         words = ["python", "manage.py", "test", "--noinput"]
     else:
         words = ["python", "-m", "pytest"]
-    return Line(words, code, environment(asked.home))
+    return CommandLine(words, code, environment(asked.home))
 
 
 def _installing(asked: Asked, *, with_index: bool) -> dict[str, str]:
@@ -258,7 +260,7 @@ def _matching(pattern: re.Pattern[str], text: str) -> str:
     return text
 
 
-_LINES: Final[Mapping[str, Callable[[Asked], Line]]] = {
+_LINES: Final[Mapping[str, Callable[[Asked], CommandLine]]] = {
     "clone": _clone,
     "checkout": _checkout,
     "venv": _venv,

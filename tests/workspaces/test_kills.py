@@ -1,0 +1,74 @@
+"""kill -9 at each point of a creation and of a deletion: whoever comes next goes on, and ends right."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from service.workspaces import supervisor
+from tests.system.instance import ROOT
+from tests.workspaces.yard import EMAIL, SLUG, Yard
+
+CREATION = [
+    *("before:make_folders", "after:make_folders", "after:fetch", "before:main_sha", "before:clone", "after:clone"),
+    *("before:push_new", "after:push_new", "before:checkout", "after:checkout", "within:venv", "after:venv"),
+    *("after:requirements", "after:freeze", "before:switch", "after:switch", "after:database"),
+    *("before:write_env", "after:write_env", "before:link_media", "after:link_media", "before:start", "after:start"),
+]
+DELETION = [
+    *("after:git-status", "before:unlink_media", "after:unlink_media", "before:stop", "after:stop", "after:kill"),
+    *("before:remove", "after:remove", "before:remove_folders", "within:remove_folders", "after:remove_folders"),
+    *("after:remove_user", "after:left"),
+]
+
+
+def killed(yard: Yard, action: str, point: str, **arguments: object) -> None:
+    words = [str(yard.folder), str(yard.port), action, json.dumps(arguments), point]
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.workspaces.victim", *words], cwd=ROOT, capture_output=True, text=True, timeout=180
+    )
+    assert done.returncode == -signal.SIGKILL, (point, done.stdout, done.stderr)
+
+
+def state(yard: Yard) -> set[str]:
+    """All that is there of workspaces, but for the tombstone."""
+    folders = (yard.places.homes, yard.places.sockets, yard.places.pages, yard.places.run / "conf.d")
+    found = {f"{folder.name}/{name}" for folder in folders if folder.is_dir() for name in os.listdir(folder)}
+    found |= {f"process {pid}" for pid in supervisor.marked(yard.places.homes)}
+    return (found | {f"branch {name}" for name in yard.branches()}) - {"conf.d/nginx.ini"}
+
+
+@pytest.mark.slow
+def test_a_creation_and_a_deletion_go_on_where_they_were_killed(small: Yard) -> None:
+    before = state(small)
+    media = small.places.shared_media / "lamp.svg"
+    media.parent.mkdir(parents=True)
+    media.write_text("<svg/>")
+    for point in CREATION:
+        killed(small, "create", point, email=EMAIL)
+        assert small.record().state == "creating", point
+    assert small.done("create", email=EMAIL)["state"] == "ready"
+    assert small.get()[1].endswith(" hello")
+    assert set(small.record().steps.values()) == {"done"}
+    assert supervisor.marked(small.home().path, supervisor.STEPS) == []
+
+    for point in DELETION:
+        killed(small, "delete", point, slug=SLUG)
+    assert small.done("delete", slug=SLUG)["state"] == "deleted"
+    assert state(small) == before
+    assert media.read_text() == "<svg/>"
+
+
+@pytest.mark.slow
+def test_a_workspace_is_built_after_everything_was_killed(small: Yard) -> None:
+    """Of what a supervisor serves that was killed, too."""
+    small.done("create", email=EMAIL)
+    supervised = len(small.supervisor())
+    for pid in small.supervisor():
+        os.kill(pid, signal.SIGKILL)
+    assert small.done("start", slug=SLUG)["state"] == "ready"
+    assert small.get()[1].endswith(" hello")
+    assert len(small.supervisor()) == supervised

@@ -1,0 +1,71 @@
+"""A whole service with workspaces turned on: a client's task makes one, which outlives what happens to the service."""
+
+import http.client
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from service.workspaces import names
+from tests.servers import eventually, free_port
+from tests.system.instance import Instance
+from tests.workspaces.conftest import small_project
+from tests.workspaces.yard import Yard
+
+SLUG = names.slug("jo@example.org")
+
+
+@pytest.fixture
+def instance(folder: Path) -> Iterator[Instance]:
+    yard = Yard(folder, source=small_project(folder))
+    port = free_port()
+    made = Instance(
+        folder, SANDBOX_WORKSPACE_GIT=str(yard.origin), SANDBOX_WORKSPACE_DOMAIN=f"localhost:{port}",
+        SANDBOX_WORKSPACES=str(yard.places.root), SANDBOX_RUNNERS="1", SANDBOX_WEB_WORKERS="1",
+    )  # fmt: skip
+    made.page = port  # type: ignore[attr-defined]
+    yield made.started()
+    made.clean_up()
+    yard.close()
+
+
+def finished(instance: Instance, uid: str) -> dict[str, Any]:
+    done = ("succeeded", "failed", "cancelled")
+    return dict(eventually(lambda: found if (found := instance.task(uid))["status"] in done else None, 180))
+
+
+def page(instance: Instance) -> tuple[int, str]:
+    port = instance.page  # type: ignore[attr-defined]
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
+    try:
+        connection.request("GET", "/", headers={"Host": f"{SLUG}.localhost:{port}"})
+        answer = connection.getresponse()
+        return answer.status, answer.read().decode()
+    finally:
+        connection.close()
+
+
+def test_a_builder_makes_a_workspace_that_outlives_the_service(instance: Instance) -> None:
+    task = finished(instance, instance.create("workspace.create", email="jo@example.org"))
+    assert task["status"] == "succeeded", task
+    status, text = page(instance)
+    assert status == 200 and text.endswith("hello")
+
+    assert instance.circusctl("reload", "sandbox-builder") == "ok\n"
+    assert page(instance) == (200, text)
+    assert instance.stop() == 0
+    assert page(instance) == (200, text)
+    instance.started()
+    assert page(instance) == (200, text)
+
+    for process in instance.kinds()["runner"]:
+        os.kill(process.pid, signal.SIGKILL)
+    instance.kill()
+    instance.started()
+    assert page(instance) == (200, text)
+    task = finished(instance, instance.create("workspace.delete", slug=SLUG))
+    assert task["status"] == "succeeded" and task["result"]["state"] == "deleted"
+    assert page(instance)[0] == 404
