@@ -1,8 +1,8 @@
 """The client of the task service sandbox: `Client` and `AsyncClient`."""
 
-from sandbox_client.async_client import AsyncClient, AsyncTask
+from sandbox_client.async_client import AsyncClient, AsyncTask, AsyncWorkspace
 from sandbox_client.calls import NewTask
-from sandbox_client.client import Client, Task
+from sandbox_client.client import Client, Task, Workspace
 from sandbox_client.document import Attempt, LogLine, Progress, Readiness, TaskError, TaskType
 from sandbox_client.errors import (
     BadRequest,
@@ -32,6 +32,7 @@ from sandbox_client.version import __version__
 __all__ = [
     "AsyncClient",
     "AsyncTask",
+    "AsyncWorkspace",
     "Attempt",
     "BadRequest",
     "Client",
@@ -61,6 +62,7 @@ __all__ = [
     "UnknownName",
     "Unreachable",
     "UnsupportedMediaType",
+    "Workspace",
     "WrongAddress",
     "__version__",
 ]

@@ -21,7 +21,7 @@ def content(call: Call, response: httpx2.Response) -> Any:
         kind = BY_STATUS.get(response.status_code, ProblemError)
         retry_after = _retry_after(response.headers)
         raise kind(response.status_code, _problem(response), request_id=request_id, retry_after=retry_after)
-    found = _json(response) if response.status_code in (200, 201) else None
+    found = _json(response) if response.status_code in (200, 201, 202) else None
     if not isinstance(found, dict):
         message = f"{response.status_code}, which no sandbox answers to {call.method} {response.url}: see SANDBOX_URL"
         raise UnexpectedAnswer(message, status=response.status_code, request_id=request_id)
