@@ -8,7 +8,7 @@ PIP := $(BIN)/pip install --quiet --disable-pip-version-check
 FAILED := { echo "The packages cannot be installed; pip says why above. Mend that, and call make again." >&2; exit 1; }
 DEPLOY := deploy/.venv/ready
 
-.PHONY: run test test-deploy deploy-tools lint client bench bench-reload bench-deploy soak clean
+.PHONY: run test test-deploy test-workspaces deploy-tools lint client bench bench-reload bench-deploy soak clean
 
 run: $(RUN)
 	@exec $(BIN)/sandbox run
@@ -20,6 +20,10 @@ test: lint $(DEPLOY)
 # The deploys that take minutes: a kill in every phase, a link that is cut, deploys under load.
 test-deploy: $(TEST) $(DEPLOY)
 	@exec $(BIN)/python -m pytest -p tests.no_skips -n 4 --dist worksteal --durations 10 -m slow tests/deploy
+
+# Workspaces of a real project: kills, updates, rebuilds, sleep.
+test-workspaces: $(TEST)
+	@exec $(BIN)/python -m pytest -p tests.no_skips -n 3 --dist worksteal --durations 10 tests/workspaces
 
 # fab, for deploys: docs/deploy.md
 deploy-tools: $(DEPLOY)

@@ -24,12 +24,13 @@ from service.workspaces.work import Plan, StepFailed, Work, last_lines
 
 QUEUE: Final = "workspaces"
 ATTEMPTS: Final = 20
-BUSY_SECONDS: Final = 5.0
+BUSY_SECONDS: Final = 15.0
 LONGEST_SECONDS: Final = 3600.0
 TEST_SECONDS: Final = 1800.0
 GIT_SECONDS: Final = 300.0
 SHOWN_UNPUSHED: Final = 20
-STARTABLE: Final = (record.READY, record.STOPPED, record.ASLEEP, record.FAILED)
+RESTING: Final = (record.STOPPED, record.ASLEEP)
+STARTABLE: Final = (record.READY, *RESTING, record.FAILED)
 
 Result = dict[str, Any]
 
@@ -103,10 +104,11 @@ def task_of(plan: Plan) -> list[Callable[..., Any]]:
             ended = work.attempt(hands.GIT_FORWARD, work.record.branch, seconds=GIT_SECONDS)
             if ended.status:
                 raise Reject(f"{work.record.branch} cannot be fast-forwarded: {last_lines(ended.output)}")
-            if work.look_again().sha != before:
-                _follow_the_code(work)
-                _restart(work)
-            return _served(work) | {"from": before, "to": work.facts.sha}
+            if work.look_again().sha == before:
+                _end(work)
+                return _shown(work.record) | {"from": before, "to": before}
+            _follow_the_code(work)
+            return _served_anew(work) | {"from": before, "to": work.facts.sha}
 
     @action("rebuild")
     def rebuild(context: Context, slug: str, python: str | None = None) -> Result:
@@ -119,16 +121,14 @@ def task_of(plan: Plan) -> list[Callable[..., Any]]:
             number = interpreter.build(work, python or old_python or plan.pythons[0])
             interpreter.switch(work, number)
             try:
-                _restart(work)
-                _served(work)
+                shown = _served_anew(work)
             except SandboxError as error:
                 work.record.python = old_python
                 interpreter.switch(work, old)
-                _restart(work)
-                _served(work)
+                _served_anew(work)
                 raise Reject(f"the new virtualenv does not serve; the old one is back in use: {error}") from error
             interpreter.prune(work)
-            return _served(work)
+            return shown
 
     @action("test")
     def test(context: Context, slug: str) -> Result:
@@ -228,6 +228,15 @@ def _served(work: Work) -> Result:
     work.record.last_used = moments.stamp(time.time())
     _end(work)
     return _shown(work.record)
+
+
+def _served_anew(work: Work) -> Result:
+    """By a new process. What is stopped or asleep stays so."""
+    if work.record.state in RESTING:
+        _end(work)
+        return _shown(work.record)
+    _restart(work)
+    return _served(work)
 
 
 def _end(work: Work) -> None:

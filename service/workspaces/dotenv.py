@@ -23,19 +23,21 @@ def read(text: str) -> dict[str, str]:
 
 
 def merged(example: str, current: str, values: Mapping[str, str]) -> str:
-    """The example's lines, with these values; those that it lacks come last."""
-    before = read(current)
+    """The lines of today, or else the example's, with these values; what they lack comes last."""
+    before, known = read(current), read(example)
     wanted = {**values, **{name: before[name] for name in KEPT if before.get(name)}}
     if not wanted.get("SECRET_KEY"):
         wanted["SECRET_KEY"] = secrets.token_urlsafe(50)
     lines, seen = [], set()
-    for line in example.splitlines():
-        match = LINE.fullmatch(line)
-        if match and match[1] in wanted and not line.lstrip().startswith("#"):
-            line = f"{match[1]}={_quoted(wanted[match[1]])}"
+    for line in (current or example).splitlines():
+        match = None if line.lstrip().startswith("#") else LINE.fullmatch(line)
+        if match:
             seen.add(match[1])
+            if match[1] in wanted:
+                line = f"{match[1]}={_quoted(wanted[match[1]])}"
         lines.append(line)
-    lines += [f"{name}={_quoted(value)}" for name, value in wanted.items() if name not in seen]
+    missing = {**known, **wanted}
+    lines += [f"{name}={_quoted(value)}" for name, value in missing.items() if name not in seen]
     return "\n".join(lines) + "\n"
 
 

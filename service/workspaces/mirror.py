@@ -17,7 +17,7 @@ from typing import Final
 from urllib.parse import urlsplit, urlunsplit
 
 from service.errors import SandboxError
-from service.workspaces import recipes, supervisor
+from service.workspaces import whose
 from service.workspaces.hands import Speaker
 
 FETCH_SECONDS: Final = 600.0
@@ -70,7 +70,7 @@ class Mirror:
                     fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
                     break
                 time.sleep(LOOK_SECONDS)
-            for pid in supervisor.marked(self._folder):
+            for pid in whose.marked(self._folder):
                 with suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
             for path in self._folder.glob("**/*.lock"):
@@ -133,7 +133,7 @@ class Mirror:
     def _environment(self) -> dict[str, str]:
         ssh = f"{SSH} -i {shlex.quote(str(self._origin.key))} -o IdentitiesOnly=yes" if self._origin.key else SSH
         return {
-            recipes.MARK: str(self._folder),
+            whose.MARK: str(self._folder),
             "PATH": os.environ.get("PATH", os.defpath),
             "HOME": os.environ.get("HOME", "/"),
             "LANG": "C.UTF-8",

@@ -10,7 +10,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
 
-from service.workspaces import dotenv, looking, names, recipes, supervisor
+from service.workspaces import dotenv, looking, names, recipes, whose
 from service.workspaces.hands import Ended, Facts, HandsFailed, Speaker, WebService
 from service.workspaces.places import Home, Places
 from service.workspaces.supervisor import WebProcesses
@@ -100,7 +100,7 @@ class PlainHands:
         return Ended(done.returncode, done.stdout)
 
     def end_steps(self, slug: str) -> None:
-        self._end(slug, lambda: supervisor.marked(self._home(slug).path, supervisor.STEPS))
+        self._end(slug, lambda: whose.marked(self._home(slug).path, whose.STEPS))
 
     def _bounds(self) -> tuple[str, str]:
         return str(self._limits.memory_mb * 1024), str(self._limits.disk_mb * BLOCKS_A_MB)
@@ -157,7 +157,7 @@ class PlainHands:
         return self._web.status(self._home(slug).path.name)
 
     def processes(self, slug: str) -> list[int]:
-        return supervisor.marked(self._home(slug).path)
+        return whose.marked(self._home(slug).path)
 
     def kill(self, slug: str) -> None:
         self._end(slug, lambda: self.processes(slug))

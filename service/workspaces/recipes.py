@@ -121,6 +121,10 @@ def marked(home: Home) -> dict[str, str]:
     return {MARK: str(home.path)}
 
 
+def _bare(home: Home) -> dict[str, str]:
+    return {**marked(home), "PATH": PATH}
+
+
 def _git_environment(home: Home) -> dict[str, str]:
     return {
         **marked(home),
@@ -181,12 +185,12 @@ def _freeze(asked: Asked) -> CommandLine:
 
 def _switch(asked: Asked) -> CommandLine:
     (number,) = _count(asked, 1)
-    return CommandLine(_shell(SWITCH, _matching(NUMBER, number)), asked.home.path, {"PATH": PATH})
+    return CommandLine(_shell(SWITCH, _matching(NUMBER, number)), asked.home.path, _bare(asked.home))
 
 
 def _prune(asked: Asked) -> CommandLine:
     (number,) = _count(asked, 1)
-    return CommandLine(_shell(PRUNE, _matching(NUMBER, number)), asked.home.path, {"PATH": PATH})
+    return CommandLine(_shell(PRUNE, _matching(NUMBER, number)), asked.home.path, _bare(asked.home))
 
 
 def _database(asked: Asked) -> CommandLine:
@@ -195,7 +199,7 @@ def _database(asked: Asked) -> CommandLine:
     if source is None:
         raise BadArguments(f"a database is copied or empty, not {kind!r}")
     words = [sys.executable, "-I", "-c", COPY, source, str(asked.home.database)]
-    return CommandLine(words, asked.home.path, {"PATH": PATH})
+    return CommandLine(words, asked.home.path, _bare(asked.home))
 
 
 def _manage(*words: str) -> Callable[[Asked], CommandLine]:

@@ -7,6 +7,7 @@ service touches it. It holds each listening socket: connections wait through a r
 
 import fcntl
 import os
+import secrets
 import shutil
 import signal
 import subprocess
@@ -18,20 +19,18 @@ from pathlib import Path
 from typing import Any, Final
 
 import psutil
+import zmq
 
-from service.workspaces import launch, nginx, recipes
+from service.workspaces import launch, nginx, recipes, whose
 from service.workspaces.hands import HandsFailed, WebService
 from service.workspaces.places import Places
 
 LAUNCHER: Final = "launch.py"
 ALIVE: Final = "alive.lock"  # circusd holds it while it lives
-WEB_MARK: Final = "SANDBOX_WORKSPACE_WEB"
-ALL: Final = "all"
-WEB: Final = "web"  # what serves
-STEPS: Final = "steps"  # what an action runs
 CALL_SECONDS: Final = 60.0
 START_SECONDS: Final = 60.0
 LOOK_SECONDS: Final = 0.05
+ANSWER_MILLISECONDS: Final = 200
 CONFLICT_SECONDS: Final = 60.0
 TERM_SECONDS: Final = 5.0
 ROOM_FOR_SLUG: Final = 100 - len("/sockets/.sock") - 31
@@ -124,20 +123,21 @@ class WebProcesses:
             text = self._file(slug).read_text()
         except FileNotFoundError:
             return WebService("stopped")
-        pids = []
-        if self.is_alive():
-            answer = self._call("list", name=slug, known=("not found",))
-            pids = answer.get("pids", [])
-        if pids:
-            return WebService("active", int(pids[0]))
+        if pid := self._pid(slug):
+            return WebService("active", pid)
         return WebService("asleep" if "on_demand" in text else "active")
 
-    def ensure(self) -> bool:
-        """For the duty that looks after them: was it started now? Without a workspace there is nothing to start."""
-        if self.is_alive() or not any(self._conf.glob("w-*.ini")):
-            return False
-        self._ensure()
-        return True
+    def _pid(self, slug: str) -> int:
+        """0 if there is none, or nobody to ask."""
+        if not self.is_alive():
+            return 0
+        try:
+            pids = self._call("list", name=slug, known=("not found",)).get("pids") or [0]
+        except HandsFailed:
+            if self.is_alive():
+                raise
+            return 0
+        return int(pids[0])
 
     def is_alive(self) -> bool:
         try:
@@ -225,7 +225,7 @@ class WebProcesses:
 
     def _end_what_is_left(self) -> None:
         """By a circusd that was killed: its processes hold sockets that nobody reaches."""
-        for pid in marked(self._places.homes, WEB):
+        for pid in whose.marked(self._places.homes, whose.WEB):
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
         with suppress(FileNotFoundError, ValueError, ProcessLookupError):
@@ -235,24 +235,31 @@ class WebProcesses:
 
     def _call(self, command: str, *, known: tuple[str, ...] = (), seconds: float = CALL_SECONDS, **what: Any) -> Any:
         """Tried again while circusd does something else."""
-        from circus.client import CircusClient
-        from circus.exc import CallError
-
         until = time.monotonic() + CONFLICT_SECONDS
         while True:
-            client = CircusClient(endpoint=f"ipc://{self._places.run}/control.sock", timeout=seconds)
-            try:
-                answer = client.send_message(command, **what)
-            except CallError as error:
-                raise HandsFailed(f"the circusd of the workspaces does not answer: {error}") from error
-            finally:
-                client.stop()
+            answer = self._asked({"id": secrets.token_hex(8), "command": command, "properties": what}, seconds)
             reason = str(answer.get("reason", ""))
             if answer.get("status") != "error" or any(each in reason for each in known):
                 return answer
             if "already running" not in reason or time.monotonic() > until:
                 raise HandsFailed(f"the circusd of the workspaces refuses {command}: {reason}")
             time.sleep(LOOK_SECONDS)
+
+    def _asked(self, message: dict[str, Any], seconds: float) -> dict[str, Any]:
+        """One that dies meanwhile is not waited for."""
+        until = time.monotonic() + seconds
+        line: Any
+        with zmq.Context.instance().socket(zmq.DEALER) as line:
+            line.setsockopt(zmq.IDENTITY, message["id"].encode())
+            line.setsockopt(zmq.LINGER, 0)
+            line.connect(f"ipc://{self._places.run}/control.sock")
+            line.send_json(message)
+            while time.monotonic() < until and self.is_alive():
+                if line.poll(ANSWER_MILLISECONDS):
+                    answer = line.recv_json()
+                    if isinstance(answer, dict) and answer.get("id") == message["id"]:
+                        return answer
+        raise HandsFailed("the circusd of the workspaces does not answer")
 
     @contextmanager
     def _turn(self) -> Iterator[None]:
@@ -265,26 +272,6 @@ class WebProcesses:
                     break
                 time.sleep(LOOK_SECONDS)
             yield
-
-
-def marked(folder: Path, which: str = ALL) -> list[int]:
-    """The processes of workspaces at or below a folder, by their environment; of all kinds, also by where they work."""
-    found = []
-    for process in psutil.process_iter():
-        with suppress(psutil.Error, OSError):
-            environment = process.environ()
-            is_of_it = _is_inside(environment.get(recipes.MARK, ""), folder)
-            if which == ALL:
-                is_of_it = is_of_it or _is_inside(process.cwd(), folder)
-            else:
-                is_of_it = is_of_it and (WEB_MARK in environment) == (which == WEB)
-            if is_of_it and process.pid != os.getpid() and process.status() != psutil.STATUS_ZOMBIE:
-                found.append(process.pid)
-    return found
-
-
-def _is_inside(path: str, folder: Path) -> bool:
-    return f"{path}/".startswith(f"{folder}/")
 
 
 def own_nginx() -> str:

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from service.errors import SandboxError
-from service.workspaces.hands import Ended, Facts, Hands, HandsFailed, Speaker
+from service.workspaces.hands import Ended, Facts, Hands, Speaker
 from service.workspaces.mirror import Mirror
 from service.workspaces.nginx import Addresses, write_page
 from service.workspaces.places import Places
@@ -91,9 +91,6 @@ class Work:
         if ended.status:
             raise StepFailed(f"{step} failed: {last_lines(ended.output) or f'status {ended.status}'}")
         return ended
-
-
-EXPECTED = (SandboxError, HandsFailed)  # what may go wrong without anybody's mistake in this program
 
 
 def last_lines(text: str) -> str:

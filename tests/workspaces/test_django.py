@@ -1,9 +1,14 @@
 """A Django project, from an email to its page, and away again without a trace."""
 
+import json
 import os
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
 
 from tests.servers import eventually
-from tests.workspaces.yard import EMAIL, SLUG, Yard
+from tests.workspaces.yard import EMAIL, SLUG, Yard, requests_while
 
 
 def test_an_email_becomes_a_running_copy_and_goes_without_a_trace(yard: Yard) -> None:
@@ -35,3 +40,62 @@ def test_an_email_becomes_a_running_copy_and_goes_without_a_trace(yard: Yard) ->
     assert (yard.places.shared_media / "lamp.svg").exists()
     assert yard.get()[0] in (404, 502)
     assert yard.done("delete", slug=SLUG)["state"] == "deleted"
+
+
+@pytest.mark.slow
+def test_a_rebuild_to_another_python_under_load_fails_no_request(yard: Yard) -> None:
+    yard.plan = yard.planned(pythons=("python3", "/usr/bin/python3"))
+    yard.done("create", email=EMAIL)
+    seen = requests_while(yard, lambda: yard.done("rebuild", slug=SLUG, python="/usr/bin/python3"))
+    assert len(seen) > 10 and set(seen) == {200}
+    assert yard.record().python == "/usr/bin/python3" and yard.record().venv == 2
+    assert yard.done("test", slug=SLUG)["passed"]
+    seen = requests_while(yard, lambda: [yard.done("restart", slug=SLUG) for _ in range(3)])
+    assert set(seen) == {200}
+
+
+@pytest.mark.slow
+def test_several_are_made_at_once_and_one_email_has_one(yard: Yard) -> None:
+    emails = ["a.b@example.org", "a-b@example.org", "al@example.org", "al@example.org"]
+    with ThreadPoolExecutor(4) as pool:
+        outcomes = list(pool.map(lambda email: yard.do("create", email=email), emails))
+    statuses = sorted(outcome.status for outcome in outcomes)
+    assert statuses == ["scheduled", "succeeded", "succeeded", "succeeded"]  # the second one of al comes again
+    made = yard.plan.shelf.all()
+    assert {record.state for record in made} == {"ready"} and len({record.port for record in made}) == 3
+    assert [yard.get(slug=record.slug)[0] for record in made] == [200] * 3
+    for record in made:
+        yard.done("delete", slug=record.slug)
+    assert list(yard.branches()) == ["main"] and os.listdir(yard.places.homes) == []
+
+
+@pytest.mark.slow
+def test_a_workspace_finds_nothing_of_the_services_environment(yard: Yard, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("REDIS_URL", "redis://:secret@localhost")
+    yard.done("create", email=EMAIL)
+    names = json.loads(yard.get("/where")[1])["environment"]
+    assert "SECRET_KEY" in names and "REDIS_URL" not in names and "SANDBOX_HOME" not in names
+
+
+@pytest.mark.slow
+def test_links_out_of_the_static_files_are_not_followed(yard: Yard) -> None:
+    yard.done("create", email=EMAIL)
+    (yard.home().static / "passwd").symlink_to("/etc/passwd")
+    assert yard.get("/static/passwd")[0] == 403
+    assert yard.get("/static/../../.env")[0] in (400, 404)
+    assert yard.get("/static/%2e%2e/%2e%2e/.env")[0] in (400, 404)
+
+
+@pytest.mark.slow
+def test_without_nginx_each_has_a_port(folder: Path, wheels: str) -> None:
+    yard = Yard(folder, wheels=wheels, by_port=True)
+    try:
+        shown = yard.done("create", email=EMAIL)
+        assert shown["address"] == f"http://127.0.0.1:{yard.record().port}/"
+        assert yard.get()[0] == 200
+        yard.done("restart", slug=SLUG)
+        assert yard.get()[0] == 200
+        yard.done("delete", slug=SLUG)
+        assert yard.record().port is None
+    finally:
+        yard.close()

@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from service.workspaces import supervisor
+from service.workspaces import whose
 from tests.system.instance import ROOT
 from tests.workspaces.yard import EMAIL, SLUG, Yard
 
@@ -37,7 +37,7 @@ def state(yard: Yard) -> set[str]:
     """All that is there of workspaces, but for the tombstone."""
     folders = (yard.places.homes, yard.places.sockets, yard.places.pages, yard.places.run / "conf.d")
     found = {f"{folder.name}/{name}" for folder in folders if folder.is_dir() for name in os.listdir(folder)}
-    found |= {f"process {pid}" for pid in supervisor.marked(yard.places.homes)}
+    found |= {f"process {pid}" for pid in whose.marked(yard.places.homes)}
     return (found | {f"branch {name}" for name in yard.branches()}) - {"conf.d/nginx.ini"}
 
 
@@ -53,7 +53,7 @@ def test_a_creation_and_a_deletion_go_on_where_they_were_killed(small: Yard) -> 
     assert small.done("create", email=EMAIL)["state"] == "ready"
     assert small.get()[1].endswith(" hello")
     assert set(small.record().steps.values()) == {"done"}
-    assert supervisor.marked(small.home().path, supervisor.STEPS) == []
+    assert whose.marked(small.home().path, whose.STEPS) == []
 
     for point in DELETION:
         killed(small, "delete", point, slug=SLUG)

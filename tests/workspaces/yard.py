@@ -7,13 +7,14 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from service.testing import Outcome, run
-from service.workspaces import names, nginx, supervisor
+from service.workspaces import names, nginx, supervisor, whose
 from service.workspaces.actions import types
 from service.workspaces.mirror import Mirror, Origin
 from service.workspaces.places import Home, Places
@@ -152,9 +153,28 @@ class Yard:
         for pid in self.supervisor():
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
-        for pid in supervisor.marked(self.places.root):
+        for pid in whose.marked(self.places.root):
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
+
+
+def requests_while(yard: Yard, act: Callable[[], object]) -> list[int]:
+    """The statuses that a browser sees meanwhile."""
+    seen: list[int] = []
+    over = threading.Event()
+
+    def ask() -> None:
+        while not over.is_set():
+            seen.append(yard.get()[0])
+
+    asking = threading.Thread(target=ask)
+    asking.start()
+    try:
+        act()
+    finally:
+        over.set()
+        asking.join()
+    return seen
 
 
 def do(plan: Plan, action: str, /, **args: Any) -> Outcome:

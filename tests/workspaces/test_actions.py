@@ -1,0 +1,208 @@
+"""What is done to a workspace that stands: start and stop, update, rebuild, sleep; and what is refused."""
+
+import json
+import os
+import signal
+import sqlite3
+import time
+from pathlib import Path
+
+import pytest
+
+from service.tasks import moments
+from service.workspaces import record, whose
+from service.workspaces.steps import serving
+from tests.servers import eventually
+from tests.workspaces.yard import EMAIL, SLUG, Yard, git, requests_while
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture
+def built(small: Yard) -> Yard:
+    small.done("create", email=EMAIL)
+    return small
+
+
+def test_it_is_stopped_started_and_restarted(built: Yard) -> None:
+    first, _, _ = built.get()[1].partition(" ")
+    built.done("restart", slug=SLUG)
+    second, _, _ = built.get()[1].partition(" ")
+    assert first != second
+
+    assert built.done("stop", slug=SLUG)["state"] == "stopped"
+    status, page = built.get()
+    assert status == 502 and "It is stopped" in page
+    assert whose.marked(built.home().path) == []
+    assert built.done("create", email=EMAIL)["state"] == "stopped"  # asked for again, it is not started
+    built.push(EMAIL, "text", "newer")
+    assert built.done("update", slug=SLUG)["state"] == "stopped"  # nor by an update
+    assert built.done("rebuild", slug=SLUG)["state"] == "stopped"
+    assert whose.marked(built.home().path) == []
+    assert built.done("start", slug=SLUG)["state"] == "ready"
+    assert built.get()[1].endswith(" newer")
+
+
+def test_an_update_follows_the_branch_or_touches_nothing(built: Yard) -> None:
+    sha = built.push(EMAIL, "text", "newer")
+    assert built.done("update", slug=SLUG)["to"] == sha
+    first = built.get()[1]
+    assert first.endswith(" newer")
+    built.done("update", slug=SLUG)
+    assert built.get()[1] == first  # nothing to do, nothing restarted
+
+    code = built.home().code
+    (code / "text").write_text("mine")
+    git("commit", "--quiet", "--all", "--message=Mine", folder=code)
+    mine = git("rev-parse", "HEAD", folder=code)
+    built.push(EMAIL, "text", "theirs")
+    assert "cannot be fast-forwarded" in built.refused("update", slug=SLUG)
+    assert git("rev-parse", "HEAD", folder=code) == mine and built.get()[1].endswith(" mine")
+    assert built.refused("delete", slug=SLUG).endswith("Mine")
+    assert built.record().unpushed[0].startswith("not pushed: ")
+
+
+def test_a_branch_that_somebody_has_pushed_to_stays(built: Yard) -> None:
+    sha = built.push(EMAIL, "text", "newer")
+    outcome = built.do("delete", slug=SLUG)
+    assert outcome.result["state"] == "deleted"
+    assert any("the branch jo@example.org stays" in line.message for line in outcome.logs)
+    assert built.branches()[EMAIL] == sha
+
+    assert "is at the origin already" in built.refused("create", email=EMAIL)
+    assert built.record().state == "failed" and built.record().step == "branch"
+    assert built.done("create", email=EMAIL, take_over=True)["state"] == "ready"
+    assert built.get()[1].endswith(" newer") and built.record().generation == 2
+    built.done("delete", slug=SLUG)
+    assert built.branches()[EMAIL] == sha
+
+
+def test_tests_are_run_and_access_is_refused_in_plain_mode(built: Yard) -> None:
+    assert built.done("test", slug=SLUG)["passed"] is True
+    (built.home().code / "Procfile").write_text("web: python serve.py\ntest: echo bad; exit 3\n")
+    result = built.done("test", slug=SLUG)
+    assert (result["passed"], result["status"]) == (False, 3)
+    assert built.record().test == result
+    assert "plain mode" in built.refused("access", slug=SLUG, login="root")
+
+
+def test_broken_requirements_fail_with_the_words_of_pip_and_are_mended(small: Yard) -> None:
+    small.push("main", "requirements.txt", "./nothing-here\n")
+    message = small.refused("create", email=EMAIL)
+    assert message.startswith("requirements failed: ") and "nothing-here" in message
+    found = small.record()
+    assert (found.state, found.step, found.error) == ("failed", "venv", message)
+    assert "not built to its end" in small.refused("start", slug=SLUG)
+
+    (small.home().code / "requirements.txt").write_text("")
+    assert small.done("create", email=EMAIL)["state"] == "ready"
+    assert small.done("delete", slug=SLUG, force=True)["state"] == "deleted"
+
+
+def test_a_creation_that_never_came_far_is_deleted_without_the_repository(small: Yard) -> None:
+    small.origin.rename(small.origin.with_name("away.git"))
+    assert small.refused("create", email=EMAIL).startswith("git clone: ")
+    assert (small.record().state, small.record().step) == ("failed", "mirror")
+    assert small.done("delete", slug=SLUG)["state"] == "deleted"
+
+
+def test_what_cannot_be_taken_away_is_told_and_not_called_deleted(built: Yard) -> None:
+    away = built.origin.with_name("away.git")
+    built.origin.rename(away)
+    assert "branch: git" in built.refused("delete", slug=SLUG)
+    assert built.record().state == "delete_failed" and not built.home().path.exists()
+    assert "is being deleted" in built.refused("create", email=EMAIL)
+    away.rename(built.origin)
+    assert built.done("delete", slug=SLUG)["state"] == "deleted"
+    assert list(built.branches()) == ["main"]
+
+
+def test_a_rebuild_switches_or_goes_back(built: Yard) -> None:
+    first = (built.home().venv).readlink()
+    assert requests_while(built, lambda: built.done("rebuild", slug=SLUG))
+    second = (built.home().venv).readlink()
+    assert first != second and len(list(built.home().venvs.iterdir())) == 1
+    assert "there is no 'python9'" in built.refused("rebuild", slug=SLUG, python="python9")
+
+    (built.home().code / "requirements.txt").write_text("./nothing-here\n")
+    assert "requirements failed" in built.refused("rebuild", slug=SLUG)
+    assert (built.home().venv).readlink() == second and built.get()[0] == 200
+    assert built.record().state == "ready"
+
+
+def test_a_new_virtualenv_that_does_not_serve_gives_way_to_the_old_one(
+    built: Yard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(serving, "HEALTH_SECONDS", 8.0)
+    server = built.home().code / "serve.py"
+    server.write_text(
+        "import os, sys\nassert os.path.realpath(sys.prefix).endswith('/1'), 'too new'\n" + server.read_text()
+    )
+    message = built.refused("rebuild", slug=SLUG)
+    assert "the old one is back in use" in message and "too new" in message
+    assert built.home().venv.readlink().name == "1" and built.get()[0] == 200
+    assert built.record().state == "ready"
+
+
+def test_what_is_idle_sleeps_without_a_process_and_wakes_at_a_request(built: Yard) -> None:
+    neighbour = built.done("create", email="al@example.org")["slug"]
+    built.done("reconcile")
+    assert built.record().state == "ready"
+    aged(built, SLUG)
+    assert built.done("reconcile")["asleep"] == [SLUG]
+    assert whose.marked(built.home().path) == [] and built.record().state == "asleep"
+    assert built.get(slug=neighbour)[0] == 200  # which wakes nobody else
+    assert built.done("reconcile") == {"orphans": []}
+    assert whose.marked(built.home().path) == []
+
+    assert built.get()[1].endswith(" hello")
+    assert built.done("reconcile")["awake"] == [SLUG]
+    assert built.record().state == "ready"
+
+
+def test_what_is_missing_is_started_and_what_is_nobodys_is_reported(built: Yard) -> None:
+    for pid in built.supervisor():
+        kill(pid)
+    eventually(lambda: not built.plan.hands.status(SLUG).pid)
+    orphan = built.places.homes / "w-nobody-aaaaaaaa"
+    orphan.mkdir()
+    done = built.done("reconcile")
+    assert done == {"started": [SLUG], "orphans": [f"the folder {orphan}"]}
+    assert eventually(lambda: built.get()[0] == 200) and orphan.is_dir()
+
+
+def test_what_was_cut_off_long_ago_goes_on(built: Yard) -> None:
+    file = built.places.records / f"{SLUG}.json"
+    members = json.loads(file.read_text()) | {"state": "creating", "changed_at": moments.stamp(time.time() - 7200)}
+    file.write_text(json.dumps(members))
+    assert built.done("reconcile")["resumed"] == [SLUG]
+    assert built.record().state == record.READY
+
+
+def test_a_workspace_that_takes_too_much_of_the_disk_fails(small: Yard) -> None:
+    small.plan = small.planned(disk_mb=1)
+    assert "MB of the disk; 1 are allowed" in small.refused("create", email=EMAIL)
+
+
+def test_a_database_is_copied(small: Yard) -> None:
+    small.places.root.mkdir()
+    with sqlite3.connect(small.places.database) as database:
+        database.execute("create table ware as select 'a lamp' as name")
+    small.done("create", email=EMAIL)
+    with sqlite3.connect(small.home().database) as copy:
+        assert copy.execute("select name from ware").fetchall() == [("a lamp",)]
+
+
+def aged(yard: Yard, slug: str) -> None:
+    """As if nobody had used it for a year."""
+    long_ago = time.time() - 366 * 86400
+    file = yard.places.records / f"{slug}.json"
+    old = moments.stamp(long_ago)
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"last_used": old, "created_at": old}))
+    used: Path = yard.home(slug).log / "access.log"
+    if used.exists():
+        os.utime(used, (long_ago, long_ago))
+
+
+def kill(pid: int) -> None:
+    os.kill(pid, signal.SIGKILL)
