@@ -118,6 +118,7 @@ class Settings:
     workspace_idle_days: float
     workspace_disk_mb: int
     workspace_memory_mb: int
+    workspace_hook: Path | None
 
     @property
     def on_loopback(self) -> bool:
@@ -489,6 +490,7 @@ VARIABLES: Final = (
         "4096",
         "a number from 256 to 1000000",
     ),
+    Variable("SANDBOX_WORKSPACE_HOOK", "workspace_hook", _optional_path, "", "the file of a secret"),
 )
 
 

@@ -1,8 +1,8 @@
 """The client of the task service sandbox: `Client` and `AsyncClient`."""
 
-from sandbox_client.async_client import AsyncClient, AsyncTask
+from sandbox_client.async_client import AsyncClient, AsyncTask, AsyncWorkspace
 from sandbox_client.calls import Filters, NewTask, Unique
-from sandbox_client.client import Client, Task
+from sandbox_client.client import Client, Task, Workspace
 from sandbox_client.document import (
     Attempt,
     LogLine,
@@ -44,6 +44,7 @@ from sandbox_client.version import __version__
 __all__ = [
     "AsyncClient",
     "AsyncTask",
+    "AsyncWorkspace",
     "Attempt",
     "BadRequest",
     "Client",
@@ -80,6 +81,7 @@ __all__ = [
     "UnknownName",
     "Unreachable",
     "UnsupportedMediaType",
+    "Workspace",
     "WrongAddress",
     "__version__",
 ]

@@ -18,6 +18,7 @@ from sandbox_client.events import END, SILENCE_SECONDS, Event, EventParser
 from sandbox_client.retrying import Retries
 from sandbox_client.version import __version__
 from sandbox_client.waiting import Rounds
+from sandbox_client.workspace import Action, Record
 
 
 class AsyncClient(AsyncOperating):
@@ -194,6 +195,19 @@ class AsyncClient(AsyncOperating):
             return Readiness(False, error.problem.get("failing") or {"service": error.detail})
         return Readiness(True, answer.get("failing", {}))
 
+    async def create_workspace(self, email: str, *, take_over: bool = False) -> "AsyncWorkspace":
+        """The one of this email, also if it was there already. `take_over`: also a branch of somebody else."""
+        answer = await self._send(calls.create_workspace(email, take_over))
+        return AsyncWorkspace(self, answer["workspace"])
+
+    async def workspace(self, slug: str) -> "AsyncWorkspace":
+        return AsyncWorkspace(self, await self._send(calls.workspace(slug)))
+
+    async def workspaces(self) -> list["AsyncWorkspace"]:
+        """The newest first."""
+        answer = await self._send(calls.workspaces())
+        return [AsyncWorkspace(self, record) for record in answer["workspaces"]]
+
     # --- how they are sent ------------------------------------------------------------------------
 
     def _retries(self, *, end: float = math.inf) -> Retries:
@@ -340,3 +354,40 @@ class AsyncTask(Document):
         """Runs it again. Raises Conflict unless it has failed or was cancelled."""
         self.document = await self._client._retry(self.uid)
         return self
+
+
+class AsyncWorkspace(Record):
+    """A workspace as it was when it was last read. What is done to it is a task, which says how it ends."""
+
+    def __init__(self, client: AsyncClient, record: dict[str, Any]) -> None:
+        super().__init__(record)
+        self._client = client
+
+    async def refresh(self) -> Self:
+        self.record = await self._client._send(calls.workspace(self.slug))
+        return self
+
+    async def task(self) -> AsyncTask | None:
+        """The action that is at work or comes next; if there is none, the last one, as long as it is kept."""
+        uid = (await self.refresh()).record["task"]
+        return await self._client.get(uid) if uid else None
+
+    async def act(self, action: Action, **given: Any) -> AsyncTask:
+        """`rebuild` may be given a `python`, `access` is given a `login`, `resume` may be told to `take_over`. Raises
+        Conflict while another action is at work."""
+        return await self._begun(calls.act_on_workspace(self.slug, action, given))
+
+    async def delete(self, *, force: bool = False, keep_branch: bool = False) -> AsyncTask:
+        """It refuses to lose work, unless forced."""
+        return await self._begun(calls.delete_workspace(self.slug, force, keep_branch))
+
+    async def extend(self) -> Self:
+        """Says that it is in use: it falls asleep later."""
+        answer = await self._client._send(calls.act_on_workspace(self.slug, "extend", {}))
+        self.record = answer["workspace"]
+        return self
+
+    async def _begun(self, call: Call) -> AsyncTask:
+        answer = await self._client._send(call)
+        self.record = answer["workspace"]
+        return AsyncTask(self._client, answer["task"])

@@ -171,6 +171,39 @@ def retry(uid: str) -> Call:
     return Call("POST", f"{_path(uid)}/retry", repeatable=False)
 
 
+def create_workspace(email: str, take_over: bool) -> Call:
+    return _asking("/workspaces", {"email": email, "take_over": take_over})
+
+
+def workspaces() -> Call:
+    return Call("GET", "/workspaces")
+
+
+def workspace(slug: str) -> Call:
+    return Call("GET", _workspace(slug))
+
+
+def act_on_workspace(slug: str, action: str, given: Mapping[str, Any]) -> Call:
+    """Sent twice, the second would meet the first, and be refused."""
+    return _asking(f"{_workspace(slug)}/{action}", given, repeatable=action == "extend")
+
+
+def delete_workspace(slug: str, force: bool, keep_branch: bool) -> Call:
+    query = {"force": ""} if force else {}
+    if keep_branch:
+        query["branch"] = "keep"
+    return Call("DELETE", _workspace(slug), query=query, repeatable=False)
+
+
+def _asking(path: str, body: Mapping[str, Any], *, repeatable: bool = True) -> Call:
+    content = json.dumps(body).encode()
+    return Call("POST", path, headers={"Content-Type": "application/json"}, content=content, repeatable=repeatable)
+
+
+def _workspace(slug: str) -> str:
+    return f"/workspaces/{quote(slug, safe='')}"
+
+
 def types() -> Call:
     return Call("GET", "/types")
 

@@ -18,6 +18,7 @@ from sandbox_client.operating import Operating
 from sandbox_client.retrying import Retries
 from sandbox_client.version import __version__
 from sandbox_client.waiting import Rounds
+from sandbox_client.workspace import Action, Record
 
 
 class Client(Operating):
@@ -194,6 +195,19 @@ class Client(Operating):
             return Readiness(False, error.problem.get("failing") or {"service": error.detail})
         return Readiness(True, answer.get("failing", {}))
 
+    def create_workspace(self, email: str, *, take_over: bool = False) -> "Workspace":
+        """The one of this email, also if it was there already. `take_over`: also a branch of somebody else."""
+        answer = self._send(calls.create_workspace(email, take_over))
+        return Workspace(self, answer["workspace"])
+
+    def workspace(self, slug: str) -> "Workspace":
+        return Workspace(self, self._send(calls.workspace(slug)))
+
+    def workspaces(self) -> list["Workspace"]:
+        """The newest first."""
+        answer = self._send(calls.workspaces())
+        return [Workspace(self, record) for record in answer["workspaces"]]
+
     # --- how they are sent ------------------------------------------------------------------------
 
     def _retries(self, *, end: float = math.inf) -> Retries:
@@ -338,3 +352,40 @@ class Task(Document):
         """Runs it again. Raises Conflict unless it has failed or was cancelled."""
         self.document = self._client._retry(self.uid)
         return self
+
+
+class Workspace(Record):
+    """A workspace as it was when it was last read. What is done to it is a task, which says how it ends."""
+
+    def __init__(self, client: Client, record: dict[str, Any]) -> None:
+        super().__init__(record)
+        self._client = client
+
+    def refresh(self) -> Self:
+        self.record = self._client._send(calls.workspace(self.slug))
+        return self
+
+    def task(self) -> Task | None:
+        """The action that is at work or comes next; if there is none, the last one, as long as it is kept."""
+        uid = (self.refresh()).record["task"]
+        return self._client.get(uid) if uid else None
+
+    def act(self, action: Action, **given: Any) -> Task:
+        """`rebuild` may be given a `python`, `access` is given a `login`, `resume` may be told to `take_over`. Raises
+        Conflict while another action is at work."""
+        return self._begun(calls.act_on_workspace(self.slug, action, given))
+
+    def delete(self, *, force: bool = False, keep_branch: bool = False) -> Task:
+        """It refuses to lose work, unless forced."""
+        return self._begun(calls.delete_workspace(self.slug, force, keep_branch))
+
+    def extend(self) -> Self:
+        """Says that it is in use: it falls asleep later."""
+        answer = self._client._send(calls.act_on_workspace(self.slug, "extend", {}))
+        self.record = answer["workspace"]
+        return self
+
+    def _begun(self, call: Call) -> Task:
+        answer = self._client._send(call)
+        self.record = answer["workspace"]
+        return Task(self._client, answer["task"])

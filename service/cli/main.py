@@ -19,6 +19,9 @@ COMMANDS: Final = {
     "queue": Lazy("queue_commands", "queue", "the queues: list, pause, resume"),
     "limit": Lazy("limit_commands", "limit", "how many tasks run at once, or start in a time: list, set, remove"),
     "schedule": Lazy("schedule_commands", "schedule", "what creates tasks at times: list, put, run, pause, delete"),
+    "workspace": Lazy(
+        "workspace_commands", "workspace", "people's running copies of a project: create, update, delete"
+    ),
     "types": Lazy("type_commands", "types", "print the task types and their queues, or what one of them takes"),
     "runners": Lazy("at_work", "runners", "who executes what now"),
     "top": Lazy("at_work", "top", "queues and runners, live"),

@@ -81,11 +81,15 @@ def errors(settings: Settings, process: str, types: Iterable[TaskType] = ()) -> 
 
 def app(settings: Settings) -> "Web":
     from service.runner import lockfile
+    from service.web.api.workspace_desk import Premises
     from service.web.app import create_app
     from service.web.auth import Tokens
     from service.web.hosts import Hosts
 
     types = registry(settings)
+    premises = Premises(
+        settings.workspaces, settings.workspace_max, settings.workspace_building, settings.workspace_hook
+    )
     is_open = not (settings.tokens or settings.socket)
     return create_app(
         store=store(settings),
@@ -102,6 +106,7 @@ def app(settings: Settings) -> "Web":
         metrics=metrics(settings, _after_what_is_ready()),
         audit=AuditLog(settings.logs, "web"),
         sentry_url=settings.sentry_url,
+        premises=premises if settings.workspace_git else None,
     )
 
 

@@ -16,7 +16,8 @@ from service.store import Store
 from service.tasks.registry import Registry
 from service.web import answers
 from service.web.answers import Answer
-from service.web.api import health, openapi, runner_calls
+from service.web.api import git_hooks, health, openapi, runner_calls
+from service.web.api.git_hooks import GitHooks
 from service.web.api.history_calls import HistoryCalls
 from service.web.api.intake import Intake
 from service.web.api.limit_calls import LimitCalls
@@ -28,6 +29,8 @@ from service.web.api.task_calls import TaskCalls
 from service.web.api.task_events import Events
 from service.web.api.type_calls import TypeCalls
 from service.web.api.waiting import Waiting
+from service.web.api.workspace_calls import WorkspaceCalls
+from service.web.api.workspace_desk import Desk, Premises
 from service.web.auth import CALLER, SCOPE, Tokens
 from service.web.hosts import READS, Hosts
 from service.web.masking import Masking
@@ -38,7 +41,8 @@ from service.web.page.site import Site
 from service.web.proxies import Proxies
 from service.web.request_id import RequestIds
 
-OF_NO_TOKEN: Final = (health.NAME, site.NAME, statics.NAME)  # the page asks for one in its own way
+# The page asks for a token in its own way, and a hook has a secret of its own.
+OF_NO_TOKEN: Final = (health.NAME, site.NAME, statics.NAME, git_hooks.NAME)
 
 
 FOLLOWED: Final = "logs.events"  # a browser cannot send a token to read them
@@ -91,9 +95,10 @@ def create_app(
     errors: Errors = NO_ERRORS,
     audit: AuditLog | None = None,
     sentry_url: str = "",
+    premises: Premises | None = None,
 ) -> Web:
     """`waiting_clients` is how many may wait in this process, `streams` how many may read events. Without `hosts`, any
-    name will do; of `proxies`, their X-Forwarded-For is believed."""
+    name will do; of `proxies`, their X-Forwarded-For is believed. Without `premises` there are no workspaces."""
     app = Web(__name__, static_folder=None)
     app.url_map.merge_slashes = False
     app.url_map.redirect_defaults = False
@@ -105,7 +110,11 @@ def create_app(
     calls = TaskCalls(store=store, intake=intake, waiting=app.waiting, masking=masking, audit=audit)
     app.register_blueprint(calls.blueprint())
     app.events = Events(store, limit=streams)
-    app.register_blueprint(LogCalls(store=store, masking=masking, events=app.events).blueprint())
+    logs = LogCalls(store=store, masking=masking, events=app.events)
+    app.register_blueprint(logs.blueprint())
+    desk = Desk(premises=premises, store=store, intake=intake, calls=calls)
+    app.register_blueprint(WorkspaceCalls(desk=desk, logs=logs, masking=masking).blueprint())
+    app.register_blueprint(GitHooks(desk).blueprint())
     many = ManyCalls(store=store, queues=queues, masking=masking, audit=audit)
     app.register_blueprint(many.blueprint())
     app.register_blueprint(HistoryCalls(store, queues).blueprint())
@@ -125,6 +134,7 @@ def create_app(
     page = Site(
         store=store, registry=registry, queues=tuple(queues), calls=calls, intake=intake, many=many,
         pauses=PauseForms(queues=queue_calls, types=type_calls), limits=limit_calls, schedules=schedule_calls,
+        desk=desk, events=app.events, masking=masking,
         notices=partial(health.notices, throttled), tokens=tokens, audit=audit, errors=errors, sentry_url=sentry_url,
     )  # fmt: skip
     for blueprint in page.blueprints():

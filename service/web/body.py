@@ -7,17 +7,17 @@ from service.web.problem import Problem
 BODY_LIMIT: Final = 256 * 1024  # bytes
 
 
-def read(environ: dict[str, Any]) -> bytes:
+def read(environ: dict[str, Any], limit: int = BODY_LIMIT) -> bytes:
     kind = environ.get("CONTENT_TYPE", "")
     if kind != "application/json" and kind.partition(";")[0].strip().lower() != "application/json":
         raise Problem(415, "Content-Type: send application/json")
-    if int(environ.get("CONTENT_LENGTH") or 0) > BODY_LIMIT:
-        raise _too_large()
-    body: bytes = environ["wsgi.input"].read(BODY_LIMIT + 1)
-    if len(body) > BODY_LIMIT:
-        raise _too_large()
+    if int(environ.get("CONTENT_LENGTH") or 0) > limit:
+        raise _too_large(limit)
+    body: bytes = environ["wsgi.input"].read(limit + 1)
+    if len(body) > limit:
+        raise _too_large(limit)
     return body
 
 
-def _too_large() -> Problem:
-    return Problem(413, f"the body is larger than {BODY_LIMIT} bytes")
+def _too_large(limit: int) -> Problem:
+    return Problem(413, f"the body is larger than {limit} bytes")

@@ -5,7 +5,7 @@ import inspect
 from collections.abc import Iterator
 from typing import Any
 
-from sandbox_client import AsyncClient, AsyncTask
+from sandbox_client import AsyncClient, AsyncTask, AsyncWorkspace
 
 
 class Blocking:
@@ -34,4 +34,4 @@ class Blocking:
     def _shown(self, value: Any) -> Any:
         if isinstance(value, list):
             return [self._shown(each) for each in value]
-        return Blocking(value, self._runner) if isinstance(value, AsyncClient | AsyncTask) else value
+        return Blocking(value, self._runner) if isinstance(value, AsyncClient | AsyncTask | AsyncWorkspace) else value

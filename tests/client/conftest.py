@@ -13,6 +13,7 @@ from sandbox_client.testing import FakeSandbox
 from tests.client.blocking import Blocking
 from tests.system.conftest import make_instance  # noqa: F401 - a fixture
 from tests.system.instance import Instance
+from tests.web.conftest import estate, make_app, redis_server, registry, store  # noqa: F401 - fixtures
 
 TYPES = "service.builtin.demo tests.client.handlers"
 

@@ -21,6 +21,7 @@ from service.tasks.document import NULL, TaskError
 from service.tasks.registry import Registry
 from service.web.app import Web, create_app
 from tests.servers import RedisServer, eventually, free_port
+from tests.web.estate import Estate
 
 ROOT = Path(__file__).parents[2]
 QUEUES = ("default", "reports")
@@ -58,6 +59,11 @@ def make_app(store: Store, registry: Registry) -> Callable[..., Web]:
 @pytest.fixture
 def client(make_app: Callable[..., Web]) -> FlaskClient:
     return make_app().test_client()
+
+
+@pytest.fixture
+def estate(make_app: Callable[..., Web], store: Store, tmp_path: Path) -> Estate:
+    return Estate(make_app, store, tmp_path)
 
 
 @pytest.fixture

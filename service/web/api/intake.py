@@ -78,6 +78,10 @@ class Intake:
         task.uid = homes.uid(task, _prefix(sender), homes.of(task), is_named=sender.key is not None)
         return task
 
+    def uid(self, sender: Sender) -> str:
+        """Of the one task that this sender creates with this key."""
+        return self._store.uid(_prefix(sender))
+
     def many(self, body: bytes, sender: Sender) -> list[Task]:
         batch = parsed(_decode_many, body)
         now = time.time_ns() // 1000

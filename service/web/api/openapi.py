@@ -22,6 +22,10 @@ from service.web.api.intake import BATCH_LIMIT, NewTask
 from service.web.api.listing import DEFAULT_LIMIT, FILTERS, HIGHEST_LIMIT, Wanted
 from service.web.api.pausing import NewPause
 from service.web.api.schedule_calls import NewSchedule
+from service.web.api.workspace_calls import BRANCHES, Granting, NewWorkspace, Rebuilding, Resuming
+from service.web.api.workspace_desk import SIMPLE
+from service.workspaces.names import SLUG
+from service.workspaces.record import STATES, Workspace
 
 Object = dict[str, Any]
 
@@ -36,6 +40,12 @@ OR_PAUSE: Final = {"anyOf": [{"$ref": f"{SCHEMAS}/Pause"}, {"type": "null"}]}
 _FIELDS: Final = get_type_hints(Task, include_extras=True)
 # The document as clients see it. It has no defaults: clients get every field.
 PublicTask: Final = msgspec.defstruct("Task", [(name, _FIELDS[name]) for name in PUBLIC])
+# The record of a workspace as clients see it; what it holds of another release is none of theirs.
+PublicWorkspace: Final = msgspec.defstruct(
+    "Workspace", [(name, kind) for name, kind in get_type_hints(Workspace).items() if name != "rest"]
+)
+
+OF_WORKSPACES: Final = (NewWorkspace, Rebuilding, Resuming, Granting)
 
 
 def blueprint(registry: Registry, queues: Sequence[str]) -> Blueprint:
@@ -60,7 +70,20 @@ def describe(types: Sequence[str], queues: Sequence[str]) -> Object:
 
 def _schemas(types: Sequence[str], queues: Sequence[str]) -> Object:
     """Made from the structs that read and write these objects: a new field shows up here by itself."""
-    shown = [NewTask, PublicTask, Wanted, AtWork, NewPause, LimitRule, NewSchedule]
+    shown = [
+        NewTask,
+        PublicTask,
+        Wanted,
+        AtWork,
+        NewPause,
+        LimitRule,
+        NewSchedule,
+        PublicWorkspace,
+        NewWorkspace,
+        Rebuilding,
+        Resuming,
+        Granting,
+    ]
     _, made = msgspec.json.schema_components(shown, ref_template=f"{SCHEMAS}/{{name}}")
     return {
         **{name: _sent(schema) for name, schema in made.items()},
@@ -73,6 +96,8 @@ def _schemas(types: Sequence[str], queues: Sequence[str]) -> Object:
         "Bounds": made["Bounds"],
         "Limit": _limit(made["LimitRule"]),
         "NewSchedule": _new_schedule(made["NewSchedule"], types, queues),
+        **{each.__name__: made[each.__name__] for each in OF_WORKSPACES},
+        "Workspace": _workspace(made["Workspace"]),
         "TaskType": _task_type(),
         "LogLine": _log_line(),
         "Attempt": _attempt(),
@@ -118,6 +143,7 @@ def _paths() -> Object:
         "/limits/{name}": _of_one_limit(),
         **_schedules(_reference("Schedule"), task, key),
         "/runners": {"get": _call("listRunners", 200, _list_of("runners", "AtWork"))},
+        **_workspaces(),
         "/metrics": {"get": _metrics()},
         "/metrics/history": {"get": _call("readHistory", 200, _history(), refused=(422,), parameters=_history_query())},
         "/health/live": {"get": _call("live", 200, {"type": "object"})},
@@ -165,6 +191,48 @@ def _schedules(schedule: Object, task: Object, key: Object) -> Object:
     }
 
 
+def _workspaces() -> Object:
+    slug = _parameter("path", "slug", {"type": "string", "pattern": f"^{SLUG.pattern}$"})
+    lost = [_parameter("query", "force", {"const": ""}), _parameter("query", "branch", {"enum": [*BRANCHES]})]
+    begun = _object({"workspace": _reference("Workspace"), "task": {"anyOf": [_reference("Task"), {"type": "null"}]}})
+
+    def act(name: str, status: int = 202, **given: Any) -> Object:
+        return {"post": _call(f"{name}Workspace", status, begun, refused=(404, 409), parameters=[slug], **given)}
+
+    place, new = "/workspaces/{slug}", _reference("NewWorkspace")
+    return {
+        "/workspaces": {
+            "get": _call("listWorkspaces", 200, _list_of("workspaces", "Workspace"), refused=(404, 422)),
+            "post": _call("createWorkspace", 202, begun, 200, body=new, refused=(404, 409, 429)),
+        },
+        place: {
+            "get": _call("readWorkspace", 200, _reference("Workspace"), refused=(404, 409, 422), parameters=[slug]),
+            "delete": _call("deleteWorkspace", 202, begun, refused=(404, 409, 422), parameters=[slug, *lost]),
+        },
+        **{f"{place}/{action}": act(action) for action in SIMPLE},
+        f"{place}/resume": act("resume", body=_reference("Resuming"), body_is_needed=False),
+        f"{place}/extend": act("extend", 200),
+        f"{place}/rebuild": act("rebuild", body=_reference("Rebuilding"), body_is_needed=False),
+        f"{place}/access": act("access", body=_reference("Granting")),
+        f"{place}/link": {
+            "post": _call("linkWorkspace", 200, _object({"link": TEXT}), refused=(404, 409), parameters=[slug])
+        },
+        f"{place}/log": {"get": _log(slug, "readWorkspaceLog")},
+        "/hooks/git": {"post": _hook()},
+    }
+
+
+def _hook() -> Object:
+    names = {"type": "array", "items": TEXT}
+    body, found = {"type": "object"}, _object({"workspaces": names, "tasks": names})
+    return _call("gitHook", 202, found, 200, body=body, refused=(404,)) | {"security": [{}]}
+
+
+def _workspace(schema: Object) -> Object:
+    schema["properties"]["state"] = {"enum": [*STATES]}
+    return _sent(schema)
+
+
 def _call(
     name: str,
     *successes_and_schema: Any,
@@ -186,14 +254,14 @@ def _call(
     return call | {"responses": responses}
 
 
-def _log(uid: Object) -> Object:
+def _log(uid: Object, name: str = "readLog") -> Object:
     after = _parameter("query", "after", {"type": "string", "pattern": "^[0-9]{1,15}$"})
     limit = {"type": "integer", "minimum": 1, "maximum": MOST_LINES, "default": MOST_LINES}
     page = _list_of("lines", "LogLine")
     page["properties"] |= {"next": TEXT, "dropped": {"type": "integer", "minimum": 0}}
     page["required"] += ["next", "dropped"]
     parameters = [uid, after, _parameter("query", "limit", limit)]
-    call = _call("readLog", 200, page, refused=(404, 422), parameters=parameters)
+    call = _call(name, 200, page, refused=(404, 422), parameters=parameters)
     call["responses"]["200"]["content"]["text/plain"] = {"schema": TEXT}
     return call
 

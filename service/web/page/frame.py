@@ -6,7 +6,7 @@ After a form comes a 303 to a page, and what the form has done stands there once
 import base64
 import binascii
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlencode
@@ -54,6 +54,7 @@ PLACES: Final = (
     ("/ui/runners", "Runners"),
     ("/ui/audit", "Audit"),
 )
+WORKSPACES: Final = ("/ui/workspaces", "Workspaces")  # where there are any
 
 
 class Notice(msgspec.Struct):
@@ -66,7 +67,9 @@ class Notice(msgspec.Struct):
 
 
 class Frame:
-    def __init__(self, statics: Statics, *, asks: bool, paused: Callable[[], Paused]) -> None:
+    def __init__(
+        self, statics: Statics, *, asks: bool, paused: Callable[[], Paused], places: Sequence[tuple[str, str]] = PLACES
+    ) -> None:
         """`asks`: people have to sign in. `paused` tells which queues and types are."""
         loader = FileSystemLoader(Path(__file__).with_name("templates"))
         self._templates = Environment(
@@ -74,7 +77,7 @@ class Frame:
             auto_reload=False,
         )  # fmt: skip
         self._templates.globals |= {
-            "asks": asks, "places": PLACES, "static": statics.address, "statuses": SHOWN_STATUSES,
+            "asks": asks, "places": places, "static": statics.address, "statuses": SHOWN_STATUSES,
             "version": __version__, "address": address, "paused": paused,
         }  # fmt: skip
         self._templates.filters |= {

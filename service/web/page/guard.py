@@ -24,6 +24,7 @@ class Visitor(NamedTuple):
 
     name: str | None  # of the token; None where no tokens are asked for
     may_write: bool
+    workspace: str | None = None  # the only thing that this visitor may see
 
 
 OPEN: Final = Visitor(None, may_write=True)

@@ -7,7 +7,7 @@ from flask import Blueprint, Response, request
 
 from service.errors import InvalidTransition
 from service.store import Document, Store
-from service.tasks.document import NULL, RUNNING, UNREADABLE, Task
+from service.tasks.document import NULL, UNREADABLE, Task
 from service.tasks.registry import Registry
 from service.web.api.task_calls import TaskCalls
 from service.web.masking import may_write
@@ -42,7 +42,7 @@ class OneTask:
             attempts=self._logbook.attempts(uid)[1],
             log=self._logbook.read(uid),
             result=None if task.result == NULL else self._value(task.result),
-            progress=_progress(task),
+            progress=shown.progress(task),
             sentry=self._sentry(task),
             unreadable=_as_stored(found, may_write(request.environ)) if task.status == UNREADABLE else "",
             holder=self._holder(task),
@@ -79,14 +79,6 @@ class OneTask:
         except InvalidTransition as error:
             return go(f"/ui/tasks/{uid}", Notice(f"Nothing was changed: {error}.", good=False))
         return go(f"/ui/tasks/{uid}", Notice(words))
-
-
-def _progress(task: Task) -> dict[str, Any] | None:
-    if task.status != RUNNING or task.progress == NULL:
-        return None
-    progress = shown.parsed(task.progress)
-    fraction = progress.get("fraction")
-    return {"percent": None if fraction is None else round(100 * float(fraction), 1), "message": progress["message"]}
 
 
 def _as_stored(found: Document, all_of_it: bool) -> str:

@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from service.observe import scrubber
 from service.tasks import moments
+from service.tasks.document import NULL, RUNNING, Task
 
 NOTHING: Final = "\N{EN DASH}"
 SUMMARY_BYTES: Final = 2048
@@ -83,6 +84,15 @@ def clock(seconds: float) -> str:
 def text(value: object) -> str:
     """Without characters that hide or turn others."""
     return UNSEEN.sub(lambda found: f"\\u{ord(found[0]):04x}", str(value))
+
+
+def progress(task: Task) -> dict[str, Any] | None:
+    """How far a task is that runs, and says so."""
+    if task.status != RUNNING or task.progress == NULL:
+        return None
+    told = parsed(task.progress)
+    fraction = told.get("fraction")
+    return {"percent": None if fraction is None else round(100 * float(fraction), 1), "message": told["message"]}
 
 
 def parsed(raw: bytes) -> Any:

@@ -16,12 +16,15 @@ from service.web.api.limit_calls import LimitCalls
 from service.web.api.many_calls import ManyCalls
 from service.web.api.schedule_calls import ScheduleCalls
 from service.web.api.task_calls import TaskCalls
+from service.web.api.task_events import Events
+from service.web.api.workspace_desk import Desk
 from service.web.auth import CALLER, SCOPE, Tokens
 from service.web.body import BODY_LIMIT
 from service.web.hosts import READS
+from service.web.masking import Masking
 from service.web.page.audit_trail import AuditTrail
 from service.web.page.creating import Creating
-from service.web.page.frame import VISITOR, Frame, address, go, safe
+from service.web.page.frame import PLACES, VISITOR, WORKSPACES, Frame, address, go, safe
 from service.web.page.guard import COOKIE, Guard, refuse_other_sites
 from service.web.page.limit_list import LimitList
 from service.web.page.many_at_once import ManyAtOnce
@@ -36,11 +39,14 @@ from service.web.page.signing_in import SigningIn
 from service.web.page.statics import Statics
 from service.web.page.task_list import TaskList
 from service.web.page.trends import Trends
+from service.web.page.workspace_pages import WorkspacePages
 from service.web.problem import Problem, not_found
 from service.web.token_file import READ, WRITE
 
 NAME: Final = "page"
-FOR_EVERYBODY: Final = ("page.root", "page.sign_in_form", "page.sign_in", "page.sign_out", "page.look")
+FOR_EVERYBODY: Final = (
+    "page.root", "page.sign_in_form", "page.sign_in", "page.sign_out", "page.look", "page.open_workspace",
+)  # fmt: skip
 
 
 class Site:
@@ -56,6 +62,9 @@ class Site:
         pauses: PauseForms,
         limits: LimitCalls,
         schedules: ScheduleCalls,
+        desk: Desk,
+        events: Events,
+        masking: Masking,
         notices: Notices,
         tokens: Tokens | None,
         audit: AuditLog | None,
@@ -65,9 +74,13 @@ class Site:
         self._statics = Statics()
         self._guard = Guard(tokens, store.sessions)
         paused = Remembered(store.pauses.now)
-        self._frame = Frame(self._statics, asks=self._guard.asks, paused=paused.get)
+        places = (*PLACES[:-1], WORKSPACES, PLACES[-1]) if desk.is_open else PLACES
+        self._frame = Frame(self._statics, asks=self._guard.asks, paused=paused.get, places=places)
         self._errors = errors
         trends = Trends(store)
+        self._workspaces = WorkspacePages(
+            frame=self._frame, desk=desk, store=store, calls=calls, events=events, masking=masking
+        )
         self._parts = (
             SigningIn(self._guard, self._frame, audit),
             Overview(self._frame, store, queues, notices, trends),
@@ -80,6 +93,7 @@ class Site:
             RunnerList(self._frame, store),
             pauses,
             SchedulePages(self._frame, schedules),
+            self._workspaces,
             AuditTrail(self._frame, audit),
         )
 
@@ -101,7 +115,7 @@ class Site:
         reads = environ["REQUEST_METHOD"] in READS
         if not reads:
             refuse_other_sites(environ, bool(request.cookies))
-        visitor = environ[VISITOR] = self._guard.visitor(secret)
+        visitor = environ[VISITOR] = self._guard.visitor(secret) or self._workspaces.owner()
         if request.endpoint in FOR_EVERYBODY:
             return None
         if visitor is None:

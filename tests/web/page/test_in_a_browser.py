@@ -21,6 +21,8 @@ from service.tasks.lines import Unstored
 from service.tasks.schedule import CODE, Plan
 from service.tasks.uid import random_prefix
 from service.web import token_file
+from service.workspaces import names
+from service.workspaces.record import DELETED, FAILED, READY, Shelf, Workspace
 from tests.conftest import _folder
 from tests.servers import BUSY, RedisServer, eventually
 from tests.web.conftest import WebServer
@@ -29,6 +31,8 @@ CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
 WIDE, NARROW = {"width": 1280, "height": 900}, {"width": 390, "height": 844}
 AXE = (resources.files("axe_playwright_python") / "axe.min.js").read_text()
 LIMIT_MS = 10_000 * BUSY
+WORKSPACE = "someone-with-a-rather-long-name-{}@a-department.example.org"
+HOUSED = (READY, FAILED, DELETED)
 
 pytestmark = pytest.mark.filterwarnings("default::ResourceWarning", "default::pytest.PytestUnraisableExceptionWarning")
 
@@ -52,10 +56,12 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
         (home / "b").mkdir()
         tokens = home / "tokens"
         secrets = {scope: token_file.add(tokens, f"alice-{scope}", scope) for scope in token_file.SCOPES}
+        variables = {"SANDBOX_WORKSPACE_GIT": str(home / "nowhere.git"), "SANDBOX_WORKSPACES": str(home / "ws")}
         servers = [
-            WebServer(home / "a", redis.url, workers=1),
-            WebServer(home / "b", redis.url, workers=1, SANDBOX_TOKENS=str(tokens)),
+            WebServer(home / "a", redis.url, workers=1, **variables),
+            WebServer(home / "b", redis.url, workers=1, SANDBOX_TOKENS=str(tokens), **variables),
         ]
+        house(home / "ws")
         store = Store(connect(redis.url, SCRIPTS))
         try:
             for server in servers:
@@ -93,6 +99,33 @@ def fill(store: Store) -> dict[str, Task]:
         )
     )  # fmt: skip
     return made
+
+
+def house(folder: Path) -> None:
+    """Workspaces, with all that a page can show of them."""
+    for number, state in enumerate(HOUSED):
+        email = WORKSPACE.format(number)
+        slug = names.slug(email)
+        Shelf(folder / "records").write(
+            Workspace(
+                slug=slug,
+                email=email,
+                branch=email,
+                state=state,
+                step="venv",
+                created_at=moments.stamp(time.time()),
+                steps={"mirror": "done", "clone": "done", "venv": "intent"},
+                address=f"http://{slug}.localhost:8090",
+                unpushed=["commit 5f3e1c2 with a subject that is rather long, as subjects are"] * 3,
+                disk_mb=120,
+                pushed_sha="5f3e" * 10,
+                python="python3.11",
+                error="pip: no such thing" if "failed" in state else None,
+                test={"passed": True, "sha": "5f3e" * 10},
+                logins=["jo"],
+                paths={"code": f"/srv/ws/w/{slug}/code"},
+            )
+        )
 
 
 def new(store: Store, args: bytes = b'{"message":"hello"}') -> Task:
@@ -191,7 +224,19 @@ def places(world: World) -> list[str]:
     tasks = [f"/ui/tasks/{task.uid}" for task in world.tasks.values()]
     forms = ["/ui/types/echo", f"/ui/types/echo?from={world.tasks['failed'].uid}"]
     acts = ["/ui/tasks?status=failed", "/ui/tasks/all?do=retry&status=failed"]
-    others = ["/ui/queues", "/ui/types", "/ui/schedules", "/ui/schedules/nightly", "/ui/runners", "/ui/audit", "/ui/no"]
+    housed = [f"/ui/workspaces/{names.slug(WORKSPACE.format(number))}" for number in range(len(HOUSED))]
+    times = ["/ui/schedules", "/ui/schedules/nightly"]
+    others = [
+        *times,
+        "/ui/workspaces",
+        *housed,
+        "/ui/queues",
+        "/ui/limits",
+        "/ui/types",
+        "/ui/runners",
+        "/ui/audit",
+        "/ui/no",
+    ]
     return ["/ui", "/ui?span=31d", "/ui/tasks", *acts, *tasks, *forms, *others]
 
 

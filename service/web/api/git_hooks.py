@@ -1,0 +1,105 @@
+"""POST /hooks/git: a forge tells that somebody has pushed. The branch's workspaces are then updated and tested.
+
+It shows by a shared secret who it is: GitHub, Gitea and Forgejo sign the body with it (HMAC-SHA256), GitLab sends the
+secret itself. Whatever else a forge tells (a ping, a tag, an issue) is answered with a 200, and changes nothing.
+"""
+
+import hashlib
+import hmac
+import logging
+from pathlib import Path
+from typing import Final, NamedTuple
+
+import msgspec
+from flask import Blueprint, request
+from werkzeug.datastructures import Headers
+
+from service.web import answers, body
+from service.web.answers import Answer
+from service.web.api.intake import parsed
+from service.web.api.workspace_desk import Desk
+from service.web.auth import CALLER
+from service.web.problem import Problem, not_found
+
+NAME: Final = "hooks"
+CALLED: Final = "hooks/git"  # in the place of a token's name; no token has such a one
+BODY_LIMIT: Final = 5 * 1024 * 1024  # a push with many commits is large
+PUSHES: Final = ("push", "Push Hook")
+EVENTS: Final = ("X-GitHub-Event", "X-Gitea-Event", "X-Forgejo-Event", "X-Gitlab-Event")
+SIGNATURES: Final = ("X-Hub-Signature-256", "X-Gitea-Signature", "X-Forgejo-Signature")
+BRANCHES: Final = "refs/heads/"
+OFF: Final = "no hook is taken here; whoever runs the service puts a secret into the file SANDBOX_WORKSPACE_HOOK names"
+
+log = logging.getLogger(__name__)
+
+
+class Push(NamedTuple):
+    branch: str
+    sha: str
+
+
+class _Told(msgspec.Struct):
+    """What matters of the body of a push; all forges call it the same."""
+
+    ref: str = ""
+    after: str = ""
+
+
+_decode = msgspec.json.Decoder(_Told).decode
+
+
+class GitHooks:
+    def __init__(self, desk: Desk) -> None:
+        self._desk = desk
+
+    def blueprint(self) -> Blueprint:
+        calls = Blueprint(NAME, __name__, url_prefix="/hooks")
+        calls.add_url_rule("/git", view_func=self.git, methods=["POST"])
+        return calls
+
+    def git(self) -> Answer:
+        environ = request.environ
+        secret = _secret(self._desk.premises.hook_secret)
+        sent = body.read(environ, BODY_LIMIT)
+        if not is_signed(request.headers, sent, secret):
+            raise Problem(403, "the signature or the token of this hook is missing or wrong: compare the secrets")
+        environ[CALLER] = CALLED
+        push = pushed(request.headers, sent)
+        changed = self._desk.pushed(push.branch, push.sha) if push else []
+        tasks = [task.uid for seen in changed for task in seen.tasks if not task.finished]
+        found = {"workspaces": [seen.workspace.slug for seen in changed], "tasks": tasks}
+        return answers.json(found, 202 if changed else 200)
+
+
+def _secret(path: Path | None) -> bytes:
+    """Read each time: a new one counts at once."""
+    try:
+        secret = path.read_bytes().strip() if path else b""
+    except OSError as error:
+        log.error("the secret of POST /hooks/git cannot be read: %s", error, extra={"once": "hooks"})
+        secret = b""
+    if not secret:
+        raise not_found(OFF)
+    return secret
+
+
+def is_signed(headers: Headers, sent: bytes, secret: bytes) -> bool:
+    wanted = hmac.new(secret, sent, hashlib.sha256).hexdigest().encode()
+    signatures = [headers[name].removeprefix("sha256=") for name in SIGNATURES if headers.get(name)]
+    token = headers.get("X-Gitlab-Token")
+    if signatures:
+        return all(hmac.compare_digest(_bytes(each), wanted) for each in signatures)
+    return token is not None and hmac.compare_digest(_bytes(token), secret)
+
+
+def _bytes(header: str) -> bytes:
+    return header.encode("utf-8", "replace")
+
+
+def pushed(headers: Headers, sent: bytes) -> Push | None:
+    """None for anything but a push to a branch that is there afterwards."""
+    if not any(headers.get(name) in PUSHES for name in EVENTS):
+        return None
+    told = parsed(_decode, sent)
+    is_gone = not told.after.strip("0")
+    return None if is_gone or not told.ref.startswith(BRANCHES) else Push(told.ref.removeprefix(BRANCHES), told.after)

@@ -1,0 +1,251 @@
+"""Workspaces as the web knows them: it reads their records, and asks for actions, which are tasks.
+
+One action a workspace at a time. Its actions are numbered, and the UID of an action's task follows from its number.
+So whoever looks finds those that wait, and of two actions that are asked for at the same moment the second meets the
+first, in the script that creates: no lock is held, and none can be left behind. Numbers whose tasks have expired are
+used anew. A task that came on another way is known once it runs: the record names it. Whatever slips through waits for
+the workspace's lock.
+"""
+
+import time
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+import msgspec
+from flask import request
+
+from service.store import Store
+from service.tasks import moments
+from service.tasks.document import QUEUED, SCHEDULED, Task
+from service.web.api.intake import Intake, Sender
+from service.web.api.task_calls import TaskCalls
+from service.web.auth import CALLER
+from service.web.problem import Problem, not_found, wrong
+from service.web.request_id import KEY as REQUEST_ID
+from service.workspaces.names import BadEmail
+from service.workspaces.record import (
+    ASLEEP,
+    DELETE_FAILED,
+    DELETING,
+    READY,
+    REQUESTED,
+    STOPPED,
+    Shelf,
+    TooManyWorkspaces,
+    UnreadableRecord,
+    Workspace,
+    WorkspaceBusy,
+)
+
+CREATE: Final = "workspace.create"
+DELETE: Final = "workspace.delete"
+UPDATE: Final = "workspace.update"
+TEST: Final = "workspace.test"
+SIMPLE: Final = ("start", "stop", "restart", "update", "test")  # actions that take nothing but the workspace
+CHAIN: Final = " workspaces"  # in place of a caller's name; no token has such a one
+BLOCK: Final = 32
+RETRY_SECONDS: Final = 60
+OFF: Final = "workspaces are off here; whoever runs the service turns them on by SANDBOX_WORKSPACE_GIT"
+_encode = msgspec.json.Encoder().encode
+
+
+class Premises(NamedTuple):
+    """Where workspaces are on this host, how many there may be, and how many may be built at a time."""
+
+    folder: Path
+    most: int
+    most_building: int
+    hook_secret: Path | None = None  # the file with the secret of POST /hooks/git
+
+    @property
+    def shelf(self) -> Shelf:
+        return Shelf(self.folder / "records")
+
+
+class SeenWorkspace(NamedTuple):
+    """A workspace, its actions from the oldest to the latest, and the number of the next one."""
+
+    workspace: Workspace
+    tasks: tuple[Task, ...] = ()
+    number: int = 0
+
+    @property
+    def task(self) -> Task | None:
+        """The action that runs or comes next; if all have ended, the last one."""
+        return next((task for task in self.tasks if not task.finished), self.tasks[-1] if self.tasks else None)
+
+    @property
+    def is_busy(self) -> bool:
+        return self.task is not None and not self.task.finished
+
+    def then(self, task: Task) -> "SeenWorkspace":
+        return self._replace(tasks=(*self.tasks, task), number=self.number + 1)
+
+    def described(self) -> dict[str, Any]:
+        members = asdict(self.workspace)
+        del members["rest"]
+        return members | {"task": self.task.uid if self.task else None}
+
+
+class Desk:
+    def __init__(self, *, premises: Premises | None, store: Store, intake: Intake, calls: TaskCalls) -> None:
+        self._premises = premises
+        self._store = store
+        self._intake = intake
+        self._calls = calls
+
+    @property
+    def is_open(self) -> bool:
+        return self._premises is not None
+
+    @property
+    def premises(self) -> Premises:
+        """Raises a problem where workspaces are off."""
+        if self._premises is None:
+            raise not_found(OFF)
+        return self._premises
+
+    # --- looking ---------------------------------------------------------------------------------
+
+    def all(self) -> list[SeenWorkspace]:
+        """The newest first."""
+        return self._with_tasks(self.premises.shelf.all())
+
+    def one(self, slug: str, *, tombstone: bool = False) -> SeenWorkspace:
+        """Raises a problem if there is none. With `tombstone`, one that was deleted will do."""
+        [seen] = self._with_tasks([self._record(slug, tombstone)])
+        return seen
+
+    def _record(self, slug: str, tombstone: bool = False) -> Workspace:
+        try:
+            found = self.premises.shelf.read(slug)
+        except UnreadableRecord as error:
+            raise Problem(409, f"the record of this workspace cannot be read: {error}") from error
+        if found is None or not (found.exists or tombstone):
+            raise not_found("there is no such workspace; GET /workspaces lists those that there are")
+        return found
+
+    def _with_tasks(self, workspaces: Sequence[Workspace]) -> list[SeenWorkspace]:
+        """One round trip for all of them, and one more where there have been many actions."""
+        found: list[dict[str, tuple[int, Task]]] = [{} for _ in workspaces]
+        begin, places = 0, [*range(len(workspaces))]
+        while places:
+            numbers = range(begin, begin + BLOCK)
+            uids = [(place, n, self._uid(workspaces[place], n)) for place in places for n in numbers]
+            if not begin:
+                uids += [(place, -1, task) for place in places if (task := workspaces[place].task)]
+            documents = self._store.read_many([uid for _, _, uid in uids])
+            for (place, number, uid), document in zip(uids, documents, strict=True):
+                if document is not None:
+                    found[place].setdefault(uid, (number, document.task))
+            begin += BLOCK
+            places = [place for place in places if begin - 1 in {number for number, _ in found[place].values()}]
+        return [_seen(workspace, [*of.values()]) for workspace, of in zip(workspaces, found, strict=True)]
+
+    def _uid(self, workspace: Workspace, number: int) -> str:
+        return self._intake.uid(self._sender(workspace, number))
+
+    def _sender(self, workspace: Workspace, number: int) -> Sender:
+        key = f"{workspace.slug}/{workspace.generation}/{number}"
+        return Sender(CHAIN, key, request.environ.get(REQUEST_ID))
+
+    # --- acting ----------------------------------------------------------------------------------
+
+    def request(self, email: str, *, take_over: bool = False) -> tuple[SeenWorkspace, bool]:
+        """The workspace of an email, and whether its creation begins now."""
+        premises = self.premises
+        try:
+            workspace, _ = premises.shelf.request(email, most=premises.most, most_building=premises.most_building)
+        except BadEmail as error:
+            raise wrong(f"email: {error}", field="email") from error
+        except TooManyWorkspaces as error:
+            after = str(error.retry_after or RETRY_SECONDS)
+            raise Problem(429, str(error), headers=[("Retry-After", after)]) from error
+        except WorkspaceBusy as error:
+            raise _busy(error.task) from error
+        except UnreadableRecord as error:
+            raise Problem(409, f"the record of this workspace cannot be read: {error}") from error
+        [seen] = self._with_tasks([workspace])
+        if workspace.state != REQUESTED or seen.is_busy:
+            return seen, False
+        return self._begun(seen, CREATE, {"email": workspace.email, "take_over": take_over}), True
+
+    def act(self, slug: str, action: str, **args: Any) -> SeenWorkspace:
+        """`action` is the last part of its type's name."""
+        seen = self.one(slug)
+        if seen.workspace.state in (DELETING, DELETE_FAILED):
+            self._refuse_if_busy(seen)
+            raise Problem(409, f"{slug} is half deleted: resume that, or delete it again")
+        return self._begun(seen, f"workspace.{action}", {"slug": slug, **args})
+
+    def delete(self, slug: str, *, force: bool, branch: str) -> SeenWorkspace:
+        return self._begun(self.one(slug), DELETE, {"slug": slug, "force": force, "branch": branch})
+
+    def resume(self, slug: str, *, take_over: bool = False) -> SeenWorkspace:
+        """Goes on with the creation or the deletion that has failed, or was cut off."""
+        seen = self.one(slug)
+        self._refuse_if_busy(seen)
+        state = seen.workspace.state
+        if state in (DELETING, DELETE_FAILED):
+            return self._begun(seen, DELETE, {"slug": slug})
+        if state in (READY, STOPPED, ASLEEP):
+            raise Problem(409, f"{slug} is {state}: there is nothing to resume")
+        return self._begun(seen, CREATE, {"email": seen.workspace.email, "take_over": take_over})
+
+    def extend(self, slug: str) -> SeenWorkspace:
+        """It counts as used now, and so it does not fall asleep for as many days as are allowed."""
+        shelf = self.premises.shelf
+        try:
+            with shelf.lock(slug):
+                workspace = self._record(slug)
+                workspace.last_used = moments.stamp(time.time())
+                shelf.write(workspace)
+        except WorkspaceBusy as error:
+            raise _busy(error.task) from error
+        return self.one(slug)
+
+    def pushed(self, branch: str, sha: str) -> list[SeenWorkspace]:
+        """Somebody has pushed to a branch: its workspaces are to be updated and tested. What runs now ends first. If an
+        update waits already, it brings this push, too."""
+        changed = []
+        for seen in self.all():
+            workspace = seen.workspace
+            is_meant = workspace.branch == branch and workspace.state in (READY, STOPPED, ASLEEP)
+            if is_meant and sha != workspace.pushed_sha and not _awaits_update(seen):
+                slug = {"slug": workspace.slug}
+                changed.append(self._created(self._created(seen, UPDATE, slug), TEST, slug))
+        return changed
+
+    def _begun(self, seen: SeenWorkspace, type: str, args: dict[str, Any]) -> SeenWorkspace:
+        self._refuse_if_busy(seen)
+        return self._created(seen, type, args)
+
+    def _created(self, seen: SeenWorkspace, type: str, args: dict[str, Any]) -> SeenWorkspace:
+        task = self._intake.one(_encode({"type": type, "args": args}), self._sender(seen.workspace, seen.number))
+        task.created_by = request.environ.get(CALLER)
+        try:
+            [task], _ = self._calls.created([task])
+        except Problem as error:  # somebody else was faster, and asked for something else
+            self._refuse_if_busy(self.one(seen.workspace.slug))
+            raise error
+        return seen.then(task)
+
+    def _refuse_if_busy(self, seen: SeenWorkspace) -> None:
+        if seen.task is not None and seen.is_busy:
+            raise _busy(seen.task.uid, seen.task.type)
+
+
+def _seen(workspace: Workspace, numbered: list[tuple[int, Task]]) -> SeenWorkspace:
+    tasks = sorted((task for _, task in numbered), key=lambda task: task.created_at)
+    return SeenWorkspace(workspace, tuple(tasks), 1 + max((number for number, _ in numbered), default=-1))
+
+
+def _awaits_update(seen: SeenWorkspace) -> bool:
+    return any(task.type == UPDATE and task.status in (QUEUED, SCHEDULED) for task in seen.tasks)
+
+
+def _busy(task: str | None, type: str = "another action") -> Problem:
+    named = f" (the task {task})" if task else ""
+    return Problem(409, f"{type}{named} is at work on this workspace; wait for its end, or cancel it", task=task)
