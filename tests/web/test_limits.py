@@ -159,7 +159,7 @@ def test_a_batch_of_keys_that_lie_apart_is_refused_in_words(spread: FlaskClient)
     spread.put("/limits/per-customer", json={"key": "args.customer", "concurrency": 1})
     batch = [{"type": "bounded", "args": {"customer": str(number)}} for number in range(12)]
     refused = spread.post("/tasks/batch", json=batch)
-    assert refused.status_code == 422 and "different partitions" in refused.json["detail"]
+    assert refused.status_code == 422 and "another partition" in refused.json["detail"]
     same = [{"type": "bounded", "args": {"customer": "1"}}] * 3 + [{"type": "echo"}]
     made = spread.post("/tasks/batch", json=same)
     assert made.status_code == 201 and len({home(task["uid"]) for task in made.json["tasks"]}) == 1
