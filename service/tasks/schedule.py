@@ -6,7 +6,7 @@ A change takes a schedule and returns another one; the store keeps it only while
 from collections.abc import Iterator
 from hashlib import sha256
 from itertools import chain, islice, takewhile
-from typing import Any, ClassVar, Final, NamedTuple
+from typing import ClassVar, Final, NamedTuple
 
 import msgspec
 
@@ -299,15 +299,3 @@ def _from(rule: Rule, first: int) -> Iterator[int]:
 
 def _stamp(at: int | None) -> str | None:
     return None if at is None else moments.stamp_exactly(at)
-
-
-def shown(schedule: Schedule) -> dict[str, Any]:
-    """As clients see it; what is said of its arguments, and of its release, comes from elsewhere."""
-    fields = msgspec.structs.asdict(schedule)
-    for name in INTERNAL:
-        del fields[name]
-    fields["last"] = schedule.last and msgspec.structs.asdict(schedule.last)
-    return fields | {"words": schedule.rule.words, "next": next_times(schedule)}
-
-
-INTERNAL: Final = ("anchor", "next_at", "revision")
