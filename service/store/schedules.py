@@ -122,11 +122,10 @@ class Schedules:
         home = self._home(found.name)
         names, arguments = self._creation(home, [task], now=now)
         names += (keys.schedule(home, found.name), keys.timetable(home))
-        arguments += (found.text, encode(after), found.name, _score(after, now))
+        arguments += (found.text, encode(after), found.name, _score(after, now), last.text if last else b"")
         before = found.schedule
         if before is not None and before.last is not None and before.overlap != ALLOW:
             names.append(before.last.uid)
-            arguments.append(last.text if last else b"")
         [answer] = self._wire.call(home, CREATE.call(names, arguments))
         if answer == 0:
             again = self.read(found.name)

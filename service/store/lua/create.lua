@@ -5,7 +5,7 @@
 -- ARGV  1  number of tasks       2  channel that tells of changes
 --       3  what the caller's clock says (microseconds)
 --       then per task: the document, the shelf's name, created (score), due by the caller's clock, or ""
---       then, if a schedule does: its text as read, its text to be, its name, when it is looked at next (score),
+--       last, if a schedule does: its text as read, its text to be, its name, when it is looked at next (score),
 --       the last task's document as read, or ""
 --
 -- Returns an empty list when all are stored. A schedule moves on with its task; if it, or its last task, is not what was
@@ -17,12 +17,17 @@ local uids = {}
 for i = 1, count do
   uids[i] = KEYS[3 * i]
 end
-local at, said = 3 * count + 3, 4 * count + 4 -- of a schedule
-local schedule, last = KEYS[at], KEYS[at + 2]
-if schedule and redis.call('GET', schedule) ~= ARGV[said] then
+local schedule, timetable, last = unpack(KEYS, 3 * count + 3, 3 * count + 5)
+local said = {} -- of the schedule: it is taken off the end of ARGV
+if schedule then
+  for i = 5, 1, -1 do
+    said[i] = table.remove(ARGV)
+  end
+end
+if schedule and redis.call('GET', schedule) ~= said[1] then
   return 0
 end
-if last and (redis.call('GET', last) or '') ~= ARGV[said + 4] then
+if last and (redis.call('GET', last) or '') ~= said[5] then
   return 0
 end
 if redis.call('EXISTS', unpack(uids)) > 0 then
@@ -60,8 +65,8 @@ for shelf, joining in pairs(shelves) do
   redis.call('ZADD', shelf, unpack(joining))
 end
 if schedule then
-  redis.call('SET', schedule, ARGV[said + 1])
-  redis.call('ZADD', KEYS[at + 1], ARGV[said + 3], ARGV[said + 2])
+  redis.call('SET', schedule, said[2])
+  redis.call('ZADD', timetable, said[4], said[3])
 end
 -- pcall: a user without the right to publish may still create tasks.
 if #queued > 0 then
