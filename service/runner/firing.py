@@ -123,8 +123,7 @@ class Firing:
         assert turn.fires is not None
         task = _task(turn.after, task_type, self._store.schedules.uid(found.name, turn.fires), turn.fires)
         self._store.prepare([task])
-        after = schedule.fired(turn, task.uid, now)
-        is_done = self._store.schedules.fire(found, after, task, last, now)
+        is_done = self._store.schedules.fire(found, turn, task, last, now)
         if is_done:
             log.info("schedule %s has created task %s for %s", found.name, task.uid, task.scheduled_for)
             self._metrics.schedule(found.name, "fired", 1)

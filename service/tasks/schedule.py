@@ -169,11 +169,16 @@ def _beat(schedule: Schedule) -> tuple[object, ...]:
 
 
 def _next(schedule: Schedule) -> Schedule:
-    following: Schedule = schedule.__copy__()  # type: ignore[attr-defined]
-    following.revision = schedule.revision + 1
-    if schedule.unknown is not None:
-        following.unknown = schedule.unknown  # type: ignore[misc]
+    following = _copied(schedule)
+    following.revision += 1
     return following
+
+
+def _copied(schedule: Schedule) -> Schedule:
+    copy: Schedule = schedule.__copy__()  # type: ignore[attr-defined]
+    if schedule.unknown is not None:
+        copy.unknown = schedule.unknown  # type: ignore[misc]
+    return copy
 
 
 # --- its times -----------------------------------------------------------------------------------
@@ -224,7 +229,7 @@ def passed_over(schedule: Schedule, now: int) -> Schedule | None:
 def fired(turn: Turn, uid: str, now: int) -> Schedule:
     """The schedule when its task has been created."""
     assert turn.fires is not None
-    after = turn.after
+    after = _copied(turn.after)
     after.fired += 1
     after.last = Last(uid, moments.stamp_exactly(turn.fires), moments.stamp_exactly(now))
     return after
