@@ -123,12 +123,11 @@ class Firing:
         assert turn.fires is not None
         task = _task(turn.after, task_type, self._store.schedules.uid(found.name, turn.fires), turn.fires)
         self._store.prepare([task])
-        after = schedule.fired(turn, task.uid, now)
         try:
             self._refuse_elsewhere(task)
-            is_done = self._store.schedules.fire(found, after, task, last, now)
+            is_done = self._store.schedules.fire(found, turn, task, last, now)
         except (KeyHeld, InvalidTask) as error:
-            return self._leave_out(found, error, now)
+            return self._leave_out(found, turn.after, error, now)
         if is_done:
             log.info("schedule %s has created task %s for %s", found.name, task.uid, task.scheduled_for)
             self._metrics.schedule(found.name, "fired", 1)
@@ -139,10 +138,8 @@ class Firing:
         if self._store.homes.of(task) not in (None, self._store.partition(task.uid)):
             raise InvalidTask("the key of its limit, or its unique key, lies in another partition than the schedule")
 
-    def _leave_out(self, found: Found, why: Exception, now: int) -> bool:
+    def _leave_out(self, found: Found, after: Schedule, why: Exception, now: int) -> bool:
         """A time for which there can be no task."""
-        assert found.schedule is not None
-        after = schedule.turn(found.schedule, now, is_busy=False).after
         after.skipped += 1
         if is_done := self._store.schedules.replace(found.name, found.text, after, now):
             log.warning("schedule %s has left out a time: %s", found.name, why)

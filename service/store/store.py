@@ -152,13 +152,11 @@ class Store:
             )
             if task.type in self.limits.types and task.run_at is None and (places := self._bounds(partition, task)):
                 bounded += (number, places)
-        names += schedule[0]
-        arguments += schedule[1]
         wanted = [] if plans is None else unique_keys.arguments(new, plans)
         if wanted or bounded:
             number = len(wanted) // unique_keys.WIDTH
             arguments += (keys.base(partition), self._retention_ms, number, *wanted, *bounded)
-        return names, arguments
+        return [*names, *schedule[0]], [*arguments, *schedule[1]]
 
     def _bounds(self, partition: int, task: Task) -> str:
         """The places at which a new task may have to wait."""

@@ -6,7 +6,7 @@ A change takes a schedule and returns another one; the store keeps it only while
 from collections.abc import Iterator
 from hashlib import sha256
 from itertools import chain, islice, takewhile
-from typing import Any, ClassVar, Final, NamedTuple
+from typing import ClassVar, Final, NamedTuple
 
 import msgspec
 
@@ -169,11 +169,16 @@ def _beat(schedule: Schedule) -> tuple[object, ...]:
 
 
 def _next(schedule: Schedule) -> Schedule:
-    following: Schedule = schedule.__copy__()  # type: ignore[attr-defined]
-    following.revision = schedule.revision + 1
-    if schedule.unknown is not None:
-        following.unknown = schedule.unknown  # type: ignore[misc]
+    following = _copied(schedule)
+    following.revision += 1
     return following
+
+
+def _copied(schedule: Schedule) -> Schedule:
+    copy: Schedule = schedule.__copy__()  # type: ignore[attr-defined]
+    if schedule.unknown is not None:
+        copy.unknown = schedule.unknown  # type: ignore[misc]
+    return copy
 
 
 # --- its times -----------------------------------------------------------------------------------
@@ -224,7 +229,7 @@ def passed_over(schedule: Schedule, now: int) -> Schedule | None:
 def fired(turn: Turn, uid: str, now: int) -> Schedule:
     """The schedule when its task has been created."""
     assert turn.fires is not None
-    after = turn.after
+    after = _copied(turn.after)
     after.fired += 1
     after.last = Last(uid, moments.stamp_exactly(turn.fires), moments.stamp_exactly(now))
     return after
@@ -299,15 +304,3 @@ def _from(rule: Rule, first: int) -> Iterator[int]:
 
 def _stamp(at: int | None) -> str | None:
     return None if at is None else moments.stamp_exactly(at)
-
-
-def shown(schedule: Schedule) -> dict[str, Any]:
-    """As clients see it; what is said of its arguments, and of its release, comes from elsewhere."""
-    fields = msgspec.structs.asdict(schedule)
-    for name in INTERNAL:
-        del fields[name]
-    fields["last"] = schedule.last and msgspec.structs.asdict(schedule.last)
-    return fields | {"words": schedule.rule.words, "next": next_times(schedule)}
-
-
-INTERNAL: Final = ("anchor", "next_at", "revision")

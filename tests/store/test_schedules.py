@@ -67,7 +67,7 @@ def fire(store: Store, found: Found, now: int, last: Any = None) -> bool:
     assert turn.fires is not None
     uid = store.schedules.uid(found.name, turn.fires)
     task = Task(uid=uid, type="echo", queue="default", status=QUEUED, created_at=moments.stamp(time.time()))
-    return store.schedules.fire(found, schedule.fired(turn, uid, now), task, last, now)
+    return store.schedules.fire(found, turn, task, last, now)
 
 
 def uids(store: Store) -> list[str]:
@@ -163,6 +163,8 @@ def test_a_time_that_has_its_task_already_only_moves_on(store: Store) -> None:
     store.create([Task(uid=uid, type="echo", queue="default", status=QUEUED, created_at=created)])
     assert not fire(store, found, now)
     assert due(store) == (0, []) and uids(store) == [uid]
+    after = read(store).schedule
+    assert after is not None and after.fired == 0, "it was not fired this time"
 
 
 def test_what_was_edited_meanwhile_is_not_fired(store: Store) -> None:

@@ -7,14 +7,14 @@
 -- ARGV  1  number of tasks       2  channel that tells of changes
 --       3  what the caller's clock says (microseconds)
 --       then per task: the document, the shelf's name, created (score), due by the caller's clock, or ""
---       then, if a schedule creates the task: its text as read, its text to be, its name, when it is looked at next
---       (score), the last task's document as read, or ""
 --       then, where tasks have unique keys or limits bound them: what all names begin with, time to live (ms) of what is
 --       replaced, number of those with unique keys,
 --       and per such task: its place (from 1), its key, what it wants of who was seen to have the key: "" nothing,
 --       "over" its place, "behind" to wait behind it; the UIDs of that one, and of the one that waits behind it, or "";
 --       of the one that is replaced: text as read, text to be, shelf left, shelf joined, created (score), lot;
 --       then per task that limits bound: its place (from 1), all its places at limits
+--       last, if a schedule creates the task: its text as read, its text to be, its name, when it is looked at next
+--       (score), the last task's document as read, or ""
 --
 -- Replaced is who has the key ("over"), or who waits behind it ("behind", if anybody does). Names that are no KEYS lie
 -- in the same slot (docs/store.md, One slot).
@@ -29,12 +29,17 @@ local uids = {}
 for i = 1, count do
   uids[i] = KEYS[3 * i]
 end
-local at, said = 3 * count + 3, 4 * count + 4 -- of a schedule
-local schedule, last = KEYS[at], KEYS[at + 2]
-if schedule and redis.call('GET', schedule) ~= ARGV[said] then
+local schedule, timetable, last = unpack(KEYS, 3 * count + 3, 3 * count + 5)
+local said = {} -- of the schedule: it is taken off the end of ARGV
+if schedule then
+  for i = 5, 1, -1 do
+    said[i] = table.remove(ARGV)
+  end
+end
+if schedule and redis.call('GET', schedule) ~= said[1] then
   return 0
 end
-if last and (redis.call('GET', last) or '') ~= ARGV[said + 4] then
+if last and (redis.call('GET', last) or '') ~= said[5] then
   return 0
 end
 if redis.call('EXISTS', unpack(uids)) > 0 then
@@ -43,7 +48,7 @@ end
 
 -- The unique keys. First all of them are looked at; then who gives way is replaced, and the keys are taken.
 local behind = {} -- by place: whose end a task waits for
-local rest, width = said + (schedule and 5 or 0), 11
+local rest, width = 4 * count + 4, 11
 local base, ttl = ARGV[rest], ARGV[rest + 1]
 local limited = rest + 3 + width * (ARGV[rest + 2] or 0)
 if limited > rest + 3 then
@@ -134,8 +139,8 @@ for shelf, joining in pairs(shelves) do
   redis.call('ZADD', shelf, unpack(joining))
 end
 if schedule then
-  redis.call('SET', schedule, ARGV[said + 1])
-  redis.call('ZADD', KEYS[at + 1], ARGV[said + 3], ARGV[said + 2])
+  redis.call('SET', schedule, said[2])
+  redis.call('ZADD', timetable, said[4], said[3])
 end
 -- pcall: a user without the right to publish may still create tasks.
 if #queued > 0 then

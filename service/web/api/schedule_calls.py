@@ -26,6 +26,7 @@ from service.web.masking import Masking, may_write
 from service.web.problem import Problem, not_found, wrong
 from service.web.request_id import KEY as REQUEST_ID
 
+INTERNAL: Final = ("anchor", "next_at", "revision")
 _ARGS: Final = Meta(extra_json_schema={"type": "object", "description": "GET /types has each type's schema."})
 _EVERY: Final = Meta(ge=timing.SHORTEST_SECONDS, le=timing.LONGEST_SECONDS, description="in seconds")
 _CRON: Final = Meta(max_length=timing.LONGEST_LINE, description="five fields, or @daily and its kin")
@@ -150,8 +151,15 @@ class ScheduleCalls:
     def described(self, found: Schedule) -> dict[str, Any]:
         """As clients see it, without secrets."""
         is_orphan = found.source == CODE and not self._is_in_the_code(found)
-        shown = schedules.shown(found) | {"queue": self._queue(found), "orphan": is_orphan}
-        return shown | {"args": self._masking.arguments(found.type, found.args)}
+        fields = {name: value for name, value in msgspec.structs.asdict(found).items() if name not in INTERNAL}
+        return fields | {
+            "args": self._masking.arguments(found.type, found.args),
+            "queue": self._queue(found),
+            "last": found.last and msgspec.structs.asdict(found.last),
+            "words": found.rule.words,
+            "next": schedules.next_times(found),
+            "orphan": is_orphan,
+        }
 
     # --- inside ------------------------------------------------------------------------------------------
 
