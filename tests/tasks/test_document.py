@@ -281,6 +281,7 @@ def test_clients_get_back_what_was_left_out_and_defaults_never_change() -> None:
         ("started_at", None), ("finished_at", None), ("duration", None), ("attempt", 0), ("max_attempts", 3),
         ("failures", 0), ("crashes", 0), ("timeout", None), ("run_at", None), ("progress", None), ("result", None),
         ("error", None), ("request_id", None), ("created_by", None), ("priority", "normal"),
+        ("unique", None), ("parent", None),
     ]  # fmt: skip
 
 

@@ -138,6 +138,7 @@ def test_a_type_describes_itself() -> None:
         "max_attempts": 5,
         "timeout": 120,
         "secret": [],
+        "unique": None,
         "priority": "normal",
     }
     assert schema["required"] == ["month"]
