@@ -140,6 +140,7 @@ def test_a_type_describes_itself() -> None:
         "secret": [],
         "process": False,
         "limits": [],
+        "unique": None,
         "priority": "normal",
     }
     assert schema["required"] == ["month"]
