@@ -1,13 +1,14 @@
 """The calls below a task that tell how it fares: its log, its attempts, its events."""
 
 import re
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 from flask import Blueprint, request
 from werkzeug.datastructures import MultiDict
 
 from service.store import Store
+from service.tasks.document import Task
 from service.tasks.lines import MOST_LINES
 from service.web import answers
 from service.web.answers import Answer
@@ -59,7 +60,11 @@ class LogCalls:
         environ = request.environ
         if self._store.read(checked(uid)) is None:
             raise missing(uid)
-        return self._events.answer(uid, environ, lambda task: self._masking.document(task, environ))
+        return self._events.answer(uid, environ, lambda task: self._shown(task, environ))
+
+    def _shown(self, task: Task, environ: dict[str, Any]) -> dict[str, Any]:
+        self._store.limits.tell([task], self._store.partition)
+        return self._masking.document(task, environ)
 
 
 def _query(parameters: MultiDict[str, str]) -> tuple[int, int]:
