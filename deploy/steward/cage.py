@@ -76,8 +76,12 @@ class Cage:
             words += ["--perms", "1777", "--size", str(SCRATCH_MB << 20), "--tmpfs", place]
         base = self._config.base
         shared = (f"{base}/{name}" for name in ("mirror.git", "media", "wheels", "database.sqlite3"))
-        for shown in (*READABLE, *self._config.programs, *shared, str(self._config.git_config)):
-            words += ["--ro-bind-try", shown, shown]
+        places = (*READABLE, *self._config.programs, *shared, str(self._config.git_config))
+        parents = {parent for place in (*places, f"{base}/w/x") for parent in Path(place).parents if parent.name}
+        for parent in sorted(parents):  # bubblewrap would make some of them for root alone
+            words += ["--perms", "0755", "--dir", str(parent)]
+        for place in places:
+            words += ["--ro-bind-try", place, place]
         if slug is not None:
             words += ["--bind", str(self._config.places.home(slug).path), str(self._config.places.home(slug).path)]
         return [*words, "--"]

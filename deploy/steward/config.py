@@ -29,7 +29,7 @@ class Config:
     disk_mb: int = 2048
     processes: int = 128
     files: int = 4096
-    bubblewrap: bool = True
+    bubblewrap: bool = False
 
     @classmethod
     def read(cls, path: Path) -> "Config":

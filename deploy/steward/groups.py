@@ -1,11 +1,16 @@
 """Control groups: what a workspace has of memory and processes, all of its own together."""
 
 import contextlib
+import errno
 import os
+import time
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Final
 
 from steward.config import Config
+
+REMOVE_SECONDS: Final = 5
 
 
 class Groups:
@@ -48,9 +53,16 @@ class Groups:
             (folder / slug / "cgroup.procs").write_text(str(os.getpid()))
 
     def remove(self, slug: str) -> None:
+        """After its processes, the last of which the kernel may be taking away still."""
+        until = time.monotonic() + REMOVE_SECONDS
         for folder in set(self.folders.values()):
-            with contextlib.suppress(FileNotFoundError):
-                (folder / slug).rmdir()
+            while (folder / slug).exists():
+                try:
+                    (folder / slug).rmdir()
+                except OSError as error:
+                    if error.errno != errno.EBUSY or time.monotonic() > until:
+                        raise
+                    time.sleep(0.02)
 
 
 def _delegated(own: Path) -> Path:

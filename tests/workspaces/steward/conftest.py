@@ -19,4 +19,4 @@ def host() -> Iterator[StewardHost]:
         try:
             yield made.start(key)
         finally:
-            made.host.kill()
+            made.end()

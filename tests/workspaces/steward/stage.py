@@ -1,16 +1,18 @@
 """A host in namespaces with a steward on it, a service's user and two people."""
 
 import json
+import re
 import shutil
 import socket
 import subprocess
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from tests.deploy.host import TestHost
-from tests.servers import BUSY, eventually
+from tests.servers import BUSY, CHANCE, eventually
 from tests.system.instance import ROOT
 
 PROGRAM = "/srv/sandbox-steward"
@@ -32,9 +34,16 @@ while chunk := connection.recv(65536):
 """
 
 
+def is_empty(group: Path) -> bool:
+    return not (group / "cgroup.procs").read_text()
+
+
 class StewardHost:
     def __init__(self, folder: Path) -> None:
         self.host = TestHost(folder, "steward")
+        number = CHANCE.randrange(1, 290)  # uids and control groups are this machine's: tests side by side share none
+        self._first_uid = 70_000 + 100 * number
+        self._groups = f"steward-of-tests-{number}"
 
     def start(self, key: Path, **config: Any) -> "StewardHost":
         self.host.make(key).boot()
@@ -46,7 +55,7 @@ class StewardHost:
         for user in ("sandbox", "jo", "eve"):
             kind = ("--system",) if user == "sandbox" else ()
             self.host.run("useradd", *kind, "--create-home", user)
-        self.install({**LIMITS, **config})
+        self.install({**LIMITS, "first_uid": self._first_uid, "last_uid": self._first_uid + 99, **config})
         self.start_steward()
         return self
 
@@ -66,15 +75,29 @@ class StewardHost:
         file.write_text("".join(f"{name} = {json.dumps(value)}\n" for name, value in config.items()))
 
     def start_steward(self) -> None:
-        self.host.sh(
-            f"/usr/bin/python3 -I {PROGRAM} serve </dev/null >>/var/log/steward 2>&1 & echo $! >/run/steward.pid"
-        )
+        """With no more capabilities than its unit leaves it, and in control groups of these tests alone."""
+        unit = (ROOT / "deploy" / "templates" / "steward_unit").read_text()
+        [names] = re.findall(r"^CapabilityBoundingSet=(.*)$", unit, re.MULTILINE)
+        bounds = ",".join(["-all", *(name.lower().replace("cap_", "+") for name in names.split())])
+        daemon = f"setpriv --no-new-privs --bounding-set={bounds} /usr/bin/python3 -I {PROGRAM} serve"
+        if Path("/sys/fs/cgroup/pids").is_dir():
+            folders = " ".join(f"/sys/fs/cgroup/{name}/{self._groups}" for name in ("memory", "pids"))
+            enter = f"for each in {folders}; do mkdir -p $each; echo $$ >$each/cgroup.procs; done"
+            daemon = f"sh -c '{enter}; exec {daemon}'"
+        self.host.sh(f"{daemon} </dev/null >>/var/log/steward 2>&1 & echo $! >/run/steward.pid")
         eventually(self._is_there, 30 * BUSY)
 
     def _is_there(self) -> bool:
         with suppress(OSError):
             return "done" in self.ask("about", check=False)
         return False
+
+    def end(self) -> None:
+        self.host.kill()
+        for root in Path("/sys/fs/cgroup").glob(f"*/{self._groups}"):
+            for group in sorted(filter(Path.is_dir, (root, *root.rglob("*"))), reverse=True):
+                eventually(partial(is_empty, group), 10 * BUSY)
+                group.rmdir()
 
     def stop_steward(self, signal: str) -> None:
         pid = self.host.sh("cat /run/steward.pid")
