@@ -93,10 +93,13 @@ def task_of(plan: Plan) -> list[Callable[..., Any]]:
             _refuse_unbuilt(work)
             before = work.facts.sha
             work.mirror.fetch(work.told)
+            was_cut_off = _mark_following(work, INTENT)
             ended = work.attempt(hands.GIT_FORWARD, work.record.branch, seconds=GIT_SECONDS)
+            if not was_cut_off and (ended.status or work.look_again().sha == before):
+                _mark_following(work, DONE)
             if ended.status:
                 raise Reject(f"{work.record.branch} cannot be fast-forwarded: {last_lines(ended.output)}")
-            if work.look_again().sha == before:
+            if work.record.steps.get(Prepare.name) == DONE:
                 _end(work)
                 return _shown(work.record) | {"from": before, "to": before}
             _follow_the_code(work)
@@ -212,19 +215,24 @@ def _refuse_unbuilt(work: Work) -> None:
         raise StepFailed(f"{work.slug} is {work.record.state}, and not built to its end: resume or delete it")
 
 
-def _follow_the_code(work: Work) -> None:
-    """Requirements, migrations, static files. Cut off, it is done again by whoever builds."""
+def _mark_following(work: Work, mark: str) -> bool:
+    """Written down before the code changes. Had an earlier update been cut off?"""
+    was_cut_off = work.record.steps.get(Prepare.name) != DONE
     for step in (Prepare.name, Env.name):
-        work.record.steps[step] = INTENT
+        work.record.steps[step] = mark
     work.save()
+    return was_cut_off
+
+
+def _follow_the_code(work: Work) -> None:
+    """Requirements, settings, migrations, static files."""
     venv = interpreter.Venv()
     if not venv.check(work):
         venv.apply(work)
         interpreter.prune(work)
     for each in (Env(), Prepare()):
         each.apply(work)
-        work.record.steps[each.name] = DONE
-    work.save()
+    _mark_following(work, DONE)
 
 
 def _served(work: Work) -> Result:
