@@ -7,6 +7,7 @@ from service.workspaces.hands import Hands
 from service.workspaces.mirror import Mirror, Origin
 from service.workspaces.places import Places
 from service.workspaces.plain import Limits, PlainHands
+from service.workspaces.postgres import Postgres
 from service.workspaces.work import Plan
 
 
@@ -26,6 +27,7 @@ def plan(settings: Settings) -> Plan:
         hands=_hands(settings, places, site, origin),
         pythons=settings.workspace_pythons,
         database=settings.workspace_database,
+        postgres=Postgres(settings.workspace_database) if "://" in settings.workspace_database else None,
         most=settings.workspace_max,
         most_building=settings.workspace_building,
         idle_days=settings.workspace_idle_days,
