@@ -35,6 +35,7 @@ SECRETIVE: Final = (
     "SENTRY_DSN",
     "SANDBOX_WORKSPACE_GIT",
     "SANDBOX_WORKSPACE_INDEX",
+    "SANDBOX_WORKSPACE_DATABASE",
 )  # a URL may hold a password
 LEVELS: Final = ("debug", "info", "warning", "error")
 DEMO_TASKS: Final = "service.builtin.demo"
@@ -320,6 +321,15 @@ def _choice(*allowed: str) -> Callable[[str], str]:
     return read
 
 
+def _database(text: str) -> str:
+    if text not in ("copy", "empty", "shared"):
+        parts = urlsplit(text)
+        is_whole = parts.hostname and parts.username and re.fullmatch(r"/[^/]+", parts.path)
+        if parts.scheme not in ("postgres", "postgresql") or not is_whole or parts.query or parts.port == 0:
+            raise ValueError
+    return text
+
+
 _TEXT: Final = _text_like(re.compile(r".+"))
 _LOGIN_AND_DATABASE: Final = {"username": _TEXT, "password": _TEXT, "db": _text_like(re.compile(r"[0-9]{1,9}"))}
 _TLS: Final = {
@@ -458,9 +468,9 @@ VARIABLES: Final = (
     Variable(
         "SANDBOX_WORKSPACE_DATABASE",
         "workspace_database",
-        _choice("copy", "empty", "shared"),
+        _database,
         "copy",
-        "copy, empty or shared",
+        "copy, empty, shared, or postgresql://USER:PASSWORD@HOST:PORT/DATABASE",
     ),
     Variable("SANDBOX_WORKSPACE_MEDIA", "workspace_media", _optional_path, "", "a folder"),
     Variable(

@@ -224,7 +224,10 @@ CASES = {
         Path("/run/sandbox-steward/socket"), {"/run/x": Path("/run/x")}, [], "the socket of the steward"
     ),
     "SANDBOX_WORKSPACE_DATABASE": Case(
-        "copy", {"empty": "empty", "shared": "shared"}, ["", "none"], "copy, empty or shared"
+        "copy",
+        {"empty": "empty", "shared": "shared", "postgresql://u:p@h:5432/d": "postgresql://u:p@h:5432/d"},
+        ["", "none", "postgresql://h/d", "postgresql://u:p@h", "postgresql://u:p@h/d?x=1", "mysql://u:p@h/d"],
+        "copy, empty, shared, or postgresql://USER:PASSWORD@HOST:PORT/DATABASE",
     ),
     "SANDBOX_WORKSPACE_MEDIA": Case(None, {"": None, "/srv/media": Path("/srv/media")}, [], "a folder"),
     "SANDBOX_WORKSPACE_PYTHONS": Case(
@@ -275,7 +278,7 @@ def test_a_bad_value_is_named_with_what_is_allowed(name: str, text: str) -> None
     assert str(refused.value) == f"{name} is {shown}; allowed is {CASES[name].allowed}."
 
 
-@pytest.mark.parametrize("name", ["REDIS_URL", "SENTRY_DSN"])
+@pytest.mark.parametrize("name", ["REDIS_URL", "SENTRY_DSN", "SANDBOX_WORKSPACE_DATABASE"])
 def test_a_password_is_never_shown(name: str) -> None:
     with pytest.raises(SettingsError) as refused:
         read({name: "http://:secret@host"})

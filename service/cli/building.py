@@ -11,6 +11,7 @@ from service.workspaces.hands import Hands
 from service.workspaces.mirror import Mirror, Origin
 from service.workspaces.places import Places
 from service.workspaces.plain import SHARED, Limits, PlainHands
+from service.workspaces.postgres import Postgres
 from service.workspaces.steward_client import Steward, StewardHands
 from service.workspaces.work import Plan
 
@@ -31,6 +32,7 @@ def plan(settings: Settings) -> Plan:
         hands=_hands(settings, places, site, origin),
         pythons=settings.workspace_pythons,
         database=settings.workspace_database,
+        postgres=Postgres(settings.workspace_database) if "://" in settings.workspace_database else None,
         most=settings.workspace_max,
         most_building=settings.workspace_building,
         idle_days=settings.workspace_idle_days,

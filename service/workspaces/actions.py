@@ -14,7 +14,7 @@ from service import Context, Reject, Retry, task
 from service.errors import SandboxError
 from service.tasks import moments
 from service.tasks.declare import TaskType, marked_type
-from service.workspaces import engine, hands, names, record
+from service.workspaces import engine, hands, record
 from service.workspaces.reconcile import reconcile
 from service.workspaces.record import DONE, INTENT, UnknownWorkspace, Workspace, WorkspaceBusy
 from service.workspaces.steps import interpreter
@@ -47,17 +47,9 @@ def task_of(plan: Plan) -> list[Callable[..., Any]]:
     @action("create")
     def create(context: Context, email: str, take_over: bool = False) -> Result:
         """Makes a person's workspace, or goes on where that was cut off. `take_over`: a branch of that name, too."""
-        try:
-            asked, _ = plan.shelf.request(email, most=plan.most, most_building=plan.most_building)
-        except record.TooManyWorkspaces as error:
-            if error.retry_after is None:
-                raise Reject(str(error)) from error
-            raise Retry(str(error), after=error.retry_after) from error
-        except names.BadEmail as error:
-            raise Reject(str(error)) from error
-        with _at_work(plan, context, asked.slug, take_over=take_over) as work:
+        with _telling(), _at_work(plan, context, _asked(plan, email).slug, take_over=take_over) as work:
             if work.record.state in (record.DELETING, record.DELETE_FAILED):
-                raise Reject(f"{asked.slug} is being deleted: wait for its end, or delete it again")
+                raise Reject(f"{work.slug} is being deleted: wait for its end, or delete it again")
             if work.record.state not in (record.STOPPED, record.ASLEEP):
                 engine.build(work)
             return _shown(work.record)
@@ -101,10 +93,13 @@ def task_of(plan: Plan) -> list[Callable[..., Any]]:
             _refuse_unbuilt(work)
             before = work.facts.sha
             work.mirror.fetch(work.told)
+            was_cut_off = _mark_following(work, INTENT)
             ended = work.attempt(hands.GIT_FORWARD, work.record.branch, seconds=GIT_SECONDS)
+            if not was_cut_off and (ended.status or work.look_again().sha == before):
+                _mark_following(work, DONE)
             if ended.status:
                 raise Reject(f"{work.record.branch} cannot be fast-forwarded: {last_lines(ended.output)}")
-            if work.look_again().sha == before:
+            if work.record.steps.get(Prepare.name) == DONE:
                 _end(work)
                 return _shown(work.record) | {"from": before, "to": before}
             _follow_the_code(work)
@@ -168,15 +163,30 @@ def task_of(plan: Plan) -> list[Callable[..., Any]]:
 def _at_work(
     plan: Plan, context: Context, slug: str, *, take_over: bool = False, tombstones: bool = False
 ) -> Iterator[Work]:
-    """Alone with the workspace. What goes wrong is told in the record and in the task."""
+    """Alone with the workspace."""
+    with _telling(), plan.shelf.lock(slug, record.MOMENT_SECONDS):
+        found = plan.shelf.read(slug)
+        if found is None or not (found.exists or tombstones):
+            raise UnknownWorkspace(f"there is no workspace {slug!r}")
+        found.task = context.uid
+        yield Work(plan, found, context, take_over=take_over)
+
+
+def _asked(plan: Plan, email: str) -> Workspace:
     try:
-        with plan.shelf.lock(slug):
-            found = plan.shelf.read(slug)
-            if found is None or not (found.exists or tombstones):
-                raise UnknownWorkspace(f"there is no workspace {slug!r}")
-            found.task = context.uid
-            work = Work(plan, found, context, take_over=take_over)
-            yield work
+        asked, _ = plan.shelf.request(email, most=plan.most, most_building=plan.most_building)
+    except record.TooManyWorkspaces as error:
+        if error.retry_after is None:
+            raise
+        raise Retry(str(error), after=error.retry_after) from error
+    return asked
+
+
+@contextmanager
+def _telling() -> Iterator[None]:
+    """What goes wrong, in the task: to try again helps only where somebody else is at work."""
+    try:
+        yield
     except WorkspaceBusy as error:
         raise Retry(str(error), after=BUSY_SECONDS) from error
     except (Reject, Retry):
@@ -205,19 +215,24 @@ def _refuse_unbuilt(work: Work) -> None:
         raise StepFailed(f"{work.slug} is {work.record.state}, and not built to its end: resume or delete it")
 
 
-def _follow_the_code(work: Work) -> None:
-    """Requirements, migrations, static files. Cut off, it is done again by whoever builds."""
+def _mark_following(work: Work, mark: str) -> bool:
+    """Written down before the code changes. Had an earlier update been cut off?"""
+    was_cut_off = work.record.steps.get(Prepare.name) != DONE
     for step in (Prepare.name, Env.name):
-        work.record.steps[step] = INTENT
+        work.record.steps[step] = mark
     work.save()
+    return was_cut_off
+
+
+def _follow_the_code(work: Work) -> None:
+    """Requirements, settings, migrations, static files."""
     venv = interpreter.Venv()
     if not venv.check(work):
         venv.apply(work)
         interpreter.prune(work)
     for each in (Env(), Prepare()):
         each.apply(work)
-        work.record.steps[each.name] = DONE
-    work.save()
+    _mark_following(work, DONE)
 
 
 def _served(work: Work) -> Result:

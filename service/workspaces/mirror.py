@@ -22,6 +22,7 @@ from service.workspaces.hands import Speaker
 
 FETCH_SECONDS: Final = 600.0
 LOOK_SECONDS: Final = 0.05
+LAST_CHARACTERS: Final = 1000
 SSH: Final = "ssh -o BatchMode=yes -o ConnectTimeout=20 -o ServerAliveInterval=15"
 
 
@@ -35,6 +36,17 @@ class Origin:
 
     url: str
     key: Path | None = None
+
+    @property
+    def ssh(self) -> str:
+        """The command. The hosts that it trusts may stand beside the key."""
+        if self.key is None:
+            return SSH
+        words = [SSH, "-i", shlex.quote(str(self.key)), "-o IdentitiesOnly=yes"]
+        known = self.key.with_name("known_hosts")
+        if known.is_file():
+            words.append(f"-o UserKnownHostsFile={shlex.quote(str(known))}")
+        return " ".join(words)
 
     @property
     def without_secrets(self) -> str:
@@ -129,12 +141,11 @@ class Mirror:
     def _git(self, speaker: Speaker, *words: str) -> str:
         done = speaker.run(["git", *words], env=self._environment(), timeout=FETCH_SECONDS, cwd="/")
         if done.returncode:
-            last = " / ".join(done.stdout.strip().splitlines()[-3:])
+            last = "\n".join(line for line in done.stdout.strip().splitlines() if line)[-LAST_CHARACTERS:]
             raise GitFailed(f"git {words[0] if words[0] != '--git-dir' else words[2]}: {last or done.returncode}")
         return str(done.stdout)
 
     def _environment(self) -> dict[str, str]:
-        ssh = f"{SSH} -i {shlex.quote(str(self._origin.key))} -o IdentitiesOnly=yes" if self._origin.key else SSH
         return {
             whose.MARK: str(self._folder),
             "PATH": os.environ.get("PATH", os.defpath),
@@ -143,6 +154,6 @@ class Mirror:
             "GIT_TERMINAL_PROMPT": "0",
             "GIT_CONFIG_NOSYSTEM": "1",
             "GIT_CONFIG_GLOBAL": "/dev/null",
-            "GIT_SSH_COMMAND": ssh,
+            "GIT_SSH_COMMAND": self._origin.ssh,
             "GIT_OPTIONAL_LOCKS": "0",
         }

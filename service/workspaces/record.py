@@ -32,6 +32,8 @@ DELETED: Final = "deleted"
 STATES: Final = (REQUESTED, CREATING, READY, STOPPED, ASLEEP, FAILED, DELETING, DELETE_FAILED, DELETED)
 BUILDING: Final = (REQUESTED, CREATING)
 
+LOOK_SECONDS: Final = 0.05
+MOMENT_SECONDS: Final = 2.0  # for which somebody may hold a lock and does no more than write
 PORTS: Final = range(20000, 32766, 2)  # below those that the kernel gives away
 
 INTENT: Final = "intent"
@@ -157,23 +159,29 @@ class Shelf:
         _sync(self._folder)
 
     @contextmanager
-    def lock(self, slug: str) -> Iterator[None]:
+    def lock(self, slug: str, patience_seconds: float = 0.0) -> Iterator[None]:
         """Raises WorkspaceBusy if somebody else holds it. Its file stays: a new one would be another lock."""
-        with self._locked(slug, wait=False):
-            yield
+        until = time.monotonic() + patience_seconds
+        while True:
+            with self._locked(slug, wait=False) as is_ours:
+                if is_ours:
+                    yield
+                    return
+            if time.monotonic() >= until:
+                found = self.read(slug)
+                raise WorkspaceBusy(slug, found.task if found else None)
+            time.sleep(LOOK_SECONDS)
 
     def request(self, email: str, *, most: int, most_building: int) -> tuple[Workspace, bool]:
         """The record for an email, made if there is none, and whether it was made now."""
         address = names.email(email)
         slug = names.slug(address)
-        with self._locked("all", wait=True), self._locked(slug, wait=False, known=True) as is_free:
-            found = self.read(slug)
-            if found is not None and found.email != address:
-                raise names.BadEmail(f"{address} and {found.email} share the name {slug}: only one of them can have it")
+        if (found := self._of(slug, address)) is not None and found.exists:
+            return found, False
+        with self._locked("all", wait=True), self.lock(slug, MOMENT_SECONDS):
+            found = self._of(slug, address)
             if found is not None and found.exists:
                 return found, False
-            if not is_free:
-                raise WorkspaceBusy(slug)
             self._refuse_too_many(most, most_building)
             made = Workspace(
                 slug=slug,
@@ -195,6 +203,12 @@ class Shelf:
                 raise TooManyWorkspaces("every port that workspaces may have is taken")
             self.write(record)
 
+    def _of(self, slug: str, address: str) -> Workspace | None:
+        found = self.read(slug)
+        if found is not None and found.email != address:
+            raise names.BadEmail(f"{address} and {found.email} share the name {slug}: only one of them can have it")
+        return found
+
     def _refuse_too_many(self, most: int, most_building: int) -> None:
         there = self.all()
         if len(there) >= most:
@@ -204,16 +218,13 @@ class Shelf:
             raise TooManyWorkspaces(f"{building} workspaces are being built, as many as allowed at a time", 30)
 
     @contextmanager
-    def _locked(self, name: str, *, wait: bool, known: bool = False) -> Iterator[bool]:
-        """`known`: the caller is told that somebody else holds it."""
+    def _locked(self, name: str, *, wait: bool) -> Iterator[bool]:
+        """Is it ours?"""
         self._folder.mkdir(parents=True, exist_ok=True, mode=0o750)
         with open(self._folder / f".{name}.lock", "ab") as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
             except BlockingIOError:
-                if not known:
-                    found = self.read(name)
-                    raise WorkspaceBusy(name, found.task if found else None) from None
                 yield False
             else:
                 yield True

@@ -8,6 +8,7 @@ from service.workspaces.hands import Ended, Facts, Hands, Speaker
 from service.workspaces.mirror import Mirror
 from service.workspaces.nginx import Addresses, write_page
 from service.workspaces.places import Places
+from service.workspaces.postgres import Postgres
 from service.workspaces.record import Shelf, Workspace
 
 LAST_LINES = 12
@@ -35,6 +36,7 @@ class Plan:
     hands: Hands
     pythons: tuple[str, ...] = ("python3",)
     database: str = "copy"
+    postgres: Postgres | None = None
     most: int = 50
     most_building: int = 4
     idle_days: float = 7.0

@@ -1,6 +1,8 @@
 """Requests that nobody would think of, right and wrong, made from the service's own description of itself."""
 
+from collections.abc import Callable
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import schemathesis
@@ -12,10 +14,15 @@ from schemathesis.specs.openapi.checks import positive_data_acceptance
 
 from tests.web.conftest import WebServer
 
+# They are one view with `/start`.
+SAME = [f"/workspaces/{{slug}}/{action}" for action in ("stop", "restart", "update", "test")]
 
-def test_no_input_brings_forth_a_fault(server: WebServer) -> None:
+
+def test_no_input_brings_forth_a_fault(make_server: Callable[..., WebServer], tmp_path: Path) -> None:
+    server = make_server(SANDBOX_WORKSPACE_GIT=str(tmp_path / "origin.git")).start()
     description = schemathesis.openapi.from_url(f"{server.url}/openapi.json")
-    for operation in description.get_all_operations():
+    operations = [each for each in description.get_all_operations() if each.ok().path not in SAME]
+    for operation in operations:
         for mode in (GenerationMode.POSITIVE, GenerationMode.NEGATIVE):
             with suppress(Unsatisfiable):  # a call without parameters cannot be made wrongly
                 _try(operation.ok(), mode)
@@ -33,7 +40,7 @@ def _try(operation: Any, mode: GenerationMode) -> None:
         case.headers.pop("Prefer", None)  # nobody will finish the task
         # What one type wants of its arguments, or one parameter of another, is not in the description.
         answer = case.call(timeout=10)
-        if answer.status_code != 413:  # a wrong batch may be too large as well
+        if answer.status_code not in (413, 414):  # a wrong batch may be too large as well, a wrong query too long
             case.validate_response(answer, excluded_checks=[positive_data_acceptance, *_of_runners(case, answer)])
 
     each()

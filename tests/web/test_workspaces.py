@@ -238,6 +238,14 @@ def test_after_its_deletion_an_email_begins_anew(estate: Estate) -> None:
     assert asked(estate.client, "/workspaces", email=EMAIL)["workspace"]["generation"] == 2
 
 
+def test_what_was_done_before_a_deletion_is_not_of_the_new_one(estate: Estate) -> None:
+    estate.record()
+    estate.end(estate.client.delete(f"/workspaces/{SLUG}").json["task"]["uid"])
+    estate.record(state=DELETED)
+    estate.shelf.request(EMAIL, most=9, most_building=9)
+    assert estate.client.get(f"/workspaces/{SLUG}").json["task"] is None
+
+
 def test_extend_says_that_it_is_in_use(estate: Estate) -> None:
     estate.record(last_used="2020-01-01T00:00:00.000000Z")
     found = asked(estate.client, f"/workspaces/{SLUG}/extend", 200)["workspace"]["last_used"]

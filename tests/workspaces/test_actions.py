@@ -9,11 +9,13 @@ from pathlib import Path
 
 import pytest
 
+from service.errors import Cancelled
 from service.tasks import moments
+from service.testing import run
 from service.workspaces import record, whose
 from service.workspaces.steps import serving
 from tests.servers import eventually
-from tests.workspaces.yard import EMAIL, SLUG, Yard, git, requests_while
+from tests.workspaces.yard import EMAIL, SLUG, Yard, git, handler, requests_while
 
 pytestmark = pytest.mark.slow
 
@@ -97,6 +99,14 @@ def test_broken_requirements_fail_with_the_words_of_pip_and_are_mended(small: Ya
     (small.home().code / "requirements.txt").write_text("")
     assert small.done("create", email=EMAIL)["state"] == "ready"
     assert small.done("delete", slug=SLUG, force=True)["state"] == "deleted"
+
+
+def test_a_creation_that_was_cancelled_says_so_and_goes_on_when_asked_again(small: Yard) -> None:
+    create = handler(small.plan, "create")
+    outcome = run(create, email=EMAIL, interrupt=Cancelled, at_progress=5)
+    found = small.record()
+    assert (outcome.status, found.state, found.error, found.task) == ("cancelled", "failed", "Cancelled", None)
+    assert small.done("create", email=EMAIL)["state"] == "ready"
 
 
 def test_a_creation_that_never_came_far_is_deleted_without_the_repository(small: Yard) -> None:

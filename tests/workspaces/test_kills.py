@@ -72,3 +72,16 @@ def test_a_workspace_is_built_after_everything_was_killed(small: Yard) -> None:
     assert small.done("start", slug=SLUG)["state"] == "ready"
     assert small.get()[1].endswith(" hello")
     assert len(small.supervisor()) == supervised
+
+
+@pytest.mark.slow
+def test_an_update_goes_on_where_it_was_killed(small: Yard) -> None:
+    small.done("create", email=EMAIL)
+    small.push(EMAIL, "requirements.txt", "# nothing yet\n")
+    sha = small.push(EMAIL, "text", "newer")
+    killed(small, "update", "after:git-forward", slug=SLUG)
+    assert small.get()[1].endswith(" newer") and small.home().venv.readlink().name == "1"
+    killed(small, "update", "after:requirements", slug=SLUG)
+    assert small.done("update", slug=SLUG)["to"] == sha
+    assert small.home().venv.readlink().name == "2" and small.get()[1].endswith(" newer")
+    assert set(small.record().steps.values()) == {"done"}

@@ -76,6 +76,8 @@ def test_a_lock_is_freed_by_death(shelf: Shelf, tmp_path: Path) -> None:
         assert holder.stdout is not None and holder.stdout.readline() == "held\n"
         with pytest.raises(WorkspaceBusy), shelf.lock(made.slug):
             pass
+        with pytest.raises(WorkspaceBusy), shelf.lock(made.slug, 0.2):
+            pass
         assert request(shelf, "jo@example.org") == (made, False)  # it is read all the same
         os.kill(holder.pid, signal.SIGKILL)
         holder.wait()

@@ -69,3 +69,22 @@ def test_a_builder_makes_a_workspace_that_outlives_the_service(instance: Instanc
     task = finished(instance, instance.create("workspace.delete", slug=SLUG))
     assert task["status"] == "succeeded" and task["result"]["state"] == "deleted"
     assert page(instance)[0] == 404
+
+
+@pytest.mark.slow
+def test_a_reload_hands_a_creation_back_and_the_next_builder_goes_on(folder: Path) -> None:
+    yard = Yard(folder, source=small_project(folder))
+    instance = Instance(
+        folder, SANDBOX_WORKSPACE_GIT=str(yard.origin), SANDBOX_WORKSPACE_DOMAIN=f"localhost:{free_port()}",
+        SANDBOX_WORKSPACES=str(yard.places.root), SANDBOX_RUNNERS="1", SANDBOX_WEB_WORKERS="1", SANDBOX_GRACE="0",
+    )  # fmt: skip
+    try:
+        instance.started()
+        uid = instance.create("workspace.create", email="jo@example.org")
+        eventually(lambda: (found := yard.plan.shelf.read(SLUG)) and found.step == "venv", 60)
+        assert instance.circusctl("reload", "sandbox-builder") == "ok\n"
+        task = finished(instance, uid)
+        assert task["status"] == "succeeded" and task["attempt"] > 1 and task["failures"] == task["crashes"] == 0
+    finally:
+        instance.clean_up()
+        yard.close()

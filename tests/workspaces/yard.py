@@ -178,8 +178,12 @@ def requests_while(yard: Yard, act: Callable[[], object]) -> list[int]:
 
 
 def do(plan: Plan, action: str, /, **args: Any) -> Outcome:
-    [found] = [each for each in types(plan) if each.name == f"workspace.{action}"]
-    return run(found.handler, args)
+    return run(handler(plan, action), args)
+
+
+def handler(plan: Plan, action: str) -> Callable[..., Any]:
+    [found] = [each.handler for each in types(plan) if each.name == f"workspace.{action}"]
+    return found
 
 
 def wheelhouse(folder: Path) -> str:

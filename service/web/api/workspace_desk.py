@@ -44,7 +44,7 @@ DELETE: Final = "workspace.delete"
 UPDATE: Final = "workspace.update"
 TEST: Final = "workspace.test"
 SIMPLE: Final = ("start", "stop", "restart", "update", "test")  # actions that take nothing but the workspace
-CHAIN: Final = " workspaces"  # in place of a caller's name; no token has such a one
+NUMBERED: Final = " workspaces"  # in place of a caller's name; no token has such a one
 BLOCK: Final = 32
 RETRY_SECONDS: Final = 60
 OFF: Final = "workspaces are off here; whoever runs the service turns them on by SANDBOX_WORKSPACE_GIT"
@@ -149,7 +149,7 @@ class Desk:
 
     def _sender(self, workspace: Workspace, number: int) -> Sender:
         key = f"{workspace.slug}/{workspace.generation}/{number}"
-        return Sender(CHAIN, key, request.environ.get(REQUEST_ID))
+        return Sender(NUMBERED, key, request.environ.get(REQUEST_ID))
 
     # --- acting ----------------------------------------------------------------------------------
 

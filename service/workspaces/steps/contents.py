@@ -15,10 +15,19 @@ class Database(BuildStep):
     name = "database"
 
     def check(self, work: Work) -> bool:
+        if work.plan.postgres:
+            return work.plan.postgres.is_there(work.told, work.slug)
         return work.plan.database == SHARED or work.facts.database
 
     def apply(self, work: Work) -> None:
-        work.run(hands.DATABASE, work.plan.database, seconds=DATABASE_SECONDS)
+        if work.plan.postgres:
+            work.plan.postgres.make(work.told, work.slug)
+        else:
+            work.run(hands.DATABASE, work.plan.database, seconds=DATABASE_SECONDS)
+
+    def undo(self, work: Work) -> None:
+        if work.plan.postgres:
+            work.plan.postgres.remove(work.told, work.slug)
 
 
 class Env(BuildStep):
@@ -36,6 +45,8 @@ class Env(BuildStep):
             "CSRF_TRUSTED_ORIGINS": site.address(record.slug, record.port).rstrip("/"),
             "PORT": str(record.port + 1),
         }
+        if work.plan.postgres:
+            values["DATABASE_URL"] = work.plan.postgres.new_url(work.told, record.slug)
         work.hands.write_env(record.slug, values)
 
     def verify(self, work: Work) -> None:
