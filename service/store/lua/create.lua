@@ -50,6 +50,7 @@ end
 local behind = {} -- by place: whose end a task waits for
 local rest, width = 4 * count + 4, 11
 local base, ttl = ARGV[rest], ARGV[rest + 1]
+local limits = base and limits_part()
 local limited = rest + 3 + width * (ARGV[rest + 2] or 0)
 if limited > rest + 3 then
   local keys, conflicts, replaced = unique_keys(base .. 'unique'), {}, {}
@@ -80,7 +81,7 @@ if limited > rest + 3 then
     redis.call('PEXPIRE', base .. 'attempts:' .. uid, ttl)
     redis.call('ZREM', KEYS[2], uid)
     redis.call('ZREM', base .. 'lot:' .. ARGV[at + 10], uid)
-    forget(base, uid, clock())
+    limits.forget(base, uid, limits.clock())
     redis.call('ZREM', base .. 'shelf:' .. ARGV[at + 7], uid)
     redis.call('ZADD', base .. 'shelf:' .. ARGV[at + 8], ARGV[at + 9], uid)
     redis.call('SADD', KEYS[1], ARGV[at + 8])
@@ -131,7 +132,7 @@ end
 redis.call('MSET', unpack(texts))
 for i, places in pairs(bounded) do
   if not behind[i] then
-    join(base, uids[i], places, KEYS[3 * i + 2], ARGV[4 * i + 2], clock())
+    limits.join(base, uids[i], places, KEYS[3 * i + 2], ARGV[4 * i + 2], limits.clock())
   end
 end
 redis.call('SADD', KEYS[1], unpack(names))

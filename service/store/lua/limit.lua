@@ -7,25 +7,26 @@
 --
 -- Returns 1 if there was such a limit.
 
+local limits = limits_part()
 local name, count = ARGV[1], tonumber(ARGV[3])
 local existed = 0
-for i, limits in ipairs(KEYS) do
-  existed = math.max(existed, redis.call('HEXISTS', limits, name))
-  for _, field in ipairs(redis.call('HKEYS', limits)) do
+for i, rules in ipairs(KEYS) do
+  existed = math.max(existed, redis.call('HEXISTS', rules, name))
+  for _, field in ipairs(redis.call('HKEYS', rules)) do
     if string.match(field, '^[^:]*') == name then
-      redis.call('HDEL', limits, field)
+      redis.call('HDEL', rules, field)
     end
   end
   if ARGV[2] ~= '' then
-    redis.call('HSET', limits, name, ARGV[2])
+    redis.call('HSET', rules, name, ARGV[2])
     for each = 1, count do
-      redis.call('HSET', limits, name .. ':' .. ARGV[2 * each + 2], ARGV[2 * each + 3])
+      redis.call('HSET', rules, name .. ':' .. ARGV[2 * each + 2], ARGV[2 * each + 3])
     end
   end
   local base = ARGV[2 * count + 3 + i]
   for _, place in ipairs(redis.call('SMEMBERS', base .. 'limit:places')) do
     if string.match(place, '^[^:]*') == name then
-      wake(base, place, clock())
+      limits.wake(base, place, limits.clock())
     end
   end
 end

@@ -5,258 +5,273 @@
 --
 -- What is known of a queued task stands in `tasks`: the place at which it waits, or "-" if it is admitted; the stream
 -- that it waits for or in; all its places.
+-- What is not asked for is not made: most scripts run without.
 
-local SLACK = 500000 -- microseconds: a start that is late by so much does not make the following ones late
-local MOST_SERVED = 100
+local function limits_part()
+  local SLACK = 500000 -- microseconds: a start that is late by so much does not make the following ones late
+  local MOST_SERVED = 100
 
-local function clock()
-  local time = redis.call('TIME')
-  return time[1] * 1000000 + time[2]
-end
-
-local rules = {} -- by place, as this script has read them
-
--- What bounds the place; nil where the limit is not set, or counts by another key. Then: whether it is what to ask for.
-local function read_rule(base, place)
-  local limit, mode, digest = string.match(place, '^([^:]*):([^:]*):([^:]*)$')
-  local found = redis.call('HMGET', base .. 'limits', limit, limit .. ':' .. digest)
-  if not found[1] then
-    return nil, mode == ''
+  local function clock()
+    local time = redis.call('TIME')
+    return time[1] * 1000000 + time[2]
   end
-  local its_mode, concurrency, interval, burst = string.match(found[1], '^(%S+) (%S+) (%S+) (%S+)')
-  if its_mode ~= mode then
-    return nil, false
-  end
-  if found[2] then
-    concurrency, interval, burst = string.match(found[2], '^(%S+) (%S+) (%S+)')
-  end
-  return { concurrency = tonumber(concurrency), interval = tonumber(interval), burst = tonumber(burst) }, true
-end
 
-local function rule_of(base, place)
-  local known = rules[place]
-  if not known then
-    known = { read_rule(base, place) }
-    rules[place] = known
-  end
-  return known[1], known[2]
-end
+  local rules = {} -- by place, as this script has read them
 
--- The places are what the limits ask for now.
-local function are_current(base, places)
-  for place in string.gmatch(places, '%S+') do
-    local _, is_current = rule_of(base, place)
-    if not is_current then
-      return false
+  -- What bounds the place; nil where the limit is not set, or counts by another key. Then: whether it is what to ask for.
+  local function read_rule(base, place)
+    local limit, mode, digest = string.match(place, '^([^:]*):([^:]*):([^:]*)$')
+    local found = redis.call('HMGET', base .. 'limits', limit, limit .. ':' .. digest)
+    if not found[1] then
+      return nil, mode == ''
     end
-  end
-  return true
-end
-
-local function write_next(base, place, next, now)
-  next = math.max(next, now - SLACK)
-  local left_ms = math.ceil((next - now + SLACK) / 1000) + 1
-  redis.call('SET', base .. 'limit:next:' .. place, string.format('%.3f', next), 'PX', left_ms)
-end
-
-local function read_next(base, place, now)
-  return math.max(tonumber(redis.call('GET', base .. 'limit:next:' .. place) or 0), now - SLACK)
-end
-
--- How many more a place admits; if none, and if it is known, when it will. A rate goes by GCRA: `next` is when the next
--- start is due.
-local function room(base, place, rule, now)
-  local held = redis.call('PTTL', base .. 'limit:held:' .. place)
-  if held > 0 then
-    return 0, now + held * 1000
-  end
-  local admitted = redis.call('SCARD', base .. 'limit:admitted:' .. place)
-  local free = math.huge
-  if rule.concurrency then
-    free = rule.concurrency - admitted - redis.call('SCARD', base .. 'limit:claims:' .. place)
-  end
-  if rule.interval and free > 0 then
-    local next = read_next(base, place, now)
-    local starts = math.floor((now - next) / rule.interval + rule.burst) - admitted
-    if starts <= 0 and admitted < rule.burst + math.floor(SLACK / rule.interval) then
-      return 0, next + (admitted - rule.burst + 1) * rule.interval
+    local its_mode, concurrency, interval, burst = string.match(found[1], '^(%S+) (%S+) (%S+) (%S+)')
+    if its_mode ~= mode then
+      return nil, false
     end
-    free = math.min(free, starts) -- where all are admitted that may ever be at once, the next claim or cancel goes on
+    if found[2] then
+      concurrency, interval, burst = string.match(found[2], '^(%S+) (%S+) (%S+)')
+    end
+    return { concurrency = tonumber(concurrency), interval = tonumber(interval), burst = tonumber(burst) }, true
   end
-  return free
-end
 
-local function waiting_at(base, place)
-  return redis.call('ZCARD', base .. 'limit:waiting:' .. place)
-end
+  local function rule_of(base, place)
+    local known = rules[place]
+    if not known then
+      known = { read_rule(base, place) }
+      rules[place] = known
+    end
+    return known[1], known[2]
+  end
 
--- The first of the places that does not admit one more. Whoever comes anew also stands behind those who wait.
-local function blocking(base, places, now, served)
-  for place in string.gmatch(places, '%S+') do
-    local rule = rule_of(base, place)
-    if rule then
-      if place ~= served and waiting_at(base, place) > 0 then
-        return place
-      end
-      if rule.interval and place ~= served and redis.call('SCARD', base .. 'limit:admitted:' .. place) == 0 then
-        write_next(base, place, math.max(read_next(base, place, now), now), now) -- the time was quiet
-      end
-      if room(base, place, rule, now) <= 0 then
-        return place
+  -- The places are what the limits ask for now.
+  local function are_current(base, places)
+    for place in string.gmatch(places, '%S+') do
+      local _, is_current = rule_of(base, place)
+      if not is_current then
+        return false
       end
     end
+    return true
   end
-end
 
-local function wait_at(base, uid, place, stream, places, created)
-  redis.call('ZADD', base .. 'limit:waiting:' .. place, created, uid)
-  redis.call('SADD', base .. 'limit:places', place)
-  redis.call('HSET', base .. 'limit:tasks', uid, place .. ' ' .. stream .. ' ' .. places)
-end
+  local function write_next(base, place, next, now)
+    next = math.max(next, now - SLACK)
+    local left_ms = math.ceil((next - now + SLACK) / 1000) + 1
+    redis.call('SET', base .. 'limit:next:' .. place, string.format('%.3f', next), 'PX', left_ms)
+  end
 
-local function admit(base, uid, stream, places)
-  for place in string.gmatch(places, '%S+') do
-    if string.sub(place, -2) ~= '::' then
-      redis.call('SADD', base .. 'limit:admitted:' .. place, uid)
+  local function read_next(base, place, now)
+    return math.max(tonumber(redis.call('GET', base .. 'limit:next:' .. place) or 0), now - SLACK)
+  end
+
+  -- How many more a place admits; if none, and if it is known, when it will. A rate goes by GCRA: `next` is when the next
+  -- start is due.
+  local function room(base, place, rule, now)
+    local held = redis.call('PTTL', base .. 'limit:held:' .. place)
+    if held > 0 then
+      return 0, now + held * 1000
     end
-  end
-  redis.call('HSET', base .. 'limit:tasks', uid, '- ' .. stream .. ' ' .. places)
-end
-
-local function wake(base, place, at)
-  if at then
-    redis.call('ZADD', base .. 'limit:wakes', string.format('%.0f', math.ceil(at)), place)
-  else
-    redis.call('ZREM', base .. 'limit:wakes', place)
-  end
-end
-
--- The first that waits is admitted, or goes on to wait at another place that holds it up.
-local function serve_one(base, place, uid, created, now)
-  local record = redis.call('HGET', base .. 'limit:tasks', uid) or ''
-  local stream, places = string.match(record, '^%S+ (%S+) (.*)$')
-  redis.call('ZREM', base .. 'limit:waiting:' .. place, uid)
-  if not stream or redis.call('EXISTS', uid) == 0 then
-    redis.call('HDEL', base .. 'limit:tasks', uid)
-    return
-  end
-  local other = blocking(base, places, now, place)
-  if other then
-    wait_at(base, uid, other, stream, places, created)
-  else
-    admit(base, uid, stream, places)
-    redis.call('XADD', stream, '*', 'uid', uid)
-  end
-end
-
--- Admits those who wait at a place, as far as there is room. What is left goes on when it is due (serve.lua).
-local function serve(base, place, now)
-  local rule = rule_of(base, place)
-  for _ = 1, MOST_SERVED do
-    local first = redis.call('ZRANGE', base .. 'limit:waiting:' .. place, 0, 0, 'WITHSCORES')
-    if #first == 0 then
-      redis.call('SREM', base .. 'limit:places', place)
-      return wake(base, place, nil)
+    local admitted = redis.call('SCARD', base .. 'limit:admitted:' .. place)
+    local free = math.huge
+    if rule.concurrency then
+      free = rule.concurrency - admitted - redis.call('SCARD', base .. 'limit:claims:' .. place)
     end
-    if rule then
-      local free, at = room(base, place, rule, now)
-      if free <= 0 then
-        return wake(base, place, at)
+    if rule.interval and free > 0 then
+      local next = read_next(base, place, now)
+      local starts = math.floor((now - next) / rule.interval + rule.burst) - admitted
+      if starts <= 0 and admitted < rule.burst + math.floor(SLACK / rule.interval) then
+        return 0, next + (admitted - rule.burst + 1) * rule.interval
+      end
+      free = math.min(free, starts) -- where all are admitted that may ever be at once, the next claim or cancel goes on
+    end
+    return free
+  end
+
+  local function waiting_at(base, place)
+    return redis.call('ZCARD', base .. 'limit:waiting:' .. place)
+  end
+
+  -- The first of the places that does not admit one more. Whoever comes anew also stands behind those who wait.
+  local function blocking(base, places, now, served)
+    for place in string.gmatch(places, '%S+') do
+      local rule = rule_of(base, place)
+      if rule then
+        if place ~= served and waiting_at(base, place) > 0 then
+          return place
+        end
+        if rule.interval and place ~= served and redis.call('SCARD', base .. 'limit:admitted:' .. place) == 0 then
+          write_next(base, place, math.max(read_next(base, place, now), now), now) -- the time was quiet
+        end
+        if room(base, place, rule, now) <= 0 then
+          return place
+        end
       end
     end
-    serve_one(base, place, first[1], first[2], now)
   end
-  wake(base, place, now)
-end
 
-local function serve_all(base, places, now)
-  for place in string.gmatch(places, '%S+') do
-    if waiting_at(base, place) > 0 then
-      serve(base, place, now)
+  local function wait_at(base, uid, place, stream, places, created)
+    redis.call('ZADD', base .. 'limit:waiting:' .. place, created, uid)
+    redis.call('SADD', base .. 'limit:places', place)
+    redis.call('HSET', base .. 'limit:tasks', uid, place .. ' ' .. stream .. ' ' .. places)
+  end
+
+  local function admit(base, uid, stream, places)
+    for place in string.gmatch(places, '%S+') do
+      if string.sub(place, -2) ~= '::' then
+        redis.call('SADD', base .. 'limit:admitted:' .. place, uid)
+      end
+    end
+    redis.call('HSET', base .. 'limit:tasks', uid, '- ' .. stream .. ' ' .. places)
+  end
+
+  local function wake(base, place, at)
+    if at then
+      redis.call('ZADD', base .. 'limit:wakes', string.format('%.0f', math.ceil(at)), place)
+    else
+      redis.call('ZREM', base .. 'limit:wakes', place)
     end
   end
-end
 
--- What was queued is so no more, or stands in a lot.
-local function forget(base, uid, now)
-  local record = redis.call('HGET', base .. 'limit:tasks', uid)
-  if not record then
-    return
-  end
-  local place, _, places = string.match(record, '^(%S+) (%S+) (.*)$')
-  redis.call('HDEL', base .. 'limit:tasks', uid)
-  if place ~= '-' then
+  -- The first that waits is admitted, or goes on to wait at another place that holds it up.
+  local function serve_one(base, place, uid, created, now)
+    local record = redis.call('HGET', base .. 'limit:tasks', uid) or ''
+    local stream, places = string.match(record, '^%S+ (%S+) (.*)$')
     redis.call('ZREM', base .. 'limit:waiting:' .. place, uid)
-    if waiting_at(base, place) == 0 then
-      serve(base, place, now) -- its name goes
+    if not stream or redis.call('EXISTS', uid) == 0 then
+      redis.call('HDEL', base .. 'limit:tasks', uid)
+      return
     end
-  else
-    for each in string.gmatch(places, '%S+') do
-      redis.call('SREM', base .. 'limit:admitted:' .. each, uid)
-    end
-    serve_all(base, places, now)
-  end
-end
-
--- A task is queued: it is admitted, and gets an entry, or it waits.
-local function join(base, uid, places, stream, created, now)
-  forget(base, uid, now)
-  local place = blocking(base, places, now)
-  if place then
-    wait_at(base, uid, place, stream, places, created)
-    serve(base, place, now)
-  else
-    admit(base, uid, stream, places)
-    redis.call('XADD', stream, '*', 'uid', uid)
-  end
-end
-
-local function is_held(base, places)
-  for place in string.gmatch(places, '%S+') do
-    if redis.call('EXISTS', base .. 'limit:held:' .. place) == 1 then
-      return true
+    local other = blocking(base, places, now, place)
+    if other then
+      wait_at(base, uid, other, stream, places, created)
+    else
+      admit(base, uid, stream, places)
+      redis.call('XADD', stream, '*', 'uid', uid)
     end
   end
-end
 
--- A task's entry is to be claimed. Returns whether it may; if not, it waits from now on, and its entry is to go.
-local function enter(base, uid, places, stream, created, now)
-  local record = redis.call('HGET', base .. 'limit:tasks', uid)
-  if not record or is_held(base, places) or record ~= '- ' .. string.match(record, '^%S+ (%S+) ') .. ' ' .. places then
+  -- Admits those who wait at a place, as far as there is room. What is left goes on when it is due (serve.lua).
+  local function serve(base, place, now)
+    local rule = rule_of(base, place)
+    for _ = 1, MOST_SERVED do
+      local first = redis.call('ZRANGE', base .. 'limit:waiting:' .. place, 0, 0, 'WITHSCORES')
+      if #first == 0 then
+        redis.call('SREM', base .. 'limit:places', place)
+        return wake(base, place, nil)
+      end
+      if rule then
+        local free, at = room(base, place, rule, now)
+        if free <= 0 then
+          return wake(base, place, at)
+        end
+      end
+      serve_one(base, place, first[1], first[2], now)
+    end
+    wake(base, place, now)
+  end
+
+  local function serve_all(base, places, now)
+    for place in string.gmatch(places, '%S+') do
+      if waiting_at(base, place) > 0 then
+        serve(base, place, now)
+      end
+    end
+  end
+
+  -- What was queued is so no more, or stands in a lot.
+  local function forget(base, uid, now)
+    local record = redis.call('HGET', base .. 'limit:tasks', uid)
+    if not record then
+      return
+    end
+    local place, _, places = string.match(record, '^(%S+) (%S+) (.*)$')
+    redis.call('HDEL', base .. 'limit:tasks', uid)
+    if place ~= '-' then
+      redis.call('ZREM', base .. 'limit:waiting:' .. place, uid)
+      if waiting_at(base, place) == 0 then
+        serve(base, place, now) -- its name goes
+      end
+    else
+      for each in string.gmatch(places, '%S+') do
+        redis.call('SREM', base .. 'limit:admitted:' .. each, uid)
+      end
+      serve_all(base, places, now)
+    end
+  end
+
+  -- A task is queued: it is admitted, and gets an entry, or it waits.
+  local function join(base, uid, places, stream, created, now)
     forget(base, uid, now)
     local place = blocking(base, places, now)
     if place then
       wait_at(base, uid, place, stream, places, created)
       serve(base, place, now)
-      return false
+    else
+      admit(base, uid, stream, places)
+      redis.call('XADD', stream, '*', 'uid', uid)
     end
   end
-  redis.call('HDEL', base .. 'limit:tasks', uid)
-  for place in string.gmatch(places, '%S+') do
-    redis.call('SREM', base .. 'limit:admitted:' .. place, uid)
-    local rule = rule_of(base, place)
-    if rule then
-      redis.call('SADD', base .. 'limit:claims:' .. place, uid)
-      if rule.interval then
-        write_next(base, place, read_next(base, place, now) + rule.interval, now)
+
+  local function is_held(base, places)
+    for place in string.gmatch(places, '%S+') do
+      if redis.call('EXISTS', base .. 'limit:held:' .. place) == 1 then
+        return true
       end
     end
   end
-  serve_all(base, places, now)
-  return true
-end
 
--- A claim ends. `back`: its task is queued again, and stays admitted. `unstarted`: its start does not count.
-local function leave(base, uid, places, back, unstarted, stream, now)
-  for place in string.gmatch(places, '%S+') do
-    redis.call('SREM', base .. 'limit:claims:' .. place, uid)
-    local rule = unstarted and rule_of(base, place)
-    if rule and rule.interval then
-      write_next(base, place, read_next(base, place, now) - rule.interval, now)
+  -- A task's entry is to be claimed. Returns whether it may; if not, it waits from now on, and its entry is to go.
+  local function enter(base, uid, places, stream, created, now)
+    local record = redis.call('HGET', base .. 'limit:tasks', uid)
+    if not record or is_held(base, places) or record ~= '- ' .. string.match(record, '^%S+ (%S+) ') .. ' ' .. places then
+      forget(base, uid, now)
+      local place = blocking(base, places, now)
+      if place then
+        wait_at(base, uid, place, stream, places, created)
+        serve(base, place, now)
+        return false
+      end
     end
+    redis.call('HDEL', base .. 'limit:tasks', uid)
+    for place in string.gmatch(places, '%S+') do
+      redis.call('SREM', base .. 'limit:admitted:' .. place, uid)
+      local rule = rule_of(base, place)
+      if rule then
+        redis.call('SADD', base .. 'limit:claims:' .. place, uid)
+        if rule.interval then
+          write_next(base, place, read_next(base, place, now) + rule.interval, now)
+        end
+      end
+    end
+    serve_all(base, places, now)
+    return true
   end
-  if back then
-    admit(base, uid, stream, places)
+
+  -- A claim ends. `back`: its task is queued again, and stays admitted. `unstarted`: its start does not count.
+  local function leave(base, uid, places, back, unstarted, stream, now)
+    for place in string.gmatch(places, '%S+') do
+      redis.call('SREM', base .. 'limit:claims:' .. place, uid)
+      local rule = unstarted and rule_of(base, place)
+      if rule and rule.interval then
+        write_next(base, place, read_next(base, place, now) - rule.interval, now)
+      end
+    end
+    if back then
+      admit(base, uid, stream, places)
+    end
+    serve_all(base, places, now)
   end
-  serve_all(base, places, now)
+
+  return {
+    clock = clock,
+    are_current = are_current,
+    wake = wake,
+    serve = serve,
+    serve_all = serve_all,
+    forget = forget,
+    join = join,
+    enter = enter,
+    leave = leave,
+  }
 end

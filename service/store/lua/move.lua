@@ -85,6 +85,9 @@ if before == 'queued' and after == 'running' then
   pause = is_in_force(pauses[1]) and 'queue' or is_in_force(pauses[2]) and 'type'
 end
 
+local leaves_queue = before == 'queued' and after ~= 'running'
+local limits = (act ~= '' or pause == 'type' or leaves_queue) and limits_part()
+
 local refused, joining, leaving, dropped, texts, parked = {}, {}, {}, {}, {}, {}
 local moved = {}
 
@@ -104,7 +107,7 @@ for i = 1, count do
     or moved[uid]
     or is_taken(entry)
     or (takes_keys and is_held(key_of[i]))
-    or (act == 'claim' and not are_current(base, places(i)))
+    or (act == 'claim' and not limits.are_current(base, places(i)))
   then
     refused[#refused + 1] = i
   elseif pause then
@@ -115,9 +118,9 @@ for i = 1, count do
     else
       parked[#parked + 1] = ARGV[at + 2]
       parked[#parked + 1] = uid
-      forget(base, uid, clock())
+      limits.forget(base, uid, limits.clock())
     end
-  elseif act == 'claim' and not enter(base, uid, places(i), line, ARGV[at + 2], clock()) then
+  elseif act == 'claim' and not limits.enter(base, uid, places(i), line, ARGV[at + 2], limits.clock()) then
     refused[#refused + 1] = -i
     dropped[#dropped + 1] = entry
   else
@@ -139,7 +142,7 @@ for i = 1, count do
     joining[#joining + 1] = ARGV[at + 2]
     joining[#joining + 1] = uid
     if act == 'join' then
-      join(base, uid, places(i), line, ARGV[at + 2], clock())
+      limits.join(base, uid, places(i), line, ARGV[at + 2], limits.clock())
     elseif after == 'queued' then
       redis.call('XADD', KEYS[6], '*', 'uid', uid)
     elseif after == 'scheduled' then
@@ -150,10 +153,10 @@ for i = 1, count do
     end
     if act ~= '' then
       if act ~= 'claim' and act ~= 'join' then
-        leave(base, uid, places(i), act ~= 'leave', act == 'unstarted', line, clock())
+        limits.leave(base, uid, places(i), act ~= 'leave', act == 'unstarted', line, limits.clock())
       end
-    elseif before == 'queued' and after ~= 'running' then
-      forget(base, uid, clock())
+    elseif leaves_queue then
+      limits.forget(base, uid, limits.clock())
     end
   end
 end

@@ -19,6 +19,8 @@ if not told then
 end
 local is_known = not told or tonumber(told) >= now - ARGV[5]
 
+local limits = not is_known and limits_part()
+
 local kept, parked, dropped = {}, {}, {}
 for i = 1, #KEYS - first + 1 do
   local uid, at = KEYS[first + i - 1], 3 * i + 4
@@ -28,7 +30,7 @@ for i = 1, #KEYS - first + 1 do
     parked[#parked + 1] = ARGV[at + 1]
     parked[#parked + 1] = uid
     dropped[#dropped + 1] = entry
-    forget(ARGV[6], uid, now)
+    limits.forget(ARGV[6], uid, now)
   else
     kept[#kept + 1] = i
   end

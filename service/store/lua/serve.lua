@@ -6,11 +6,12 @@
 --
 -- Returns in how many microseconds it is due again, or -1.
 
-local now, left, following = clock(), tonumber(ARGV[1]), math.huge
+local limits = limits_part()
+local now, left, following = limits.clock(), tonumber(ARGV[1]), math.huge
 for i, wakes in ipairs(KEYS) do
   for _, place in ipairs(redis.call('ZRANGEBYSCORE', wakes, '-inf', now, 'LIMIT', 0, left)) do
     left = left - 1
-    serve(ARGV[i + 1], place, now)
+    limits.serve(ARGV[i + 1], place, now)
   end
   local first = redis.call('ZRANGE', wakes, 0, 0, 'WITHSCORES')
   following = math.min(following, tonumber(first[2] or following))

@@ -13,5 +13,6 @@ local record = redis.call('HGET', ARGV[1] .. 'limit:tasks', KEYS[1])
 if record and string.sub(record, 1, 2) == '- ' then
   redis.call('HDEL', ARGV[1] .. 'limit:tasks', KEYS[1])
 end
-serve_all(ARGV[1], ARGV[2], clock())
+local limits = limits_part()
+limits.serve_all(ARGV[1], ARGV[2], limits.clock())
 return 1
