@@ -336,7 +336,7 @@ class FakeSandbox:
         for name, function in self._types.items():
             description = (function and inspect.getdoc(function)) or ""
             limits = {"queue": self._queues[0], "max_attempts": 3, "timeout": None, "priority": "normal"}
-            hidden: dict[str, Any] = {"secret": [], "unique": None, "process": False, "paused": None}
+            hidden: dict[str, Any] = {"secret": [], "unique": None, "limits": [], "process": False, "paused": None}
             yield {"type": name, "description": description, **limits, "args": {"type": "object"}, **hidden}
 
     # --- running ----------------------------------------------------------------------------------

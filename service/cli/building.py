@@ -10,7 +10,7 @@ from service.workspaces import actions, nginx, supervisor
 from service.workspaces.hands import Hands
 from service.workspaces.mirror import Mirror, Origin
 from service.workspaces.places import Places
-from service.workspaces.plain import SHARED, Limits, PlainHands
+from service.workspaces.plain import SHARED, Allowance, PlainHands
 from service.workspaces.postgres import Postgres
 from service.workspaces.steward_client import Steward, StewardHands
 from service.workspaces.work import Plan
@@ -41,7 +41,7 @@ def plan(settings: Settings) -> Plan:
 
 
 def _hands(settings: Settings, places: Places, site: nginx.Addresses, origin: Origin) -> Hands:
-    limits = Limits(memory_mb=settings.workspace_memory_mb, disk_mb=settings.workspace_disk_mb)
+    limits = Allowance(memory_mb=settings.workspace_memory_mb, disk_mb=settings.workspace_disk_mb)
     if is_isolated(settings):
         steward = Steward(settings.workspace_steward)
         program = partial(steward.ask, "about")

@@ -11,7 +11,7 @@ import logging
 import time
 from typing import Final
 
-from service.errors import InvalidTask, InvalidTransition, KeyHeld
+from service.errors import InvalidTask, InvalidTransition, KeyHeld, StoreUnavailable
 from service.observe.metrics import Metrics
 from service.runner.upkeep import Upkeep
 from service.store import Document, Store
@@ -21,11 +21,11 @@ from service.tasks import moments, schedule, transitions
 from service.tasks.declare import TaskType
 from service.tasks.document import QUEUED, SCHEDULED, Task
 from service.tasks.registry import Registry
-from service.tasks.schedule import CODE, Schedule, Turn
+from service.tasks.schedule import CODE, Outlook, Schedule
 
 LOOK_SECONDS: Final = 0.25
 TELL_SECONDS: Final = 30.0
-UNREADABLE_SECONDS: Final = 60
+TROUBLED_SECONDS: Final = 60
 
 log = logging.getLogger("sandbox.runner")
 
@@ -84,10 +84,15 @@ class Firing:
                     self._look_at(found, now)
                 except OlderAtWork as error:
                     log.warning("schedule %s: %s", found.name, error, extra={"once": f"schedule {found.name}"})
+                except StoreUnavailable:
+                    raise
+                except Exception:  # it must not be in the way of others
+                    log.exception("schedule %s cannot be looked at", found.name)
+                    self._store.schedules.put_off(found, now + TROUBLED_SECONDS * 1_000_000)
 
     def _look_at(self, found: Found, now: int) -> None:
         if found.schedule is None:
-            self._store.schedules.put_off(found, now + UNREADABLE_SECONDS * 1_000_000)
+            self._store.schedules.put_off(found, now + TROUBLED_SECONDS * 1_000_000)
             return
         task_type = self._types.get(found.schedule.type)
         if task_type is None or (found.schedule.source == CODE and task_type.schedule is None):
@@ -119,11 +124,13 @@ class Firing:
             self._tell_of(seen, skipped=turn.skipped, missed=turn.missed, why="nobody was there to run it in time")
         return None
 
-    def _fire(self, found: Found, turn: Turn, task_type: TaskType, last: Document | None, now: int) -> bool:
+    def _fire(self, found: Found, turn: Outlook, task_type: TaskType, last: Document | None, now: int) -> bool:
         assert turn.fires is not None
-        task = _task(turn.after, task_type, self._store.schedules.uid(found.name, turn.fires), turn.fires)
-        self._store.prepare([task])
+        uid = self._store.schedules.uid(found.name, turn.fires)
         try:
+            task_type.check(turn.after.args)  # the code may want others by now
+            task = _task(turn.after, task_type, uid, turn.fires)
+            self._store.prepare([task])
             self._refuse_elsewhere(task)
             is_done = self._store.schedules.fire(found, turn, task, last, now)
         except (KeyHeld, InvalidTask) as error:

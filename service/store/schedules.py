@@ -17,7 +17,7 @@ from service.store.documents import Document
 from service.store.keys import Partitions
 from service.store.scripts import CREATE, RESCHEDULE, TIMETABLE
 from service.tasks.document import Task
-from service.tasks.schedule import ALLOW, Schedule, Turn, decode, encode, fired, look_at, uid_prefix
+from service.tasks.schedule import ALLOW, Outlook, Schedule, decode, encode, fired, look_at, uid_prefix
 
 MOST_DUE: Final = 1000
 MICROSECONDS: Final = 1_000_000
@@ -116,7 +116,7 @@ class Schedules:
         [is_done] = self._wire.call(home, RESCHEDULE.call(names, [text, after, name, score]))
         return bool(is_done)
 
-    def fire(self, found: Found, turn: Turn, task: Task, last: Document | None, now: int) -> bool:
+    def fire(self, found: Found, turn: Outlook, task: Task, last: Document | None, now: int) -> bool:
         """Creates the task and moves the schedule on, if it and the last task still are what was read. Returns whether
         that was done. A task that is there already was created for this time before: the schedule just moves on. Raises
         KeyHeld if another task has the unique key.

@@ -26,7 +26,7 @@ from service.store.roster import Roster
 from service.store.schedules import Schedules
 from service.store.scripts import CREATE, DUE, LATER, PROBE, PURGE, STALE
 from service.store.sessions import Sessions
-from service.store.unique_keys import Created, Plans, UniqueKeys
+from service.store.unique_keys import Created, Demands, UniqueKeys
 from service.store.wakeups import Wakeups
 from service.tasks import moments, transitions, unique
 from service.tasks.document import NORMAL, PRIORITIES, SCHEDULED, Task, encode
@@ -114,7 +114,7 @@ class Store:
         self.prepare(new)
         partition = self._partitions.home(new[0].uid)
 
-        def try_to(wanted: Sequence[Task], plans: Plans) -> list[Any]:
+        def try_to(wanted: Sequence[Task], plans: Demands) -> list[Any]:
             names, arguments = self._creation(partition, wanted, plans=plans)
             [answer] = self._wire.call(partition, CREATE.call(names, arguments))
             return list(answer)
@@ -130,7 +130,7 @@ class Store:
         new: Sequence[Task],
         first: bool = False,
         *,
-        plans: Plans | None = None,
+        plans: Demands | None = None,
         now: int | None = None,
         schedule: tuple[Sequence[Any], Sequence[Any]] = ((), ()),
     ) -> tuple[list[str], list[Any]]:

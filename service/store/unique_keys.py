@@ -24,7 +24,7 @@ OVER: Final = "over"
 BEHIND: Final = "behind"
 
 
-class Plan(NamedTuple):
+class Demand(NamedTuple):
     """What a new task wants of the one that has its key: its place, or to wait behind it. `ends` gives way for that."""
 
     wish: str
@@ -34,7 +34,7 @@ class Plan(NamedTuple):
     ended: Task | None
 
 
-Plans = dict[str, Plan]  # by the UID of the new task
+Demands = dict[str, Demand]  # by the UID of the new task
 
 
 class Created(NamedTuple):
@@ -76,9 +76,9 @@ class UniqueKeys:
         return str(answer.decode())
 
 
-def create(try_to: Callable[[Sequence[Task], Plans], list[Any]], new: Sequence[Task]) -> Created:
+def create(try_to: Callable[[Sequence[Task], Demands], list[Any]], new: Sequence[Task]) -> Created:
     """Creates all of the tasks that are not answered by the one that has their key, or none of them. Raises KeyHeld."""
-    plans: Plans = {}
+    plans: Demands = {}
     returned: dict[str, Document] = {}
     for _ in range(TRIES):
         wanted = [task for task in new if task.uid not in returned]
@@ -102,7 +102,7 @@ def _judge(
     index: int | None,
     holder: Document,
     waits: Document | None,
-    plans: Plans,
+    plans: Demands,
     returned: dict[str, Document],
 ) -> None:
     """What the new task's rule says, now that another one has the key."""
@@ -124,7 +124,7 @@ def _judge(
     if gives_way is not None:
         ended = transitions.replaced(gives_way.task, task.uid, moments.stamp(time.time()))
     wish = BEHIND if stands_behind else OVER
-    plans[task.uid] = Plan(wish, holder.task.uid, waits.task.uid if waits else "", gives_way, ended)
+    plans[task.uid] = Demand(wish, holder.task.uid, waits.task.uid if waits else "", gives_way, ended)
 
 
 def held(holder: Document, index: int | None = None) -> KeyHeld:
@@ -134,7 +134,7 @@ def held(holder: Document, index: int | None = None) -> KeyHeld:
 
 
 def _created(
-    new: Sequence[Task], wanted: Sequence[Task], answer: list[Any], returned: dict[str, Document], plans: Plans
+    new: Sequence[Task], wanted: Sequence[Task], answer: list[Any], returned: dict[str, Document], plans: Demands
 ) -> Created:
     tasks = [returned[task.uid].task if task.uid in returned else task for task in new]
     if not answer:
@@ -144,7 +144,7 @@ def _created(
     return Created(tasks, [], [returned.get(task.uid) or found.get(task.uid) for task in new], [])
 
 
-def arguments(new: Sequence[Task], plans: Plans) -> list[Any]:
+def arguments(new: Sequence[Task], plans: Demands) -> list[Any]:
     """What the script that creates is told of unique keys; nothing where there are none."""
     told: list[Any] = []
     for place, task in enumerate(new, 1):

@@ -26,7 +26,7 @@ from service.tasks.document import (
     Unique,
     is_nested_too_deeply,
 )
-from service.tasks.schedule import Plan
+from service.tasks.schedule import Terms
 from service.tasks.schedule import check as check_plan
 from service.tasks.unique import Rule
 
@@ -56,7 +56,7 @@ class TaskType(NamedTuple):
     unique: Rule | None = None
     limits: tuple[str, ...] = ()
     process: bool = False  # each attempt has one of its own
-    schedule: Plan | None = None
+    schedule: Terms | None = None
 
     def accept(self, args: msgspec.Raw) -> msgspec.Raw:
         """A client's arguments, written anew: what it sent may be JSON that other readers cannot read.
@@ -187,7 +187,7 @@ def _refuse_unnamable(name: str, limits: tuple[str, ...]) -> None:
             )
 
 
-def _plan(task_type: TaskType, schedule: str | float | Mapping[str, Any], timezone: str | None) -> Plan:
+def _plan(task_type: TaskType, schedule: str | float | Mapping[str, Any], timezone: str | None) -> Terms:
     """Checked, so that what a type asks for can be kept."""
     given: dict[str, Any] = {"type": task_type.name} | ({} if timezone is None else {"timezone": timezone})
     if not isinstance(schedule, Mapping):
@@ -198,7 +198,7 @@ def _plan(task_type: TaskType, schedule: str | float | Mapping[str, Any], timezo
         given |= schedule
     given["args"] = msgspec.Raw(_encode(given.get("args", {})))
     try:
-        plan = msgspec.convert(given, Plan)
+        plan = msgspec.convert(given, Terms)
         check_plan(plan)
         task_type.check(plan.args)
     except (InvalidTask, msgspec.ValidationError) as error:

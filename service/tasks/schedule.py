@@ -13,7 +13,7 @@ import msgspec
 from service.errors import InvalidTask
 from service.tasks import moments, timing
 from service.tasks.document import NO_ARGS
-from service.tasks.timing import MICROSECONDS, Rule
+from service.tasks.timing import MICROSECONDS, TimeRule
 
 SKIP: Final = "skip"
 QUEUE: Final = "queue"
@@ -32,7 +32,7 @@ MOST_COUNTED: Final = 10_000
 SHOWN_TIMES: Final = 5
 
 
-class Plan(msgspec.Struct, kw_only=True, omit_defaults=True, forbid_unknown_fields=True, dict=True):
+class Terms(msgspec.Struct, kw_only=True, omit_defaults=True, forbid_unknown_fields=True, dict=True):
     """What somebody wants."""
 
     type: str
@@ -54,7 +54,7 @@ class Last(msgspec.Struct, frozen=True):
     created_at: str
 
 
-class Schedule(Plan, kw_only=True, omit_defaults=True, forbid_unknown_fields=True, dict=True):
+class Schedule(Terms, kw_only=True, omit_defaults=True, forbid_unknown_fields=True, dict=True):
     name: str
     source: str
     created_at: str
@@ -74,12 +74,12 @@ class Schedule(Plan, kw_only=True, omit_defaults=True, forbid_unknown_fields=Tru
     unknown: ClassVar[dict[str, msgspec.Raw] | None] = None
 
     @property
-    def rule(self) -> Rule:
+    def rule(self) -> TimeRule:
         return timing.rule(self.cron, self.every, self.timezone, moments.microseconds(self.anchor))
 
     @property
-    def plan(self) -> Plan:
-        return Plan(**{name: getattr(self, name) for name in Plan.__struct_fields__})
+    def plan(self) -> Terms:
+        return Terms(**{name: getattr(self, name) for name in Terms.__struct_fields__})
 
 
 _FIELDS: Final = frozenset(Schedule.__struct_fields__)
@@ -107,7 +107,7 @@ def decode(text: bytes) -> Schedule:
         return schedule
 
 
-def check(plan: Plan) -> None:
+def check(plan: Terms) -> None:
     """Raises InvalidTask, naming the field, unless such a schedule can be kept."""
     timing.rule(plan.cron, plan.every, plan.timezone, 0)
     if plan.every is not None and plan.timezone != "UTC":
@@ -123,7 +123,7 @@ def check(plan: Plan) -> None:
 
 
 def put(
-    before: Schedule | None, name: str, plan: Plan, *, paused: bool, source: str, now: int, by: str | None
+    before: Schedule | None, name: str, plan: Terms, *, paused: bool, source: str, now: int, by: str | None
 ) -> Schedule:
     """As somebody wants it, from now on. What is so already stays as it is."""
     if before is None:
@@ -136,7 +136,7 @@ def put(
         after.source = source
         if before.every != plan.every:
             after.anchor = moments.stamp_exactly(now)
-    for field in Plan.__struct_fields__:
+    for field in Terms.__struct_fields__:
         setattr(after, field, getattr(plan, field))
     if after.overlap != QUEUE:
         after.waiting = None
@@ -184,7 +184,7 @@ def _copied(schedule: Schedule) -> Schedule:
 # --- its times -----------------------------------------------------------------------------------
 
 
-class Turn(NamedTuple):
+class Outlook(NamedTuple):
     """What a look at a schedule leads to."""
 
     after: Schedule
@@ -194,22 +194,22 @@ class Turn(NamedTuple):
     missed: int = 0
 
 
-def turn(schedule: Schedule, now: int, *, is_busy: bool) -> Turn:
+def turn(schedule: Schedule, now: int, *, is_busy: bool) -> Outlook:
     """`is_busy`: the last task that it has created has not ended."""
     after = _next(schedule)
     latest, missed = _move_on(after, now)
     if is_busy and schedule.overlap == CANCEL and latest is not None:
-        return Turn(schedule, cancels=True)
+        return Outlook(schedule, cancels=True)
     fires, skipped = latest, 0
     if schedule.overlap == QUEUE:
         fires, skipped = _in_line(after, latest, is_busy)
     elif is_busy and schedule.overlap == SKIP and latest is not None:
         fires, skipped = None, 1
     if (after.next_at, after.waiting) == (schedule.next_at, schedule.waiting):
-        return Turn(schedule)
+        return Outlook(schedule)
     after.skipped += skipped
     after.missed += missed
-    return Turn(after, fires, skipped=skipped, missed=missed)
+    return Outlook(after, fires, skipped=skipped, missed=missed)
 
 
 def passed_over(schedule: Schedule, now: int) -> Schedule | None:
@@ -226,7 +226,7 @@ def passed_over(schedule: Schedule, now: int) -> Schedule | None:
     return after
 
 
-def fired(turn: Turn, uid: str, now: int) -> Schedule:
+def fired(turn: Outlook, uid: str, now: int) -> Schedule:
     """The schedule when its task has been created."""
     assert turn.fires is not None
     after = _copied(turn.after)
@@ -298,7 +298,7 @@ def _oldest(schedule: Schedule, now: int) -> int:
     return now - int(max(schedule.catch_up, PUNCTUAL_SECONDS) * MICROSECONDS)
 
 
-def _from(rule: Rule, first: int) -> Iterator[int]:
+def _from(rule: TimeRule, first: int) -> Iterator[int]:
     return chain([first], rule.times(first))
 
 

@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, tzinfo
 from functools import lru_cache
 from typing import Final, Protocol
-from zoneinfo import ZoneInfo
 
 from cronsim import CronSim, CronSimError
 
@@ -32,7 +31,7 @@ NICKNAMES: Final = {
 UNITS: Final = ((86400, "day"), (3600, "hour"), (60, "minute"), (1, "second"))
 
 
-class Rule(Protocol):
+class TimeRule(Protocol):
     """When something is due."""
 
     @property
@@ -97,7 +96,7 @@ class Every:
 
 
 @lru_cache(maxsize=256)
-def rule(cron: str | None, every: float | None, timezone: str, anchor: int) -> Rule:
+def rule(cron: str | None, every: float | None, timezone: str, anchor: int) -> TimeRule:
     """Raises InvalidTask, naming the field, if these make no rule."""
     if (cron is None) == (every is None):
         raise InvalidTask("cron: give either cron or every", field="cron")
@@ -123,8 +122,12 @@ def _expanded(line: str) -> str:
 
 
 def _zone(name: str) -> tzinfo:
+    if name == "UTC":
+        return UTC
+    from zoneinfo import ZoneInfo  # seldom needed, and large
+
     try:
-        return UTC if name == "UTC" else ZoneInfo(name)
+        return ZoneInfo(name)
     except (KeyError, ValueError, OSError) as error:  # OSError: the name of a folder of zones, or too long a name
         raise InvalidTask(
             f"timezone: {name[:100]!r} is no time zone that this host knows; as in Europe/Prague", field="timezone"

@@ -23,7 +23,7 @@ BLOCKS_A_MB: Final = 2048  # `ulimit -f` counts in 512 bytes
 
 
 @dataclass(frozen=True)
-class Limits:
+class Allowance:
     memory_mb: int
     disk_mb: int
 
@@ -32,7 +32,7 @@ class PlainHands:
     isolated = False
 
     def __init__(
-        self, places: Places, web: WebProcesses, *, origin: str, wheels: str, database: str, limits: Limits
+        self, places: Places, web: WebProcesses, *, origin: str, wheels: str, database: str, limits: Allowance
     ) -> None:
         """`origin` is what a person's own push goes to: without secrets."""
         self._places = places

@@ -181,7 +181,8 @@ def test_of_a_unique_key_there_is_one_task_at_a_time(sandbox: Any) -> None:
 def test_the_types_are_told_and_that_it_is_ready(sandbox: Any) -> None:
     [echo] = [each for each in sandbox.types() if each["type"] == "echo"]
     assert echo["description"] == "Returns its message."
-    told = {"type", "description", "queue", "max_attempts", "timeout", "priority", "args", "secret", "unique", "paused"}
+    told = {"type", "description", "queue", "max_attempts", "timeout", "priority", "args", "secret", "paused"}
+    told |= {"unique", "limits", "process"}
     assert echo.keys() == told
     assert sandbox.ready()
     assert sandbox.ready().failing == {}

@@ -18,7 +18,7 @@ from service.tasks.declare import marked_type, task
 from service.tasks.document import CANCELLED, HIGH, NULL, QUEUED, RUNNING, SCHEDULED, Claim, Task
 from service.tasks.limit_rule import LimitRule
 from service.tasks.registry import Registry
-from service.tasks.schedule import API, CODE, Plan, Schedule
+from service.tasks.schedule import API, CODE, Schedule, Terms
 from tests.runner.crew import Crew
 from tests.servers import RedisCluster, RedisServer, eventually
 
@@ -58,7 +58,7 @@ def firing(store: Store, told: Told) -> Firing:
 
 
 def put(store: Store, name: str = "one", type: str = "echo", source: str = API, **plan: Any) -> None:
-    wanted = Plan(type=type, **({"every": 3600.0} | plan))
+    wanted = Terms(type=type, **({"every": 3600.0} | plan))
 
     def as_wanted(before: Schedule | None, now: int) -> Schedule:
         return schedule.put(before, name, wanted, paused=False, source=source, now=now, by=None)
@@ -223,6 +223,39 @@ def test_queue(store: Store, firing: Firing) -> None:
 
     made = eventually(second, 10)
     assert (made.scheduled_for, read(store).waiting) == (at, None)
+
+
+def test_one_whose_arguments_do_not_fit_any_more_is_not_in_the_way_of_others(
+    store: Store, told: Told, caplog: pytest.LogCaptureFixture
+) -> None:
+    firing = Firing(store, registry=registry(unique={"key": {"args": ["message"]}}), metrics=told)
+    for name, args in (("bad", b'{"nonsense":1}'), ("good", b'{"message":"b"}')):
+        put(store, name, args=msgspec.Raw(args))
+        ripen(store, name, seconds=2.0 if name == "bad" else 1.0)
+    look(store, firing)
+    assert [task.schedule for task in tasks(store)] == ["good"]
+    assert (read(store, "bad").skipped, read(store, "good").fired) == (1, 1)
+    assert "schedule bad has left out a time: args: Object contains unknown field" in caplog.text
+
+
+def test_one_that_nobody_can_look_at_is_put_off(
+    store: Store, firing: Firing, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    for name in ("bad", "good"):
+        put(store, name)
+        ripen(store, name, seconds=2.0 if name == "bad" else 1.0)
+    turn = schedule.turn
+
+    def broken(seen: Schedule, *args: Any, **named: Any) -> Any:
+        if seen.name == "bad":
+            raise ZeroDivisionError
+        return turn(seen, *args, **named)
+
+    monkeypatch.setattr(schedule, "turn", broken)
+    look(store, firing)
+    look(store, firing)
+    assert [task.schedule for task in tasks(store)] == ["good"]
+    assert caplog.text.count("schedule bad cannot be looked at") == 1
 
 
 # --- unique keys and limits --------------------------------------------------------------------

@@ -31,7 +31,11 @@ def call(context: Any, customer: str = "nobody") -> None: ...
 def free(context: Any, customer: str = "nobody") -> None: ...
 
 
-TYPES = [each.__sandbox_task__ for each in (mail, call, free)]  # type: ignore[attr-defined]
+@task("ring", limits=("line",))
+def ring(context: Any, customer: str = "nobody") -> None: ...
+
+
+TYPES = [each.__sandbox_task__ for each in (mail, call, free, ring)]  # type: ignore[attr-defined]
 
 
 @pytest.fixture
@@ -414,3 +418,23 @@ def test_who_waits_is_looked_at_anew_when_the_limit_changes(store: Store, change
 
     assert [uid for uid, _ in run(store)] == (tasks[1:3])
     ends(store, *first[0])
+
+
+def test_who_goes_on_to_wait_at_another_place_is_woken_there(store: Store) -> None:
+    limit(store, concurrency=1)
+    limit(store, "line", None, rate="2/second")
+    stored(store)
+    [first] = run(store)
+    second = stored(store, type="call")
+    assert waiting(store) == {"per-customer": (1, 1)}
+    stored(store, type="ring")
+    [ringing] = run(store)
+    ends(store, *ringing)
+    ends(store, *first)
+    assert blocked(store, second) == "line"
+
+    def is_let_in() -> bool:
+        store.limits.serve()
+        return uids(fetched(store)) == [second]
+
+    assert eventually(is_let_in, 10)

@@ -13,7 +13,7 @@ from service.store.connection import connect
 from service.store.schedules import Found
 from service.tasks import moments, schedule, transitions
 from service.tasks.document import CANCELLED, NULL, QUEUED, Task
-from service.tasks.schedule import API, Plan, Schedule
+from service.tasks.schedule import API, Schedule, Terms
 from tests.servers import RedisCluster, RedisServer
 
 HOUR = 3600 * 1_000_000
@@ -26,7 +26,7 @@ def raw(server: RedisServer) -> Iterator[redis.Redis]:
 
 
 def put(store: Store, name: str = "one", **plan: Any) -> Schedule:
-    wanted = Plan(type="echo", **({"every": 3600.0} | plan))
+    wanted = Terms(type="echo", **({"every": 3600.0} | plan))
 
     def as_wanted(before: Schedule | None, now: int) -> Schedule:
         return schedule.put(before, name, wanted, paused=False, source=API, now=now, by=None)

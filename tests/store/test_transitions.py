@@ -8,6 +8,7 @@ be able to finish every accepted task, and leave nothing behind.
 
 import os
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -84,6 +85,7 @@ class Transitions(RuleBasedStateMachine):
         self.created = 0
         self.accepted: set[str] = set()
         self.expired: set[str] = set()
+        self.gone: set[tuple[str, str]] = set()  # what has expired, or was purged: UID and when it was created
         self.last: dict[str, bytes] = {}
         self.spoilt: set[str] = set()  # what cannot be read
         self.unread: set[str] = set()  # what could not, and is purged: its key is looked for later
@@ -159,10 +161,10 @@ class Transitions(RuleBasedStateMachine):
 
         def do(store: Store) -> None:
             if not store.create(new):
-                self.accepted.update(uids)
+                self._accept(new)
 
         def do_unique(store: Store) -> None:
-            self.accepted.update([task.uid for task in store.create_unique(new).new])
+            self._accept(store.create_unique(new).new)
 
         if wanted is not None:
             key, (until, rule) = wanted
@@ -170,6 +172,16 @@ class Transitions(RuleBasedStateMachine):
             if rule == "keep_last":
                 new[0].status, new[0].run_at = QUEUED, None
         self._enter(client(do_unique if wanted else do, self.wire, self.partitions, "create"))
+
+    def _accept(self, new: Sequence[Task]) -> None:
+        """The answer is there; meanwhile it may have run, and been purged, or have expired."""
+        self.accepted.update(task.uid for task in new if (task.uid, task.created_at) not in self.gone)
+
+    def _note_gone(self, uid: str) -> None:
+        self.expired.add(uid)
+        self.accepted.discard(uid)
+        if (text := self.last.pop(uid, None)) is not None:
+            self.gone.add((uid, decode(text).created_at))
 
     @rule(
         keys=st.lists(KEYS, min_size=2, max_size=3, unique=True),
@@ -283,7 +295,7 @@ class Transitions(RuleBasedStateMachine):
         if uid in self.last and not is_rare:
             self.wire.call(self.store.partition(uid) or 0, ("SET", uid, SPOILT, "KEEPTTL"))
             self.spoilt.add(uid)
-            self.last.pop(uid)
+            self.gone.add((uid, decode(self.last.pop(uid)).created_at))
 
     @rule(name=st.sampled_from(LIMITS), key=st.sampled_from([None, "args.ends"]), rule=st.sampled_from(BOUNDS))
     def limit(self, name: str, key: str | None, rule: dict[str, Any] | None) -> None:
@@ -348,9 +360,7 @@ class Transitions(RuleBasedStateMachine):
         if expires and found is not None and found.is_readable and found.task.finished:
             for key in (uid, keys.log(home, uid), keys.attempts(home, uid)):
                 self.wire.call(home, ("PEXPIRE", key, 0))
-            self.expired.add(uid)
-            self.accepted.discard(uid)
-            self.last.pop(uid, None)
+            self._note_gone(uid)
 
     # --- who goes next ---------------------------------------------------------------------------------
 
@@ -449,9 +459,7 @@ class Transitions(RuleBasedStateMachine):
                 if uid in self.spoilt:
                     self.unread.add(uid)
                 self.spoilt.discard(uid)
-                self.expired.add(uid)
-                self.accepted.discard(uid)
-                self.last.pop(uid, None)
+                self._note_gone(uid)
 
     def _check_partition(self, now: Snapshot, uids: list[str]) -> None:
         waiting = set(now.entries.values()) | {uid for members in now.lots.values() for uid in members}

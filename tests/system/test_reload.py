@@ -107,7 +107,7 @@ BROKEN = {
     ),
     "writes a layout that the present one cannot read": (
         "service/store/layout.py",
-        "Layout.__init__.__kwdefaults__.update(reads=3, writes=3)",
+        "Layout.__init__.__kwdefaults__.update(reads=4, writes=4)",
         "first install a release in between",
     ),
     "has a fault in its check": (

@@ -7,7 +7,7 @@ import pytest
 
 from service.errors import InvalidTask
 from service.tasks import moments, schedule
-from service.tasks.schedule import API, CODE, Plan, Schedule, Turn
+from service.tasks.schedule import API, CODE, Outlook, Schedule, Terms
 
 SECOND = 1_000_000
 BEGIN = moments.microseconds("2026-03-01T12:00:00.000000Z")
@@ -17,7 +17,7 @@ LATER = BEGIN + 10 * SECOND
 def made(paused: bool = False, **plan: Any) -> Schedule:
     """By default each minute, from BEGIN on."""
     given = plan if "cron" in plan else {"every": 60} | plan
-    wanted = Plan(type="echo", **given)
+    wanted = Terms(type="echo", **given)
     return schedule.put(None, "one", wanted, paused=paused, source=API, now=BEGIN, by="alice")
 
 
@@ -34,11 +34,11 @@ def stamp(seconds: float) -> str:
     return moments.stamp_exactly(after(seconds))
 
 
-def look(one: Schedule, seconds: float, is_busy: bool = False) -> Turn:
+def look(one: Schedule, seconds: float, is_busy: bool = False) -> Outlook:
     return schedule.turn(one, after(seconds), is_busy=is_busy)
 
 
-def seconds(turn: Turn) -> float | None:
+def seconds(turn: Outlook) -> float | None:
     return None if turn.fires is None else (turn.fires - BEGIN) / SECOND
 
 
@@ -78,7 +78,7 @@ def test_what_is_no_schedule_is_not_read(text: bytes) -> None:
 )
 def test_a_plan_that_cannot_be_kept_is_refused_with_the_field(plan: dict[str, Any], field: str) -> None:
     with pytest.raises(InvalidTask) as refused:
-        schedule.check(Plan(type="echo", **plan))
+        schedule.check(Terms(type="echo", **plan))
     assert refused.value.field == field
 
 
@@ -133,7 +133,7 @@ def test_one_that_came_from_the_code_can_be_taken_over() -> None:
 
 def test_before_its_time_nothing_happens() -> None:
     one = made()
-    assert look(one, 59.9) == Turn(one)
+    assert look(one, 59.9) == Outlook(one)
 
 
 def test_at_its_time_it_fires_and_moves_on() -> None:
@@ -174,8 +174,8 @@ def test_allow_does_not_look_at_the_task_before() -> None:
 
 def test_cancel_has_the_task_before_cancelled_first() -> None:
     one = made(overlap="cancel")
-    assert look(one, 61, is_busy=True) == Turn(one, cancels=True)
-    assert look(one, 59, is_busy=True) == Turn(one)
+    assert look(one, 61, is_busy=True) == Outlook(one, cancels=True)
+    assert look(one, 59, is_busy=True) == Outlook(one)
     assert look(one, 600, is_busy=True).cancels  # and also where some times were too old
     assert seconds(look(one, 61)) == 60
 
@@ -184,7 +184,7 @@ def test_queue_keeps_one_time_until_the_task_before_has_ended() -> None:
     one = look(made(overlap="queue"), 61, is_busy=True).after
     assert (one.waiting, one.next_at) == (stamp(60), stamp(120))
     assert schedule.look_at(one, after(61)) == after(62)
-    assert look(one, 62, is_busy=True) == Turn(one)
+    assert look(one, 62, is_busy=True) == Outlook(one)
     more = look(one, 121, is_busy=True)
     assert (more.fires, more.skipped, more.after.waiting) == (None, 1, stamp(60))
     turn = look(more.after, 130)

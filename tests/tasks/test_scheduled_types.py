@@ -7,10 +7,10 @@ import pytest
 from service import task
 from service.errors import InvalidTaskType
 from service.tasks.declare import marked_type
-from service.tasks.schedule import Plan
+from service.tasks.schedule import Terms
 
 
-def declared(plan: Any, **options: Any) -> Plan | None:
+def declared(plan: Any, **options: Any) -> Terms | None:
     @task("report.nightly", schedule=plan, **options)
     def nightly(context: Any, rows: int = 10) -> None: ...
 
@@ -21,11 +21,11 @@ def declared(plan: Any, **options: Any) -> Plan | None:
 
 def test_a_type_may_have_a_schedule() -> None:
     assert declared(None) is None
-    assert declared("0 3 * * *") == Plan(type="report.nightly", cron="0 3 * * *")
-    assert declared("@daily", timezone="Europe/Prague") == Plan(
+    assert declared("0 3 * * *") == Terms(type="report.nightly", cron="0 3 * * *")
+    assert declared("@daily", timezone="Europe/Prague") == Terms(
         type="report.nightly", cron="@daily", timezone="Europe/Prague"
     )
-    assert declared(90) == Plan(type="report.nightly", every=90.0)
+    assert declared(90) == Terms(type="report.nightly", every=90.0)
     plan = declared({"every": 60, "overlap": "queue", "catch_up": 5, "args": {"rows": 3}})
     assert plan is not None
     assert (plan.every, plan.overlap, plan.catch_up, bytes(plan.args)) == (60.0, "queue", 5.0, b'{"rows":3}')

@@ -7,7 +7,7 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from service.errors import InvalidTask
-from service.tasks.timing import NICKNAMES, Cron, Every, Rule, rule
+from service.tasks.timing import NICKNAMES, Cron, Every, TimeRule, rule
 
 BERLIN = ZoneInfo("Europe/Berlin")
 
@@ -16,7 +16,7 @@ def at(text: str) -> int:
     return int(datetime.fromisoformat(text).timestamp() * 1_000_000)
 
 
-def times(of: Rule, after: str, count: int, zone: ZoneInfo = BERLIN) -> list[str]:
+def times(of: TimeRule, after: str, count: int, zone: ZoneInfo = BERLIN) -> list[str]:
     """By the clock on the wall."""
     found = islice(of.times(at(after)), count)
     return [datetime.fromtimestamp(each / 1e6, zone).strftime("%d. %H:%M%z") for each in found]
@@ -87,7 +87,7 @@ def test_every_keeps_its_phase_across_a_change_of_the_clock() -> None:
         (Every(1.5, 0), "Every 1.5 seconds"),
     ],
 )
-def test_a_rule_has_words(of: Rule, words: str | None) -> None:
+def test_a_rule_has_words(of: TimeRule, words: str | None) -> None:
     assert of.words == words if words else "Monday" in of.words
 
 

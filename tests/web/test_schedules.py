@@ -13,7 +13,7 @@ from service.store import Store
 from service.tasks import schedule
 from service.tasks.declare import marked_type, task
 from service.tasks.registry import Registry
-from service.tasks.schedule import CODE, Plan, Schedule
+from service.tasks.schedule import CODE, Schedule, Terms
 from service.web import token_file
 from service.web.app import Web
 from service.web.auth import Tokens
@@ -41,7 +41,7 @@ def from_the_code(store: Store, name: str = "tidy") -> None:
     """As a runner brings it."""
 
     def as_in_the_code(before: Schedule | None, now: int) -> Schedule:
-        plan = Plan(type=name, cron="@hourly")
+        plan = Terms(type=name, cron="@hourly")
         return schedule.put(before, name, plan, paused=False, source=CODE, now=now, by=None)
 
     store.schedules.change(name, as_in_the_code)

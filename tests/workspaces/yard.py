@@ -18,7 +18,7 @@ from service.workspaces import names, nginx, supervisor, whose
 from service.workspaces.actions import types
 from service.workspaces.mirror import Mirror, Origin
 from service.workspaces.places import Home, Places
-from service.workspaces.plain import Limits, PlainHands
+from service.workspaces.plain import Allowance, PlainHands
 from service.workspaces.record import Workspace
 from service.workspaces.work import Plan
 from tests.servers import free_port
@@ -71,7 +71,7 @@ class Yard:
             origin=origin.without_secrets,
             wheels=self.wheels,
             database=settled.get("database", "copy"),
-            limits=Limits(memory_mb=4096, disk_mb=2048),
+            limits=Allowance(memory_mb=4096, disk_mb=2048),
         )
         return Plan(
             **{

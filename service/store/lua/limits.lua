@@ -133,6 +133,18 @@ local function limits_part()
     end
   end
 
+  -- Nobody may have waited there before, so nobody has asked to be woken.
+  local function wake_when_free(base, place, now)
+    local rule = rule_of(base, place)
+    local free, at = 1, now
+    if rule then
+      free, at = room(base, place, rule, now)
+    end
+    if free > 0 or at then
+      wake(base, place, free > 0 and now or at)
+    end
+  end
+
   -- The first that waits is admitted, or goes on to wait at another place that holds it up.
   local function serve_one(base, place, uid, created, now)
     local record = redis.call('HGET', base .. 'limit:tasks', uid) or ''
@@ -145,6 +157,7 @@ local function limits_part()
     local other = blocking(base, places, now, place)
     if other then
       wait_at(base, uid, other, stream, places, created)
+      wake_when_free(base, other, now)
     else
       admit(base, uid, stream, places)
       redis.call('XADD', stream, '*', 'uid', uid)

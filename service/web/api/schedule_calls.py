@@ -15,7 +15,7 @@ from service.tasks import timing
 from service.tasks.declare import TYPE_NAME
 from service.tasks.document import Task, public
 from service.tasks.registry import Registry
-from service.tasks.schedule import API, CODE, Plan, Schedule
+from service.tasks.schedule import API, CODE, Schedule, Terms
 from service.web import answers, body
 from service.web.answers import Answer
 from service.web.api import fingerprint
@@ -172,8 +172,8 @@ class ScheduleCalls:
 
     def _as_wanted(self, name: str, new: NewSchedule) -> Callable[[Schedule | None, int], Schedule]:
         args = self._intake.made(_new_task(new.type, new.queue, new.args), Sender()).args
-        values = {field: getattr(new, field) for field in Plan.__struct_fields__}
-        plan = Plan(**(values | {"args": args}))
+        values = {field: getattr(new, field) for field in Terms.__struct_fields__}
+        plan = Terms(**(values | {"args": args}))
         schedules.check(plan)
 
         def wanted(before: Schedule | None, now: int) -> Schedule:

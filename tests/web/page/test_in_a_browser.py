@@ -18,7 +18,7 @@ from service.store.connection import connect
 from service.tasks import moments, schedule, transitions
 from service.tasks.document import Task, TaskError
 from service.tasks.lines import Unstored
-from service.tasks.schedule import CODE, Plan
+from service.tasks.schedule import CODE, Terms
 from service.tasks.uid import random_prefix
 from service.web import token_file
 from service.workspaces import names
@@ -86,7 +86,7 @@ def fill(store: Store) -> dict[str, Task]:
     count(store, "failed", 20)
     store.history.gauge(time.time(), {"queue:default": (7, 2, 0, 3)})
     store.history.mark(time.time_ns() // 1000, {"at": moments.stamp(time.time()), "what": "start", "watcher": "web"})
-    plan = Plan(type="echo", cron="*/5 9-17 * * MON-FRI", timezone="Europe/Prague")
+    plan = Terms(type="echo", cron="*/5 9-17 * * MON-FRI", timezone="Europe/Prague")
     store.schedules.change(
         "nightly",
         lambda before, now: schedule.put(before, "nightly", plan, paused=False, source=CODE, now=now, by="alice"),
