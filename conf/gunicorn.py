@@ -1,5 +1,6 @@
 """gunicorn's configuration. `bind` is given on the command line: the supervisor holds the socket."""
 
+import ctypes
 import gc
 import math
 import os
@@ -58,8 +59,15 @@ def _import_the_application() -> None:
     gc.disable()
     for module in ("service.cli.wiring", "service.web.app", "service.web.auth"):
         import_module(module)
+    _give_back()
     gc.freeze()
     gc.enable()
+
+
+def _give_back() -> None:
+    """What the imports needed for a moment, a megabyte. glibc would keep it; other libraries have no such call."""
+    with suppress(OSError, AttributeError):
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def when_ready(arbiter: Any) -> None:
@@ -73,6 +81,7 @@ def post_fork(arbiter: Any, worker: Any) -> None:
 
 
 def post_worker_init(worker: Any) -> None:
+    _give_back()
     if candidate.folder() is not None:
         worker.prove()
     candidate.wait(worker.cfg.workers, worker.beat)

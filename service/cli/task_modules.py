@@ -8,7 +8,6 @@ a module of ours, of Python's or of an installed package; what has such a name i
 import contextlib
 import os
 import sys
-import sysconfig
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -21,7 +20,6 @@ from service.tasks.declare import DEFAULT_QUEUE, ON_MANY
 from service.tasks.registry import Registry
 
 OURS: Final = "service"
-NOT_THE_TEAMS: Final = ("<", *map(sysconfig.get_path, ("stdlib", "platstdlib", "purelib", "platlib")))
 
 
 def look_also_here() -> None:
@@ -147,4 +145,10 @@ def _is_a_teams(frame: FrameType, modules: Sequence[str]) -> bool:
     package = name.partition(".")[0]
     if package == OURS:
         return name in modules
-    return package in {module.partition(".")[0] for module in modules} or not file.startswith(NOT_THE_TEAMS)
+    return package in {module.partition(".")[0] for module in modules} or not file.startswith(_not_the_teams())
+
+
+def _not_the_teams() -> tuple[str, ...]:
+    import sysconfig  # seldom needed, and large
+
+    return "<", *map(sysconfig.get_path, ("stdlib", "platstdlib", "purelib", "platlib"))

@@ -137,9 +137,9 @@ class Ledger:
             return "is lost"
         task = json.loads(text)
         if uid in self.endless:
-            is_over = task["status"] == "cancelled" or (task["error"] or {}).get("type") in ("TimedOut", "Crashed")
+            is_over = task["status"] == "cancelled" or (task.get("error") or {}).get("type") in ("TimedOut", "Crashed")
             return None if is_over else f"should never have ended: {task}"
-        if uid in self.unique and (task["error"] or {}).get("type") == "Replaced":
+        if uid in self.unique and (task.get("error") or {}).get("type") == "Replaced":
             return f"gave way for another one, and ran: {runs}" if runs else None
         if task["status"] == "failed" and task["crashes"] == CRASH_LIMIT:
             return None  # killed too often, as promised

@@ -1,6 +1,7 @@
 """GET /openapi.json: the calls as OpenAPI 3.1, for client generators and for tests that try everything."""
 
 from collections.abc import Sequence
+from functools import cache
 from typing import Any, Final, get_type_hints
 
 import msgspec
@@ -50,8 +51,12 @@ OF_WORKSPACES: Final = (NewWorkspace, Rebuilding, Resuming, Granting)
 
 def blueprint(registry: Registry, queues: Sequence[str]) -> Blueprint:
     calls = Blueprint("openapi", __name__)
-    description = answers.json(describe([task_type.name for task_type in registry], queues)).get_data()
-    calls.add_url_rule("/openapi.json", "describe", lambda: Answer(description, headers=[KEPT]))
+
+    @cache  # few ask for it, and it is large
+    def description() -> bytes:
+        return answers.json(describe([task_type.name for task_type in registry], queues)).get_data()
+
+    calls.add_url_rule("/openapi.json", "describe", lambda: Answer(description(), headers=[KEPT]))
     return calls
 
 
