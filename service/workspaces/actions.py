@@ -25,6 +25,7 @@ from service.workspaces.work import Plan, StepFailed, Work, last_lines
 QUEUE: Final = "workspaces"
 ATTEMPTS: Final = 20
 BUSY_SECONDS: Final = 15.0
+LOOKS: Final = "*/5 * * * *"
 LONGEST_SECONDS: Final = 3600.0
 TEST_SECONDS: Final = 1800.0
 GIT_SECONDS: Final = 300.0
@@ -41,8 +42,8 @@ def types(plan: Plan) -> list[TaskType]:
 
 
 def task_of(plan: Plan) -> list[Callable[..., Any]]:
-    def action(name: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-        return task(f"workspace.{name}", queue=QUEUE, max_attempts=ATTEMPTS, timeout=LONGEST_SECONDS)
+    def action(name: str, **more: Any) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+        return task(f"workspace.{name}", queue=QUEUE, max_attempts=ATTEMPTS, timeout=LONGEST_SECONDS, **more)
 
     @action("create")
     def create(context: Context, email: str, take_over: bool = False) -> Result:
@@ -151,7 +152,7 @@ def task_of(plan: Plan) -> list[Callable[..., Any]]:
             _end(work)
             return _shown(work.record)
 
-    @action("reconcile")
+    @action("reconcile", schedule=LOOKS)
     def look_after_all(context: Context) -> Result:
         """Starts what is missing, goes on with what was cut off, lets the idle sleep, and reports what is nobody's."""
         return reconcile(plan, context)
