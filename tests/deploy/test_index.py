@@ -71,6 +71,8 @@ def public_index(folder: Path, address: str) -> Iterator[str]:
         target = folder / "simple" / name
         words = ("-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation", "--wheel-dir", target, source)
         subprocess.run([FAB.parent / "python", *words], check=True)
+    names = "".join(f'<a href="{name}/">{name}</a>' for name in PUBLIC_NAMES)
+    (folder / "simple" / "index.html").write_text(f"<!DOCTYPE html><html><body>{names}</body></html>")
     handler = partial(Silent, directory=str(folder))
     with http.server.ThreadingHTTPServer((address, 0), handler) as server:
         thread = threading.Thread(target=server.serve_forever)
