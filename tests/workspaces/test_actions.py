@@ -111,7 +111,7 @@ def test_a_creation_that_was_cancelled_says_so_and_goes_on_when_asked_again(smal
 
 def test_a_creation_that_never_came_far_is_deleted_without_the_repository(small: Yard) -> None:
     small.origin.rename(small.origin.with_name("away.git"))
-    assert small.refused("create", email=EMAIL).startswith("git clone: ")
+    assert small.refused("create", email=EMAIL).startswith("git fetch: ")
     assert (small.record().state, small.record().step) == ("failed", "mirror")
     assert small.done("delete", slug=SLUG)["state"] == "deleted"
 
