@@ -40,6 +40,16 @@ def plan(settings: Settings) -> Plan:
     )
 
 
+def site(settings: Settings) -> str:
+    """What root installs for the host's nginx."""
+    addresses = nginx.Addresses.at(settings.workspace_domain, "")
+    if addresses.is_local:
+        raise SettingsError(
+            f"SANDBOX_WORKSPACE_DOMAIN is {settings.workspace_domain!r}: at localhost no file of the host's is needed."
+        )
+    return addresses.text(Places.under(settings.workspaces, settings.workspace_media))
+
+
 def _hands(settings: Settings, places: Places, site: nginx.Addresses, origin: Origin) -> Hands:
     limits = Allowance(memory_mb=settings.workspace_memory_mb, disk_mb=settings.workspace_disk_mb)
     if is_isolated(settings):

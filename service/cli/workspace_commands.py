@@ -1,5 +1,6 @@
 """`sandbox workspace`: a person's private, running copy of a project. Each action is a task of the service."""
 
+import os
 import sys
 from collections.abc import Callable, Iterator
 from typing import Any, Final
@@ -166,6 +167,14 @@ def log(name: str, follow: bool, timeout: float | None, as_json: bool) -> None:
         return
     for line in service.get(f"{_path(name)}/log")["lines"]:
         tell(line)
+
+
+@workspace.command(help="print what root installs for the host's nginx; it reads the settings, and asks no service")
+def site() -> None:
+    from service import settings
+    from service.cli import building
+
+    print(building.site(settings.read(os.environ)), end="")
 
 
 def _path(name: str) -> str:

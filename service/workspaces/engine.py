@@ -5,7 +5,7 @@ goes on at the first step that is not. The caller holds the workspace's lock.
 """
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from service.errors import Interrupted, SandboxError, Stopping
 from service.workspaces import hands, record
@@ -62,7 +62,8 @@ def remove(work: Work, *, force: bool, keep_branch: bool) -> None:
     with failing_as(work, record.DELETE_FAILED):
         if keep_branch:
             work.record.pushed_sha = None
-        work.hands.unlink_media(work.slug)
+        with suppress(SandboxError, OSError):  # the step says what is wrong with it
+            work.hands.unlink_media(work.slug)
         problems = [problem for step in reversed(SEQUENCE) for problem in _backward(work, step)]
         problems += [f"there is still {thing}" for thing in work.hands.left(work.slug)]
         if problems:
@@ -79,16 +80,21 @@ def _backward(work: Work, step: BuildStep) -> Iterator[str]:
     work.told.log(f"— {step.name} goes")
     try:
         step.undo(work)
-    except SandboxError as error:
-        yield f"{step.name}: {error}"
-    else:
         work.record.steps[step.name] = UNDONE
-    work.look_again()
+        work.look_again()
+    except (SandboxError, OSError, ValueError) as error:
+        yield f"{step.name}: {error}"
     work.save()
 
 
 def refuse_to_lose(work: Work) -> None:
-    work.record.unpushed = unpushed(work)
+    try:
+        work.record.unpushed = unpushed(work)
+    except (StepFailed, hands.HandsFailed) as error:
+        raise UnsavedWork(
+            f"whether {work.slug} has work that is nowhere else cannot be seen; mend that, or delete with force:\n"
+            f"{error}"
+        ) from error
     if work.record.unpushed:
         work.save()
         shown = "\n".join(work.record.unpushed[:20])
@@ -96,8 +102,8 @@ def refuse_to_lose(work: Work) -> None:
 
 
 def unpushed(work: Work) -> list[str]:
-    """Uncommitted, unpushed and stashed."""
-    if not (work.facts.sha or work.facts.branch):
+    """Uncommitted, unpushed and stashed. What is no clone any more, or a broken one, fails."""
+    if not (work.facts.code or work.facts.sha or work.facts.branch):
         return []
     ended = work.run(hands.GIT_STATUS, seconds=STATUS_SECONDS)
     return [line for line in ended.output.splitlines() if line.startswith(PREFIXES)]

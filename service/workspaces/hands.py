@@ -41,6 +41,7 @@ class Facts:
 
     user: bool = False
     folders: bool = False
+    code: bool = False  # there is something of this name, whatever it is
     sha: str = ""  # that code/ is at; empty without a clone
     branch: str = ""
     requirements: str = ""  # the hash of what the project requires; empty if it requires nothing

@@ -1,10 +1,12 @@
 """The project's repository: a bare mirror of the service's own, and the only place that knows the credential.
 
 Workspaces clone from the mirror. Branches are pushed from it by their commit, and looked up at the origin itself.
+Workspaces can read the mirror, and everybody a command line: so the origin's password stands in neither.
 """
 
 import fcntl
 import os
+import re
 import shlex
 import shutil
 import signal
@@ -14,7 +16,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import unquote, urlsplit, urlunsplit
 
 from service.errors import SandboxError
 from service.workspaces import whose
@@ -23,6 +25,9 @@ from service.workspaces.hands import Speaker
 FETCH_SECONDS: Final = 600.0
 LOOK_SECONDS: Final = 0.05
 LAST_CHARACTERS: Final = 1000
+EVERYTHING: Final = ("+refs/heads/*:refs/heads/*", "+refs/tags/*:refs/tags/*")
+DEFAULT_BRANCH: Final = re.compile(r"^ref: (refs/heads/\S+)\tHEAD$", re.MULTILINE)
+HELPER: Final = '!f() { printf "username=%s\\npassword=%s\\n" "$SANDBOX_GIT_NAME" "$SANDBOX_GIT_PASSWORD"; }; f'
 SSH: Final = "ssh -o BatchMode=yes -o ConnectTimeout=20 -o ServerAliveInterval=15"
 
 
@@ -50,12 +55,31 @@ class Origin:
 
     @property
     def without_secrets(self) -> str:
-        if "://" not in self.url:
+        if not self._has_secrets:
             return self.url
         parts = urlsplit(self.url)
-        if parts.scheme not in ("http", "https") or "@" not in parts.netloc:
-            return self.url
         return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
+
+    @property
+    def secrets(self) -> dict[str, str]:
+        """For git's environment: name and password, and the helper that tells them, to the origin's host alone."""
+        if not self._has_secrets:
+            return {}
+        parts = urlsplit(self.url)
+        name, _, password = parts.netloc.rpartition("@")[0].partition(":")
+        host = urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], "", "", ""))
+        return {
+            "SANDBOX_GIT_NAME": unquote(name),
+            "SANDBOX_GIT_PASSWORD": unquote(password),
+            "GIT_CONFIG_COUNT": "1",
+            "GIT_CONFIG_KEY_0": f"credential.{host}.helper",
+            "GIT_CONFIG_VALUE_0": HELPER,
+        }
+
+    @property
+    def _has_secrets(self) -> bool:
+        parts = urlsplit(self.url) if "://" in self.url else None
+        return parts is not None and parts.scheme in ("http", "https") and "@" in parts.netloc
 
 
 class Mirror:
@@ -90,16 +114,30 @@ class Mirror:
             yield
 
     def _fetch(self, speaker: Speaker) -> None:
-        if not self.exists:
-            beside = self._folder.with_name(f"{self._folder.name}.new")
-            shutil.rmtree(beside, ignore_errors=True)
-            readable = ("-c", "core.sharedRepository=0644")  # workspaces have users of their own
-            self._git(
-                speaker, "clone", "--quiet", "--mirror", *readable, "--template=", "--", self._origin.url, str(beside)
-            )
-            beside.rename(self._folder)
+        if self.exists:
+            self._forget_remote(speaker)
+            self._fetch_into(self._folder, speaker)
             return
-        self._at_home(speaker, "fetch", "--quiet", "--prune", "--", self._origin.url, "+refs/heads/*:refs/heads/*")
+        beside = self._folder.with_name(f"{self._folder.name}.new")
+        shutil.rmtree(beside, ignore_errors=True)
+        readable = "--shared=0644"  # workspaces have users of their own
+        self._git(speaker, "init", "--quiet", "--bare", "--template=", readable, "--", str(beside))
+        self._fetch_into(beside, speaker)
+        beside.rename(self._folder)
+
+    def _fetch_into(self, folder: Path, speaker: Speaker) -> None:
+        at = ("--git-dir", str(folder))
+        url = self._origin.without_secrets
+        self._git(speaker, *at, "fetch", "--quiet", "--prune", "--no-write-fetch-head", "--", url, *EVERYTHING)
+        found = DEFAULT_BRANCH.search(self._git(speaker, "ls-remote", "--symref", "--", url, "HEAD"))
+        if found is None:
+            raise GitFailed("git ls-remote: the origin's HEAD names no branch")
+        self._git(speaker, *at, "symbolic-ref", "HEAD", found[1])
+
+    def _forget_remote(self, speaker: Speaker) -> None:
+        """Mirrors that were made by `git clone` have the origin's password there."""
+        if '[remote "origin"]' in (self._folder / "config").read_text(encoding="utf-8", errors="replace"):
+            self._at_home(speaker, "config", "--remove-section", "remote.origin")
 
     def main_sha(self, speaker: Speaker) -> str:
         return self._at_home(speaker, "rev-parse", "--verify", "--quiet", "HEAD^{commit}").strip()
@@ -114,7 +152,7 @@ class Mirror:
     def tip(self, speaker: Speaker, branch: str) -> str:
         """At the origin, now; an empty text if there is no such branch."""
         ref = f"refs/heads/{branch}"
-        told = self._git(speaker, "ls-remote", "--", self._origin.url, ref)
+        told = self._git(speaker, "ls-remote", "--", self._origin.without_secrets, ref)
         for line in told.splitlines():
             sha, _, name = line.partition("\t")
             if name.strip() == ref:
@@ -133,7 +171,7 @@ class Mirror:
 
     def _push(self, speaker: Speaker, branch: str, refspec: str, *, expected: str) -> None:
         lease = f"--force-with-lease=refs/heads/{branch}:{expected}"
-        self._at_home(speaker, "push", "--quiet", "--no-verify", lease, "--", self._origin.url, refspec)
+        self._at_home(speaker, "push", "--quiet", "--no-verify", lease, "--", self._origin.without_secrets, refspec)
 
     def _at_home(self, speaker: Speaker, *words: str) -> str:
         return self._git(speaker, "--git-dir", str(self._folder), *words)
@@ -156,4 +194,5 @@ class Mirror:
             "GIT_CONFIG_GLOBAL": "/dev/null",
             "GIT_SSH_COMMAND": self._origin.ssh,
             "GIT_OPTIONAL_LOCKS": "0",
+            **self._origin.secrets,
         }

@@ -1,7 +1,8 @@
 """How a browser reaches a workspace: one server block with a regular expression, and no file a workspace.
 
 On somebody's own machine an nginx of one's own user listens at *.localhost; where there is none, each workspace has a
-port. On a host, its nginx includes site.conf, which lies in the folder `run` of the workspaces.
+port. On a host, root installs the text that `sandbox workspace site` prints: the service's user can change no file that
+the host's nginx reads as root.
 """
 
 import getpass
@@ -15,7 +16,7 @@ from service.workspaces.places import Places
 from service.workspaces.record import Workspace
 
 LOCAL: Final = "localhost"
-SITE: Final = """\
+NO_OTHER: Final = """\
 server {
     listen @listen@ default_server;
     server_name _;
@@ -23,6 +24,8 @@ server {
     return 421 "No workspace has this name.\\n";
 }
 
+"""
+SITE: Final = """\
 server {
     listen @listen@;
     server_name "~^(?<workspace>w-[a-z0-9-]{1,29})\\.@domain@$";
@@ -131,11 +134,16 @@ class Addresses:
         """What the project is to accept."""
         return ["127.0.0.1", "localhost"] if self.by_port else [f"{slug}.{self.host}"]
 
+    @property
+    def is_local(self) -> bool:
+        return self.host == LOCAL
+
     def text(self, places: Places) -> str:
+        """For an nginx that is ours, or for a host's, which has a server for other names already."""
         port = self.domain.partition(":")[2] or "80"
         return _filled(
-            SITE,
-            listen=f"127.0.0.1:{port}" if self.host == LOCAL else port,
+            NO_OTHER + SITE if self.is_local else SITE,
+            listen=f"127.0.0.1:{port}" if self.is_local else port,
             domain=re.escape(self.host),
             homes=str(places.homes),
             media=str(places.shared_media),

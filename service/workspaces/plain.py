@@ -64,6 +64,7 @@ class PlainHands:
             home.path.unlink()
         for _ in range(2):
             if doomed.exists():
+                subprocess.run(["chmod", "-R", "u+rwX", "--", str(doomed)], stderr=subprocess.DEVNULL, check=False)
                 shutil.rmtree(doomed)
             if home.path.exists():
                 home.path.rename(doomed)
@@ -130,7 +131,7 @@ class PlainHands:
 
     def unlink_media(self, slug: str) -> None:
         media = self._home(slug).media
-        if media.is_symlink():
+        if os.path.islink(media):
             media.unlink()
 
     def grant(self, slug: str, login: str) -> None:

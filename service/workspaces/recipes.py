@@ -40,10 +40,12 @@ GIT_FORWARD: Final = f"""
 {GIT} merge --ff-only "refs/remotes/origin/$2"
 """
 GIT_STATUS: Final = f"""
-[ -d .git ] || exit 0
-{GIT} status --porcelain=v1 --ignore-submodules | sed "s/^/uncommitted: /"
+export GIT_DIR=.git GIT_WORK_TREE=.
+changed=$({GIT} -c status.showUntrackedFiles=normal status --porcelain=v1 --ignore-submodules=none)
+stashed=$({GIT} stash list)
+[ -z "$changed" ] || printf "%s\\n" "$changed" | sed "s/^/uncommitted: /"
 {GIT} log -n 50 --format="not pushed: %h %s" HEAD --branches --not --remotes
-{GIT} stash list | sed "s/^/stashed: /"
+[ -z "$stashed" ] || printf "%s\\n" "$stashed" | sed "s/^/stashed: /"
 """
 VENV: Final = 'rm -rf "$2"; "$1" -m venv "$2"'
 REQUIREMENTS: Final = """
@@ -161,8 +163,7 @@ def _git_forward(asked: Asked) -> CommandLine:
 
 def _git_status(asked: Asked) -> CommandLine:
     _count(asked, 0)
-    folder = asked.home.code if asked.home.code.is_dir() else asked.home.path
-    return CommandLine(_shell(GIT_STATUS), folder, _git_environment(asked.home))
+    return CommandLine(_shell(GIT_STATUS), asked.home.code, _git_environment(asked.home))
 
 
 def _venv(asked: Asked) -> CommandLine:

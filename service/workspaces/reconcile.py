@@ -7,7 +7,6 @@ import time
 from collections.abc import Iterator
 from typing import Any, Final
 
-from service.errors import SandboxError
 from service.tasks import moments
 from service.workspaces import engine, names, record
 from service.workspaces.places import Places
@@ -28,8 +27,8 @@ def reconcile(plan: Plan, told: Told) -> dict[str, Any]:
                     done[what].append(found.slug)
         except WorkspaceBusy:
             continue
-        except SandboxError as error:
-            told.log(f"{found.slug}: {error}")
+        except Exception as error:  # one that is broken keeps nobody from the others
+            told.log(f"{found.slug}: {error or type(error).__name__}")
             done["failed"].append(found.slug)
     orphans = sorted(_orphans(plan.places, plan.shelf))
     for each in orphans:

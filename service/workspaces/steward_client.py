@@ -90,7 +90,6 @@ class StewardHands:
         self._steward.ask("make_folders", slug=slug)
 
     def remove_folders(self, slug: str) -> None:
-        self.unlink_media(slug)
         self._steward.ask("remove_folders", slug=slug)
 
     def facts(self, slug: str) -> Facts:

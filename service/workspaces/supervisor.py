@@ -206,8 +206,8 @@ class WebProcesses:
             folder.mkdir(parents=True, exist_ok=True, mode=0o750)
         _write(places.run / "circus.ini", MAIN.format(run=places.run))
         _write(places.run / LAUNCHER, Path(launch.__file__).read_text())
-        _write(places.run / "site.conf", self._site.text(places))
         if self._site.program:
+            _write(places.run / "site.conf", self._site.text(places))
             (places.run / "nginx").mkdir(exist_ok=True)
             _write(places.run / "nginx.conf", nginx.own(places))
             _write(

@@ -8,9 +8,14 @@ from typing import Any
 import pytest
 from werkzeug.test import TestResponse
 
+from service.tasks.document import Task
+from service.web.api.task_calls import TaskCalls
+from service.web.problem import Problem
+from service.workspaces import names
 from service.workspaces.record import CREATING, DELETING, READY, STATES
 from tests.web.estate import EMAIL, SECRET, SLUG, Estate
 
+AL = names.slug("al@example.org")
 SHA, OLD, GONE = "5" * 40, "4" * 40, "0" * 40
 PUSH: dict[str, Any] = {"ref": f"refs/heads/{EMAIL}", "before": OLD, "after": SHA, "commits": [{"id": SHA}]}
 
@@ -113,6 +118,39 @@ def test_a_push_during_another_action_waits_for_its_end(estate: Estate) -> None:
     listed = [task["type"] for task in estate.client.get("/tasks").json["tasks"]]
     assert listed == ["workspace.test", "workspace.update", "workspace.restart"]
     assert estate.client.get(f"/workspaces/{SLUG}").json["task"] == running
+
+
+@pytest.mark.parametrize("refused", [SLUG, AL])
+@pytest.mark.parametrize("type", ["workspace.update", "workspace.test"])
+def test_what_is_refused_for_one_workspace_keeps_the_push_from_no_other(
+    estate: Estate, refused: str, type: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    created = TaskCalls.created
+
+    def refusing(self: TaskCalls, tasks: list[Task]) -> object:
+        if tasks[0].type == type and json.loads(bytes(tasks[0].args))["slug"] == refused:
+            raise Problem(409, "not this one")
+        return created(self, tasks)
+
+    monkeypatch.setattr(TaskCalls, "created", refusing)
+    for email in (EMAIL, "al@example.org"):
+        estate.record(email, branch=EMAIL)
+    answer = told(estate)
+    assert answer.status_code == 202
+    seen = [(task["type"], task["args"]["slug"]) for task in estate.client.get("/tasks").json["tasks"]]
+    wanted = {(each, slug) for each in ("workspace.update", "workspace.test") for slug in (SLUG, AL)}
+    late = {("workspace.test", refused)} if type == "workspace.update" else set()
+    assert {*seen} == wanted - {(type, refused)} - late
+
+
+def test_a_push_that_is_refused_for_all_is_told_so(estate: Estate, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refusing(*_: object) -> None:
+        raise Problem(409, "not this one")
+
+    monkeypatch.setattr(TaskCalls, "created", refusing)
+    estate.record()
+    answer = told(estate)
+    assert (answer.status_code, answer.json["detail"]) == (409, "not this one")
 
 
 @pytest.mark.parametrize("state", [*STATES])

@@ -79,6 +79,44 @@ def test_a_branch_that_somebody_has_pushed_to_stays(built: Yard) -> None:
     assert built.branches()[EMAIL] == sha
 
 
+@pytest.mark.parametrize("broken", ["HEAD", "index"])
+def test_a_clone_that_cannot_be_read_is_deleted_only_with_force(built: Yard, broken: str) -> None:
+    (built.home().code / "text").write_text("mine")
+    (built.home().code / ".git" / broken).write_text("rubbish")
+    message = built.refused("delete", slug=SLUG)
+    assert "cannot be seen" in message and "force" in message and built.record().state == "ready"
+    assert (built.home().code / "text").read_text() == "mine"
+    assert built.done("delete", slug=SLUG, force=True)["state"] == "deleted"
+
+
+def test_a_workspace_cannot_keep_itself_from_being_deleted_nor_others_from_care(built: Yard) -> None:
+    neighbour = built.done("create", email="al@example.org")["slug"]
+    aged(built, neighbour)
+    (built.home().venvs / "²").mkdir()
+    (built.home().venvs / "²" / "freeze.txt").touch()
+    head = built.home().code / ".git" / "HEAD"
+    head.unlink()
+    os.mkfifo(head)
+    built.home().venvs.chmod(0)
+    assert built.done("reconcile")["asleep"] == [neighbour]
+    assert built.done("delete", slug=SLUG, force=True)["state"] == "deleted"
+    assert not built.home().path.exists()
+
+
+def test_what_breaks_one_keeps_nobody_from_the_others(built: Yard, monkeypatch: pytest.MonkeyPatch) -> None:
+    neighbour = built.done("create", email="al@example.org")["slug"]
+    aged(built, neighbour)
+    last_used = built.plan.hands.last_used
+
+    def broken(slug: str) -> float | None:
+        if slug == SLUG:
+            raise ValueError("broken")
+        return last_used(slug)
+
+    monkeypatch.setattr(built.plan.hands, "last_used", broken)
+    assert built.done("reconcile") == {"asleep": [neighbour], "failed": [SLUG], "orphans": []}
+
+
 def test_tests_are_run_and_access_is_refused_in_plain_mode(built: Yard) -> None:
     assert built.done("test", slug=SLUG)["passed"] is True
     (built.home().code / "Procfile").write_text("web: python serve.py\ntest: echo bad; exit 3\n")
@@ -111,7 +149,7 @@ def test_a_creation_that_was_cancelled_says_so_and_goes_on_when_asked_again(smal
 
 def test_a_creation_that_never_came_far_is_deleted_without_the_repository(small: Yard) -> None:
     small.origin.rename(small.origin.with_name("away.git"))
-    assert small.refused("create", email=EMAIL).startswith("git clone: ")
+    assert small.refused("create", email=EMAIL).startswith("git fetch: ")
     assert (small.record().state, small.record().step) == ("failed", "mirror")
     assert small.done("delete", slug=SLUG)["state"] == "deleted"
 

@@ -1,10 +1,15 @@
-"""The mirror over a real sshd: by its deploy key alone, and never further than the service."""
+"""The mirror over a real sshd or HTTP: by its deploy key or password alone, and never further than the service."""
 
+import base64
 import getpass
+import http.server
 import os
 import subprocess
+import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
+from urllib.parse import quote
 
 import pytest
 
@@ -83,3 +88,101 @@ def test_what_a_killed_fetch_left_is_cleared_away(origin: Origin, folder: Path) 
     git("push", "--quiet", "origin", "main", folder=work)
     mirror.fetch(told)
     assert mirror.main_sha(told) == git("rev-parse", "HEAD", folder=work)
+
+
+# --- a password in the URL ----------------------------------------------------------------------------
+
+NAME, PASSWORD = "deploy", "s3/cret@%word"
+
+
+class Forge(http.server.BaseHTTPRequestHandler):
+    """git's own http-backend, behind a password."""
+
+    folder: Path
+    on_command_lines: list[str]  # the password, as any user of the host could read it meanwhile
+
+    def do_GET(self) -> None:
+        self.on_command_lines += [each for each in command_lines() if PASSWORD in each or quote(PASSWORD, "") in each]
+        wanted = base64.b64encode(f"{NAME}:{PASSWORD}".encode()).decode()
+        if self.headers["Authorization"] != f"Basic {wanted}":
+            self.send_response(401)
+            self.send_header("WWW-Authenticate", "Basic")
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+            return
+        path, _, query = self.path.partition("?")
+        variables = {
+            "GIT_PROJECT_ROOT": str(self.folder), "GIT_HTTP_EXPORT_ALL": "1", "REMOTE_USER": NAME, "PATH_INFO": path,
+            "QUERY_STRING": query, "REQUEST_METHOD": self.command, "CONTENT_TYPE": self.headers["Content-Type"] or "",
+            "HTTP_CONTENT_ENCODING": self.headers["Content-Encoding"] or "",
+        }  # fmt: skip
+        sent = self.rfile.read(int(self.headers["Content-Length"] or 0))
+        done = subprocess.run(["git", "http-backend"], input=sent, env=os.environ | variables, capture_output=True)
+        self.wfile.write(b"HTTP/1.0 200 OK\r\n" + done.stdout)
+
+    do_POST = do_GET
+
+    def log_message(self, *_: object) -> None: ...
+
+
+def command_lines() -> Iterator[str]:
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            with suppress(OSError):
+                yield (entry / "cmdline").read_text(errors="replace")
+
+
+@pytest.fixture
+def forge(folder: Path) -> Iterator[http.server.ThreadingHTTPServer]:
+    make_origin(folder, small_project(folder))
+    Forge.folder, Forge.on_command_lines = folder, []
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Forge) as server:
+        threading.Thread(target=server.serve_forever).start()
+        yield server
+        server.shutdown()
+
+
+def with_password(forge: http.server.ThreadingHTTPServer) -> Origin:
+    return Origin(f"http://{NAME}:{quote(PASSWORD, '')}@127.0.0.1:{forge.server_port}/origin.git")
+
+
+def holding_the_password(folder: Path) -> list[Path]:
+    shown = (PASSWORD.encode(), quote(PASSWORD, "").encode())
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    return [path for path in files if any(each in path.read_bytes() for each in shown)]
+
+
+def test_the_password_is_in_no_file_of_the_mirror_and_on_no_command_line(
+    forge: http.server.ThreadingHTTPServer, folder: Path
+) -> None:
+    mirror, told = Mirror(folder / "mirror.git", with_password(forge)), Speaker()
+    git("tag", "first", folder=folder / "origin.git")
+    mirror.fetch(told)
+    sha = mirror.main_sha(told)
+    mirror.push_new(told, "jo@example.org", sha)
+    assert mirror.tip(told, "jo@example.org") == sha
+    mirror.fetch(told)
+    refs = git("for-each-ref", "--format=%(refname)", folder=folder / "mirror.git").split()
+    assert refs == ["refs/heads/jo@example.org", "refs/heads/main", "refs/tags/first"]
+    mirror.remove(told, "jo@example.org", sha)
+    assert holding_the_password(folder / "mirror.git") == [] == Forge.on_command_lines
+
+
+def test_a_mirror_that_has_the_password_already_loses_it_at_the_next_fetch(
+    forge: http.server.ThreadingHTTPServer, folder: Path
+) -> None:
+    origin, bare = with_password(forge), folder / "origin.git"
+    git("clone", "--quiet", "--mirror", "--template=", origin.url, "mirror.git", folder=folder)
+    assert holding_the_password(folder / "mirror.git") == [folder / "mirror.git" / "config"]
+    git("branch", "--move", "main", "trunk", folder=bare)
+    mirror = Mirror(folder / "mirror.git", origin)
+    mirror.fetch(Speaker())
+    assert holding_the_password(folder / "mirror.git") == []
+    assert mirror.main_sha(Speaker()) == git("rev-parse", "trunk", folder=bare)
+
+
+def test_a_wrong_password_is_refused_and_not_told(forge: http.server.ThreadingHTTPServer, folder: Path) -> None:
+    origin = Origin(with_password(forge).url.replace(NAME, "other"))
+    with pytest.raises(GitFailed) as refused:
+        Mirror(folder / "mirror.git", origin).fetch(Speaker())
+    assert "cret" not in str(refused.value) and not (folder / "mirror.git").exists()

@@ -7,6 +7,7 @@ used anew. A task that came on another way is known once it runs: the record nam
 the workspace's lock.
 """
 
+import logging
 import time
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -49,6 +50,7 @@ BLOCK: Final = 32
 RETRY_SECONDS: Final = 60
 OFF: Final = "workspaces are off here; whoever runs the service turns them on by SANDBOX_WORKSPACE_GIT"
 _encode = msgspec.json.Encoder().encode
+log = logging.getLogger(__name__)
 
 
 class Premises(NamedTuple):
@@ -209,13 +211,22 @@ class Desk:
     def pushed(self, branch: str, sha: str) -> list[SeenWorkspace]:
         """Somebody has pushed to a branch: its workspaces are to be updated and tested. What runs now ends first. If an
         update waits already, it brings this push, too."""
-        changed = []
+        changed: list[SeenWorkspace] = []
+        refused: Problem | None = None
         for seen in self.all():
             workspace = seen.workspace
             is_meant = workspace.branch == branch and workspace.state in (READY, STOPPED, ASLEEP)
-            if is_meant and sha != workspace.pushed_sha and not _awaits_update(seen):
-                slug = {"slug": workspace.slug}
-                changed.append(self._created(self._created(seen, UPDATE, slug), TEST, slug))
+            if not is_meant or sha == workspace.pushed_sha or _awaits_update(seen):
+                continue
+            slug = {"slug": workspace.slug}
+            try:
+                changed.append(self._created(seen, UPDATE, slug))
+                changed[-1] = self._created(changed[-1], TEST, slug)
+            except Problem as problem:  # which keeps the push from no other workspace
+                log.warning("a push to %s: %s", workspace.slug, problem.detail)
+                refused = problem
+        if refused and not changed:
+            raise refused
         return changed
 
     def _begun(self, seen: SeenWorkspace, type: str, args: dict[str, Any]) -> SeenWorkspace:

@@ -1,0 +1,153 @@
+"""Whatever a stranger makes of its folder, looking at it comes to its end, and says what is there."""
+
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from service.workspaces import looking, recipes
+from service.workspaces.places import Home, Places
+from tests.workspaces.yard import git
+
+SHA = "a" * 40
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Home:
+    made = Home(tmp_path / "home")
+    for folder in (made.code / ".git" / "refs" / "heads", made.venvs / "1", made.data, made.log):
+        folder.mkdir(parents=True)
+    (made.code / ".git" / "HEAD").write_text("ref: refs/heads/jo\n")
+    (made.code / ".git" / "refs" / "heads" / "jo").write_text(f"{SHA}\n")
+    (made.venvs / "1" / "freeze.txt").touch()
+    (made.venvs / "1" / looking.MARK).write_text("hash")
+    made.venv.symlink_to("venvs/1")
+    return made
+
+
+def test_what_is_there_is_seen(home: Home) -> None:
+    found = looking.look(home)
+    assert (found["branch"], found["sha"], found["code"], found["folders"]) == ("jo", SHA, True, True)
+    assert (found["venvs"], found["venv"], found["requirements"]) == ({1: "hash"}, 1, looking.NOTHING)
+
+
+@pytest.mark.parametrize("name", ["²", "٣", "1234567", "01", "-1", "1\n"])
+def test_what_is_no_number_is_no_virtualenv(home: Home, name: str) -> None:
+    (home.venvs / name).mkdir()
+    (home.venvs / name / "freeze.txt").touch()
+    home.venv.unlink()
+    home.venv.symlink_to(f"venvs/{name}")
+    found = looking.look(home)
+    assert (found["venvs"], found["venv"]) == ({1: "hash"}, 0)
+
+
+def test_only_small_regular_files_are_read(home: Home, tmp_path: Path) -> None:
+    head, secret = home.code / ".git" / "HEAD", tmp_path / "secret"
+    secret.write_text("secret")
+    for make in (
+        lambda: os.mkfifo(head),
+        lambda: head.symlink_to(secret),
+        lambda: head.mkdir(),
+        lambda: os.truncate(os.open(head, os.O_CREAT | os.O_WRONLY), 1 << 40),
+        lambda: head.write_bytes(b"ref: a\0b"),
+    ):
+        head.rmdir() if head.is_dir() else head.unlink()
+        make()
+        assert looking.look(home)["sha"] == ""
+
+
+def test_a_file_instead_of_a_folder_hides_nothing_else(home: Home) -> None:
+    os.rename(home.venvs, home.path / "away")
+    os.mkfifo(home.venvs)
+    found = looking.look(home)
+    assert (found["venvs"], found["folders"], found["branch"]) == ({}, False, "jo")
+
+
+@pytest.mark.parametrize("folder", ["venvs", "venvs/1", "code", "code/.git", "."])
+def test_a_folder_that_its_own_user_has_closed_raises_nothing(home: Home, folder: str) -> None:
+    (home.path / folder).chmod(0)
+    if os.geteuid() == 0:
+        for path in (home.path, *home.path.parents[:3]):
+            os.chmod(path, 0o755) if path != home.path / folder else None
+        child = os.fork()
+        if child == 0:
+            os.setresuid(65534, 65534, 65534)
+            try:
+                looking.look(home)
+            except BaseException:
+                os._exit(1)
+            os._exit(0)
+        assert os.waitpid(child, 0)[1] == 0
+    else:
+        looking.look(home)
+    (home.path / folder).chmod(0o755)
+
+
+def test_the_log_is_read_from_its_end(home: Home) -> None:
+    (home.log / "web.log").write_text("x\n" * looking.SMALL + "the last\n")
+    assert looking.end_of_log(home).endswith("x\nthe last")
+
+
+# --- the work that a deletion would lose --------------------------------------------------------------
+
+
+@pytest.fixture
+def clone(tmp_path: Path) -> Home:
+    places = Places.under(tmp_path / "ws")
+    home = places.home("w-jo-aaaaaaaa")
+    for name in ("origin", "part"):
+        git("init", "--quiet", "--initial-branch=main", str(tmp_path / name), folder=tmp_path)
+        (tmp_path / name / "text").write_text("hello")
+        git("add", "text", folder=tmp_path / name)
+        git("commit", "--quiet", "--message=First", folder=tmp_path / name)
+    home.path.mkdir(parents=True)
+    git("clone", "--quiet", str(tmp_path / "origin"), str(home.code), folder=tmp_path)
+    return home
+
+
+def status(home: Home) -> tuple[int, list[str]]:
+    line = recipes.line("git-status", recipes.Asked(Places.under(home.path.parents[1]), home, (), "origin"))
+    done = subprocess.run(
+        line.words, cwd=line.folder, env=dict(line.environment), capture_output=True, text=True, check=False
+    )
+    return done.returncode, done.stdout.splitlines()
+
+
+def test_a_clean_clone_has_none(clone: Home) -> None:
+    assert status(clone) == (0, [])
+
+
+def test_files_that_the_settings_of_the_clone_hide_are_told(clone: Home) -> None:
+    git("config", "status.showUntrackedFiles", "no", folder=clone.code)
+    (clone.code / "new").touch()
+    (clone.code / "text").write_text("mine")
+    git("stash", folder=clone.code)
+    (clone.code / "text").write_text("mine, too")
+    code, lines = status(clone)
+    assert code == 0 and lines[:2] == ["uncommitted:  M text", "uncommitted: ?? new"]
+    assert lines[2].startswith("stashed: stash@{0}: ") and len(lines) == 3
+
+
+def test_work_in_a_submodule_is_told(clone: Home, tmp_path: Path) -> None:
+    allowed = ("-c", "protocol.file.allow=always")
+    git(*allowed, "submodule", "--quiet", "add", str(tmp_path / "part"), "part", folder=clone.code)
+    git("config", "--file", ".gitmodules", "submodule.part.ignore", "all", folder=clone.code)
+    git("add", ".gitmodules", folder=clone.code)
+    git("commit", "--quiet", "--message=Part", folder=clone.code)
+    git("push", "--quiet", "origin", "HEAD:refs/heads/jo", folder=clone.code)
+    git("fetch", "--quiet", folder=clone.code)
+    assert status(clone) == (0, [])
+    (clone.code / "part" / "text").write_text("mine")
+    assert status(clone) == (0, ["uncommitted:  M part"])
+
+
+@pytest.mark.parametrize("broken", ["HEAD", "index", "", "objects"])
+def test_what_git_cannot_read_fails(clone: Home, broken: str) -> None:
+    git("init", "--quiet", folder=clone.path.parent)  # a repository around it is not asked instead
+    file = clone.code / ".git" / broken
+    if broken == "index":
+        file.write_bytes(b"rubbish")
+    else:
+        os.rename(file, clone.path / "away")
+    assert status(clone)[0] != 0
