@@ -74,8 +74,9 @@ MEMBERS: Final = ("status", "log", "restart")
 class Request:
     """One connection, in a process of its own."""
 
-    def __init__(self, steward: Steward, connection: socket.socket, peer: int) -> None:
+    def __init__(self, steward: Steward, connection: socket.socket, peer: int, serves: Callable[[], None]) -> None:
         self._steward = steward
+        self._serves = serves
         self._connection = connection
         self._peer = peer
         self._ending = False
@@ -163,6 +164,7 @@ class Request:
         steward, home = self._steward, self._steward.home(slug)
         uid = steward.uids.of(slug)
         with steward.serving(slug) as file:
+            self._serves()
             os.dup2(self._descriptors[0], SOCKET_FD)
             launcher = Path(recipes.__file__).with_name("launch.py")
             words = [f"{home.venv}/bin/python", "-I", str(launcher), str(home.path), str(SOCKET_FD), str(int(port))]
