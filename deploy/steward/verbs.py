@@ -232,7 +232,7 @@ class Steward:
             Path("/proc/self/oom_score_adj").write_text("500")
 
         return subprocess.Popen(
-            self.cage.words(slug, self.uids.of(slug), folder, words, seconds),
+            self.cage.words(self.uids.of(slug), folder, words, seconds),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
