@@ -26,6 +26,7 @@ class Config:
     index: str = ""
     memory_mb: int = 1024
     disk_mb: int = 2048
+    inodes: int = 500_000
     processes: int = 128
     files: int = 4096
 

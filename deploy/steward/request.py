@@ -194,7 +194,6 @@ class Request:
         began = time.monotonic()
         look_at, killed_at = began, 0.0
         rest = b""
-        limit = self._steward.config.disk_mb
         with selectors.DefaultSelector() as selector:
             selector.register(self._connection, selectors.EVENT_READ)
             selector.register(os.pidfd_open(process.pid), selectors.EVENT_READ)
@@ -217,8 +216,8 @@ class Request:
                 if seconds is not None and now > began + seconds:
                     raise Refused(f"it took longer than {seconds:g} seconds, and was ended")
                 if now > look_at:
-                    if (used := self._steward.disk_mb(slug)) > limit:
-                        raise Refused(f"it uses {used} MB of disk, of {limit}, and was ended")
+                    if used_up := self._steward.used_up(slug):
+                        raise Refused(f"{used_up}, and was ended")
                     look_at = time.monotonic() + max(2, 20 * (time.monotonic() - now))
         if process.stdout:
             rest = self._say(rest + process.stdout.read())

@@ -44,12 +44,12 @@ def serving(slug):
         yield file
 
 daemon.Daemon(SimpleNamespace(
-    config=SimpleNamespace(socket=folder + "/socket", service_uid=os.getuid(), disk_mb=1),
+    config=SimpleNamespace(socket=folder + "/socket", service_uid=os.getuid()),
     about=lambda: {"isolation": "none"},
     home=Places.under(Path(folder)).home,
     uids=SimpleNamespace(of=lambda slug: os.getuid()),
     serving=serving,
-    disk_mb=lambda slug: 0,
+    used_up=lambda slug: "",
     start=lambda *_: subprocess.Popen(["sleep", "600"], stdout=subprocess.PIPE),
 )).run()
 """
