@@ -12,7 +12,8 @@ from typing import Any, Final, TypeVar
 from steward.errors import Refused
 
 AS_USER_SECONDS: Final = 30
-AS_USER_BYTES: Final = 1 << 30
+AS_USER_BYTES: Final = 256 << 20  # of its memory
+FOUND_BYTES: Final = 1_000_000  # of what it returns: less than the service reads of an answer
 PR_SET_PDEATHSIG: Final = 1
 T = TypeVar("T")
 
@@ -32,15 +33,19 @@ def as_user(uid: int, call: Callable[[], T]) -> T:
             resource.setrlimit(resource.RLIMIT_AS, (AS_USER_BYTES, AS_USER_BYTES))
             become(uid)
             answer = {"value": call()}
+        except MemoryError:
+            answer = {"error": f"what is there takes more than {AS_USER_BYTES >> 20} MiB of memory to read"}
         except BaseException as error:
             answer = {"error": f"{type(error).__name__}: {error}"}
         with contextlib.suppress(BaseException), os.fdopen(writing, "w") as file:
             json.dump(answer, file)
         os._exit(0)
     os.close(writing)
-    with os.fdopen(reading) as file:
-        text = file.read(AS_USER_BYTES)
+    with os.fdopen(reading, "rb") as file:
+        text = file.read(FOUND_BYTES + 1)
     os.waitpid(child, 0)
+    if len(text) > FOUND_BYTES:
+        raise Refused(f"what is there is more than {FOUND_BYTES} bytes, and is not read")
     answer = json.loads(text or '{"error": "it took too long"}')
     if "error" in answer:
         raise Refused(answer["error"])

@@ -2,18 +2,16 @@
 
 import contextlib
 import os
-import shutil
 import signal
 import subprocess
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any, Final
 
 from steward.config import Config
 from steward.groups import Groups
 from steward.processes import child_of
-from steward.programs import OUTER, call
+from steward.programs import call
 
 SCRATCH: Final = ("/tmp", "/var/tmp", "/dev/shm")  # what everybody may write: each cage has its own
 SCRATCH_MB: Final = 256
@@ -33,11 +31,6 @@ cd "$1" || exit 125
 shift
 exec "$@"
 """
-READABLE: Final = (
-    *("/etc/alternatives", "/etc/ld.so.cache", "/etc/ld.so.conf", "/etc/ld.so.conf.d", "/etc/ssl", "/etc/localtime"),
-    *("/etc/ca-certificates", "/etc/hosts", "/etc/resolv.conf", "/etc/nsswitch.conf", "/etc/passwd", "/etc/group"),
-    *("/etc/mime.types", "/etc/python3", "/etc/python3.11", "/run/postgresql", "/run/systemd/resolve"),
-)
 
 
 class Cage:
@@ -46,45 +39,17 @@ class Cage:
     def __init__(self, config: Config, groups: Groups) -> None:
         self._config = config
         self._groups = groups
-        self.view = config.bubblewrap and shutil.which("bwrap", path=OUTER["PATH"]) is not None and self._works(True)
-        if not self.view and not self._works(False):
+        if call(*self._enter(), *self._become(config.last_uid, 0), "true").returncode != 0:
             sys.exit("there is no isolation here: `unshare --pid --mount` as root does not work")
 
-    def _works(self, view: bool) -> bool:
-        self.view = view
-        uid = self._config.last_uid
-        words = [*self._enter(None), *self._become(uid, 0), "true"]
-        return call(*words).returncode == 0
-
-    def words(self, slug: str, uid: int, folder: str, command: Sequence[str], seconds: float) -> list[str]:
+    def words(self, uid: int, folder: str, command: Sequence[str], seconds: float) -> list[str]:
         last = ["sh", "-c", LAST, "sh", folder, *command]
-        return [*self._enter(slug), *self._become(uid, seconds), *last]
+        return [*self._enter(), *self._become(uid, seconds), *last]
 
-    def _enter(self, slug: str | None) -> list[str]:
-        """With bubblewrap, a cage sees what it is shown; without, what its user may read."""
-        if not self.view:
-            spaces = ("--pid", "--mount", "--ipc", "--uts", "--fork", "--kill-child=KILL", "--mount-proc")
-            return ["unshare", *spaces, "sh", "-c", FIRST.format(scratch=" ".join(SCRATCH), size=SCRATCH_MB), "sh"]
-        words = ["bwrap", "--die-with-parent", "--unshare-pid", "--unshare-ipc", "--unshare-uts"]
-        words += ["--unshare-cgroup-try", "--ro-bind", "/usr", "/usr", "--proc", "/proc", "--dev", "/dev"]
-        for folder in map(Path, ("/bin", "/sbin", "/lib", "/lib32", "/lib64")):
-            if folder.is_symlink():
-                words += ["--symlink", os.readlink(folder), str(folder)]
-            elif folder.is_dir():
-                words += ["--ro-bind", str(folder), str(folder)]
-        for place in SCRATCH:
-            words += ["--perms", "1777", "--size", str(SCRATCH_MB << 20), "--tmpfs", place]
-        base = self._config.base
-        shared = (f"{base}/{name}" for name in ("mirror.git", "media", "wheels", "database.sqlite3"))
-        places = (*READABLE, *self._config.programs, *shared, str(self._config.git_config))
-        parents = {parent for place in (*places, f"{base}/w/x") for parent in Path(place).parents if parent.name}
-        for parent in sorted(parents):  # bubblewrap would make some of them for root alone
-            words += ["--perms", "0755", "--dir", str(parent)]
-        for place in places:
-            words += ["--ro-bind-try", place, place]
-        if slug is not None:
-            words += ["--bind", str(self._config.places.home(slug).path), str(self._config.places.home(slug).path)]
-        return [*words, "--"]
+    @staticmethod
+    def _enter() -> list[str]:
+        spaces = ("--pid", "--mount", "--ipc", "--uts", "--fork", "--kill-child=KILL", "--mount-proc")
+        return ["unshare", *spaces, "sh", "-c", FIRST.format(scratch=" ".join(SCRATCH), size=SCRATCH_MB), "sh"]
 
     def _become(self, uid: int, seconds: float) -> list[str]:
         config = self._config
@@ -100,7 +65,7 @@ class Cage:
 
     def about(self) -> dict[str, Any]:
         return {
-            "view": "bubblewrap" if self.view else "none: a cage sees the files that its user may read",
+            "view": "a cage sees the files that its user may read",
             "memory": "a control group" if "memory" in self._groups.folders else "each process alone",
             "processes": "a control group" if "pids" in self._groups.folders else "each user",
         }

@@ -22,14 +22,13 @@ class Config:
     first_uid: int = 70_000
     last_uid: int = 99_999
     pythons: tuple[str, ...] = ("python3",)
-    programs: tuple[str, ...] = ()  # folders beside /usr that a cage can read, as that of another Python
     origin: str = ""
     index: str = ""
     memory_mb: int = 1024
     disk_mb: int = 2048
+    inodes: int = 500_000
     processes: int = 128
     files: int = 4096
-    bubblewrap: bool = False
 
     @classmethod
     def read(cls, path: Path) -> "Config":

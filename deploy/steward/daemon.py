@@ -10,6 +10,7 @@ import socket
 import struct
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
@@ -20,8 +21,11 @@ from steward.request import Request
 from steward.root_files import opened, write_file
 from steward.verbs import GRACE_SECONDS, Steward
 
-MOST_REQUESTS: Final = 256
+MOST_REQUESTS: Final = 256  # of the service; those that serve a web process do not count
+MOST_REQUESTS_OF_OTHERS: Final = 32
 MOST_REQUESTS_OF_A_MEMBER: Final = 4
+PAUSE_SECONDS: Final = 0.1  # after the kernel has refused a descriptor or a process
+PID: Final = struct.Struct("i")
 
 
 class Daemon:
@@ -30,6 +34,9 @@ class Daemon:
     def __init__(self, steward: Steward) -> None:
         self._steward = steward
         self._requests: dict[int, int] = {}  # process: whose
+        self._serving: set[int] = set()  # those of them that have a web process
+        self._told, self._tell = os.pipe()  # they say so here
+        os.set_blocking(self._told, False)
         self._stopping = False
 
     def run(self) -> None:
@@ -45,9 +52,15 @@ class Daemon:
         say(f"listening at {path}: {self._steward.about()['isolation']}")
         while not self._stopping:
             self._reap()
-            with contextlib.suppress(TimeoutError):
+            try:
                 connection, _ = listener.accept()
-                self._begin(listener, connection)
+                with connection:
+                    self._begin(listener, connection)
+            except TimeoutError:
+                continue
+            except OSError as error:  # this request fails; those that run, and their workspaces, go on
+                say(f"a request is not taken: {error}")
+                time.sleep(PAUSE_SECONDS)
         listener.close()
         self._end_all()
 
@@ -56,28 +69,40 @@ class Daemon:
 
     def _begin(self, listener: socket.socket, connection: socket.socket) -> None:
         peer = struct.unpack("3i", connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))[1]
-        is_ours = peer in (0, self._steward.config.service_uid)
-        most = MOST_REQUESTS if is_ours else MOST_REQUESTS_OF_A_MEMBER
-        known = [whose for whose in self._requests.values() if is_ours or whose == peer]
-        if len(known) >= most:
-            connection.close()
+        if self._is_full(peer):
             return
         own = os.getpid()
         child = os.fork()
         if child == 0:
-            die_with_parent()
-            if os.getppid() == own:
-                listener.close()
-                with contextlib.suppress(Exception):
-                    Request(self._steward, connection, peer).serve()
+            with contextlib.suppress(Exception):
+                die_with_parent()
+                if os.getppid() == own:
+                    listener.close()
+                    Request(self._steward, connection, peer, self._serves).serve()
             os._exit(0)
-        connection.close()
         self._requests[child] = peer
 
+    def _is_full(self, peer: int) -> bool:
+        """Strangers take no place of the service's, and web processes, of which each workspace has one, take none."""
+        ours = (0, self._steward.config.service_uid)
+        if peer in ours:
+            known = [child for child, whose in self._requests.items() if whose in ours and child not in self._serving]
+            return len(known) >= MOST_REQUESTS
+        others = [whose for whose in self._requests.values() if whose not in ours]
+        return len(others) >= MOST_REQUESTS_OF_OTHERS or others.count(peer) >= MOST_REQUESTS_OF_A_MEMBER
+
+    def _serves(self) -> None:
+        """What a request calls, in its own process, when it has the place of its workspace's web process."""
+        os.write(self._tell, PID.pack(os.getpid()))
+
     def _reap(self) -> None:
+        with contextlib.suppress(BlockingIOError):
+            while told := os.read(self._told, 64 * PID.size):
+                self._serving.update(pid for (pid,) in PID.iter_unpack(told) if pid in self._requests)
         for child in list(self._requests):
             if os.waitpid(child, os.WNOHANG)[0]:
                 del self._requests[child]
+                self._serving.discard(child)
 
     def _end_all(self) -> None:
         """Web processes get TERM; whatever has not ended then dies with us."""
@@ -100,23 +125,44 @@ def prepare(config: Config) -> None:
     service = pwd.getpwnam(config.service)
     web = grp.getgrgid(pwd.getpwnam(config.web).pw_gid)
     places, run = config.places, Path(config.socket).parent
-    modes = {Path(config.state): 0o700, run: 0o755, run / "web": 0o700, run / "steps": 0o700, places.homes: 0o711}
+    modes = {Path(config.state): 0o700, run: 0o755, run / "web": 0o700, run / "steps": 0o700}
     for folder, mode in modes.items():
-        folder.mkdir(parents=True, exist_ok=True)
-        found = folder.lstat()
-        if found.st_uid != 0 or folder.is_symlink():
-            sys.exit(f"{folder} must be a folder of root's")
-        os.chmod(folder, mode)
-    os.chown(places.root, 0, service.pw_gid)
-    os.chmod(places.root, 0o1775)
-    for folder, group, mode in ((places.sockets, web.gr_gid, 0o2750), (places.shared_media, service.pw_gid, 0o755)):
-        with contextlib.suppress(FileExistsError):  # it is the service's since it was made
-            folder.mkdir(mode=0o700)
-            with opened(folder) as made:
-                os.fchown(made, service.pw_uid, group)
-                os.fchmod(made, mode)
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        be_roots(folder, mode)
+    places.root.parent.mkdir(parents=True, exist_ok=True)
+    with contextlib.suppress(FileExistsError):
+        places.root.mkdir()
+    with folder_of(places.root) as base:
+        os.fchown(base, 0, service.pw_gid)  # first of all: then the service swaps nothing of root's in it
+        os.fchmod(base, 0o1775)
+        be_roots(places.homes, 0o711, base)
+        for folder, group, mode in ((places.sockets, web.gr_gid, 0o2750), (places.shared_media, service.pw_gid, 0o755)):
+            with contextlib.suppress(FileExistsError):  # it is the service's since it was made
+                os.mkdir(folder.name, 0o700, dir_fd=base)
+                with opened(folder.name, base) as made:
+                    os.fchown(made, service.pw_uid, group)
+                    os.fchmod(made, mode)
     config.git_config.unlink(missing_ok=True)
     write_file(config.git_config, f"[safe]\n\tdirectory = {places.mirror}\n", 0, 0o644)
+
+
+def be_roots(path: Path, mode: int, beneath: int | None = None) -> None:
+    with contextlib.suppress(FileExistsError):
+        os.mkdir(path if beneath is None else path.name, 0o700, dir_fd=beneath)
+    with folder_of(path, beneath) as folder:
+        if os.fstat(folder).st_uid != 0:
+            sys.exit(f"{path} must be a folder of root's")
+        os.fchmod(folder, mode)
+
+
+@contextlib.contextmanager
+def folder_of(path: Path, beneath: int | None = None) -> Iterator[int]:
+    with contextlib.ExitStack() as stack:
+        try:
+            folder = stack.enter_context(opened(path if beneath is None else path.name, beneath))
+        except NotADirectoryError:
+            sys.exit(f"{path} must be a folder, and no link to one")
+        yield folder
 
 
 def serve(config: Config) -> None:

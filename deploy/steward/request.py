@@ -74,8 +74,9 @@ MEMBERS: Final = ("status", "log", "restart")
 class Request:
     """One connection, in a process of its own."""
 
-    def __init__(self, steward: Steward, connection: socket.socket, peer: int) -> None:
+    def __init__(self, steward: Steward, connection: socket.socket, peer: int, serves: Callable[[], None]) -> None:
         self._steward = steward
+        self._serves = serves
         self._connection = connection
         self._peer = peer
         self._ending = False
@@ -163,6 +164,7 @@ class Request:
         steward, home = self._steward, self._steward.home(slug)
         uid = steward.uids.of(slug)
         with steward.serving(slug) as file:
+            self._serves()
             os.dup2(self._descriptors[0], SOCKET_FD)
             launcher = Path(recipes.__file__).with_name("launch.py")
             words = [f"{home.venv}/bin/python", "-I", str(launcher), str(home.path), str(SOCKET_FD), str(int(port))]
@@ -192,7 +194,6 @@ class Request:
         began = time.monotonic()
         look_at, killed_at = began, 0.0
         rest = b""
-        limit = self._steward.config.disk_mb
         with selectors.DefaultSelector() as selector:
             selector.register(self._connection, selectors.EVENT_READ)
             selector.register(os.pidfd_open(process.pid), selectors.EVENT_READ)
@@ -215,8 +216,8 @@ class Request:
                 if seconds is not None and now > began + seconds:
                     raise Refused(f"it took longer than {seconds:g} seconds, and was ended")
                 if now > look_at:
-                    if (used := self._steward.disk_mb(slug)) > limit:
-                        raise Refused(f"it uses {used} MB of disk, of {limit}, and was ended")
+                    if used_up := self._steward.used_up(slug):
+                        raise Refused(f"{used_up}, and was ended")
                     look_at = time.monotonic() + max(2, 20 * (time.monotonic() - now))
         if process.stdout:
             rest = self._say(rest + process.stdout.read())

@@ -96,9 +96,19 @@ class Steward:
         return {"user": True, **found}
 
     def disk_mb(self, slug: str) -> int:
-        words = ("du", "-sxk", "--", str(self.home(slug).path))
-        found = call(*words).stdout.split()
-        return int(found[0]) // 1024 if found else 0
+        return self._du(slug, "--block-size=1K") // 1024
+
+    def used_up(self, slug: str) -> str:
+        """What of its disk it has more of than its share, in words."""
+        if (used := self.disk_mb(slug)) > self.config.disk_mb:
+            return f"it uses {used} MB of disk, of {self.config.disk_mb}"
+        if (used := self._du(slug, "--inodes")) > self.config.inodes:
+            return f"it has {used} files and folders, of {self.config.inodes}"
+        return ""
+
+    def _du(self, slug: str, what: str) -> int:
+        found = call("du", "-sx", what, "--", str(self.home(slug).path)).stdout.split()
+        return int(found[0]) if found else 0
 
     def last_used(self, slug: str) -> float | None:
         return as_user(self.uids.of(slug), lambda: looking.last_used(self.home(slug)))
@@ -232,7 +242,7 @@ class Steward:
             Path("/proc/self/oom_score_adj").write_text("500")
 
         return subprocess.Popen(
-            self.cage.words(slug, self.uids.of(slug), folder, words, seconds),
+            self.cage.words(self.uids.of(slug), folder, words, seconds),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,

@@ -20,6 +20,7 @@ CONNECT_SECONDS: Final = 10.0  # a steward that is restarted is away for a momen
 VERB_SECONDS: Final = 120.0
 LOOK_SECONDS: Final = 0.2
 KEPT_LINES: Final = 200
+ANSWER_BYTES: Final = 1 << 20  # of a line: what the steward says comes from strangers' files
 
 
 class Steward:
@@ -36,13 +37,16 @@ class Steward:
         with closing(self._connected()) as connection:
             connection.sendall(json.dumps({"verb": verb, **arguments}).encode() + b"\n")
             connection.settimeout(LOOK_SECONDS)  # an interruption of the task comes between two looks
-            rest = b""
+            rest = bytearray()
             while time.monotonic() < until:
                 try:
                     chunk = connection.recv(65536)
                 except TimeoutError:
                     continue
-                *lines, rest = (rest + chunk).split(b"\n")
+                rest += chunk
+                lines: list[bytearray] = []
+                if b"\n" in chunk:
+                    *lines, rest = rest.split(b"\n")
                 for line in lines:
                     answer = json.loads(line)
                     if "refused" in answer:
@@ -52,6 +56,8 @@ class Steward:
                         return
                 if not chunk:
                     raise HandsFailed(f"the steward went away during {verb}")
+                if len(rest) > ANSWER_BYTES:
+                    raise HandsFailed(f"the steward's answer to {verb} is longer than {ANSWER_BYTES} bytes")
         raise HandsFailed(f"the steward does not answer to {verb}")
 
     def _connected(self) -> socket.socket:

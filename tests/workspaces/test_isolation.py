@@ -1,5 +1,9 @@
 """Plain or isolated: chosen in one place, before anything is started."""
 
+import json
+import socket
+import threading
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -58,3 +62,28 @@ def test_what_would_let_strangers_code_reach_more_than_its_own_is_refused(
     with pytest.raises(SettingsError, match=problem) as refused:
         is_isolated(settings(folder, **more))
     assert "secret" not in str(refused.value)
+
+
+def answering(folder: Path, text: bytes) -> Steward:
+    """A steward that says this to whoever asks once."""
+    listener = socket.socket(socket.AF_UNIX)
+    listener.bind(str(folder / "steward"))
+    listener.listen()
+
+    def serve() -> None:
+        with listener, listener.accept()[0] as connection, suppress(OSError):
+            connection.recv(1000)
+            connection.sendall(text)
+
+    threading.Thread(target=serve, daemon=True).start()
+    return Steward(folder / "steward")
+
+
+def test_a_long_answer_of_the_steward_is_read(folder: Path) -> None:
+    text = "x" * 1_000_000
+    assert answering(folder, json.dumps({"done": text}).encode() + b"\n").ask("about") == text
+
+
+def test_an_answer_without_an_end_is_not_read_for_ever(folder: Path) -> None:
+    with pytest.raises(HandsFailed, match="is longer than 1048576 bytes"):
+        answering(folder, b"x" * 30_000_000).ask("about")

@@ -20,7 +20,7 @@ BASE = "/var/lib/sandbox-workspaces"
 SOCKET = "/run/sandbox-steward/socket"
 MODULES = ("places", "recipes", "looking", "dotenv", "launch")
 MINE, NEIGHBOURS = "w-jo-aaaaaaaa", "w-eve-bbbbbbbb"
-LIMITS: dict[str, Any] = {"memory_mb": 512, "disk_mb": 64, "processes": 40}
+LIMITS: dict[str, Any] = {"memory_mb": 512, "disk_mb": 64, "inodes": 20_000, "processes": 40}
 
 # Sends the line that it is given, and prints the answers until the steward hangs up.
 ASK = f"""

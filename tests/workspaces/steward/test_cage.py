@@ -81,6 +81,12 @@ def test_a_disk_that_is_filled_by_many_files_ends_the_step(host: StewardHost) ->
     assert f"of {LIMITS['disk_mb']}, and was ended" in last["refused"]
 
 
+def test_more_files_than_it_may_have_end_the_step(host: StewardHost) -> None:
+    script = "cd $HOME; seq 1 30000 | xargs touch; exec sleep 600"
+    _, last = host.test(script, seconds=300)
+    assert f"files and folders, of {LIMITS['inodes']}, and was ended" in last["refused"]
+
+
 def test_one_large_file_is_bounded(host: StewardHost) -> None:
     _, last = host.test("head -c 200000000 /dev/zero >$HOME/large")
     assert last.get("exit") != 0

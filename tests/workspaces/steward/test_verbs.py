@@ -161,6 +161,22 @@ def test_a_link_leads_the_steward_to_nothing_that_the_workspace_could_not_reach(
     assert host.host.sh("stat -c '%U %a' /etc /root /etc/shadow") == owner
 
 
+@pytest.mark.parametrize(("size", "problem"), [("1M", "more than 1000000 bytes"), ("300M", "MiB of memory to read")])
+def test_files_too_large_to_read_are_refused_in_words(size: str, problem: str, host: StewardHost) -> None:
+    host.project(test="true")
+    host.build()
+    home = f"{BASE}/w/{MINE}"
+    as_its_user = ("setpriv", f"--reuid={MINE}", f"--regid={MINE}", "--clear-groups", "sh", "-c")
+    host.host.run(
+        *as_its_user, f"echo A=\"$(head -c 2000000 /dev/zero | tr '\\0' x)\" | tee {home}/.env >{home}/code/.git/HEAD"
+    )
+    host.host.run(*as_its_user, f"truncate -s '>{size}' {home}/.env {home}/code/.git/HEAD")
+    assert problem in refused(host.answers({"verb": "facts", "slug": MINE}))
+    run = {"verb": "run", "slug": MINE, "step": "test", "arguments": [], "seconds": 60}
+    assert problem in refused(host.answers(run))
+    assert host.ask("about")["done"]["base"] == BASE
+
+
 def test_after_a_removal_nothing_is_left_and_no_uid_comes_again(host: StewardHost) -> None:
     host.do("remove_folders")
     host.do("remove_user")

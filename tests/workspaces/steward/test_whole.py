@@ -10,7 +10,7 @@ from service.workspaces import names
 from tests.servers import BUSY
 from tests.system.instance import ROOT
 from tests.workspaces.steward.builder import DOMAIN, ORIGIN
-from tests.workspaces.steward.stage import BASE, StewardHost
+from tests.workspaces.steward.stage import BASE, PROGRAM, StewardHost
 from tests.workspaces.steward.test_web import SERVER
 
 EMAIL = "whole@example.org"
@@ -57,3 +57,23 @@ def test_a_workspace_is_built_served_and_taken_away_without_a_trace(host: Stewar
     assert [host.path(place).read_text() for place in PLACES] == before
     assert host.host.sh(f"git --git-dir {ORIGIN} branch --list {EMAIL}") == ""
     assert host.host.sh(f"find {BASE} -user {uid}") == ""
+
+
+def test_a_folder_that_was_the_services_is_taken_over_before_anything_is_done_in_it(host: StewardHost) -> None:
+    base = "/var/lib/was-the-services"
+    host.path("/etc/sandbox/other.toml").write_text(f'base = "{base}"\n')
+    start = ("/usr/bin/python3", "-I", PROGRAM, "--config", "/etc/sandbox/other.toml", "serve")
+    before = host.host.sh("stat -c '%U %a' /etc")
+    host.host.sh(f"install -d -o sandbox -m 755 {base}; ln -s /etc {base}/w; chown -h sandbox {base}/w")
+    done = host.host.run(*start, check=False)
+    assert done.returncode == 1 and f"{base}/w must be a folder, and no link to one" in done.stderr
+    assert host.host.sh(f"stat -c '%U %a' {base}").strip() == "root 1775"
+
+    host.host.sh(f"rm {base}/w; install -d -o sandbox {base}/w")
+    done = host.host.run(*start, check=False)
+    assert done.returncode == 1 and f"{base}/w must be a folder of root's" in done.stderr
+
+    host.host.sh(f"rm -r {base}; ln -s /etc {base}")
+    done = host.host.run(*start, check=False)
+    assert done.returncode == 1 and f"{base} must be a folder, and no link to one" in done.stderr
+    assert host.host.sh("stat -c '%U %a' /etc") == before
