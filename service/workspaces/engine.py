@@ -12,6 +12,7 @@ from service.workspaces import hands, record
 from service.workspaces.recipes import PREFIXES
 from service.workspaces.record import DONE, INTENT, UNDONE
 from service.workspaces.steps.sequence import SEQUENCE
+from service.workspaces.steps.serving import Health, WebProcess
 from service.workspaces.steps.step import BuildStep
 from service.workspaces.work import StepFailed, Work
 
@@ -25,11 +26,17 @@ class UnsavedWork(SandboxError):
 def build(work: Work) -> None:
     work.hands.end_steps(work.slug)
     work.record.state, work.record.error, work.record.task = record.CREATING, None, work.told.uid
-    with failing_as(work, record.FAILED):
-        for done, step in enumerate(SEQUENCE):
-            _forward(work, step, done / len(SEQUENCE))
-        _refuse_too_much(work)
-        work.record.state, work.record.step = record.READY, None
+    try:
+        with failing_as(work, record.FAILED):
+            for done, step in enumerate(SEQUENCE):
+                _forward(work, step, done / len(SEQUENCE))
+            _refuse_too_much(work)
+            work.record.state, work.record.step = record.READY, None
+    except Exception:
+        if work.record.step in (WebProcess.name, Health.name):  # it would be started again and again
+            with suppress(SandboxError, OSError):
+                work.hands.stop(work.slug)
+        raise
     measure(work)
     work.save()
 

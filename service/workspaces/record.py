@@ -163,7 +163,7 @@ class Shelf:
         """Raises WorkspaceBusy if somebody else holds it. Its file stays: a new one would be another lock."""
         until = time.monotonic() + patience_seconds
         while True:
-            with self._locked(slug, wait=False) as is_ours:
+            with self._locked(_checked(slug), wait=False) as is_ours:
                 if is_ours:
                     yield
                     return
@@ -230,7 +230,14 @@ class Shelf:
                 yield True
 
     def _path(self, slug: str) -> Path:
-        return self._folder / f"{slug}.json"
+        return self._folder / f"{_checked(slug)}.json"
+
+
+def _checked(slug: str) -> str:
+    """It becomes the name of a file. What a client sends may be anything."""
+    if not names.is_slug(slug):
+        raise UnknownWorkspace(f"there is no workspace {slug[:100]!r}")
+    return slug
 
 
 def _is_free(port: int) -> bool:

@@ -101,3 +101,12 @@ def test_what_cannot_be_read_is_named_and_hides_no_other(shelf: Shelf, tmp_path:
 @pytest.mark.parametrize("slug", ["../x", "", "w-a", "/etc/passwd"])
 def test_no_other_file_is_read(shelf: Shelf, slug: str) -> None:
     assert shelf.read(slug) is None
+
+
+@pytest.mark.parametrize(
+    "slug", ["/../../evil", "../x", "", "w-jo", "W-jo-mddsfpmq", "w-jo-mddsfpmq/", "w-jo-mddsfpmq\n"]
+)
+def test_what_is_no_name_of_a_workspace_makes_no_lock(shelf: Shelf, tmp_path: Path, slug: str) -> None:
+    with pytest.raises(UnknownWorkspace), shelf.lock(slug):
+        pass
+    assert list(tmp_path.iterdir()) == []
