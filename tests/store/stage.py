@@ -37,7 +37,7 @@ from service.tasks.document import Task
 from service.tasks.registry import Registry
 
 QUEUES: Final = ("default",)
-GATE_SECONDS: Final = 10.0
+GATE_SECONDS: Final = 60.0
 FOREVER_SECONDS: Final = 1e6
 
 

@@ -234,6 +234,16 @@ local function limits_part()
     end
   end
 
+  -- The first place whose claims are as many as may be. It may have admitted more, before its limit was what it is now.
+  local function full_place(base, places)
+    for place in string.gmatch(places, '%S+') do
+      local rule = rule_of(base, place)
+      if rule and rule.concurrency and redis.call('SCARD', base .. 'limit:claims:' .. place) >= rule.concurrency then
+        return place
+      end
+    end
+  end
+
   -- A task's entry is to be claimed. Returns whether it may; if not, it waits from now on, and its entry is to go.
   local function enter(base, uid, places, stream, created, now)
     local record = redis.call('HGET', base .. 'limit:tasks', uid)
@@ -245,6 +255,11 @@ local function limits_part()
         serve(base, place, now)
         return false
       end
+    elseif full_place(base, places) then
+      local place = full_place(base, places)
+      forget(base, uid, now)
+      wait_at(base, uid, place, stream, places, created)
+      return false
     end
     redis.call('HDEL', base .. 'limit:tasks', uid)
     for place in string.gmatch(places, '%S+') do

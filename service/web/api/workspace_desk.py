@@ -199,6 +199,7 @@ class Desk:
     def extend(self, slug: str) -> SeenWorkspace:
         """It counts as used now, and so it does not fall asleep for as many days as are allowed."""
         shelf = self.premises.shelf
+        self._record(slug)  # before a lock is made for it
         try:
             with shelf.lock(slug):
                 workspace = self._record(slug)
