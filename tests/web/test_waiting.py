@@ -209,7 +209,7 @@ def outcome(waiting: Waiting, store: Store, uid: str) -> str:
     found = store.read(uid)
     assert found is not None
     try:
-        seen = waiting.wait(uid, found, 1)
+        seen = waiting.wait(uid, found, 4)
     except Exception as error:
         return str(error)
     assert seen is not None
