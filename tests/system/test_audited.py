@@ -42,7 +42,7 @@ def test_what_changes_something_is_told_and_what_asks_or_is_refused_is_not(insta
 
 def test_a_secret_is_left_out(instance: Instance) -> None:
     instance.started()
-    client = CircusClient(endpoint=instance.variables()["CIRCUSCTL_ENDPOINT"])
+    client = CircusClient(timeout=60, endpoint=instance.variables()["CIRCUSCTL_ENDPOINT"])
     client.send_message("set", name="sandbox-runner", options={"env": {"API_TOKEN": "hidden"}})
     client.stop()
     assert len(told(instance)) == 1
