@@ -17,7 +17,6 @@ STARTED: Final = "started"
 FINISHED: Final = "finished"
 RETURN: Final = "return"
 REJECT: Final = "reject"
-REPLACE: Final = "replace"
 KEEP_LAST: Final = "keep_last"
 
 LONGEST_KEY: Final = 200

@@ -438,3 +438,15 @@ def test_who_goes_on_to_wait_at_another_place_is_woken_there(store: Store) -> No
         return uids(fetched(store)) == [second]
 
     assert eventually(is_let_in, 10)
+
+
+def test_what_was_admitted_before_a_limit_was_lowered_is_not_claimed_beyond_it(store: Store) -> None:
+    limit(store, concurrency=2)
+    both = {stored(store), stored(store)}
+    limit(store, concurrency=1)
+    [(first, entry)] = run(store)
+    [second] = both - {first}
+    assert blocked(store, second) == "per-customer"
+    assert run(store) == []
+    ends(store, first, entry)
+    assert [uid for uid, _ in run(store)] == [second]

@@ -51,6 +51,7 @@ local behind = {} -- by place: whose end a task waits for
 local rest, width = 4 * count + 4, 11
 local base, ttl = ARGV[rest], ARGV[rest + 1]
 local limits = base and limits_part()
+local now = limits and limits.clock()
 local limited = rest + 3 + width * (ARGV[rest + 2] or 0)
 if limited > rest + 3 then
   local keys, conflicts, replaced = unique_keys(base .. 'unique'), {}, {}
@@ -81,7 +82,7 @@ if limited > rest + 3 then
     redis.call('PEXPIRE', base .. 'attempts:' .. uid, ttl)
     redis.call('ZREM', KEYS[2], uid)
     redis.call('ZREM', base .. 'lot:' .. ARGV[at + 10], uid)
-    limits.forget(base, uid, limits.clock())
+    limits.forget(base, uid, now)
     redis.call('ZREM', base .. 'shelf:' .. ARGV[at + 7], uid)
     redis.call('ZADD', base .. 'shelf:' .. ARGV[at + 8], ARGV[at + 9], uid)
     redis.call('SADD', KEYS[1], ARGV[at + 8])
@@ -132,7 +133,7 @@ end
 redis.call('MSET', unpack(texts))
 for i, places in pairs(bounded) do
   if not behind[i] then
-    limits.join(base, uids[i], places, KEYS[3 * i + 2], ARGV[4 * i + 2], limits.clock())
+    limits.join(base, uids[i], places, KEYS[3 * i + 2], ARGV[4 * i + 2], now)
   end
 end
 redis.call('SADD', KEYS[1], unpack(names))

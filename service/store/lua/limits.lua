@@ -88,6 +88,16 @@ local function limits_part()
     return free
   end
 
+  -- When a place admits one more; nil if that takes somebody who leaves it.
+  local function due(base, place, now)
+    local rule = rule_of(base, place)
+    if not rule then
+      return now
+    end
+    local free, at = room(base, place, rule, now)
+    return free > 0 and now or at
+  end
+
   local function waiting_at(base, place)
     return redis.call('ZCARD', base .. 'limit:waiting:' .. place)
   end
@@ -133,18 +143,6 @@ local function limits_part()
     end
   end
 
-  -- Nobody may have waited there before, so nobody has asked to be woken.
-  local function wake_when_free(base, place, now)
-    local rule = rule_of(base, place)
-    local free, at = 1, now
-    if rule then
-      free, at = room(base, place, rule, now)
-    end
-    if free > 0 or at then
-      wake(base, place, free > 0 and now or at)
-    end
-  end
-
   -- The first that waits is admitted, or goes on to wait at another place that holds it up.
   local function serve_one(base, place, uid, created, now)
     local record = redis.call('HGET', base .. 'limit:tasks', uid) or ''
@@ -157,7 +155,7 @@ local function limits_part()
     local other = blocking(base, places, now, place)
     if other then
       wait_at(base, uid, other, stream, places, created)
-      wake_when_free(base, other, now)
+      wake(base, other, due(base, other, now)) -- nobody may have waited there before
     else
       admit(base, uid, stream, places)
       redis.call('XADD', stream, '*', 'uid', uid)
@@ -166,18 +164,15 @@ local function limits_part()
 
   -- Admits those who wait at a place, as far as there is room. What is left goes on when it is due (serve.lua).
   local function serve(base, place, now)
-    local rule = rule_of(base, place)
     for _ = 1, MOST_SERVED do
       local first = redis.call('ZRANGE', base .. 'limit:waiting:' .. place, 0, 0, 'WITHSCORES')
       if #first == 0 then
         redis.call('SREM', base .. 'limit:places', place)
         return wake(base, place, nil)
       end
-      if rule then
-        local free, at = room(base, place, rule, now)
-        if free <= 0 then
-          return wake(base, place, at)
-        end
+      local at = due(base, place, now)
+      if at ~= now then
+        return wake(base, place, at)
       end
       serve_one(base, place, first[1], first[2], now)
     end
@@ -226,20 +221,17 @@ local function limits_part()
     end
   end
 
-  local function is_held(base, places)
-    for place in string.gmatch(places, '%S+') do
-      if redis.call('EXISTS', base .. 'limit:held:' .. place) == 1 then
-        return true
-      end
-    end
-  end
-
-  -- The first place whose claims are as many as may be. It may have admitted more, before its limit was what it is now.
-  local function full_place(base, places)
+  -- Also for whom it has admitted: a handler has pushed the key back, or the claims are as many as may be, because it has
+  -- admitted more before its limit was what it is now.
+  local function is_shut(base, places)
     for place in string.gmatch(places, '%S+') do
       local rule = rule_of(base, place)
-      if rule and rule.concurrency and redis.call('SCARD', base .. 'limit:claims:' .. place) >= rule.concurrency then
-        return place
+      local most = rule and rule.concurrency or math.huge
+      if
+        redis.call('EXISTS', base .. 'limit:held:' .. place) == 1
+        or redis.call('SCARD', base .. 'limit:claims:' .. place) >= most
+      then
+        return true
       end
     end
   end
@@ -247,7 +239,8 @@ local function limits_part()
   -- A task's entry is to be claimed. Returns whether it may; if not, it waits from now on, and its entry is to go.
   local function enter(base, uid, places, stream, created, now)
     local record = redis.call('HGET', base .. 'limit:tasks', uid)
-    if not record or is_held(base, places) or record ~= '- ' .. string.match(record, '^%S+ (%S+) ') .. ' ' .. places then
+    local is_admitted = record and record == '- ' .. string.match(record, '^%S+ (%S+) ') .. ' ' .. places
+    if not is_admitted or is_shut(base, places) then
       forget(base, uid, now)
       local place = blocking(base, places, now)
       if place then
@@ -255,11 +248,6 @@ local function limits_part()
         serve(base, place, now)
         return false
       end
-    elseif full_place(base, places) then
-      local place = full_place(base, places)
-      forget(base, uid, now)
-      wait_at(base, uid, place, stream, places, created)
-      return false
     end
     redis.call('HDEL', base .. 'limit:tasks', uid)
     for place in string.gmatch(places, '%S+') do

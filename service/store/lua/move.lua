@@ -87,6 +87,7 @@ end
 
 local leaves_queue = before == 'queued' and after ~= 'running'
 local limits = (act ~= '' or pause == 'type' or leaves_queue) and limits_part()
+local now = limits and limits.clock()
 
 local refused, joining, leaving, dropped, texts, parked = {}, {}, {}, {}, {}, {}
 local moved = {}
@@ -118,9 +119,9 @@ for i = 1, count do
     else
       parked[#parked + 1] = ARGV[at + 2]
       parked[#parked + 1] = uid
-      limits.forget(base, uid, limits.clock())
+      limits.forget(base, uid, now)
     end
-  elseif act == 'claim' and not limits.enter(base, uid, places(i), line, ARGV[at + 2], limits.clock()) then
+  elseif act == 'claim' and not limits.enter(base, uid, places(i), line, ARGV[at + 2], now) then
     refused[#refused + 1] = -i
     dropped[#dropped + 1] = entry
   else
@@ -142,7 +143,7 @@ for i = 1, count do
     joining[#joining + 1] = ARGV[at + 2]
     joining[#joining + 1] = uid
     if act == 'join' then
-      limits.join(base, uid, places(i), line, ARGV[at + 2], limits.clock())
+      limits.join(base, uid, places(i), line, ARGV[at + 2], now)
     elseif after == 'queued' then
       redis.call('XADD', KEYS[6], '*', 'uid', uid)
     elseif after == 'scheduled' then
@@ -153,10 +154,10 @@ for i = 1, count do
     end
     if act ~= '' then
       if act ~= 'claim' and act ~= 'join' then
-        limits.leave(base, uid, places(i), act ~= 'leave', act == 'unstarted', line, limits.clock())
+        limits.leave(base, uid, places(i), act ~= 'leave', act == 'unstarted', line, now)
       end
     elseif leaves_queue then
-      limits.forget(base, uid, limits.clock())
+      limits.forget(base, uid, now)
     end
   end
 end
