@@ -12,12 +12,10 @@ from service.store.limits import disagreeing
 from service.tasks.declare import TYPE_NAME
 from service.tasks.limit_rule import LimitRule
 from service.tasks.registry import Registry
-from service.web import answers, body
+from service.web import answers, auditing, body
 from service.web.answers import Answer
 from service.web.api.intake import parsed
-from service.web.auth import CALLER
 from service.web.problem import Problem, not_found, wrong
-from service.web.request_id import KEY as REQUEST_ID
 
 ROUNDS: Final = 10  # of those who wait; the runners go on with the others
 _decode = msgspec.json.Decoder(LimitRule).decode
@@ -99,16 +97,7 @@ class LimitCalls:
                 break
 
     def _tell(self, did: str, name: str, **facts: Any) -> None:
-        environ = request.environ
-        if self._audit is not None:
-            self._audit.tell(
-                did,
-                by=environ.get(CALLER),
-                origin=environ.get("REMOTE_ADDR", ""),
-                request_id=environ.get(REQUEST_ID),
-                limit=name,
-                **facts,
-            )
+        auditing.tell(self._audit, did, limit=name, **facts)
 
 
 def _unknown() -> Problem:

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 from flask import Blueprint, request
@@ -13,7 +13,7 @@ from service.tasks import moments
 from service.tasks.declare import CANCEL_MANY, RETRY_MANY
 from service.tasks.document import QUEUED, Task, public
 from service.tasks.uid import random_prefix
-from service.web import answers, body
+from service.web import answers, auditing, body
 from service.web.answers import Answer
 from service.web.api import intake
 from service.web.api.listing import Wanted
@@ -80,7 +80,7 @@ class ManyCalls:
         )
         self._store.create([task], first=True)
         note(environ, "created", [task])
-        self._tell_the_audit(task, only, environ)
+        self._tell_the_audit(task, only)
         return task
 
     def _open_queue(self) -> str:
@@ -90,12 +90,10 @@ class ManyCalls:
                 return queue
         raise Problem(409, "all queues are paused, and this is done by a task: resume one of them")
 
-    def _tell_the_audit(self, task: Task, only: Filter, environ: dict[str, Any]) -> None:
+    def _tell_the_audit(self, task: Task, only: Filter) -> None:
         """Each task that the act then changes has a line of its own. No argument's value is in the audit log."""
         if self._audit is not None:
             asked = msgspec.to_builtins(only)
             if only.q is not None and not only.uid:
                 asked["q"] = f"{only.q.partition('=')[0]}=…"
-            by, origin = environ.get(CALLER), environ.get("REMOTE_ADDR", "")
-            request_id = environ.get(REQUEST_ID)
-            self._audit.tell(task.type, by=by, origin=origin, uid=task.uid, filter=asked, request_id=request_id)
+            auditing.tell(self._audit, task.type, uid=task.uid, filter=asked)

@@ -11,11 +11,10 @@ from msgspec import Meta
 from service.observe.audit import AuditLog
 from service.store import Pause, Store
 from service.tasks import moments
-from service.web import body
+from service.web import auditing, body
 from service.web.api.intake import EPOCH, LATEST_SECONDS, MICROSECOND, parsed
 from service.web.auth import CALLER
 from service.web.problem import wrong
-from service.web.request_id import KEY as REQUEST_ID
 
 LONGEST_REASON = 1000
 
@@ -59,16 +58,7 @@ class Pausing:
         self._store.lots.unpark()
 
     def _tell(self, did: str, name: str, **facts: Any) -> None:
-        environ = request.environ
-        if self._audit is not None:
-            self._audit.tell(
-                did,
-                by=environ.get(CALLER),
-                origin=environ.get("REMOTE_ADDR", ""),
-                request_id=environ.get(REQUEST_ID),
-                **{self._kind: name},
-                **facts,
-            )
+        auditing.tell(self._audit, did, **{self._kind: name}, **facts)
 
 
 def shown(pause: Pause | None) -> dict[str, Any] | None:

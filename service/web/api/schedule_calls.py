@@ -16,7 +16,7 @@ from service.tasks.declare import TYPE_NAME
 from service.tasks.document import Task, public
 from service.tasks.registry import Registry
 from service.tasks.schedule import API, CODE, Schedule, Terms
-from service.web import answers, body
+from service.web import answers, auditing, body
 from service.web.answers import Answer
 from service.web.api import fingerprint
 from service.web.api.intake import Intake, NewTask, Sender, parsed
@@ -24,7 +24,6 @@ from service.web.api.task_calls import TaskCalls, sender_of
 from service.web.auth import CALLER
 from service.web.masking import Masking, may_write
 from service.web.problem import Problem, not_found, wrong
-from service.web.request_id import KEY as REQUEST_ID
 
 INTERNAL: Final = ("anchor", "next_at", "revision")
 _ARGS: Final = Meta(extra_json_schema={"type": "object", "description": "GET /types has each type's schema."})
@@ -206,15 +205,7 @@ class ScheduleCalls:
         return found.queue or (task_type.queue if task_type else None)
 
     def _tell(self, did: str, name: str) -> None:
-        environ = request.environ
-        if self._audit is not None:
-            self._audit.tell(
-                did,
-                by=environ.get(CALLER),
-                origin=environ.get("REMOTE_ADDR", ""),
-                request_id=environ.get(REQUEST_ID),
-                schedule=name,
-            )
+        auditing.tell(self._audit, did, schedule=name)
 
 
 def _new_task(type: str, queue: str | None, args: Raw | UnsetType) -> NewTask:
