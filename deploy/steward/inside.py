@@ -3,11 +3,9 @@
 import contextlib
 import os
 import struct
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
-from service.workspaces import dotenv
 from service.workspaces.places import Home
 
 LINE_BYTES: Final = 8_000
@@ -38,20 +36,6 @@ def lay_out(home: Home, web_uid: int) -> None:
     open_to(home.path, web_uid, 1, and_below=False)
     open_to(home.data, web_uid, 1, and_below=False)
     open_to(home.static, web_uid, 5, and_below=True)
-
-
-def write_env(home: Home, values: Mapping[str, str]) -> None:
-    example = next((home.code / name for name in dotenv.EXAMPLES if (home.code / name).is_file()), None)
-    before = home.env.read_text(encoding="utf-8") if home.env.is_file() else ""
-    text = example.read_text(encoding="utf-8", errors="replace") if example else ""
-    paths = {
-        "DATABASE_URL": f"sqlite:///{home.database}",
-        "STATIC_ROOT": str(home.static),
-        "MEDIA_ROOT": str(home.media),
-    }
-    dotenv.write(home.env, dotenv.merged(text, before, {**paths, **values}))
-    if not os.path.lexists(home.code / ".env"):
-        (home.code / ".env").symlink_to("../.env")
 
 
 def link_media(home: Home, media: Path) -> None:

@@ -15,7 +15,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any, Final
 
-from service.workspaces import looking, recipes
+from service.workspaces import dotenv, looking, recipes
 from service.workspaces.places import Home
 from steward import inside
 from steward.as_user import as_user, die_with_parent
@@ -114,7 +114,7 @@ class Steward:
         return as_user(self.uids.of(slug), lambda: looking.last_used(self.home(slug)))
 
     def write_env(self, slug: str, values: Mapping[str, str]) -> None:
-        as_user(self.uids.of(slug), lambda: inside.write_env(self.home(slug), values))
+        as_user(self.uids.of(slug), lambda: dotenv.lay(self.home(slug), values))
 
     def link_media(self, slug: str) -> None:
         as_user(self.uids.of(slug), lambda: inside.link_media(self.home(slug), self.config.places.shared_media))

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
+from service.workspaces.places import Home
+
 EXAMPLES: Final = (".env.example", ".env.sample", ".env.dist")
 LINE: Final = re.compile(r"\s*(?:export\s+)?([A-Za-z_][A-Za-z0-9_]*)\s*=\s*(.*?)\s*")
 PLAIN: Final = re.compile(r"[A-Za-z0-9_@%+=:,./*-]*")
@@ -39,6 +41,21 @@ def merged(example: str, current: str, values: Mapping[str, str]) -> str:
     missing = {**known, **wanted}
     lines += [f"{name}={_quoted(value)}" for name, value in missing.items() if name not in seen]
     return "\n".join(lines) + "\n"
+
+
+def lay(home: Home, values: Mapping[str, str]) -> None:
+    """Writes a workspace's, where its code finds it. The paths are its own, unless the values say otherwise."""
+    example = next((home.code / name for name in EXAMPLES if (home.code / name).is_file()), None)
+    current = home.env.read_text(encoding="utf-8") if home.env.is_file() else ""
+    text = example.read_text(encoding="utf-8", errors="replace") if example else ""
+    paths = {
+        "DATABASE_URL": f"sqlite:///{home.database}",
+        "STATIC_ROOT": str(home.static),
+        "MEDIA_ROOT": str(home.media),
+    }
+    write(home.env, merged(text, current, {**paths, **values}))
+    if not os.path.lexists(home.code / ".env"):
+        (home.code / ".env").symlink_to("../.env")
 
 
 def write(file: Path, text: str) -> None:

@@ -76,8 +76,6 @@ class Speaker(Protocol):
 
 
 class Hands(Protocol):
-    isolated: bool
-
     def make_user(self, slug: str) -> None: ...
 
     def make_folders(self, slug: str) -> None: ...

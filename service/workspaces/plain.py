@@ -29,8 +29,6 @@ class Allowance:
 
 
 class PlainHands:
-    isolated = False
-
     def __init__(
         self, places: Places, web: WebProcesses, *, origin: str, wheels: str, database: str, limits: Allowance
     ) -> None:
@@ -109,19 +107,8 @@ class PlainHands:
     # --- its data -----------------------------------------------------------------------------------
 
     def write_env(self, slug: str, values: Mapping[str, str]) -> None:
-        home = self._home(slug)
-        example = next((home.code / name for name in dotenv.EXAMPLES if (home.code / name).is_file()), None)
-        current = home.env.read_text(encoding="utf-8") if home.env.is_file() else ""
-        database = self._places.database if self._database == SHARED else home.database
-        paths = {
-            "DATABASE_URL": f"sqlite:///{database}",
-            "STATIC_ROOT": str(home.static),
-            "MEDIA_ROOT": str(home.media),
-        }
-        text = example.read_text(encoding="utf-8", errors="replace") if example else ""
-        dotenv.write(home.env, dotenv.merged(text, current, {**paths, **values}))
-        if not os.path.lexists(home.code / ".env"):
-            (home.code / ".env").symlink_to("../.env")
+        shared = {"DATABASE_URL": f"sqlite:///{self._places.database}"} if self._database == SHARED else {}
+        dotenv.lay(self._home(slug), {**shared, **values})
 
     def link_media(self, slug: str) -> None:
         self._places.shared_media.mkdir(parents=True, exist_ok=True)

@@ -78,8 +78,6 @@ class Steward:
 
 
 class StewardHands:
-    isolated = True
-
     def __init__(self, steward: Steward, web: WebProcesses) -> None:
         self._steward = steward
         self._web = web
