@@ -100,7 +100,11 @@ def _portions(texts: Iterable[bytes]) -> Iterator[tuple[int, list[bytes]]]:
 
 def encoded(task: NewTask) -> bytes:
     """As JSON, without what is None: the service takes what is missing for its default."""
-    return json.dumps(_given(task), ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
+    return _as_json(_given(task))
+
+
+def _as_json(members: Mapping[str, Any]) -> bytes:
+    return json.dumps(members, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
 
 
 def _plain(value: Any) -> Any:
@@ -144,9 +148,9 @@ def _given(members: Mapping[str, Any]) -> dict[str, Any]:
     return {name: _plain(value) for name, value in members.items() if value is not None}
 
 
-def _unkeyed(path: str, members: Mapping[str, Any], *, repeatable: bool = True) -> Call:
-    content = json.dumps(members, ensure_ascii=False).encode()
-    return Call("POST", path, headers={"Content-Type": "application/json"}, content=content, repeatable=repeatable)
+def _unkeyed(path: str, members: Mapping[str, Any], *, method: str = "POST", repeatable: bool = True) -> Call:
+    headers = {"Content-Type": "application/json"}
+    return Call(method, path, headers=headers, content=_as_json(members), repeatable=repeatable)
 
 
 def cancel(uid: str) -> Call:
@@ -172,7 +176,7 @@ def retry(uid: str) -> Call:
 
 
 def create_workspace(email: str, take_over: bool) -> Call:
-    return _asking("/workspaces", {"email": email, "take_over": take_over})
+    return _unkeyed("/workspaces", {"email": email, "take_over": take_over})
 
 
 def workspaces() -> Call:
@@ -185,7 +189,7 @@ def workspace(slug: str) -> Call:
 
 def act_on_workspace(slug: str, action: str, given: Mapping[str, Any]) -> Call:
     """Sent twice, the second would meet the first, and be refused."""
-    return _asking(f"{_workspace(slug)}/{action}", given, repeatable=action == "extend")
+    return _unkeyed(f"{_workspace(slug)}/{action}", given, repeatable=action == "extend")
 
 
 def delete_workspace(slug: str, force: bool, keep_branch: bool) -> Call:
@@ -193,11 +197,6 @@ def delete_workspace(slug: str, force: bool, keep_branch: bool) -> Call:
     if keep_branch:
         query["branch"] = "keep"
     return Call("DELETE", _workspace(slug), query=query, repeatable=False)
-
-
-def _asking(path: str, body: Mapping[str, Any], *, repeatable: bool = True) -> Call:
-    content = json.dumps(body).encode()
-    return Call("POST", path, headers={"Content-Type": "application/json"}, content=content, repeatable=repeatable)
 
 
 def _workspace(slug: str) -> str:
@@ -225,9 +224,7 @@ def schedule(name: str) -> Call:
 
 
 def put_schedule(name: str, wanted: Mapping[str, Any]) -> Call:
-    given = {field: _plain(value) for field, value in wanted.items() if value is not None}
-    content = json.dumps(given, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
-    return Call("PUT", _schedule(name), headers={"Content-Type": "application/json"}, content=content)
+    return _unkeyed(_schedule(name), _given(wanted), method="PUT")
 
 
 def delete_schedule(name: str) -> Call:
