@@ -132,7 +132,8 @@ class Neighbours:
     # --- what is told ------------------------------------------------------------------------------
 
     def _tell(self, neighbour: Remains, pending: Sequence[Pending]) -> None:
-        if neighbour.consumer in self._told:
+        """Once. A process that starts slowly on a busy machine executes nothing: no handler is to blame."""
+        if neighbour.consumer in self._told or not neighbour.deadlines:
             return
         self._told.add(neighbour.consumer)
         tasks = [one.document.task for one in pending if one.document and one.token and neighbour.blames(one.token)]

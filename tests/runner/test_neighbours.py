@@ -183,6 +183,40 @@ def test_a_process_whose_task_is_overdue_is_ended(
     me.leave()
 
 
+BEGINS = """
+import sys, time
+from pathlib import Path
+from service.runner.lockfile import Presence
+here = Presence(Path(sys.argv[1]), 1)
+here.beat()
+print(here.consumer, flush=True)
+sys.stdin.readline()
+here.mark(0, b"a-0-1-5-0")
+print("begun", flush=True)
+sys.stdin.readline()
+"""
+
+
+def test_who_has_begun_nothing_is_told_only_when_a_handler_holds_it(
+    store: Store, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A process that starts slowly on a busy machine, for example."""
+    me, notices = Presence(tmp_path / "runners", 1), tmp_path / "throttled"
+    watch = Neighbours(store=store, presence=me, queues=(), lease_seconds=15.0, notices=notices).watch
+    command = [sys.executable, "-c", BEGINS, str(tmp_path / "runners")]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1) as slow:
+        assert slow.stdin is not None and slow.stdout is not None
+        slow.stdout.readline()
+        eventually(lambda: list(me.held_up_neighbours()))
+        watch()
+        assert not notices.exists() and "held up" not in caplog.text
+        slow.stdin.write("begin\n")
+        slow.stdout.readline()
+        watch()
+        assert len(list(notices.iterdir())) == 1 and caplog.text.count("held up") == 1
+    me.leave()
+
+
 def test_another_queue_s_entry_of_the_same_number_says_nothing_about_a_claim() -> None:
     uid, other = "a" * 64, "b" * 64
     claim = lockfile.token("host:boot:1:abc", 0, 1, uid)
