@@ -107,7 +107,11 @@ CIRCUS: Final = Vendor(
             has=("_exclusive_running_command", "_stopping", "_restarting", "ctrl", "sockets"),
         ),
         Name("circus.arbiter:Arbiter.iter_watchers", "a reload and a stop go through all watchers"),
-        Name("circus.arbiter:Arbiter.reap_processes", "see manage_watchers"),
+        Name(
+            "circus.arbiter:Arbiter.reap_processes",
+            "stock circus drops the code of a process on trial",
+            "service.supervise.reaping:reap_processes",
+        ),
         Name("circus.controller:Controller.send_response", "see dispatch"),
         Name("circus.controller:Controller._init_syshandler", "a second signal must not end a stop", has=("sys_hdl",)),
         Name("circus.sighandler:SysHandler", "a second signal must not end a stop", has=("_old",)),

@@ -268,6 +268,10 @@ class GatedWatcher(Watcher):  # type: ignore[misc]
         self.numprocesses = number
         outcome.update(self._swapped(trial))
 
+    @property
+    def on_trial_now(self) -> list[Process]:
+        return self._trial.processes if self._trial else []
+
     async def only_new_ones_answer(self) -> None:
         if self.use_sockets:
             await gen.multi(list(self._leaving.values()))
