@@ -1,8 +1,8 @@
 """Proves that the release serves. Arguments: release, socket, domain, seconds, task type; the token on standard input.
 
-For so many seconds /health/ready must answer over the socket and through nginx, without a complaint, and the processes
-must stay the same ones. Then a task is created through nginx, and must succeed. By then every runner of an earlier
-release has been told to stop (a reload does that after a second), and takes nothing new: so this release ran the task.
+For so many seconds /health/ready must answer over the socket and through nginx, without a complaint, and no process may
+die and be replaced. Then a task is created through nginx, and must succeed. By then every runner of an earlier release
+has been told to stop (a reload does that after a second), and takes nothing new: so this release ran the task.
 """
 
 import http.client
@@ -99,11 +99,11 @@ def prove() -> None:
         task = call(through_nginx, "GET", f"/tasks/{task['uid']}")
     if task["status"] != "succeeded":
         sys.exit(f"a task {task_type} has {task['status']}: {task['error']}")
-    gone = {kind: pids - processes()[kind] for kind, pids in found.items()}
-    for kind, pids in gone.items():
-        if pids:
+    for kind, pids in processes().items():
+        gone, new = found[kind] - pids, pids - found[kind]
+        if not pids or (gone and new):  # one that leaves after a restart has no successor
             sys.exit(
-                f"{kind}: {len(pids)} of the processes that took over have died since; see the logs of the service"
+                f"{kind}: {len(gone)} of the processes that took over have died since; see the logs of the service"
             )
 
 
