@@ -44,14 +44,17 @@ class Client(threading.Thread):
     def _ask(self) -> None:
         batch = self._dice.random() < 0.1
         tasks = [self._task() for _ in range(self._dice.randint(2, 30) if batch else 1)]
-        if not batch and self._dice.random() < 0.1:
-            tasks = [self._unique_task()]
+        if not batch and (kind := self._dice.random()) < 0.2:
+            tasks = [self._unique_task() if kind < 0.1 else self._limited_task()]
         key = uuid.UUID(int=self._dice.getrandbits(128)).hex if self._dice.random() < 0.9 else None
         uids = self._create("/tasks/batch" if batch else "/tasks", tasks if batch else tasks[0], key)
         if uids is None:
             return self._ledger.leave_open(len(tasks))
         self._ledger.unique |= {
             uid: task["unique"]["key"] for uid, task in zip(uids, tasks, strict=True) if "unique" in task
+        }
+        self._ledger.limited |= {
+            uid: task["args"]["customer"] for uid, task in zip(uids, tasks, strict=True) if task["type"] == "limited"
         }
         endless = [uid for uid, task in zip(uids, tasks, strict=True) if task["type"] == "hang"]
         self._ledger.endless.update(endless)
@@ -90,6 +93,11 @@ class Client(threading.Thread):
         args = {"path": str(self._ledger.runs), "seconds": seconds}
         return {"type": "work", "args": args, "unique": {"key": key, "on_conflict": "keep_last"}}
 
+    def _limited_task(self) -> dict[str, Any]:
+        seconds = round(self._dice.uniform(0.05, 0.5), 3)
+        args = {"path": str(self._ledger.runs), "customer": self._dice.choice("xyz"), "seconds": seconds}
+        return {"type": "limited", "args": args}
+
     def _cancel_what_never_ends(self) -> None:
         """A cancel that is not answered is left to the timeout."""
         now = time.monotonic()
@@ -112,6 +120,16 @@ class Client(threading.Thread):
             self._ledger.count("503s" if status else "lost answers")
             if key is None:
                 return None
+            threading.Event().wait(PAUSE_SECONDS)
+
+    def insist(self, method: str, path: str, body: Any = None) -> Any:
+        """Asks until it is answered."""
+        while True:
+            status, answer = self._send(method, path, body, None)
+            if status in (200, 201):
+                return answer
+            if status not in (0, 503):
+                raise AssertionError(f"{method} {path} was answered with {status}: {answer}")
             threading.Event().wait(PAUSE_SECONDS)
 
     def _send(self, method: str, path: str, body: Any, key: str | None) -> tuple[int, Any]:

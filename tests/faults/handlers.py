@@ -34,6 +34,12 @@ def work(context: Any, path: str, seconds: float = 0.0, failures: int = 0) -> li
     return [context.attempt, os.getpid()]
 
 
+@task("limited", limits=("soak",))
+def limited(context: Any, path: str, customer: str, seconds: float) -> list[int]:
+    """Of a customer, only so many at once."""
+    return work(context, path, seconds)  # type: ignore[no-any-return]
+
+
 @task("hang")
 def hang(context: Any, path: str, way: str) -> None:
     """Never ends: `regex` lets signals in, `lock` holds the interpreter for good. It is cancelled, or times out."""

@@ -6,6 +6,8 @@ It adds up if all of this is so:
 - Each run after a task's first has a reason: a blow to the process of the run before, that run's failure, or a
   document that could not be read for a while.
 - Of a unique key one task runs at a time; what gave way for a newer one has not run.
+- Of a limit's key no more run at a time than it admits.
+- A schedule has created one task a time at most, and the number that it tells.
 - A task that was seen finished has neither changed nor run since.
 - Each task in Redis was asked for by a client.
 - Each process that ended without having been told to was struck, or a handler held its interpreter.
@@ -22,6 +24,7 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 CRASH_LIMIT: Final = 3
+AT_ONCE: Final = 2  # of a limited key
 FINAL: Final = ("succeeded", "failed", "cancelled")
 SPOILED: Final = b"{"  # what a saboteur puts in the place of a document, for a while
 ENDED: Final = re.compile(r"\(process (\d+)\) (?:was ended|has ended)")
@@ -56,6 +59,7 @@ class Ledger:
         self.accepted: set[str] = set()
         self.endless: set[str] = set()
         self.unique: dict[str, str] = {}  # the unique key of each task that wanted one
+        self.limited: dict[str, str] = {}  # the limit's key of each task that has one
         self.unanswered = 0
         self.counts: Counter[str] = Counter()
         self.blows: list[Blow] = []
@@ -63,6 +67,7 @@ class Ledger:
         self.finished: dict[str, Finished] = {}
         self.unfinished: set[str] = set()
         self.spoiled: set[str] = set()
+        self.fired: dict[str, int] = {}  # how many tasks each schedule says that it has created
         self._holds: list[Blow] = []
         self._lock = threading.Lock()
 
@@ -110,7 +115,7 @@ class Ledger:
     def problems(self, documents: Mapping[str, bytes]) -> list[str]:
         """`documents` is all that Redis holds, when everybody is idle."""
         runs = self._read_runs()
-        found = list(self.complaints)
+        found = [*self.complaints, *self._of_schedules(documents)]
         for uid in sorted(self.accepted):
             if problem := self._problem(uid, documents.get(uid), runs.get(uid, [])):
                 found.append(f"{uid} {problem}")
@@ -156,16 +161,34 @@ class Ledger:
             elif self._reason(before, again) is None:
                 yield f"ran again for no reason: {before}, {again}"
 
+    def _of_schedules(self, documents: Mapping[str, bytes]) -> Iterable[str]:
+        """What schedules have created counts as accepted from then on."""
+        tasks = {uid: json.loads(text) for uid, text in documents.items() if text != SPOILED}
+        timed = {uid: (task["schedule"], task["scheduled_for"]) for uid, task in tasks.items() if task.get("schedule")}
+        self.accepted |= timed.keys()
+        yield from (f"{n} tasks for one time: {time}" for time, n in Counter(timed.values()).items() if n > 1)
+        for name, fired in self.fired.items():
+            if fired != (there := Counter(name for name, _ in timed.values())[name]):
+                yield f"{name} says that it has created {fired} tasks; there are {there}"
+
     def _overlaps(self, runs: Mapping[str, list[Run]]) -> Iterable[str]:
+        yield from self._too_many(runs, self.unique, "unique key", 1)
+        yield from self._too_many(runs, self.limited, "limited key", AT_ONCE)
+
+    def _too_many(
+        self, runs: Mapping[str, list[Run]], keys: Mapping[str, str], what: str, at_most: int
+    ) -> Iterable[str]:
         """Of runs whose processes were left alone: others may go on for a while after their task was taken over."""
         struck = {pid for blow in [*self.blows, *self._holds] for pid in blow.pids}
         of_key = defaultdict(list)
-        for uid, key in self.unique.items():
+        for uid, key in keys.items():
             of_key[key] += [run for run in runs.get(uid, []) if run.pid not in struck and uid not in self.spoiled]
         for key, of_one in of_key.items():
-            for before, after in itertools.pairwise(sorted(of_one, key=lambda run: run.begun)):
-                if before.uid != after.uid and before.over > after.begun:
-                    yield f"two ran at the same time with the unique key {key}: {before}, {after}"
+            going: list[Run] = []
+            for run in sorted(of_one, key=lambda run: run.begun):
+                going = [other for other in going if other.over > run.begun and other.uid != run.uid] + [run]
+                if len(going) > at_most:
+                    yield f"{len(going)} ran at the same time with the {what} {key}: {going}"
 
     def _reason(self, before: Run, again: Run) -> str | None:
         if before.end == "failed":

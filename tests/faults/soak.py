@@ -4,6 +4,7 @@ make soak SECONDS=600 SEED=7
 """
 
 import argparse
+import json
 import random
 import shutil
 import sys
@@ -20,7 +21,7 @@ import psutil
 import redis
 
 from tests.faults.client import Client
-from tests.faults.ledger import Ledger
+from tests.faults.ledger import AT_ONCE, FINAL, Ledger
 from tests.faults.saboteur import Saboteur, client_of
 from tests.servers import DEBIAN, RedisServer, eventually
 from tests.system.instance import Instance
@@ -32,6 +33,7 @@ NEWS_SECONDS: Final = 5.0
 SETTLE_SECONDS: Final = 90.0
 UID_LENGTH: Final = 64
 SPARE_DESCRIPTORS: Final = Counter(web=12, runner=4, redis=32)  # connections to Redis, opened when they are needed
+SCHEDULE: Final = {"type": "work", "every": 1, "overlap": "allow"}
 SETTINGS: Final = {
     "SANDBOX_TASKS": "tests.faults.handlers",
     "SANDBOX_RUNNERS": str(RUNNERS),
@@ -87,6 +89,9 @@ def _trouble(
     tell: Callable[[str], None],
 ) -> None:
     clients = [Client(instance.port, ledger, random.Random(dice.random())) for _ in range(CLIENTS)]
+    operator = Client(instance.port, ledger, dice)
+    operator.insist("PUT", "/limits/soak", {"key": "args.customer", "concurrency": AT_ONCE})
+    operator.insist("PUT", "/schedules/soak", SCHEDULE | {"args": {"path": str(ledger.runs)}})
     for client in clients:
         client.start()
     begun = time.monotonic()
@@ -101,6 +106,8 @@ def _trouble(
     saboteur.end()
     for client in clients:
         client.end()
+    operator.insist("POST", "/schedules/soak/pause")
+    ledger.fired["soak"] = operator.insist("GET", "/schedules/soak")["fired"]
 
 
 # --- what Redis holds ------------------------------------------------------------------------------------
@@ -115,12 +122,21 @@ def _look(instance: Instance, ledger: Ledger) -> None:
 def _settled(instance: Instance, ledger: Ledger) -> dict[str, bytes]:
     """Waits until every task has finished, or the time is up; returns all documents."""
     until = time.monotonic() + SETTLE_SECONDS
-    while ledger.unfinished and time.monotonic() < until:
+    while (ledger.unfinished or not _all_final(_documents(instance))) and time.monotonic() < until:
         _look(instance, ledger)
         time.sleep(0.1)
+    return _documents(instance)
+
+
+def _documents(instance: Instance) -> dict[str, bytes]:
     with client_of(instance) as client:
         uids = [key.decode() for key in client.scan_iter(count=1000, _type="string") if len(key) == UID_LENGTH]
         return dict(zip(uids, client.mget(uids), strict=True))
+
+
+def _all_final(documents: dict[str, bytes]) -> bool:
+    """What the schedule has created, too."""
+    return all(json.loads(text)["status"] in FINAL for text in documents.values())
 
 
 # --- what is left of processes and descriptors -----------------------------------------------------------

@@ -171,3 +171,45 @@ def test_what_gave_way_for_another_one_has_not_run(ledger: Ledger) -> None:
     note(ledger, "begun 1 7 10")
     [problem] = ledger.problems(replaced)
     assert "gave way for another one, and ran" in problem
+
+
+def three_of_a_limited_key(ledger: Ledger, third_begins: int) -> dict[str, bytes]:
+    uids = [UID, OTHER, "c" * 64]
+    ledger.accept(uids, "alone")
+    ledger.limited |= dict.fromkeys(uids, "x")
+    documents = {}
+    with ledger.runs.open("a") as file:
+        for pid, (uid, begins) in enumerate(zip(uids, (10, 11, third_begins), strict=True)):
+            file.write(f"begun {uid} 1 {pid} {begins}\nended {uid} 1 {pid} {begins + 5}\n")
+            [documents[uid]] = document(result=[1, pid]).values()
+    return documents
+
+
+def test_of_a_limited_key_so_many_run_at_the_same_time(ledger: Ledger) -> None:
+    assert ledger.problems(three_of_a_limited_key(ledger, 15)) == []
+
+
+def test_one_more_of_a_limited_key_is_seen(ledger: Ledger) -> None:
+    [problem] = ledger.problems(three_of_a_limited_key(ledger, 14))
+    assert "3 ran at the same time with the limited key x" in problem
+
+
+def of_a_schedule(uid: str, second: int) -> dict[str, bytes]:
+    [text] = document(schedule="soak", scheduled_for=f"2026-01-01T00:00:{second:02}Z").values()
+    return {uid: text}
+
+
+def test_what_a_schedule_has_created_is_accepted(ledger: Ledger) -> None:
+    ledger.fired["soak"] = 1
+    note(ledger, "begun 1 7 10", "ended 1 7 11")
+    with ledger.runs.open("a") as file:
+        file.write(f"begun {OTHER} 1 7 10\nended {OTHER} 1 7 11\n")
+    assert ledger.problems(document() | of_a_schedule(OTHER, 1)) == []
+
+
+def test_two_tasks_for_one_time_or_another_number_are_seen(ledger: Ledger) -> None:
+    ledger.fired["soak"] = 3
+    ledger.accepted.clear()
+    problems = ledger.problems(of_a_schedule(UID, 1) | of_a_schedule(OTHER, 1))
+    assert any("2 tasks for one time" in problem for problem in problems)
+    assert any("says that it has created 3 tasks; there are 2" in problem for problem in problems)
