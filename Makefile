@@ -13,9 +13,11 @@ DEPLOY := deploy/.venv/ready
 run: $(RUN)
 	@exec $(BIN)/sandbox run
 
+# CI chooses a few of the slow ones besides.
+test: CHOICE ?= not slow
 test: lint $(DEPLOY)
 	@command -v curl >/dev/null || { echo "The tests need curl: apt-get install curl" >&2; exit 1; }
-	@exec $(BIN)/python -m pytest -p tests.no_skips -n 3 --dist worksteal -m "not slow"
+	@exec $(BIN)/python -m pytest -p tests.no_skips -n 3 --dist worksteal -m "$(CHOICE)"
 
 # The deploys that take minutes: a kill in every phase, a link that is cut, deploys under load.
 test-deploy: $(TEST) $(DEPLOY)

@@ -121,11 +121,11 @@ class Watchdog:
         return self._grace + HARD_SECONDS + LATE_SECONDS - self._stopping.seconds()
 
     def _end_process(self) -> None:
-        """What still runs in other lanes is not to blame."""
+        """What still runs in other lanes is not to blame, though it may not have ended when it was told to."""
         self._alarm.disarm()
         self._presence.tell()
         for lane in self._lanes:
-            if lane.running not in self._abandoned:
+            if lane.running not in self._abandoned or lane.running.window.reason is Stopping:
                 self._presence.clear(lane.number)
         programs.end_all()
         last_words = threading.Thread(target=self._say_last_words, daemon=True)

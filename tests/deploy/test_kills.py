@@ -79,6 +79,7 @@ def the_next_deploy_works(world: World) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.ci
 def test_fab_is_killed_in_one_phase_after_another(world: World) -> None:
     assert eventually(world.serves, 60)
     for phase in ("install", "switch", "reload", "verify"):

@@ -31,6 +31,7 @@ def a_bad_one(world: World, fault: broken.Fault) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.ci
 def test_ten_deploys_and_rollbacks_under_load_fail_no_request_and_lose_no_task(world: World) -> None:
     """And after five failures and a success, a rollback goes to the last good one."""
     world.project.stage(world.hosts, verify_seconds=CRASH_SECONDS + 2)

@@ -25,6 +25,7 @@ def test_of_two_deploys_at_once_the_second_is_told_who_has_the_lock_or_waits(wor
 
 
 @pytest.mark.slow
+@pytest.mark.ci
 def test_of_three_hosts_the_second_refuses_so_the_first_goes_back_and_the_third_is_not_touched(
     make_world: Callable[..., World],
 ) -> None:

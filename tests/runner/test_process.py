@@ -317,12 +317,12 @@ class TestTimeouts:
     ) -> None:
         crew, server = mortal_crew, mortal_server
         [runner] = crew.start(threads=2, grace=0)
-        [innocent] = crew.create("nap", args={"seconds": 60})
-        [stuck] = crew.create("stubborn", timeout=0.5, max_attempts=1, args={"seconds": 60})
+        [innocent] = crew.create("nap", args={"seconds": 60})  # nothing interrupts it
+        [stuck] = crew.create("stubborn", timeout=2.0, max_attempts=1, args={"seconds": 60})
         crew.running(stuck)
         before = crew.running(innocent).claim
         server.freeze()
-        assert runner.wait(10) == 70
+        assert runner.wait(30) == 70
         server.kill()  # what it has received and not read is lost
         server.start("--appendfsync", "always")
         crew.start(threads=2)
