@@ -36,6 +36,7 @@ SECRETIVE: Final = (
     "SANDBOX_WORKSPACE_GIT",
     "SANDBOX_WORKSPACE_INDEX",
     "SANDBOX_WORKSPACE_DATABASE",
+    "SANDBOX_WORKSPACE_STATUS_URL",
 )  # a URL may hold a password
 LEVELS: Final = ("debug", "info", "warning", "error")
 DEMO_TASKS: Final = "service.builtin.demo"
@@ -104,6 +105,7 @@ class Settings:
     sentry_environment: str
     sentry_release: str
     sentry_url: str
+    public_url: str
     workspace_git: str
     workspace_key: Path | None
     workspaces: Path
@@ -120,6 +122,8 @@ class Settings:
     workspace_disk_mb: int
     workspace_memory_mb: int
     workspace_hook: Path | None
+    workspace_status_url: str
+    workspace_status_token: Path | None
 
     @property
     def on_loopback(self) -> bool:
@@ -312,6 +316,13 @@ def _event_url(text: str) -> str:
     return _http_url(text)
 
 
+def _status_url(text: str) -> str:
+    """Where a forge takes how a commit stands: somewhere in it stands for the commit. A token has a file of its own."""
+    if text and ("{sha}" not in text or "@" in urlsplit(text).netloc):
+        raise ValueError
+    return _http_url(text)
+
+
 def _choice(*allowed: str) -> Callable[[str], str]:
     def read(text: str) -> str:
         if text not in allowed:
@@ -439,6 +450,7 @@ VARIABLES: Final = (
     Variable(
         "SENTRY_URL", "sentry_url", _event_url, "", "a URL with {event_id} in it, that begins with http:// or https://"
     ),
+    Variable("SANDBOX_PUBLIC_URL", "public_url", _http_url, "", "a URL that begins with http:// or https://"),
     Variable(
         "SANDBOX_WORKSPACE_GIT", "workspace_git", _optional(GIT), "", "the address of a git repository: a URL or a path"
     ),
@@ -501,6 +513,14 @@ VARIABLES: Final = (
         "a number from 256 to 1000000",
     ),
     Variable("SANDBOX_WORKSPACE_HOOK", "workspace_hook", _optional_path, "", "the file of a secret"),
+    Variable(
+        "SANDBOX_WORKSPACE_STATUS_URL",
+        "workspace_status_url",
+        _status_url,
+        "",
+        "a URL with {sha} in it and no user, that begins with http:// or https://",
+    ),
+    Variable("SANDBOX_WORKSPACE_STATUS_TOKEN", "workspace_status_token", _optional_path, "", "the file of a token"),
 )
 
 
