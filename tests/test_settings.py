@@ -261,6 +261,18 @@ CASES = {
         "a URL with {sha} in it and no user, that begins with http:// or https://",
     ),
     "SANDBOX_WORKSPACE_STATUS_TOKEN": Case(None, {"/etc/token": Path("/etc/token")}, [], "the file of a token"),
+    "SANDBOX_PROMOTE_CLONE": Case(None, {"/srv/shop": Path("/srv/shop")}, [], "a folder with a clone of the project"),
+    "SANDBOX_PROMOTE_BRANCH": Case("main", {"release/1": "release/1"}, ["", "-x", "a b"], "the name of a branch"),
+    "SANDBOX_PROMOTE_TEST": Case("make test", {"tox -q": "tox -q"}, ["", "a 'b"], "a command"),
+    "SANDBOX_PROMOTE_STAGES": Case(
+        ("staging", "production"),
+        {"qa, live": ("qa", "live")},
+        ["", "staging", "a,a", "a,b,c", "a,-b"],
+        "the names of two stages, with a comma between",
+    ),
+    "SANDBOX_PROMOTE_PEOPLE": Case(
+        (), {"jo,al@example.org": ("jo", "al@example.org")}, ["jo,jo", "a:b"], "names of tokens, with commas between"
+    ),
 }
 FIELDS = {variable.name: variable.field for variable in VARIABLES}
 
