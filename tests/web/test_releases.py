@@ -89,6 +89,8 @@ def test_a_push_to_the_main_branch_begins_a_release(yard: Yard) -> None:
     assert task["created_by"] == "hooks/git"
     assert yard.push().json["tasks"] == [task["uid"]]  # the same push, told again
     assert len(yard.tasks()) == 1
+    back = yard.push(PUSH | {"before": "6" * 40})  # main goes back to this commit from another one
+    assert back.status_code == 202 and back.json["tasks"] != [task["uid"]]
 
 
 @pytest.mark.parametrize(

@@ -38,12 +38,14 @@ log = logging.getLogger(__name__)
 class Push(NamedTuple):
     branch: str
     sha: str
+    before: str
 
 
 class _Told(msgspec.Struct):
     """What matters of the body of a push; all forges call it the same."""
 
     ref: str = ""
+    before: str = ""
     after: str = ""
 
 
@@ -68,7 +70,7 @@ class GitHooks:
             raise Problem(403, "the signature or the token of this hook is missing or wrong: compare the secrets")
         environ[CALLER] = CALLED
         push = pushed(request.headers, sent)
-        begun = self._releases.pushed(push.branch, push.sha) if push else []
+        begun = self._releases.pushed(push.branch, push.sha, push.before) if push else []
         changed = self._desk.pushed(push.branch, push.sha) if push and self._desk.is_open else []
         tasks = [task.uid for seen in changed for task in seen.tasks if not task.finished]
         tasks += [task.uid for task in begun if not task.finished]
@@ -112,4 +114,6 @@ def pushed(headers: Headers, sent: bytes) -> Push | None:
         return None
     told = parsed(_decode, sent)
     is_gone = not told.after.strip("0")
-    return None if is_gone or not told.ref.startswith(BRANCHES) else Push(told.ref.removeprefix(BRANCHES), told.after)
+    if is_gone or not told.ref.startswith(BRANCHES):
+        return None
+    return Push(told.ref.removeprefix(BRANCHES), told.after, told.before)

@@ -91,11 +91,11 @@ class ReleaseDesk:
         found = self._store.read(page.wish.task) if page.wish else None
         return SeenReleases(page, found.task if found else None)
 
-    def pushed(self, branch: str, sha: str) -> list[Task]:
-        """Somebody has pushed. A commit is tested and deployed by one task, however often a forge tells of it."""
+    def pushed(self, branch: str, sha: str, before: str) -> list[Task]:
+        """Somebody has pushed. However often a forge tells of it, that is one task; to go back is another push."""
         if self._stages is None or branch != self._stages.branch:
             return []
-        task = self._made(PROMOTE, {"sha": sha}, sha)
+        task = self._made(PROMOTE, {"sha": sha}, f"{before}..{sha}")
         [task], _ = self._calls.created([task])
         return [task]
 
