@@ -22,7 +22,7 @@ from service.tasks import moments
 ID: Final = re.compile(r"[0-9]{8}T[0-9]{6}-[0-9a-f]{7}")
 KEPT: Final = 20
 LOOK_SECONDS: Final = 0.05
-MOMENT_SECONDS: Final = 5.0
+MOMENT_SECONDS: Final = 60.0
 
 ASKED: Final = "asked"
 RUNNING: Final = "running"
