@@ -56,10 +56,23 @@ def setup(_: Context, overwrite: bool = False, lock_wait: int = 0) -> None:
     roll(lock_wait).setup(overwrite=overwrite)
 
 
-@command(help=WAIT | RESTART)
-def deploy(_: Context, restart: bool = False, lock_wait: int = 0) -> None:
+WHAT = {
+    "ref": "deploy this branch, tag or commit, and not the one that the stage's file names",
+    "release": "deploy this release, which was built in this folder before, perhaps for another stage",
+}
+
+
+@command(help=WAIT | RESTART | WHAT)
+def deploy(
+    _: Context, restart: bool = False, lock_wait: int = 0, ref: str | None = None, release: str | None = None
+) -> None:
     """Build the stage's ref, put it on all hosts, prove it; take it back if it does not work."""
-    roll(lock_wait).deploy(restart=restart)
+    if ref and release:
+        raise UsageError("a release was built of a commit already: name --ref or --release, not both")
+    if release:
+        roll(lock_wait).carry(checked(release), restart=restart)
+    else:
+        Roll(stage.of_ref(the_stage(), ref), lock_wait).deploy(restart=restart)
 
 
 BACK = {"to": "the release to go back to", "keep_good": "do not mark the release that is left as bad"}

@@ -2,6 +2,7 @@
 
 import ipaddress
 import re
+import shlex
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -36,15 +37,20 @@ SECRETIVE: Final = (
     "SANDBOX_WORKSPACE_GIT",
     "SANDBOX_WORKSPACE_INDEX",
     "SANDBOX_WORKSPACE_DATABASE",
+    "SANDBOX_WORKSPACE_STATUS_URL",
 )  # a URL may hold a password
 LEVELS: Final = ("debug", "info", "warning", "error")
 DEMO_TASKS: Final = "service.builtin.demo"
 UNIX: Final = "unix:"
 AUTO, PLAIN, ISOLATED = "auto", "plain", "isolated"  # workspaces
 WORKSPACES: Final = "workspaces"  # their queue, and their folder
+RELEASES: Final = "releases"  # the same of theirs
 GIT: Final = re.compile(r"(/|[A-Za-z0-9+.-]+://|[A-Za-z0-9._-]+@[A-Za-z0-9.-]+:)\S+")
 DOMAIN: Final = re.compile(r"[A-Za-z0-9]([A-Za-z0-9.-]{0,200}[A-Za-z0-9])?(:[0-9]{1,5})?")
 PROGRAM: Final = re.compile(r"[A-Za-z0-9/][A-Za-z0-9._/-]{0,200}")
+STAGE: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
+BRANCH: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/-]{0,200}")
+TOKEN_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,63}")
 INDEX: Final = re.compile(r"|https?://\S+|/\S+")
 
 
@@ -104,6 +110,7 @@ class Settings:
     sentry_environment: str
     sentry_release: str
     sentry_url: str
+    public_url: str
     workspace_git: str
     workspace_key: Path | None
     workspaces: Path
@@ -120,6 +127,13 @@ class Settings:
     workspace_disk_mb: int
     workspace_memory_mb: int
     workspace_hook: Path | None
+    workspace_status_url: str
+    workspace_status_token: Path | None
+    promote_clone: Path | None
+    promote_branch: str
+    promote_test: str
+    promote_stages: tuple[str, ...]
+    promote_people: tuple[str, ...]
 
     @property
     def on_loopback(self) -> bool:
@@ -148,6 +162,11 @@ class Settings:
     def sockets(self) -> Path:
         """The folder of the unix sockets; only its owner and the control group may enter."""
         return self.home / "run"
+
+    @property
+    def releases(self) -> Path:
+        """The folder of the ledger, and of the checkout in which a release is tested."""
+        return self.home / RELEASES
 
     @property
     def store_url(self) -> str:
@@ -312,6 +331,26 @@ def _event_url(text: str) -> str:
     return _http_url(text)
 
 
+def _status_url(text: str) -> str:
+    """Where a forge takes how a commit stands: somewhere in it stands for the commit. A token has a file of its own."""
+    if text and ("{sha}" not in text or "@" in urlsplit(text).netloc):
+        raise ValueError
+    return _http_url(text)
+
+
+def _two_stages(text: str) -> tuple[str, ...]:
+    names = _names(STAGE)(text)
+    if len(names) != 2:
+        raise ValueError
+    return names
+
+
+def _command(text: str) -> str:
+    if not shlex.split(text):
+        raise ValueError
+    return text
+
+
 def _choice(*allowed: str) -> Callable[[str], str]:
     def read(text: str) -> str:
         if text not in allowed:
@@ -439,6 +478,7 @@ VARIABLES: Final = (
     Variable(
         "SENTRY_URL", "sentry_url", _event_url, "", "a URL with {event_id} in it, that begins with http:// or https://"
     ),
+    Variable("SANDBOX_PUBLIC_URL", "public_url", _http_url, "", "a URL that begins with http:// or https://"),
     Variable(
         "SANDBOX_WORKSPACE_GIT", "workspace_git", _optional(GIT), "", "the address of a git repository: a URL or a path"
     ),
@@ -501,6 +541,27 @@ VARIABLES: Final = (
         "a number from 256 to 1000000",
     ),
     Variable("SANDBOX_WORKSPACE_HOOK", "workspace_hook", _optional_path, "", "the file of a secret"),
+    Variable(
+        "SANDBOX_WORKSPACE_STATUS_URL",
+        "workspace_status_url",
+        _status_url,
+        "",
+        "a URL with {sha} in it and no user, that begins with http:// or https://",
+    ),
+    Variable("SANDBOX_WORKSPACE_STATUS_TOKEN", "workspace_status_token", _optional_path, "", "the file of a token"),
+    Variable("SANDBOX_PROMOTE_CLONE", "promote_clone", _optional_path, "", "a folder with a clone of the project"),
+    Variable("SANDBOX_PROMOTE_BRANCH", "promote_branch", _text_like(BRANCH), "main", "the name of a branch"),
+    Variable("SANDBOX_PROMOTE_TEST", "promote_test", _command, "make test", "a command"),
+    Variable(
+        "SANDBOX_PROMOTE_STAGES",
+        "promote_stages",
+        _two_stages,
+        "staging,production",
+        "the names of two stages, with a comma between",
+    ),
+    Variable(
+        "SANDBOX_PROMOTE_PEOPLE", "promote_people", _names(TOKEN_NAME), "", "names of tokens, with commas between"
+    ),
 )
 
 
@@ -511,7 +572,9 @@ def read(environment: Mapping[str, str]) -> Settings:
     values["logs"] = values["logs"] or values["home"] / "log"
     values["workspaces"] = values["workspaces"] or values["home"] / WORKSPACES
     if values["workspace_git"]:
-        _serve_workspaces(values)
+        _serve(values, WORKSPACES)
+    if values["promote_clone"]:
+        _serve(values, RELEASES)
     settings = Settings(**values)
     _check_socket_paths(settings)
     _check_builders(settings)
@@ -519,12 +582,12 @@ def read(environment: Mapping[str, str]) -> Settings:
     return settings
 
 
-def _serve_workspaces(values: dict[str, Any]) -> None:
+def _serve(values: dict[str, Any], queue: str) -> None:
     """Somebody has to: a builder, where nothing else is said."""
     queues: ServedQueues = values["builder_queues"]
-    if WORKSPACES not in (*values["queues"], *queues):
+    if queue not in (*values["queues"], *queues):
         weights = {name: queues.weights.get(name) for name in queues}
-        values["builder_queues"] = ServedQueues({**weights, WORKSPACES: 1 if queues.weights else None})
+        values["builder_queues"] = ServedQueues({**weights, queue: 1 if queues.weights else None})
         values["builders"] = max(1, values["builders"])
 
 

@@ -193,6 +193,12 @@ CASES = {
         ["https://s.example", "javascript:{event_id}", "s.example/{event_id}"],
         "a URL with {event_id} in it, that begins with http:// or https://",
     ),
+    "SANDBOX_PUBLIC_URL": Case(
+        "",
+        {"": "", "https://sandbox.example.org/": "https://sandbox.example.org"},
+        ["sandbox.example.org", "ftp://h"],
+        "a URL that begins with http:// or https://",
+    ),
     "SANDBOX_WORKSPACE_GIT": Case(
         "",
         {
@@ -248,6 +254,25 @@ CASES = {
     "SANDBOX_WORKSPACE_DISK_MB": Case(4096, {"64": 64}, ["63", "x"], "a number from 64 to 1000000"),
     "SANDBOX_WORKSPACE_MEMORY_MB": Case(4096, {"256": 256}, ["255", "x"], "a number from 256 to 1000000"),
     "SANDBOX_WORKSPACE_HOOK": Case(None, {"/etc/hook": Path("/etc/hook")}, [], "the file of a secret"),
+    "SANDBOX_WORKSPACE_STATUS_URL": Case(
+        "",
+        {"": "", "https://f/statuses/{sha}?ref={branch}": "https://f/statuses/{sha}?ref={branch}"},
+        ["https://f/statuses", "f/{sha}", "ftp://f/{sha}", "https://u:p@f/{sha}", "https://u@f/{sha}"],
+        "a URL with {sha} in it and no user, that begins with http:// or https://",
+    ),
+    "SANDBOX_WORKSPACE_STATUS_TOKEN": Case(None, {"/etc/token": Path("/etc/token")}, [], "the file of a token"),
+    "SANDBOX_PROMOTE_CLONE": Case(None, {"/srv/shop": Path("/srv/shop")}, [], "a folder with a clone of the project"),
+    "SANDBOX_PROMOTE_BRANCH": Case("main", {"release/1": "release/1"}, ["", "-x", "a b"], "the name of a branch"),
+    "SANDBOX_PROMOTE_TEST": Case("make test", {"tox -q": "tox -q"}, ["", "a 'b"], "a command"),
+    "SANDBOX_PROMOTE_STAGES": Case(
+        ("staging", "production"),
+        {"qa, live": ("qa", "live")},
+        ["", "staging", "a,a", "a,b,c", "a,-b"],
+        "the names of two stages, with a comma between",
+    ),
+    "SANDBOX_PROMOTE_PEOPLE": Case(
+        (), {"jo,al@example.org": ("jo", "al@example.org")}, ["jo,jo", "a:b"], "names of tokens, with commas between"
+    ),
 }
 FIELDS = {variable.name: variable.field for variable in VARIABLES}
 

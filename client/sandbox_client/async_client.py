@@ -208,6 +208,15 @@ class AsyncClient(AsyncOperating):
         answer = await self._send(calls.workspaces())
         return [AsyncWorkspace(self, record) for record in answer["workspaces"]]
 
+    async def releases(self) -> dict[str, Any]:
+        """What the first stage has proved, and what somebody has asked to have on the second."""
+        found: dict[str, Any] = await self._send(calls.releases())
+        return found
+
+    async def promote(self, release: str) -> "AsyncTask":
+        """Brings a release that was proved to the second stage. Raises Conflict while another one is on its way."""
+        return AsyncTask(self, (await self._send(calls.promote(release)))["task"])
+
     # --- how they are sent ------------------------------------------------------------------------
 
     def _retries(self, *, end: float = math.inf) -> Retries:

@@ -199,6 +199,14 @@ def delete_workspace(slug: str, force: bool, keep_branch: bool) -> Call:
     return Call("DELETE", _workspace(slug), query=query, repeatable=False)
 
 
+def releases() -> Call:
+    return Call("GET", "/releases")
+
+
+def promote(release: str) -> Call:
+    return _unkeyed(f"/releases/{quote(release, safe='')}/promote", {}, repeatable=False)
+
+
 def _workspace(slug: str) -> str:
     return f"/workspaces/{quote(slug, safe='')}"
 

@@ -208,6 +208,15 @@ class Client(Operating):
         answer = self._send(calls.workspaces())
         return [Workspace(self, record) for record in answer["workspaces"]]
 
+    def releases(self) -> dict[str, Any]:
+        """What the first stage has proved, and what somebody has asked to have on the second."""
+        found: dict[str, Any] = self._send(calls.releases())
+        return found
+
+    def promote(self, release: str) -> "Task":
+        """Brings a release that was proved to the second stage. Raises Conflict while another one is on its way."""
+        return Task(self, (self._send(calls.promote(release)))["task"])
+
     # --- how they are sent ------------------------------------------------------------------------
 
     def _retries(self, *, end: float = math.inf) -> Retries:

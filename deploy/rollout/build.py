@@ -104,6 +104,13 @@ class Builder:
         except OSError:
             raise DeployError(f"{id} was not built in this folder") from None
 
+    def check(self, built: Built) -> None:
+        """Are all of its wheels here, and what their checksums say?"""
+        files = {name: self.wheel(digest, name) for digest, name in built.wheels.items()}
+        gone = [name for digest, name in built.wheels.items() if not _is(files[name], digest)]
+        if gone:
+            raise DeployError(f"{built.id} cannot be deployed from here: {', '.join(sorted(gone))} is gone or changed")
+
     def newest(self) -> str:
         ids = sorted(file.stem for file in (self._folder / "releases").glob("*.json"))
         if not ids:
@@ -266,6 +273,10 @@ def tar(members: Mapping[str, Path | bytes]) -> bytes:
             entry.size, entry.mode = len(content), 0o644
             archive.addfile(entry, io.BytesIO(content))
     return target.getvalue()
+
+
+def _is(file: Path, digest: str) -> bool:
+    return file.exists() and _digest(file) == digest
 
 
 def _digest(file: Path) -> str:

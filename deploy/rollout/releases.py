@@ -56,6 +56,10 @@ class OnHost:
     def ids(self) -> set[str]:
         return {release.id for release in self.releases}
 
+    def has(self, id: str) -> bool:
+        """To its end, whatever became of it."""
+        return any(release.id == id and release.complete for release in self.releases)
+
 
 def name(at: datetime, sha: str) -> str:
     return f"{at.astimezone(UTC):%Y%m%dT%H%M%S}-{sha[:7]}"

@@ -35,6 +35,7 @@ class Roll:
         self.builder = Builder(stage)
         self._lock_wait = lock_wait
         self._found: dict[Host, OnHost] = {}  # before anything has changed
+        self._there: set[Host] = set()  # where the release was installed to its end before
 
     @cached_property
     def secrets(self) -> dict[str, str]:
@@ -96,8 +97,32 @@ class Roll:
                 facts["to"] = built.id
                 self._prepare(built.id)
                 self._put(built.id, self.stage.verify_seconds, restart=restart)
-            self.run("cleanup", built.id)
-            marks.tell(self.stage, self.hosts[0], "deploy", built.id)
+            self._end(built.id)
+
+    def carry(self, id: str, *, restart: bool = False) -> None:
+        """Deploys a release that was built before, for this stage or another one: the same wheels, by their checksums.
+
+        It may be called again after a kill at any moment. Where the release serves already, it is only proved.
+        """
+        self.builder.check(self.builder.find(id))
+        with self.locked(f"deploy of {id}"):
+            found = self._look()
+            with self._recorded("deploy", id):
+                self.run("check")
+                if all(one.current == one.serving == id for one in found.values()):
+                    self.run("verify", id)
+                    self._mark_verified(self.hosts, id)
+                else:
+                    self._there = {host for host, one in found.items() if one.has(id)}
+                    side_by_side(self.hosts, lambda host: phases.try_again(host, id))
+                    self._prepare(id)
+                    self._put(id, self.stage.verify_seconds, restart=restart)
+            self._end(id)
+
+    def _end(self, id: str) -> None:
+        self.run("cleanup", id)
+        marks.tell(self.stage, self.hosts[0], "deploy", id)
+        report.line(report.EVERYWHERE, "done", id)
 
     def _prepare(self, id: str) -> None:
         try:
@@ -168,7 +193,7 @@ class Roll:
         calls: dict[str, Callable[[Host, list[str]], None]] = {
             "check": lambda host, remarks: phases.check(host, stage, remarks),
             "upload": lambda host, remarks: phases.upload(host, self.builder, self.builder.find(id), remarks),
-            "install": lambda host, _: phases.install(host, self.builder.find(id)),
+            "install": lambda host, remarks: self._install(host, id, remarks),
             "link": lambda host, _: phases.link(host, id),
             "config": lambda host, remarks: phases.config(host, stage, values, id, remarks),
             "migrate": lambda host, remarks: phases.migrate(host, stage, id, remarks),
@@ -180,6 +205,12 @@ class Roll:
         }
         alone = name == "migrate" or self.team.is_for_the_first(name)
         self._everywhere(name, {**calls, **self.team.calls(id)}[name], first if alone else (), id)
+
+    def _install(self, host: Host, id: str, remarks: list[str]) -> None:
+        if host in self._there:
+            remarks.append("was there")
+        else:
+            phases.install(host, self.builder.find(id))
 
     def _build(self) -> Built:
         with report.phase(report.EVERYWHERE, "build") as remarks, self.team.around("build", None, "", remarks):

@@ -3,7 +3,7 @@
 import re
 import tomllib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from ipaddress import ip_network
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -266,6 +266,16 @@ def read(folder: Path, name: str) -> Stage:
         raise UsageError(f"{files[1]}: {key} is missing; it is {KEYS[key].allowed}.")
     defaults = {key: rule.default for key, rule in KEYS.items()}
     return Stage(name=name, folder=folder, **(defaults | values))
+
+
+def of_ref(stage: Stage, ref: str | None) -> Stage:
+    """The same stage; if a ref is given, that is what is deployed."""
+    if ref is None:
+        return stage
+    try:
+        return replace(stage, ref=KEYS["ref"].read(ref))
+    except ValueError:
+        raise UsageError(f"--ref is {ref!r}; allowed is {KEYS['ref'].allowed}.") from None
 
 
 def _read_file(file: Path) -> dict[str, Any]:

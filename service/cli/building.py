@@ -12,6 +12,7 @@ from service.workspaces.mirror import Mirror, Origin
 from service.workspaces.places import Places
 from service.workspaces.plain import SHARED, Allowance, PlainHands
 from service.workspaces.postgres import Postgres
+from service.workspaces.statuses import Statuses
 from service.workspaces.steward_client import Steward, StewardHands
 from service.workspaces.work import Plan
 
@@ -37,6 +38,9 @@ def plan(settings: Settings) -> Plan:
         most_building=settings.workspace_building,
         idle_days=settings.workspace_idle_days,
         disk_mb=settings.workspace_disk_mb,
+        statuses=Statuses(
+            settings.workspace_status_url, settings.workspace_status_token, settings.public_url or settings.page_url
+        ),
     )
 
 

@@ -5,6 +5,7 @@ A stream breaks off at a reload, and goes on in another worker from the last eve
 
 import http.client
 import json
+import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
@@ -12,7 +13,7 @@ from typing import Any, Final, NamedTuple
 
 from service.cli import showing
 from service.cli.caller import TIMED_OUT, CallFailed, Service, part
-from service.cli.waits import FINISHED
+from service.cli.waits import FINISHED, until_finished
 
 PAUSE_SECONDS: Final = 0.5
 
@@ -40,6 +41,18 @@ def to_its_end(service: Service, uid: str, timeout_seconds: float | None, show: 
     if until is not None and found["status"] not in FINISHED and time.monotonic() >= until:
         raise CallFailed(f"the task {uid} is {found['status']} after {timeout_seconds:g} s; it goes on.", TIMED_OUT)
     return found
+
+
+def seen_to_its_end(service: Service, uid: str, timeout: float | None, *, follow: bool) -> dict[str, Any]:
+    """Of a task that acts on something: waits, and says why it did not succeed. `follow` shows its log on the way."""
+    if follow:
+        ended = to_its_end(service, uid, timeout, lambda line: showing.log_line(line, sys.stderr))
+    else:
+        ended = until_finished(service, uid, timeout)
+    if ended["status"] != "succeeded":
+        error = ended["error"] or {"message": "it was cancelled"}
+        showing.tell(f"{ended['type']} has {ended['status']}: {showing.clean(error['message'])}")
+    return ended
 
 
 def _how_far(document: dict[str, Any]) -> str:

@@ -22,6 +22,7 @@ COMMANDS: Final = {
     "workspace": Lazy(
         "workspace_commands", "workspace", "people's running copies of a project: create, update, delete"
     ),
+    "release": Lazy("release_commands", "release", "what the first stage has proved: list, bring it to the second"),
     "types": Lazy("type_commands", "types", "print the task types and their queues, or what one of them takes"),
     "runners": Lazy("at_work", "runners", "who executes what now"),
     "top": Lazy("at_work", "top", "queues and runners, live"),

@@ -104,3 +104,15 @@ def as_json(function: Decorated) -> Decorated:
 def patient(function: Decorated) -> Decorated:
     text = "how long to try, and to wait (seconds, or as in 5m)"
     return click.option("--timeout", metavar="TIME", type=Duration(), help=text)(function)
+
+
+def of_an_action(function: Decorated) -> Decorated:
+    """Of a command that creates a task."""
+    for option in (
+        as_json,
+        patient,
+        click.option("--follow", is_flag=True, help="as --wait, and show its log and progress on the way"),
+        click.option("--wait", "waits_for_it", is_flag=True, help="wait for its end; exit code 1 if it fails"),
+    ):
+        function = option(function)
+    return function

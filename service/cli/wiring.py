@@ -53,6 +53,9 @@ def registry(settings: Settings, begins: Callable[[str], None] = lambda _: None)
     if settings.workspace_git:
         for task_type in _workspace_types(settings):
             types.add(task_type)
+    if settings.promote_clone:
+        for task_type in _release_types(settings):
+            types.add(task_type)
     task_modules.refuse_unserved(types, settings.all_queues)
     return types
 
@@ -61,6 +64,12 @@ def _workspace_types(settings: Settings) -> list[TaskType]:
     from service.cli import building
 
     return building.types(settings)
+
+
+def _release_types(settings: Settings) -> list[TaskType]:
+    from service.cli import releasing
+
+    return releasing.types(settings)
 
 
 def errors(settings: Settings, process: str, types: Iterable[TaskType] = ()) -> Errors:
@@ -81,6 +90,7 @@ def errors(settings: Settings, process: str, types: Iterable[TaskType] = ()) -> 
 
 def app(settings: Settings) -> "Web":
     from service.runner import lockfile
+    from service.web.api.release_desk import Stages
     from service.web.api.workspace_desk import Premises
     from service.web.app import create_app
     from service.web.auth import Tokens
@@ -89,6 +99,10 @@ def app(settings: Settings) -> "Web":
     types = registry(settings)
     premises = Premises(
         settings.workspaces, settings.workspace_max, settings.workspace_building, settings.workspace_hook
+    )
+    first, second = settings.promote_stages
+    stages = Stages(
+        settings.releases, settings.promote_branch, first, second, settings.promote_people, settings.workspace_hook
     )
     is_open = not (settings.tokens or settings.socket)
     return create_app(
@@ -107,6 +121,7 @@ def app(settings: Settings) -> "Web":
         audit=AuditLog(settings.logs, "web"),
         sentry_url=settings.sentry_url,
         premises=premises if settings.workspace_git else None,
+        stages=stages if settings.promote_clone else None,
     )
 
 

@@ -7,9 +7,9 @@ from typing import Any, Final
 
 import click
 
-from service.cli import following, showing, waits
+from service.cli import following, showing
 from service.cli.caller import Service, part
-from service.cli.parsing import Decorated, as_json, group, patient
+from service.cli.parsing import as_json, group, of_an_action, patient
 
 HEAD: Final = ("workspace", "email", "state", "step", "created", "unpushed", "address")
 SIMPLE: Final = {
@@ -21,17 +21,6 @@ SIMPLE: Final = {
 }
 
 named = click.argument("name", metavar="WORKSPACE")
-
-
-def of_an_action(function: Decorated) -> Decorated:
-    for option in (
-        as_json,
-        patient,
-        click.option("--follow", is_flag=True, help="as --wait, and show its log and progress on the way"),
-        click.option("--wait", "waits_for_it", is_flag=True, help="wait for its end; exit code 1 if it fails"),
-    ):
-        function = option(function)
-    return function
 
 
 @group()
@@ -200,21 +189,12 @@ def _act(
     if not (waits_for_it or follow) or task is None:
         _show(begun if as_json else begun["workspace"], task, as_json)
         return 0
-    ended = _ended(service, task["uid"], timeout, follow)
-    if ended["status"] != "succeeded":
-        error = ended["error"] or {"message": "it was cancelled"}
-        showing.tell(f"{ended['type']} has {ended['status']}: {showing.clean(error['message'])}")
+    done = following.seen_to_its_end(service, task["uid"], timeout, follow=follow)
     if as_json:
-        showing.document(ended)
-    elif ended["type"] != "workspace.delete":
+        showing.document(done)
+    elif done["type"] != "workspace.delete":
         showing.table(HEAD, [_row(service.get(f"/workspaces/{part(slug)}"))])
-    return 0 if ended["status"] == "succeeded" else 1
-
-
-def _ended(service: Service, uid: str, timeout: float | None, follow: bool) -> dict[str, Any]:
-    if follow:
-        return following.to_its_end(service, uid, timeout, lambda line: showing.log_line(line, sys.stderr))
-    return waits.until_finished(service, uid, timeout)
+    return 0 if done["status"] == "succeeded" else 1
 
 
 def _show(found: dict[str, Any], task: dict[str, Any] | None, as_json: bool) -> None:

@@ -24,6 +24,8 @@ from service.web.api.limit_calls import LimitCalls
 from service.web.api.log_calls import LogCalls
 from service.web.api.many_calls import ManyCalls
 from service.web.api.queue_calls import QueueCalls
+from service.web.api.release_calls import ReleaseCalls
+from service.web.api.release_desk import ReleaseDesk, Stages
 from service.web.api.schedule_calls import ScheduleCalls
 from service.web.api.task_calls import TaskCalls
 from service.web.api.task_events import Events
@@ -96,9 +98,11 @@ def create_app(
     audit: AuditLog | None = None,
     sentry_url: str = "",
     premises: Premises | None = None,
+    stages: Stages | None = None,
 ) -> Web:
     """`waiting_clients` is how many may wait in this process, `streams` how many may read events. Without `hosts`, any
-    name will do; of `proxies`, their X-Forwarded-For is believed. Without `premises` there are no workspaces."""
+    name will do; of `proxies`, their X-Forwarded-For is believed. Without `premises` there are no workspaces, without
+    `stages` no releases."""
     app = Web(__name__, static_folder=None)
     app.url_map.merge_slashes = False
     app.url_map.redirect_defaults = False
@@ -114,7 +118,9 @@ def create_app(
     app.register_blueprint(logs.blueprint())
     desk = Desk(premises=premises, store=store, intake=intake, calls=calls)
     app.register_blueprint(WorkspaceCalls(desk=desk, logs=logs, masking=masking).blueprint())
-    app.register_blueprint(GitHooks(desk).blueprint())
+    releases = ReleaseDesk(stages=stages, store=store, intake=intake, calls=calls, audit=audit)
+    app.register_blueprint(ReleaseCalls(desk=releases, masking=masking).blueprint())
+    app.register_blueprint(GitHooks(desk, releases).blueprint())
     many = ManyCalls(store=store, queues=queues, masking=masking, audit=audit)
     app.register_blueprint(many.blueprint())
     app.register_blueprint(HistoryCalls(store, queues).blueprint())
@@ -134,7 +140,7 @@ def create_app(
     page = Site(
         store=store, registry=registry, queues=tuple(queues), calls=calls, intake=intake, many=many,
         pauses=PauseForms(queues=queue_calls, types=type_calls), limits=limit_calls, schedules=schedule_calls,
-        desk=desk, events=app.events, masking=masking,
+        desk=desk, releases=releases, events=app.events, masking=masking,
         notices=partial(health.notices, throttled), tokens=tokens, audit=audit, errors=errors, sentry_url=sentry_url,
     )  # fmt: skip
     for blueprint in page.blueprints():

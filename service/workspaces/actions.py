@@ -8,13 +8,14 @@ import subprocess
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any, Final, Literal
 
 from service import Context, Reject, Retry, task
-from service.errors import SandboxError
+from service.errors import Interrupted, SandboxError, Stopping
 from service.tasks import moments
 from service.tasks.declare import TaskType, marked_type
-from service.workspaces import engine, hands, record
+from service.workspaces import engine, hands, record, statuses
 from service.workspaces.reconcile import reconcile
 from service.workspaces.record import DONE, INTENT, UnknownWorkspace, Workspace, WorkspaceBusy
 from service.workspaces.steps import interpreter
@@ -131,7 +132,9 @@ def task_of(plan: Plan) -> list[Callable[..., Any]]:
         """Runs the project's tests: `test:` of its Procfile, else Django's, else pytest."""
         with _at_work(plan, context, slug) as work:
             _refuse_unbuilt(work)
-            ended = work.attempt(hands.TEST, seconds=TEST_SECONDS)
+            with _told_to_the_forge(work) as verdict:
+                ended = work.attempt(hands.TEST, seconds=TEST_SECONDS)
+                verdict.append(ended.status)
             work.record.test = {
                 "passed": ended.status == 0,
                 "status": ended.status,
@@ -181,6 +184,30 @@ def _asked(plan: Plan, email: str) -> Workspace:
             raise
         raise Retry(str(error), after=error.retry_after) from error
     return asked
+
+
+@contextmanager
+def _told_to_the_forge(work: Work) -> Iterator[list[int]]:
+    """The commit's tests are under way; then how they ended, by the status that is put into the list.
+
+    If a runner stops, they stay under way: the next attempt tells.
+    """
+    tell = partial(
+        work.plan.statuses.tell, work.told, sha=work.facts.sha, branch=work.record.branch, task=work.told.uid
+    )
+    ended: list[int] = []
+    tell(statuses.PENDING, text="the tests run")
+    try:
+        yield ended
+    except Stopping:
+        raise
+    except (Exception, Interrupted) as error:
+        tell(statuses.ERROR, text="the tests did not come to their end", is_last_word=isinstance(error, Interrupted))
+        raise
+    if ended == [0]:
+        tell(statuses.SUCCESS, text="the tests have passed")
+    else:
+        tell(statuses.FAILURE, text="the tests have failed")
 
 
 @contextmanager

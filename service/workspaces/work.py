@@ -10,6 +10,7 @@ from service.workspaces.nginx import Addresses, write_page
 from service.workspaces.places import Places
 from service.workspaces.postgres import Postgres
 from service.workspaces.record import Shelf, Workspace
+from service.workspaces.statuses import NO_STATUSES, Statuses
 
 LAST_LINES = 12
 
@@ -41,6 +42,7 @@ class Plan:
     most_building: int = 4
     idle_days: float = 7.0
     disk_mb: int = 4096
+    statuses: Statuses = NO_STATUSES
 
     @property
     def shelf(self) -> Shelf:

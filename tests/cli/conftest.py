@@ -9,7 +9,7 @@ import pytest
 
 from tests.system.conftest import instance, make_instance, released, releases  # noqa: F401 - fixtures
 from tests.system.instance import SANDBOX, Instance
-from tests.web.conftest import estate, make_app, redis_server, registry, store  # noqa: F401 - fixtures
+from tests.web.conftest import estate, finish, make_app, redis_server, registry, store  # noqa: F401 - fixtures
 
 Command = Callable[..., "subprocess.CompletedProcess[str]"]
 

@@ -87,8 +87,8 @@ class Project:
         (self.folder.parent / "known_hosts").write_text("".join(host.known_host for host in hosts))
         self.commit("the stage")
 
-    def fab_command(self, *words: str) -> list[str]:
-        return [str(FAB), "-r", "deploy", "test", *words]
+    def fab_command(self, *words: str, stage: str = "test") -> list[str]:
+        return [str(FAB), "-r", "deploy", stage, *words]
 
     def fab(self, *words: str, code: int = 0, seconds: float = 300, typed: str = "") -> str:
         """Returns all that it printed; what is typed comes through a pipe."""
@@ -106,10 +106,12 @@ class Project:
         assert done.returncode == code, done.stdout
         return done.stdout
 
-    def start(self, *words: str, output: Path, variables: Mapping[str, str] | None = None) -> subprocess.Popen[bytes]:
+    def start(
+        self, *words: str, output: Path, variables: Mapping[str, str] | None = None, stage: str = "test"
+    ) -> subprocess.Popen[bytes]:
         with output.open("wb") as file:
             return subprocess.Popen(
-                self.fab_command(*words),
+                self.fab_command(*words, stage=stage),
                 cwd=self.folder,
                 env={**self.environment, **(variables or {})},
                 stdin=subprocess.DEVNULL,

@@ -43,6 +43,9 @@ def fab(project: Project, *words: str) -> subprocess.CompletedProcess[str]:
         (["test", "lock"], "did not receive required positional arguments"),
         (["test", "lock", " "], "say why"),
         (["test", "rollback", "--to", "yesterday"], "'yesterday' is no release's name"),
+        (["test", "deploy", "--release", "yesterday"], "'yesterday' is no release's name"),
+        (["test", "deploy", "--ref", "-x y"], "--ref is '-x y'"),
+        (["test", "deploy", "--ref", "main", "--release", "20260101T000000-abcdef0"], "not both"),
         (["deploy"], "name one stage before the command: other, test"),
         (["deploy", "test"], "name one stage before the command"),
         (["test", "other", "deploy"], "name one stage before the command"),
@@ -56,6 +59,12 @@ def test_what_cannot_be_meant_ends_with_2(words: list[str], said: str, project: 
     assert (done.returncode, done.stdout) == (2, "")
     assert said in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_a_release_that_was_not_built_here_is_carried_nowhere(project: Project) -> None:
+    done = fab(project, "test", "deploy", "--release", "20260101T000000-abcdef0")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "was not built in this folder" in done.stderr
 
 
 @pytest.mark.parametrize(

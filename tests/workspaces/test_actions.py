@@ -5,19 +5,40 @@ import os
 import signal
 import sqlite3
 import time
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from service.errors import Cancelled
+from service.errors import Cancelled, Interrupted, Stopping
 from service.tasks import moments
 from service.testing import run
 from service.workspaces import record, whose
+from service.workspaces.hands import TEST, Ended, Hands, Speaker
+from service.workspaces.statuses import Statuses
 from service.workspaces.steps import serving
 from tests.servers import eventually
-from tests.workspaces.yard import EMAIL, SLUG, Yard, git, handler, requests_while
+from tests.workspaces.forge import Forge
+from tests.workspaces.yard import EMAIL, SLUG, Yard, do, git, handler, requests_while
 
 pytestmark = pytest.mark.slow
+
+
+class _CutOff:
+    """Hands whose tests are interrupted."""
+
+    def __init__(self, hands: Hands, interruption: type[Interrupted]) -> None:
+        self._hands = hands
+        self._interruption = interruption
+
+    def __getattr__(self, verb: str) -> Any:
+        return getattr(self._hands, verb)
+
+    def run(self, speaker: Speaker, slug: str, step: str, *arguments: str | int, seconds: float) -> Ended:
+        if step == TEST:
+            raise self._interruption
+        return self._hands.run(speaker, slug, step, *arguments, seconds=seconds)
 
 
 @pytest.fixture
@@ -43,6 +64,24 @@ def test_it_is_stopped_started_and_restarted(built: Yard) -> None:
     assert whose.marked(built.home().path) == []
     assert built.done("start", slug=SLUG)["state"] == "ready"
     assert built.get()[1].endswith(" newer")
+
+
+def test_a_forge_is_told_how_the_tests_of_a_commit_stand(built: Yard) -> None:
+    forge = Forge()
+    plan = built.planned(statuses=Statuses(forge.url("/statuses/{sha}"), page="http://sandbox.example"))
+    try:
+        sha = git("rev-parse", "HEAD", folder=built.home().code)
+        assert do(plan, "test", slug=SLUG).result["passed"]
+        (built.home().code / "Procfile").write_text("web: python serve.py\ntest: false\n")
+        assert not do(plan, "test", slug=SLUG).result["passed"]
+        for interruption in (Stopping, Cancelled):
+            do(replace(plan, hands=_CutOff(plan.hands, interruption)), "test", slug=SLUG)
+    finally:
+        forge.server.close()
+    told = [each.body["state"] for each in forge.told]
+    assert told == ["pending", "success", "pending", "failure", "pending", "pending", "error"]
+    assert {each.path for each in forge.told} == {f"/statuses/{sha}"}
+    assert forge.told[0].body["target_url"].startswith("http://sandbox.example/ui/tasks/")
 
 
 def test_an_update_follows_the_branch_or_touches_nothing(built: Yard) -> None:

@@ -1,4 +1,5 @@
-"""POST /hooks/git: a forge tells that somebody has pushed. The branch's workspaces are then updated and tested.
+"""POST /hooks/git: a forge tells that somebody has pushed. The branch's workspaces are then updated and tested, and
+a release is begun if it is the branch for that.
 
 It shows by a shared secret who it is: GitHub, Gitea and Forgejo sign the body with it (HMAC-SHA256), GitLab sends the
 secret itself. Whatever else a forge tells (a ping, a tag, an issue) is answered with a 200, and changes nothing.
@@ -17,6 +18,7 @@ from werkzeug.datastructures import Headers
 from service.web import answers, body
 from service.web.answers import Answer
 from service.web.api.intake import parsed
+from service.web.api.release_desk import ReleaseDesk
 from service.web.api.workspace_desk import Desk
 from service.web.auth import CALLER
 from service.web.problem import Problem, not_found
@@ -36,12 +38,14 @@ log = logging.getLogger(__name__)
 class Push(NamedTuple):
     branch: str
     sha: str
+    before: str
 
 
 class _Told(msgspec.Struct):
     """What matters of the body of a push; all forges call it the same."""
 
     ref: str = ""
+    before: str = ""
     after: str = ""
 
 
@@ -49,8 +53,9 @@ _decode = msgspec.json.Decoder(_Told).decode
 
 
 class GitHooks:
-    def __init__(self, desk: Desk) -> None:
+    def __init__(self, desk: Desk, releases: ReleaseDesk) -> None:
         self._desk = desk
+        self._releases = releases
 
     def blueprint(self) -> Blueprint:
         calls = Blueprint(NAME, __name__, url_prefix="/hooks")
@@ -59,16 +64,23 @@ class GitHooks:
 
     def git(self) -> Answer:
         environ = request.environ
-        secret = _secret(self._desk.premises.hook_secret)
+        secret = _secret(self._secret_file)
         sent = body.read(environ, BODY_LIMIT)
         if not is_signed(request.headers, sent, secret):
             raise Problem(403, "the signature or the token of this hook is missing or wrong: compare the secrets")
         environ[CALLER] = CALLED
         push = pushed(request.headers, sent)
-        changed = self._desk.pushed(push.branch, push.sha) if push else []
+        begun = self._releases.pushed(push.branch, push.sha, push.before) if push else []
+        changed = self._desk.pushed(push.branch, push.sha) if push and self._desk.is_open else []
         tasks = [task.uid for seen in changed for task in seen.tasks if not task.finished]
+        tasks += [task.uid for task in begun if not task.finished]
         found = {"workspaces": [seen.workspace.slug for seen in changed], "tasks": tasks}
-        return answers.json(found, 202 if changed else 200)
+        return answers.json(found, 202 if tasks else 200)
+
+    @property
+    def _secret_file(self) -> Path | None:
+        """Raises a problem where neither workspaces nor releases are on."""
+        return self._releases.stages.hook_secret if self._releases.is_open else self._desk.premises.hook_secret
 
 
 def _secret(path: Path | None) -> bytes:
@@ -102,4 +114,6 @@ def pushed(headers: Headers, sent: bytes) -> Push | None:
         return None
     told = parsed(_decode, sent)
     is_gone = not told.after.strip("0")
-    return None if is_gone or not told.ref.startswith(BRANCHES) else Push(told.ref.removeprefix(BRANCHES), told.after)
+    if is_gone or not told.ref.startswith(BRANCHES):
+        return None
+    return Push(told.ref.removeprefix(BRANCHES), told.after, told.before)

@@ -7,6 +7,7 @@ from typing import Any, Final, get_type_hints
 import msgspec
 from flask import Blueprint
 
+from service.releases.ledger import ID as RELEASE_ID
 from service.store import AtWork
 from service.store.history import QUEUE_GAUGES, RUNNER_GAUGES
 from service.store.tally import ENDS, TIMES
@@ -149,6 +150,7 @@ def _paths() -> Object:
         **_schedules(_reference("Schedule"), task, key),
         "/runners": {"get": _call("listRunners", 200, _list_of("runners", "AtWork"))},
         **_workspaces(),
+        **_releases(),
         "/metrics": {"get": _metrics()},
         "/metrics/history": {"get": _call("readHistory", 200, _history(), refused=(422,), parameters=_history_query())},
         "/health/live": {"get": _call("live", 200, {"type": "object"})},
@@ -224,6 +226,25 @@ def _workspaces() -> Object:
         },
         f"{place}/log": {"get": _log(slug, "readWorkspaceLog")},
         "/hooks/git": {"post": _hook()},
+    }
+
+
+def _releases() -> Object:
+    named = _parameter("path", "id", {"type": "string", "pattern": f"^{RELEASE_ID.pattern}$"})
+    proved = _object({"release": TEXT, "sha": TEXT, "at": TEXT, "task": UID})
+    asked = _object({"release": TEXT, "task": UID, "by": TEXT, "at": TEXT, "state": TEXT})
+    described = _object(
+        {
+            "stages": {"type": "array", "items": TEXT},
+            "releases": {"type": "array", "items": proved},
+            "current": {"type": ["string", "null"]},
+            "asked": {"anyOf": [asked, {"type": "null"}]},
+        }
+    )
+    begun = _object({"release": TEXT, "task": _reference("Task")})
+    return {
+        "/releases": {"get": _call("listReleases", 200, described, refused=(404, 409, 422))},
+        "/releases/{id}/promote": {"post": _call("promoteRelease", 202, begun, refused=(404, 409), parameters=[named])},
     }
 
 

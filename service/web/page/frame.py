@@ -55,6 +55,7 @@ PLACES: Final = (
     ("/ui/audit", "Audit"),
 )
 WORKSPACES: Final = ("/ui/workspaces", "Workspaces")  # where there are any
+RELEASES: Final = ("/ui/releases", "Releases")
 
 
 class Notice(msgspec.Struct):

@@ -14,6 +14,7 @@ from service.web.api.health import Notices
 from service.web.api.intake import Intake
 from service.web.api.limit_calls import LimitCalls
 from service.web.api.many_calls import ManyCalls
+from service.web.api.release_desk import ReleaseDesk
 from service.web.api.schedule_calls import ScheduleCalls
 from service.web.api.task_calls import TaskCalls
 from service.web.api.task_events import Events
@@ -24,7 +25,7 @@ from service.web.hosts import READS
 from service.web.masking import Masking
 from service.web.page.audit_trail import AuditTrail
 from service.web.page.creating import Creating
-from service.web.page.frame import PLACES, VISITOR, WORKSPACES, Frame, address, go, safe
+from service.web.page.frame import PLACES, RELEASES, VISITOR, WORKSPACES, Frame, address, go, safe
 from service.web.page.guard import COOKIE, Guard, refuse_other_sites
 from service.web.page.limit_list import LimitList
 from service.web.page.many_at_once import ManyAtOnce
@@ -32,6 +33,7 @@ from service.web.page.one_task import OneTask
 from service.web.page.overview import Overview
 from service.web.page.pause_forms import PauseForms
 from service.web.page.queue_list import QueueList
+from service.web.page.release_list import ReleaseList
 from service.web.page.remembered import Remembered
 from service.web.page.runner_list import RunnerList
 from service.web.page.schedule_pages import SchedulePages
@@ -63,6 +65,7 @@ class Site:
         limits: LimitCalls,
         schedules: ScheduleCalls,
         desk: Desk,
+        releases: ReleaseDesk,
         events: Events,
         masking: Masking,
         notices: Notices,
@@ -74,7 +77,8 @@ class Site:
         self._statics = Statics()
         self._guard = Guard(tokens, store.sessions)
         paused = Remembered(store.pauses.now)
-        places = (*PLACES[:-1], WORKSPACES, PLACES[-1]) if desk.is_open else PLACES
+        more = [place for place, part in ((WORKSPACES, desk), (RELEASES, releases)) if part.is_open]
+        places = (*PLACES[:-1], *more, PLACES[-1])
         self._frame = Frame(self._statics, asks=self._guard.asks, paused=paused.get, places=places)
         self._errors = errors
         trends = Trends(store)
@@ -94,6 +98,7 @@ class Site:
             pauses,
             SchedulePages(self._frame, schedules),
             self._workspaces,
+            ReleaseList(self._frame, releases),
             AuditTrail(self._frame, audit),
         )
 
