@@ -43,6 +43,7 @@ class Filters(TypedDict):
     queue: NotRequired[str | Sequence[str] | None]
     created_by: NotRequired[str | None]
     parent: NotRequired[str | None]
+    schedule: NotRequired[str | None]
     created_after: NotRequired[datetime | str | None]
     created_before: NotRequired[datetime | str | None]
     error: NotRequired[str | None]
