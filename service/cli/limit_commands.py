@@ -36,7 +36,8 @@ def _rows(limits: list[dict[str, Any]]) -> Iterator[tuple[object, ...]]:
 def _is(each: dict[str, Any]) -> str:
     if not each["set"]:
         return "not set"
-    overrides = f"; {len(each['overrides'])} keys otherwise" if each["overrides"] else ""
+    number = len(each["overrides"])
+    overrides = f"; {number} key{'s' if number > 1 else ''} otherwise" if number else ""
     return _bounds(each) + overrides
 
 

@@ -39,12 +39,12 @@ class LimitCalls:
         return answers.json({"limits": self.all()})
 
     def read(self, name: str) -> Answer:
-        return answers.json(self._one(name))
+        return answers.json(self.one(name))
 
     def put(self, name: str) -> Answer:
         rule = parsed(_decode, body.read(request.environ))
         existed = self.set(name, rule)
-        return answers.json(self._one(name), 200 if existed else 201)
+        return answers.json(self.one(name), 200 if existed else 201)
 
     def delete(self, name: str) -> Answer:
         self.remove(name)
@@ -52,7 +52,9 @@ class LimitCalls:
 
     def set(self, name: str, rule: LimitRule) -> bool:
         if not TYPE_NAME.fullmatch(name):
-            raise wrong("name: letters, digits, '.', '_' and '-', at most 100; it begins with a letter or digit")
+            raise wrong(
+                "name: letters, digits, '.', '_' and '-', at most 100; it begins with a letter or digit", field="name"
+            )
         rule.check()
         self._refuse_apart(name, rule)
         existed = self._store.limits.put(name, rule)
@@ -72,7 +74,7 @@ class LimitCalls:
         names = sorted({*found, *[name for task_type in self._types for name in task_type.limits]})
         return [_shown(name, found.get(name, Limit(None)), self._naming(name)) for name in names]
 
-    def _one(self, name: str) -> dict[str, Any]:
+    def one(self, name: str) -> dict[str, Any]:
         for limit in self.all():
             if limit["limit"] == name:
                 return limit
