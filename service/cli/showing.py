@@ -115,7 +115,7 @@ def rows() -> int:
 
 def fields(values: Iterable[tuple[str, object]]) -> None:
     """One thing, a line for each of its fields."""
-    pairs = [(name, clean(value)) for name, value in values]
+    pairs = [(clean(name), clean(value)) for name, value in values]
     width = max((len(name) for name, _ in pairs), default=0)
     for name, value in pairs:
         if is_terminal():

@@ -12,7 +12,7 @@ from typing import Any, Final
 import msgspec
 
 from service.errors import InvalidTask
-from service.tasks.limit_rule import KEY, LONGEST_VALUE, MOST, MOST_OVERRIDES, RATE, Bounds, LimitRule
+from service.tasks.limit_rule import AS_KEY, AS_RATE, KEY, LONGEST_VALUE, MOST, MOST_OVERRIDES, RATE, Bounds, LimitRule
 
 FIELDS: Final = ("key", "concurrency", "rate", "burst", "overrides")
 BOUNDS: Final = ("concurrency", "rate", "burst")
@@ -30,7 +30,7 @@ def rule(form: Mapping[str, str]) -> LimitRule:
     """Raises InvalidTask, naming the field. What no field by itself shows is for the rule's own check."""
     given = {name: form.get(name, "").strip() for name in FIELDS}
     if given["key"] and not KEY.fullmatch(given["key"]):
-        raise InvalidTask("key: as in args.customer; or nothing, for all tasks together", field="key")
+        raise InvalidTask(f"key: {AS_KEY}", field="key")
     overrides = dict(_overrides(given["overrides"]))
     if len(overrides) > MOST_OVERRIDES:
         raise InvalidTask(f"overrides: at most {MOST_OVERRIDES:,} keys", field="overrides")
@@ -50,7 +50,7 @@ def _number(name: str, text: str) -> int:
 
 def _rate(text: str) -> str:
     if not RATE.fullmatch(text):
-        raise InvalidTask("rate: as in 100/minute; also /second, /hour and /day", field="rate")
+        raise InvalidTask(f"rate: {AS_RATE}", field="rate")
     return text
 
 
