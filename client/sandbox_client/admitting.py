@@ -33,6 +33,7 @@ _FILTERS: Final[dict[str, Callable[[Json, str], bool]]] = {
     "queue": _member("queue"),
     "created_by": lambda document, wanted: document["created_by"] == wanted,
     "parent": lambda document, wanted: document["parent"] == wanted,
+    "schedule": lambda document, wanted: document["schedule"] == wanted,
     "created_after": lambda document, wanted: _moment(document["created_at"]) >= _moment(wanted),
     "created_before": lambda document, wanted: _moment(document["created_at"]) < _moment(wanted),
     "error": lambda document, wanted: (document["error"] or {}).get("type") == wanted,

@@ -13,7 +13,7 @@ from sandbox_client.async_operating import AsyncOperating
 from sandbox_client.calls import Call, Filters, NewTask, Unique
 from sandbox_client.clock import Clock
 from sandbox_client.document import Attempt, Document, LogLine, Matched, Readiness, Schedule, attempt, log_line
-from sandbox_client.errors import Conflict, Invalid, NotFound, SandboxError, TimedOut, Unavailable
+from sandbox_client.errors import Conflict, Invalid, SandboxError, TimedOut, Unavailable
 from sandbox_client.events import END, SILENCE_SECONDS, Event, EventParser
 from sandbox_client.retrying import Retries
 from sandbox_client.version import __version__
@@ -167,13 +167,8 @@ class AsyncClient(AsyncOperating):
         return stored
 
     async def delete_schedule(self, name: str) -> None:
-        """Raises NotFound if there is none, unless a try before, whose answer was lost, may have removed it."""
-        retries = self._retries()
-        try:
-            await self._send(calls.delete_schedule(name), retries)
-        except NotFound:
-            if retries.count == 0:
-                raise
+        """Raises NotFound if there is none."""
+        await self._remove(calls.delete_schedule(name))
 
     async def run_schedule(self, name: str, *, idempotency_key: str | None = None) -> "AsyncTask":
         """Creates a task of it for now, beside its times."""
@@ -364,6 +359,11 @@ class AsyncTask(Document):
         self.document = await self._client._retry(self.uid)
         return self
 
+    async def purge(self) -> None:
+        """Removes a finished task, or one whose document cannot be read, before its time. Raises Conflict unless it is
+        one."""
+        await self._client._remove(calls.purge(self.uid))
+
 
 class AsyncWorkspace(Record):
     """A workspace as it was when it was last read. What is done to it is a task, which says how it ends."""
@@ -395,6 +395,11 @@ class AsyncWorkspace(Record):
         answer = await self._client._send(calls.act_on_workspace(self.slug, "extend", {}))
         self.record = answer["workspace"]
         return self
+
+    async def link(self) -> str:
+        """Where who follows it sees this one workspace, and needs no token: a path on the service."""
+        answer = await self._client._send(calls.link_workspace(self.slug))
+        return str(answer["link"])
 
     async def _begun(self, call: Call) -> AsyncTask:
         answer = await self._client._send(call)

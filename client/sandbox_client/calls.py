@@ -43,6 +43,7 @@ class Filters(TypedDict):
     queue: NotRequired[str | Sequence[str] | None]
     created_by: NotRequired[str | None]
     parent: NotRequired[str | None]
+    schedule: NotRequired[str | None]
     created_after: NotRequired[datetime | str | None]
     created_before: NotRequired[datetime | str | None]
     error: NotRequired[str | None]
@@ -157,6 +158,10 @@ def cancel(uid: str) -> Call:
     return Call("DELETE", _path(uid))
 
 
+def purge(uid: str) -> Call:
+    return Call("DELETE", _path(uid), query={"purge": ""})
+
+
 def log(uid: str, after: str) -> Call:
     return Call("GET", f"{_path(uid)}/log", query={"after": after})
 
@@ -190,6 +195,10 @@ def workspace(slug: str) -> Call:
 def act_on_workspace(slug: str, action: str, given: Mapping[str, Any]) -> Call:
     """Sent twice, the second would meet the first, and be refused."""
     return _unkeyed(f"{_workspace(slug)}/{action}", given, repeatable=action == "extend")
+
+
+def link_workspace(slug: str) -> Call:
+    return Call("POST", f"{_workspace(slug)}/link")
 
 
 def delete_workspace(slug: str, force: bool, keep_branch: bool) -> Call:
@@ -251,6 +260,26 @@ def resume_schedule(name: str) -> Call:
     return Call("POST", f"{_schedule(name)}/resume")
 
 
+def limits() -> Call:
+    return Call("GET", "/limits")
+
+
+def limit(name: str) -> Call:
+    return Call("GET", _limit(name))
+
+
+def set_limit(name: str, rule: Mapping[str, Any]) -> Call:
+    return _unkeyed(_limit(name), _given(rule), method="PUT")
+
+
+def remove_limit(name: str) -> Call:
+    return Call("DELETE", _limit(name))
+
+
+def history(wanted: Mapping[str, Any]) -> Call:
+    return Call("GET", "/metrics/history", query=_given(wanted))
+
+
 def ready() -> Call:
     return Call("GET", "/health/ready")
 
@@ -261,3 +290,7 @@ def _path(uid: str) -> str:
 
 def _schedule(name: str) -> str:
     return f"/schedules/{quote(name, safe='')}"
+
+
+def _limit(name: str) -> str:
+    return f"/limits/{quote(name, safe='')}"

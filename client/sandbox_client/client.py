@@ -12,7 +12,7 @@ from sandbox_client import address, answers, calls
 from sandbox_client.calls import Call, Filters, NewTask, Unique
 from sandbox_client.clock import Clock
 from sandbox_client.document import Attempt, Document, LogLine, Matched, Readiness, Schedule, attempt, log_line
-from sandbox_client.errors import Conflict, Invalid, NotFound, SandboxError, TimedOut, Unavailable
+from sandbox_client.errors import Conflict, Invalid, SandboxError, TimedOut, Unavailable
 from sandbox_client.events import END, SILENCE_SECONDS, Event, EventParser
 from sandbox_client.operating import Operating
 from sandbox_client.retrying import Retries
@@ -167,13 +167,8 @@ class Client(Operating):
         return stored
 
     def delete_schedule(self, name: str) -> None:
-        """Raises NotFound if there is none, unless a try before, whose answer was lost, may have removed it."""
-        retries = self._retries()
-        try:
-            self._send(calls.delete_schedule(name), retries)
-        except NotFound:
-            if retries.count == 0:
-                raise
+        """Raises NotFound if there is none."""
+        self._remove(calls.delete_schedule(name))
 
     def run_schedule(self, name: str, *, idempotency_key: str | None = None) -> "Task":
         """Creates a task of it for now, beside its times."""
@@ -362,6 +357,11 @@ class Task(Document):
         self.document = self._client._retry(self.uid)
         return self
 
+    def purge(self) -> None:
+        """Removes a finished task, or one whose document cannot be read, before its time. Raises Conflict unless it is
+        one."""
+        self._client._remove(calls.purge(self.uid))
+
 
 class Workspace(Record):
     """A workspace as it was when it was last read. What is done to it is a task, which says how it ends."""
@@ -393,6 +393,11 @@ class Workspace(Record):
         answer = self._client._send(calls.act_on_workspace(self.slug, "extend", {}))
         self.record = answer["workspace"]
         return self
+
+    def link(self) -> str:
+        """Where who follows it sees this one workspace, and needs no token: a path on the service."""
+        answer = self._client._send(calls.link_workspace(self.slug))
+        return str(answer["link"])
 
     def _begun(self, call: Call) -> Task:
         answer = self._client._send(call)

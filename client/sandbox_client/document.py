@@ -101,6 +101,38 @@ class Queue(TypedDict):
     paused: dict[str, Any] | None
 
 
+class Bounds(TypedDict, total=False):
+    """How much of one key."""
+
+    concurrency: int  # so many run at once
+    rate: str  # so many start in a time, as in 100/minute
+    burst: int  # so many of those at once after a quiet time
+
+
+class Limit(TypedDict):
+    """A line of GET /limits: docs/limits.md says what it means."""
+
+    limit: str
+    set: bool  # false: types name it, or tasks still wait at it, and nobody has set it
+    key: str | None
+    concurrency: int | None
+    rate: str | None
+    burst: int | None
+    overrides: dict[str, Bounds]  # by the key's value
+    waiting: int
+    keys: int  # of so many keys
+    types: list[str]
+
+
+class StuckType(TypedDict):
+    """A type that no runner knows, and whose tasks wait."""
+
+    type: str
+    queue: str
+    tasks: int  # that wait
+    since: str
+
+
 class AtWork(TypedDict):
     uid: str
     type: str

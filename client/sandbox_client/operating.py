@@ -1,20 +1,40 @@
 """Made from `async_operating.py` by `make client`. Do not change it here."""
 
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
 from sandbox_client import calls
 from sandbox_client.calls import Call
-from sandbox_client.document import Queue, RunnerAtWork, TaskType
+from sandbox_client.document import Bounds, Limit, Queue, RunnerAtWork, StuckType, TaskType
+from sandbox_client.errors import NotFound
+from sandbox_client.retrying import Retries
 
 
 class Operating:
-    def _send(self, call: Call) -> Any:
+    def _send(self, call: Call, retries: Retries | None = None) -> Any:
         raise NotImplementedError
+
+    def _retries(self) -> Retries:
+        raise NotImplementedError
+
+    def _remove(self, call: Call) -> None:
+        """Raises NotFound if there is nothing, unless a try before, whose answer was lost, may have removed it."""
+        retries = self._retries()
+        try:
+            self._send(call, retries)
+        except NotFound:
+            if retries.count == 0:
+                raise
 
     def types(self) -> list[TaskType]:
         answer: dict[str, list[TaskType]] = self._send(calls.types())
         return answer["types"]
+
+    def stuck_types(self) -> list[StuckType]:
+        """Types that no runner knows, and whose tasks wait."""
+        answer: dict[str, list[StuckType]] = self._send(calls.types())
+        return answer["stuck"]
 
     def queues(self) -> list[Queue]:
         answer: dict[str, list[Queue]] = self._send(calls.queues())
@@ -36,3 +56,44 @@ class Operating:
 
     def resume_type(self, name: str) -> None:
         self._send(calls.resume("types", name))
+
+    def limits(self) -> list[Limit]:
+        """Those that are set, those that types name, and those at which tasks still wait."""
+        answer: dict[str, list[Limit]] = self._send(calls.limits())
+        return answer["limits"]
+
+    def limit(self, name: str) -> Limit:
+        found: Limit = self._send(calls.limit(name))
+        return found
+
+    def set_limit(
+        self,
+        name: str,
+        *,
+        key: str | None = None,
+        concurrency: int | None = None,
+        rate: str | None = None,
+        burst: int | None = None,
+        overrides: Mapping[str, Bounds] | None = None,
+    ) -> Limit:
+        """In place of what it said before: what is not given is as if it had never been. `overrides`: bounds of single
+        keys, by the key's value."""
+        rule = {"key": key, "concurrency": concurrency, "rate": rate, "burst": burst, "overrides": overrides}
+        stored: Limit = self._send(calls.set_limit(name, rule))
+        return stored
+
+    def remove_limit(self, name: str) -> None:
+        """Who waits at it runs. Raises NotFound if it is not set."""
+        self._remove(calls.remove_limit(name))
+
+    def history_series(self) -> dict[str, list[str]]:
+        """The names of what is counted (`counts`) and of what is measured (`gauges`)."""
+        found: dict[str, list[str]] = self._send(calls.history({}))
+        return found
+
+    def history(
+        self, series: str, *, since: datetime | str | None = None, until: datetime | str | None = None
+    ) -> dict[str, Any]:
+        """What became of tasks, by minute or hour; of the last three hours, unless told otherwise."""
+        found: dict[str, Any] = self._send(calls.history({"series": series, "from": since, "to": until}))
+        return found

@@ -5,8 +5,8 @@
         assert sandbox.create("report.build", month="May").wait().result == "/reports/May.pdf"
 
 A task runs when somebody waits for it, or at `fake.run()`. Time is the fake's own: pauses and waits take none. Where a
-function raises, its task fails at once. Not played: attempts, time-outs, tokens, pauses, acts on many, and the times of
-schedules.
+function raises, its task fails at once. Limits are kept, and hold up nothing. Not played: attempts, time-outs, tokens,
+pauses, acts on many, the history, and the times of schedules.
 """
 
 import copy
@@ -25,6 +25,7 @@ from sandbox_client.async_client import AsyncClient
 from sandbox_client.client import Client
 from sandbox_client.clock import Clock
 from sandbox_client.document import FINISHED, STATUSES, Document
+from sandbox_client.fake_limits import FakeLimits
 from sandbox_client.fake_schedules import FakeSchedules
 
 __all__ = ["FakeSandbox"]
@@ -70,6 +71,7 @@ class FakeSandbox:
         self._clock = FakeClock()
         self._began = datetime.fromtimestamp(time.time(), UTC)
         self._schedules = FakeSchedules(queues[0], lambda: _stamp(self._now), _Refused)
+        self._limits = FakeLimits(_Refused)
         self._transport = httpx2.MockTransport(self._answer)
 
     def client(self, *, retry_for: float = 30.0) -> Client:
@@ -129,7 +131,7 @@ class FakeSandbox:
             case "GET", ["tasks", uid, "attempts"]:
                 return 200, {"attempts": [*self._attempts(self._find(uid))]}
             case "DELETE", ["tasks", uid]:
-                return 200, self._cancel(uid)
+                return 200, self._purge(uid) if "purge" in request.url.params else self._cancel(uid)
             case "POST", ["tasks", uid, "retry"]:
                 return 200, self._retry(uid)
             case "GET", ["schedules"]:
@@ -150,8 +152,16 @@ class FakeSandbox:
                 return status, document
             case "POST", ["schedules", name, "pause" | "resume" as deed]:
                 return 200, self._schedules.pause(name, deed == "pause")
+            case "GET", ["limits"]:
+                return 200, {"limits": self._limits.all()}
+            case "GET", ["limits", name]:
+                return 200, self._limits.find(name)
+            case "PUT", ["limits", name]:
+                return self._limits.put(name, json.loads(request.content))
+            case "DELETE", ["limits", name]:
+                return 200, self._limits.remove(name)
             case "GET", ["types"]:
-                return 200, {"types": [*self._described()]}
+                return 200, {"types": [*self._described()], "stuck": []}
             case "GET", ["health", "ready"]:
                 return 200, {"status": "ready"}
         raise _Refused(404, "there is nothing at this path")
@@ -178,7 +188,7 @@ class FakeSandbox:
         asked, uids = self._keys.get(key, (given, []))
         if asked != given:
             raise _Refused(422, "Idempotency-Key: it was used for another request", field="Idempotency-Key")
-        if uids:
+        if uids and {*uids} <= self._documents.keys():
             return 200, [self._documents[uid] for uid in uids]
         where: list[Json] = [{}] if request.url.path != "/tasks/batch" else [{"index": n} for n in range(len(given))]
         made = [self._made(new, request, place) for new, place in zip(given, where, strict=True)]
@@ -250,6 +260,7 @@ class FakeSandbox:
             "scheduled_for": None,
             "unique": self._unique(new),
             "parent": None,
+            "blocked_by": None,
         }
 
     def _check(self, new: Json, place: Json) -> None:
@@ -322,6 +333,12 @@ class FakeSandbox:
             raise _Refused(409, f"the task is {document['status']}: it can no longer be cancelled")
         document |= {"status": "cancelled", "finished_at": _stamp(self._now), "run_at": None}
         return document
+
+    def _purge(self, uid: str) -> Json:
+        document = self._find(uid)
+        if document["status"] not in FINISHED:
+            raise _Refused(409, f"the task is {document['status']}: only what has finished can be purged")
+        return self._documents.pop(uid)
 
     def _retry(self, uid: str) -> Json:
         document = self._find(uid)

@@ -1,6 +1,5 @@
 """`sandbox runners` and `sandbox top`: who executes what, and what waits."""
 
-import sys
 import time
 from collections.abc import Iterator
 from typing import Any, Final
@@ -8,16 +7,13 @@ from typing import Any, Final
 import click
 
 from service.cli import queue_commands, showing
-from service.cli.caller import Service
+from service.cli.caller import UNAVAILABLE, CallFailed, Service
 from service.cli.parsing import as_json, command, patient
 
 HEAD: Final = ("runner", "host", "pid", "release", "since", "memory", "queues", "executes")
 SHOWN_UID: Final = 12
-HOME: Final = "\x1b[H"
-TO_THE_END_OF_LINE: Final = "\x1b[K"
-NEW_LINE: Final = "\n"
-BELOW: Final = "\x1b[J"
-CLEAR: Final = "\x1b[2J"
+RUNNERS: Final = ("runner", "lanes", "memory", "since", "queues", "release")
+TASKS: Final = ("task", "type", "queue", "since", "runner")
 
 
 @command()
@@ -50,16 +46,30 @@ def _executed(what: dict[str, Any]) -> str:
 @click.option("--every", metavar="S", type=click.FloatRange(0.5), default=2.0, show_default=True, help="seconds")
 @patient
 def top(once: bool, every: float, timeout: float | None) -> None:
-    service, beginning = Service(timeout), CLEAR + HOME
-    while True:
-        text = "\n".join(_frame(service))
-        if once or not showing.is_terminal():
-            print(text)
-            return
-        sys.stdout.write(f"{beginning}{text.replace(NEW_LINE, TO_THE_END_OF_LINE + NEW_LINE)}{BELOW}{NEW_LINE}")
-        sys.stdout.flush()
-        time.sleep(every)
-        beginning = HOME  # what has not changed does not flicker
+    service = Service(timeout)
+    frame = [*_frame(service)]
+    if once or not showing.has_screen():
+        print("\n".join(frame))
+        return
+    from service.cli.screen import Screen
+
+    impatient = service if timeout is not None else Service(0)  # keys are not heard meanwhile
+    with Screen() as screen:
+        screen.show(frame)
+        while screen.wait(every):
+            frame = _next(impatient, frame)
+            screen.show(frame)
+
+
+def _next(service: Service, before: list[str]) -> list[str]:
+    """While the service does not answer, what was known before, and why it is old."""
+    try:
+        return [*_frame(service)]
+    except CallFailed as error:
+        if error.exit_code != UNAVAILABLE:
+            raise
+        told = str(error).partition("\n")[0]
+        return [before[0], showing.coloured(showing.fitting(f"as it was: {told}"), showing.ALARM), *before[2:]]
 
 
 def _frame(service: Service) -> Iterator[str]:
@@ -68,9 +78,26 @@ def _frame(service: Service) -> Iterator[str]:
     busy = sum(len(each["executing"]) for each in found)
     lanes = sum(each["threads"] for each in found)
     waiting = sum(each["waiting"] for each in queues)
-    now = time.strftime("%H:%M:%S %Z")
-    yield f"{service.place}  {now}  {waiting} waiting  {busy} of {lanes} lanes busy"
+    now = time.strftime("%H:%M:%S")
+    yield showing.fitting(f"{now}  {waiting} waiting  {busy} of {lanes} lanes busy  {service.place}")
     yield ""
     yield from showing.lines(queue_commands.HEAD, queue_commands.rows(queues))
     yield ""
-    yield from showing.lines(HEAD, _rows(found))
+    yield from showing.lines(RUNNERS, _runners(found))
+    if busy:
+        yield ""
+        yield from showing.lines(TASKS, _tasks(found))
+
+
+def _runners(found: list[dict[str, Any]]) -> Iterator[tuple[object, ...]]:
+    for each in found:
+        busy, memory = f"{len(each['executing'])} of {each['threads']}", showing.megabytes(each["memory"])
+        since = showing.ago(each["started_at"])
+        yield each["runner"], busy, memory, since, ",".join(each["queues"]), each["release"]
+
+
+def _tasks(found: list[dict[str, Any]]) -> Iterator[tuple[object, ...]]:
+    """The longest at work first."""
+    at_work = [(what, each) for each in found for what in each["executing"]]
+    for what, each in sorted(at_work, key=lambda pair: str(pair[0]["since"])):
+        yield what["uid"][:SHOWN_UID], what["type"], what["queue"], showing.ago(what["since"]), each["runner"]

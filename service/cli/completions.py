@@ -7,6 +7,8 @@ import click
 from service.cli.parsing import COMPLETE, command
 
 SHELLS: Final = ("bash", "zsh", "fish")
+# click's script for fish cuts what it shows at its first comma.
+WHOLE: Final = ('string split ","', 'string split -m 1 ","')
 
 
 @command()
@@ -17,4 +19,5 @@ def completion(context: click.Context, shell: str) -> None:
 
     kind = get_completion_class(shell)
     assert kind is not None
-    print(kind(context.find_root().command, {}, "sandbox", COMPLETE).source())
+    script = kind(context.find_root().command, {}, "sandbox", COMPLETE).source()
+    print(script.replace(*WHOLE) if shell == "fish" else script)

@@ -11,6 +11,7 @@ from service.cli.parsing import as_json, group, patient
 
 HEAD: Final = ("limit", "is", "key", "waiting", "keys", "types")
 BOUND: Final = {"concurrency": int, "rate": str, "burst": int}
+NO_BOUNDS: Final = dict.fromkeys(BOUND)
 
 
 @group()
@@ -36,7 +37,8 @@ def _rows(limits: list[dict[str, Any]]) -> Iterator[tuple[object, ...]]:
 def _is(each: dict[str, Any]) -> str:
     if not each["set"]:
         return "not set"
-    overrides = f"; {len(each['overrides'])} keys otherwise" if each["overrides"] else ""
+    number = len(each["overrides"])
+    overrides = f"; {number} key{'s' if number > 1 else ''} otherwise" if number else ""
     return _bounds(each) + overrides
 
 
@@ -47,6 +49,28 @@ def _bounds(each: dict[str, Any]) -> str:
     if each["rate"] is not None:
         said.append(each["rate"] + (f", {each['burst']} at first" if each["burst"] else ""))
     return "; ".join(said)
+
+
+@limit.command(help="one, with the bounds of single keys")
+@click.argument("name", shell_complete=suggest.limits)
+@patient
+@as_json
+def show(name: str, timeout: float | None, as_json: bool) -> None:
+    found = Service(timeout).get(f"/limits/{part(name)}")
+    if as_json:
+        showing.document(found)
+    else:
+        showing.fields(_fields(found))
+
+
+def _fields(found: dict[str, Any]) -> Iterator[tuple[str, object]]:
+    yield "limit", found["limit"]
+    yield "is", _bounds(found) if found["set"] else "not set"
+    for field in ("key", "waiting", "keys"):
+        yield field, found[field]
+    yield "types", ", ".join(found["types"])
+    for value, own in found["overrides"].items():
+        yield f"of {value}", _bounds({**NO_BOUNDS, **own})
 
 
 @limit.command("set", help="set a limit, in place of what it said before")

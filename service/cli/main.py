@@ -17,7 +17,7 @@ NOBODY_READS: Final = 141  # as a shell tells SIGPIPE
 COMMANDS: Final = {
     "task": Lazy("task_commands", "task", "create, look at, await, cancel and retry tasks"),
     "queue": Lazy("queue_commands", "queue", "the queues: list, pause, resume"),
-    "limit": Lazy("limit_commands", "limit", "how many tasks run at once, or start in a time: list, set, remove"),
+    "limit": Lazy("limit_commands", "limit", "how many tasks run at once, or start in a time: list, show, set, remove"),
     "schedule": Lazy("schedule_commands", "schedule", "what creates tasks at times: list, put, run, pause, delete"),
     "workspace": Lazy(
         "workspace_commands", "workspace", "people's running copies of a project: create, update, delete"

@@ -24,6 +24,7 @@ OPTIONS: Final = (
     click.option("--created-before", metavar="MOMENT"),
     click.option("--error", metavar="TYPE", help="of the error, as in KeyError"),
     click.option("--parent", metavar="UID", help="of the task that created them"),
+    click.option("--schedule", metavar="NAME", shell_complete=suggest.schedules, help="that created them"),
     click.option("--q", metavar="TEXT", help="the beginning of a UID, or args.NAME=VALUE"),
 )
 

@@ -22,6 +22,7 @@ COLOURS: Final = {
     "ready": "32",
 }
 DIM: Final = "2"
+ALARM: Final = "31"
 GAP: Final = "  "
 SPANS: Final = ((86400, "d"), (3600, "h"), (60, "min"))
 
@@ -33,6 +34,11 @@ def is_terminal() -> bool:
 def people_watch() -> bool:
     """Is somebody there for whom progress is shown, on standard error?"""
     return sys.stderr.isatty() and os.environ.get("TERM") != "dumb"
+
+
+def has_screen() -> bool:
+    """Can what is shown be written over?"""
+    return is_terminal() and os.environ.get("TERM") != "dumb"
 
 
 def coloured(text: str, colour: str | None) -> str:
@@ -82,8 +88,16 @@ def _aligned(head: Sequence[str], rows: list[list[str]]) -> Iterable[str]:
 
 
 def _line(cells: Sequence[str], widths: Sequence[int], room: int) -> str:
-    text = GAP.join(cell.ljust(width) for cell, width in zip(cells, widths, strict=True)).rstrip()
-    return text if len(text) <= room else f"{text[: room - 1]}…"
+    return _cut(GAP.join(cell.ljust(width) for cell, width in zip(cells, widths, strict=True)).rstrip(), room)
+
+
+def fitting(text: str) -> str:
+    """One line: at a terminal no longer than there is room."""
+    return _cut(clean(text), _columns()) if is_terminal() else clean(text)
+
+
+def _cut(text: str, room: int) -> str:
+    return text if len(text) <= room else f"{text[: max(0, room - 1)]}…"
 
 
 def _columns() -> int:
@@ -92,9 +106,16 @@ def _columns() -> int:
     return shutil.get_terminal_size().columns
 
 
+def rows() -> int:
+    """Of the terminal."""
+    import shutil
+
+    return max(1, shutil.get_terminal_size().lines)
+
+
 def fields(values: Iterable[tuple[str, object]]) -> None:
     """One thing, a line for each of its fields."""
-    pairs = [(name, clean(value)) for name, value in values]
+    pairs = [(clean(name), clean(value)) for name, value in values]
     width = max((len(name) for name, _ in pairs), default=0)
     for name, value in pairs:
         if is_terminal():

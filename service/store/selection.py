@@ -37,11 +37,13 @@ class Filter(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forb
     error: str | None = None  # the type of its error
     q: str | None = None  # a UID's beginning, or args.name=value
     parent: str | None = None  # the UID of the task that created it
+    schedule: str | None = None  # the name of the schedule that created it
 
     @property
     def is_of_shelves(self) -> bool:
         """Shelves know all that it asks for."""
-        return UNREADABLE not in self.status and self.created_by is self.error is self.q is self.parent is None
+        of_documents = (self.created_by, self.error, self.q, self.parent, self.schedule)
+        return UNREADABLE not in self.status and all(each is None for each in of_documents)
 
     @property
     def uid(self) -> str:
@@ -71,6 +73,7 @@ class Filter(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forb
             and (self.error is None or (task.error is not None and task.error.type == self.error))
             and (self.q is None or _finds(self.q, task))
             and self.parent in (None, task.parent)
+            and self.schedule in (None, task.schedule)
         )
 
 

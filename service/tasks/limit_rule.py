@@ -23,6 +23,8 @@ LONGEST_VALUE: Final = 500
 NONE: Final = "-"
 KEY: Final = re.compile(r"args(\.[A-Za-z_][A-Za-z0-9_]*)+")
 RATE: Final = re.compile(r"([1-9][0-9]{0,6})/(second|minute|hour|day)")
+AS_KEY: Final = "as in args.customer, or args.order.region; without one, all tasks are counted together"
+AS_RATE: Final = "as in 100/minute; also /second, /hour and /day"
 SECONDS: Final = {"second": 1, "minute": 60, "hour": 3600, "day": 86400}
 _decode = msgspec.json.Decoder().decode
 

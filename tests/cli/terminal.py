@@ -16,9 +16,10 @@ CHUNK = 65_536
 
 
 class Terminal:
-    def __init__(self, *words: str, environment: Mapping[str, str], columns: int = 120) -> None:
+    def __init__(self, *words: str, environment: Mapping[str, str], columns: int = 120, rows: int = 40) -> None:
         self._mine, theirs = pty.openpty()
-        ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 40, columns, 0, 0))
+        self.resize(columns, rows)
+        self._before = termios.tcgetattr(self._mine)
         clean = {name: text for name, text in environment.items() if name not in ("NO_COLOR", "COLUMNS", "LINES")}
         self.process = subprocess.Popen(
             words,
@@ -27,6 +28,7 @@ class Terminal:
             stderr=theirs,
             env={"TERM": "xterm", **clean} if "NO_COLOR" not in environment else {"TERM": "xterm", **environment},
             start_new_session=True,
+            preexec_fn=lambda: ioctl(0, termios.TIOCSCTTY, 0),  # so that Ctrl-C and Ctrl-Z reach it
         )
         os.close(theirs)
         self.shown = ""
@@ -44,6 +46,13 @@ class Terminal:
 
     def types(self, text: str) -> None:
         os.write(self._mine, text.encode())
+
+    def resize(self, columns: int, rows: int) -> None:
+        ioctl(self._mine, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
+
+    def is_as_before(self) -> bool:
+        """What is typed is shown and handed over line by line, as when it was opened."""
+        return termios.tcgetattr(self._mine) == self._before
 
     def interrupt(self) -> None:
         os.killpg(self.process.pid, signal.SIGINT)

@@ -9,7 +9,7 @@ import pytest
 
 from tests.cli.conftest import Command
 from tests.cli.terminal import Terminal
-from tests.system.instance import Instance
+from tests.system.instance import SANDBOX, Instance
 
 PROGRAMS = Path(sys.executable).parent
 ASKED = """
@@ -57,3 +57,35 @@ def test_the_other_shells_take_their_script(running: Instance, sandbox: Command,
     assert "_SANDBOX_COMPLETE" in script
     if program := shutil.which(shell):
         assert subprocess.run((program, "-n"), input=script, text=True, check=False).returncode == 0
+
+
+def test_the_other_shells_complete_as_one_types(running: Instance, sandbox: Command, tmp_path: Path) -> None:
+    """Those that are installed."""
+    environment = {**running.environment, "PATH": f"{PROGRAMS}:/usr/bin:/bin", "HOME": str(tmp_path)}
+    environment["ZDOTDIR"] = str(tmp_path)
+    words = 'autoload -Uz compinit; compinit -u -D; eval "$(sandbox completion zsh)"'
+    (tmp_path / ".zshrc").write_text(f"unsetopt beep; PS1='> '; {words}")
+    scripts = tmp_path / ".config/fish/completions"
+    scripts.mkdir(parents=True)
+    (scripts / "sandbox.fish").write_text(sandbox("completion", "fish").stdout)
+    for program in filter(None, map(shutil.which, ("zsh", "fish"))):
+        with Terminal(program, "-i", environment=environment) as shell:
+            shell.types("echo rea''dy\r")
+            assert shell.shows("ready\r\n"), shell.shown
+            for typed, completed in (
+                ("sandbox task cre", "create"),
+                ("sandbox task create or", "order"),
+                ("sandbox queue pause si", "side"),
+                ("sandbox task list --crea", "--created-"),
+            ):
+                shell.shown = ""
+                shell.types(f"\x15{typed}\t")
+                assert shell.shows(completed, 60), shell.shown
+            shell.types("\x15exit\r")
+            shell.ends()
+
+
+def test_fish_is_told_all_of_a_help_that_has_commas(running: Instance) -> None:
+    """Its script takes what stands before the first comma for the kind; the rest is the word and its help."""
+    done = running.run(*SANDBOX, "completion", "fish")
+    assert 'string split -m 1 "," $completion' in done.stdout

@@ -31,6 +31,8 @@ def test_a_schedule_from_its_making_to_its_end(sandbox: Command) -> None:
 
     uid = sandbox("schedule", "run", "nightly").stdout.strip()
     assert sandbox("task", "wait", uid).returncode == 0
+    assert json.loads(sandbox("task", "list", "--schedule", "nightly", "--json").stdout)["uid"] == uid
+    assert sandbox("task", "list", "--schedule", "night").stdout == ""
     assert sandbox("schedule", "pause", "nightly").stdout.split("\t")[1] == "paused"
     assert json.loads(sandbox("schedule", "resume", "nightly", "--json").stdout)["paused"] is False
     assert sandbox("schedule", "delete", "nightly").returncode == 0

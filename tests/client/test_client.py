@@ -199,3 +199,21 @@ def test_what_is_no_json_is_refused_before_it_is_sent(sandbox: Any) -> None:
         sandbox.create("echo", message=float("nan"))
     with pytest.raises(TypeError, match="both"):
         sandbox.create("echo", {"message": 1}, message=2)
+
+
+def test_a_finished_task_is_removed(sandbox: Any) -> None:
+    waiting = sandbox.create("echo", message="bye", delay=3600, idempotency_key=None)
+    with pytest.raises(Conflict):
+        waiting.purge()
+    waiting.cancel()
+    waiting.purge()
+    for call in (waiting.refresh, waiting.purge):
+        with pytest.raises(NotFound):
+            call()
+
+
+def test_a_key_whose_task_was_removed_makes_a_new_one(sandbox: Any) -> None:
+    key = secrets.token_hex(8)
+    first = sandbox.create("echo", idempotency_key=key).wait(timeout=60)
+    first.purge()
+    assert sandbox.create("echo", idempotency_key=key).wait(timeout=60).created_at > first.created_at

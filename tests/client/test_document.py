@@ -4,6 +4,7 @@ from datetime import UTC, datetime
 
 from sandbox_client import Client
 from sandbox_client.document import Document, Field
+from sandbox_client.testing import FakeSandbox
 from tests.system.instance import Instance
 
 MOMENT = "2026-11-20T23:47:58.120000Z"
@@ -20,6 +21,12 @@ def test_each_field_that_the_service_sends_can_be_read(client: Client, running: 
         "started_at",
         "finished_at",
     }
+
+
+def test_the_fake_sends_the_same_fields(fake: FakeSandbox) -> None:
+    fields = {name for name, value in vars(Document).items() if isinstance(value, Field)}
+    with fake.client() as sandbox:
+        assert sandbox.create("echo").document.keys() == fields
 
 
 def test_moments_progress_and_errors_are_objects() -> None:

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from sandbox_client import Client, NotFound
+from sandbox_client import Client, Invalid, NotFound
 from tests.servers import eventually
 
 
@@ -48,6 +48,22 @@ def test_the_runners_are_told(client: Client) -> None:
     eventually(client.runners)
     [first, *_] = client.runners()
     assert first["pid"] > 0 and "reports" in first["queues"]
+
+
+def test_what_became_of_tasks_is_told(client: Client) -> None:
+    client.create("echo").wait(timeout=60)
+
+    def counted() -> bool:
+        if "default/echo" not in client.history_series()["counts"]:
+            return False
+        now = datetime.now(UTC)
+        told = client.history("default/echo", since=now - timedelta(hours=1), until=now + timedelta(minutes=1))
+        return told["resolution"] == "minute" and sum(point["succeeded"] or 0 for point in told["points"]) > 0
+
+    assert eventually(counted, 60, 0.2)
+    assert client.stuck_types() == []
+    with pytest.raises(Invalid):
+        client.history("default/echo", since="yesterday")
 
 
 def test_all_that_a_filter_admits_is_cancelled_and_run_again(client: Client) -> None:

@@ -35,6 +35,8 @@ def test_it_is_run_beside_its_times(sandbox: Any, name: str) -> None:
     task = sandbox.run_schedule(name, idempotency_key=None)
     assert (task.schedule, task.scheduled_for) == (name, None)
     assert task.wait(timeout=60).result == "hi"
+    assert task.uid in [each.uid for each in sandbox.tasks(schedule=name)]
+    assert [each.uid for each in sandbox.tasks(schedule="nothing")] == []
 
 
 def test_what_cannot_be_is_refused(sandbox: Any, name: str) -> None:

@@ -50,6 +50,7 @@ def test_each_action_is_a_task(sandbox: Any, estate: Estate) -> None:
             workspace.act("stop")
         assert refused.value.problem["task"] == task.uid
         estate.end(task.uid)
+    assert workspace.link().startswith(f"/ui/workspaces/{SLUG}/open?key=")
     assert workspace.extend().record["last_used"] is not None
     given = {"rebuild": {"python": "python3.12"}, "access": {"login": "jo"}}
     for action, args in given.items():

@@ -35,7 +35,12 @@ def uids(tasks: Sequence[Task]) -> list[str]:
 def various(store: Store) -> list[Task]:
     made = []
     for number in range(40):
-        fields = {"type": "abcd"[number % 4], "queue": "xyz"[number % 3], "created_by": "kl"[number % 2]}
+        fields = {
+            "type": "abcd"[number % 4],
+            "queue": "xyz"[number % 3],
+            "created_by": "kl"[number % 2],
+            "schedule": "nightly" if number % 7 == 3 else None,
+        }
         error = TaskError(type=("KeyError", "OSError")[number % 2], message="") if number % 5 == 0 else None
         args = msgspec.Raw(b'{"month": "M%d", "deep": {"n": %d}}' % (number % 6, number))
         made.append(stored(store, at=at(number // 2), args=args, error=error, **fields))
@@ -75,6 +80,8 @@ def test_what_only_documents_know(partitioned: Store) -> None:
         [task for task in made if task.error and task.created_by == "k"]
     )
     assert found(partitioned, q="args.month=M3", created_by="l") == uids(made[3::6])
+    assert found(partitioned, schedule="nightly") == uids(made[3::7])
+    assert found(partitioned, schedule="nightly", type=("b",)) == uids(made[17::28])
     assert found(partitioned, q="args.deep.n=7") == [made[7].uid]
     assert found(partitioned, q="args.deep=7") == found(partitioned, q="args.month.x=M3") == []
 

@@ -210,3 +210,18 @@ def test_who_may_only_read_sees_schedules_without_secrets_and_changes_none(
     assert [line["did"] for line in lines] == ["scheduled", "paused", "resumed", "created", "unscheduled"]
     assert {line.get("schedule") for line in lines if line["did"] != "created"} == {"one"}
     assert {line["by"] for line in lines} == {"write"}
+
+
+def test_what_a_schedule_has_created_is_listed(client: FlaskClient) -> None:
+    for name in ("one", "two"):
+        client.put(f"/schedules/{name}", json=NIGHTLY)
+    runs = [client.post(f"/schedules/{name}/run").json["uid"] for name in ("one", "two", "one")]
+    client.post("/tasks", json={"type": "echo"})
+
+    def listed(query: str) -> list[str]:
+        return [task["uid"] for task in client.get(f"/tasks?{query}").json["tasks"]]
+
+    assert listed("schedule=one") == [runs[2], runs[0]]
+    assert listed("schedule=one&type=sleep") == listed("schedule=on") == []
+    counted = client.post("/tasks/cancel", json={"schedule": "two", "dry_run": True})
+    assert counted.json == {"matched": 1, "more": False}

@@ -10,7 +10,7 @@ from service.observe.audit import AuditLog
 from service.store import Limit, Store
 from service.store.limits import disagreeing
 from service.tasks.declare import TYPE_NAME
-from service.tasks.limit_rule import LimitRule
+from service.tasks.limit_rule import AS_KEY, AS_RATE, LimitRule
 from service.tasks.registry import Registry
 from service.web import answers, auditing, body
 from service.web.answers import Answer
@@ -18,6 +18,7 @@ from service.web.api.intake import parsed
 from service.web.problem import Problem, not_found, wrong
 
 ROUNDS: Final = 10  # of those who wait; the runners go on with the others
+PATTERN: Final = "Expected `str` matching regex "  # msgspec's words; ours are better
 _decode = msgspec.json.Decoder(LimitRule).decode
 
 
@@ -39,12 +40,11 @@ class LimitCalls:
         return answers.json({"limits": self.all()})
 
     def read(self, name: str) -> Answer:
-        return answers.json(self._one(name))
+        return answers.json(self.one(name))
 
     def put(self, name: str) -> Answer:
-        rule = parsed(_decode, body.read(request.environ))
-        existed = self.set(name, rule)
-        return answers.json(self._one(name), 200 if existed else 201)
+        existed = self.set(name, _rule(body.read(request.environ)))
+        return answers.json(self.one(name), 200 if existed else 201)
 
     def delete(self, name: str) -> Answer:
         self.remove(name)
@@ -52,7 +52,9 @@ class LimitCalls:
 
     def set(self, name: str, rule: LimitRule) -> bool:
         if not TYPE_NAME.fullmatch(name):
-            raise wrong("name: letters, digits, '.', '_' and '-', at most 100; it begins with a letter or digit")
+            raise wrong(
+                "name: letters, digits, '.', '_' and '-', at most 100; it begins with a letter or digit", field="name"
+            )
         rule.check()
         self._refuse_apart(name, rule)
         existed = self._store.limits.put(name, rule)
@@ -72,7 +74,7 @@ class LimitCalls:
         names = sorted({*found, *[name for task_type in self._types for name in task_type.limits]})
         return [_shown(name, found.get(name, Limit(None)), self._naming(name)) for name in names]
 
-    def _one(self, name: str) -> dict[str, Any]:
+    def one(self, name: str) -> dict[str, Any]:
         for limit in self.all():
             if limit["limit"] == name:
                 return limit
@@ -98,6 +100,16 @@ class LimitCalls:
 
     def _tell(self, did: str, name: str, **facts: Any) -> None:
         auditing.tell(self._audit, did, limit=name, **facts)
+
+
+def _rule(text: bytes) -> LimitRule:
+    try:
+        return parsed(_decode, text)
+    except Problem as error:
+        where, found, _ = error.detail.partition(PATTERN)
+        if not found:
+            raise
+        raise wrong(f"{where}{AS_KEY if error.members.get('field') == 'key' else AS_RATE}", **error.members) from error
 
 
 def _unknown() -> Problem:

@@ -48,6 +48,7 @@ class Wanted(msgspec.Struct, forbid_unknown_fields=True):
     error: _text | UnsetType = UNSET
     q: _text | UnsetType = UNSET
     parent: _text | UnsetType = UNSET
+    schedule: _text | UnsetType = UNSET
     dry_run: bool = False
 
     def filter(self) -> Filter:
@@ -133,6 +134,7 @@ _READ: Final[dict[str, Callable[[Sequence[str], str], Any]]] = {
     "error": _one,
     "q": _search,
     "parent": _uid,
+    "schedule": _one,
 }
 
 

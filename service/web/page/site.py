@@ -27,7 +27,7 @@ from service.web.page.audit_trail import AuditTrail
 from service.web.page.creating import Creating
 from service.web.page.frame import PLACES, RELEASES, VISITOR, WORKSPACES, Frame, address, go, safe
 from service.web.page.guard import COOKIE, Guard, refuse_other_sites
-from service.web.page.limit_list import LimitList
+from service.web.page.limit_pages import LimitPages
 from service.web.page.many_at_once import ManyAtOnce
 from service.web.page.one_task import OneTask
 from service.web.page.overview import Overview
@@ -93,7 +93,7 @@ class Site:
             OneTask(self._frame, store, registry, calls, sentry_url),
             Creating(self._frame, registry, queues, calls, intake, trends, store.lots.now),
             QueueList(self._frame, store, queues, trends),
-            LimitList(self._frame, limits.all),
+            LimitPages(self._frame, limits),
             RunnerList(self._frame, store),
             pauses,
             SchedulePages(self._frame, schedules),

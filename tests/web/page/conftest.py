@@ -25,6 +25,7 @@ class Seen(HTMLParser):
 
     def __init__(self, answer: TestResponse) -> None:
         super().__init__()
+        self.text = answer.text
         self.tags: list[tuple[str, dict[str, str | None]]] = []
         self.feed(answer.text)
 

@@ -13,10 +13,11 @@ import pytest
 from msgspec import Raw
 from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
 
-from service.store import SCRIPTS, AtWork, Change, Executing, Store, Tally
+from service.store import SCRIPTS, AtWork, Change, Executing, Store, Tally, layout
 from service.store.connection import connect
 from service.tasks import moments, schedule, transitions
 from service.tasks.document import Task, TaskError
+from service.tasks.limit_rule import Bounds, LimitRule
 from service.tasks.lines import Unstored
 from service.tasks.schedule import CODE, Terms
 from service.tasks.uid import random_prefix
@@ -91,11 +92,16 @@ def fill(store: Store) -> dict[str, Task]:
         "nightly",
         lambda before, now: schedule.put(before, "nightly", plan, paused=False, source=CODE, now=now, by="alice"),
     )
+    own = {
+        "a-customer-with-a-rather-long-name@a-department.example.org": Bounds(concurrency=10, rate="5/second", burst=2)
+    }
+    store.limits.put("per-customer", LimitRule("args.message", concurrency=2, rate="100/minute", overrides=own))
     executing = [Executing(uid=made["queued"].uid, type="echo", queue="default", since=moments.stamp(time.time()))]
     store.roster.enter(
         AtWork(
             runner="a", host="host1", pid=4711, release="/srv/releases/42", started_at=moments.stamp(time.time()),
             memory=41943040, queues=["default"], threads=3, executing=executing,
+            reads=layout.READS,
         )
     )  # fmt: skip
     return made
@@ -232,6 +238,7 @@ def places(world: World) -> list[str]:
         *housed,
         "/ui/queues",
         "/ui/limits",
+        "/ui/limits/per-customer",
         "/ui/types",
         "/ui/runners",
         "/ui/audit",
@@ -398,6 +405,35 @@ def test_all_that_match_are_cancelled_after_a_question(world: World, visit: Open
     assert marked in page.url and "status=queued" in page.url
     page.get_by_role("link", name="how far that is").click()
     page.get_by_role("heading", name="sandbox.cancel").wait_for()
+
+
+@pytest.mark.parametrize("script", [True, False])
+def test_a_limit_is_set_changed_and_removed(world: World, visit: Open, script: bool) -> None:
+    name = f"partner-{script}".lower()
+    page = visit("/ui/limits", java_script_enabled=script)
+    page.get_by_label("Name", exact=True).fill(name)
+    page.get_by_label("Rate").fill("fast")
+    page.get_by_text("Single keys").click()
+    page.get_by_label("Overrides").fill("acme: concurrency=10")
+    page.get_by_role("button", name="Set the limit").click()
+    page.get_by_role("alert").get_by_text("as in 100/minute").wait_for()
+    assert page.get_by_label("Name", exact=True).input_value() == name
+    page.get_by_label("Rate").fill("100/minute")
+    page.get_by_label("Key", exact=True).fill("args.message")
+    page.get_by_role("button", name="Set the limit").click()
+    page.get_by_text("The limit is set.").wait_for()
+    assert page.get_by_label("Overrides").input_value() == "acme: concurrency=10"
+    page.get_by_label("Concurrency").fill("3")
+    page.get_by_role("button", name="Change the limit").click()
+    page.get_by_text("The limit is changed.").wait_for()
+    assert world.store.limits.now()[name].rule == LimitRule(
+        "args.message", concurrency=3, rate="100/minute", overrides={"acme": Bounds(concurrency=10)}
+    )
+    page.get_by_text("Remove", exact=True).click()
+    page.get_by_role("button", name="Yes, remove it now").click()
+    page.get_by_text(f"The limit {name} is removed.").wait_for()
+    assert name not in world.store.limits.now()
+    assert [each for each in page.complaints if "422" not in each] == []  # type: ignore[attr-defined]
 
 
 def test_a_page_says_that_the_service_does_not_answer(world: World, visit: Open) -> None:

@@ -7,7 +7,7 @@ from flask.testing import FlaskClient
 
 from service.store import Store
 from service.web.app import Web
-from tests.web.page.conftest import OWN, Guarded, said
+from tests.web.page.conftest import OWN, Guarded, Seen, said
 from tests.web.test_schedules import from_the_code
 
 NIGHTLY: dict[str, Any] = {"type": "echo", "cron": "0 3 * * *", "args": {"message": "<b>night</b>"}}
@@ -39,6 +39,12 @@ def test_one_is_run_paused_resumed_and_removed(open_page: FlaskClient, store: St
     [task] = open_page.get("/tasks").json["tasks"]
     assert words.startswith("A task is created for now.") and f"/ui/tasks/{task['uid']}" in words
     assert "run by hand" in open_page.get(f"/ui/tasks/{task['uid']}").text
+    open_page.post("/tasks", json={"type": "echo"})
+    page = Seen(open_page.get("/ui/schedules/one"))
+    [its_tasks] = [link["href"] for link in page.all("a") if "schedule=one" in link["href"]]
+    listed = Seen(open_page.get(its_tasks))
+    assert [row["value"] for row in listed.all("input", name="uid")] == [task["uid"]]
+    assert listed.all("input", name="schedule", value="one")
     assert do("pause") == "one is paused."
     assert open_page.get("/schedules/one").json["paused"] is True
     assert do("resume") == "one goes on."
