@@ -8,7 +8,7 @@ import hashlib
 import hmac
 import logging
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Final
 
 import msgspec
 from flask import Blueprint, request
@@ -17,6 +17,7 @@ from werkzeug.datastructures import Headers
 from service.web import answers, body
 from service.web.answers import Answer
 from service.web.api.intake import parsed
+from service.web.api.pushes import Push, follow
 from service.web.api.workspace_desk import Desk
 from service.web.auth import CALLER
 from service.web.problem import Problem, not_found
@@ -31,11 +32,6 @@ BRANCHES: Final = "refs/heads/"
 OFF: Final = "no hook is taken here; whoever runs the service puts a secret into the file SANDBOX_WORKSPACE_HOOK names"
 
 log = logging.getLogger(__name__)
-
-
-class Push(NamedTuple):
-    branch: str
-    sha: str
 
 
 class _Told(msgspec.Struct):
@@ -64,11 +60,8 @@ class GitHooks:
         if not is_signed(request.headers, sent, secret):
             raise Problem(403, "the signature or the token of this hook is missing or wrong: compare the secrets")
         environ[CALLER] = CALLED
-        push = pushed(request.headers, sent)
-        changed = self._desk.pushed(push.branch, push.sha) if push else []
-        tasks = [task.uid for seen in changed for task in seen.tasks if not task.finished]
-        found = {"workspaces": [seen.workspace.slug for seen in changed], "tasks": tasks}
-        return answers.json(found, 202 if changed else 200)
+        followed = follow(self._desk, pushed(request.headers, sent))
+        return answers.json(followed.described(), 202 if followed.changed else 200)
 
 
 def _secret(path: Path | None) -> bytes:

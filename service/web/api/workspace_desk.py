@@ -7,7 +7,6 @@ used anew. A task that came on another way is known once it runs: the record nam
 the workspace's lock.
 """
 
-import logging
 import time
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -19,7 +18,7 @@ from flask import request
 
 from service.store import Store
 from service.tasks import moments
-from service.tasks.document import QUEUED, SCHEDULED, Task
+from service.tasks.document import Task
 from service.web.api.intake import Intake, Sender
 from service.web.api.task_calls import TaskCalls
 from service.web.auth import CALLER
@@ -42,15 +41,12 @@ from service.workspaces.record import (
 
 CREATE: Final = "workspace.create"
 DELETE: Final = "workspace.delete"
-UPDATE: Final = "workspace.update"
-TEST: Final = "workspace.test"
 SIMPLE: Final = ("start", "stop", "restart", "update", "test")  # actions that take nothing but the workspace
 NUMBERED: Final = " workspaces"  # in place of a caller's name; no token has such a one
 BLOCK: Final = 32
 RETRY_SECONDS: Final = 60
 OFF: Final = "workspaces are off here; whoever runs the service turns them on by SANDBOX_WORKSPACE_GIT"
 _encode = msgspec.json.Encoder().encode
-log = logging.getLogger(__name__)
 
 
 class Premises(NamedTuple):
@@ -209,26 +205,9 @@ class Desk:
             raise _busy(error.task) from error
         return self.one(slug)
 
-    def pushed(self, branch: str, sha: str) -> list[SeenWorkspace]:
-        """Somebody has pushed to a branch: its workspaces are to be updated and tested. What runs now ends first. If an
-        update waits already, it brings this push, too."""
-        changed: list[SeenWorkspace] = []
-        refused: Problem | None = None
-        for seen in self.all():
-            workspace = seen.workspace
-            is_meant = workspace.branch == branch and workspace.state in (READY, STOPPED, ASLEEP)
-            if not is_meant or sha == workspace.pushed_sha or _awaits_update(seen):
-                continue
-            slug = {"slug": workspace.slug}
-            try:
-                changed.append(self._created(seen, UPDATE, slug))
-                changed[-1] = self._created(changed[-1], TEST, slug)
-            except Problem as problem:  # which keeps the push from no other workspace
-                log.warning("a push to %s: %s", workspace.slug, problem.detail)
-                refused = problem
-        if refused and not changed:
-            raise refused
-        return changed
+    def queue(self, seen: SeenWorkspace, action: str) -> SeenWorkspace:
+        """After whatever runs or waits already."""
+        return self._created(seen, f"workspace.{action}", {"slug": seen.workspace.slug})
 
     def _begun(self, seen: SeenWorkspace, type: str, args: dict[str, Any]) -> SeenWorkspace:
         self._refuse_if_busy(seen)
@@ -252,10 +231,6 @@ class Desk:
 def _seen(workspace: Workspace, numbered: list[tuple[int, Task]]) -> SeenWorkspace:
     tasks = sorted((task for _, task in numbered), key=lambda task: task.created_at)
     return SeenWorkspace(workspace, tuple(tasks), 1 + max((number for number, _ in numbered), default=-1))
-
-
-def _awaits_update(seen: SeenWorkspace) -> bool:
-    return any(task.type == UPDATE and task.status in (QUEUED, SCHEDULED) for task in seen.tasks)
 
 
 def _busy(task: str | None, type: str = "another action") -> Problem:
