@@ -1,7 +1,9 @@
 """What the settings say about workspaces, as one plan."""
 
 import os
+import pwd
 from functools import partial
+from typing import Final
 
 from service.errors import SettingsError
 from service.settings import AUTO, PLAIN, Settings
@@ -14,6 +16,11 @@ from service.workspaces.plain import SHARED, Allowance, PlainHands
 from service.workspaces.postgres import Postgres
 from service.workspaces.steward_client import Steward, StewardHands
 from service.workspaces.work import Plan
+
+NOT_ISOLATED: Final = (
+    "workspaces are not isolated: their code runs as this user, %s, and may read and change whatever that user may. "
+    "That is for one's own machine and code that you trust; for others, install the steward (docs/steward.md)"
+)
 
 
 def types(settings: Settings) -> list[TaskType]:
@@ -67,6 +74,16 @@ def _hands(settings: Settings, places: Places, site: nginx.Addresses, origin: Or
         database=settings.workspace_database,
         limits=limits,
     )
+
+
+def code_runs_as(settings: Settings) -> str | None:
+    """The user that all workspaces share with the service; None where each has one of its own."""
+    if is_isolated(settings):
+        return None
+    try:
+        return pwd.getpwuid(os.geteuid()).pw_name
+    except KeyError:  # in a container
+        return str(os.geteuid())
 
 
 def is_isolated(settings: Settings) -> bool:

@@ -26,6 +26,7 @@ from service.tasks.registry import Registry
 if TYPE_CHECKING:
     from service.observe.logs import Lines
     from service.observe.statsd import Later
+    from service.web.api.workspace_desk import Premises
     from service.web.app import Web
 
 
@@ -81,15 +82,11 @@ def errors(settings: Settings, process: str, types: Iterable[TaskType] = ()) -> 
 
 def app(settings: Settings) -> "Web":
     from service.runner import lockfile
-    from service.web.api.workspace_desk import Premises
     from service.web.app import create_app
     from service.web.auth import Tokens
     from service.web.hosts import Hosts
 
     types = registry(settings)
-    premises = Premises(
-        settings.workspaces, settings.workspace_max, settings.workspace_building, settings.workspace_hook
-    )
     is_open = not (settings.tokens or settings.socket)
     return create_app(
         store=store(settings),
@@ -106,8 +103,31 @@ def app(settings: Settings) -> "Web":
         metrics=metrics(settings, _after_what_is_ready()),
         audit=AuditLog(settings.logs, "web"),
         sentry_url=settings.sentry_url,
-        premises=premises if settings.workspace_git else None,
+        premises=_premises(settings) if settings.workspace_git else None,
     )
+
+
+def _premises(settings: Settings) -> "Premises":
+    from service.cli import building
+    from service.web.api.workspace_desk import Premises
+
+    return Premises(
+        folder=settings.workspaces,
+        most=settings.workspace_max,
+        most_building=settings.workspace_building,
+        pythons=settings.workspace_pythons,
+        code_runs_as=building.code_runs_as(settings),
+        hook_secret=settings.workspace_hook,
+    )
+
+
+def warn_of_workspaces(settings: Settings) -> None:
+    """For one process of the service: what whoever starts it has to know, in the log and on the terminal."""
+    if settings.workspace_git:
+        from service.cli import building
+
+        if user := building.code_runs_as(settings):
+            logging.getLogger("sandbox").warning(building.NOT_ISOLATED, user)
 
 
 def _runners(settings: Settings) -> Path:

@@ -103,7 +103,7 @@ class WorkspaceCalls:
     def rebuild(self, slug: str) -> Answer:
         environ = request.environ
         asked = parsed(_rebuilding, body.read(environ)) if has_body(environ) else Rebuilding()
-        return self._answer(self._desk.act(slug, "rebuild", python=asked.python))
+        return self._answer(self._desk.rebuild(slug, asked.python))
 
     def access(self, slug: str) -> Answer:
         asked = parsed(_granting, body.read(request.environ))

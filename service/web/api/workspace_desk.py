@@ -50,11 +50,13 @@ _encode = msgspec.json.Encoder().encode
 
 
 class Premises(NamedTuple):
-    """Where workspaces are on this host, how many there may be, and how many may be built at a time."""
+    """What the web knows of how workspaces are set up on this host."""
 
     folder: Path
-    most: int
-    most_building: int
+    most: int  # that there may be
+    most_building: int  # at a time
+    pythons: tuple[str, ...]  # the interpreters that they may have
+    code_runs_as: str | None = None  # the user, where nothing is isolated
     hook_secret: Path | None = None  # the file with the secret of POST /hooks/git
 
     @property
@@ -177,6 +179,13 @@ class Desk:
             self._refuse_if_busy(seen)
             raise Problem(409, f"{slug} is half deleted: resume that, or delete it again")
         return self._begun(seen, f"workspace.{action}", {"slug": slug, **args})
+
+    def rebuild(self, slug: str, python: str | None) -> SeenWorkspace:
+        pythons = self.premises.pythons
+        if python is not None and python not in pythons:
+            known = ", ".join(pythons)
+            raise wrong(f"python: there is no {python!r} for workspaces here; there are: {known}", field="python")
+        return self.act(slug, "rebuild", python=python)
 
     def delete(self, slug: str, *, force: bool, branch: str) -> SeenWorkspace:
         return self._begun(self.one(slug), DELETE, {"slug": slug, "force": force, "branch": branch})

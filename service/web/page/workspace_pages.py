@@ -49,7 +49,7 @@ class WorkspacePages:
         self._masking = masking
         self._deeds: dict[str, Callable[[str, Mapping[str, str]], SeenWorkspace]] = {
             **{name: self._simple(name) for name in ("start", "stop", "restart", "update", "test")},
-            "rebuild": lambda slug, form: desk.act(slug, "rebuild", python=_asked(Rebuilding, form, "python").python),
+            "rebuild": lambda slug, form: desk.rebuild(slug, _asked(Rebuilding, form, "python").python),
             "access": lambda slug, form: desk.act(slug, "access", login=_asked(Granting, form, "login").login),
             "delete": lambda slug, form: desk.delete(
                 slug, force="force" in form, branch=form.get("branch", BRANCHES[0])
@@ -86,7 +86,12 @@ class WorkspacePages:
 
     def _listed(self, status: int = 200, wrong: str = "") -> Response:
         return self._frame.page(
-            "workspaces.html", status, all=self._desk.all(), wrong=wrong, email=request.form.get("email", "")
+            "workspaces.html",
+            status,
+            all=self._desk.all(),
+            wrong=wrong,
+            email=request.form.get("email", ""),
+            code_runs_as=self._desk.premises.code_runs_as,
         )
 
     # --- one -------------------------------------------------------------------------------------
@@ -106,6 +111,8 @@ class WorkspacePages:
             is_gone=state == DELETED,
             here=place(slug),
             link=link,
+            code_runs_as=self._desk.premises.code_runs_as,
+            pythons=self._desk.premises.pythons,
         )
 
     def act(self, slug: str, deed: str) -> Response:

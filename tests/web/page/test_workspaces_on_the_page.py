@@ -62,6 +62,22 @@ def test_what_is_no_email_is_said_to_be_none(estate: Estate, email: str) -> None
     assert estate.client.get("/tasks").json["tasks"] == []
 
 
+def test_that_nothing_is_isolated_stands_where_workspaces_are_shown(estate: Estate) -> None:
+    estate.record()
+    plain = estate.app(premises=estate.premises._replace(code_runs_as="deploy")).test_client()
+    for path in ("/ui/workspaces", PLACE):
+        assert not Seen(estate.client.get(path)).all("p", id="not-isolated")
+        assert Seen(plain.get(path)).all("p", id="not-isolated")
+        assert "their code runs as the user <code>deploy</code>" in plain.get(path).text
+        assert "docs/steward.md" in plain.get(path).text
+
+
+def test_another_python_is_chosen_from_those_that_there_are(estate: Estate) -> None:
+    estate.record(python="python3")
+    assert "<option>python3</option><option>3.12</option>" in estate.client.get(PLACE).text
+    assert "there are: python3, 3.12" in said(estate.client, sent(estate.client, f"{PLACE}/rebuild", python="3.99"))
+
+
 def test_that_there_are_too_many_stands_beside_the_form(estate: Estate) -> None:
     for name in "abcd":
         estate.record(f"{name}@x.de")
