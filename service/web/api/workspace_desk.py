@@ -27,8 +27,10 @@ from service.web.request_id import KEY as REQUEST_ID
 from service.workspaces.names import BadEmail
 from service.workspaces.record import (
     ASLEEP,
+    CREATING,
     DELETE_FAILED,
     DELETING,
+    FAILED,
     READY,
     REQUESTED,
     STOPPED,
@@ -44,6 +46,7 @@ DELETE: Final = "workspace.delete"
 SIMPLE: Final = ("start", "stop", "restart", "update", "test")  # actions that take nothing but the workspace
 NUMBERED: Final = " workspaces"  # in place of a caller's name; no token has such a one
 BLOCK: Final = 32
+UNBUILT: Final = (REQUESTED, CREATING, FAILED)
 RETRY_SECONDS: Final = 60
 OFF: Final = "workspaces are off here; whoever runs the service turns them on by SANDBOX_WORKSPACE_GIT"
 _encode = msgspec.json.Encoder().encode
@@ -154,7 +157,7 @@ class Desk:
     # --- acting ----------------------------------------------------------------------------------
 
     def request(self, email: str, *, take_over: bool = False) -> tuple[SeenWorkspace, bool]:
-        """The workspace of an email, and whether its creation begins now."""
+        """The workspace of an email, and whether its creation begins now, or goes on with a branch to take over."""
         premises = self.premises
         try:
             workspace, _ = premises.shelf.request(email, most=premises.most, most_building=premises.most_building)
@@ -168,7 +171,10 @@ class Desk:
         except UnreadableRecord as error:
             raise Problem(409, f"the record of this workspace cannot be read: {error}") from error
         [seen] = self._with_tasks([workspace])
-        if workspace.state != REQUESTED or seen.is_busy:
+        if seen.is_busy and take_over and workspace.state in UNBUILT and not _takes_over(seen):
+            self._refuse_if_busy(seen)  # what is at work leaves the branch alone
+        begins = workspace.state == REQUESTED or (take_over and workspace.state in UNBUILT)
+        if seen.is_busy or not begins:
             return seen, False
         return self._begun(seen, CREATE, {"email": workspace.email, "take_over": take_over}), True
 
@@ -240,6 +246,11 @@ class Desk:
 def _seen(workspace: Workspace, numbered: list[tuple[int, Task]]) -> SeenWorkspace:
     tasks = sorted((task for _, task in numbered), key=lambda task: task.created_at)
     return SeenWorkspace(workspace, tuple(tasks), 1 + max((number for number, _ in numbered), default=-1))
+
+
+def _takes_over(seen: SeenWorkspace) -> bool:
+    task = seen.task
+    return task is not None and task.type == CREATE and msgspec.json.decode(task.args).get("take_over") is True
 
 
 def _busy(task: str | None, type: str = "another action") -> Problem:
