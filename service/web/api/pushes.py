@@ -3,6 +3,8 @@ why it is left as it is.
 """
 
 import logging
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, Final, NamedTuple
 
 from service.tasks.document import QUEUED, SCHEDULED
@@ -25,8 +27,8 @@ class Followed(NamedTuple):
     """What was done, and what was left, by the workspace's name: why."""
 
     detail: str
-    changed: list[SeenWorkspace] = []
-    left: dict[str, str] = {}
+    changed: Sequence[SeenWorkspace] = ()
+    left: Mapping[str, str] = MappingProxyType({})
 
     def described(self) -> dict[str, Any]:
         return {
