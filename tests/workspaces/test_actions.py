@@ -45,6 +45,18 @@ def test_it_is_stopped_started_and_restarted(built: Yard) -> None:
     assert built.get()[1].endswith(" newer")
 
 
+def test_a_restart_that_takes_long_leaves_no_error_in_the_log_of_circusd(built: Yard) -> None:
+    """It looks after all of them each second, and has to leave that out meanwhile."""
+    stubborn = "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
+    file = built.home().code / "serve.py"
+    file.write_text(stubborn + file.read_text())
+    for _ in range(2):
+        built.done("restart", slug=SLUG)
+    log = (built.places.run / "circus.log").read_text()
+    assert log.count(f"{SLUG} stopped") == 2
+    assert "ERROR" not in log and "Traceback" not in log
+
+
 def test_an_update_follows_the_branch_or_touches_nothing(built: Yard) -> None:
     sha = built.push(EMAIL, "text", "newer")
     assert built.done("update", slug=SLUG)["to"] == sha
