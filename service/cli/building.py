@@ -59,21 +59,31 @@ def site(settings: Settings) -> str:
 
 def _hands(settings: Settings, places: Places, site: nginx.Addresses, origin: Origin) -> Hands:
     limits = Allowance(memory_mb=settings.workspace_memory_mb, disk_mb=settings.workspace_disk_mb)
+    web = _web(settings, places, site)
     if is_isolated(settings):
-        steward = Steward(settings.workspace_steward)
-        program = partial(steward.ask, "about")
-        web = supervisor.WebProcesses(
-            places, site=site, memory_mb=limits.memory_mb, program=lambda: list(program()["web"])
-        )
-        return StewardHands(steward, web)
+        return StewardHands(Steward(settings.workspace_steward), web)
     return PlainHands(
         places,
-        supervisor.WebProcesses(places, site=site, memory_mb=limits.memory_mb),
+        web,
         origin=origin.without_secrets,
         wheels=settings.workspace_index,
         database=settings.workspace_database,
         limits=limits,
     )
+
+
+def _web(settings: Settings, places: Places, site: nginx.Addresses) -> supervisor.WebProcesses:
+    program = None
+    if is_isolated(settings):
+        about = partial(Steward(settings.workspace_steward).ask, "about")
+        program = lambda: list(about()["web"])  # noqa: E731
+    return supervisor.WebProcesses(places, site=site, memory_mb=settings.workspace_memory_mb, program=program)
+
+
+def wake(settings: Settings) -> None:
+    """Starts those that ran before `sandbox workspace halt`, or before the host was started."""
+    planned = plan(settings)
+    _web(settings, planned.places, planned.site).wake()
 
 
 def code_runs_as(settings: Settings) -> str | None:

@@ -17,7 +17,7 @@ from service.observe import metrics as reported
 from service.observe.audit import AuditLog
 from service.observe.metrics import Metrics
 from service.observe.sentry import NO_ERRORS, Errors
-from service.settings import Settings
+from service.settings import WORKSPACES, Settings
 from service.store import SCRIPTS, Layout, Store
 from service.store.connection import connect
 from service.tasks.declare import TaskType
@@ -176,6 +176,8 @@ def run_runner(settings: Settings, lines: "Lines", *, builder: bool = False) -> 
     begin = partial(forked.run, registry=types, errors=reports)
     zygote = Zygote(begin) if want_processes else None  # before there is a thread
     queues = settings.builder_queues if builder else settings.queues
+    if settings.workspace_git and WORKSPACES in queues:
+        _wake_workspaces(settings)
     watcher = "sandbox-builder" if builder else "sandbox-runner"
     runner = Runner(
         store=connected,
@@ -197,6 +199,15 @@ def run_runner(settings: Settings, lines: "Lines", *, builder: bool = False) -> 
         zygote=zygote,
     )
     return runner.run()
+
+
+def _wake_workspaces(settings: Settings) -> None:
+    from service.cli import building
+
+    try:
+        building.wake(settings)
+    except (SandboxError, OSError) as error:  # workspace.reconcile tries it again
+        logging.getLogger("sandbox.runner").warning("the workspaces cannot be started: %s", error)
 
 
 def run_observer(settings: Settings, control: str) -> int:

@@ -177,6 +177,25 @@ def site() -> None:
     print(building.site(settings.read(os.environ)), end="")
 
 
+@workspace.command(help="stop all of them on this host, until the service starts again; it asks no service")
+def halt() -> None:
+    from service import settings
+    from service.supervise.start import state
+    from service.workspaces.places import Places
+    from service.workspaces.second_control import SecondCircusd
+
+    read = settings.read(os.environ)
+    places = Places.under(read.workspaces)
+    if not SecondCircusd(places.run, places.homes).halt():
+        showing.tell(f"No workspace of {places.root} runs.")
+        return
+    showing.tell("The workspaces are stopped, as is what served them; their files stay.")
+    if state.owner(read) is None:
+        showing.tell("The next `sandbox run` starts them again.")
+    else:
+        showing.tell("The service runs, and starts them again within five minutes. To stop one: sandbox workspace stop")
+
+
 def _path(name: str) -> str:
     """By its name, or by its email."""
     if "@" in name:

@@ -115,9 +115,7 @@ def test_the_answer_says_what_was_done_and_what_was_left_and_why(estate: Estate)
     ):
         answer = told(estate, body=PUSH | {"ref": f"refs/heads/{branch}"})
         assert answer.status_code == status and words in answer.json["detail"]
-    assert answer.json["left"] == [
-        {"workspace": SLUG, "because": "an update waits already, and brings this push, too"}
-    ]
+    assert answer.json["left"] == [{"workspace": SLUG, "because": "an update waits already, and brings this push, too"}]
     assert "no push" in told(estate, event="ping").json["detail"]
     estate.record("al@example.org", branch="al", state=CREATING)
     [left] = told(estate, body=PUSH | {"ref": "refs/heads/al"}).json["left"]
