@@ -47,9 +47,10 @@ def test_it_is_stopped_started_and_restarted(built: Yard) -> None:
 
 def test_a_restart_that_takes_long_leaves_no_error_in_the_log_of_circusd(built: Yard) -> None:
     """It looks after all of them each second, and has to leave that out meanwhile."""
+    code = built.home().code
     stubborn = "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
-    file = built.home().code / "serve.py"
-    file.write_text(stubborn + file.read_text())
+    (code / "serve.py").write_text(stubborn + (code / "serve.py").read_text())
+    (code / "Procfile").write_text("web: exec python serve.py\n")
     for _ in range(2):
         built.done("restart", slug=SLUG)
     log = (built.places.run / "circus.log").read_text()
