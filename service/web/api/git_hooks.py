@@ -41,7 +41,7 @@ class _Told(msgspec.Struct):
     after: str = ""
 
 
-_decode = msgspec.json.Decoder(_Told).decode
+_decoder = msgspec.json.Decoder(_Told)
 
 
 class GitHooks:
@@ -93,6 +93,6 @@ def pushed(headers: Headers, sent: bytes) -> Push | None:
     """None for anything but a push to a branch that is there afterwards."""
     if not any(headers.get(name) in PUSHES for name in EVENTS):
         return None
-    told = parsed(_decode, sent)
+    told = parsed(_decoder, sent)
     is_gone = not told.after.strip("0")
     return None if is_gone or not told.ref.startswith(BRANCHES) else Push(told.ref.removeprefix(BRANCHES), told.after)

@@ -18,7 +18,7 @@ from service.web.api.intake import parsed
 from service.web.problem import Problem, not_found, wrong
 
 ROUNDS: Final = 10  # of those who wait; the runners go on with the others
-_decode = msgspec.json.Decoder(LimitRule).decode
+_decoder = msgspec.json.Decoder(LimitRule)
 
 
 class LimitCalls:
@@ -42,7 +42,7 @@ class LimitCalls:
         return answers.json(self._one(name))
 
     def put(self, name: str) -> Answer:
-        rule = parsed(_decode, body.read(request.environ))
+        rule = parsed(_decoder, body.read(request.environ))
         existed = self.set(name, rule)
         return answers.json(self._one(name), 200 if existed else 201)
 

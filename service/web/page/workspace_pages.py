@@ -12,6 +12,7 @@ from flask import Blueprint, Response, request
 
 from service.errors import InvalidTask, InvalidTransition, SandboxError
 from service.store import Logged, Store
+from service.web.api import faults
 from service.web.api.own_links import OwnLinks, place
 from service.web.api.task_calls import TaskCalls
 from service.web.api.task_events import Events
@@ -22,7 +23,7 @@ from service.web.masking import Masking
 from service.web.page import shown
 from service.web.page.frame import Frame, Notice, go
 from service.web.page.guard import Visitor, is_encrypted
-from service.web.problem import Problem, wrong
+from service.web.problem import Problem
 from service.workspaces.record import ASLEEP, DELETED, READY, STOPPED
 
 OF_ONE: Final = ("page.workspace", "page.workspace_deed", "page.workspace_events")  # open to who has a link of his own
@@ -186,4 +187,4 @@ def _asked(kind: type[Asked], form: Mapping[str, str], name: str) -> Asked:
     try:
         return msgspec.convert(given, kind)
     except msgspec.ValidationError as error:
-        raise wrong(f"{name}: this cannot be used; {error}", field=name) from error
+        raise faults.problem(error, kind) from error
