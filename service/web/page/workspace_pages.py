@@ -4,8 +4,8 @@ Who signs in sees all. Who follows a link of their own gets a cookie for the add
 nothing else.
 """
 
-from collections.abc import Callable, Mapping
-from typing import Final, TypeVar
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, Final, TypeVar
 
 import msgspec
 from flask import Blueprint, Response, request
@@ -16,7 +16,7 @@ from service.web.api import faults
 from service.web.api.own_links import OwnLinks, place
 from service.web.api.task_calls import TaskCalls
 from service.web.api.task_events import Events
-from service.web.api.uids import checked, missing
+from service.web.api.uids import UID, checked, missing
 from service.web.api.workspace_calls import BRANCHES, Granting, NewWorkspace, Rebuilding
 from service.web.api.workspace_desk import Desk, SeenWorkspace
 from service.web.masking import Masking
@@ -108,6 +108,7 @@ class WorkspacePages:
             progress=task and shown.progress(task),
             log=self._logbook.read(task.uid) if task else NOTHING_LOGGED,
             offered=() if seen.is_busy else OFFERED.get(state, (("resume", "Resume"),)),
+            tested=[*_tested(seen.workspace.test or {})],
             is_built=state in OFFERED,
             is_gone=state == DELETED,
             here=place(slug),
@@ -179,6 +180,19 @@ class WorkspacePages:
         if workspace is None or not OwnLinks(premises.folder).opens(workspace, secret):
             return None
         return Visitor(workspace.slug, may_write=True, workspace=workspace.slug)
+
+
+def _tested(test: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """How the project's tests last ended, in words. What another release has written may differ."""
+    if not test:
+        return
+    failed = f"They failed: the command ended with status {test.get('status')}."
+    yield "Result", "They passed." if test.get("passed") is True else failed
+    for name, key in (("Commit", "sha"), ("When", "at")):
+        if isinstance(value := test.get(key), str):
+            yield name, value
+    if UID.fullmatch(str(test.get("task"))):
+        yield "Task", str(test["task"])
 
 
 def _asked(kind: type[Asked], form: Mapping[str, str], name: str) -> Asked:
