@@ -12,6 +12,7 @@ from service.cli.caller import Service, part
 from service.cli.parsing import Decorated, as_json, group, patient
 
 HEAD: Final = ("workspace", "email", "state", "step", "created", "unpushed", "address")
+UNFINISHED: Final = ("scheduled", "queued", "running")
 SIMPLE: Final = {
     "start": "start its web process, or wake it",
     "stop": "stop its web process until it is started again",
@@ -241,5 +242,8 @@ def _show(found: dict[str, Any], task: dict[str, Any] | None, as_json: bool) -> 
         showing.document(found)
         return
     print(found["slug"], flush=True)
-    if showing.is_terminal():
+    if found["state"] == "failed" and (task is None or task["status"] not in UNFINISHED):
+        showing.tell(f"it has failed: {showing.clean(found['error'] or '')}")
+        showing.tell(f"mend that, and go on: sandbox workspace resume {found['slug']}")
+    elif showing.is_terminal():
         showing.tell(f"{task['type']} is {task['status']}" if task else f"it is {found['state']} already")

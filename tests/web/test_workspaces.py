@@ -112,8 +112,8 @@ def test_each_action_is_a_task(estate: Estate, action: str) -> None:
 
 def test_actions_take_what_they_need(estate: Estate) -> None:
     estate.record()
-    rebuilt = asked(estate.client, f"/workspaces/{SLUG}/rebuild", python="3.12")["task"]
-    assert rebuilt["args"] == {"slug": SLUG, "python": "3.12"}
+    rebuilt = asked(estate.client, f"/workspaces/{SLUG}/rebuild", python="python3.12")["task"]
+    assert rebuilt["args"] == {"slug": SLUG, "python": "python3.12"}
     estate.end(rebuilt["uid"])
     granted = asked(estate.client, f"/workspaces/{SLUG}/access", login="jo")["task"]
     assert granted["args"] == {"slug": SLUG, "login": "jo"}
@@ -130,7 +130,7 @@ def test_an_unknown_python_is_refused_at_once_and_the_known_ones_are_named(estat
     estate.record()
     refused = estate.client.post(f"/workspaces/{SLUG}/rebuild", json={"python": "3.99"})
     assert (refused.status_code, refused.json["field"]) == (422, "python")
-    assert refused.json["detail"] == "python: there is no '3.99' for workspaces here; there are: python3, 3.12"
+    assert refused.json["detail"] == "python: there is no '3.99' for workspaces here; there are: python3, python3.12"
     assert estate.client.get("/tasks").json["tasks"] == []
 
 
