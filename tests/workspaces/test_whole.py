@@ -54,6 +54,8 @@ def test_a_builder_makes_a_workspace_that_outlives_the_service(instance: Instanc
     assert task["status"] == "succeeded", task
     status, text = page(instance)
     assert status == 200 and text.endswith("hello")
+    for told in (instance.output, (instance.home / "log" / "web.log").read_text()):
+        assert told.count("workspaces are not isolated: their code runs as this user, ") == 1
 
     assert instance.circusctl("reload", "sandbox-builder") == "ok\n"
     assert page(instance) == (200, text)
