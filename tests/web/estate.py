@@ -36,7 +36,11 @@ class Estate:
         self.store = store
         self.folder = folder
         self.premises = Premises(
-            folder / "workspaces", most=4, most_building=2, pythons=("python3", "python3.12"), hook_secret=folder / "hook"
+            folder / "workspaces",
+            most=4,
+            most_building=2,
+            pythons=("python3", "python3.12"),
+            hook_secret=folder / "hook",
         )
         self.shelf = Shelf(folder / "workspaces" / "records")
         types = Registry.load(["service.builtin.demo"])

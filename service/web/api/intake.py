@@ -16,7 +16,7 @@ from service.tasks.document import NO_ARGS, QUEUED, SCHEDULED, Task
 from service.tasks.registry import Registry
 from service.tasks.uid import prefix_for, random_prefix
 from service.tasks.unique import KEEP_LAST, Rule
-from service.web.api import faults, fingerprint
+from service.web.api import body_faults, fingerprint
 from service.web.problem import Problem, wrong
 
 BATCH_LIMIT: Final = 1000
@@ -196,7 +196,7 @@ def parsed(decoder: "msgspec.json.Decoder[Found]", body: bytes) -> Found:
     try:
         return decoder.decode(body)
     except msgspec.ValidationError as error:
-        raise faults.problem(error, decoder.type) from error
+        raise body_faults.problem(error, decoder.type) from error
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise _not_json(error) from error
     except RecursionError as error:

@@ -12,7 +12,7 @@ from flask import Blueprint, Response, request
 
 from service.errors import InvalidTask, InvalidTransition, SandboxError
 from service.store import Logged, Store
-from service.web.api import faults
+from service.web.api import body_faults
 from service.web.api.own_links import OwnLinks, place
 from service.web.api.task_calls import TaskCalls
 from service.web.api.task_events import Events
@@ -201,4 +201,4 @@ def _asked(kind: type[Asked], form: Mapping[str, str], name: str) -> Asked:
     try:
         return msgspec.convert(given, kind)
     except msgspec.ValidationError as error:
-        raise faults.problem(error, kind) from error
+        raise body_faults.problem(error, kind) from error

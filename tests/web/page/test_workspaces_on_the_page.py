@@ -89,7 +89,9 @@ def test_how_the_tests_ended_is_said_in_words_with_a_link_to_their_task(
 def test_another_python_is_chosen_from_those_that_there_are(estate: Estate) -> None:
     estate.record(python="python3")
     assert "<option>python3</option><option>python3.12</option>" in estate.client.get(PLACE).text
-    assert "there are: python3, python3.12" in said(estate.client, sent(estate.client, f"{PLACE}/rebuild", python="3.99"))
+    assert "there are: python3, python3.12" in said(
+        estate.client, sent(estate.client, f"{PLACE}/rebuild", python="3.99")
+    )
 
 
 def test_that_there_are_too_many_stands_beside_the_form(estate: Estate) -> None:

@@ -8,7 +8,7 @@ import pytest
 from flask.testing import FlaskClient
 
 from service.tasks.limit_rule import LimitRule
-from service.web.api import faults, listing, pausing, schedule_calls, workspace_calls
+from service.web.api import body_faults, listing, pausing, schedule_calls, workspace_calls
 from service.web.api.intake import NewTask
 from service.web.problem import Problem
 
@@ -19,7 +19,7 @@ MOMENTS = "a moment with its offset from UTC, as in 2026-12-24T18:00:00+01:00"
 def problem(kind: Any, sent: Any) -> Problem:
     with pytest.raises(msgspec.ValidationError) as refused:
         msgspec.json.Decoder(kind).decode(json.dumps(sent))
-    return faults.problem(refused.value, kind)
+    return body_faults.problem(refused.value, kind)
 
 
 @pytest.mark.parametrize(
