@@ -73,6 +73,7 @@ def _give_back() -> None:
 def when_ready(arbiter: Any) -> None:
     candidate.warn_on_terminal()
     candidate.warn_in_folder_too(arbiter.log.error_log)
+    import_module("service.cli.wiring").warn_of_workspaces(_settings)
 
 
 def post_fork(arbiter: Any, worker: Any) -> None:

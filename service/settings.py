@@ -596,7 +596,8 @@ def _check_workspaces(settings: Settings) -> None:
     if settings.workspace_git and settings.workspace_isolation == PLAIN and not settings.on_loopback:
         raise SettingsError(
             f"SANDBOX_WORKSPACE_GIT is set, and SANDBOX_BIND is {settings.bind!r}: workspaces without isolation are "
-            "for one's own machine. Listen on loopback, or take SANDBOX_WORKSPACE_GIT away."
+            "for one's own machine. Listen on loopback; or install the steward (docs/steward.md), and take "
+            "SANDBOX_WORKSPACE_ISOLATION away."
         )
 
 

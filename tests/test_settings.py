@@ -379,11 +379,9 @@ def test_whoever_turns_workspaces_on_gets_a_builder_for_them_unless_somebody_ser
 
 
 def test_workspaces_without_isolation_are_refused_off_loopback() -> None:
-    with pytest.raises(SettingsError, match="workspaces without isolation are for one's own machine"):
-        read(
-            {
-                "SANDBOX_WORKSPACE_GIT": "/srv/p.git",
-                "SANDBOX_WORKSPACE_ISOLATION": "plain",
-                "SANDBOX_BIND": "10.0.0.1",
-            }
-        )
+    plain = {"SANDBOX_WORKSPACE_GIT": "/srv/p.git", "SANDBOX_WORKSPACE_ISOLATION": "plain"}
+    with pytest.raises(SettingsError, match="workspaces without isolation are for one's own machine") as refused:
+        read(plain | {"SANDBOX_BIND": "10.0.0.1"})
+    assert "10.0.0.1" in str(refused.value) and "install the steward" in str(refused.value)
+    for bind in ("127.0.0.1", "::1", "localhost", "unix:/run/sandbox.sock"):
+        assert read(plain | {"SANDBOX_BIND": bind}).on_loopback

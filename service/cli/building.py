@@ -1,7 +1,9 @@
 """What the settings say about workspaces, as one plan."""
 
 import os
+import pwd
 from functools import partial
+from typing import Final
 
 from service.errors import SettingsError
 from service.settings import AUTO, PLAIN, Settings
@@ -15,6 +17,11 @@ from service.workspaces.postgres import Postgres
 from service.workspaces.statuses import Statuses
 from service.workspaces.steward_client import Steward, StewardHands
 from service.workspaces.work import Plan
+
+NOT_ISOLATED: Final = (
+    "workspaces are not isolated: their code runs as this user, %s, and may read and change whatever that user may. "
+    "That is for one's own machine and code that you trust; for others, install the steward (docs/steward.md)"
+)
 
 
 def types(settings: Settings) -> list[TaskType]:
@@ -56,21 +63,41 @@ def site(settings: Settings) -> str:
 
 def _hands(settings: Settings, places: Places, site: nginx.Addresses, origin: Origin) -> Hands:
     limits = Allowance(memory_mb=settings.workspace_memory_mb, disk_mb=settings.workspace_disk_mb)
+    web = _web(settings, places, site)
     if is_isolated(settings):
-        steward = Steward(settings.workspace_steward)
-        program = partial(steward.ask, "about")
-        web = supervisor.WebProcesses(
-            places, site=site, memory_mb=limits.memory_mb, program=lambda: list(program()["web"])
-        )
-        return StewardHands(steward, web)
+        return StewardHands(Steward(settings.workspace_steward), web)
     return PlainHands(
         places,
-        supervisor.WebProcesses(places, site=site, memory_mb=limits.memory_mb),
+        web,
         origin=origin.without_secrets,
         wheels=settings.workspace_index,
         database=settings.workspace_database,
         limits=limits,
     )
+
+
+def _web(settings: Settings, places: Places, site: nginx.Addresses) -> supervisor.WebProcesses:
+    program = None
+    if is_isolated(settings):
+        about = partial(Steward(settings.workspace_steward).ask, "about")
+        program = lambda: list(about()["web"])  # noqa: E731
+    return supervisor.WebProcesses(places, site=site, memory_mb=settings.workspace_memory_mb, program=program)
+
+
+def wake(settings: Settings) -> None:
+    """Starts those that ran before `sandbox workspace halt`, or before the host was started."""
+    planned = plan(settings)
+    _web(settings, planned.places, planned.site).wake()
+
+
+def code_runs_as(settings: Settings) -> str | None:
+    """The user that all workspaces share with the service; None where each has one of its own."""
+    if is_isolated(settings):
+        return None
+    try:
+        return pwd.getpwuid(os.geteuid()).pw_name
+    except KeyError:  # in a container
+        return str(os.geteuid())
 
 
 def is_isolated(settings: Settings) -> bool:

@@ -23,7 +23,7 @@ OPTIONS: Final = (
     click.option("--created-after", metavar="MOMENT", help="as in 2026-12-24T18:00:00+01:00"),
     click.option("--created-before", metavar="MOMENT"),
     click.option("--error", metavar="TYPE", help="of the error, as in KeyError"),
-    click.option("--parent", metavar="UID", help="of the task that created them"),
+    click.option("--parent", metavar="UID", help="of the task that created them; its beginning will do"),
     click.option("--schedule", metavar="NAME", shell_complete=suggest.schedules, help="that created them"),
     click.option("--q", metavar="TEXT", help="the beginning of a UID, or args.NAME=VALUE"),
 )
@@ -41,8 +41,10 @@ def of_many(function: Decorated) -> Decorated:
     return click.option("--dry-run", is_flag=True, help="only count what the options show")(function)
 
 
-def as_body(options: Mapping[str, Any]) -> dict[str, Any]:
+def as_body(service: Service, options: Mapping[str, Any]) -> dict[str, Any]:
     """As the interface takes it; without those that were not given."""
+    if parent := options.get("parent"):
+        options = {**options, "parent": uid(service, parent)}
     return {
         NAMES.get(name, name): value if isinstance(value, str) else list(value)
         for name, value in options.items()
@@ -50,10 +52,10 @@ def as_body(options: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def as_query(options: Mapping[str, Any]) -> list[tuple[str, str]]:
+def as_query(service: Service, options: Mapping[str, Any]) -> list[tuple[str, str]]:
     return [
         (name, each)
-        for name, value in as_body(options).items()
+        for name, value in as_body(service, options).items()
         for each in ([value] if isinstance(value, str) else value)
     ]
 

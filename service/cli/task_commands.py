@@ -186,7 +186,7 @@ def _told(error: dict[str, Any] | None) -> str:
 @as_json
 def list_(limit: int, timeout: float | None, as_json: bool, **given: Any) -> None:
     service = Service(timeout)
-    found = itertools.islice(selecting.tasks(service, selecting.as_query(given), limit), limit)
+    found = itertools.islice(selecting.tasks(service, selecting.as_query(service, given), limit), limit)
     if as_json:
         showing.documents(found)
     else:
@@ -247,14 +247,15 @@ def _some(
     word: str, uids: tuple[str, ...], one: Act, given: dict[str, Any], timeout: float | None, as_json: bool
 ) -> int:
     dry_run, yes = given.pop("dry_run"), given.pop("yes")
-    only = selecting.as_body(given)
+    service = Service(timeout)
+    only = selecting.as_body(service, given)
     if bool(uids) == bool(only):
         raise click.UsageError("name either tasks or, with options, which ones are meant.")
     if only:
         return together.act(word, only, dry_run=dry_run, yes=yes, timeout=timeout, as_json=as_json)
     if dry_run:
         raise click.UsageError("--dry-run counts what options show; it takes no UID.")
-    return _one_by_one(Service(timeout), uids, one, together.DONE[word], as_json)
+    return _one_by_one(service, uids, one, together.DONE[word], as_json)
 
 
 def _one_by_one(service: Service, uids: Iterable[str], one: Act, done: str, as_json: bool) -> int:

@@ -17,7 +17,7 @@ from service.observe import metrics as reported
 from service.observe.audit import AuditLog
 from service.observe.metrics import Metrics
 from service.observe.sentry import NO_ERRORS, Errors
-from service.settings import Settings
+from service.settings import WORKSPACES, Settings
 from service.store import SCRIPTS, Layout, Store
 from service.store.connection import connect
 from service.tasks.declare import TaskType
@@ -26,6 +26,7 @@ from service.tasks.registry import Registry
 if TYPE_CHECKING:
     from service.observe.logs import Lines
     from service.observe.statsd import Later
+    from service.web.api.workspace_desk import Premises
     from service.web.app import Web
 
 
@@ -91,15 +92,11 @@ def errors(settings: Settings, process: str, types: Iterable[TaskType] = ()) -> 
 def app(settings: Settings) -> "Web":
     from service.runner import lockfile
     from service.web.api.release_desk import Stages
-    from service.web.api.workspace_desk import Premises
     from service.web.app import create_app
     from service.web.auth import Tokens
     from service.web.hosts import Hosts
 
     types = registry(settings)
-    premises = Premises(
-        settings.workspaces, settings.workspace_max, settings.workspace_building, settings.workspace_hook
-    )
     first, second = settings.promote_stages
     stages = Stages(
         settings.releases, settings.promote_branch, first, second, settings.promote_people, settings.workspace_hook
@@ -120,9 +117,32 @@ def app(settings: Settings) -> "Web":
         metrics=metrics(settings, _after_what_is_ready()),
         audit=AuditLog(settings.logs, "web"),
         sentry_url=settings.sentry_url,
-        premises=premises if settings.workspace_git else None,
+        premises=_premises(settings) if settings.workspace_git else None,
         stages=stages if settings.promote_clone else None,
     )
+
+
+def _premises(settings: Settings) -> "Premises":
+    from service.cli import building
+    from service.web.api.workspace_desk import Premises
+
+    return Premises(
+        folder=settings.workspaces,
+        most=settings.workspace_max,
+        most_building=settings.workspace_building,
+        pythons=settings.workspace_pythons,
+        code_runs_as=building.code_runs_as(settings),
+        hook_secret=settings.workspace_hook,
+    )
+
+
+def warn_of_workspaces(settings: Settings) -> None:
+    """For one process of the service: what whoever starts it has to know, in the log and on the terminal."""
+    if settings.workspace_git:
+        from service.cli import building
+
+        if user := building.code_runs_as(settings):
+            logging.getLogger("sandbox").warning(building.NOT_ISOLATED, user)
 
 
 def _runners(settings: Settings) -> Path:
@@ -171,6 +191,8 @@ def run_runner(settings: Settings, lines: "Lines", *, builder: bool = False) -> 
     begin = partial(forked.run, registry=types, errors=reports)
     zygote = Zygote(begin) if want_processes else None  # before there is a thread
     queues = settings.builder_queues if builder else settings.queues
+    if settings.workspace_git and WORKSPACES in queues:
+        _wake_workspaces(settings)
     watcher = "sandbox-builder" if builder else "sandbox-runner"
     runner = Runner(
         store=connected,
@@ -192,6 +214,15 @@ def run_runner(settings: Settings, lines: "Lines", *, builder: bool = False) -> 
         zygote=zygote,
     )
     return runner.run()
+
+
+def _wake_workspaces(settings: Settings) -> None:
+    from service.cli import building
+
+    try:
+        building.wake(settings)
+    except (SandboxError, OSError) as error:  # workspace.reconcile tries it again
+        logging.getLogger("sandbox.runner").warning("the workspaces cannot be started: %s", error)
 
 
 def run_observer(settings: Settings, control: str) -> int:

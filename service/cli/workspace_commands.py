@@ -12,6 +12,7 @@ from service.cli.caller import Service, part
 from service.cli.parsing import as_json, group, of_an_action, patient
 
 HEAD: Final = ("workspace", "email", "state", "step", "created", "unpushed", "address")
+UNFINISHED: Final = ("scheduled", "queued", "running")
 SIMPLE: Final = {
     "start": "start its web process, or wake it",
     "stop": "stop its web process until it is started again",
@@ -166,6 +167,25 @@ def site() -> None:
     print(building.site(settings.read(os.environ)), end="")
 
 
+@workspace.command(help="stop all of them on this host, until the service starts again; it asks no service")
+def halt() -> None:
+    from service import settings
+    from service.supervise.start import state
+    from service.workspaces.places import Places
+    from service.workspaces.second_control import SecondCircusd
+
+    read = settings.read(os.environ)
+    places = Places.under(read.workspaces)
+    if not SecondCircusd(places.run, places.homes).halt():
+        showing.tell(f"No workspace of {places.root} runs.")
+        return
+    showing.tell("The workspaces are stopped, as is what served them; their files stay.")
+    if state.owner(read) is None:
+        showing.tell("The next `sandbox run` starts them again.")
+    else:
+        showing.tell("The service runs, and starts them again within five minutes. To stop one: sandbox workspace stop")
+
+
 def _path(name: str) -> str:
     """By its name, or by its email."""
     if "@" in name:
@@ -202,5 +222,8 @@ def _show(found: dict[str, Any], task: dict[str, Any] | None, as_json: bool) -> 
         showing.document(found)
         return
     print(found["slug"], flush=True)
-    if showing.is_terminal():
+    if found["state"] == "failed" and (task is None or task["status"] not in UNFINISHED):
+        showing.tell(f"it has failed: {showing.clean(found['error'] or '')}")
+        showing.tell(f"mend that, and go on: sandbox workspace resume {found['slug']}")
+    elif showing.is_terminal():
         showing.tell(f"{task['type']} is {task['status']}" if task else f"it is {found['state']} already")

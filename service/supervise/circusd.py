@@ -6,14 +6,18 @@ import sys
 from collections.abc import Sequence
 from typing import Final, NoReturn
 
-from service.observe import audit, marks
+from service.observe import audit, marks, output
 from service.settings import Settings
 from service.supervise import private_names
 from service.supervise.private_names import CIRCUS
 from service.supervise.reload import candidate
-from service.supervise.start import environment, handover
+from service.supervise.start import environment, handover, state
 from service.supervise.start.handover import Program
 
+ALIVE_OF_WORKSPACES: Final = "run/alive.lock"  # what second_control.py looks at; this process imports nothing of it
+WORKSPACES_RUN_ON: Final = (
+    "the workspaces run on: their circusd, nginx and web processes. To stop them, too: sandbox workspace halt"
+)
 LEFT: Final = ("trial", handover.FOLDER)  # folders of a circusd that was killed
 
 
@@ -33,6 +37,7 @@ def become(read: Settings, words: Sequence[str]) -> NoReturn:
     try:
         circusd.main()
     finally:
+        _tell_of_workspaces(read)
         _fail_if_given_up()
     raise SystemExit
 
@@ -47,6 +52,12 @@ def check_configuration(read: Settings, file: str) -> None:
         Arbiter.load_from_config(file).ctrl.sys_hdl.stop()
     except (configparser.Error, OSError, ValueError) as error:
         raise SystemExit(f"sandbox: {file} cannot be used: {error}") from error
+
+
+def _tell_of_workspaces(read: Settings) -> None:
+    """They outlive the service; whoever ends it should know."""
+    if read.workspace_git and state.is_held(read.workspaces / ALIVE_OF_WORKSPACES):
+        output.say(WORKSPACES_RUN_ON)
 
 
 def _fail_if_given_up() -> None:

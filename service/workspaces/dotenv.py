@@ -12,6 +12,10 @@ from service.workspaces.places import Home
 EXAMPLES: Final = (".env.example", ".env.sample", ".env.dist")
 LINE: Final = re.compile(r"\s*(?:export\s+)?([A-Za-z_][A-Za-z0-9_]*)\s*=\s*(.*?)\s*")
 PLAIN: Final = re.compile(r"[A-Za-z0-9_@%+=:,./*-]*")
+HEAD: Final = (
+    "# The settings of this workspace. Its process reads them when it starts: after a change, restart the workspace.",
+    "# SECRET_KEY stays as it is; the other values that docs/workspaces.md calls ours are written anew by an update.",
+)
 KEPT: Final = ("SECRET_KEY",)  # a second writing leaves it as it is
 
 
@@ -25,12 +29,13 @@ def read(text: str) -> dict[str, str]:
 
 
 def merged(example: str, current: str, values: Mapping[str, str]) -> str:
-    """The lines of today, or else the example's, with these values; what they lack comes last."""
+    """The lines of today, or else a head and the example's, with these values; what they lack comes last."""
     before, known = read(current), read(example)
     wanted = {**values, **{name: before[name] for name in KEPT if before.get(name)}}
     if not wanted.get("SECRET_KEY"):
         wanted["SECRET_KEY"] = secrets.token_urlsafe(50)
-    lines, seen = [], set()
+    lines: list[str] = [] if current else [*HEAD]
+    seen = set()
     for line in (current or example).splitlines():
         match = None if line.lstrip().startswith("#") else LINE.fullmatch(line)
         if match:

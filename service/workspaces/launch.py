@@ -20,6 +20,7 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
+TERM_SECONDS = 4  # before the supervisor kills this process, and then no more finds what it has started
 PATH = "/usr/local/bin:/usr/bin:/bin"
 LINE = re.compile(r"\s*(?:export\s+)?([A-Za-z_][A-Za-z0-9_]*)\s*=\s*(.*?)\s*")
 WEB = re.compile(r"^web:\s*(\S.*?)\s*$", re.MULTILINE)
@@ -135,10 +136,16 @@ def accepts_by_itself(command: str) -> bool:
 def pass_on(command: str, environment: dict[str, str], port: int, used: Path) -> None:
     child = subprocess.Popen(["/bin/sh", "-c", command], env=environment, close_fds=True, start_new_session=True)
 
+    def kill(*_: object) -> None:
+        with suppress(ProcessLookupError):
+            os.killpg(child.pid, signal.SIGKILL)
+
     def end(*_: object) -> None:
         with suppress(ProcessLookupError):
             os.killpg(child.pid, signal.SIGTERM)
+        signal.alarm(TERM_SECONDS)
 
+    signal.signal(signal.SIGALRM, kill)
     signal.signal(signal.SIGTERM, end)
     signal.signal(signal.SIGINT, end)
     try:
@@ -147,8 +154,7 @@ def pass_on(command: str, environment: dict[str, str], port: int, used: Path) ->
         end()
         with suppress(subprocess.TimeoutExpired):
             child.wait(5)
-        with suppress(ProcessLookupError):
-            os.killpg(child.pid, signal.SIGKILL)
+        kill()
 
 
 async def serve(child: "subprocess.Popen[bytes]", port: int, used: Path) -> None:

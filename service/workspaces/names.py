@@ -13,7 +13,10 @@ from typing import Final
 from service.errors import SandboxError
 
 EMAIL_LIMIT: Final = 254
+LABEL_LIMIT: Final = 63  # of DNS: between two dots
 LOCAL_LIMIT: Final = 20
+EXAMPLE: Final = "jo@example.org"
+TOO_LONG: Final = f"an email has at most {EMAIL_LIMIT} characters, as in {EXAMPLE}; this one is longer"
 SLUG: Final = re.compile(r"w-[a-z0-9](?:[a-z0-9-]{0,18}[a-z0-9])?-[a-z2-7]{8}")
 SIGNS: Final = frozenset("!#$%&'*+/=?^_`{|}~.-")  # beside letters and digits, before the @
 REFUSED_IN_A_BRANCH: Final = re.compile(r"[\x00-\x20\x7f~^:?*\[\\]|\.\.|@\{|//|(^|/)\.|\.lock(/|$)|^[-/]|[/.]$|^@$")
@@ -24,24 +27,40 @@ class BadEmail(SandboxError):
 
 
 def email(text: str) -> str:
-    """Returns it as it is stored and compared: normalized, in lower case."""
+    """Returns it as it is stored and compared: normalized, in lower case.
+
+    A host without a dot is taken, as in jo@mail: nothing is sent there, and an intranet has such ones.
+    """
     if len(text) > 4 * EMAIL_LIMIT:
-        raise BadEmail(f"the email has more than {EMAIL_LIMIT} characters")
+        raise BadEmail(TOO_LONG)
     normal = unicodedata.normalize("NFKC", text.strip(" ")).lower()
     normal = unicodedata.normalize("NFKC", normal)
     if len(normal) > EMAIL_LIMIT:
-        raise BadEmail(f"the email has more than {EMAIL_LIMIT} characters")
+        raise BadEmail(TOO_LONG)
     local, at, domain = normal.rpartition("@")
     if not (local and at and domain) or "@" in local:
-        raise BadEmail("an email has one @, with something before and something behind it, as in jo@example.org")
-    if not all(_is_word(char) or char in SIGNS for char in local):
-        raise BadEmail("the part before the @ has a character that no email has there")
-    labels = domain.split(".")
-    if not all(label and label[0] != "-" and label[-1] != "-" for label in labels):
-        raise BadEmail("the part behind the @ is no name of a domain")
-    if not all(_is_word(char) or char == "-" for label in labels for char in label):
-        raise BadEmail("the part behind the @ is no name of a domain")
+        raise BadEmail(f"an email has one @, with something before and something behind it, as in {EXAMPLE}")
+    _refuse_odd(local, SIGNS, "before")
+    _refuse_odd(domain, frozenset("-."), "behind")
+    for label in domain.split("."):
+        if not 0 < len(label) <= LABEL_LIMIT or "-" in (label[0], label[-1]):
+            raise BadEmail(
+                f"what stands behind the @ is no name of a host: between its dots are 1 to {LABEL_LIMIT} characters, "
+                "and none of them begins or ends with a -, as in example.org"
+            )
     return normal
+
+
+def _refuse_odd(text: str, signs: frozenset[str], where: str) -> None:
+    for char in text:
+        if not (_is_word(char) or char in signs):
+            raise BadEmail(f"{_named(char)} stands {where} the @, where no email has it; write it as in {EXAMPLE}")
+
+
+def _named(char: str) -> str:
+    if char == " ":
+        return "a space"
+    return repr(char) if char.isprintable() else f"the character U+{ord(char):04X}, which cannot be seen,"
 
 
 def _is_word(char: str) -> bool:

@@ -9,6 +9,7 @@ With stock circus, one that waits at any socket starts every watcher.
 import fcntl
 import select
 import sys
+import time
 from collections.abc import Generator
 from pathlib import Path
 from typing import Any, Final
@@ -19,12 +20,20 @@ from circus.util import synchronized
 from tornado import gen
 
 ALIVE: Final = "alive.lock"
+LOCK_SECONDS: Final = 2.0  # somebody may look at it just now
 READABLE: Final = select.POLLIN
+
+
+def manage_watchers(arbiter: Any) -> Any:
+    """Each second, unless a command runs: circus's own would then raise an error into its log."""
+    if arbiter._exclusive_running_command is None and not arbiter._restarting:
+        return _manage_watchers(arbiter)
+    return None
 
 
 @synchronized("manage_watchers")  # type: ignore[untyped-decorator]
 @gen.coroutine
-def manage_watchers(arbiter: Any) -> Generator[Any, Any, None]:
+def _manage_watchers(arbiter: Any) -> Generator[Any, Any, None]:
     if arbiter._stopping:
         return
     arbiter.reap_processes()
@@ -46,13 +55,22 @@ def _is_wanted(listener: Any) -> bool:
     return bool(poll.poll(0))
 
 
+def _locked(file: int) -> bool:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
 def main() -> None:
     """The lock says that it lives: circus's children do not get it."""
     alive = open(Path(sys.argv[1]).with_name(ALIVE), "ab")  # noqa: SIM115 - held for life
-    try:
-        fcntl.flock(alive, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        sys.exit("another circusd of these workspaces lives")
+    until = time.monotonic() + LOCK_SECONDS
+    while not _locked(alive.fileno()):
+        if time.monotonic() > until:
+            sys.exit("another circusd of these workspaces lives")
+        time.sleep(0.01)
     Arbiter.manage_watchers = manage_watchers
     circusd.main()
 

@@ -5,38 +5,21 @@ when it is first needed, in a session of its own and without the service's envir
 service touches it. It holds each listening socket: connections wait through a restart of the process behind it.
 """
 
-import fcntl
 import os
-import secrets
 import shlex
 import shutil
-import signal
-import subprocess
-import sys
-import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
-import psutil
-import zmq
-
-from service.workspaces import launch, nginx, recipes, whose
+from service.workspaces import launch, nginx, recipes
 from service.workspaces.hands import HandsFailed, WebService
 from service.workspaces.places import Places
+from service.workspaces.second_control import SecondCircusd
 
 LAUNCHER: Final = "launch.py"
-ALIVE: Final = "alive.lock"  # circusd holds it while it lives
-CALL_SECONDS: Final = 60.0
-START_SECONDS: Final = 60.0
-LOOK_SECONDS: Final = 0.05
-ANSWER_MILLISECONDS: Final = 200
-CONFLICT_SECONDS: Final = 60.0
-TERM_SECONDS: Final = 5.0
 ROOM_FOR_SLUG: Final = 100 - len("/sockets/.sock") - 31
-PACKAGES: Final = Path(__file__).resolve().parents[2]
-DETACH: Final = "import os, sys; os.fork() and os._exit(0); os.setsid(); os.execv(sys.argv[1], sys.argv[1:])"
 
 MAIN: Final = """\
 [circus]
@@ -103,6 +86,7 @@ class WebProcesses:
         """`program` tells the steward's, if there is one: no process of a workspace is this user's then."""
         self._program = program
         self._places = places
+        self._circusd = SecondCircusd(places.run, places.homes)
         self._site = site
         self._memory = memory_mb * 2**20
 
@@ -115,20 +99,25 @@ class WebProcesses:
     def remove(self, slug: str) -> None:
         """circus cannot take away a socket together with what listens there: first the one, then the other."""
         file = self._file(slug)
-        if self.is_alive():
-            with self._turn():
-                self._call("rm", name=slug, waiting=True, known=("not found",))
+        if self._circusd.is_alive():
+            with self._circusd.turn():
+                self._circusd.call("rm", name=slug, waiting=True, known=("not found",))
                 file.unlink(missing_ok=True)
-                self._call("reloadconfig", waiting=True)
+                self._circusd.call("reloadconfig", waiting=True)
         else:
             file.unlink(missing_ok=True)
         self._places.socket(slug).unlink(missing_ok=True)
         (self._places.run / f"{slug}.log").unlink(missing_ok=True)
 
+    def wake(self) -> None:
+        """Starts what ran before a halt, or before the host's start."""
+        if any(self._conf.glob("w-*.ini")):
+            self._ensure()
+
     def restart(self, slug: str) -> None:
         self._ensure()
-        with self._turn():
-            self._call("restart", name=slug, waiting=True)
+        with self._circusd.turn():
+            self._circusd.call("restart", name=slug, waiting=True)
 
     def status(self, slug: str) -> WebService:
         """Of what is there now; a circusd that was killed is not started by a question."""
@@ -147,25 +136,15 @@ class WebProcesses:
 
     def _pid(self, slug: str) -> int:
         """0 if there is none, or nobody to ask."""
-        if not self.is_alive():
+        if not self._circusd.is_alive():
             return 0
         try:
-            pids = self._call("list", name=slug, known=("not found",)).get("pids") or [0]
+            pids = self._circusd.call("list", name=slug, known=("not found",)).get("pids") or [0]
         except HandsFailed:
-            if self.is_alive():
+            if self._circusd.is_alive():
                 raise
             return 0
         return int(pids[0])
-
-    def is_alive(self) -> bool:
-        try:
-            with open(self._places.run / ALIVE, "rb") as file:
-                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
-        except FileNotFoundError:
-            pass
-        return False
 
     # --- its files ----------------------------------------------------------------------------------
 
@@ -195,8 +174,8 @@ class WebProcesses:
         )  # fmt: skip
         _write(self._file(slug), text)
         self._ensure()
-        with self._turn():
-            self._call("reloadconfig", waiting=True)
+        with self._circusd.turn():
+            self._circusd.call("reloadconfig", waiting=True)
 
     def _lay_out(self) -> None:
         places = self._places
@@ -214,87 +193,13 @@ class WebProcesses:
                 self._conf / "nginx.ini", NGINX.format(program=self._site.program, run=places.run, path=recipes.PATH)
             )
 
-    # --- circusd ------------------------------------------------------------------------------------
-
     def _ensure(self) -> None:
-        if self.is_alive():
+        if self._circusd.is_alive():
             return
-        with self._turn():
-            if not self.is_alive():
+        with self._circusd.turn():
+            if not self._circusd.is_alive():
                 self._lay_out()
-                self._end_what_is_left()
-                self._start()
-
-    def _start(self) -> None:
-        words = [sys.executable, "-P", "-m", "service.workspaces.second_circusd", str(self._places.run / "circus.ini")]
-        environment = {"PATH": recipes.PATH, "LANG": "C.UTF-8", "PYTHONPATH": str(PACKAGES)}
-        with open(self._places.run / "output.log", "ab") as output:
-            subprocess.run(
-                [sys.executable, "-I", "-c", DETACH, *words],
-                env=environment, cwd=self._places.run, stdin=subprocess.DEVNULL, stdout=output, stderr=output,
-                check=True,
-            )  # fmt: skip
-        until = time.monotonic() + START_SECONDS
-        while not (self.is_alive() and self._answers()):
-            if time.monotonic() > until:
-                raise HandsFailed(f"the circusd of the workspaces does not start: see {self._places.run}/output.log")
-            time.sleep(LOOK_SECONDS)
-
-    def _answers(self) -> bool:
-        with suppress(HandsFailed):
-            self._call("numwatchers", seconds=1.0)
-            return True
-        return False
-
-    def _end_what_is_left(self) -> None:
-        """By a circusd that was killed: its processes hold sockets that nobody reaches."""
-        for pid in whose.marked(self._places.homes, whose.WEB):
-            with suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
-        with suppress(FileNotFoundError, ValueError, ProcessLookupError):
-            pid = int((self._places.run / "nginx.pid").read_text())
-            if "nginx" in psutil.Process(pid).name():
-                os.kill(pid, signal.SIGTERM)
-
-    def _call(self, command: str, *, known: tuple[str, ...] = (), seconds: float = CALL_SECONDS, **what: Any) -> Any:
-        """Tried again while circusd does something else."""
-        until = time.monotonic() + CONFLICT_SECONDS
-        while True:
-            answer = self._asked({"id": secrets.token_hex(8), "command": command, "properties": what}, seconds)
-            reason = str(answer.get("reason", ""))
-            if answer.get("status") != "error" or any(each in reason for each in known):
-                return answer
-            if "already running" not in reason or time.monotonic() > until:
-                raise HandsFailed(f"the circusd of the workspaces refuses {command}: {reason}")
-            time.sleep(LOOK_SECONDS)
-
-    def _asked(self, message: dict[str, Any], seconds: float) -> dict[str, Any]:
-        """One that dies meanwhile is not waited for."""
-        until = time.monotonic() + seconds
-        line: Any
-        with zmq.Context.instance().socket(zmq.DEALER) as line:
-            line.setsockopt(zmq.IDENTITY, message["id"].encode())
-            line.setsockopt(zmq.LINGER, 0)
-            line.connect(f"ipc://{self._places.run}/control.sock")
-            line.send_json(message)
-            while time.monotonic() < until and self.is_alive():
-                if line.poll(ANSWER_MILLISECONDS):
-                    answer = line.recv_json()
-                    if isinstance(answer, dict) and answer.get("id") == message["id"]:
-                        return answer
-        raise HandsFailed("the circusd of the workspaces does not answer")
-
-    @contextmanager
-    def _turn(self) -> Iterator[None]:
-        """One at a time changes something."""
-        self._places.run.mkdir(parents=True, exist_ok=True, mode=0o750)
-        with open(self._places.run / "turn.lock", "ab") as file:
-            while True:
-                with suppress(BlockingIOError):
-                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                    break
-                time.sleep(LOOK_SECONDS)
-            yield
+                self._circusd.start()
 
 
 def own_nginx() -> str:

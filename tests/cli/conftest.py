@@ -44,6 +44,11 @@ def talk(context, lines: int = 3, seconds: float = 0.0) -> int:
     return lines
 
 
+@task("family")
+def family(context) -> str:
+    return context.create("echo")
+
+
 @task("broken", max_attempts=1)
 def broken(context, says: str = "it broke") -> None:
     raise RuntimeError(says)

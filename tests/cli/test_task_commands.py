@@ -191,6 +191,18 @@ def test_the_list_knows_all_filters_of_the_interface(sandbox: Command) -> None:
     sandbox("task", "cancel", uid)
 
 
+def test_the_beginning_of_a_parents_uid_will_do(sandbox: Command) -> None:
+    parent = created(sandbox, "family")
+    [child] = sandbox("task", "wait", parent).stdout.splitlines()
+    for uid in (parent, parent[:12]):
+        lines = sandbox("task", "list", "--parent", uid).stdout.splitlines()
+        assert [line.split("\t")[0] for line in lines] == [json.loads(child)]
+        assert sandbox("task", "cancel", "--parent", uid, "--dry-run").stdout == "0\n"  # it has ended
+    nobody = sandbox("task", "list", "--parent", f"{parent[:12]}0000")
+    assert (nobody.returncode, "no task has a UID that begins with" in nobody.stderr) == (5, True)
+    assert "a whole UID, which is 64 characters" in sandbox("task", "list", "--parent", "abc").stderr
+
+
 def test_the_beginning_of_a_uid_will_do(sandbox: Command) -> None:
     uid = created(sandbox, "echo", "message=short")
     assert sandbox("task", "wait", uid[:12]).stdout == '"short"\n'

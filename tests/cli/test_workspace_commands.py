@@ -65,6 +65,14 @@ def test_one_is_made_shown_and_listed(here: Estate, run: Run) -> None:
     assert json.loads(run("show", SLUG, "--json")[1])["unpushed"] == ["2 commits"]
 
 
+def test_one_that_has_failed_is_told_with_what_goes_on(here: Estate, run: Run) -> None:
+    here.record(state=FAILED, error="pip failed")
+    code, out, err = run("create", EMAIL)
+    assert (code, out) == (0, f"{SLUG}\n")
+    assert "it has failed: pip failed" in err and f"sandbox workspace resume {SLUG}" in err
+    assert run("create", EMAIL, "--take-over") == (0, f"{SLUG}\n", "")
+
+
 def test_a_creation_is_awaited(here: Estate, run: Run) -> None:
     thread = in_the_end(here, state="ready", address="https://jo.example.com")
     code, out, _ = run("create", EMAIL, "--wait")

@@ -35,7 +35,13 @@ class Estate:
         (folder / "hook").write_bytes(SECRET + b"\n")
         self.store = store
         self.folder = folder
-        self.premises = Premises(folder / "workspaces", most=4, most_building=2, hook_secret=folder / "hook")
+        self.premises = Premises(
+            folder / "workspaces",
+            most=4,
+            most_building=2,
+            pythons=("python3", "python3.12"),
+            hook_secret=folder / "hook",
+        )
         self.shelf = Shelf(folder / "workspaces" / "records")
         types = Registry.load(["service.builtin.demo"])
         for task_type in actions.types(cast(Plan, None)):  # as they are declared; nothing here runs one

@@ -98,7 +98,28 @@ def test_the_hook_needs_no_token_of_the_service(estate: Estate) -> None:
 def test_what_concerns_no_workspace_changes_nothing(estate: Estate, body: Any) -> None:
     estate.record(pushed_sha=OLD)
     answer = told(estate, body=body)
-    assert (answer.status_code, answer.json) == (200, {"workspaces": [], "tasks": []})
+    assert (answer.status_code, answer.json["workspaces"], answer.json["tasks"]) == (200, [], [])
+    assert answer.json["detail"]
+
+
+def test_the_answer_says_what_was_done_and_what_was_left_and_why(estate: Estate) -> None:
+    """The main branch is the mirror's."""
+    (estate.premises.folder / "mirror.git").mkdir(parents=True)
+    (estate.premises.folder / "mirror.git" / "HEAD").write_text("ref: refs/heads/main\n")
+    estate.record()
+    for branch, status, words in (
+        ("main", 200, "no workspace has the main branch, 'main', and so nothing was done"),
+        ("another", 200, "no workspace has the branch 'another', and so nothing was done"),
+        (EMAIL, 202, f"1 workspace of the branch {EMAIL!r} is updated and tested"),
+        (EMAIL, 200, f"1 workspace of the branch {EMAIL!r} is left"),
+    ):
+        answer = told(estate, body=PUSH | {"ref": f"refs/heads/{branch}"})
+        assert answer.status_code == status and words in answer.json["detail"]
+    assert answer.json["left"] == [{"workspace": SLUG, "because": "an update waits already, and brings this push, too"}]
+    assert "no push" in told(estate, event="ping").json["detail"]
+    estate.record("al@example.org", branch="al", state=CREATING)
+    [left] = told(estate, body=PUSH | {"ref": "refs/heads/al"}).json["left"]
+    assert left["workspace"] == AL and left["because"].startswith("it is creating")
 
 
 @pytest.mark.parametrize("event", ["ping", "issues", "tag_push", ""])

@@ -58,6 +58,24 @@ def test_a_creation_whose_task_was_lost_begins_with_the_next_request(estate: Est
     assert asked(estate.client, "/workspaces", email=EMAIL)["task"]["status"] == "queued"
 
 
+def test_a_failed_one_goes_on_with_somebody_elses_branch_where_that_is_asked_for(estate: Estate) -> None:
+    estate.record(state=FAILED, step="branch", error=f"the branch {EMAIL} is at the origin already")
+    assert asked(estate.client, "/workspaces", 200, email=EMAIL)["task"] is None
+    body = {"email": EMAIL, "take_over": True}
+    begun = asked(estate.client, "/workspaces", **body)
+    assert (begun["task"]["type"], begun["task"]["args"]) == ("workspace.create", body)
+    assert asked(estate.client, "/workspaces", 200, **body)["task"]["uid"] == begun["task"]["uid"]
+    estate.end(begun["task"]["uid"])
+    estate.record(state=READY)
+    assert asked(estate.client, "/workspaces", 200, **body)["workspace"]["state"] == "ready"
+
+
+def test_the_wish_for_somebody_elses_branch_is_no_part_of_a_creation_that_runs_already(estate: Estate) -> None:
+    running = asked(estate.client, "/workspaces", email=EMAIL)["task"]["uid"]
+    refused = estate.client.post("/workspaces", json={"email": EMAIL, "take_over": True})
+    assert (refused.status_code, refused.json["task"]) == (409, running)
+
+
 @pytest.mark.parametrize(
     "email", ["", "jo", "a@b\r\nSet-Cookie: x", "<script>@x.de", "$(id)@x.de", "a\u202eb@x.de", 7, None]
 )
@@ -94,8 +112,8 @@ def test_each_action_is_a_task(estate: Estate, action: str) -> None:
 
 def test_actions_take_what_they_need(estate: Estate) -> None:
     estate.record()
-    rebuilt = asked(estate.client, f"/workspaces/{SLUG}/rebuild", python="3.12")["task"]
-    assert rebuilt["args"] == {"slug": SLUG, "python": "3.12"}
+    rebuilt = asked(estate.client, f"/workspaces/{SLUG}/rebuild", python="python3.12")["task"]
+    assert rebuilt["args"] == {"slug": SLUG, "python": "python3.12"}
     estate.end(rebuilt["uid"])
     granted = asked(estate.client, f"/workspaces/{SLUG}/access", login="jo")["task"]
     assert granted["args"] == {"slug": SLUG, "login": "jo"}
@@ -106,6 +124,14 @@ def test_actions_take_what_they_need(estate: Estate) -> None:
         ("rebuild", {"x": 1}),
     ):
         assert estate.client.post(f"/workspaces/{SLUG}/{path}", json=body).status_code == 422
+
+
+def test_an_unknown_python_is_refused_at_once_and_the_known_ones_are_named(estate: Estate) -> None:
+    estate.record()
+    refused = estate.client.post(f"/workspaces/{SLUG}/rebuild", json={"python": "3.99"})
+    assert (refused.status_code, refused.json["field"]) == (422, "python")
+    assert refused.json["detail"] == "python: there is no '3.99' for workspaces here; there are: python3, python3.12"
+    assert estate.client.get("/tasks").json["tasks"] == []
 
 
 def test_one_action_at_a_time(estate: Estate) -> None:

@@ -84,6 +84,19 @@ def test_a_forge_is_told_how_the_tests_of_a_commit_stand(built: Yard) -> None:
     assert forge.told[0].body["target_url"].startswith("http://sandbox.example/ui/tasks/")
 
 
+def test_a_restart_that_takes_long_leaves_no_error_in_the_log_of_circusd(built: Yard) -> None:
+    """It looks after all of them each second, and has to leave that out meanwhile."""
+    code = built.home().code
+    stubborn = "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
+    (code / "serve.py").write_text(stubborn + (code / "serve.py").read_text())
+    (code / "Procfile").write_text("web: exec python serve.py\n")
+    for _ in range(2):
+        built.done("restart", slug=SLUG)
+    log = (built.places.run / "circus.log").read_text()
+    assert log.count(f"{SLUG} stopped") == 2
+    assert "ERROR" not in log and "Traceback" not in log
+
+
 def test_an_update_follows_the_branch_or_touches_nothing(built: Yard) -> None:
     sha = built.push(EMAIL, "text", "newer")
     assert built.done("update", slug=SLUG)["to"] == sha

@@ -100,7 +100,8 @@ def test_a_workspace_from_the_button_to_its_end(house: House, browser: Browser) 
     sha = house.yard.push(EMAIL, "text", "good day")
     assert house.tell_of_a_push(EMAIL, sha) == 202
     person.goto(f"{house.url}/ui/workspaces/{SLUG}")
-    expect(person.locator("#steps")).to_contain_text(sha)  # of the tests
+    expect(person.locator("#steps")).to_contain_text(sha[:12])  # of the tests
+    expect(person.locator("#steps")).to_contain_text("They passed.")
     expect(person.locator("#log h2")).to_contain_text("workspace.test succeeded")
     expect(person.locator("#lines")).to_contain_text("tested")
     person.goto(address)

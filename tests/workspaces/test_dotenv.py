@@ -13,7 +13,7 @@ VALUES = {"PORT": "20001", "ALLOWED_HOSTS": "a.localhost"}
 
 def test_the_examples_lines_stay_and_ours_take_their_places() -> None:
     text = dotenv.merged(EXAMPLE, "", VALUES)
-    assert text.splitlines()[:2] == ["# The shop", "DEBUG=1"]
+    assert text.splitlines()[2:4] == ["# The shop", "DEBUG=1"]
     values = dotenv.read(text)
     assert len(values["SECRET_KEY"]) > 40
     assert (values["PORT"], values["ALLOWED_HOSTS"], values["DEBUG"]) == ("20001", "a.localhost", "1")
@@ -24,7 +24,16 @@ def test_a_second_writing_keeps_the_secret_and_what_a_person_has_changed() -> No
     changed = first.replace("DEBUG=1", "DEBUG=0\nMINE=x")
     second = dotenv.merged(EXAMPLE + "NEW=1\n", changed, VALUES | {"PORT": "20003"})
     assert dotenv.read(second) == dotenv.read(first) | {"DEBUG": "0", "MINE": "x", "NEW": "1", "PORT": "20003"}
-    assert second.startswith("# The shop\n")
+    assert second.splitlines()[2] == "# The shop"
+
+
+def test_its_head_says_when_a_change_counts_and_is_written_once() -> None:
+    first = dotenv.merged(EXAMPLE, "", VALUES)
+    assert "after a change, restart the workspace" in first.splitlines()[0]
+    assert first.count("restart the workspace") == dotenv.merged(EXAMPLE, first, VALUES).count("restart the workspace")
+    without = first.partition("# The shop")[2]  # a person has taken it away
+    assert "restart" not in dotenv.merged(EXAMPLE, without, VALUES)
+    assert dotenv.read(first) == launch.dotenv(first)
 
 
 @pytest.mark.parametrize("value", ["", "a b", 'a"b', "a\\b", "a'b", "#x", "$(x)", "ü"])

@@ -14,10 +14,12 @@ GOOD = {
     "../../etc@example.org": "../../etc@example.org",
     "`reboot`@example.org": "`reboot`@example.org",
     "\uff4a\uff4f\uff20example.org": "jo@example.org",
+    "jo@mail": "jo@mail",
 }
 BAD = [
     *("", "@", "jo", "jo@", "@example.org", "a@b@c", "jo @example.org", "jo@exa mple.org", "jo@-example.org"),
     *("jo@example..org", "jo@example.org\r\nX: y", "<script>@example.org", "jo@<b>", 'a"b@example.org', "a\x00b@c.d"),
+    *("jo@" + "x" * 64 + ".org", "jo@example.org-"),
     *("\u202egro@example.org", "jo\u200b@example.org", "jo@exam/ple.org", "x" * 250 + "@b.cd", "x" * 100_000),
 ]
 EMAILS = [
@@ -47,6 +49,26 @@ def test_an_email_is_stored_in_one_form(text: str, email: str) -> None:
 def test_what_is_no_email_is_refused(text: str) -> None:
     with pytest.raises(names.BadEmail):
         names.email(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("jo bloggs@example.org", "a space stands before the @"),
+        ('"jo"@example.org', "'\"' stands before the @"),
+        ("jo@exa<mple.org", "'<' stands behind the @"),
+        ("\u202egro@example.org", "the character U+202E, which cannot be seen, stands before the @"),
+        ("jo@example.org\r\n", "the character U+000D, which cannot be seen, stands behind the @"),
+        ("jo@al@example.org", "an email has one @"),
+        ("jo@example..org", "is no name of a host"),
+        ("x" * 250 + "@b.cd", "at most 254 characters"),
+    ],
+)
+def test_a_refusal_names_what_is_wrong_and_shows_how_an_email_looks(text: str, words: str) -> None:
+    with pytest.raises(names.BadEmail) as refused:
+        names.email(text)
+    assert words in str(refused.value) and "example.org" in str(refused.value)
+    assert str(refused.value).isprintable()
 
 
 def test_a_slug_fits_a_label_of_dns_and_a_user_name_and_differs_where_emails_do() -> None:

@@ -4,14 +4,15 @@ import http.client
 import os
 import signal
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from service.workspaces import names
-from tests.servers import eventually, free_port
-from tests.system.instance import Instance
+from service.workspaces import names, whose
+from tests.servers import BUSY, eventually, free_port
+from tests.system.instance import SANDBOX, Instance
 from tests.workspaces.conftest import small_project
 from tests.workspaces.yard import Yard
 
@@ -53,6 +54,8 @@ def test_a_builder_makes_a_workspace_that_outlives_the_service(instance: Instanc
     assert task["status"] == "succeeded", task
     status, text = page(instance)
     assert status == 200 and text.endswith("hello")
+    for told in (instance.output, (instance.home / "log" / "web.log").read_text()):
+        assert told.count("workspaces are not isolated: their code runs as this user, ") == 1
 
     assert instance.circusctl("reload", "sandbox-builder") == "ok\n"
     assert page(instance) == (200, text)
@@ -69,6 +72,35 @@ def test_a_builder_makes_a_workspace_that_outlives_the_service(instance: Instanc
     task = finished(instance, instance.create("workspace.delete", slug=SLUG))
     assert task["status"] == "succeeded" and task["result"]["state"] == "deleted"
     assert page(instance)[0] == 404
+
+
+@pytest.mark.slow
+def test_all_are_halted_when_the_service_has_ended_and_the_next_start_brings_them_back(instance: Instance) -> None:
+    task = finished(instance, instance.create("workspace.create", email="jo@example.org"))
+    assert task["status"] == "succeeded", task
+    assert instance.call("POST", "/schedules/workspace.reconcile/pause")[0] == 200  # it would start them, too
+    homes = Path(instance.environment["SANDBOX_WORKSPACES"]) / "w"
+    halt = (*SANDBOX, "workspace", "halt")
+    assert "starts them again within five minutes" in instance.run(*halt).stderr
+    assert whose.marked(homes) == []
+    assert instance.stop() == 0
+    assert "the workspaces run on" not in instance.output
+
+    instance.started()
+    eventually(lambda: _answers(instance), 60 * BUSY)
+    assert instance.stop() == 0
+    assert "To stop them, too: sandbox workspace halt" in instance.output
+    assert _answers(instance)
+    assert "The next `sandbox run` starts them again" in instance.run(*halt).stderr
+    assert whose.marked(homes) == []
+    assert "No workspace of" in instance.run(*halt).stderr
+
+
+def _answers(instance: Instance) -> bool:
+    """False where nginx is not there."""
+    with suppress(ConnectionError):
+        return page(instance)[0] == 200
+    return False
 
 
 @pytest.mark.slow

@@ -150,6 +150,18 @@ def _locked(descriptor: int, wait_seconds: float, kind: int = fcntl.LOCK_EX) -> 
         time.sleep(LOOK_SECONDS)
 
 
+def is_held(path: Path) -> bool:
+    """A lock of any kind. Looks, and does not wait."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        return not _locked(descriptor, 0.0, fcntl.LOCK_SH)
+    finally:
+        os.close(descriptor)
+
+
 def _holder(path: Path, *, wait_seconds: float) -> int | None:
     """The process that holds a lock, if one does. Those that look are in nobody's way but for a moment."""
     try:

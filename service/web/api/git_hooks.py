@@ -9,7 +9,7 @@ import hashlib
 import hmac
 import logging
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Final
 
 import msgspec
 from flask import Blueprint, request
@@ -18,6 +18,7 @@ from werkzeug.datastructures import Headers
 from service.web import answers, body
 from service.web.answers import Answer
 from service.web.api.intake import parsed
+from service.web.api.pushes import Followed, Push, follow
 from service.web.api.release_desk import ReleaseDesk
 from service.web.api.workspace_desk import Desk
 from service.web.auth import CALLER
@@ -30,15 +31,11 @@ PUSHES: Final = ("push", "Push Hook")
 EVENTS: Final = ("X-GitHub-Event", "X-Gitea-Event", "X-Forgejo-Event", "X-Gitlab-Event")
 SIGNATURES: Final = ("X-Hub-Signature-256", "X-Gitea-Signature", "X-Forgejo-Signature")
 BRANCHES: Final = "refs/heads/"
+NO_WORKSPACES: Final = "there are no workspaces here, and no release begins with this push: nothing was done"
+BEGUN: Final = "a release of this commit is tested, and goes to the first stage"
 OFF: Final = "no hook is taken here; whoever runs the service puts a secret into the file SANDBOX_WORKSPACE_HOOK names"
 
 log = logging.getLogger(__name__)
-
-
-class Push(NamedTuple):
-    branch: str
-    sha: str
-    before: str
 
 
 class _Told(msgspec.Struct):
@@ -49,7 +46,7 @@ class _Told(msgspec.Struct):
     after: str = ""
 
 
-_decode = msgspec.json.Decoder(_Told).decode
+_decoder = msgspec.json.Decoder(_Told)
 
 
 class GitHooks:
@@ -71,11 +68,12 @@ class GitHooks:
         environ[CALLER] = CALLED
         push = pushed(request.headers, sent)
         begun = self._releases.pushed(push.branch, push.sha, push.before) if push else []
-        changed = self._desk.pushed(push.branch, push.sha) if push and self._desk.is_open else []
-        tasks = [task.uid for seen in changed for task in seen.tasks if not task.finished]
-        tasks += [task.uid for task in begun if not task.finished]
-        found = {"workspaces": [seen.workspace.slug for seen in changed], "tasks": tasks}
-        return answers.json(found, 202 if tasks else 200)
+        followed = follow(self._desk, push) if self._desk.is_open else Followed(NO_WORKSPACES)
+        found = followed.described()
+        if begun:
+            found["tasks"] += [task.uid for task in begun if not task.finished]
+            found["detail"] = f"{BEGUN}; {found['detail']}" if followed.changed else BEGUN
+        return answers.json(found, 202 if begun or followed.changed else 200)
 
     @property
     def _secret_file(self) -> Path | None:
@@ -112,7 +110,7 @@ def pushed(headers: Headers, sent: bytes) -> Push | None:
     """None for anything but a push to a branch that is there afterwards."""
     if not any(headers.get(name) in PUSHES for name in EVENTS):
         return None
-    told = parsed(_decode, sent)
+    told = parsed(_decoder, sent)
     is_gone = not told.after.strip("0")
     if is_gone or not told.ref.startswith(BRANCHES):
         return None

@@ -1,8 +1,7 @@
 """From a request's body to new tasks. The body is checked as a whole; a refusal names the field that is wrong."""
 
-import re
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Annotated, Final, Literal, NamedTuple, TypeVar
 
@@ -17,7 +16,7 @@ from service.tasks.document import NO_ARGS, QUEUED, SCHEDULED, Task
 from service.tasks.registry import Registry
 from service.tasks.uid import prefix_for, random_prefix
 from service.tasks.unique import KEEP_LAST, Rule
-from service.web.api import fingerprint
+from service.web.api import body_faults, fingerprint
 from service.web.problem import Problem, wrong
 
 BATCH_LIMIT: Final = 1000
@@ -56,9 +55,9 @@ class NewTask(msgspec.Struct, forbid_unknown_fields=True):
     unique: Rule | UnsetType = UNSET
 
 
-_decode_one = msgspec.json.Decoder(NewTask).decode
-_decode_many = msgspec.json.Decoder(Annotated[list[NewTask], Meta(min_length=1, max_length=BATCH_LIMIT)]).decode
-_decode_any = msgspec.json.Decoder().decode
+_one = msgspec.json.Decoder(NewTask)
+_many = msgspec.json.Decoder(Annotated[list[NewTask], Meta(min_length=1, max_length=BATCH_LIMIT)])
+_any = msgspec.json.Decoder()
 
 
 class Intake:
@@ -68,9 +67,9 @@ class Intake:
         self._store = store
 
     def one(self, body: bytes, sender: Sender) -> Task:
-        task = self.made(parsed(_decode_one, body), sender)
+        task = self.made(parsed(_one, body), sender)
         if sender.key is not None:
-            task.request = fingerprint.of(parsed(_decode_any, body))
+            task.request = fingerprint.of(parsed(_any, body))
         return task
 
     def made(self, new: NewTask, sender: Sender) -> Task:
@@ -83,7 +82,7 @@ class Intake:
         return self._store.uid(_prefix(sender))
 
     def many(self, body: bytes, sender: Sender) -> list[Task]:
-        batch = parsed(_decode_many, body)
+        batch = parsed(_many, body)
         now = time.time_ns() // 1000
         made: list[Task] = []
         for index, new in enumerate(batch):
@@ -94,7 +93,7 @@ class Intake:
                 raise wrong(f"tasks[{index}].{error.detail}", field=error.field, index=index) from error
         self._place(made, sender)
         if sender.key is not None:
-            request = fingerprint.of(parsed(_decode_any, body))
+            request = fingerprint.of(parsed(_any, body))
             for task in made:
                 task.request = request
         return made
@@ -193,11 +192,11 @@ def _shown(name: str) -> str:
     return repr(name if len(name) <= 100 else name[:100] + "…")
 
 
-def parsed(decode: Callable[[bytes], Found], body: bytes) -> Found:
+def parsed(decoder: "msgspec.json.Decoder[Found]", body: bytes) -> Found:
     try:
-        return decode(body)
+        return decoder.decode(body)
     except msgspec.ValidationError as error:
-        raise _wrong(str(error)) from error
+        raise body_faults.problem(error, decoder.type) from error
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         raise _not_json(error) from error
     except RecursionError as error:
@@ -206,18 +205,3 @@ def parsed(decode: Callable[[bytes], Found], body: bytes) -> Found:
 
 def _not_json(error: Exception) -> Problem:
     return Problem(400, f"the body is not JSON: {error}")
-
-
-_PLACE: Final = re.compile(r" - at `\$(?:\[(\d+)\])?(?:\.(\w+))?.*`$")
-_FIELD: Final = re.compile(r"(?:unknown|required) field `(.*)`$", re.DOTALL)
-
-
-def _wrong(message: str) -> Problem:
-    """msgspec's words, with the place in front, as in `tasks[3].delay: Expected …`."""
-    place = _PLACE.search(message)
-    reason = message[: place.start()] if place else message
-    index = int(place[1]) if place and place[1] else None
-    named = _FIELD.search(reason)
-    field = place[2] if place and place[2] else named[1][:100] if named else None
-    whole = ".".join(filter(None, (f"tasks[{index}]" if index is not None else None, field)))
-    return wrong(f"{whole}: {reason}" if whole else reason, field=field, index=index)

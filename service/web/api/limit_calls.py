@@ -10,7 +10,7 @@ from service.observe.audit import AuditLog
 from service.store import Limit, Store
 from service.store.limits import disagreeing
 from service.tasks.declare import TYPE_NAME
-from service.tasks.limit_rule import AS_KEY, AS_RATE, LimitRule
+from service.tasks.limit_rule import LimitRule
 from service.tasks.registry import Registry
 from service.web import answers, auditing, body
 from service.web.answers import Answer
@@ -18,8 +18,7 @@ from service.web.api.intake import parsed
 from service.web.problem import Problem, not_found, wrong
 
 ROUNDS: Final = 10  # of those who wait; the runners go on with the others
-PATTERN: Final = "Expected `str` matching regex "  # msgspec's words; ours are better
-_decode = msgspec.json.Decoder(LimitRule).decode
+_decoder = msgspec.json.Decoder(LimitRule)
 
 
 class LimitCalls:
@@ -43,7 +42,8 @@ class LimitCalls:
         return answers.json(self.one(name))
 
     def put(self, name: str) -> Answer:
-        existed = self.set(name, _rule(body.read(request.environ)))
+        rule = parsed(_decoder, body.read(request.environ))
+        existed = self.set(name, rule)
         return answers.json(self.one(name), 200 if existed else 201)
 
     def delete(self, name: str) -> Answer:
@@ -100,16 +100,6 @@ class LimitCalls:
 
     def _tell(self, did: str, name: str, **facts: Any) -> None:
         auditing.tell(self._audit, did, limit=name, **facts)
-
-
-def _rule(text: bytes) -> LimitRule:
-    try:
-        return parsed(_decode, text)
-    except Problem as error:
-        where, found, _ = error.detail.partition(PATTERN)
-        if not found:
-            raise
-        raise wrong(f"{where}{AS_KEY if error.members.get('field') == 'key' else AS_RATE}", **error.members) from error
 
 
 def _unknown() -> Problem:

@@ -25,7 +25,7 @@ from service.web.request_id import KEY as REQUEST_ID
 
 ATTEMPTS: Final = 20  # each goes on where the one before was cut short
 KINDS: Final = {RETRY_MANY: deeds.RETRIED, CANCEL_MANY: deeds.CANCELLED_ONES}  # the statuses that each can change
-_decode = msgspec.json.Decoder(Wanted).decode
+_decoder = msgspec.json.Decoder(Wanted)
 _encode = msgspec.json.Encoder().encode
 
 
@@ -50,7 +50,7 @@ class ManyCalls:
         return self._act(CANCEL_MANY)
 
     def _act(self, type: str) -> Answer:
-        wanted = intake.parsed(_decode, body.read(request.environ))
+        wanted = intake.parsed(_decoder, body.read(request.environ))
         only = wanted.filter()
         if wanted.dry_run:
             number, more = self.matched(type, only)

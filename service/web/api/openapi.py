@@ -250,7 +250,9 @@ def _releases() -> Object:
 
 def _hook() -> Object:
     names = {"type": "array", "items": TEXT}
-    body, found = {"type": "object"}, _object({"workspaces": names, "tasks": names})
+    left = {"type": "array", "items": _object({"workspace": TEXT, "because": TEXT})}
+    found = _object({"detail": TEXT, "workspaces": names, "tasks": names, "left": left})
+    body: Object = {"type": "object"}
     return _call("gitHook", 202, found, 200, body=body, refused=(404,)) | {"security": [{}]}
 
 

@@ -24,7 +24,7 @@ class NewPause(msgspec.Struct, forbid_unknown_fields=True):
     until: Annotated[datetime, Meta(tz=True)] | None = None
 
 
-_decode = msgspec.json.Decoder(NewPause).decode
+_decoder = msgspec.json.Decoder(NewPause)
 
 
 class Pausing:
@@ -36,7 +36,7 @@ class Pausing:
     def asked(self) -> NewPause:
         """What the request's body asks for."""
         environ = request.environ
-        return parsed(_decode, body.read(environ)) if has_body(environ) else NewPause()
+        return parsed(_decoder, body.read(environ)) if has_body(environ) else NewPause()
 
     def pause(self, name: str, asked: NewPause) -> Pause:
         environ = request.environ

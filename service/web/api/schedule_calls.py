@@ -46,7 +46,7 @@ class NewSchedule(msgspec.Struct, forbid_unknown_fields=True):
     paused: bool = False
 
 
-_decode = msgspec.json.Decoder(NewSchedule).decode
+_decoder = msgspec.json.Decoder(NewSchedule)
 
 
 class ScheduleCalls:
@@ -91,7 +91,7 @@ class ScheduleCalls:
     def put(self, name: str) -> Answer:
         if not TYPE_NAME.fullmatch(name):
             raise wrong("the name: letters, digits, '.', '_' and '-', at most 100", field="name")
-        new = parsed(_decode, body.read(request.environ))
+        new = parsed(_decoder, body.read(request.environ))
         stored, is_new = self._changed(name, self._as_wanted(name, new), "scheduled")
         return self._answer(stored, 201 if is_new else 200)
 

@@ -18,13 +18,14 @@ from service.web.api.pausing import has_body
 from service.web.api.workspace_desk import SIMPLE, Desk, SeenWorkspace
 from service.web.masking import Masking
 from service.web.problem import not_found, wrong
-from service.workspaces.names import EMAIL_LIMIT
+from service.workspaces.names import EMAIL_LIMIT, EXAMPLE
 
+PYTHONS: Final = "a Python of this host, as in python3.12"
 BRANCHES: Final = ("ours", "keep")  # the branch goes, if its tip is what was pushed from here; or it stays
 
 
 class NewWorkspace(msgspec.Struct, forbid_unknown_fields=True):
-    email: Annotated[str, Meta(min_length=3, max_length=4 * EMAIL_LIMIT)]
+    email: Annotated[str, Meta(max_length=4 * EMAIL_LIMIT, description=f"as in {EXAMPLE}")]
     take_over: Annotated[bool, Meta(description="also a branch of that name that somebody else has made")] = False
 
 
@@ -34,18 +35,25 @@ class Resuming(msgspec.Struct, forbid_unknown_fields=True):
 
 class Rebuilding(msgspec.Struct, forbid_unknown_fields=True):
     python: (
-        Annotated[str, Meta(pattern=r"^[A-Za-z0-9/][A-Za-z0-9._/+-]{0,254}$", description="one of this host")] | None
+        Annotated[
+            str,
+            Meta(
+                pattern=r"^[A-Za-z0-9/][A-Za-z0-9._/+-]{0,254}$",
+                description=PYTHONS,
+            ),
+        ]
+        | None
     ) = None
 
 
 class Granting(msgspec.Struct, forbid_unknown_fields=True):
-    login: Annotated[str, Meta(pattern=r"^[a-z_][a-z0-9_.-]{0,31}$", description="an account on this host")]
+    login: Annotated[str, Meta(pattern=r"^[a-z_][a-z0-9_.-]{0,31}$", description="an account on this host, as in jo")]
 
 
-_new = msgspec.json.Decoder(NewWorkspace).decode
-_resuming = msgspec.json.Decoder(Resuming).decode
-_rebuilding = msgspec.json.Decoder(Rebuilding).decode
-_granting = msgspec.json.Decoder(Granting).decode
+_new = msgspec.json.Decoder(NewWorkspace)
+_resuming = msgspec.json.Decoder(Resuming)
+_rebuilding = msgspec.json.Decoder(Rebuilding)
+_granting = msgspec.json.Decoder(Granting)
 
 
 class WorkspaceCalls:
@@ -103,7 +111,7 @@ class WorkspaceCalls:
     def rebuild(self, slug: str) -> Answer:
         environ = request.environ
         asked = parsed(_rebuilding, body.read(environ)) if has_body(environ) else Rebuilding()
-        return self._answer(self._desk.act(slug, "rebuild", python=asked.python))
+        return self._answer(self._desk.rebuild(slug, asked.python))
 
     def access(self, slug: str) -> Answer:
         asked = parsed(_granting, body.read(request.environ))

@@ -7,7 +7,6 @@ used anew. A task that came on another way is known once it runs: the record nam
 the workspace's lock.
 """
 
-import logging
 import time
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -19,7 +18,7 @@ from flask import request
 
 from service.store import Store
 from service.tasks import moments
-from service.tasks.document import QUEUED, SCHEDULED, Task
+from service.tasks.document import Task
 from service.web.api.intake import Intake, Sender
 from service.web.api.task_calls import TaskCalls
 from service.web.auth import CALLER
@@ -28,8 +27,10 @@ from service.web.request_id import KEY as REQUEST_ID
 from service.workspaces.names import BadEmail
 from service.workspaces.record import (
     ASLEEP,
+    CREATING,
     DELETE_FAILED,
     DELETING,
+    FAILED,
     READY,
     REQUESTED,
     STOPPED,
@@ -42,23 +43,23 @@ from service.workspaces.record import (
 
 CREATE: Final = "workspace.create"
 DELETE: Final = "workspace.delete"
-UPDATE: Final = "workspace.update"
-TEST: Final = "workspace.test"
 SIMPLE: Final = ("start", "stop", "restart", "update", "test")  # actions that take nothing but the workspace
 NUMBERED: Final = " workspaces"  # in place of a caller's name; no token has such a one
 BLOCK: Final = 32
+UNBUILT: Final = (REQUESTED, CREATING, FAILED)
 RETRY_SECONDS: Final = 60
 OFF: Final = "workspaces are off here; whoever runs the service turns them on by SANDBOX_WORKSPACE_GIT"
 _encode = msgspec.json.Encoder().encode
-log = logging.getLogger(__name__)
 
 
 class Premises(NamedTuple):
-    """Where workspaces are on this host, how many there may be, and how many may be built at a time."""
+    """What the web knows of how workspaces are set up on this host."""
 
     folder: Path
-    most: int
-    most_building: int
+    most: int  # that there may be
+    most_building: int  # at a time
+    pythons: tuple[str, ...]  # the interpreters that they may have
+    code_runs_as: str | None = None  # the user, where nothing is isolated
     hook_secret: Path | None = None  # the file with the secret of POST /hooks/git
 
     @property
@@ -156,7 +157,7 @@ class Desk:
     # --- acting ----------------------------------------------------------------------------------
 
     def request(self, email: str, *, take_over: bool = False) -> tuple[SeenWorkspace, bool]:
-        """The workspace of an email, and whether its creation begins now."""
+        """The workspace of an email, and whether its creation begins now, or goes on with a branch to take over."""
         premises = self.premises
         try:
             workspace, _ = premises.shelf.request(email, most=premises.most, most_building=premises.most_building)
@@ -170,7 +171,10 @@ class Desk:
         except UnreadableRecord as error:
             raise Problem(409, f"the record of this workspace cannot be read: {error}") from error
         [seen] = self._with_tasks([workspace])
-        if workspace.state != REQUESTED or seen.is_busy:
+        if seen.is_busy and take_over and workspace.state in UNBUILT and not _takes_over(seen):
+            self._refuse_if_busy(seen)  # what is at work leaves the branch alone
+        begins = workspace.state == REQUESTED or (take_over and workspace.state in UNBUILT)
+        if seen.is_busy or not begins:
             return seen, False
         return self._begun(seen, CREATE, {"email": workspace.email, "take_over": take_over}), True
 
@@ -181,6 +185,13 @@ class Desk:
             self._refuse_if_busy(seen)
             raise Problem(409, f"{slug} is half deleted: resume that, or delete it again")
         return self._begun(seen, f"workspace.{action}", {"slug": slug, **args})
+
+    def rebuild(self, slug: str, python: str | None) -> SeenWorkspace:
+        pythons = self.premises.pythons
+        if python is not None and python not in pythons:
+            known = ", ".join(pythons)
+            raise wrong(f"python: there is no {python!r} for workspaces here; there are: {known}", field="python")
+        return self.act(slug, "rebuild", python=python)
 
     def delete(self, slug: str, *, force: bool, branch: str) -> SeenWorkspace:
         return self._begun(self.one(slug), DELETE, {"slug": slug, "force": force, "branch": branch})
@@ -209,26 +220,9 @@ class Desk:
             raise _busy(error.task) from error
         return self.one(slug)
 
-    def pushed(self, branch: str, sha: str) -> list[SeenWorkspace]:
-        """Somebody has pushed to a branch: its workspaces are to be updated and tested. What runs now ends first. If an
-        update waits already, it brings this push, too."""
-        changed: list[SeenWorkspace] = []
-        refused: Problem | None = None
-        for seen in self.all():
-            workspace = seen.workspace
-            is_meant = workspace.branch == branch and workspace.state in (READY, STOPPED, ASLEEP)
-            if not is_meant or sha == workspace.pushed_sha or _awaits_update(seen):
-                continue
-            slug = {"slug": workspace.slug}
-            try:
-                changed.append(self._created(seen, UPDATE, slug))
-                changed[-1] = self._created(changed[-1], TEST, slug)
-            except Problem as problem:  # which keeps the push from no other workspace
-                log.warning("a push to %s: %s", workspace.slug, problem.detail)
-                refused = problem
-        if refused and not changed:
-            raise refused
-        return changed
+    def queue(self, seen: SeenWorkspace, action: str) -> SeenWorkspace:
+        """After whatever runs or waits already."""
+        return self._created(seen, f"workspace.{action}", {"slug": seen.workspace.slug})
 
     def _begun(self, seen: SeenWorkspace, type: str, args: dict[str, Any]) -> SeenWorkspace:
         self._refuse_if_busy(seen)
@@ -254,8 +248,9 @@ def _seen(workspace: Workspace, numbered: list[tuple[int, Task]]) -> SeenWorkspa
     return SeenWorkspace(workspace, tuple(tasks), 1 + max((number for number, _ in numbered), default=-1))
 
 
-def _awaits_update(seen: SeenWorkspace) -> bool:
-    return any(task.type == UPDATE and task.status in (QUEUED, SCHEDULED) for task in seen.tasks)
+def _takes_over(seen: SeenWorkspace) -> bool:
+    task = seen.task
+    return task is not None and task.type == CREATE and msgspec.json.decode(task.args).get("take_over") is True
 
 
 def _busy(task: str | None, type: str = "another action") -> Problem:

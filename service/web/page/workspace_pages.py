@@ -4,25 +4,26 @@ Who signs in sees all. Who follows a link of their own gets a cookie for the add
 nothing else.
 """
 
-from collections.abc import Callable, Mapping
-from typing import Final, TypeVar
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, Final, TypeVar
 
 import msgspec
 from flask import Blueprint, Response, request
 
 from service.errors import InvalidTask, InvalidTransition, SandboxError
 from service.store import Logged, Store
+from service.web.api import body_faults
 from service.web.api.own_links import OwnLinks, place
 from service.web.api.task_calls import TaskCalls
 from service.web.api.task_events import Events
-from service.web.api.uids import checked, missing
+from service.web.api.uids import UID, checked, missing
 from service.web.api.workspace_calls import BRANCHES, Granting, NewWorkspace, Rebuilding
 from service.web.api.workspace_desk import Desk, SeenWorkspace
 from service.web.masking import Masking
 from service.web.page import shown
 from service.web.page.frame import Frame, Notice, go
 from service.web.page.guard import Visitor, is_encrypted
-from service.web.problem import Problem, wrong
+from service.web.problem import Problem
 from service.workspaces.record import ASLEEP, DELETED, READY, STOPPED
 
 OF_ONE: Final = ("page.workspace", "page.workspace_deed", "page.workspace_events")  # open to who has a link of his own
@@ -49,7 +50,7 @@ class WorkspacePages:
         self._masking = masking
         self._deeds: dict[str, Callable[[str, Mapping[str, str]], SeenWorkspace]] = {
             **{name: self._simple(name) for name in ("start", "stop", "restart", "update", "test")},
-            "rebuild": lambda slug, form: desk.act(slug, "rebuild", python=_asked(Rebuilding, form, "python").python),
+            "rebuild": lambda slug, form: desk.rebuild(slug, _asked(Rebuilding, form, "python").python),
             "access": lambda slug, form: desk.act(slug, "access", login=_asked(Granting, form, "login").login),
             "delete": lambda slug, form: desk.delete(
                 slug, force="force" in form, branch=form.get("branch", BRANCHES[0])
@@ -86,7 +87,12 @@ class WorkspacePages:
 
     def _listed(self, status: int = 200, wrong: str = "") -> Response:
         return self._frame.page(
-            "workspaces.html", status, all=self._desk.all(), wrong=wrong, email=request.form.get("email", "")
+            "workspaces.html",
+            status,
+            all=self._desk.all(),
+            wrong=wrong,
+            email=request.form.get("email", ""),
+            code_runs_as=self._desk.premises.code_runs_as,
         )
 
     # --- one -------------------------------------------------------------------------------------
@@ -102,10 +108,13 @@ class WorkspacePages:
             progress=task and shown.progress(task),
             log=self._logbook.read(task.uid) if task else NOTHING_LOGGED,
             offered=() if seen.is_busy else OFFERED.get(state, (("resume", "Resume"),)),
+            tested=[*_tested(seen.workspace.test or {})],
             is_built=state in OFFERED,
             is_gone=state == DELETED,
             here=place(slug),
             link=link,
+            code_runs_as=self._desk.premises.code_runs_as,
+            pythons=self._desk.premises.pythons,
         )
 
     def act(self, slug: str, deed: str) -> Response:
@@ -173,10 +182,23 @@ class WorkspacePages:
         return Visitor(workspace.slug, may_write=True, workspace=workspace.slug)
 
 
+def _tested(test: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """How the project's tests last ended, in words. What another release has written may differ."""
+    if not test:
+        return
+    failed = f"They failed: the command ended with status {test.get('status')}."
+    yield "Result", "They passed." if test.get("passed") is True else failed
+    for name, key in (("Commit", "sha"), ("When", "at")):
+        if isinstance(value := test.get(key), str):
+            yield name, value
+    if UID.fullmatch(str(test.get("task"))):
+        yield "Task", str(test["task"])
+
+
 def _asked(kind: type[Asked], form: Mapping[str, str], name: str) -> Asked:
     """What a form asks for; what is left empty is not asked for."""
     given = {name: text} if (text := form.get(name, "").strip()) else {}
     try:
         return msgspec.convert(given, kind)
     except msgspec.ValidationError as error:
-        raise wrong(f"{name}: this cannot be used; {error}", field=name) from error
+        raise body_faults.problem(error, kind) from error

@@ -69,7 +69,7 @@ class Branch(BuildStep):
         if not (work.take_over or record.taken_over):
             raise StepFailed(
                 f"the branch {record.branch} is at the origin already, and this workspace has not made it. Remove it "
-                "there, or ask for it with take_over."
+                "there, or use it as it is: resume the workspace with take_over."
             )
         record.pushed_sha, record.taken_over = None, True
         work.save()

@@ -62,6 +62,38 @@ def test_what_is_no_email_is_said_to_be_none(estate: Estate, email: str) -> None
     assert estate.client.get("/tasks").json["tasks"] == []
 
 
+def test_that_nothing_is_isolated_stands_where_workspaces_are_shown(estate: Estate) -> None:
+    estate.record()
+    plain = estate.app(premises=estate.premises._replace(code_runs_as="deploy")).test_client()
+    for path in ("/ui/workspaces", PLACE):
+        assert not Seen(estate.client.get(path)).all("p", id="not-isolated")
+        assert Seen(plain.get(path)).all("p", id="not-isolated")
+        assert "their code runs as the user <code>deploy</code>" in plain.get(path).text
+        assert "docs/steward.md" in plain.get(path).text
+
+
+@pytest.mark.parametrize(
+    ("status", "words"), [(0, "They passed."), (2, "They failed: the command ended with status 2.")]
+)
+def test_how_the_tests_ended_is_said_in_words_with_a_link_to_their_task(
+    estate: Estate, status: int, words: str
+) -> None:
+    uid = estate.client.post("/tasks", json={"type": "echo"}).json["uid"]
+    at = "2026-11-20T23:47:58.000000Z"
+    estate.record(test={"passed": status == 0, "status": status, "sha": "5" * 40, "at": at, "task": uid})
+    page = estate.client.get(PLACE)
+    assert f"<dd>{words}</dd>" in page.text and f"<code>{'5' * 12}</code>" in page.text
+    assert Seen(page).all("a", href=f"/ui/tasks/{uid}") and "passed</dt>" not in page.text
+
+
+def test_another_python_is_chosen_from_those_that_there_are(estate: Estate) -> None:
+    estate.record(python="python3")
+    assert "<option>python3</option><option>python3.12</option>" in estate.client.get(PLACE).text
+    assert "there are: python3, python3.12" in said(
+        estate.client, sent(estate.client, f"{PLACE}/rebuild", python="3.99")
+    )
+
+
 def test_that_there_are_too_many_stands_beside_the_form(estate: Estate) -> None:
     for name in "abcd":
         estate.record(f"{name}@x.de")
@@ -109,7 +141,7 @@ def test_while_something_is_at_work_it_can_be_cancelled_and_nothing_else(estate:
 def test_forms_carry_what_an_action_takes(estate: Estate) -> None:
     estate.record()
     for path, form, args in (
-        ("rebuild", {"python": "3.12"}, {"python": "3.12"}),
+        ("rebuild", {"python": "python3.12"}, {"python": "python3.12"}),
         ("rebuild", {"python": ""}, {"python": None}),
         ("access", {"login": "jo"}, {"login": "jo"}),
         ("delete", {}, {"force": False, "branch": "ours"}),

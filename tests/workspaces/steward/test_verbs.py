@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from service.workspaces import dotenv
 from tests.servers import BUSY, eventually
 from tests.workspaces.steward.stage import BASE, MINE, NEIGHBOURS, SOCKET, StewardHost
 
@@ -132,13 +133,13 @@ def test_the_settings_are_the_groups_to_read_and_keep_their_secret(host: Steward
     host.build()
     host.do("write_env", values={"PORT": "8100", "ALLOWED_HOSTS": "a,b"})
     file = host.path(f"{BASE}/w/{MINE}/.env")
-    before = dict(line.split("=", 1) for line in file.read_text().splitlines())
+    before = dotenv.read(file.read_text())
     assert (before["DEBUG"], before["PORT"]) == ("no", "8100")
     assert before["DATABASE_URL"] == f"sqlite:///{BASE}/w/{MINE}/data/database.sqlite3"
     found = file.stat()
     assert (stat.S_IMODE(found.st_mode), found.st_uid) == (0o640, host.uid())
     host.do("write_env", values={"PORT": "8101"})
-    assert dict(line.split("=", 1) for line in file.read_text().splitlines())[SECRET] == before[SECRET]
+    assert dotenv.read(file.read_text())[SECRET] == before[SECRET]
 
 
 def test_a_link_leads_the_steward_to_nothing_that_the_workspace_could_not_reach(host: StewardHost) -> None:
