@@ -2,12 +2,12 @@
 
 from service.cli import building
 from service.errors import SettingsError
-from service.releases import chain
-from service.releases.chain import Chain
-from service.releases.clone import OperatorsClone
-from service.releases.ledger import Ledger
 from service.settings import Settings
 from service.tasks.declare import TaskType
+from service.workspaces.releases import chain
+from service.workspaces.releases.chain import Chain
+from service.workspaces.releases.clone import OperatorsClone
+from service.workspaces.releases.ledger import Ledger
 
 
 def types(settings: Settings) -> list[TaskType]:

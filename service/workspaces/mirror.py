@@ -88,6 +88,11 @@ class Mirror:
         self._origin = origin
 
     @property
+    def _turns(self) -> Path:
+        """Marks what runs in a turn. The other commands may run side by side, of several builders."""
+        return self._folder / "turn"
+
+    @property
     def exists(self) -> bool:
         return (self._folder / "HEAD").is_file()
 
@@ -106,7 +111,7 @@ class Mirror:
                     fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
                     break
                 time.sleep(LOOK_SECONDS)
-            for pid in whose.marked(self._folder):
+            for pid in whose.marked(self._turns):
                 with suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
             for path in self._folder.glob("**/*.lock"):
@@ -121,23 +126,23 @@ class Mirror:
         beside = self._folder.with_name(f"{self._folder.name}.new")
         shutil.rmtree(beside, ignore_errors=True)
         readable = "--shared=0644"  # workspaces have users of their own
-        self._git(speaker, "init", "--quiet", "--bare", "--template=", readable, "--", str(beside))
+        self._in_turn(speaker, "init", "--quiet", "--bare", "--template=", readable, "--", str(beside))
         self._fetch_into(beside, speaker)
         beside.rename(self._folder)
 
     def _fetch_into(self, folder: Path, speaker: Speaker) -> None:
         at = ("--git-dir", str(folder))
         url = self._origin.without_secrets
-        self._git(speaker, *at, "fetch", "--quiet", "--prune", "--no-write-fetch-head", "--", url, *EVERYTHING)
-        found = DEFAULT_BRANCH.search(self._git(speaker, "ls-remote", "--symref", "--", url, "HEAD"))
+        self._in_turn(speaker, *at, "fetch", "--quiet", "--prune", "--no-write-fetch-head", "--", url, *EVERYTHING)
+        found = DEFAULT_BRANCH.search(self._in_turn(speaker, "ls-remote", "--symref", "--", url, "HEAD"))
         if found is None:
             raise GitFailed("git ls-remote: the origin's HEAD names no branch")
-        self._git(speaker, *at, "symbolic-ref", "HEAD", found[1])
+        self._in_turn(speaker, *at, "symbolic-ref", "HEAD", found[1])
 
     def _forget_remote(self, speaker: Speaker) -> None:
         """Mirrors that were made by `git clone` have the origin's password there."""
         if '[remote "origin"]' in (self._folder / "config").read_text(encoding="utf-8", errors="replace"):
-            self._at_home(speaker, "config", "--remove-section", "remote.origin")
+            self._in_turn(speaker, "--git-dir", str(self._folder), "config", "--remove-section", "remote.origin")
 
     def main_sha(self, speaker: Speaker) -> str:
         return self._at_home(speaker, "rev-parse", "--verify", "--quiet", "HEAD^{commit}").strip()
@@ -176,8 +181,12 @@ class Mirror:
     def _at_home(self, speaker: Speaker, *words: str) -> str:
         return self._git(speaker, "--git-dir", str(self._folder), *words)
 
-    def _git(self, speaker: Speaker, *words: str) -> str:
-        done = speaker.run(["git", *words], env=self._environment(), timeout=FETCH_SECONDS, cwd="/")
+    def _in_turn(self, speaker: Speaker, *words: str) -> str:
+        return self._git(speaker, *words, mark=self._turns)
+
+    def _git(self, speaker: Speaker, *words: str, mark: Path | None = None) -> str:
+        environment = self._environment() | {whose.MARK: str(mark or self._folder)}
+        done = speaker.run(["git", *words], env=environment, timeout=FETCH_SECONDS, cwd="/")
         if done.returncode:
             last = "\n".join(line for line in done.stdout.strip().splitlines() if line)[-LAST_CHARACTERS:]
             raise GitFailed(f"git {words[0] if words[0] != '--git-dir' else words[2]}: {last or done.returncode}")
@@ -185,7 +194,6 @@ class Mirror:
 
     def _environment(self) -> dict[str, str]:
         return {
-            whose.MARK: str(self._folder),
             "PATH": os.environ.get("PATH", os.defpath),
             "HOME": os.environ.get("HOME", "/"),
             "LANG": "C.UTF-8",

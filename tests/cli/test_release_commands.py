@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from service.cli.main import main
-from service.releases.ledger import DONE
 from service.store import Store
 from service.tasks.document import TaskError
 from service.web.app import Web
+from service.workspaces.releases.ledger import DONE
 from tests.servers import eventually
 from tests.web.estate import served
 from tests.web.test_releases import FIRST, OLD, SECOND, SHA, Yard

@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
-from service.releases import chain
-from service.releases.chain import Chain
-from service.releases.clone import OperatorsClone
-from service.releases.ledger import Ledger
 from service.testing import Outcome, run
+from service.workspaces.releases import chain
+from service.workspaces.releases.chain import Chain
+from service.workspaces.releases.clone import OperatorsClone
+from service.workspaces.releases.ledger import Ledger
 from tests.deploy.host import TestHost
 from tests.deploy.project import DOMAIN, ENVIRONMENT, FAB, Project
 from tests.deploy.world import World

@@ -9,15 +9,15 @@ import pytest
 from flask.testing import FlaskClient
 
 from service.observe.audit import AuditLog
-from service.releases import chain
-from service.releases.chain import Chain
-from service.releases.ledger import DONE, FAILED, Ledger
 from service.store import Store
 from service.tasks.registry import Registry
 from service.web import token_file
 from service.web.api.release_desk import Stages
 from service.web.app import Web
 from service.web.auth import Tokens
+from service.workspaces.releases import chain
+from service.workspaces.releases.chain import Chain
+from service.workspaces.releases.ledger import DONE, FAILED, Ledger
 from tests.servers import eventually
 from tests.web.test_git_hooks import headers_of
 

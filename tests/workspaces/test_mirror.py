@@ -4,15 +4,18 @@ import base64
 import getpass
 import http.server
 import os
+import signal
 import subprocess
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 from urllib.parse import quote
 
 import pytest
 
+from service.workspaces import whose
 from service.workspaces.mirror import GitFailed, Mirror, Origin
 from tests.servers import eventually, free_port
 from tests.workspaces.conftest import small_project
@@ -88,6 +91,31 @@ def test_what_a_killed_fetch_left_is_cleared_away(origin: Origin, folder: Path) 
     git("push", "--quiet", "origin", "main", folder=work)
     mirror.fetch(told)
     assert mirror.main_sha(told) == git("rev-parse", "HEAD", folder=work)
+
+
+def test_a_fetch_ends_nothing_of_another_builders_push(folder: Path) -> None:
+    bare = make_origin(folder, small_project(folder))
+    mirror, told = Mirror(folder / "mirror.git", Origin(str(bare))), Speaker()
+    mirror.fetch(told)
+    hook, gate = bare / "hooks" / "pre-receive", folder / "gate"
+    hook.write_text(f"#!/bin/sh\ntouch {folder}/pushing\nuntil [ -e {gate} ]; do sleep 0.05; done\n")
+    hook.chmod(0o755)
+    with ThreadPoolExecutor(1) as other:
+        push = other.submit(mirror.push_new, told, "jo@example.org", mirror.main_sha(told))
+        eventually((folder / "pushing").exists)
+        mirror.fetch(told)
+        gate.touch()
+        push.result(60)
+    assert mirror.tip(told, "jo@example.org")
+
+
+def test_what_a_killed_fetch_left_running_is_ended(origin: Origin, folder: Path) -> None:
+    mirror = Mirror(folder / "mirror.git", origin)
+    mirror.fetch(Speaker())
+    in_a_turn = os.environ | {whose.MARK: str(mirror._turns)}
+    with subprocess.Popen(["sleep", "600"], env=in_a_turn) as left:
+        mirror.fetch(Speaker())
+        assert left.wait(10) == -signal.SIGKILL
 
 
 # --- a password in the URL ----------------------------------------------------------------------------

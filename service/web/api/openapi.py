@@ -7,7 +7,6 @@ from typing import Any, Final, get_type_hints
 import msgspec
 from flask import Blueprint
 
-from service.releases.ledger import ID as RELEASE_ID
 from service.store import AtWork
 from service.store.history import QUEUE_GAUGES, RUNNER_GAUGES
 from service.store.tally import ENDS, TIMES
@@ -28,6 +27,7 @@ from service.web.api.workspace_calls import BRANCHES, Granting, NewWorkspace, Re
 from service.web.api.workspace_desk import SIMPLE
 from service.workspaces.names import SLUG
 from service.workspaces.record import STATES, Workspace
+from service.workspaces.releases.ledger import ID as RELEASE_ID
 
 Object = dict[str, Any]
 

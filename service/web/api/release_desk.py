@@ -13,7 +13,6 @@ import msgspec
 from flask import request
 
 from service.observe.audit import AuditLog
-from service.releases.ledger import DONE, Ledger, LedgerBusy, Page
 from service.store import Store
 from service.tasks.document import Task
 from service.web import auditing
@@ -22,6 +21,7 @@ from service.web.api.task_calls import TaskCalls
 from service.web.auth import CALLER
 from service.web.problem import Problem, not_found
 from service.web.request_id import KEY as REQUEST_ID
+from service.workspaces.releases.ledger import DONE, Ledger, LedgerBusy, Page
 
 PROMOTE: Final = "release.promote"
 DEPLOY: Final = "release.deploy"

@@ -15,9 +15,9 @@ from typing import Any, Final
 
 from service import Context, Reject, Retry, task
 from service.errors import Interrupted, SandboxError, Stopping
-from service.releases.clone import OperatorsClone
-from service.releases.ledger import DONE, FAILED, RUNNING, Ledger
 from service.tasks.declare import TaskType, marked_type
+from service.workspaces.releases.clone import OperatorsClone
+from service.workspaces.releases.ledger import DONE, FAILED, RUNNING, Ledger
 
 PROMOTE: Final = "release.promote"
 DEPLOY: Final = "release.deploy"

@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 
 from service.errors import Cancelled, Interrupted, Stopping
-from service.releases.chain import DEPLOY, PROMOTE
-from service.releases.ledger import ASKED, DONE, FAILED, RUNNING
 from service.runner import programs
 from service.testing import Outcome
-from tests.releases.ground import Ground
+from service.workspaces.releases.chain import DEPLOY, PROMOTE
+from service.workspaces.releases.ledger import ASKED, DONE, FAILED, RUNNING
 from tests.servers import eventually
+from tests.workspaces.releases.ground import Ground
 
 UID = "a" * 64
 

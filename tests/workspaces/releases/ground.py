@@ -6,11 +6,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from service.releases import chain
-from service.releases.chain import Chain
-from service.releases.clone import OperatorsClone
-from service.releases.ledger import Ledger
 from service.testing import Outcome, run
+from service.workspaces.releases import chain
+from service.workspaces.releases.chain import Chain
+from service.workspaces.releases.clone import OperatorsClone
+from service.workspaces.releases.ledger import Ledger
 from tests.workspaces.yard import git
 
 FAB = """#!/usr/bin/env python3

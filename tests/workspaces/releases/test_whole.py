@@ -11,11 +11,11 @@ from typing import Any
 import pytest
 
 from service.web import token_file
-from tests.releases.ground import Ground
 from tests.servers import eventually
 from tests.system.conftest import make_instance  # noqa: F401 - a fixture
 from tests.system.instance import SANDBOX, Instance
 from tests.web.test_git_hooks import headers_of
+from tests.workspaces.releases.ground import Ground
 
 SECRET = b"a secret of the forge"
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.releases.ground import Ground
+from tests.workspaces.releases.ground import Ground
 
 
 @pytest.fixture
