@@ -75,6 +75,7 @@ def house(folder: Path) -> Iterator[House]:
 
 
 @pytest.mark.slow
+@pytest.mark.ci
 def test_a_workspace_from_the_button_to_its_end(house: House, browser: Browser) -> None:
     page = browser.new_context().new_page()
     page.set_default_timeout(LIMIT_MS)

@@ -42,6 +42,7 @@ def state(yard: Yard) -> set[str]:
 
 
 @pytest.mark.slow
+@pytest.mark.ci
 def test_a_creation_and_a_deletion_go_on_where_they_were_killed(small: Yard) -> None:
     before = state(small)
     media = small.places.shared_media / "lamp.svg"

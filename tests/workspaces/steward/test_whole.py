@@ -33,6 +33,7 @@ def page(host: StewardHost) -> str:
 
 
 @pytest.mark.slow
+@pytest.mark.ci
 def test_a_workspace_is_built_served_and_taken_away_without_a_trace(host: StewardHost) -> None:
     host.project(**{"server.py": SERVER, "Procfile": "web: python server.py\n", ".env.example": "GREETING=hello\n"})
     host.host.sh(f"rm -rf {BASE}/mirror.git; chown -R root /srv/project; git clone -q --bare /srv/project {ORIGIN}")
