@@ -20,6 +20,7 @@ from service.web.masking import Masking
 from service.web.problem import not_found, wrong
 from service.workspaces.names import EMAIL_LIMIT
 
+END: Final = r"$(?!\n)"  # in Python, $ alone fits before a last newline, too
 BRANCHES: Final = ("ours", "keep")  # the branch goes, if its tip is what was pushed from here; or it stays
 
 
@@ -34,12 +35,13 @@ class Resuming(msgspec.Struct, forbid_unknown_fields=True):
 
 class Rebuilding(msgspec.Struct, forbid_unknown_fields=True):
     python: (
-        Annotated[str, Meta(pattern=r"^[A-Za-z0-9/][A-Za-z0-9._/+-]{0,254}$", description="one of this host")] | None
+        Annotated[str, Meta(pattern=r"^[A-Za-z0-9/][A-Za-z0-9._/+-]{0,254}" + END, description="one of this host")]
+        | None
     ) = None
 
 
 class Granting(msgspec.Struct, forbid_unknown_fields=True):
-    login: Annotated[str, Meta(pattern=r"^[a-z_][a-z0-9_.-]{0,31}$", description="an account on this host")]
+    login: Annotated[str, Meta(pattern=r"^[a-z_][a-z0-9_.-]{0,31}" + END, description="an account on this host")]
 
 
 _new = msgspec.json.Decoder(NewWorkspace).decode
