@@ -16,6 +16,7 @@ from typing import Final
 LARGEST_BYTES: Final = 64 * 1024 * 1024
 KEPT_FILES: Final = 5
 LOOK_SECONDS: Final = 1.0
+WAIT_SECONDS: Final = 1.0
 LONGEST_TEXT: Final = 32 * 1024  # of a message, or a traceback, in a line
 
 
@@ -94,8 +95,8 @@ class LogFile:
             return False
 
     def _roll(self) -> None:
-        with open(self._path.with_suffix(".lock"), "w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
+        with open(self._path.with_suffix(".lock"), "w", opener=_for_its_owner) as lock:
+            _wait_for(lock.fileno())
             if not self._is_too_large():
                 return  # another process was quicker
             for number in range(KEPT_FILES - 1, 0, -1):
@@ -103,6 +104,25 @@ class LogFile:
                 if older.exists():
                     older.replace(f"{self._path}.{number + 1}")
             self._path.replace(f"{self._path}.1")
+
+
+def _wait_for(lock: int) -> None:
+    """Raises OSError if whoever holds it does not come to an end, as a process that was stopped."""
+    until = time.monotonic() + WAIT_SECONDS
+    while True:
+        try:
+            return fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() > until:
+                raise
+        time.sleep(0.01)
+
+
+def _for_its_owner(path: str, flags: int) -> int:
+    """Whoever can open a lock can hold it."""
+    descriptor = os.open(path, flags, 0o600)
+    os.fchmod(descriptor, 0o600)  # one from before was everybody's
+    return descriptor
 
 
 class Caretaker:

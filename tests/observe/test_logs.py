@@ -1,11 +1,13 @@
 """Lines in files that several processes write."""
 
+import fcntl
 import json
 import logging
 import os
 import pty
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from decimal import Decimal
 from pathlib import Path
@@ -20,6 +22,7 @@ from service.runner.journal import Report
 from service.tasks import moments, transitions
 from service.tasks.context import Context
 from service.tasks.document import QUEUED, Task, TaskError
+from tests.servers import BUSY
 
 WRITE = """
 import json, sys
@@ -186,6 +189,25 @@ def test_a_log_that_cannot_be_rolled_is_written_on(tmp_path: Path) -> None:
     file._looked = -10.0
     file.write(b"two\n")
     assert (tmp_path / "x.log").read_text() == "one\ntwo\n"
+
+
+def test_whoever_holds_the_lock_of_a_log_holds_up_nobody_and_others_cannot_hold_it(tmp_path: Path) -> None:
+    """Such as a process that was stopped while it moved the file aside."""
+    lock = tmp_path / "x.lock"
+    lock.touch()
+    file = LogFile(tmp_path / "x.log", largest_bytes=1)
+    with lock.open() as held:
+        fcntl.flock(held, fcntl.LOCK_SH)
+        for line in (b"one\n", b"two\n"):
+            file._looked = -10.0
+            writer = threading.Thread(target=file.write, args=[line], daemon=True)
+            writer.start()
+            writer.join(10 * BUSY)
+            assert not writer.is_alive()
+    file._looked = -10.0
+    file.write(b"three\n")
+    assert (tmp_path / "x.log.1").read_text() == "one\ntwo\n"
+    assert lock.stat().st_mode & 0o777 == 0o600
 
 
 def test_a_process_goes_on_when_nobody_reads_its_terminal(tmp_path: Path) -> None:
