@@ -17,7 +17,11 @@ LARGEST_BYTES: Final = 64 * 1024 * 1024
 KEPT_FILES: Final = 5
 LOOK_SECONDS: Final = 1.0
 WAIT_SECONDS: Final = 1.0
+TRY_SECONDS: Final = 0.01
 LONGEST_TEXT: Final = 32 * 1024  # of a message, or a traceback, in a line
+_sleep: Final = (
+    time.sleep
+)  # gevent's would let other clients run, and they would wait for ever for the lock of the file
 
 
 class LogFile:
@@ -115,7 +119,7 @@ def _wait_for(lock: int) -> None:
         except BlockingIOError:
             if time.monotonic() > until:
                 raise
-        time.sleep(0.01)
+        _sleep(TRY_SECONDS)
 
 
 def _for_its_owner(path: str, flags: int) -> int:

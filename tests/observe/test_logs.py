@@ -210,6 +210,31 @@ def test_whoever_holds_the_lock_of_a_log_holds_up_nobody_and_others_cannot_hold_
     assert lock.stat().st_mode & 0o777 == 0o600
 
 
+CLIENTS_OF_A_WEB_WORKER = """
+import fcntl, sys
+from pathlib import Path
+from service.observe.log_file import LogFile
+
+folder = Path(sys.argv[1])
+file = LogFile(folder / "x.log", largest_bytes=1)
+file.write(b"one\\n")
+
+from gevent import joinall, monkey, spawn
+
+monkey.patch_all()
+held = (folder / "x.lock").open("w")
+fcntl.flock(held, fcntl.LOCK_SH)
+file._looked = -10.0
+joinall([spawn(file.write, b"two\\n"), spawn(file.write, b"three\\n")])
+"""
+
+
+def test_clients_of_a_web_worker_do_not_hold_up_one_another_at_the_lock_of_a_log(tmp_path: Path) -> None:
+    """Whoever waits for it holds a lock of the process, too."""
+    subprocess.run([sys.executable, "-c", CLIENTS_OF_A_WEB_WORKER, str(tmp_path)], check=True, timeout=20 * BUSY)
+    assert sorted((tmp_path / "x.log").read_text().split()) == ["one", "three", "two"]
+
+
 def test_a_process_goes_on_when_nobody_reads_its_terminal(tmp_path: Path) -> None:
     """A terminal may say that it has room, and yet not take a whole line."""
     master, slave = pty.openpty()
