@@ -37,6 +37,7 @@ class LogFile:
         self._path = path
         self._largest = largest_bytes
         self._descriptor = -1
+        self._opened: tuple[int, int] | None = None  # what the descriptor led to
         self._looked = -LOOK_SECONDS
         self._torn = False
         self._unlock()
@@ -49,7 +50,7 @@ class LogFile:
     def write(self, lines: bytes) -> None:
         """Appends whole lines. If the disk is full or the folder is gone, they are lost, and nothing is raised."""
         try:
-            if time.monotonic() - self._looked > LOOK_SECONDS:
+            if time.monotonic() - self._looked > LOOK_SECONDS or not self._is_ours():
                 self.look()
             if self._torn:
                 lines = b"\n" + lines
@@ -82,13 +83,23 @@ class LogFile:
         except OSError:
             return False
 
+    def _is_ours(self) -> bool:
+        """A handler may have closed it, and a connection to Redis may have got the number."""
+        try:
+            now = os.fstat(self._descriptor)
+        except OSError:
+            return False
+        return (now.st_dev, now.st_ino) == self._opened
+
     def _reopen(self) -> None:
         descriptor = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o640)
-        if self._descriptor < 0:
+        if not self._is_ours():
             self._descriptor = descriptor
         else:
             os.dup2(descriptor, self._descriptor, inheritable=False)
             os.close(descriptor)
+        opened = os.fstat(self._descriptor)
+        self._opened = opened.st_dev, opened.st_ino
         for number in self._stands_for:
             os.dup2(self._descriptor, number)
 

@@ -5,6 +5,7 @@ import json
 import logging
 import os
 import pty
+import socket
 import subprocess
 import sys
 import threading
@@ -208,6 +209,22 @@ def test_whoever_holds_the_lock_of_a_log_holds_up_nobody_and_others_cannot_hold_
     file.write(b"three\n")
     assert (tmp_path / "x.log.1").read_text() == "one\ntwo\n"
     assert lock.stat().st_mode & 0o777 == 0o600
+
+
+def test_no_line_goes_to_a_socket_that_has_got_the_number_of_a_log_which_somebody_closed(tmp_path: Path) -> None:
+    """Such as a handler that closes all descriptors, and then a connection to Redis."""
+    file = LogFile(tmp_path / "x.log")
+    file.write(b"one\n")
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        number = file.descriptor
+        os.dup2(ours.fileno(), number)
+        file.write(b"two\n")
+        os.write(number, b"a command")
+        assert theirs.recv(100) == b"a command"
+        os.close(number)
+    file.write(b"three\n")
+    assert (tmp_path / "x.log").read_text() == "one\ntwo\nthree\n"
 
 
 CLIENTS_OF_A_WEB_WORKER = """
