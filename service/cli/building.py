@@ -36,7 +36,7 @@ def plan(settings: Settings) -> Plan:
     return Plan(
         places=places,
         site=site,
-        mirror=Mirror(places.mirror, origin),
+        mirror=Mirror(places.mirror, origin, read_by_others=is_isolated(settings)),
         hands=_hands(settings, places, site, origin),
         pythons=settings.workspace_pythons,
         database=settings.workspace_database,

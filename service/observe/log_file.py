@@ -16,7 +16,12 @@ from typing import Final
 LARGEST_BYTES: Final = 64 * 1024 * 1024
 KEPT_FILES: Final = 5
 LOOK_SECONDS: Final = 1.0
+WAIT_SECONDS: Final = 1.0
+TRY_SECONDS: Final = 0.01
 LONGEST_TEXT: Final = 32 * 1024  # of a message, or a traceback, in a line
+_sleep: Final = (
+    time.sleep
+)  # gevent's would let other clients run, and they would wait for ever for the lock of the file
 
 
 class LogFile:
@@ -32,6 +37,7 @@ class LogFile:
         self._path = path
         self._largest = largest_bytes
         self._descriptor = -1
+        self._opened: tuple[int, int] | None = None  # what the descriptor led to
         self._looked = -LOOK_SECONDS
         self._torn = False
         self._unlock()
@@ -44,7 +50,7 @@ class LogFile:
     def write(self, lines: bytes) -> None:
         """Appends whole lines. If the disk is full or the folder is gone, they are lost, and nothing is raised."""
         try:
-            if time.monotonic() - self._looked > LOOK_SECONDS:
+            if time.monotonic() - self._looked > LOOK_SECONDS or not self._is_ours():
                 self.look()
             if self._torn:
                 lines = b"\n" + lines
@@ -77,13 +83,23 @@ class LogFile:
         except OSError:
             return False
 
+    def _is_ours(self) -> bool:
+        """A handler may have closed it, and a connection to Redis may have got the number."""
+        try:
+            now = os.fstat(self._descriptor)
+        except OSError:
+            return False
+        return (now.st_dev, now.st_ino) == self._opened
+
     def _reopen(self) -> None:
         descriptor = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o640)
-        if self._descriptor < 0:
+        if not self._is_ours():
             self._descriptor = descriptor
         else:
             os.dup2(descriptor, self._descriptor, inheritable=False)
             os.close(descriptor)
+        opened = os.fstat(self._descriptor)
+        self._opened = opened.st_dev, opened.st_ino
         for number in self._stands_for:
             os.dup2(self._descriptor, number)
 
@@ -94,8 +110,8 @@ class LogFile:
             return False
 
     def _roll(self) -> None:
-        with open(self._path.with_suffix(".lock"), "w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
+        with open(self._path.with_suffix(".lock"), "w", opener=_for_its_owner) as lock:
+            _wait_for(lock.fileno())
             if not self._is_too_large():
                 return  # another process was quicker
             for number in range(KEPT_FILES - 1, 0, -1):
@@ -103,6 +119,25 @@ class LogFile:
                 if older.exists():
                     older.replace(f"{self._path}.{number + 1}")
             self._path.replace(f"{self._path}.1")
+
+
+def _wait_for(lock: int) -> None:
+    """Raises OSError if whoever holds it does not come to an end, as a process that was stopped."""
+    until = time.monotonic() + WAIT_SECONDS
+    while True:
+        try:
+            return fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() > until:
+                raise
+        _sleep(TRY_SECONDS)
+
+
+def _for_its_owner(path: str, flags: int) -> int:
+    """Whoever can open a lock can hold it."""
+    descriptor = os.open(path, flags, 0o600)
+    os.fchmod(descriptor, 0o600)  # one from before was everybody's
+    return descriptor
 
 
 class Caretaker:

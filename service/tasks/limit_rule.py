@@ -20,7 +20,9 @@ from service.tasks.declare import TaskType
 MOST: Final = 1_000_000
 MOST_OVERRIDES: Final = 1000
 LONGEST_VALUE: Final = 500
+LONGEST_KEY: Final = 500
 NONE: Final = "-"
+END: Final = r"$(?!\n)"  # in Python, $ alone fits before a last newline, too
 KEY: Final = re.compile(r"args(\.[A-Za-z_][A-Za-z0-9_]*)+")
 RATE: Final = re.compile(r"([1-9][0-9]{0,6})/(second|minute|hour|day)")
 AS_KEY: Final = "as in args.customer, or args.order.region; without one, all tasks are counted together"
@@ -31,7 +33,7 @@ _decode = msgspec.json.Decoder().decode
 
 _Count = Annotated[int, Meta(ge=1, le=MOST)]
 _Rate = Annotated[
-    str, Meta(pattern=f"^{RATE.pattern}$", description="as in 100/minute; per second, minute, hour or day")
+    str, Meta(pattern=f"^{RATE.pattern}{END}", description="as in 100/minute; per second, minute, hour or day")
 ]
 _Burst = Annotated[int, Meta(ge=1, le=MOST, description="so many may start at once after a quiet time")]
 
@@ -55,7 +57,14 @@ _Overrides = Annotated[dict[_Value, Bounds], Meta(max_length=MOST_OVERRIDES, des
 
 class LimitRule(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
     key: (
-        Annotated[str, Meta(pattern=f"^{KEY.pattern}$", description="as in args.customer; none: one place for all")]
+        Annotated[
+            str,
+            Meta(
+                pattern=f"^{KEY.pattern}{END}",
+                max_length=LONGEST_KEY,
+                description="as in args.customer; none: one place for all",
+            ),
+        ]
         | None
     ) = None
     concurrency: _Count | None = None

@@ -83,9 +83,11 @@ class Origin:
 
 
 class Mirror:
-    def __init__(self, folder: Path, origin: Origin) -> None:
+    def __init__(self, folder: Path, origin: Origin, *, read_by_others: bool = True) -> None:
+        """Others have to read it where workspaces have users of their own. Elsewhere nobody has."""
         self._folder = folder
         self._origin = origin
+        self._read_by_others = read_by_others
 
     @property
     def _turns(self) -> Path:
@@ -105,7 +107,7 @@ class Mirror:
     def _turn(self) -> Iterator[None]:
         """One at a time. What a killed one left is ended, and its locks are gone."""
         self._folder.parent.mkdir(parents=True, exist_ok=True, mode=0o750)
-        with open(self._folder.with_name(".mirror.lock"), "ab") as file:
+        with open(self._folder.with_name(".mirror.lock"), "ab", opener=_for_its_owner) as file:
             while True:
                 with suppress(BlockingIOError):
                     fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -120,15 +122,20 @@ class Mirror:
 
     def _fetch(self, speaker: Speaker) -> None:
         if self.exists:
+            self._keep_private(self._folder)
             self._forget_remote(speaker)
             self._fetch_into(self._folder, speaker)
             return
         beside = self._folder.with_name(f"{self._folder.name}.new")
         shutil.rmtree(beside, ignore_errors=True)
-        readable = "--shared=0644"  # workspaces have users of their own
-        self._in_turn(speaker, "init", "--quiet", "--bare", "--template=", readable, "--", str(beside))
+        self._in_turn(speaker, "init", "--quiet", "--bare", "--template=", "--shared=0644", "--", str(beside))
+        self._keep_private(beside)
         self._fetch_into(beside, speaker)
         beside.rename(self._folder)
+
+    def _keep_private(self, folder: Path) -> None:
+        if not self._read_by_others:
+            folder.chmod(0o700)
 
     def _fetch_into(self, folder: Path, speaker: Speaker) -> None:
         at = ("--git-dir", str(folder))
@@ -204,3 +211,10 @@ class Mirror:
             "GIT_OPTIONAL_LOCKS": "0",
             **self._origin.secrets,
         }
+
+
+def _for_its_owner(path: str, flags: int) -> int:
+    """Whoever can open a lock can hold it."""
+    descriptor = os.open(path, flags, 0o600)
+    os.fchmod(descriptor, 0o600)  # one from before was everybody's
+    return descriptor

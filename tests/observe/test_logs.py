@@ -1,11 +1,14 @@
 """Lines in files that several processes write."""
 
+import fcntl
 import json
 import logging
 import os
 import pty
+import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from decimal import Decimal
 from pathlib import Path
@@ -20,6 +23,7 @@ from service.runner.journal import Report
 from service.tasks import moments, transitions
 from service.tasks.context import Context
 from service.tasks.document import QUEUED, Task, TaskError
+from tests.servers import BUSY
 
 WRITE = """
 import json, sys
@@ -186,6 +190,66 @@ def test_a_log_that_cannot_be_rolled_is_written_on(tmp_path: Path) -> None:
     file._looked = -10.0
     file.write(b"two\n")
     assert (tmp_path / "x.log").read_text() == "one\ntwo\n"
+
+
+def test_whoever_holds_the_lock_of_a_log_holds_up_nobody_and_others_cannot_hold_it(tmp_path: Path) -> None:
+    """Such as a process that was stopped while it moved the file aside."""
+    lock = tmp_path / "x.lock"
+    lock.touch()
+    file = LogFile(tmp_path / "x.log", largest_bytes=1)
+    with lock.open() as held:
+        fcntl.flock(held, fcntl.LOCK_SH)
+        for line in (b"one\n", b"two\n"):
+            file._looked = -10.0
+            writer = threading.Thread(target=file.write, args=[line], daemon=True)
+            writer.start()
+            writer.join(10 * BUSY)
+            assert not writer.is_alive()
+    file._looked = -10.0
+    file.write(b"three\n")
+    assert (tmp_path / "x.log.1").read_text() == "one\ntwo\n"
+    assert lock.stat().st_mode & 0o777 == 0o600
+
+
+def test_no_line_goes_to_a_socket_that_has_got_the_number_of_a_log_which_somebody_closed(tmp_path: Path) -> None:
+    """Such as a handler that closes all descriptors, and then a connection to Redis."""
+    file = LogFile(tmp_path / "x.log")
+    file.write(b"one\n")
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        number = file.descriptor
+        os.dup2(ours.fileno(), number)
+        file.write(b"two\n")
+        os.write(number, b"a command")
+        assert theirs.recv(100) == b"a command"
+        os.close(number)
+    file.write(b"three\n")
+    assert (tmp_path / "x.log").read_text() == "one\ntwo\nthree\n"
+
+
+CLIENTS_OF_A_WEB_WORKER = """
+import fcntl, sys
+from pathlib import Path
+from service.observe.log_file import LogFile
+
+folder = Path(sys.argv[1])
+file = LogFile(folder / "x.log", largest_bytes=1)
+file.write(b"one\\n")
+
+from gevent import joinall, monkey, spawn
+
+monkey.patch_all()
+held = (folder / "x.lock").open("w")
+fcntl.flock(held, fcntl.LOCK_SH)
+file._looked = -10.0
+joinall([spawn(file.write, b"two\\n"), spawn(file.write, b"three\\n")])
+"""
+
+
+def test_clients_of_a_web_worker_do_not_hold_up_one_another_at_the_lock_of_a_log(tmp_path: Path) -> None:
+    """Whoever waits for it holds a lock of the process, too."""
+    subprocess.run([sys.executable, "-c", CLIENTS_OF_A_WEB_WORKER, str(tmp_path)], check=True, timeout=20 * BUSY)
+    assert sorted((tmp_path / "x.log").read_text().split()) == ["one", "three", "two"]
 
 
 def test_a_process_goes_on_when_nobody_reads_its_terminal(tmp_path: Path) -> None:

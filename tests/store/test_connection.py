@@ -4,6 +4,8 @@ import gc
 import signal
 import socket
 import socketserver
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -60,6 +62,30 @@ def warm(wire: Wire, connections: int) -> None:
         thread.start()
     for thread in threads:
         thread.join()
+
+
+CLOSES_ITS_OUTPUT = """
+import os, sys
+from service.store import SCRIPTS
+from service.store.connection import connect
+
+os.closerange(0, 3)
+wire = connect(sys.argv[1], SCRIPTS)
+wire.call(0, ("ECHO", "here"))
+for number in (0, 1, 2):
+    try:
+        os.write(number, b"SET printed 1\\r\\n")
+    except OSError:
+        pass
+"""
+
+
+def test_what_is_printed_never_reaches_redis_though_standard_output_was_closed(
+    wire: Wire, own_server: RedisServer
+) -> None:
+    """A connection would get the number of standard output."""
+    subprocess.run([sys.executable, "-c", CLOSES_ITS_OUTPUT, own_server.url], check=True)
+    assert wire.call(0, ("EXISTS", "printed")) == [0]
 
 
 def test_commands_are_answered_in_their_order(wire: Wire) -> None:

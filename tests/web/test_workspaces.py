@@ -119,7 +119,9 @@ def test_actions_take_what_they_need(estate: Estate) -> None:
     assert granted["args"] == {"slug": SLUG, "login": "jo"}
     for path, body in (
         ("rebuild", {"python": "-3; rm"}),
+        ("rebuild", {"python": "python3\n"}),
         ("access", {"login": "-x"}),
+        ("access", {"login": "jo\n"}),
         ("access", {}),
         ("rebuild", {"x": 1}),
     ):

@@ -74,6 +74,24 @@ def test_a_branch_is_pushed_and_taken_away_only_as_it_was_pushed(origin: Origin,
     assert mirror.tip(told, "jo@example.org") == ""
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can ask as another user")
+def test_a_private_mirror_is_read_and_its_lock_held_by_its_owner_alone(origin: Origin, folder: Path) -> None:
+    """Also one that everybody could read and hold."""
+    folder.chmod(0o755)
+    lock = folder / ".mirror.lock"
+    lock.touch()
+    Mirror(folder / "mirror.git", origin).fetch(Speaker())
+    assert as_nobody("cat", str(folder / "mirror.git" / "HEAD")) == 0  # workspaces with users of their own read it
+    assert lock.stat().st_mode & 0o777 == 0o600
+    Mirror(folder / "mirror.git", origin, read_by_others=False).fetch(Speaker())
+    assert as_nobody("cat", str(folder / "mirror.git" / "HEAD")) != 0
+
+
+def as_nobody(*words: str) -> int:
+    command = ["setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups", *words]
+    return subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, check=False).returncode
+
+
 def test_without_the_key_or_a_known_host_nothing_is_read(origin: Origin, folder: Path) -> None:
     (folder / "known_hosts").unlink()
     with pytest.raises(GitFailed, match="Host key verification failed"):

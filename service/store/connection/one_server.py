@@ -8,6 +8,7 @@ A script that compares before it changes bears that (docs/store.md, Compare firs
 entries does not: the first answer would be lost, and nobody would know of the entries. It is sent `once`.
 """
 
+import os
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
@@ -35,6 +36,8 @@ from service.store.connection.faults import unavailable, unreachable
 CONNECT_SECONDS: Final = 0.5
 ANSWER_SECONDS: Final = 0.9  # a request makes two calls, and is to be answered within two seconds
 IDLE_SECONDS: Final = 10.0
+
+STANDARD: Final = (0, 1, 2)  # the descriptors of standard input, output and error
 
 REPLICA: Final = (ReadOnlyError, MasterDownError)
 
@@ -128,6 +131,7 @@ class ServerWire:
             raise unavailable(error) from error
 
     def _connect(self, until: float) -> ConnectionInterface:
+        _hold_standard()
         connection = self._connection()
         try:
             connection.connect()
@@ -220,6 +224,17 @@ class ServerSubscription:
 
     def close(self) -> None:
         self._connection.disconnect()
+
+
+def _hold_standard() -> None:
+    """If a handler has closed standard output, a connection would get its number, and what is printed from then on
+    would be commands to Redis. The log's caretaker soon has it lead to its file again.
+    """
+    for number in STANDARD:
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # gets the lowest free number
 
 
 def _left(until: float) -> float:

@@ -21,6 +21,7 @@ from service.web.problem import not_found, wrong
 from service.workspaces.names import EMAIL_LIMIT, EXAMPLE
 
 PYTHONS: Final = "a Python of this host, as in python3.12"
+END: Final = r"$(?!\n)"  # in Python, $ alone fits before a last newline, too
 BRANCHES: Final = ("ours", "keep")  # the branch goes, if its tip is what was pushed from here; or it stays
 
 
@@ -34,20 +35,15 @@ class Resuming(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class Rebuilding(msgspec.Struct, forbid_unknown_fields=True):
-    python: (
-        Annotated[
-            str,
-            Meta(
-                pattern=r"^[A-Za-z0-9/][A-Za-z0-9._/+-]{0,254}$",
-                description=PYTHONS,
-            ),
-        ]
-        | None
-    ) = None
+    python: Annotated[str, Meta(pattern=r"^[A-Za-z0-9/][A-Za-z0-9._/+-]{0,254}" + END, description=PYTHONS)] | None = (
+        None
+    )
 
 
 class Granting(msgspec.Struct, forbid_unknown_fields=True):
-    login: Annotated[str, Meta(pattern=r"^[a-z_][a-z0-9_.-]{0,31}$", description="an account on this host, as in jo")]
+    login: Annotated[
+        str, Meta(pattern=r"^[a-z_][a-z0-9_.-]{0,31}" + END, description="an account on this host, as in jo")
+    ]
 
 
 _new = msgspec.json.Decoder(NewWorkspace)
