@@ -16,7 +16,7 @@ from service.store import Store
 from service.tasks.registry import Registry
 from service.web import answers
 from service.web.answers import Answer
-from service.web.api import git_hooks, health, openapi, runner_calls
+from service.web.api import description, git_hooks, health, runner_calls
 from service.web.api.git_hooks import GitHooks
 from service.web.api.history_calls import HistoryCalls
 from service.web.api.intake import Intake
@@ -136,7 +136,7 @@ def create_app(
     )
     app.register_blueprint(schedule_calls.blueprint())
     app.register_blueprint(health.blueprint(store, tokens, throttled, runners))
-    app.register_blueprint(openapi.blueprint(registry, queues))
+    app.register_blueprint(description.blueprint(registry, queues))
     page = Site(
         store=store, registry=registry, queues=tuple(queues), calls=calls, intake=intake, many=many,
         pauses=PauseForms(queues=queue_calls, types=type_calls), limits=limit_calls, schedules=schedule_calls,

@@ -103,7 +103,8 @@ class WebServer:
             "PYTHONPATH": str(ROOT), "SANDBOX_TASKS": "service.builtin.demo", "SANDBOX_QUEUES": "default",
             "PYTHONWARNINGS": "default", "GUNICORN_CMD_ARGS": f"--http-parser {parser}",
         }  # fmt: skip
-        self._environment.pop("SANDBOX_TOKENS", None)
+        for name in ("SANDBOX_TOKENS", "PYTHONDONTWRITEBYTECODE"):  # what it compiles itself stays in its memory
+            self._environment.pop(name, None)
         self._environment |= variables
         self._configuration = configuration
         self._count = workers

@@ -1,11 +1,9 @@
-"""GET /openapi.json: the calls as OpenAPI 3.1, for client generators and for tests that try everything."""
+"""The calls as OpenAPI 3.1, for client generators and for tests that try everything."""
 
 from collections.abc import Sequence
-from functools import cache
 from typing import Any, Final, get_type_hints
 
 import msgspec
-from flask import Blueprint
 
 from service.store import AtWork
 from service.store.history import QUEUE_GAUGES, RUNNER_GAUGES
@@ -14,10 +12,8 @@ from service.tasks.attempts import OUTCOMES
 from service.tasks.document import PRIORITIES, PUBLIC, SHOWN_STATUSES, Task
 from service.tasks.limit_rule import LimitRule
 from service.tasks.lines import MOST_LINES
-from service.tasks.registry import Registry
 from service.tasks.schedule import OVERLAPS
-from service.web import answers, problem
-from service.web.answers import Answer
+from service.web import problem
 from service.web.api.exposition import CONTENT_TYPE
 from service.web.api.intake import BATCH_LIMIT, NewTask
 from service.web.api.listing import DEFAULT_LIMIT, FILTERS, HIGHEST_LIMIT, Wanted
@@ -33,7 +29,6 @@ Object = dict[str, Any]
 
 UID = {"type": "string", "pattern": "^[0-9a-f]{64}$"}
 TEXT = {"type": "string"}
-KEPT: Final = ("Cache-Control", "max-age=60")  # a release may change it; no `public`, which lets in what had a token
 GIVEN_MOMENT = {"type": "string", "description": "RFC 3339, with an offset"}  # more is taken than a format would allow
 SCHEMAS: Final = "#/components/schemas"
 MOMENT: Final = {"type": "string", "format": "date-time"}
@@ -48,17 +43,6 @@ PublicWorkspace: Final = msgspec.defstruct(
 )
 
 OF_WORKSPACES: Final = (NewWorkspace, Rebuilding, Resuming, Granting)
-
-
-def blueprint(registry: Registry, queues: Sequence[str]) -> Blueprint:
-    calls = Blueprint("openapi", __name__)
-
-    @cache  # few ask for it, and it is large
-    def description() -> bytes:
-        return answers.json(describe([task_type.name for task_type in registry], queues)).get_data()
-
-    calls.add_url_rule("/openapi.json", "describe", lambda: Answer(description(), headers=[KEPT]))
-    return calls
 
 
 def describe(types: Sequence[str], queues: Sequence[str]) -> Object:
