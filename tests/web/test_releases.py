@@ -154,6 +154,17 @@ def test_a_task_that_was_made_by_hand_is_not_what_was_asked_for(yard: Yard) -> N
     assert yard.ledger.follow(made.json["uid"], "running") is None  # so its handler does nothing
 
 
+def test_what_was_cancelled_before_it_began_nobody_sends_on_by_a_retry(yard: Yard) -> None:
+    uid = yard.ask("POST", f"/releases/{FIRST}/promote").json["task"]["uid"]
+    assert yard.ask("DELETE", f"/tasks/{uid}").status_code == 200
+    for who in ("al", "jo"):
+        refused = yard.ask("POST", f"/tasks/{uid}/retry", who)
+        assert (refused.status_code, "asks anew" in refused.json["detail"]) == (409, True)
+    yard.browser("al").post(f"/ui/tasks/{uid}/retry", headers={"Sec-Fetch-Site": "same-origin"})
+    assert yard.ask("GET", f"/tasks/{uid}").json["status"] == "cancelled"
+    assert yard.ask("POST", f"/releases/{FIRST}/promote").status_code == 202
+
+
 def test_the_list_tells_what_was_proved_and_what_was_asked_for(yard: Yard) -> None:
     found = yard.ask("GET", "/releases", "reader").json
     assert found["stages"] == ["staging", "production"] and found["current"] is None and found["asked"] is None
