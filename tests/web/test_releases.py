@@ -10,6 +10,7 @@ from flask.testing import FlaskClient
 
 from service.observe.audit import AuditLog
 from service.store import Store
+from service.tasks.document import TaskError
 from service.tasks.registry import Registry
 from service.web import token_file
 from service.web.api.release_desk import Stages
@@ -91,6 +92,15 @@ def test_a_push_to_the_main_branch_begins_a_release(yard: Yard) -> None:
     assert len(yard.tasks()) == 1
     back = yard.push(PUSH | {"before": "6" * 40})  # main goes back to this commit from another one
     assert back.status_code == 202 and back.json["tasks"] != [task["uid"]]
+
+
+def test_a_push_that_is_told_again_after_its_task_has_ended_says_so(yard: Yard, finish: Callable[..., None]) -> None:
+    [uid] = yard.push().json["tasks"]
+    finish(uid, TaskError(type="Reject", message="the tests ended with 1"))
+    again = yard.push()
+    assert (again.status_code, again.json["tasks"]) == (200, [])
+    assert f"{uid} has ended (failed)" in again.json["detail"] and "release.promote" in again.json["detail"]
+    assert len(yard.tasks()) == 1
 
 
 @pytest.mark.parametrize(

@@ -91,13 +91,13 @@ class ReleaseDesk:
         found = self._store.read(page.wish.task) if page.wish else None
         return SeenReleases(page, found.task if found else None)
 
-    def pushed(self, branch: str, sha: str, before: str) -> list[Task]:
+    def pushed(self, branch: str, sha: str, before: str) -> Task | None:
         """Somebody has pushed. However often a forge tells of it, that is one task; to go back is another push."""
         if self._stages is None or branch != self._stages.branch:
-            return []
+            return None
         task = self._made(PROMOTE, {"sha": sha}, f"{before}..{sha}")
         [task], _ = self._calls.created([task])
-        return [task]
+        return task
 
     def promote(self, release: str) -> Task:
         """Brings a release that was proved to the second stage."""
