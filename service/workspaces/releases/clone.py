@@ -12,6 +12,7 @@ import os
 import re
 import shlex
 import shutil
+import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Protocol
@@ -60,7 +61,7 @@ class OperatorsClone:
 
     def prove(self, speaker: Teller, sha: str) -> None:
         """Runs the project's tests on this commit."""
-        shutil.rmtree(self.scratch, ignore_errors=True)
+        self._clear()
         try:
             self.scratch.mkdir(parents=True, mode=0o700)
             self._git(speaker, "init", "--quiet", "--template=", str(self.scratch))
@@ -70,7 +71,7 @@ class OperatorsClone:
             self._git(speaker, "-C", str(self.scratch), "checkout", "--quiet", "--detach", sha)
             self._run(speaker, shlex.split(self.test), at=self.scratch, seconds=TEST_SECONDS, name="the tests")
         finally:
-            shutil.rmtree(self.scratch, ignore_errors=True)
+            self._clear()
 
     def deploy(self, speaker: Teller, stage: str, *what: str) -> str:
         """Returns the release that is on all hosts of the stage now, and proved there."""
@@ -84,6 +85,12 @@ class OperatorsClone:
                 f"the deploy to {stage} did not say which release it was: {fab.parent} is of another one"
             )
         return str(found[-1])
+
+    def _clear(self) -> None:
+        """Also of folders that tests have made read-only: what stayed would be in the way of every later release."""
+        if self.scratch.exists():
+            subprocess.run(["chmod", "-R", "u+rwX", "--", str(self.scratch)], stderr=subprocess.DEVNULL, check=False)
+            shutil.rmtree(self.scratch, ignore_errors=True)
 
     @property
     def _ref(self) -> str:

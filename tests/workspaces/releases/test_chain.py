@@ -62,6 +62,14 @@ def test_the_operators_working_tree_is_left_and_no_checkout_stays(ground: Ground
     assert not ground.chain.clone.scratch.exists()
 
 
+def test_a_checkout_that_tests_have_made_read_only_is_in_nobodys_way(ground: Ground) -> None:
+    """Root could remove it in any case; an ordinary user could not."""
+    (ground.chain.clone.scratch / "locked" / "in").mkdir(parents=True)
+    (ground.chain.clone.scratch / "locked").chmod(0o500)
+    ground.promoted()
+    assert not ground.chain.clone.scratch.exists()
+
+
 def test_what_fails_its_tests_is_not_deployed(ground: Ground) -> None:
     sha = ground.push("broken")
     message = said(ground.do(PROMOTE, sha=sha))
