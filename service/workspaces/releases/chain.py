@@ -23,9 +23,9 @@ from service.workspaces.releases.ledger import DONE, FAILED, RUNNING, Ledger
 PROMOTE: Final = "release.promote"
 DEPLOY: Final = RELEASE_DEPLOY
 QUEUE: Final = "releases"
-ATTEMPTS: Final = 200  # one may wait for another's tests and deploy
 BUSY_SECONDS: Final = 30.0
 LONGEST_SECONDS: Final = 9000.0
+ATTEMPTS: Final = 2 * int(LONGEST_SECONDS / BUSY_SECONDS)  # one may wait for two others' tests and deploys
 
 Result = dict[str, Any]
 
