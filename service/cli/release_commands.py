@@ -28,7 +28,7 @@ def list_(timeout: float | None, as_json: bool) -> None:
         is_asked = asked and asked["release"] == each["release"] and asked["state"] != "done"
         each["is"] = f"{second}: {asked['state']}" if is_asked else ""
         if each["release"] == found["current"]:
-            each["is"] = ", ".join(filter(None, (f"on {second}", each["is"])))
+            each["is"] = ", ".join(filter(None, (f"brought to {second} last", each["is"])))
     showing.table(HEAD, [(each["release"], each["sha"][:12], each["at"], each["is"]) for each in found["releases"]])
 
 

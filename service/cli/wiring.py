@@ -221,7 +221,7 @@ def _wake_workspaces(settings: Settings) -> None:
 
     try:
         building.wake(settings)
-    except (SandboxError, OSError) as error:  # workspace.reconcile tries it again
+    except Exception as error:  # a builder has other work, too; workspace.reconcile tries it again
         logging.getLogger("sandbox.runner").warning("the workspaces cannot be started: %s", error)
 
 

@@ -21,6 +21,7 @@ from service.store.selection import Filter, Position
 from service.store.store import Store
 from service.tasks.declare import ON_MANY
 from service.tasks.document import CANCELLED, FAILED, QUEUED, RUNNING, SCHEDULED, Task, encode
+from service.tasks.transitions import NOT_AGAIN
 
 RETRIED: Final = (FAILED, CANCELLED)
 CANCELLED_ONES: Final = (SCHEDULED, QUEUED, RUNNING)
@@ -29,6 +30,7 @@ COUNT_SECONDS: Final = 0.5
 CHANGED_MEANWHILE: Final = "changed meanwhile"
 KEY_IS_HELD: Final = "another task has the unique key"
 IS_A_DEED: Final = "acts on many tasks itself"
+IS_ASKED_ANEW: Final = "is asked for anew, not retried"
 
 Transition = Callable[[Task], Task]
 
@@ -109,6 +111,8 @@ class Deed:
             return task.status
         if task.type in ON_MANY:
             return IS_A_DEED
+        if self._kinds == RETRIED and task.type in NOT_AGAIN:
+            return IS_ASKED_ANEW
         if task.finished and self._store.unique_keys.holder(task) is not None:
             return KEY_IS_HELD
         if task.finished_at is not None and task.finished_at > self._wished_at:

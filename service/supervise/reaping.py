@@ -18,8 +18,9 @@ def reap_processes(_: object) -> Callable[[Any], None]:
         with contextlib.suppress(ChildProcessError):  # there is none
             while ended := os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT):
                 pid = ended.si_pid
-                if pid in on_trial and not on_trial[pid].is_alive():
-                    continue  # it has noted its code
+                process = on_trial.pop(pid, None)  # its pid may be another child's by then
+                if process is not None and not process.is_alive():
+                    continue  # it has noted its code, now or before
                 _, status = os.waitpid(pid, os.WNOHANG)
                 if pid in counted:
                     counted[pid].reap_process(pid, status)

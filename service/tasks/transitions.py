@@ -25,6 +25,10 @@ from service.tasks.document import (
 )
 
 CRASH_LIMIT: Final = 3
+RELEASE_DEPLOY: Final = "release.deploy"
+NOT_AGAIN: Final = {
+    RELEASE_DEPLOY: "nobody retries a release.deploy: who may asks anew, by POST /releases/<id>/promote or its button"
+}  # by type: what one person has asked for, and others who may write must not repeat
 DURATION_DIGITS: Final = 6  # microseconds, as in every moment; further digits would only make documents longer
 BACKOFF_FIRST_SECONDS: Final = 1.0
 BACKOFF_LONGEST_SECONDS: Final = 600.0
@@ -166,6 +170,8 @@ def replaced(task: Task, by: str, at: str) -> Task:
 
 def requeued(task: Task) -> Task:
     """A client wants it run again. It has all its attempts again, and they are counted from 1."""
+    if task.type in NOT_AGAIN:
+        raise InvalidTransition(NOT_AGAIN[task.type])
     if task.status not in (FAILED, CANCELLED, UNREADABLE):
         raise InvalidTransition(f"only a failed or cancelled task can be retried; this one is {task.status}")
     following = _next(task, QUEUED)

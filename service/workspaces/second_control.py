@@ -93,7 +93,8 @@ class SecondCircusd:
                 os.kill(pid, signal.SIGKILL)
         with suppress(FileNotFoundError, ValueError, ProcessLookupError, psutil.Error):
             pid = int((self._run / "nginx.pid").read_text())
-            if "nginx" in psutil.Process(pid).name():
+            process = psutil.Process(pid)  # perhaps another one by now: the host's, or another service's
+            if "nginx" in process.name() and f"{self._run}/" in " ".join(process.cmdline()):
                 os.kill(pid, signal.SIGTERM)
                 left.append(pid)
         return bool(left)

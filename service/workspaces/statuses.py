@@ -7,6 +7,7 @@ left, so that a forge which drips, or a task's interruption, is waited for no lo
 
 import json
 import logging
+import re
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -29,6 +30,7 @@ LOOK_SECONDS: Final = 0.05
 OF_GITLAB: Final = "/api/v4/"
 GITLABS_WORDS: Final = {FAILURE: "failed", ERROR: "failed"}
 TRIED_AGAIN: Final = (408, 425, 429)
+SHA: Final = re.compile(r"[0-9a-f]{40}([0-9a-f]{24})?")
 
 log = logging.getLogger(__name__)
 
@@ -58,8 +60,14 @@ class Statuses:
     def tell(
         self, speaker: Speaker, state: str, *, sha: str, branch: str, task: str, text: str, is_last_word: bool = False
     ) -> None:
-        """`is_last_word`: there is no time for more than one short try."""
+        """`is_last_word`: there is no time for more than one short try.
+
+        What stands in a workspace's HEAD is a stranger's text. As `..` it would be another call of the forge.
+        """
         if not self.url or not sha:
+            return
+        if not SHA.fullmatch(sha):
+            speaker.log(f"no commit status {state} is sent: {sha[:80]!r} is no commit")
             return
         pauses, seconds = (PAUSES_SECONDS[:1], 1.0) if is_last_word else (PAUSES_SECONDS, TRY_SECONDS)
         body = self._body(state, task, text)

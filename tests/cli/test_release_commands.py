@@ -68,7 +68,7 @@ def test_one_is_brought_there_and_awaited(here: Yard, run: Run, finish: Callable
     ending = in_the_end(here, finish)
     assert run("promote", FIRST, how)[:2] == (0, f"{FIRST}\n")
     ending.join()
-    assert run("list")[1].splitlines()[1].endswith("\ton production")
+    assert run("list")[1].splitlines()[1].endswith("\tbrought to production last")
 
 
 def test_what_fails_is_told(here: Yard, run: Run, finish: Callable[..., None]) -> None:

@@ -7,7 +7,7 @@ import pytest
 
 from service.store import Filter, Store, deeds
 from service.store import index as the_index
-from service.store.deeds import CHANGED_MEANWHILE, IS_A_DEED, Done
+from service.store.deeds import CHANGED_MEANWHILE, IS_A_DEED, IS_ASKED_ANEW, Done
 from service.tasks import moments, transitions
 from service.tasks.declare import RETRY_MANY
 from service.tasks.document import CANCELLED, FAILED, QUEUED, RUNNING, SUCCEEDED, Task, TaskError
@@ -86,6 +86,16 @@ def test_it_says_how_many_were_left_out_and_why(store: Store) -> None:
     store._wire.call(store._partitions.home(broken.uid), ("SET", broken.uid, b"{"))
     done = retry(store, wish(store), status=("failed", "succeeded", "queued", "unreadable"))
     assert (done.changed, done.left_out) == (1, {"succeeded": 2, "queued": 1, IS_A_DEED: 1, "unreadable": 1})
+
+
+def test_a_release_is_not_sent_on_by_a_retry_of_many(store: Store) -> None:
+    release = failed(store, type="release.deploy")
+    done = retry(store, wish(store), status=("failed",))
+    assert (done.changed, done.left_out) == (0, {IS_ASKED_ANEW: 1})
+    assert status(store, release) == FAILED
+    waiting = stored(store, type="release.deploy")
+    assert cancel(store, wish(store), status=("queued",)).changed == 1
+    assert status(store, waiting) == CANCELLED
 
 
 def test_it_touches_neither_itself_nor_what_comes_later(store: Store) -> None:

@@ -49,6 +49,15 @@ def test_the_code_of_a_process_on_trial_is_left_to_its_trial() -> None:
     assert not counted.is_alive() and counted.returncode() == 0, "its code has been told"
 
 
+def test_a_child_with_the_pid_of_one_that_has_ended_before_is_waited_for() -> None:
+    child = ended(5)
+    earlier = SimpleNamespace(pid=child.pid, is_alive=lambda: False)
+    reap_processes(None)(arbiter(Watcher(on_trial=[earlier])))  # type: ignore[list-item]
+    with pytest.raises(ChildProcessError):
+        os.waitpid(child.pid, os.WNOHANG)
+    assert not child.is_alive()
+
+
 def test_stock_circus_drops_it() -> None:
     on_trial = ended(7)
     Arbiter.reap_processes(arbiter(Watcher(on_trial=[on_trial])))

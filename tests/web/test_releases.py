@@ -10,6 +10,7 @@ from flask.testing import FlaskClient
 
 from service.observe.audit import AuditLog
 from service.store import Store
+from service.tasks.document import TaskError
 from service.tasks.registry import Registry
 from service.web import token_file
 from service.web.api.release_desk import Stages
@@ -93,6 +94,15 @@ def test_a_push_to_the_main_branch_begins_a_release(yard: Yard) -> None:
     assert back.status_code == 202 and back.json["tasks"] != [task["uid"]]
 
 
+def test_a_push_that_is_told_again_after_its_task_has_ended_says_so(yard: Yard, finish: Callable[..., None]) -> None:
+    [uid] = yard.push().json["tasks"]
+    finish(uid, TaskError(type="Reject", message="the tests ended with 1"))
+    again = yard.push()
+    assert (again.status_code, again.json["tasks"]) == (200, [])
+    assert f"{uid} has ended (failed)" in again.json["detail"] and "release.promote" in again.json["detail"]
+    assert len(yard.tasks()) == 1
+
+
 @pytest.mark.parametrize(
     "body", [PUSH | {"ref": "refs/heads/other"}, PUSH | {"ref": "refs/tags/main"}, PUSH | {"after": "0" * 40}]
 )
@@ -152,6 +162,17 @@ def test_a_task_that_was_made_by_hand_is_not_what_was_asked_for(yard: Yard) -> N
     made = yard.client.post("/tasks", json=body, headers={"Authorization": f"Bearer {yard.secrets['al']}"})
     assert made.status_code == 201
     assert yard.ledger.follow(made.json["uid"], "running") is None  # so its handler does nothing
+
+
+def test_what_was_cancelled_before_it_began_nobody_sends_on_by_a_retry(yard: Yard) -> None:
+    uid = yard.ask("POST", f"/releases/{FIRST}/promote").json["task"]["uid"]
+    assert yard.ask("DELETE", f"/tasks/{uid}").status_code == 200
+    for who in ("al", "jo"):
+        refused = yard.ask("POST", f"/tasks/{uid}/retry", who)
+        assert (refused.status_code, "asks anew" in refused.json["detail"]) == (409, True)
+    yard.browser("al").post(f"/ui/tasks/{uid}/retry", headers={"Sec-Fetch-Site": "same-origin"})
+    assert yard.ask("GET", f"/tasks/{uid}").json["status"] == "cancelled"
+    assert yard.ask("POST", f"/releases/{FIRST}/promote").status_code == 202
 
 
 def test_the_list_tells_what_was_proved_and_what_was_asked_for(yard: Yard) -> None:

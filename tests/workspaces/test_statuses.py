@@ -76,6 +76,13 @@ def test_each_forge_gets_a_form_that_it_reads(forge: Forge, listener: Listener, 
     assert listener.lines == []
 
 
+@pytest.mark.parametrize("sha", ["..", ".", "main", "5" * 39, f"{SHA}\n", "../../keys"])
+def test_what_is_no_commit_is_told_to_nobody(forge: Forge, listener: Listener, sha: str) -> None:
+    tell(Statuses(forge.url(GITHUB)), listener, sha=sha)
+    assert forge.told == []
+    assert "is no commit" in listener.lines[0]
+
+
 def test_a_new_token_counts_at_once_and_without_one_none_is_sent(forge: Forge, listener: Listener, token: Path) -> None:
     tell(Statuses(forge.url(GITEA), token), listener)
     token.write_text("another")

@@ -33,6 +33,10 @@ SIGNATURES: Final = ("X-Hub-Signature-256", "X-Gitea-Signature", "X-Forgejo-Sign
 BRANCHES: Final = "refs/heads/"
 NO_WORKSPACES: Final = "there are no workspaces here, and no release begins with this push: nothing was done"
 BEGUN: Final = "a release of this commit is tested, and goes to the first stage"
+KNOWN: Final = (
+    "this push was told before, and its task %s has ended (%s), so nothing begins; "
+    "to release what is there now: sandbox task create release.promote"
+)
 OFF: Final = "no hook is taken here; whoever runs the service puts a secret into the file SANDBOX_WORKSPACE_HOOK names"
 
 log = logging.getLogger(__name__)
@@ -67,13 +71,15 @@ class GitHooks:
             raise Problem(403, "the signature or the token of this hook is missing or wrong: compare the secrets")
         environ[CALLER] = CALLED
         push = pushed(request.headers, sent)
-        begun = self._releases.pushed(push.branch, push.sha, push.before) if push else []
+        begun = self._releases.pushed(push.branch, push.sha, push.before) if push else None
         followed = follow(self._desk, push) if self._desk.is_open else Followed(NO_WORKSPACES)
         found = followed.described()
-        if begun:
-            found["tasks"] += [task.uid for task in begun if not task.finished]
-            found["detail"] = f"{BEGUN}; {found['detail']}" if followed.changed else BEGUN
-        return answers.json(found, 202 if begun or followed.changed else 200)
+        is_begun = begun is not None and not begun.finished
+        if begun is not None:
+            said = BEGUN if is_begun else KNOWN % (begun.uid, begun.status)
+            found["tasks"] += [begun.uid] if is_begun else []
+            found["detail"] = f"{said}; {found['detail']}" if followed.changed else said
+        return answers.json(found, 202 if is_begun or followed.changed else 200)
 
     @property
     def _secret_file(self) -> Path | None:

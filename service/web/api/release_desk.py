@@ -15,6 +15,7 @@ from flask import request
 from service.observe.audit import AuditLog
 from service.store import Store
 from service.tasks.document import Task
+from service.tasks.transitions import RELEASE_DEPLOY
 from service.web import auditing
 from service.web.api.intake import Intake, Sender
 from service.web.api.task_calls import TaskCalls
@@ -24,7 +25,6 @@ from service.web.request_id import KEY as REQUEST_ID
 from service.workspaces.releases.ledger import DONE, Ledger, LedgerBusy, Page
 
 PROMOTE: Final = "release.promote"
-DEPLOY: Final = "release.deploy"
 PUSHED: Final = " releases"  # in place of a caller's name; no token has such a one
 OFF: Final = "releases are off here; whoever runs the service turns them on by SANDBOX_PROMOTE_CLONE"
 _encode = msgspec.json.Encoder().encode
@@ -91,13 +91,13 @@ class ReleaseDesk:
         found = self._store.read(page.wish.task) if page.wish else None
         return SeenReleases(page, found.task if found else None)
 
-    def pushed(self, branch: str, sha: str, before: str) -> list[Task]:
+    def pushed(self, branch: str, sha: str, before: str) -> Task | None:
         """Somebody has pushed. However often a forge tells of it, that is one task; to go back is another push."""
         if self._stages is None or branch != self._stages.branch:
-            return []
+            return None
         task = self._made(PROMOTE, {"sha": sha}, f"{before}..{sha}")
         [task], _ = self._calls.created([task])
-        return [task]
+        return task
 
     def promote(self, release: str) -> Task:
         """Brings a release that was proved to the second stage."""
@@ -107,7 +107,7 @@ class ReleaseDesk:
         try:
             with ledger.locked(patience_seconds=0):
                 self._refuse(self.seen(), release)
-                task = self._made(DEPLOY, {"release": release}, None)
+                task = self._made(RELEASE_DEPLOY, {"release": release}, None)
                 ledger.wish(release, task.uid, request.environ[CALLER])
                 self._calls.created([task])
         except LedgerBusy as error:

@@ -16,15 +16,16 @@ from typing import Any, Final
 from service import Context, Reject, Retry, task
 from service.errors import Interrupted, SandboxError, Stopping
 from service.tasks.declare import TaskType, marked_type
+from service.tasks.transitions import RELEASE_DEPLOY
 from service.workspaces.releases.clone import OperatorsClone
 from service.workspaces.releases.ledger import DONE, FAILED, RUNNING, Ledger
 
 PROMOTE: Final = "release.promote"
-DEPLOY: Final = "release.deploy"
+DEPLOY: Final = RELEASE_DEPLOY
 QUEUE: Final = "releases"
-ATTEMPTS: Final = 200  # one may wait for another's tests and deploy
 BUSY_SECONDS: Final = 30.0
 LONGEST_SECONDS: Final = 9000.0
+ATTEMPTS: Final = 2 * int(LONGEST_SECONDS / BUSY_SECONDS)  # one may wait for two others' tests and deploys
 
 Result = dict[str, Any]
 

@@ -12,11 +12,13 @@ import os
 import re
 import shlex
 import shutil
+import subprocess
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Final
 
 from service.errors import SandboxError
+from service.workspaces.hands import Speaker
 
 GIT_SECONDS: Final = 300.0
 TEST_SECONDS: Final = 3600.0
@@ -31,18 +33,6 @@ class ReleaseFailed(SandboxError):
     """A step of a release did not come to its end; the message has the last lines that were printed."""
 
 
-class Teller(Protocol):
-    """A task's Context, as far as it is needed here."""
-
-    uid: str
-
-    def log(self, text: str) -> None: ...
-
-    def run(self, command: list[str], **options: Any) -> Any: ...
-
-    def progress(self, fraction: float | None = None, message: str = "") -> None: ...
-
-
 @dataclass(frozen=True)
 class OperatorsClone:
     """`scratch` is a folder of ours for the fresh repository; nothing else is in it."""
@@ -52,15 +42,15 @@ class OperatorsClone:
     test: str
     scratch: Path
 
-    def fetch(self, speaker: Teller) -> str:
+    def fetch(self, speaker: Speaker) -> str:
         """The commit that the branch is at now, at the origin."""
         ref = f"refs/remotes/origin/{self.branch}"
         self._git(speaker, "fetch", "--quiet", "origin", f"+refs/heads/{self.branch}:{ref}")
         return self._git(speaker, "rev-parse", "--verify", f"{ref}^{{commit}}").strip()
 
-    def prove(self, speaker: Teller, sha: str) -> None:
+    def prove(self, speaker: Speaker, sha: str) -> None:
         """Runs the project's tests on this commit."""
-        shutil.rmtree(self.scratch, ignore_errors=True)
+        self._clear()
         try:
             self.scratch.mkdir(parents=True, mode=0o700)
             self._git(speaker, "init", "--quiet", "--template=", str(self.scratch))
@@ -70,9 +60,9 @@ class OperatorsClone:
             self._git(speaker, "-C", str(self.scratch), "checkout", "--quiet", "--detach", sha)
             self._run(speaker, shlex.split(self.test), at=self.scratch, seconds=TEST_SECONDS, name="the tests")
         finally:
-            shutil.rmtree(self.scratch, ignore_errors=True)
+            self._clear()
 
-    def deploy(self, speaker: Teller, stage: str, *what: str) -> str:
+    def deploy(self, speaker: Speaker, stage: str, *what: str) -> str:
         """Returns the release that is on all hosts of the stage now, and proved there."""
         fab = self.folder / "deploy" / ".venv" / "bin" / "fab"
         if not fab.exists():
@@ -85,15 +75,21 @@ class OperatorsClone:
             )
         return str(found[-1])
 
+    def _clear(self) -> None:
+        """Also of folders that tests have made read-only: what stayed would be in the way of every later release."""
+        if self.scratch.exists():
+            subprocess.run(["chmod", "-R", "u+rwX", "--", str(self.scratch)], stderr=subprocess.DEVNULL, check=False)
+            shutil.rmtree(self.scratch, ignore_errors=True)
+
     @property
     def _ref(self) -> str:
         return f"refs/remotes/origin/{self.branch}"
 
-    def _git(self, speaker: Teller, *words: str) -> str:
+    def _git(self, speaker: Speaker, *words: str) -> str:
         named = next(word for word in words if word in ("fetch", "rev-parse", "init", "checkout"))
         return self._run(speaker, ["git", *words], at=self.folder, seconds=GIT_SECONDS, name=f"git {named}")
 
-    def _run(self, speaker: Teller, words: list[str], *, at: Path, seconds: float, name: str) -> str:
+    def _run(self, speaker: Speaker, words: list[str], *, at: Path, seconds: float, name: str) -> str:
         kept = {variable: os.environ[variable] for variable in KEPT_VARIABLES if variable in os.environ}
         environment = kept | {"GIT_TERMINAL_PROMPT": "0", "PYTHONUNBUFFERED": "1"}
         try:

@@ -2,7 +2,7 @@
 
 The runner writes what was proved, the web who wants what. A change is made under a lock and by a rename: whoever reads
 sees the old file or the new one. Tasks expire; this does not. Only the last wish counts, and it names its task: so a
-task that is retried later, or that somebody has made by hand, brings nothing to production.
+task that somebody has made by hand brings nothing to production; and its own one is never retried (transitions.py).
 """
 
 import fcntl

@@ -9,6 +9,7 @@ import pytest
 from service.errors import Cancelled, Interrupted, Stopping
 from service.runner import programs
 from service.testing import Outcome
+from service.workspaces.releases import chain
 from service.workspaces.releases.chain import DEPLOY, PROMOTE
 from service.workspaces.releases.ledger import ASKED, DONE, FAILED, RUNNING
 from tests.servers import eventually
@@ -59,6 +60,14 @@ def test_the_operators_working_tree_is_left_and_no_checkout_stays(ground: Ground
     (ground.place / "text").write_text("the operator's")
     ground.promoted()
     assert (ground.place / "text").read_text() == "the operator's"
+    assert not ground.chain.clone.scratch.exists()
+
+
+def test_a_checkout_that_tests_have_made_read_only_is_in_nobodys_way(ground: Ground) -> None:
+    """Root could remove it in any case; an ordinary user could not."""
+    (ground.chain.clone.scratch / "locked" / "in").mkdir(parents=True)
+    (ground.chain.clone.scratch / "locked").chmod(0o500)
+    ground.promoted()
     assert not ground.chain.clone.scratch.exists()
 
 
@@ -178,6 +187,12 @@ def test_one_release_is_under_way_at_a_time(ground: Ground) -> None:
         (ground.folder / "hang").unlink()
         first.join()
     assert [each.status for each in outcomes] == ["succeeded"]
+
+
+@pytest.mark.parametrize("name", [PROMOTE, DEPLOY])
+def test_one_waits_for_another_as_long_as_that_may_take(ground: Ground, name: str) -> None:
+    [found] = [each for each in chain.types(ground.chain) if each.name == name]
+    assert found.timeout is not None and found.max_attempts * chain.BUSY_SECONDS > found.timeout
 
 
 def test_without_the_deploy_tools_it_is_said_what_to_do(ground: Ground) -> None:
