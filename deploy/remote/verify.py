@@ -21,6 +21,7 @@ token = sys.stdin.read().strip()
 folder = f"{os.environ['ROOT']}/releases/{release}/"
 PAUSE_SECONDS = 0.25
 TASK_SECONDS = 30
+REPLACED_SECONDS = 2  # by then circusd has replaced what has died
 
 
 class OverSocket(http.client.HTTPConnection):
@@ -99,7 +100,11 @@ def prove() -> None:
         task = call(through_nginx, "GET", f"/tasks/{task['uid']}")
     if task["status"] != "succeeded":
         sys.exit(f"a task {task_type} has {task['status']}: {task['error']}")
-    for kind, pids in processes().items():
+    now = processes()
+    if now != found:
+        time.sleep(REPLACED_SECONDS)
+        now = processes()
+    for kind, pids in now.items():
         gone, new = found[kind] - pids, pids - found[kind]
         if not pids or (gone and new):  # one that leaves after a restart has no successor
             sys.exit(

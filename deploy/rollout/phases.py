@@ -156,11 +156,6 @@ def mark_bad(host: Host, id: str, reason: str) -> None:
     host.change("bad.sh", id, stdin=reason.encode())
 
 
-def try_again(host: Host, id: str) -> None:
-    """Somebody wants it, whatever became of it before."""
-    host.change("try_again.sh", id, user="deploy")
-
-
 def mark_verified(host: Host, id: str) -> None:
     """All is over and well: the next one that fails goes back to this, with the files of now."""
     host.change("verified.sh", id)

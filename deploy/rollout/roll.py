@@ -114,7 +114,6 @@ class Roll:
                     self._mark_verified(self.hosts, id)
                 else:
                     self._there = {host for host, one in found.items() if one.has(id)}
-                    side_by_side(self.hosts, lambda host: phases.try_again(host, id))
                     self._prepare(id)
                     self._put(id, self.stage.verify_seconds, restart=restart)
             self._end(id)
