@@ -193,7 +193,7 @@ def _told_to_the_forge(work: Work) -> Iterator[list[int]]:
     If a runner stops, they stay under way: the next attempt tells.
     """
     tell = partial(
-        work.plan.statuses.tell, work.told, sha=work.facts.sha, branch=work.record.branch, task=work.told.uid
+        work.plan.statuses.tell, work.told, sha=_commit_to_tell_of(work), branch=work.record.branch, task=work.told.uid
     )
     ended: list[int] = []
     tell(statuses.PENDING, text="the tests run")
@@ -208,6 +208,16 @@ def _told_to_the_forge(work: Work) -> Iterator[list[int]]:
         tell(statuses.SUCCESS, text="the tests have passed")
     else:
         tell(statuses.FAILURE, text="the tests have failed")
+
+
+def _commit_to_tell_of(work: Work) -> str:
+    """None but the tip of its own branch: the clone's HEAD, which is the person's, may name any commit."""
+    if not work.plan.statuses.url:
+        return ""
+    if work.facts.sha == work.mirror.tip(work.told, work.record.branch):
+        return work.facts.sha
+    work.told.log("no commit status is sent: the clone is not at the tip of its branch at the origin")
+    return ""
 
 
 @contextmanager

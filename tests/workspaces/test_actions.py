@@ -76,6 +76,9 @@ def test_a_forge_is_told_how_the_tests_of_a_commit_stand(built: Yard) -> None:
         assert not do(plan, "test", slug=SLUG).result["passed"]
         for interruption in (Stopping, Cancelled):
             do(replace(plan, hands=_CutOff(plan.hands, interruption)), "test", slug=SLUG)
+        of_somebody_else = built.push("main", "text", "later")
+        (built.home().code / ".git" / "HEAD").write_text(f"{of_somebody_else}\n")
+        do(plan, "test", slug=SLUG)  # tells nobody
     finally:
         forge.server.close()
     told = [each.body["state"] for each in forge.told]
