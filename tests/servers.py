@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import time
+from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -36,15 +37,20 @@ LOWEST_PORT = 10_000
 EPHEMERAL = 32_768  # the kernel hands out the ports from here on to clients: a free one is soon taken
 CLUSTER_BUS = 10_000
 CHANCE = random.SystemRandom()  # not the one that hypothesis seeds
+LATELY: deque[int] = deque(maxlen=100)  # ports that were given out
 
 
 def free_port(above: int = 0) -> int:
-    """A port by chance, out of those of this process of pytest. The one so far `above` it is free, too."""
+    """A port by chance, out of those of this process of pytest. The one so far `above` it is free, too.
+
+    Two calls give two ports, though nobody listens at the first one yet.
+    """
     share = (EPHEMERAL - above - LOWEST_PORT) // int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
     lowest = LOWEST_PORT + share * int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
     for _ in range(100):
         port = CHANCE.randrange(lowest, lowest + share)
-        if _is_free(port) and _is_free(port + above):
+        if port not in LATELY and _is_free(port) and _is_free(port + above):
+            LATELY.append(port)
             return port
     raise AssertionError("no free port")
 
