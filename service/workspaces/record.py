@@ -7,7 +7,6 @@ Of one that was deleted, the record stays: a tombstone. Fields that this release
 
 import fcntl
 import json
-import os
 import socket
 import time
 from collections.abc import Iterator
@@ -18,7 +17,7 @@ from typing import Any, Final
 
 from service.errors import SandboxError
 from service.tasks import moments
-from service.workspaces import names
+from service.workspaces import durable, names
 
 REQUESTED: Final = "requested"
 CREATING: Final = "creating"
@@ -150,13 +149,7 @@ class Shelf:
         """The caller holds the lock."""
         record.changed_at = moments.stamp(time.time())
         self._folder.mkdir(parents=True, exist_ok=True, mode=0o750)
-        beside = self._folder / f".{record.slug}.new"
-        with beside.open("w", encoding="utf-8") as file:
-            file.write(record.to_json())
-            file.flush()
-            os.fsync(file.fileno())
-        os.rename(beside, self._path(record.slug))
-        _sync(self._folder)
+        durable.write(self._path(record.slug), record.to_json())
 
     @contextmanager
     def lock(self, slug: str, patience_seconds: float = 0.0) -> Iterator[None]:
@@ -248,11 +241,3 @@ def _is_free(port: int) -> bool:
         except OSError:
             return False
     return True
-
-
-def _sync(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -7,7 +7,6 @@ task that somebody has made by hand brings nothing to production; and its own on
 
 import fcntl
 import json
-import os
 import re
 import time
 from collections.abc import Iterator
@@ -18,6 +17,7 @@ from typing import Any, Final
 
 from service.errors import SandboxError
 from service.tasks import moments
+from service.workspaces import durable
 
 ID: Final = re.compile(r"[0-9]{8}T[0-9]{6}-[0-9a-f]{7}")
 KEPT: Final = 20
@@ -123,12 +123,7 @@ class Ledger:
         self, *, proved: tuple[Proved, ...], wish: Wish | None, current: str | None, rest: dict[str, Any]
     ) -> None:
         known = {"proved": [asdict(one) for one in proved], "wish": wish and asdict(wish), "current": current}
-        beside = self._folder / ".ledger.new"
-        with beside.open("w", encoding="utf-8") as file:
-            json.dump({**rest, **known}, file, indent=1)
-            file.flush()
-            os.fsync(file.fileno())
-        beside.rename(self._path)
+        durable.write(self._path, json.dumps({**rest, **known}, indent=1))
 
 
 def _page(members: dict[str, Any]) -> Page:
