@@ -1,6 +1,7 @@
 """Real Redis servers, started once a session, emptied between tests."""
 
 import shutil
+import signal
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,6 +14,12 @@ from service.store.connection import connect
 from tests.servers import DEBIAN, EMBEDDED, RedisCluster, RedisServer
 
 KINDS = {"embedded": (EMBEDDED,), "redis-server": (DEBIAN,), "both": (EMBEDDED, DEBIAN)}
+
+
+def pytest_configure() -> None:
+    # Who starts the tests in the background of a script has Ctrl-C ignored, and what they start would inherit that.
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

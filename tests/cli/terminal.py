@@ -65,9 +65,10 @@ class Terminal:
         return text in self.shown
 
     def ends(self, seconds: float = 30) -> int:
-        while self._read():
+        until = time.monotonic() + seconds
+        while time.monotonic() < until and self._read():
             pass
-        return self.process.wait(seconds)
+        return self.process.wait(1)
 
     def _read(self) -> bool:
         """False when nobody can write any more."""
