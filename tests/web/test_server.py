@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from service.store import Store
+from service.web.server.worker import Worker
 from tests.observe.metrics.sink import Sink
 from tests.servers import BUSY, RedisServer, eventually
 from tests.web.conftest import WebServer
@@ -423,6 +424,20 @@ def test_an_idle_client_does_not_hold_up_the_end(server: WebServer) -> None:
         server.stop()
         assert time.monotonic() - began < 5
         assert idle.closed()
+
+
+def test_at_the_end_who_has_been_silent_for_long_is_closed_before_others(make_server: Callable[..., WebServer]) -> None:
+    server = make_server(workers=1).start()
+    with Client(server) as silent, Client(server) as other:
+        assert silent.send(WHOLE).answer()[0] == 201
+        time.sleep(Worker.last_request_seconds + 0.1)
+        assert other.send(WHOLE).answer()[0] == 201
+        assert server.process is not None
+        server.process.send_signal(signal.SIGTERM)
+        assert silent.closed()
+        received = other.send(WHOLE).receive()
+        assert (received.status, received.headers["Connection"]) == (201, "close")
+        server.process.wait(timeout=10)
 
 
 def test_when_the_arbiter_dies_requests_in_flight_are_served(server: WebServer) -> None:

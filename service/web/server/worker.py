@@ -7,7 +7,7 @@ that were answered longest ago.
 
 The end, by a signal or because the arbiter died: the worker accepts no more; answers clients that wait for a task,
 and ends streams of events; lets requests in flight end; gives idle clients a moment in which it answers a last request,
-with `Connection: close`; then closes them.
+with `Connection: close`; then closes them. Who has been silent for longer than such a moment is closed at once.
 """
 
 import atexit
@@ -105,7 +105,7 @@ class Connection(SocketUnreader):  # type: ignore[misc]
         self._idle_seconds = idle_seconds
         self._deadline: float | None = time.monotonic() + request_seconds
         self.idle = True
-        self.idle_since = 0.0
+        self.idle_since = time.monotonic()
         self.linger = False
 
     def chunk(self, size_hint: int | None = None) -> bytes:
@@ -230,8 +230,9 @@ class Worker(GeventWorker):  # type: ignore[misc]
             self._stop.set()
 
     def _drain(self, servers: list[StreamServer]) -> None:
-        until = time.monotonic() + self.grace_seconds
-        last_requests = time.monotonic() + self.last_request_seconds
+        began = time.monotonic()
+        until = began + self.grace_seconds
+        silent_since = began - self.last_request_seconds
         for server in servers:
             server.close()
         gevent.sleep(0)  # what was accepted a moment ago joins the connections
@@ -242,10 +243,11 @@ class Worker(GeventWorker):  # type: ignore[misc]
             if now > until:
                 self.log.warning("%d requests are cut off: they took too long to end", len(self._connections))
                 return
-            if now > last_requests:
-                for connection in self._connections:
-                    if connection.idle:
-                        connection.wake()
+            if now > began + self.last_request_seconds:
+                silent_since = now
+            for connection in self._connections:
+                if connection.idle and connection.idle_since < silent_since:
+                    connection.wake()
             self.notify()
             gevent.sleep(DRAIN_POLL_SECONDS)
 
