@@ -424,7 +424,13 @@ VARIABLES: Final = (
         "SANDBOX_CONTROL_GROUP", "control_group", _text_like(GROUP), "", "the name of a group that this user is in"
     ),
     Variable("SANDBOX_RELEASE", "release", _optional_path, "", "a folder with the code, or a link to one"),
-    Variable("SANDBOX_BIND", "bind", _address, "127.0.0.1", "an IP address, localhost, or unix:/path"),
+    Variable(
+        "SANDBOX_BIND",
+        "bind",
+        _address,
+        "127.0.0.1",
+        "an IP address, localhost, or unix:/path; the port stands in SANDBOX_PORT",
+    ),
     Variable("SANDBOX_PORT", "port", _whole(1, 65535), "8000", "a port from 1 to 65535"),
     Variable("SANDBOX_WEB_WORKERS", "web_workers", _whole(1, 64), "2", "a number from 1 to 64"),
     Variable("SANDBOX_WEB_GRACE", "web_grace_seconds", _seconds(1, 3600), "30", "seconds from 1 to 3600"),

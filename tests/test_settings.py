@@ -87,7 +87,7 @@ CASES = {
             "unix:/run/x": "unix:/run/x",
         },
         ["", "example.com", "127.0.0.1:80", "256.0.0.1", "unix:", "unix:x", "unix:/" + "x" * 100],
-        "an IP address, localhost, or unix:/path",
+        "an IP address, localhost, or unix:/path; the port stands in SANDBOX_PORT",
     ),
     "SANDBOX_PORT": Case(8000, {"1": 1, "65535": 65535}, ["", "0", "65536", "http", "80.0"], "a port from 1 to 65535"),
     "SANDBOX_WEB_WORKERS": Case(2, {"1": 1, "64": 64}, ["", "0", "65", "two"], "a number from 1 to 64"),

@@ -30,6 +30,7 @@ from service.tasks.schedule import Terms
 from service.tasks.schedule import check as check_plan
 from service.tasks.unique import Rule
 
+ARGUMENT_FAULT: Final = re.compile(r"Object (contains unknown|missing required) field `[^`]*`")
 TYPE_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 MARK: Final = "__sandbox_task__"
 DEFAULT_QUEUE: Final = "default"
@@ -81,7 +82,14 @@ class TaskType(NamedTuple):
         try:
             self.decode(args)
         except (msgspec.ValidationError, RecursionError) as error:
-            raise InvalidTask(f"args: {error}", field="args") from None
+            raise InvalidTask(f"args: {error}{self._known(str(error))}", field="args") from None
+
+    def _known(self, fault: str) -> str:
+        """Which arguments there are, where one is missing or unknown."""
+        if not ARGUMENT_FAULT.fullmatch(fault):
+            return ""
+        names = self.arguments.__struct_fields__
+        return f"; {self.name} takes {', '.join(names) if names else 'no arguments'}"
 
     def unique_key(self, args: msgspec.Raw, rule: Rule | None) -> Unique | None:
         """Of a task with these arguments, by a client's rule or that of the type. Raises InvalidTask if a client's rule

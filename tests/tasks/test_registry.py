@@ -48,12 +48,12 @@ def test_a_handler_without_arguments_gets_the_context_alone() -> None:
 @pytest.mark.parametrize(
     ("args", "told"),
     [
-        ({}, "missing required field `month`"),
+        ({}, "missing required field `month`; t takes month, rows, kind"),
         ({"month": 5}, "Expected `str`, got `int` - at `$.month`"),
         ({"month": "May", "rows": "3"}, "Expected `int`, got `str` - at `$.rows`"),
         ({"month": "May", "rows": 1.5}, "Expected `int`, got `float` - at `$.rows`"),
         ({"month": "May", "kind": "doc"}, "Invalid enum value 'doc' - at `$.kind`"),
-        ({"month": "May", "colour": 1}, "unknown field `colour`"),
+        ({"month": "May", "colour": 1}, "unknown field `colour`; t takes month, rows, kind"),
     ],
 )
 def test_wrong_arguments_are_refused_by_name(args: Any, told: str) -> None:
