@@ -62,7 +62,8 @@ def main() -> None:
         made = plan(lambda real: Deadly(real, point, kill_everything if what else die))
     outcome = do(made, action, **json.loads(arguments))
     error = outcome.error and outcome.error.message
-    print(json.dumps({"status": outcome.status, "error": error, "log": [line.message for line in outcome.logs]}))
+    log = [line.message for line in outcome.logs]
+    print(json.dumps({"status": outcome.status, "result": outcome.result, "error": error, "log": log}))
 
 
 if __name__ == "__main__":
