@@ -15,7 +15,7 @@ from tests.workspaces.test_kills import CREATION, DELETION
 
 BUILDER, EVERYTHING = (), ("everything",)
 PROJECT = {"server.py": SERVER, "Procfile": "web: python server.py\n", ".env.example": "GREETING=hello\n"}
-KEPT = ("mirror.git", "records", "run", "cache")  # folders of the service's, and the tombstone
+KEPT = ("mirror.git", ".mirror.lock", "records", "run", "cache")  # the service's own, and the tombstone
 
 
 def killed(host: StewardHost, action: str, point: str, *what: str, **arguments: str) -> None:
@@ -49,6 +49,7 @@ def test_a_creation_and_a_deletion_go_on_where_they_were_killed(host: StewardHos
     host.project(**PROJECT)
     host.host.sh(f"rm -rf {BASE}/mirror.git {ORIGIN}; chown -R root /srv/project")
     host.host.sh(f"git clone -q --bare /srv/project {ORIGIN}")
+    host.host.sh(f"mkdir -p {BASE}/pages")  # which stays, empty
     before = system(host)
 
     for point in CREATION:
