@@ -5,6 +5,7 @@ A process imports only its own side: the web's modules would cost a runner 15 MB
 
 import logging
 import os
+import threading
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from pathlib import Path
@@ -192,7 +193,7 @@ def run_runner(settings: Settings, lines: "Lines", *, builder: bool = False) -> 
     zygote = Zygote(begin) if want_processes else None  # before there is a thread
     queues = settings.builder_queues if builder else settings.queues
     if settings.workspace_git and WORKSPACES in queues:
-        _wake_workspaces(settings)
+        threading.Thread(target=_wake_workspaces, args=(settings,), name="wake-workspaces", daemon=True).start()
     watcher = "sandbox-builder" if builder else "sandbox-runner"
     runner = Runner(
         store=connected,

@@ -10,6 +10,7 @@ import re
 import shlex
 import shutil
 import signal
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -28,6 +29,7 @@ LAST_CHARACTERS: Final = 1000
 EVERYTHING: Final = ("+refs/heads/*:refs/heads/*", "+refs/tags/*:refs/tags/*")
 DEFAULT_BRANCH: Final = re.compile(r"^ref: (refs/heads/\S+)\tHEAD$", re.MULTILINE)
 HELPER: Final = '!f() { printf "username=%s\\npassword=%s\\n" "$SANDBOX_GIT_NAME" "$SANDBOX_GIT_PASSWORD"; }; f'
+INTO_THE_FILE: Final = 'exec git "$@" >&0 </dev/null'  # which it has as its input
 SSH: Final = "ssh -o BatchMode=yes -o ConnectTimeout=20 -o ServerAliveInterval=15"
 
 
@@ -192,12 +194,18 @@ class Mirror:
         return self._git(speaker, *words, mark=self._turns)
 
     def _git(self, speaker: Speaker, *words: str, mark: Path | None = None) -> str:
+        """What git answers is returned; what it complains of goes into the log, too."""
         environment = self._environment() | {whose.MARK: str(mark or self._folder)}
-        done = speaker.run(["git", *words], env=environment, timeout=FETCH_SECONDS, cwd="/")
-        if done.returncode:
-            last = "\n".join(line for line in done.stdout.strip().splitlines() if line)[-LAST_CHARACTERS:]
-            raise GitFailed(f"git {words[0] if words[0] != '--git-dir' else words[2]}: {last or done.returncode}")
-        return str(done.stdout)
+        with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as answer:
+            done = speaker.run(
+                ["sh", "-c", INTO_THE_FILE, "git", *words],
+                env=environment, timeout=FETCH_SECONDS, cwd="/", stdin=answer,
+            )  # fmt: skip
+            if done.returncode:
+                last = "\n".join(line for line in done.stdout.strip().splitlines() if line)[-LAST_CHARACTERS:]
+                raise GitFailed(f"git {words[0] if words[0] != '--git-dir' else words[2]}: {last or done.returncode}")
+            answer.seek(0)
+            return answer.read()
 
     def _environment(self) -> dict[str, str]:
         return {

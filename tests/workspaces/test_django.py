@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.servers import eventually
-from tests.workspaces.yard import EMAIL, SLUG, Yard, requests_while
+from tests.workspaces.yard import EMAIL, SLUG, Yard, pythons, requests_while, version
 
 
 def test_an_email_becomes_a_running_copy_and_goes_without_a_trace(yard: Yard) -> None:
@@ -45,11 +45,13 @@ def test_an_email_becomes_a_running_copy_and_goes_without_a_trace(yard: Yard) ->
 
 @pytest.mark.slow
 def test_a_rebuild_to_another_python_under_load_fails_no_request(yard: Yard) -> None:
-    yard.plan = yard.planned(pythons=("python3", "/usr/bin/python3"))
+    _, another = both = pythons()
+    yard.plan = yard.planned(pythons=both)
     yard.done("create", email=EMAIL)
-    seen = requests_while(yard, lambda: yard.done("rebuild", slug=SLUG, python="/usr/bin/python3"))
+    seen = requests_while(yard, lambda: yard.done("rebuild", slug=SLUG, python=another))
     assert len(seen) > 10 and set(seen) == {200}
-    assert yard.record().python == "/usr/bin/python3" and yard.record().venv == 2
+    assert yard.record().python == another and yard.record().venv == 2
+    assert version(yard.home().venv / "bin" / "python") == version(Path(another))
     assert yard.done("test", slug=SLUG)["passed"]
     seen = requests_while(yard, lambda: [yard.done("restart", slug=SLUG) for _ in range(3)])
     assert set(seen) == {200}

@@ -51,6 +51,7 @@ def test_a_creation_and_a_deletion_go_on_where_they_were_killed(small: Yard) -> 
     for point in CREATION:
         killed(small, "create", point, email=EMAIL)
         assert small.record().state == "creating", point
+    assert len(list(small.home().venvs.iterdir())) == 1  # one that was whole is taken, not built again
     assert small.done("create", email=EMAIL)["state"] == "ready"
     assert small.get()[1].endswith(" hello")
     assert set(small.record().steps.values()) == {"done"}

@@ -37,10 +37,15 @@ PermitRootLogin prohibit-password
 class Speaker:
     """As a task's context, without the task."""
 
+    def __init__(self) -> None:
+        self.logged = ""
+
     def log(self, text: str) -> None: ...
 
     def run(self, command: list[str], **options: object) -> "subprocess.CompletedProcess[str]":
-        return subprocess.run(command, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, **options)  # type: ignore[call-overload,no-any-return]
+        done = subprocess.run(command, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, **options)  # type: ignore[call-overload]
+        self.logged += done.stdout
+        return done  # type: ignore[no-any-return]
 
 
 @pytest.fixture
@@ -68,6 +73,7 @@ def test_a_branch_is_pushed_and_taken_away_only_as_it_was_pushed(origin: Origin,
     assert mirror.tip(told, "jo@example.org") == ""
     mirror.push_new(told, "jo@example.org", sha)
     assert mirror.tip(told, "jo@example.org") == sha
+    assert told.logged == ""  # refs and commits are answers, and no news for a person
     with pytest.raises(GitFailed):
         mirror.remove(told, "jo@example.org", "a" * 40)
     mirror.remove(told, "jo@example.org", sha)

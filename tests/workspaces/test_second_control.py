@@ -1,5 +1,7 @@
 """What the circusd of the workspaces leaves when it was killed, and who ends it."""
 
+import fcntl
+import os
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -41,3 +43,26 @@ def test_a_halt_ends_the_nginx_of_these_workspaces_and_no_other(
         eventually(lambda: nginx.poll() is not None)
     else:
         assert nginx.poll() is None
+
+
+def test_a_lock_that_root_has_made_can_be_taken_by_the_service(run: Path, tmp_path: Path) -> None:
+    before = os.umask(0o077)
+    try:
+        assert SecondCircusd(run, tmp_path / "w").halt() is False
+    finally:
+        os.umask(before)
+    assert (run / "turn.lock").stat().st_mode & 0o777 == 0o644
+    (run / "turn.lock").chmod(0o444)  # nobody's to write
+    with (
+        SecondCircusd(run, tmp_path / "w").turn(),
+        open(run / "turn.lock", "rb") as other,
+        pytest.raises(BlockingIOError),
+    ):
+        fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+def test_a_link_in_the_place_of_the_lock_is_not_followed(run: Path, tmp_path: Path) -> None:
+    (run / "turn.lock").symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(OSError, match=r"turn\.lock"):
+        SecondCircusd(run, tmp_path / "w").halt()
+    assert not (tmp_path / "elsewhere").exists()

@@ -30,8 +30,9 @@ def die() -> None:
 class Deadly:
     """Does what it is asked for, and kills this process at one point."""
 
-    def __init__(self, real: Any, point: str) -> None:
+    def __init__(self, real: Any, point: str, kill: Callable[[], None] = die) -> None:
         self._real = real
+        self._kill = kill
         self._when, _, self._what = point.partition(":")
 
     def __getattr__(self, verb: str) -> Any:
@@ -48,11 +49,11 @@ class Deadly:
 
     def _do(self, act: Callable[[], Any]) -> Any:
         if self._when == "before":
-            die()
+            self._kill()
         if self._when == "within":
-            threading.Timer(WITHIN_SECONDS, die).start()
+            threading.Timer(WITHIN_SECONDS, self._kill).start()
         done = act()
-        die()
+        self._kill()
         return done
 
 

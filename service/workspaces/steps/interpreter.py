@@ -17,8 +17,11 @@ class Venv(BuildStep):
         return bool(facts.venv) and facts.venvs.get(facts.venv) == facts.requirements
 
     def apply(self, work: Work) -> None:
-        number = build(work, work.record.python or work.plan.pythons[0])
-        switch(work, number)
+        """One that is whole already was built by somebody who was killed before the switch."""
+        python, facts = work.record.python or work.plan.pythons[0], work.facts
+        whole = [number for number, made_for in facts.venvs.items() if made_for == facts.requirements]
+        work.record.python = python
+        switch(work, max(whole) if whole else build(work, python))
 
 
 def build(work: Work, python: str) -> int:

@@ -1,33 +1,70 @@
 """A builder on the steward's host: does one action as a task does, and prints how it ended.
 
-python -m tests.workspaces.steward.builder ACTION ARGUMENTS-AS-JSON
+python -m tests.workspaces.steward.builder ACTION ARGUMENTS-AS-JSON [POINT [everything]]
+
+At a point, as in victim.py, it is killed; or all that is at work is: steward, circusd, cages and builder.
 """
 
 import json
+import os
+import signal
 import sys
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 from service.workspaces import nginx, supervisor
 from service.workspaces.mirror import Mirror, Origin
 from service.workspaces.places import Places
 from service.workspaces.steward_client import Steward, StewardHands
 from service.workspaces.work import Plan
-from tests.workspaces.steward.stage import BASE, SOCKET
+from tests.workspaces.steward.stage import BASE, PROGRAM, SOCKET
+from tests.workspaces.victim import Deadly, die
 from tests.workspaces.yard import do
 
 ORIGIN = "/srv/origin.git"
 DOMAIN = "shop.example.org"
 
 
-def plan() -> Plan:
+FIRST_UID = 70_000  # and above: the workspaces' own
+
+
+def kill_everything() -> None:
+    for entry in Path("/proc").iterdir():
+        with suppress(OSError):
+            words = (entry / "cmdline").read_bytes() if entry.name.isdigit() else b""
+            if f"{PROGRAM}\0serve".encode() in words or b"second_circusd" in words or _is_of_a_workspace(entry):
+                os.kill(int(entry.name), signal.SIGKILL)
+    die()
+
+
+def _is_of_a_workspace(entry: Path) -> bool:
+    return entry.name.isdigit() and entry.stat().st_uid >= FIRST_UID
+
+
+def plan(deadly: Callable[[Any], Any] = lambda real: real) -> Plan:
     places, site, steward = Places.under(Path(BASE)), nginx.Addresses.at(DOMAIN, ""), Steward(Path(SOCKET))
     web = supervisor.WebProcesses(places, site=site, memory_mb=512, program=lambda: list(steward.ask("about")["web"]))
     return Plan(
-        places=places, site=site, mirror=Mirror(places.mirror, Origin(ORIGIN)), hands=StewardHands(steward, web)
+        places=places,
+        site=site,
+        mirror=deadly(Mirror(places.mirror, Origin(ORIGIN))),
+        hands=deadly(StewardHands(steward, web)),
     )
 
 
-if __name__ == "__main__":
-    outcome = do(plan(), sys.argv[1], **json.loads(sys.argv[2]))
+def main() -> None:
+    action, arguments, *where = sys.argv[1:]
+    made = plan()
+    if where:
+        point, *what = where
+        made = plan(lambda real: Deadly(real, point, kill_everything if what else die))
+    outcome = do(made, action, **json.loads(arguments))
     error = outcome.error and outcome.error.message
-    print(json.dumps({"status": outcome.status, "error": error, "log": [line.message for line in outcome.logs]}))
+    log = [line.message for line in outcome.logs]
+    print(json.dumps({"status": outcome.status, "result": outcome.result, "error": error, "log": log}))
+
+
+if __name__ == "__main__":
+    main()

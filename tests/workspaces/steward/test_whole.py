@@ -1,6 +1,7 @@
 """From an email to a page and back to nothing, on a host with a steward: the same steps as in plain mode."""
 
 import json
+import subprocess
 import sys
 from typing import Any
 
@@ -18,17 +19,21 @@ SLUG = names.slug(EMAIL)
 PLACES = ("/etc/passwd", "/etc/group", "/etc/shadow", "/etc/gshadow")
 
 
-def act(host: StewardHost, action: str, **arguments: Any) -> dict[str, Any]:
+def builder(host: StewardHost, *words: str) -> "subprocess.CompletedProcess[str]":
     inside = ("sh", "-c", f'cd {ROOT}; exec "$@"', "sh", sys.executable, "-m", "tests.workspaces.steward.builder")
-    done = host.host.run(*inside, action, json.dumps(arguments), check=False, seconds=300 * BUSY)
+    return host.host.run(*inside, *words, check=False, seconds=300 * BUSY)
+
+
+def act(host: StewardHost, action: str, **arguments: Any) -> dict[str, Any]:
+    done = builder(host, action, json.dumps(arguments))
     assert done.returncode == 0, done.stderr
     outcome: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     return outcome
 
 
-def page(host: StewardHost) -> str:
-    socket = f"{BASE}/sockets/{SLUG}.sock"
-    words = ("curl", "-s", "--max-time", str(60 * BUSY), "--unix-socket", socket, f"http://{SLUG}.{DOMAIN}/")
+def page(host: StewardHost, slug: str = SLUG) -> str:
+    socket = f"{BASE}/sockets/{slug}.sock"
+    words = ("curl", "-s", "--max-time", str(60 * BUSY), "--unix-socket", socket, f"http://{slug}.{DOMAIN}/")
     return host.host.run(*words, check=False, seconds=90 * BUSY).stdout
 
 

@@ -1,0 +1,67 @@
+"""kill -9 at each point of a creation and of a deletion on a host with a steward: of the builder alone, and of steward,
+circusd, cages and builder at once. Whoever comes next goes on, and nothing but the tombstone stays.
+"""
+
+import json
+
+import pytest
+
+from service.workspaces import names
+from tests.workspaces.steward.builder import ORIGIN
+from tests.workspaces.steward.stage import BASE, StewardHost
+from tests.workspaces.steward.test_web import SERVER
+from tests.workspaces.steward.test_whole import PLACES, act, builder, page
+from tests.workspaces.test_kills import CREATION, DELETION
+
+BUILDER, EVERYTHING = (), ("everything",)
+PROJECT = {"server.py": SERVER, "Procfile": "web: python server.py\n", ".env.example": "GREETING=hello\n"}
+KEPT = ("mirror.git", ".mirror.lock", "records", "run", "cache")  # the service's own, and the tombstone
+
+
+def killed(host: StewardHost, action: str, point: str, *what: str, **arguments: str) -> None:
+    done = builder(host, action, json.dumps(arguments), point, *what)
+    assert done.returncode in (-9, 137), (point, what, done.stdout, done.stderr)
+    if what:
+        host.start_steward()
+
+
+def system(host: StewardHost) -> dict[str, str]:
+    """What a workspace could leave on the whole host."""
+    pruned = " -o ".join(f"-path {BASE}/{name}" for name in KEPT)
+    looks = {
+        "files": f"find {BASE} \\( {pruned} \\) -prune -o -print | sort",
+        "of workspaces' uids": "find / -xdev -path /proc -prune -o -uid +69999 -print -o -gid +69999 -print",
+        "access lists": f"getfacl -Rsp /srv /home {BASE}/sockets 2>/dev/null",
+        "mounts": "awk '{print $2, $3}' /proc/self/mounts | sort",
+        "processes": "ps -eo uid=,args= | awk '$1 >= 70000'",
+        "watchers": f"ls {BASE}/run/conf.d 2>/dev/null",
+        "branches": f"git --git-dir {ORIGIN} for-each-ref",
+    }
+    accounts = {name: host.path(name).read_text() for name in PLACES}
+    return accounts | {name: host.host.sh(script, check=False) for name, script in looks.items()}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("what", [BUILDER, EVERYTHING], ids=["the builder", "everything"])
+def test_a_creation_and_a_deletion_go_on_where_they_were_killed(host: StewardHost, what: tuple[str, ...]) -> None:
+    email = f"killed-{len(what)}@example.org"
+    slug = names.slug(email)
+    host.project(**PROJECT)
+    host.host.sh(f"rm -rf {BASE}/mirror.git {ORIGIN}; chown -R root /srv/project")
+    host.host.sh(f"git clone -q --bare /srv/project {ORIGIN}")
+    host.host.sh(f"mkdir -p {BASE}/pages")  # which stays, empty
+    before = system(host)
+
+    for point in CREATION:
+        killed(host, "create", point, *what, email=email)
+    made = act(host, "create", email=email)
+    assert made["status"] == "succeeded", made
+    uid = host.uid(slug)
+    assert page(host, slug) == f"{uid} hello"
+
+    for point in DELETION:
+        killed(host, "delete", point, *what, slug=slug)
+    gone = act(host, "delete", slug=slug)
+    assert gone["status"] == "succeeded", gone
+    assert host.do("left", slug) == []
+    assert system(host) == before
