@@ -56,6 +56,7 @@ SANDBOX: Final = LazyGroup(COMMANDS, name="sandbox", help="A task service: HTTP,
 
 
 def main(words: Sequence[str] | None = None) -> int:
+    _open_what_is_closed()
     try:
         code = _called(sys.argv[1:] if words is None else list(words))
         sys.stdout.flush()
@@ -70,6 +71,15 @@ def main(words: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         _print_nothing_more()
         return NOBODY_READS
+
+
+def _open_what_is_closed() -> None:
+    """Of the standard streams, before a file of ours gets the number of one: what is printed would get into it."""
+    for name, mode in {"stdin": "r", "stdout": "w", "stderr": "w"}.items():
+        if getattr(sys, name) is None:
+            lowest = os.open(os.devnull, os.O_RDWR)
+            os.set_inheritable(lowest, True)
+            setattr(sys, name, open(lowest, mode, closefd=False))  # noqa: SIM115 - for life
 
 
 def _called(words: list[str]) -> int:

@@ -6,7 +6,7 @@ Twice a second a lane looks for these, in the queues that it serves, and runs wh
 - What a neighbour has claimed and not started, while a handler holds it up, is taken, too (neighbours.py).
 - An entry whose lease has run out belonged to a host that is gone. That counts only after one lease of
   unbroken contact with Redis: idle times go on while Redis is away, and everybody would rob everybody.
-  They go by the wall clock of Redis's host: when that of this one was set, or it slept, contact begins anew.
+  They go by the wall clock of Redis's host: when that was set, or this host slept, contact begins anew.
 - After a lost answer, this runner's own consumer may hold entries of which no lane knows. Nobody renews
   them: it looks for them at once, and at the latest their lease runs out.
 """
@@ -72,7 +72,7 @@ class Recovery:
         self._lock = threading.Lock()
         self._next_look = 0.0
         self._contact_since = time.monotonic()
-        self._clocks_apart = _clocks_apart()
+        self._clocks_apart: dict[int, float] = {}  # by the first of each group: it may be on a host of its own
         self._unheard_until = 0.0
         self._silent_turn = 0
         self._own = NO_REMAINS._replace(consumer=presence.consumer)
@@ -92,18 +92,12 @@ class Recovery:
             return []
         try:
             self._next_look = time.monotonic() + LOOK_SECONDS
-            self._look_at_the_clocks()
             found = self._of_neighbours() or self._of_the_silent() or self._unheard()
             if found:
                 self._next_look = 0.0  # there may be more
             return found
         finally:
             self._lock.release()
-
-    def _look_at_the_clocks(self) -> None:
-        before, self._clocks_apart = self._clocks_apart, _clocks_apart()
-        if abs(self._clocks_apart - before) > STEP_SECONDS:
-            self.lost_contact()
 
     def _of_neighbours(self) -> list[Finding]:
         """One runner of the host looks for all that serve the same queues."""
@@ -166,10 +160,11 @@ class Recovery:
 
     def _of_the_silent(self) -> list[Finding]:
         """In one group of partitions each time: a lease is long."""
-        if time.monotonic() - self._contact_since < self._lease:
-            return []
         self._silent_turn += 1
         group = self._store.groups[self._silent_turn % len(self._store.groups)]
+        self._look_at_the_clocks(group[0])
+        if time.monotonic() - self._contact_since < self._lease:
+            return []
         for entries in self._take(idle_ms=int(self._lease * 1000), groups=[group]):
             own = [entry for entry in entries if entry.owner == self._presence.consumer]
             others = [entry for entry in entries if entry.owner != self._presence.consumer]
@@ -181,6 +176,13 @@ class Recovery:
                 lost += self._reported(self._judge([entry], remains), remains or NO_REMAINS)
             return lost + self.judge_own(own)
         return []
+
+    def _look_at_the_clocks(self, partition: int) -> None:
+        """The monotonic one stands still while this machine sleeps."""
+        before, apart = self._clocks_apart.get(partition), self._store.queues.clock(partition) - time.monotonic()
+        self._clocks_apart[partition] = apart
+        if before is not None and abs(apart - before) > STEP_SECONDS:
+            self.lost_contact()
 
     def _reported(self, findings: list[Finding], remains: Remains) -> list[Finding]:
         """Only the next runner can report a crash. It may die of the same task, so it reports before it goes on."""
@@ -270,8 +272,3 @@ def _blamed(findings: Iterable[Finding]) -> str:
     """Those that it died at."""
     tasks = [found.document.task for found in findings if found.verdict in triage.CRASHES and found.document]
     return "; it died at " + ", ".join(f"{task.type} {task.uid}" for task in tasks) if tasks else ""
-
-
-def _clocks_apart() -> float:
-    """Changes when the wall clock is set, and when the machine sleeps: the monotonic clock stands still then."""
-    return time.time() - time.monotonic()

@@ -170,6 +170,11 @@ class Queues:
         partitions = [streams.partition_of[name] for name in streams.names]
         return self._take(partitions, streams.names, consumer, dead, idle_ms, count)
 
+    def clock(self, partition: int) -> float:
+        """The time of day in Redis: idle times go by it."""
+        [[seconds, microseconds]] = self._wire.call(partition, ("TIME",))
+        return int(seconds) + int(microseconds) / 1e6
+
     def _take(
         self, partitions: Sequence[int], streams: Sequence[str], consumer: str, dead: str, idle_ms: int, count: int
     ) -> list[Entry]:

@@ -4,6 +4,7 @@ Each function is given what it replaces in circus, and returns what takes its pl
 """
 
 import os
+import time
 from collections.abc import Callable, Iterable
 from typing import Any, NoReturn
 
@@ -79,3 +80,11 @@ def stay_in_the_foreground(_: object) -> Callable[[], NoReturn]:
         raise SystemExit("sandbox: --daemon is not possible: start it under an init system, or with `setsid`.")
 
     return stay_in_the_foreground
+
+
+def time_that_goes_on(_: object) -> Callable[[Any], float]:
+    def time_that_goes_on(loop: Any) -> float:
+        """For the loop's timers. Nobody can put this clock back."""
+        return time.monotonic()
+
+    return time_that_goes_on

@@ -97,6 +97,11 @@ CIRCUS: Final = Vendor(
             "service.supervise.start.listener:listen",
         ),
         Name(
+            "tornado.ioloop:IOLoop.time",
+            "what dies is replaced though somebody puts the clock back; stock circus looks again when it has caught up",
+            "service.supervise.loading:time_that_goes_on",
+        ),
+        Name(
             "circus.circusd:daemonize",
             "a circusd that goes to the background closes the lock of its state folder",
             "service.supervise.loading:stay_in_the_foreground",

@@ -2,8 +2,8 @@
 
     python -m service.workspaces.second_circusd FILE
 
-It is circus's own program, but for one thing: a watcher `on_demand` is started by a connection to its own socket.
-With stock circus, one that waits at any socket starts every watcher.
+It is circus's own program, but for two things. A watcher `on_demand` is started by a connection to its own socket:
+with stock circus, one that waits at any socket starts every watcher. And it goes on while the clock is put back.
 """
 
 import fcntl
@@ -18,6 +18,7 @@ from circus import circusd
 from circus.arbiter import Arbiter
 from circus.util import synchronized
 from tornado import gen
+from tornado.ioloop import IOLoop
 
 ALIVE: Final = "alive.lock"
 LOCK_SECONDS: Final = 2.0  # somebody may look at it just now
@@ -72,6 +73,7 @@ def main() -> None:
             sys.exit("another circusd of these workspaces lives")
         time.sleep(0.01)
     Arbiter.manage_watchers = manage_watchers
+    setattr(IOLoop, "time", lambda loop: time.monotonic())  # noqa: B010 - nobody can put this clock back
     circusd.main()
 
 

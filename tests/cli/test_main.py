@@ -80,3 +80,10 @@ def test_a_folder_that_has_gone_is_told(tmp_path: Path) -> None:
     )
     assert done.returncode == 1
     assert "the folder that this command is typed in has gone" in done.stderr
+
+
+def test_standard_streams_that_are_closed_are_not_given_to_files() -> None:
+    opens = "from service.cli.main import main; code = main(['version']); own = open('setup.py'); "
+    tells = "import sys; sys.exit(code or own.fileno() < 3 or sys.stdout is None)"
+    words = ["sh", "-c", '"$0" "$@" <&- >&- 2>&-', sys.executable, "-c", opens + tells]
+    assert subprocess.run(words, cwd=ROOT).returncode == 0

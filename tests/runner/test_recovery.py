@@ -12,6 +12,7 @@ from service.runner.neighbours import Neighbours, Pending
 from service.runner.recovery import Recovery
 from service.runner.triage import Finding, Verdict
 from service.store import GROUP, Change, Entry, Store, document
+from service.store.queues import Queues
 from service.tasks import transitions
 from service.tasks.document import Claim
 from service.tasks.registry import Registry
@@ -24,13 +25,12 @@ LEASE_SECONDS = 10.0
 
 class Clock:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.wall, self.passed = 1e9, 1e3
-        monkeypatch.setattr(
-            recovery, "time", SimpleNamespace(time=lambda: self.wall, monotonic=lambda: self.passed, sleep=None)
-        )
+        self.of_redis, self.passed = 1e9, 1e3
+        monkeypatch.setattr(recovery, "time", SimpleNamespace(monotonic=lambda: self.passed))
+        monkeypatch.setattr(Queues, "clock", lambda queues, partition: self.of_redis)
 
     def pass_by(self, seconds: float) -> None:
-        self.wall += seconds
+        self.of_redis += seconds
         self.passed += seconds
 
 
@@ -110,12 +110,12 @@ def test_a_lease_that_has_run_out_counts_after_one_lease_of_contact(
 
 
 @pytest.mark.parametrize("seconds", [3600.0, -3600.0])
-def test_after_a_sleep_or_a_step_of_the_clock_it_counts_one_lease_later(
+def test_after_a_sleep_or_a_step_of_the_clock_of_redis_it_counts_one_lease_later(
     taker: Recovery, clock: Clock, store: Store, server: RedisServer, seconds: float
 ) -> None:
     clock.pass_by(LEASE_SECONDS)
     assert taken(taker, clock) == []
-    clock.wall += seconds
+    clock.of_redis += seconds
     uid = hold(store, server, idle_seconds=3600)
     assert taken(taker, clock) == []
     clock.pass_by(LEASE_SECONDS)
