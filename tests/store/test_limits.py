@@ -260,19 +260,19 @@ def test_a_key_with_thousands_of_tasks_holds_up_no_other_by_more_than_one_round(
     limit(store, concurrency=1)
     limit(store, "line", key=None, concurrency=4)
     few = stored_all(store, "before", 3)
-    many = stored_all(store, "many", 5000)
+    stored_all(store, "many", 5000)
     few += [uid for number in range(9) for uid in stored_all(store, f"behind {number}", 3)]
     order: list[str] = []
     rounds = 0
-    while not set(few) <= set(order):
+    while not set(few) <= set(order) and rounds < 50:
         rounds += 1
         for uid, entry in run(store):
             order.append(uid)
             ends(store, uid, entry)
 
     others = set(few)
+    assert others <= set(order)
     of_many = [uid for uid in order if uid not in others]
-    assert of_many == many[: len(of_many)]
     assert len(of_many) <= 3 + 1, "no oftener than each other key, and the one that came first"
     assert rounds <= -(-(len(few) + len(of_many)) // 4) + 1, "no place of the line is left empty for its sake"
 
