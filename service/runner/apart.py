@@ -12,6 +12,7 @@ import select
 import signal
 import time
 from contextlib import suppress
+from functools import partial
 from typing import ClassVar, Final
 
 import msgspec
@@ -67,7 +68,11 @@ class Leash(Window):
 
 def run(zygote: Zygote, task_type: TaskType, context: Context, task: Task, leash: Leash, errors: Errors) -> Transition:
     """As attempt.run. Raises ZygoteGone if nothing can be forked any more."""
-    with attempt.about(task_type, context, task), zygote.fork() as child:
+    return attempt.about(task_type, context, task, partial(_run, zygote, context, task, leash, errors))
+
+
+def _run(zygote: Zygote, context: Context, task: Task, leash: Leash, errors: Errors) -> Transition:
+    with zygote.fork() as child:
         started, begun = time.time(), time.perf_counter()
         leash.holds(child)
         following = _Following(child, context, errors)

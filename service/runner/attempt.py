@@ -5,8 +5,7 @@ import logging
 import os
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from functools import partial
 from typing import Any, Final, NoReturn
 
@@ -35,20 +34,18 @@ _decode = msgspec.json.Decoder().decode
 
 def run(task_type: TaskType, context: Context, task: Task, window: Window, errors: Errors = NO_ERRORS) -> Transition:
     """Calls the handler, and returns what becomes of the document."""
-    with about(task_type, context, task):
-        transition = _run(task_type, context, task, window, errors)
+    transition = about(task_type, context, task, partial(_run, task_type, context, task, window, errors))
     return outcomes.with_news(transition, context.news)
 
 
-@contextmanager
-def about(task_type: TaskType, context: Context, task: Task) -> Iterator[None]:
-    """What this thread logs meanwhile is about the attempt."""
+def about(task_type: TaskType, context: Context, task: Task, attempt: Callable[[], Transition]) -> Transition:
+    """What this thread logs during the attempt is about it. No @contextmanager: each task would pay for that."""
     outside, before = logs.about.set(context.facts), executing.set(context)
     if task_type.secret:
         context.secrets = task_type.secret_texts(task.args)
         scrubber.secrets.set(context.secrets)
     try:
-        yield
+        return attempt()
     finally:
         if task_type.secret:
             scrubber.secrets.set(())

@@ -1,6 +1,7 @@
 """What a handler gets as its first argument. Its runner reads `news` and `lines`, and sets `cancelled`."""
 
 import itertools
+import json
 import logging
 import math
 from collections.abc import Iterable, Mapping, MutableMapping, Sequence
@@ -152,6 +153,9 @@ class Context:
 
 def _as_json(args: Mapping[str, Any]) -> bytes:
     try:
-        return _encode(args)
+        text = _encode(args)
+        if b"null" in text:  # as msgspec writes NaN and Infinity
+            json.dumps(msgspec.to_builtins(args), allow_nan=False)
+        return text
     except (TypeError, ValueError, RecursionError) as error:
         raise InvalidTask(f"args: they are not JSON-able: {error}", field="args") from error

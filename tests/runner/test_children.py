@@ -1,6 +1,7 @@
 """Tasks that handlers create: each once, however often the handler runs."""
 
 import json
+import math
 import pickle
 import signal
 from collections.abc import Callable
@@ -135,6 +136,7 @@ def test_many_go_in_portions(store: Store, begin: Begin, monkeypatch: pytest.Mon
         (("page.fetch", {"address": "/", "no": 1}), "args: Object contains unknown field `no`"),
         (("page.fetch", {"address": "x" * 300_000}), "args: .* 262,144 are allowed"),
         (("page.fetch", {"address": object()}), "args: they are not JSON-able"),
+        (("page.fetch", {"address": "/", "weights": [math.nan]}), "args: they are not JSON-able: Out of range"),
     ],
 )
 def test_a_child_is_checked_as_a_clients_task_is(

@@ -64,6 +64,19 @@ def stored(store: Store, customer: str = "acme", type: str = "mail", **fields: A
     return uid
 
 
+def stored_all(store: Store, customer: str, count: int) -> list[str]:
+    args = msgspec.Raw(msgspec.json.encode({"customer": customer}))
+    created_at = moments.stamp_exactly(time.time_ns() // 1000)
+    uids = [store.uid(random_prefix(), 0) for _ in range(count)]
+    for start in range(0, count, 500):
+        made = [
+            Task(uid=uid, type="call", queue="default", args=args, created_at=created_at, status=QUEUED)
+            for uid in uids[start : start + 500]
+        ]
+        assert store.create(made) == []
+    return uids
+
+
 def fetched(store: Store, count: int = 100) -> list[Entry]:
     return store.queues.fetch(0, ("default",), "a", count)
 
@@ -240,6 +253,28 @@ def test_keys_are_served_in_turn(store: Store) -> None:
         ends(store, entry.uid, entry)
 
     assert order == [many[0], few[0], many[1], few[1], many[2], few[2]]
+
+
+def test_a_key_with_thousands_of_tasks_holds_up_no_other_by_more_than_one_round(store: Store) -> None:
+    """Be they created before its tasks or behind them, and where all keys share one more limit."""
+    limit(store, concurrency=1)
+    limit(store, "line", key=None, concurrency=4)
+    few = stored_all(store, "before", 3)
+    stored_all(store, "many", 5000)
+    few += [uid for number in range(9) for uid in stored_all(store, f"behind {number}", 3)]
+    order: list[str] = []
+    rounds = 0
+    while not set(few) <= set(order) and rounds < 50:
+        rounds += 1
+        for uid, entry in run(store):
+            order.append(uid)
+            ends(store, uid, entry)
+
+    others = set(few)
+    assert others <= set(order)
+    of_many = [uid for uid in order if uid not in others]
+    assert len(of_many) <= 3 + 1, "no oftener than each other key, and the one that came first"
+    assert rounds <= -(-(len(few) + len(of_many)) // 4) + 1, "no place of the line is left empty for its sake"
 
 
 def test_what_falls_due_or_is_retried_waits_like_what_is_new(store: Store) -> None:
