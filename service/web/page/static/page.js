@@ -285,6 +285,7 @@ for (const hidden of document.querySelectorAll(".script-only")) hidden.hidden = 
 document.querySelector("[data-all]")?.addEventListener("change", (event) => {
   for (const box of document.querySelectorAll("#list input[name=uid]")) box.checked = event.target.checked;
 });
+document.querySelector(".top [aria-current]")?.scrollIntoView({ block: "nearest", inline: "center" });
 draw_all();
 tick();
 follow();
