@@ -395,6 +395,13 @@ def test_charts_are_drawn_and_drawn_anew_without_a_complaint(world: World, visit
     assert page.complaints == []  # type: ignore[attr-defined]
 
 
+def test_a_value_between_two_gaps_is_seen(visit: Open) -> None:
+    page = visit("/ui")
+    page.locator("#chart-succeeded canvas").wait_for()
+    values = [None, 3, None, 1, 2, None, 0]
+    assert page.evaluate("values => lonely({data: [[], values]}, 1)", values) == [1, 6]
+
+
 def refreshed(page: Page) -> str | None:
     page.evaluate("refresh()")
     return page.locator("#curves-failures").get_attribute("data-chart")
