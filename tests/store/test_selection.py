@@ -48,9 +48,7 @@ def various(store: Store) -> list[Task]:
     return made
 
 
-def test_who_looks_for_an_error_reads_nothing_that_has_succeeded(
-    store: Store, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_who_looks_for_an_error_reads_nothing_that_has_succeeded(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     failed = stored(store, at=at(0), error=TaskError(type="KeyError", message=""))
     for number in range(300):
         other = stored(store, at=at(1 + number))

@@ -61,7 +61,7 @@ class Chart(NamedTuple):
 
     @property
     def lines(self) -> list[tuple[str, str]]:
-        """For each curve its colour, and its path; where a value is missing, it begins anew. One between two gaps is a dash."""
+        """For each curve its colour, and its path. Where a value is missing, it begins anew; one alone is a dash."""
         return [(curve.color, " ".join(self._path(curve.values))) for curve in self.curves]
 
     def _path(self, values: Sequence[Number]) -> list[str]:
