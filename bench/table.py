@@ -19,6 +19,7 @@ class Unit:
 
 PER_SECOND: Final = Unit(lambda number: f"{number:,.0f}/s")
 MILLISECONDS: Final = Unit(lambda number: f"{number:.2f} ms", more_is_better=False)
+MICROSECONDS: Final = Unit(lambda number: f"{number:.1f} µs", more_is_better=False)
 MEGABYTES: Final = Unit(lambda number: f"{number:.1f} MB", more_is_better=False)
 SECONDS: Final = Unit(lambda number: f"{number:.1f} s", more_is_better=False)
 BYTES: Final = Unit(lambda number: f"{number:,.0f} B", more_is_better=False)

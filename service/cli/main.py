@@ -15,7 +15,7 @@ INTERRUPTED: Final = 130
 NOBODY_READS: Final = 141  # as a shell tells SIGPIPE
 
 COMMANDS: Final = {
-    "task": Lazy("task_commands", "task", "create, look at, await, cancel and retry tasks"),
+    "task": Lazy("task_commands", "task", "create, look at, await, cancel, retry and remove tasks"),
     "queue": Lazy("queue_commands", "queue", "the queues: list, pause, resume"),
     "limit": Lazy("limit_commands", "limit", "how many tasks run at once, or start in a time: list, show, set, remove"),
     "schedule": Lazy("schedule_commands", "schedule", "what creates tasks at times: list, put, run, pause, delete"),

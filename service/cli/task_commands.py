@@ -243,6 +243,17 @@ def retry(uids: tuple[str, ...], timeout: float | None, as_json: bool, **given: 
     return _some("retry", uids, one, given, timeout, as_json)
 
 
+@task.command(help="remove tasks that have finished, or cannot be read, before their time")
+@uids_argument
+@patient
+@as_json
+def purge(uids: tuple[str, ...], timeout: float | None, as_json: bool) -> int:
+    def one(service: Service, uid: str) -> Any:
+        return service.delete(f"/tasks/{part(uid)}?purge")
+
+    return _one_by_one(Service(timeout), uids, one, "removed", as_json)
+
+
 def _some(
     word: str, uids: tuple[str, ...], one: Act, given: dict[str, Any], timeout: float | None, as_json: bool
 ) -> int:

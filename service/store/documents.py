@@ -9,7 +9,7 @@ from typing import NamedTuple
 import msgspec
 
 from service.tasks import moments
-from service.tasks.document import STATUSES, UNREADABLE, Task, TaskError, decode, storable_text
+from service.tasks.document import STATUSES, UNREADABLE, UNREADABLE_ERROR, Task, TaskError, decode, storable_text
 
 NEVER = moments.stamp(0)
 
@@ -59,5 +59,5 @@ def _check(uid: str, task: Task, text: bytes) -> None:
 
 def _unreadable(uid: str, reason: str) -> Task:
     """Type, queue and creation time are known where the task is listed: they are on its shelf."""
-    error = TaskError(type="Unreadable", message=storable_text(f"what is stored is no task document: {reason}"))
+    error = TaskError(type=UNREADABLE_ERROR, message=storable_text(f"what is stored is no task document: {reason}"))
     return Task(uid=uid, type="", queue="", status=UNREADABLE, created_at=NEVER, error=error)

@@ -18,7 +18,7 @@ from service.store.documents import Document
 from service.store.scripts import AGED, COUNT, PLACE, SCAN, SHELVES, SWEEP
 from service.store.selection import EVERYTHING, Filter, Position
 from service.tasks import moments
-from service.tasks.document import UNREADABLE, Task
+from service.tasks.document import Task
 
 PAGE_SECONDS: Final = 0.06
 PAGE_READS: Final = 1000  # so many a page may take in any case, where shelves know all that is asked for
@@ -125,9 +125,8 @@ class Index:
 
     def _asked(self, script: Script, begin: Sequence[Argument], only: Filter, further: Sequence[str]) -> Iterator[Any]:
         """The answer of each group of partitions."""
-        status = () if UNREADABLE in only.status else only.status  # of those, each stands where it was
         since = "" if only.since is None else only.since
-        asked = (*begin, since, *further, *map(_wanted, (only.type, only.queue, status)))
+        asked = (*begin, since, *further, *map(_wanted, (only.type, only.queue, only.shelved)))
         for group in self._groups:
             shelves = [keys.shelf(partition, "") for partition in group]
             [answer] = self._wire.call(group[0], script.call(_names(group), (*asked, *shelves)))

@@ -11,7 +11,7 @@ from typing import Any, Final, NamedTuple
 import msgspec
 
 from service.tasks import moments
-from service.tasks.document import UNREADABLE, Task
+from service.tasks.document import STATUSES, SUCCEEDED, UNREADABLE, UNREADABLE_ERROR, Task
 
 UID_BEGINNING: Final = re.compile(r"[0-9a-f]{8,64}")
 _ARGUMENT: Final = re.compile(r"args\.([^=]{1,100})=(.{0,100})")
@@ -44,6 +44,15 @@ class Filter(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forb
         """Shelves know all that it asks for."""
         of_documents = (self.created_by, self.error, self.q, self.parent, self.schedule)
         return UNREADABLE not in self.status and all(each is None for each in of_documents)
+
+    @property
+    def shelved(self) -> tuple[str, ...]:
+        """The statuses of the shelves on which it may find something; none means: of all."""
+        if UNREADABLE in self.status or self.error == UNREADABLE_ERROR:
+            return ()  # what cannot be read stands where it stood
+        if self.error is not None and not self.status:
+            return tuple(status for status in STATUSES if status != SUCCEEDED)  # no such task has an error
+        return self.status
 
     @property
     def uid(self) -> str:

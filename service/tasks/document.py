@@ -16,6 +16,7 @@ SUCCEEDED: Final = "succeeded"
 FAILED: Final = "failed"
 CANCELLED: Final = "cancelled"
 UNREADABLE: Final = "unreadable"  # shown where what is stored is no task document; never stored
+UNREADABLE_ERROR: Final = "Unreadable"  # the type of the error that such a one is shown with
 
 STATUSES: Final = (SCHEDULED, QUEUED, RUNNING, SUCCEEDED, FAILED, CANCELLED)
 SHOWN_STATUSES: Final = (*STATUSES, UNREADABLE)

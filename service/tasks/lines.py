@@ -37,7 +37,7 @@ class Unstored:
 
     def __init__(self, attempt: int) -> None:
         self._attempt = attempt
-        self._said: deque[tuple[int, int, str, str]] = deque(maxlen=MOST_LINES)
+        self._said: deque[tuple[int, int, str, str]] = deque()
         self._numbers = itertools.count(1)
         self._characters = 0
         self._at = 0
@@ -49,13 +49,13 @@ class Unstored:
         self._at = at = max(self._at + 1, time.time_ns() // 1000)
         self._said.append((next(self._numbers), at, level, text))
         self._characters += len(text)
-        if self._characters > MOST_BYTES:
+        if self._characters > MOST_BYTES or len(self._said) > MOST_LINES:
             self._make_room()
 
     def _make_room(self) -> None:
         """Roughly: several threads may count at once. Whoever takes starts the count anew."""
         with suppress(IndexError):
-            while self._characters > MOST_BYTES and len(self._said) > 1:
+            while len(self._said) > MOST_LINES or (self._characters > MOST_BYTES and len(self._said) > 1):
                 self._characters -= len(self._said.popleft()[3])
 
     def take(self, clean: Callable[[str], str]) -> Portion | None:

@@ -214,6 +214,20 @@ def test_the_beginning_of_a_uid_will_do(sandbox: Command) -> None:
     assert sandbox("task", "retry", later[:12]).stdout == f"{later}\tqueued again\n"
 
 
+def test_finished_tasks_are_removed(sandbox: Command) -> None:
+    first, second = created(sandbox, "echo"), created(sandbox, "echo")
+    waiting = created(sandbox, "echo", "--delay", "1h")
+    assert sandbox("task", "wait", first, second).returncode == 0
+    refused = sandbox("task", "purge", first[:12], waiting, second)
+    assert (refused.returncode, refused.stdout) == (6, f"{first}\tremoved\n{second}\tremoved\n")
+    assert "cancel it first; then it can be purged" in refused.stderr
+    assert sandbox("task", "get", first).returncode == 5
+    sandbox("task", "cancel", waiting)
+    removed = sandbox("task", "purge", waiting, "--json")
+    assert (removed.returncode, json.loads(removed.stdout)["uid"]) == (0, waiting)
+    assert sandbox("task", "purge", waiting).returncode == 5
+
+
 def test_all_that_the_options_show_is_cancelled_and_retried(sandbox: Command) -> None:
     uids = [created(sandbox, "talk", f"lines={number}", "--queue", "side", "--delay", "1h") for number in range(3)]
     only = ("--queue", "side", "--type", "talk", "--status", "scheduled")

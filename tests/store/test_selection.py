@@ -9,9 +9,10 @@ import pytest
 from service.store import Filter, Position, Store
 from service.store import index as the_index
 from service.store.selection import argument
+from service.tasks import transitions
 from service.tasks.document import FAILED, SCHEDULED, Task, TaskError
 from tests.servers import RedisServer
-from tests.store.test_store import at, finished, stored
+from tests.store.test_store import NOW, at, finished, stored
 
 
 def pages(store: Store, only: Filter, limit: int = 3) -> list[list[str]]:
@@ -45,6 +46,16 @@ def various(store: Store) -> list[Task]:
         args = msgspec.Raw(b'{"month": "M%d", "deep": {"n": %d}}' % (number % 6, number))
         made.append(stored(store, at=at(number // 2), args=args, error=error, **fields))
     return made
+
+
+def test_who_looks_for_an_error_reads_nothing_that_has_succeeded(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    failed = stored(store, at=at(0), error=TaskError(type="KeyError", message=""))
+    for number in range(300):
+        other = stored(store, at=at(1 + number))
+        store.change(other.uid, lambda task: transitions.succeeded(task, msgspec.Raw(b"1"), NOW, NOW, 0.1))
+    monkeypatch.setattr(the_index, "PAGE_SECONDS", 0)
+    page, position = store.index.page(limit=10, only=Filter(error="KeyError"))
+    assert (uids(page), position) == ([failed.uid], None)
 
 
 def test_of_several_types_queues_and_statuses_a_task_has_one_of_each(partitioned: Store) -> None:

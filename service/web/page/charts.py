@@ -4,6 +4,7 @@ Behind each stands a table with the same numbers.
 """
 
 from collections.abc import Sequence
+from itertools import zip_longest
 from typing import Any, Final, NamedTuple
 
 import msgspec
@@ -13,6 +14,7 @@ from service.web.page import shown
 
 WIDTH: Final = 400
 HEIGHT: Final = 120
+DASH: Final = 4
 SECONDS: Final = "s"
 
 Number = float | None
@@ -59,15 +61,17 @@ class Chart(NamedTuple):
 
     @property
     def lines(self) -> list[tuple[str, str]]:
-        """For each curve its colour, and its path; where a value is missing, it begins anew."""
+        """For each curve its colour, and its path. Where a value is missing, it begins anew; one alone is a dash."""
         return [(curve.color, " ".join(self._path(curve.values))) for curve in self.curves]
 
     def _path(self, values: Sequence[Number]) -> list[str]:
         words, draws, top = [], False, self.highest or 1.0
-        for place, value in enumerate(values):
+        for place, (value, following) in enumerate(zip_longest(values, values[1:])):
             if value is not None:
                 across = WIDTH * place / max(1, len(values) - 1)
                 words.append(f"{'L' if draws else 'M'}{across:.1f} {HEIGHT - (HEIGHT - 4) * value / top:.1f}")
+                if not draws and following is None:
+                    words.append(f"m-{DASH / 2:g} 0h{DASH}")
             draws = value is not None
         return words
 

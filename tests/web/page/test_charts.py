@@ -19,8 +19,8 @@ def test_a_curve_goes_from_edge_to_edge_and_up_to_the_highest_value() -> None:
     assert (color, path) == ("good", "M0.0 120.0 L133.3 62.0 L266.7 4.0 L400.0 120.0")
 
 
-def test_a_curve_has_a_gap_where_nothing_was_measured() -> None:
-    assert chart(1, None, 1, 1).lines[0][1] == "M0.0 4.0 M266.7 4.0 L400.0 4.0"
+def test_a_curve_has_a_gap_where_nothing_was_measured_and_a_dash_between_two_gaps() -> None:
+    assert chart(1, None, 1, 1).lines[0][1] == "M0.0 4.0 m-2 0h4 M266.7 4.0 L400.0 4.0"
     assert chart(None, None, None, None).is_empty and not chart(0, None, None, None).is_empty
 
 

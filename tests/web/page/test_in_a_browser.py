@@ -279,6 +279,19 @@ def found_by_axe(page: Page) -> list[str]:
     ]
 
 
+def test_the_head_of_a_page_breaks_in_no_odd_place(visit: Open) -> None:
+    """The pages stand in one row, and beside them or above them the rest; on a phone the search has a row, too."""
+    page = visit("/ui/audit", scope="read")
+    rows = "selector => new Set([...document.querySelectorAll(selector)].map(each => each.offsetTop)).size"
+    for width in range(360, 1720, 40):
+        page.set_viewport_size({"width": width, "height": 800})
+        assert page.evaluate(rows, ".top li") == 1, width
+        assert page.evaluate("document.querySelector('.top').offsetHeight") < (140 if width < 740 else 100), width
+        assert page.evaluate("document.documentElement.scrollWidth") == width
+    page = visit("/ui/audit", viewport={"width": 360, "height": 800})
+    assert page.evaluate("document.querySelector('.top [aria-current]').getBoundingClientRect().right") < 360
+
+
 def test_the_form_to_sign_in_is_whole(world: World, visit: Open) -> None:
     for scheme in ("light", "dark"):
         page = visit("/ui/sign-in", world.guarded, color_scheme=scheme)
@@ -380,6 +393,13 @@ def test_charts_are_drawn_and_drawn_anew_without_a_complaint(world: World, visit
     page.get_by_role("link", name="a month").click()
     page.locator("#chart-failures canvas").wait_for()
     assert page.complaints == []  # type: ignore[attr-defined]
+
+
+def test_a_value_between_two_gaps_is_seen(visit: Open) -> None:
+    page = visit("/ui")
+    page.locator("#chart-succeeded canvas").wait_for()
+    values = [None, 3, None, 1, 2, None, 0]
+    assert page.evaluate("values => lonely({data: [[], values]}, 1)", values) == [1, 6]
 
 
 def refreshed(page: Page) -> str | None:

@@ -116,13 +116,19 @@ function options(place, told) {
     cursor: { y: false, sync: { key: "all" } },
     scales: { y: { range: (_, low, high) => [0, Math.max(high || 0, told.least || 1)] } },
     series: [{ label: "UTC", value: "{YYYY}-{MM}-{DD} {HH}:{mm}" }, ...told.series.map((each) => ({
-      label: each.name, stroke: color(each.color), width: 1.75, points: { show: false }, spanGaps: false,
+      label: each.name, stroke: color(each.color), width: 1.75, points: { show: false, filter: lonely, size: 4, fill: color(each.color) }, spanGaps: false,
       fill: told.series.length === 1 ? resolved(place, `color-mix(in srgb, var(${each.color}) 12%, transparent)`) : undefined,
       value: (_, number) => (number === null ? "–" : amount(number, told.unit)),
     }))],
     axes: [{ ...axis, values: (_, splits) => splits.map((second) => moment(second, told.data[0])) }, { ...axis, size: 62, values: (_, splits) => splits.map((number) => amount(number, told.unit)) }],
     hooks: { draw: [(chart) => draw_marks(chart, told.marks || [], color("--soft"))] },
   };
+}
+
+// Where nothing was measured before and after, there is no line: a point shows the value.
+function lonely(chart, place) {
+  const values = chart.data[place];
+  return values.flatMap((value, at) => (value !== null && values[at - 1] == null && values[at + 1] == null ? [at] : []));
 }
 
 // light-dark() is no colour for a canvas: an element knows which of the two it is.
@@ -285,6 +291,7 @@ for (const hidden of document.querySelectorAll(".script-only")) hidden.hidden = 
 document.querySelector("[data-all]")?.addEventListener("change", (event) => {
   for (const box of document.querySelectorAll("#list input[name=uid]")) box.checked = event.target.checked;
 });
+document.querySelector(".top [aria-current]")?.scrollIntoView({ block: "nearest", inline: "center" });
 draw_all();
 tick();
 follow();
