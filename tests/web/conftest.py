@@ -93,6 +93,7 @@ class WebServer:
         configuration: Path = ROOT / "conf" / "gunicorn.py",
         workers: int = 2,
         parser: str = "auto",
+        path: str = "",  # of a unix socket to listen on as well
         **variables: str,
     ) -> None:
         self.home = home
@@ -108,6 +109,7 @@ class WebServer:
         self._environment |= variables
         self._configuration = configuration
         self._count = workers
+        self._more = ("--bind", f"unix:{path}") if path else ()
         self.process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> "WebServer":
@@ -118,6 +120,7 @@ class WebServer:
 
     def launch(self) -> subprocess.Popen[bytes]:
         words = [sys.executable, "-m", "gunicorn", "-c", str(self._configuration), "--bind", f"127.0.0.1:{self.port}"]
+        words += self._more
         self.output = self.home / "output"
         with open(self.output, "wb") as output:
             self.process = subprocess.Popen(

@@ -53,8 +53,13 @@ def impatient(
 class Client:
     """A connection that says exactly what it is told to."""
 
-    def __init__(self, server: WebServer) -> None:
-        self.socket = socket.create_connection(("127.0.0.1", server.port), timeout=15)
+    def __init__(self, server: WebServer, path: str = "") -> None:
+        if path:
+            self.socket = socket.socket(socket.AF_UNIX)
+            self.socket.settimeout(15)
+            self.socket.connect(path)
+        else:
+            self.socket = socket.create_connection(("127.0.0.1", server.port), timeout=15)
 
     def send(self, words: bytes) -> "Client":
         self.socket.sendall(words)
@@ -423,6 +428,31 @@ def test_an_idle_client_does_not_hold_up_the_end(server: WebServer) -> None:
         server.stop()
         assert time.monotonic() - began < 5
         assert idle.closed()
+
+
+def test_at_the_end_idle_clients_of_a_unix_socket_are_closed_at_once_and_new_ones_served(
+    running_server: RedisServer, tmp_path: Path
+) -> None:
+    """Nothing that such a client sends gets lost: it is read, or the client is told that it was not."""
+    configuration, path = tmp_path / "patient.py", str(tmp_path / "s")
+    configuration.write_text("from tests.web.impatient import *\nImpatientWorker.last_request_seconds = 25\n")
+    server = WebServer(tmp_path, running_server.url, configuration, workers=1, path=path).start()
+    try:
+        with Client(server, path) as idle, Client(server, path) as busy, Client(server) as far:
+            for client in (idle, busy, far):
+                assert client.send(WHOLE).answer()[0] == 201
+            busy.send(WHOLE[:-1])
+            assert far.send(WHOLE).answer()[0] == 201  # so the worker has read what the other one has begun
+            assert server.process is not None
+            server.process.send_signal(signal.SIGTERM)
+            assert idle.closed()
+            with pytest.raises(BrokenPipeError):
+                idle.send(WHOLE)
+            for client, rest in ((busy, WHOLE[-1:]), (far, WHOLE)):
+                received = client.send(rest).receive()
+                assert (received.status, received.headers["Connection"]) == (201, "close")
+    finally:
+        server.stop()
 
 
 def test_when_the_arbiter_dies_requests_in_flight_are_served(server: WebServer) -> None:

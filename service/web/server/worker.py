@@ -7,7 +7,9 @@ that were answered longest ago.
 
 The end, by a signal or because the arbiter died: the worker accepts no more; answers clients that wait for a task,
 and ends streams of events; lets requests in flight end; gives idle clients a moment in which it answers a last request,
-with `Connection: close`; then closes them.
+with `Connection: close`; then closes them. On a unix socket that moment is not needed: there a client is told at once
+that what it sends was not taken, and what it has sent before is read. nginx sends such a request again, three times; so
+the connections are closed one after the other, those first that were answered longest ago.
 """
 
 import atexit
@@ -104,6 +106,7 @@ class Connection(SocketUnreader):  # type: ignore[misc]
         self._request_seconds = request_seconds
         self._idle_seconds = idle_seconds
         self._deadline: float | None = time.monotonic() + request_seconds
+        self.is_near = sock.family == socket.AF_UNIX
         self.idle = True
         self.idle_since = 0.0
         self.linger = False
@@ -246,6 +249,8 @@ class Worker(GeventWorker):  # type: ignore[misc]
                 for connection in self._connections:
                     if connection.idle:
                         connection.wake()
+            elif near := next((each for each in self._answered if each.idle and each.is_near), None):
+                near.wake()
             self.notify()
             gevent.sleep(DRAIN_POLL_SECONDS)
 
