@@ -109,10 +109,11 @@ class ReleaseDesk:
                 self._refuse(self.seen(), release)
                 task = self._made(RELEASE_DEPLOY, {"release": release}, None)
                 ledger.wish(release, task.uid, request.environ[CALLER])
+                # Before the task is there: who brings something to production is known, whatever ends this process.
+                auditing.tell(self._audit, "promoted", release=release, stage=self.stages.second, uid=task.uid)
                 self._calls.created([task])
         except LedgerBusy as error:
             raise Problem(409, str(error)) from error
-        auditing.tell(self._audit, "promoted", release=release, stage=self.stages.second, uid=task.uid)
         return task
 
     def _refuse(self, seen: SeenReleases, release: str) -> None:

@@ -7,8 +7,9 @@ from flask import Blueprint, Response, request
 
 from service.errors import InvalidTransition
 from service.store import Document, Store
-from service.tasks.document import NULL, UNREADABLE, Task
+from service.tasks.document import CANCELLED, FAILED, NULL, UNREADABLE, Task
 from service.tasks.registry import Registry
+from service.tasks.transitions import NOT_AGAIN
 from service.web.api.task_calls import TaskCalls
 from service.web.masking import may_write
 from service.web.page import shown
@@ -46,6 +47,7 @@ class OneTask:
             sentry=self._sentry(task),
             unreadable=_as_stored(found, may_write(request.environ)) if task.status == UNREADABLE else "",
             holder=self._holder(task),
+            may_retry=task.status in (FAILED, CANCELLED) and task.type not in NOT_AGAIN,
             may_create=self._registry.get(task.type) is not None,
         )
 

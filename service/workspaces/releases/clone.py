@@ -75,6 +75,11 @@ class OperatorsClone:
             )
         return str(found[-1])
 
+    def built(self, sha: str, since: str) -> str | None:
+        """The newest release of this commit that was built here since then, by a deploy that was broken off."""
+        found = (file.stem for file in (self.folder / "deploy" / ".build" / "releases").glob(f"*-{sha[:7]}.json"))
+        return max((name for name in found if name >= since), default=None)
+
     def _clear(self) -> None:
         """Also of folders that tests have made read-only: what stayed would be in the way of every later release."""
         if self.scratch.exists():

@@ -11,7 +11,7 @@ import re
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -23,6 +23,8 @@ ID: Final = re.compile(r"[0-9]{8}T[0-9]{6}-[0-9a-f]{7}")
 KEPT: Final = 20
 LOOK_SECONDS: Final = 0.05
 MOMENT_SECONDS: Final = 60.0
+KNOWN: Final = ("proved", "wish", "current", "begun")
+STAMP: Final = "%Y%m%dT%H%M%S"  # as at the start of a release's name
 
 ASKED: Final = "asked"
 RUNNING: Final = "running"
@@ -53,6 +55,15 @@ class Wish:
     state: str = ASKED
 
 
+@dataclass(frozen=True, kw_only=True)
+class Begun:
+    """The task that has begun a deploy last, when it did so first, and how often since."""
+
+    task: str
+    at: str
+    tries: int = 1
+
+
 @dataclass(frozen=True)
 class Page:
     """What the ledger says: the newest first."""
@@ -60,6 +71,7 @@ class Page:
     proved: tuple[Proved, ...] = ()
     wish: Wish | None = None
     current: str | None = None  # the release that was brought to the second stage last, and works there
+    begun: Begun | None = None
     rest: dict[str, Any] = field(default_factory=dict, repr=False)  # of other releases of the service
 
     def of(self, release: str) -> Proved | None:
@@ -95,18 +107,28 @@ class Ledger:
                     time.sleep(LOOK_SECONDS)
             yield
 
+    def begin(self, task: str) -> Begun:
+        """A task is about to deploy, perhaps once more: what ends it in between leaves this count."""
+        with self.locked():
+            page = self.read()
+            if page.begun is not None and page.begun.task == task:
+                begun = replace(page.begun, tries=page.begun.tries + 1)
+            else:
+                begun = Begun(task=task, at=time.strftime(STAMP, time.gmtime()))
+            self._write(replace(page, begun=begun))
+            return begun
+
     def prove(self, release: str, sha: str, task: str) -> None:
         with self.locked():
             page = self.read()
             others = tuple(one for one in page.proved if one.release != release)
             proved = Proved(release=release, sha=sha, at=moments.stamp(time.time()), task=task)
-            self._write(proved=(proved, *others)[:KEPT], wish=page.wish, current=page.current, rest=page.rest)
+            self._write(replace(page, proved=(proved, *others)[:KEPT]))
 
     def wish(self, release: str, task: str, by: str) -> None:
         """The caller holds the lock."""
-        page = self.read()
         wish = Wish(release=release, task=task, by=by, at=moments.stamp(time.time()))
-        self._write(proved=page.proved, wish=wish, current=page.current, rest=page.rest)
+        self._write(replace(self.read(), wish=wish))
 
     def follow(self, task: str, state: str) -> Wish | None:
         """The wish that this task is to fulfil, with its new state; None if it is to fulfil none, or no more."""
@@ -114,23 +136,26 @@ class Ledger:
             page = self.read()
             if page.wish is None or page.wish.task != task or page.wish.state not in (ASKED, RUNNING):
                 return None
-            wish = Wish(**{**asdict(page.wish), "state": state})
-            current = wish.release if state == DONE else page.current
-            self._write(proved=page.proved, wish=wish, current=current, rest=page.rest)
+            wish = replace(page.wish, state=state)
+            self._write(replace(page, wish=wish, current=wish.release if state == DONE else page.current))
             return wish
 
-    def _write(
-        self, *, proved: tuple[Proved, ...], wish: Wish | None, current: str | None, rest: dict[str, Any]
-    ) -> None:
-        known = {"proved": [asdict(one) for one in proved], "wish": wish and asdict(wish), "current": current}
-        durable.write(self._path, json.dumps({**rest, **known}, indent=1))
+    def _write(self, page: Page) -> None:
+        members = asdict(page)
+        durable.write(self._path, json.dumps({**members.pop("rest"), **members}, indent=1))
 
 
 def _page(members: dict[str, Any]) -> Page:
-    rest = {name: value for name, value in members.items() if name not in ("proved", "wish", "current")}
+    rest = {name: value for name, value in members.items() if name not in KNOWN}
     proved = tuple(_known(Proved, one) for one in members.get("proved", ()))
-    wish = members.get("wish")
-    return Page(proved, _known(Wish, wish) if wish else None, members.get("current"), rest)
+    wish, begun = members.get("wish"), members.get("begun")
+    return Page(
+        proved,
+        _known(Wish, wish) if wish else None,
+        members.get("current"),
+        _known(Begun, begun) if begun else None,
+        rest,
+    )
 
 
 def _known(kind: Any, members: dict[str, Any]) -> Any:

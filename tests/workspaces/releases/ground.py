@@ -78,6 +78,12 @@ class Ground:
         assert outcome.status == "succeeded", outcome
         return str(outcome.result["release"])
 
+    def built(self, release: str) -> None:
+        """fab has noted that it has built this one."""
+        folder = self.place / "deploy" / ".build" / "releases"
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / f"{release}.json").touch()
+
     def told(self) -> list[dict[str, Any]]:
         """How the program in the place of fab was called."""
         log = self.folder / "fab.log"

@@ -11,6 +11,7 @@ from service.runner import programs
 from service.testing import Outcome
 from service.workspaces.releases import chain
 from service.workspaces.releases.chain import DEPLOY, PROMOTE
+from service.workspaces.releases.clone import OperatorsClone
 from service.workspaces.releases.ledger import ASKED, DONE, FAILED, RUNNING
 from tests.servers import eventually
 from tests.workspaces.releases.ground import Ground
@@ -86,7 +87,7 @@ def test_a_deploy_that_fails_proves_nothing(ground: Ground) -> None:
 
 def test_a_push_that_was_followed_by_another_leaves_it_to_that_one(ground: Ground) -> None:
     first, second = ground.push(text="1"), ground.push(text="2")
-    assert f"main is at {second} now" in said(ground.do(PROMOTE, sha=first))
+    assert f"main is at {second}, and not at {first}" in said(ground.do(PROMOTE, sha=first))
     assert ground.told() == []
     assert ground.do(PROMOTE).result["sha"] == second  # asked for by hand, it is what is there
 
@@ -159,6 +160,45 @@ def test_a_stop_is_gone_on_with_and_a_cancel_is_not(
     (ground.folder / "hang").unlink()
     outcome = ground.do(DEPLOY, release=release, uid=UID)
     assert outcome.status == ("succeeded" if left == RUNNING else "failed")
+
+
+def broken_off(*_: object) -> str:
+    raise Stopping
+
+
+@pytest.mark.parametrize("was_built", [True, False])
+def test_a_deploy_that_was_broken_off_goes_on_with_the_release_that_it_built(
+    ground: Ground, monkeypatch: pytest.MonkeyPatch, was_built: bool
+) -> None:
+    """As where the deploy reloads the very builder that does it."""
+    sha = ground.push()
+    ground.built("20200101T000000-" + sha[:7])  # somebody else, long ago
+    with monkeypatch.context() as patched:
+        patched.setattr(OperatorsClone, "deploy", broken_off)
+        ground.do(PROMOTE, sha=sha, uid=UID)
+    release = f"20990101T000000-{sha[:7]}"
+    if was_built:
+        ground.built(release)
+    outcome = ground.do(PROMOTE, sha=sha, uid=UID)
+    assert outcome.status == "succeeded"
+    assert ground.told()[-1]["words"][-2:] == (["--release", release] if was_built else ["--ref", sha])
+    assert ground.ledger.read().proved[0].release == outcome.result["release"]
+
+
+@pytest.mark.parametrize("name", [PROMOTE, DEPLOY])
+def test_a_deploy_that_ends_its_own_builder_is_not_tried_for_ever(
+    ground: Ground, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    args = {"release": ground.promoted()} if name == DEPLOY else {"sha": ground.push()}
+    if name == DEPLOY:
+        wished(ground, args["release"])
+    monkeypatch.setattr(OperatorsClone, "deploy", broken_off)
+    monkeypatch.setattr(OperatorsClone, "prove", lambda *_: None)
+    for _ in range(chain.TRIES):
+        ground.do(name, uid=UID, **args)
+    assert "do builders work on one of the hosts" in said(ground.do(name, uid=UID, **args))
+    if name == DEPLOY:
+        assert state(ground) == FAILED
 
 
 def _pids() -> list[int]:
