@@ -23,7 +23,7 @@ EMBEDDED = "embedded"
 DEBIAN = "redis-server"
 
 
-def eventually(condition: Callable[[], Any], seconds: float = 10.0, pause: float = 0.01) -> Any:
+def eventually(condition: Callable[[], Any], seconds: float = 60.0, pause: float = 0.01) -> Any:
     """Returns the condition's first true value; fails if there is none in time."""
     until = time.monotonic() + seconds
     while time.monotonic() < until:

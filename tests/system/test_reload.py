@@ -235,6 +235,7 @@ def test_a_second_reload_is_refused_while_one_is_under_way(instance: Instance, r
 
 
 def test_a_trial_that_cannot_be_accepted_changes_nothing(instance: Instance, releases: Releases) -> None:
+    instance.environment["SANDBOX_RELOAD"] = "60"
     before = instance.started().kinds()
     slow = releases.make("slow").change("service/cli/wsgi.py", "import os", "import os, time\n\ntime.sleep(3)")
     releases.switch(slow)

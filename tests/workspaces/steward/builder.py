@@ -1,8 +1,9 @@
 """A builder on the steward's host: does one action as a task does, and prints how it ended.
 
-python -m tests.workspaces.steward.builder ACTION ARGUMENTS-AS-JSON [POINT [everything]]
+python -m tests.workspaces.steward.builder ACTION ARGUMENTS-AS-JSON [POINT [WHAT]]
 
-At a point, as in victim.py, it is killed; or all that is at work is: steward, circusd, cages and builder.
+At a point, as in victim.py, it is killed; or WHAT is: the steward, the circusd of the workspaces, or everything that is
+at work, builder and cages too.
 """
 
 import json
@@ -25,22 +26,39 @@ from tests.workspaces.yard import do
 
 ORIGIN = "/srv/origin.git"
 DOMAIN = "shop.example.org"
-
-
 FIRST_UID = 70_000  # and above: the workspaces' own
 
 
-def kill_everything() -> None:
-    for entry in Path("/proc").iterdir():
+def is_steward(process: Path) -> bool:
+    return f"{PROGRAM}\0serve".encode() in (process / "cmdline").read_bytes()
+
+
+def is_circusd(process: Path) -> bool:
+    return b"second_circusd" in (process / "cmdline").read_bytes()
+
+
+def is_of_a_workspace(process: Path) -> bool:
+    return process.stat().st_uid >= FIRST_UID
+
+
+def kill(*kinds: Callable[[Path], bool]) -> None:
+    for process in Path("/proc").glob("[0-9]*"):
         with suppress(OSError):
-            words = (entry / "cmdline").read_bytes() if entry.name.isdigit() else b""
-            if f"{PROGRAM}\0serve".encode() in words or b"second_circusd" in words or _is_of_a_workspace(entry):
-                os.kill(int(entry.name), signal.SIGKILL)
+            if any(kind(process) for kind in kinds):
+                os.kill(int(process.name), signal.SIGKILL)
+
+
+def kill_everything() -> None:
+    kill(is_steward, is_circusd, is_of_a_workspace)
     die()
 
 
-def _is_of_a_workspace(entry: Path) -> bool:
-    return entry.name.isdigit() and entry.stat().st_uid >= FIRST_UID
+KILLS: dict[str, Callable[[], None]] = {
+    "builder": die,
+    "steward": lambda: kill(is_steward),
+    "circusd": lambda: kill(is_circusd),
+    "everything": kill_everything,
+}
 
 
 def plan(deadly: Callable[[Any], Any] = lambda real: real) -> Plan:
@@ -58,8 +76,8 @@ def main() -> None:
     action, arguments, *where = sys.argv[1:]
     made = plan()
     if where:
-        point, *what = where
-        made = plan(lambda real: Deadly(real, point, kill_everything if what else die))
+        point, what = where
+        made = plan(lambda real: Deadly(real, point, KILLS[what]))
     outcome = do(made, action, **json.loads(arguments))
     error = outcome.error and outcome.error.message
     log = [line.message for line in outcome.logs]

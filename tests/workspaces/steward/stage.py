@@ -92,6 +92,9 @@ class StewardHost:
             return "done" in self.ask("about", check=False)
         return False
 
+    def steward_lives(self) -> bool:
+        return self.host.run("sh", "-c", "kill -0 $(cat /run/steward.pid)", check=False).returncode == 0
+
     def end(self) -> None:
         self.host.kill()
         for root in Path("/sys/fs/cgroup").glob(f"*/{self._groups}"):

@@ -1,5 +1,6 @@
-"""kill -9 at each point of a creation and of a deletion on a host with a steward: of the builder alone, and of steward,
-circusd, cages and builder at once. Whoever comes next goes on, and nothing but the tombstone stays.
+"""kill -9 at each point of a creation and of a deletion on a host with a steward: of the builder, of steward, circusd,
+cages and builder at once, and of steward or circusd alone. Whoever comes next goes on, and nothing but the tombstone
+stays.
 """
 
 import json
@@ -13,15 +14,21 @@ from tests.workspaces.steward.test_web import SERVER
 from tests.workspaces.steward.test_whole import PLACES, act, builder, page
 from tests.workspaces.test_kills import CREATION, DELETION
 
-BUILDER, EVERYTHING = (), ("everything",)
+BUILDER, EVERYTHING = "builder", "everything"
+OF_CREATION = ("before:make_user", "after:make_user", *CREATION)
+OF_DELETION = (*DELETION, "before:remove_user")
+STEPS = ("clone", "venv", "requirements", "freeze", "switch", "database", "write_env", "start")
 PROJECT = {"server.py": SERVER, "Procfile": "web: python server.py\n", ".env.example": "GREETING=hello\n"}
 KEPT = ("mirror.git", ".mirror.lock", "records", "run", "cache")  # the service's own, and the tombstone
 
 
-def killed(host: StewardHost, action: str, point: str, *what: str, **arguments: str) -> None:
-    done = builder(host, action, json.dumps(arguments), point, *what)
-    assert done.returncode in (-9, 137), (point, what, done.stdout, done.stderr)
-    if what:
+def killed(host: StewardHost, action: str, point: str, what: str, **arguments: str) -> None:
+    done = builder(host, action, json.dumps(arguments), point, what)
+    if what in (BUILDER, EVERYTHING):
+        assert done.returncode in (-9, 137), (point, what, done.stdout, done.stderr)
+    else:
+        assert done.returncode == 0, (point, what, done.stderr)
+    if what != BUILDER and not host.steward_lives():
         host.start_steward()
 
 
@@ -41,26 +48,52 @@ def system(host: StewardHost) -> dict[str, str]:
     return accounts | {name: host.host.sh(script, check=False) for name, script in looks.items()}
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("what", [BUILDER, EVERYTHING], ids=["the builder", "everything"])
-def test_a_creation_and_a_deletion_go_on_where_they_were_killed(host: StewardHost, what: tuple[str, ...]) -> None:
-    email = f"killed-{len(what)}@example.org"
-    slug = names.slug(email)
+@pytest.fixture
+def project(host: StewardHost) -> None:
     host.project(**PROJECT)
     host.host.sh(f"rm -rf {BASE}/mirror.git {ORIGIN}; chown -R root /srv/project")
     host.host.sh(f"git clone -q --bare /srv/project {ORIGIN}")
     host.host.sh(f"mkdir -p {BASE}/pages")  # which stays, empty
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("project")
+@pytest.mark.parametrize("what", [BUILDER, EVERYTHING])
+def test_a_creation_and_a_deletion_go_on_where_they_were_killed(host: StewardHost, what: str) -> None:
+    email = f"killed-with-{what}@example.org"
+    slug = names.slug(email)
     before = system(host)
 
-    for point in CREATION:
-        killed(host, "create", point, *what, email=email)
+    for point in OF_CREATION:
+        killed(host, "create", point, what, email=email)
     made = act(host, "create", email=email)
     assert made["status"] == "succeeded", made
-    uid = host.uid(slug)
-    assert page(host, slug) == f"{uid} hello"
+    assert page(host, slug) == f"{host.uid(slug)} hello"
 
-    for point in DELETION:
-        killed(host, "delete", point, *what, slug=slug)
+    for point in OF_DELETION:
+        killed(host, "delete", point, what, slug=slug)
+    gone = act(host, "delete", slug=slug)
+    assert gone["status"] == "succeeded", gone
+    assert host.do("left", slug) == []
+    assert system(host) == before
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("project")
+@pytest.mark.parametrize("what", ["steward", "circusd"])
+def test_a_helper_that_dies_under_the_builders_hands_hinders_only_that_attempt(host: StewardHost, what: str) -> None:
+    email = f"without-{what}@example.org"
+    slug = names.slug(email)
+    before = system(host)
+
+    for step in STEPS:
+        killed(host, "create", f"within:{step}", what, email=email)
+    made = act(host, "create", email=email)
+    assert made["status"] == "succeeded", made
+    assert page(host, slug) == f"{host.uid(slug)} hello"
+
+    for step in ("git-status", "stop", "kill", "remove_folders", "remove_user"):
+        killed(host, "delete", f"within:{step}", what, slug=slug)
     gone = act(host, "delete", slug=slug)
     assert gone["status"] == "succeeded", gone
     assert host.do("left", slug) == []
