@@ -51,16 +51,23 @@ def test_bash_completes_as_one_types(running: Instance) -> None:
         assert shell.ends() == 0
 
 
+def program_of(shell: str) -> str:
+    if (program := shutil.which(shell)) is None:
+        pytest.skip(f"{shell} is not installed; `apt-get install {shell}` does it")
+    return program
+
+
 @pytest.mark.parametrize("shell", ["zsh", "fish"])
 def test_the_other_shells_take_their_script(running: Instance, sandbox: Command, shell: str) -> None:
     script = sandbox("completion", shell).stdout
     assert "_SANDBOX_COMPLETE" in script
-    if program := shutil.which(shell):
-        assert subprocess.run((program, "-n"), input=script, text=True, check=False).returncode == 0
+    assert subprocess.run((program_of(shell), "-n"), input=script, text=True, check=False).returncode == 0
 
 
-def test_the_other_shells_complete_as_one_types(running: Instance, sandbox: Command, tmp_path: Path) -> None:
-    """Those that are installed."""
+@pytest.mark.parametrize("shell", ["zsh", "fish"])
+def test_the_other_shells_complete_as_one_types(
+    running: Instance, sandbox: Command, tmp_path: Path, shell: str
+) -> None:
     environment = {**running.environment, "PATH": f"{PROGRAMS}:/usr/bin:/bin", "HOME": str(tmp_path)}
     environment["ZDOTDIR"] = str(tmp_path)
     words = 'autoload -Uz compinit; compinit -u -D; eval "$(sandbox completion zsh)"'
@@ -68,21 +75,20 @@ def test_the_other_shells_complete_as_one_types(running: Instance, sandbox: Comm
     scripts = tmp_path / ".config/fish/completions"
     scripts.mkdir(parents=True)
     (scripts / "sandbox.fish").write_text(sandbox("completion", "fish").stdout)
-    for program in filter(None, map(shutil.which, ("zsh", "fish"))):
-        with Terminal(program, "-i", environment=environment) as shell:
-            shell.types("echo rea''dy\r")
-            assert shell.shows("ready\r\n"), shell.shown
-            for typed, completed in (
-                ("sandbox task cre", "create"),
-                ("sandbox task create or", "order"),
-                ("sandbox queue pause si", "side"),
-                ("sandbox task list --crea", "--created-"),
-            ):
-                shell.shown = ""
-                shell.types(f"\x15{typed}\t")
-                assert shell.shows(completed, 60), shell.shown
-            shell.types("\x15exit\r")
-            shell.ends()
+    with Terminal(program_of(shell), "-i", environment=environment) as terminal:
+        terminal.types("echo rea''dy\r")
+        assert terminal.shows("ready\r\n"), terminal.shown
+        for typed, completed in (
+            ("sandbox task cre", "create"),
+            ("sandbox task create or", "order"),
+            ("sandbox queue pause si", "side"),
+            ("sandbox task list --crea", "--created-"),
+        ):
+            terminal.shown = ""
+            terminal.types(f"\x15{typed}\t")
+            assert terminal.shows(completed, 60), terminal.shown
+        terminal.types("\x15exit\r")
+        terminal.ends()
 
 
 def test_fish_is_told_all_of_a_help_that_has_commas(running: Instance) -> None:
