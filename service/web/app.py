@@ -33,7 +33,7 @@ from service.web.api.type_calls import TypeCalls
 from service.web.api.waiting import Waiting
 from service.web.api.workspace_calls import WorkspaceCalls
 from service.web.api.workspace_desk import Desk, Premises
-from service.web.auth import CALLER, SCOPE, Tokens
+from service.web.auth import CALLER, IS_KNOWN, SCOPE, Tokens
 from service.web.hosts import READS, Hosts
 from service.web.masking import Masking
 from service.web.measured import Measured
@@ -173,5 +173,6 @@ def _authentication(tokens: Tokens, page: Site) -> Any:
         scope = "read" if environ["REQUEST_METHOD"] in READS else "write"
         token = tokens.token(environ.get("HTTP_AUTHORIZATION"), scope)
         environ[CALLER], environ[SCOPE] = token.name, token.scope
+        environ[IS_KNOWN] = lambda: tokens.named(token.name) == token
 
     return authenticate

@@ -12,6 +12,7 @@ from service.web.token_file import WRITE, Token, hash_of, read
 
 CALLER: Final = "sandbox.caller"  # in the environ of a request: the name of its token
 SCOPE: Final = "sandbox.scope"  # and what that token allows
+IS_KNOWN: Final = "sandbox.is_known"  # and whether it is still there: a long answer asks again
 BEARER: Final = re.compile(r"bearer +(\S+) *", re.IGNORECASE)
 STILL_IN_FORCE: Final = "the tokens of before, if there were any, stay in force: %s"
 _log = logging.getLogger(__name__)

@@ -4,8 +4,8 @@ A stream joins the followers first, and then reads document and log: so nothing 
 store's wake-ups tell (store/wakeups.py). An event's id says up to where its reader has come: the document's revision
 and the number of the last line. A reader that comes back with it gets what it has not seen, and nothing twice.
 
-A stream ends with its task, when the process is about to stop, and after some minutes: its reader comes back, perhaps
-to another process, and with a token that is still in force. Whether the reader is still there, only a write can show.
+A stream ends with its task, when the process is about to stop, soon after its reader's token has gone, and after some
+minutes: its reader comes back, perhaps to another process. Whether the reader is still there, only a write can show.
 
 Threads and greenlets alike: the worker patches `threading`.
 """
@@ -26,6 +26,7 @@ from service.store import Store
 from service.tasks.document import Task
 from service.web.answers import Answer
 from service.web.api.log_lines import shown
+from service.web.auth import IS_KNOWN
 from service.web.problem import Problem
 
 HEARTBEAT_SECONDS: Final = 15.0
@@ -122,7 +123,8 @@ class Events:
             retry_after = str(random.randint(1, 5))
             detail = "too many clients read events here; ask again later, or GET the task"
             raise Problem(HTTPStatus.SERVICE_UNAVAILABLE, detail, headers=[("Retry-After", retry_after)])
-        return _EventAnswer(_Body(self._events(stream, seen, show), lambda: self._leave(stream)))
+        events = self._events(stream, seen, show, environ.get(IS_KNOWN, _always))
+        return _EventAnswer(_Body(events, lambda: self._leave(stream)))
 
     def leave_room(self, most: int) -> None:
         """For other clients: this process can hold so many in all, and half of them may read events."""
@@ -141,13 +143,17 @@ class Events:
         found = self._store.read(uid)
         return found is not None and found.task.finished and found.task.revision == seen.revision
 
-    def _events(self, stream: Stream, seen: Reached, show: Shown) -> Iterator[bytes]:
+    def _events(self, stream: Stream, seen: Reached, show: Shown, is_known: Callable[[], bool]) -> Iterator[bytes]:
         yield f"retry: {random.randint(1000, 3000)}\n\n".encode()
-        until = time.monotonic() + LONGEST_SECONDS * random.uniform(0.8, 1.0)
-        wrote = time.monotonic()
+        wrote = asked = time.monotonic()
+        until = asked + LONGEST_SECONDS * random.uniform(0.8, 1.0)
         while not self._released and time.monotonic() < until:
             stream.news.clear()
             try:
+                if time.monotonic() >= asked + HEARTBEAT_SECONDS:
+                    if not is_known():
+                        return
+                    asked = time.monotonic()
                 found = self._round(stream, seen, show)
             except SandboxError as error:
                 log.warning("%s; a stream of events waits", error, extra={"once": "events"})
@@ -251,6 +257,10 @@ class Events:
         )
         for stream in streams:
             stream.is_followed = True
+
+
+def _always() -> bool:
+    return True
 
 
 def _wake(streams: Sequence[Stream]) -> None:

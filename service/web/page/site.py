@@ -19,7 +19,7 @@ from service.web.api.schedule_calls import ScheduleCalls
 from service.web.api.task_calls import TaskCalls
 from service.web.api.task_events import Events
 from service.web.api.workspace_desk import Desk
-from service.web.auth import CALLER, SCOPE, Tokens
+from service.web.auth import CALLER, IS_KNOWN, SCOPE, Tokens
 from service.web.body import BODY_LIMIT
 from service.web.hosts import READS
 from service.web.masking import Masking
@@ -136,10 +136,12 @@ class Site:
         environ = request.environ
         if "HTTP_AUTHORIZATION" in environ or environ.get("HTTP_SEC_FETCH_SITE", "same-origin") != "same-origin":
             return False
-        visitor = self._guard.visitor(request.cookies.get(COOKIE))
+        secret = request.cookies.get(COOKIE)
+        visitor = self._guard.visitor(secret)
         if visitor is None:
             return False
         environ[CALLER], environ[SCOPE] = visitor.name, READ  # the page shows no secrets
+        environ[IS_KNOWN] = lambda: self._guard.visitor(secret) is not None
         return True
 
     def root(self) -> Response:

@@ -3,6 +3,7 @@
 import json
 import time
 from collections.abc import Callable
+from itertools import islice
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,8 @@ from service.store import AtWork, Executing, Store
 from service.store.tally import Tally
 from service.tasks.document import Task, TaskError
 from service.tasks.lines import Unstored
+from service.web import token_file
+from service.web.api import task_events
 from service.web.app import Web
 from tests.web.page.conftest import OWN, Guarded, Seen, create
 
@@ -74,6 +77,23 @@ def test_a_page_follows_events_with_its_cookie_and_sees_no_secrets(guarded: Guar
     assert client.get(path, headers={"Sec-Fetch-Site": "cross-site"}).status_code == 401
     assert guarded.stranger().get(path).status_code == 401
     assert client.get(path.removesuffix("/events")).status_code == 401
+
+
+@pytest.mark.parametrize("way", ["a cookie", "a token"])
+def test_a_stream_ends_soon_after_its_readers_token_was_removed(
+    guarded: Guarded, store: Store, monkeypatch: pytest.MonkeyPatch, way: str
+) -> None:
+    monkeypatch.setattr(task_events, "HEARTBEAT_SECONDS", 0.05)
+    key = {"Authorization": f"Bearer {guarded.secrets['write']}"}
+    uid = guarded.stranger().post("/tasks", json={"type": "echo"}, headers=key).json["uid"]
+    client, headers = (guarded.somebody("write"), {}) if way == "a cookie" else (guarded.stranger(), key)
+    with client.get(f"/tasks/{uid}/events", headers=headers, buffered=False) as stream:
+        chunks = stream.iter_encoded()
+        assert any(b"event: task" in next(chunks) for _ in range(2))
+        assert next(chunks) == next(chunks) == b":\n\n"
+        token_file.remove(guarded.file, "writeer")
+        assert set(islice(chunks, 100)) <= {b":\n\n"}
+        assert next(chunks, None) is None
 
 
 def test_what_a_type_keeps_secret_stays_so_on_every_page(open_page: FlaskClient) -> None:
