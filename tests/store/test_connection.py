@@ -554,14 +554,18 @@ def test_a_slot_that_moves_is_followed(own_cluster: RedisCluster) -> None:
 
 
 def move_slot(cluster: RedisCluster, partition: int, target: RedisServer) -> None:
-    """The partition's slot, emptied."""
-    with next(node for node in cluster.nodes if is_at(node, partition)).client() as raw:
+    """The partition's slot, emptied. The target imports it: only so does it get an epoch that all others believe."""
+    source = next(node for node in cluster.nodes if is_at(node, partition))
+    with source.client() as raw:
         raw.flushall()
-    name = target.client().execute_command("CLUSTER", "MYID").decode()
+        slot = raw.execute_command("CLUSTER", "KEYSLOT", partition)
+    names = {node: node.client().execute_command("CLUSTER", "MYID").decode() for node in (source, target)}
+    if source is not target:
+        target.client().execute_command("CLUSTER", "SETSLOT", slot, "IMPORTING", names[source])
+        source.client().execute_command("CLUSTER", "SETSLOT", slot, "MIGRATING", names[target])
     for node in [target, *cluster.nodes]:
         with node.client() as raw:
-            slot = raw.execute_command("CLUSTER", "KEYSLOT", partition)
-            raw.execute_command("CLUSTER", "SETSLOT", slot, "NODE", name)
+            raw.execute_command("CLUSTER", "SETSLOT", slot, "NODE", names[target])
 
 
 def _do_without_some_slots(cluster: RedisCluster) -> None:

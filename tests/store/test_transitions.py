@@ -671,7 +671,11 @@ class Transitions(RuleBasedStateMachine):
             uids = [uid for uid in self.uids if self.store.partition(uid) == partition]
             now = Snapshot(self.wire, self.store, partition, uids)
             left += [task for task in map(decode, now.texts.values()) if not task.finished]
-            at_limits = {uid for members in now.limits.values() for uid in members} - self.unread  # they harm nobody
+            at_limits = {
+                uid
+                for name, members in now.limits.items()
+                for uid in (members[::2] if name == "tasks" else members)  # each with what is known of it
+            } - self.unread  # they harm nobody
             left += filter(None, (now.entries, now.holders, now.due, now.lots, at_limits, now.unique))
         return left + self._unfired()
 
