@@ -31,7 +31,7 @@ from service.runner.stop import Stop
 from service.runner.task_logs import TaskLogs
 from service.runner.window import Window
 from service.store import Store, streams
-from service.store.connection import Command, Wire
+from service.store.connection import Command, Subscription, Wire
 from service.tasks.declare import task
 from service.tasks.document import Task
 from service.tasks.registry import Registry
@@ -159,6 +159,10 @@ class GatedWire(Wire):
         if fate is Fate.DIE_AFTER:
             raise Died
         return answers
+
+    def subscribe(self, partition: int, channel: str) -> Subscription:
+        """Nobody is told of changes: each looks by himself."""
+        raise StoreUnavailable("as the test wishes")
 
     def close(self) -> None:
         """The real wire is shared."""
@@ -352,9 +356,10 @@ class Process:
         self._firing.fire()
 
     def die(self) -> None:
-        """The kernel frees the lock."""
+        """The kernel frees the lock, and ends the threads."""
         self.alive = False
         self.presence.die()
+        self.store.close()
 
 
 # --- what Redis holds -------------------------------------------------------------------------------
