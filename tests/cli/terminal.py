@@ -68,7 +68,7 @@ class Terminal:
         until = time.monotonic() + seconds
         while time.monotonic() < until and self._read():
             pass
-        return self.process.wait(1)
+        return self.process.wait(max(1.0, until - time.monotonic()))
 
     def _read(self) -> bool:
         """False when nobody can write any more."""
