@@ -10,15 +10,13 @@ import pytest
 from service.workspaces import names
 from tests.workspaces.steward.builder import ORIGIN
 from tests.workspaces.steward.stage import BASE, StewardHost
-from tests.workspaces.steward.test_web import SERVER
-from tests.workspaces.steward.test_whole import PLACES, act, builder, page
+from tests.workspaces.steward.test_whole import PLACES, act, builder, page, set_up
 from tests.workspaces.test_kills import CREATION, DELETION
 
 BUILDER, EVERYTHING = "builder", "everything"
 OF_CREATION = ("before:make_user", "after:make_user", *CREATION)
 OF_DELETION = (*DELETION, "before:remove_user")
 STEPS = ("clone", "venv", "requirements", "freeze", "switch", "database", "write_env", "start")
-PROJECT = {"server.py": SERVER, "Procfile": "web: python server.py\n", ".env.example": "GREETING=hello\n"}
 KEPT = ("mirror.git", ".mirror.lock", "records", "run", "cache")  # the service's own, and the tombstone
 
 
@@ -50,9 +48,7 @@ def system(host: StewardHost) -> dict[str, str]:
 
 @pytest.fixture
 def project(host: StewardHost) -> None:
-    host.project(**PROJECT)
-    host.host.sh(f"rm -rf {BASE}/mirror.git {ORIGIN}; chown -R root /srv/project")
-    host.host.sh(f"git clone -q --bare /srv/project {ORIGIN}")
+    set_up(host)
     host.host.sh(f"mkdir -p {BASE}/pages")  # which stays, empty
 
 

@@ -10,8 +10,7 @@ from tests.servers import BUSY, eventually
 from tests.system.instance import ROOT
 from tests.workspaces.steward.builder import ORIGIN
 from tests.workspaces.steward.stage import BASE, StewardHost
-from tests.workspaces.steward.test_web import SERVER
-from tests.workspaces.steward.test_whole import act, page
+from tests.workspaces.steward.test_whole import act, page, set_up
 
 EMAIL = "life@example.org"
 SLUG = names.slug(EMAIL)
@@ -31,9 +30,7 @@ def result(host: StewardHost, action: str, **arguments: str) -> dict[str, object
 
 @pytest.mark.slow
 def test_it_is_updated_rebuilt_put_to_sleep_woken_and_halted(host: StewardHost) -> None:
-    host.project(**{"server.py": SERVER, "Procfile": "web: python server.py\n", ".env.example": "GREETING=hello\n"})
-    host.host.sh(f"rm -rf {BASE}/mirror.git {ORIGIN}; chown -R root /srv/project")
-    host.host.sh(f"git clone -q --bare /srv/project {ORIGIN}")
+    set_up(host)
     result(host, "create", email=EMAIL)
     assert page(host, SLUG) == f"{host.uid(SLUG)} hello"
 

@@ -16,7 +16,15 @@ from tests.workspaces.steward.test_web import SERVER
 
 EMAIL = "whole@example.org"
 SLUG = names.slug(EMAIL)
+PROJECT = {"server.py": SERVER, "Procfile": "web: python server.py\n", ".env.example": "GREETING=hello\n"}
 PLACES = ("/etc/passwd", "/etc/group", "/etc/shadow", "/etc/gshadow")
+
+
+def set_up(host: StewardHost) -> None:
+    """The project, and an origin with it; the mirror is yet to be made."""
+    host.project(**PROJECT)
+    host.host.sh(f"rm -rf {BASE}/mirror.git {ORIGIN}; chown -R root /srv/project")
+    host.host.sh(f"git clone -q --bare /srv/project {ORIGIN}")
 
 
 def builder(host: StewardHost, *words: str) -> "subprocess.CompletedProcess[str]":
@@ -40,8 +48,7 @@ def page(host: StewardHost, slug: str = SLUG) -> str:
 @pytest.mark.slow
 @pytest.mark.ci
 def test_a_workspace_is_built_served_and_taken_away_without_a_trace(host: StewardHost) -> None:
-    host.project(**{"server.py": SERVER, "Procfile": "web: python server.py\n", ".env.example": "GREETING=hello\n"})
-    host.host.sh(f"rm -rf {BASE}/mirror.git; chown -R root /srv/project; git clone -q --bare /srv/project {ORIGIN}")
+    set_up(host)
     before = [host.path(place).read_text() for place in PLACES]
 
     made = act(host, "create", email=EMAIL)
