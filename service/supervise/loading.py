@@ -14,7 +14,7 @@ from circus.config import get_config
 from service import settings
 from service.errors import SandboxError
 from service.supervise import restart
-from service.supervise.start import checks, listener, orphans, state
+from service.supervise.start import checks, handover, listener, orphans, state
 
 
 def load_everything(stock: Callable[..., Any]) -> "staticmethod[..., Any]":
@@ -45,7 +45,8 @@ def initialize_or_exit(stock: Callable[[Any], None]) -> Callable[[Any], None]:
             stock(arbiter)
         except OSError as error:
             raise SystemExit(f"sandbox: circusd could not listen: {error}") from error
-        listener.let_go()
+        if handover.received is None:
+            listener.let_go()
         if orphans.taken_over:
             logger.info(orphans.taken_over)
         restart.begin(arbiter)

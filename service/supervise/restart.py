@@ -31,7 +31,7 @@ from service.embedded import valkey
 from service.observe import output
 from service.settings import Settings
 from service.supervise.reload import candidate
-from service.supervise.start import handover, orphans, state
+from service.supervise.start import handover, listener, orphans, state
 from service.supervise.start.handover import Handover, Program
 from service.supervise.watcher import GatedWatcher, ReleaseRefused
 
@@ -95,7 +95,7 @@ async def _become(arbiter: Any, folder: Path, program: Program, before: Program 
         given = Handover(
             pid=os.getpid(),
             lock=state.descriptor(GatedWatcher.folder / "lock"),
-            sockets=[socket.fileno() for socket in arbiter.sockets.values()],
+            sockets=[*(socket.fileno() for socket in arbiter.sockets.values()), *listener.held()],
             serving={watcher.name: list(watcher.processes) for watcher in arbiter.watchers},
             leaving={watcher.name: watcher.leaving for watcher in arbiter.watchers},
             releases={watcher.name: str(watcher.release) for watcher in arbiter.watchers if watcher.release},
@@ -148,6 +148,7 @@ async def _finish(arbiter: Any, given: Handover) -> None:
         problem = await _outcome(arbiter, given)
     except Exception as error:
         problem = _fault(error)
+    listener.let_go()
     for watcher in arbiter.watchers:
         watcher.settle_down()
     handover.tell(problem)

@@ -174,6 +174,23 @@ def test_what_is_not_ready_with_the_new_settings_is_refused_and_circusd_is_what_
     instance.is_gone()
 
 
+@pytest.mark.parametrize("other", ["a port", "a unix socket"])
+def test_a_refused_restart_to_another_address_listens_where_it_did(
+    instance: Instance, releases: Releases, other: str
+) -> None:
+    instance.started()
+    before, supervisor = settled(instance), instance.pid
+    broken = releases.make("broken").add("service/web/app.py", "raise ImportError('found only by the trial')")
+    wanted = {"SANDBOX_PORT": str(free_port())} if other == "a port" else {"SANDBOX_BIND": f"unix:{instance.home}/s"}
+    with load(instance):
+        refused = restart(instance, broken, **wanted)
+    assert refused.returncode == 1 and "found only by the trial" in refused.stderr
+    assert instance.kinds() == before and instance.pid == supervisor
+    assert restart(instance).stdout == DONE
+    assert instance.stop() == 0
+    instance.is_gone()
+
+
 def test_what_dies_after_a_refusal_or_during_the_trial_is_replaced_by_the_release_that_serves(
     instance: Instance, releases: Releases
 ) -> None:

@@ -43,6 +43,11 @@ def take(descriptors: Iterable[int]) -> None:
         _kept[name if isinstance(name, str) else name[:2]] = held
 
 
+def held() -> list[int]:
+    """Those that nobody has asked for: the way back from a restart may need them."""
+    return [held.fileno() for held in _kept.values()]
+
+
 def let_go() -> None:
     """Of those at which nobody listens any more."""
     while _kept:
