@@ -36,16 +36,18 @@ def list_() -> None:
 def link(name: str, url: str | None) -> None:
     from service import settings
     from service.cli import wiring
+    from service.store import Session
     from service.web import token_file
 
     known = settings.read(os.environ)
-    if all(each.name != name for each in token_file.read(_tokens_file())):
+    found = next((each for each in token_file.read(_tokens_file()) if each.name == name), None)
+    if found is None:
         raise InvalidToken(f"there is no token {name}; `sandbox token list` shows which there are")
     url = url or known.page_url
     if not url:
         raise SettingsError(f"the service listens on {known.bind}: say with --url where a browser finds it.")
     store = wiring.store(known)
-    print(f"{url.rstrip('/')}/ui/sign-in?code={store.sessions.make_code(name)}")
+    print(f"{url.rstrip('/')}/ui/sign-in?code={store.sessions.make_code(Session(found.name, found.hash))}")
     store.close()
 
 

@@ -45,16 +45,19 @@ class Sessions:
     def end(self, secret: str) -> None:
         self._wire.call(HOME, ("DEL", keys.session(_hash(secret))))
 
-    def make_code(self, token: str) -> str:
-        """A code by which somebody signs in once as this token."""
+    def make_code(self, session: Session) -> str:
+        """A code by which somebody signs in once."""
         code = secrets.token_urlsafe(32)
-        self._keep(keys.code(_hash(code)), token.encode(), CODE_SECONDS)
+        self._keep(keys.code(_hash(code)), msgspec.json.encode(session), CODE_SECONDS)
         return code
 
-    def use_code(self, code: str) -> str | None:
-        """The name of its token; None if there is no such code, or not any more."""
-        [token] = self._wire.call(HOME, ("GETDEL", keys.code(_hash(code))), once=True)
-        return None if token is None else token.decode()
+    def use_code(self, code: str) -> Session | None:
+        """None if there is no such code, or not any more."""
+        [text] = self._wire.call(HOME, ("GETDEL", keys.code(_hash(code))), once=True)
+        try:
+            return None if text is None else _decode(text)
+        except msgspec.DecodeError:  # of a release that kept the name alone
+            return None
 
     def _keep(self, key: str, text: bytes, seconds: int) -> None:
         self._wire.call(HOME, ("SET", key, text, "EX", seconds))

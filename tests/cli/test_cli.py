@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from service import __version__, settings
-from service.store import SCRIPTS, Layout, Store
+from service.store import SCRIPTS, Layout, Session, Store
 from service.store.connection import connect
 from service.supervise.start import environment
 from tests.servers import RedisServer, eventually, free_port
@@ -151,7 +151,7 @@ def test_a_link_signs_in_as_a_token_that_is_there(folder: Path, server: RedisSer
     found = re.fullmatch(r"http://127\.0\.0\.1:8000/ui/sign-in\?code=([\w-]{43})\n", printed)
     assert found
     store = Store(connect(server.url, SCRIPTS))
-    assert store.sessions.use_code(found[1]) == "alice"
+    assert store.sessions.use_code(found[1]) == Session(*(folder / "tokens").read_text().split()[::2])
     assert store.sessions.use_code(found[1]) is None
     store.close()
     elsewhere = sandbox("token", "link", "alice", "--url", "https://tasks.example.com/", **file).stdout

@@ -44,19 +44,20 @@ class Guard:
         """Whose session this secret opens; None for nobody's."""
         if self._tokens is None:
             return OPEN
-        session = self._sessions.read(secret) if secret else None
-        token = self._tokens.named(session.token) if session else None
-        if session is None or token is None or token.hash != session.hash:
-            return None
-        return Visitor(token.name, token.scope == WRITE)
+        token = self._token_of(self._sessions.read(secret) if secret else None)
+        return Visitor(token.name, token.scope == WRITE) if token else None
 
     def by_token(self, secret: str) -> Token | None:
         return self._tokens.of_secret(secret) if self._tokens else None
 
     def by_code(self, code: str) -> Token | None:
         """The code is of no use afterwards."""
-        name = self._sessions.use_code(code) if self._tokens else None
-        return self._tokens.named(name) if self._tokens and name else None
+        return self._token_of(self._sessions.use_code(code)) if self._tokens else None
+
+    def _token_of(self, session: Session | None) -> Token | None:
+        """None where that token has gone, though another one has its name now."""
+        token = self._tokens.named(session.token) if self._tokens and session else None
+        return token if token and session and token.hash == session.hash else None
 
     def begin(self, token: Token) -> str:
         """The secret for the cookie."""

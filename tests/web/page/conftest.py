@@ -11,7 +11,7 @@ from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
 from service.observe.audit import AuditLog
-from service.store import SCRIPTS, Store
+from service.store import SCRIPTS, Session, Store
 from service.store.connection import connect
 from service.web import token_file
 from service.web.app import Web
@@ -52,6 +52,9 @@ class Guarded:
         self.file = folder / "tokens"
         self.app = make(tokens=Tokens(self.file), audit=AuditLog(folder, "web"))
         self.secrets = {scope: token_file.add(self.file, f"{scope}er", scope) for scope in token_file.SCOPES}
+
+    def code(self, store: Store, scope: str) -> str:
+        return store.sessions.make_code(Session(f"{scope}er", token_file.hash_of(self.secrets[scope])))
 
     def stranger(self) -> FlaskClient:
         return self.app.test_client()

@@ -13,7 +13,7 @@ import pytest
 from msgspec import Raw
 from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
 
-from service.store import SCRIPTS, AtWork, Change, Executing, Store, Tally, layout
+from service.store import SCRIPTS, AtWork, Change, Executing, Session, Store, Tally, layout
 from service.store.connection import connect
 from service.tasks import moments, schedule, transitions
 from service.tasks.document import Task, TaskError
@@ -477,7 +477,9 @@ def test_when_the_token_is_gone_the_page_asks_for_another(world: World, visit: O
 
 
 def test_a_link_signs_in(world: World, visit: Open) -> None:
-    page = visit(f"/ui/sign-in?code={world.store.sessions.make_code('alice-read')}", world.guarded)
+    tokens = token_file.read(Path(str(world.guarded._environment["SANDBOX_TOKENS"])))
+    [alice] = [Session(token.name, token.hash) for token in tokens if token.name == "alice-read"]
+    page = visit(f"/ui/sign-in?code={world.store.sessions.make_code(alice)}", world.guarded)
     page.get_by_role("button", name="Sign in").click()
     page.get_by_role("heading", name="Overview").wait_for()
     [cookie] = page.context.cookies()

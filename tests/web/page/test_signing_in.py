@@ -67,7 +67,7 @@ def test_a_session_ends_when_one_signs_out(guarded: Guarded) -> None:
 
 def test_sessions_and_codes_end_by_themselves_and_redis_holds_no_secret(guarded: Guarded, store: Store) -> None:
     client = guarded.somebody("read")
-    code = store.sessions.make_code("reader")
+    code = guarded.code(store, "read")
     held = client.get_cookie("sandbox_session")
     assert held is not None
     [keys] = store._wire.call(0, ("KEYS", "sandbox:*:[sc]*"))
@@ -80,7 +80,7 @@ def test_sessions_and_codes_end_by_themselves_and_redis_holds_no_secret(guarded:
 
 
 def test_a_link_signs_in_once_and_only_when_the_button_is_pressed(guarded: Guarded, store: Store) -> None:
-    code = store.sessions.make_code("reader")
+    code = guarded.code(store, "read")
     client = guarded.stranger()
     for _ in range(2):  # a program that checks mails may look at it
         page = client.get(f"/ui/sign-in?code={code}")
@@ -93,8 +93,18 @@ def test_a_link_signs_in_once_and_only_when_the_button_is_pressed(guarded: Guard
 
 
 def test_a_link_of_a_token_that_is_gone_is_of_no_use(guarded: Guarded, store: Store) -> None:
-    code = store.sessions.make_code("reader")
+    code = guarded.code(store, "read")
+    again = guarded.code(store, "read")
     token_file.remove(guarded.file, "reader")
+    assert guarded.stranger().post("/ui/sign-in", data={"code": code}, headers=OWN).status_code == 403
+    token_file.add(guarded.file, "reader", "write")  # another one of that name
+    assert guarded.stranger().post("/ui/sign-in", data={"code": again}, headers=OWN).status_code == 403
+
+
+def test_a_link_of_a_release_that_kept_the_name_alone_is_of_no_use(guarded: Guarded, store: Store) -> None:
+    code = guarded.code(store, "read")
+    [[key]] = store._wire.call(0, ("KEYS", "sandbox:*:code:*"))
+    store._wire.call(0, ("SET", key, "reader"))
     assert guarded.stranger().post("/ui/sign-in", data={"code": code}, headers=OWN).status_code == 403
 
 
