@@ -74,22 +74,22 @@ RQ: Final = Peer(
 class Running:
     def __init__(self, peer: Peer, socket: Path, programs: list[Program]) -> None:
         self.redis = redis.Redis(unix_socket_path=str(socket))
-        self._results = redis.Redis(unix_socket_path=str(socket), db=RESULTS)
+        self.results = redis.Redis(unix_socket_path=str(socket), db=RESULTS)
         self._peer = peer
         self._programs = programs
         self._environment = environment(BENCH_REDIS=str(socket))
 
     def count(self) -> int:
-        return self._peer.count(self.redis, self._results)
+        return self._peer.count(self.redis, self.results)
 
     def is_ready(self) -> bool:
         for program in self._programs:
             program.check()
         return self._peer.ready(self.redis)
 
-    def create(self, count: int) -> float:
-        """By one process; answers how many a second."""
-        return float(self._run("bench.peers.enqueue", str(count))["rate"])
+    def create(self, count: int, send: str = "send") -> float:
+        """By one process, with this function of its app; answers how many a second."""
+        return float(self._run("bench.peers.enqueue", str(count), send)["rate"])
 
     def moments(self, count: int) -> list[tuple[float, float, float]]:
         return [tuple(moments) for moments in self._run("bench.peers.latency", str(count))["moments"]]

@@ -18,6 +18,7 @@ class Unit:
 
 
 PER_SECOND: Final = Unit(lambda number: f"{number:,.0f}/s")
+TENTHS_PER_SECOND: Final = Unit(lambda number: f"{number:.1f}/s")
 MILLISECONDS: Final = Unit(lambda number: f"{number:.2f} ms", more_is_better=False)
 MICROSECONDS: Final = Unit(lambda number: f"{number:.1f} µs", more_is_better=False)
 MEGABYTES: Final = Unit(lambda number: f"{number:.1f} MB", more_is_better=False)

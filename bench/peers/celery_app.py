@@ -21,8 +21,25 @@ def moment() -> float:
     return time.time()
 
 
+@app.task(rate_limit="100000/s")
+def hurried() -> None: ...
+
+
+@app.task(rate_limit="20/s")
+def paced() -> float:
+    return time.time()
+
+
 def send() -> None:
     echo.delay()
+
+
+def send_hurried() -> None:
+    hurried.delay()
+
+
+def send_paced() -> None:
+    paced.delay()
 
 
 def send_moment():  # type: ignore[no-untyped-def]

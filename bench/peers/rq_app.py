@@ -1,6 +1,7 @@
 """RQ with its SimpleWorker, which does not fork per task; results stored."""
 
 import os
+import uuid
 
 from redis import Redis
 from rq import Queue, SimpleWorker
@@ -15,6 +16,10 @@ def echo(message: str = "") -> str:
 
 def send() -> None:
     queue.enqueue("bench.peers.rq_app.echo")
+
+
+def send_unique() -> None:
+    queue.enqueue("bench.peers.rq_app.echo", job_id=uuid.uuid4().hex, unique=True)
 
 
 if __name__ == "__main__":
