@@ -11,7 +11,7 @@ import psutil
 
 from bench import servers
 from bench.drain import drained
-from bench.processes import ROOT
+from bench.processes import ROOT, processor_seconds
 from bench.rounds import Plan, interleaved
 from bench.table import MICROSECONDS, Row
 
@@ -41,11 +41,7 @@ def _microseconds(tasks: int, settings: dict[str, str]) -> float:
         def create() -> None:
             nonlocal used
             service.create(tasks)
-            used = _used(processes)
+            used = processor_seconds(processes)
 
         drained(service, service.runners(), tasks, create)
-        return (_used(processes) - used) / tasks * 1_000_000
-
-
-def _used(processes: list[psutil.Process]) -> float:
-    return sum(times.user + times.system for times in (process.cpu_times() for process in processes))
+        return (processor_seconds(processes) - used) / tasks * 1_000_000

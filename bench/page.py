@@ -7,6 +7,7 @@ while none does; and without runners, what these tabs use of a processor, which 
 
 import argparse
 import http.client
+import signal
 import sys
 import threading
 import time
@@ -23,7 +24,7 @@ HERE: Final = Path(__file__).absolute().parent
 sys.path[0] = str(HERE.parent)  # bench is a package; run as a script, Python would look inside it
 
 from bench import drain, servers  # noqa: E402
-from bench.processes import complain  # noqa: E402
+from bench.processes import complain, processor_seconds  # noqa: E402
 from bench.servers import Service  # noqa: E402
 from service.store import keys  # noqa: E402
 from service.tasks import moments  # noqa: E402
@@ -57,6 +58,7 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=ROUNDS)
     parser.add_argument("--only", choices=("pages", "use", "cost"))
     given = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # unwinds, so that the service is stopped
     missed = False
     if given.only in (None, "pages"):
         missed = any(sample.median_ms > LIMIT_MS for sample in list(pages(given.tasks)))
@@ -75,7 +77,8 @@ def pages(tasks: int) -> Iterator[Sample]:
         complain(f"storing {tasks} tasks")
         one = fill(service.redis, tasks)
         failing = "/ui/tasks?status=failed&type=type7&queue=queue7"
-        for path in ("/ui", "/ui/tasks", failing, f"/ui/tasks/{one}", "/ui/queues", "/ui/types", "/ui/audit"):
+        others = ("queues", "limits", "types", "schedules", "runners", "audit")
+        for path in ("/ui", "/ui/tasks", failing, f"/ui/tasks/{one}", *(f"/ui/{name}" for name in others)):
             sample = timed(service.port, path)
             print(f"{sample.median_ms:7.1f} ms  {sample.slowest_ms:7.1f} ms  {path[:60]}", flush=True)
             yield sample
@@ -135,14 +138,9 @@ def use() -> float:
         redis_server = psutil.Process(service.redis.info("server")["process_id"])
         processes = [*service.web_workers(), redis_server]
         time.sleep(TAB_SECONDS)
-        before, begun = sum(map(_used, processes)), time.monotonic()
+        before, begun = processor_seconds(processes), time.monotonic()
         time.sleep(USE_SECONDS)
-        return 100 * (sum(map(_used, processes)) - before) / (time.monotonic() - begun)
-
-
-def _used(process: psutil.Process) -> float:
-    times = process.cpu_times()
-    return float(times.user + times.system)
+        return 100 * (processor_seconds(processes) - before) / (time.monotonic() - begun)
 
 
 def cost(rounds: int) -> float:

@@ -124,5 +124,10 @@ def resident_mb(processes: Iterable[psutil.Process]) -> float:
     return fmean(process.memory_info().rss / 1e6 for process in processes)
 
 
+def processor_seconds(processes: Iterable[psutil.Process]) -> float:
+    """What they have used so far, of user's time and of system's."""
+    return sum(sum(process.cpu_times()[:2]) for process in processes)
+
+
 def complain(text: str) -> None:
     print(text, file=sys.stderr, flush=True)

@@ -15,6 +15,7 @@ from statistics import median
 from typing import Any, Final
 
 from bench import servers
+from bench.processes import processor_seconds
 from bench.rounds import Plan
 from bench.servers import Service
 from bench.table import MILLISECONDS, Row, Unit
@@ -76,9 +77,9 @@ def _waiting(service: Service, clients: int) -> Iterator[None]:
 
 def _cost(service: Service, seconds: float) -> tuple[float, float]:
     """Commands a second, and per cent of a processor."""
-    before = _processor_seconds(service)
+    before = processor_seconds(service.web_workers())
     commands = _commands_per_second(service, seconds)
-    return commands, (_processor_seconds(service) - before) / seconds * 100
+    return commands, (processor_seconds(service.web_workers()) - before) / seconds * 100
 
 
 def _commands_per_second(service: Service, seconds: float) -> float:
@@ -89,7 +90,3 @@ def _commands_per_second(service: Service, seconds: float) -> float:
     before = executed()
     time.sleep(seconds)
     return (executed() - before) / seconds
-
-
-def _processor_seconds(service: Service) -> float:
-    return sum(sum(worker.cpu_times()[:2]) for worker in service.web_workers())
