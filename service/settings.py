@@ -319,7 +319,7 @@ def _optional(pattern: re.Pattern[str]) -> Callable[[str], str]:
 def _http_url(text: str) -> str:
     if text:
         parts = urlsplit(text)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
+        if parts.scheme not in ("http", "https") or not parts.hostname or parts.port == 0:  # no port: it raises
             raise ValueError
     return text.rstrip("/")
 

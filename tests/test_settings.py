@@ -165,7 +165,7 @@ CASES = {
     "GRAPHITE_URL": Case(
         "",
         {"": "", "http://g:8080/": "http://g:8080", "https://g/graphite": "https://g/graphite"},
-        ["g:8080", "http://", "udp://g"],
+        ["g:8080", "http://", "udp://g", "http://g:0", "http://g:99999", "http://g:abc"],
         "a URL that begins with http:// or https://",
     ),
     "SENTRY_DSN": Case(
@@ -196,7 +196,7 @@ CASES = {
     "SANDBOX_PUBLIC_URL": Case(
         "",
         {"": "", "https://sandbox.example.org/": "https://sandbox.example.org"},
-        ["sandbox.example.org", "ftp://h"],
+        ["sandbox.example.org", "ftp://h", "https://h:abc"],
         "a URL that begins with http:// or https://",
     ),
     "SANDBOX_WORKSPACE_GIT": Case(

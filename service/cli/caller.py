@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 from urllib.parse import quote, urlencode, urlsplit
 
-from service.errors import SandboxError, SettingsError
+from service.errors import SandboxError
 
 FAILED: Final = 1
 MISUSED: Final = 2
@@ -103,13 +103,14 @@ def _named(url: str) -> _Place:
         parts = urlsplit(url)
         if parts.scheme in ("http", "https") and parts.hostname and parts.port != 0 and not (parts.query or "@" in url):
             return _Place(parts.netloc, parts.path.rstrip("/"), tls=parts.scheme == "https")
-    raise SettingsError("SANDBOX_URL cannot be used; allowed is http://host:port, https://host/path or unix:/path")
+    allowed = "http://host:port, https://host/path or unix:/path"
+    raise CallFailed(f"SANDBOX_URL cannot be used; allowed is {allowed}", MISUSED)
 
 
 def _token(environment: Mapping[str, str]) -> str:
     token = environment.get("SANDBOX_TOKEN", "").strip()
     if not all("!" <= character <= "~" for character in token):
-        raise SettingsError("SANDBOX_TOKEN holds characters that no token has")
+        raise CallFailed("SANDBOX_TOKEN holds characters that no token has", MISUSED)
     return token
 
 

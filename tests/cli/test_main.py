@@ -60,6 +60,15 @@ def test_a_word_that_is_none_says_where_help_is() -> None:
     assert said.startswith("sandbox: Invalid value for '--scope'") and said.endswith("See: sandbox token add --help")
 
 
+@pytest.mark.parametrize(
+    ("words", "meant"), [(["tsk"], "task"), (["task", "lst"], "list"), (["types", "--jsn"], "--json")]
+)
+def test_a_misspelt_word_is_told_with_the_one_that_was_meant(words: list[str], meant: str) -> None:
+    done = sandbox(*words)
+    assert done.returncode == 2
+    assert f"Did you mean '{meant}'?" in done.stderr
+
+
 def test_circusd_gets_all_words_as_they_are() -> None:
     from service.cli.instance import circusd
 
