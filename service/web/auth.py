@@ -14,6 +14,7 @@ CALLER: Final = "sandbox.caller"  # in the environ of a request: the name of its
 SCOPE: Final = "sandbox.scope"  # and what that token allows
 IS_KNOWN: Final = "sandbox.is_known"  # and whether it is still there: a long answer asks again
 BEARER: Final = re.compile(r"bearer +(\S+) *", re.IGNORECASE)
+NONE_KNOWN: Final = "no tokens are known, because their file cannot be used (the log says why)"
 STILL_IN_FORCE: Final = "the tokens of before, if there were any, stay in force: %s"
 _log = logging.getLogger(__name__)
 
@@ -40,10 +41,10 @@ class Tokens:
     def check(self) -> None:
         """Raises as long as this process could not read the file even once: it would refuse everybody."""
         if self._now() is None:
-            raise InvalidToken("no tokens are known, because their file cannot be used (the log says why)")
+            raise InvalidToken(NONE_KNOWN)
 
     def named(self, name: str) -> Token | None:
-        return next((token for token in self._now() or () if token.name == name), None)
+        return next((token for token in self._in_force() if token.name == name), None)
 
     def of_secret(self, secret: str) -> Token | None:
         return self._known_as(secret)
@@ -51,10 +52,17 @@ class Tokens:
     def _known_as(self, secret: str) -> Token | None:
         sent = hash_of(secret)
         found = None
-        for token in self._now() or ():
+        for token in self._in_force():
             if hmac.compare_digest(token.hash, sent):
                 found = token
         return found
+
+    def _in_force(self) -> list[Token]:
+        """Raises a problem while it is not known which there are: nobody's token is refused for that."""
+        known = self._now()
+        if known is None:
+            raise Problem(503, NONE_KNOWN, headers=[("Retry-After", "1")])
+        return known
 
     def _now(self) -> list[Token] | None:
         state = _state(self._path)

@@ -168,6 +168,22 @@ def test_a_process_that_knows_no_tokens_because_of_their_file_is_not_ready(guard
     assert guarded.get("/health/ready").status_code == 200
 
 
+@pytest.mark.parametrize("spoil", [Path.unlink, lambda path: path.write_text("nonsense\n")], ids=["gone", "spoilt"])
+def test_a_process_that_knows_no_tokens_refuses_nobodys(
+    guarded: FlaskClient, path: Path, spoil: Callable[[Path], object]
+) -> None:
+    headers = bearer(token_file.add(path, "board", "read"))
+    text = path.read_text()
+    spoil(path)
+    for asked in (headers, bearer("sbx_unknown")):
+        answer = guarded.get("/tasks", headers=asked)
+        assert (answer.status_code, answer.headers["Retry-After"]) == (503, "1")
+    assert guarded.get("/tasks").status_code == 401
+    path.write_text(text)
+    assert guarded.get("/tasks", headers=headers).status_code == 200
+    assert guarded.get("/tasks", headers=bearer("sbx_unknown")).status_code == 401
+
+
 def test_a_file_that_is_gone_takes_no_token_away(guarded: FlaskClient, path: Path) -> None:
     known = bearer(token_file.add(path, "known", "read"))
     assert guarded.get("/tasks", headers=known).status_code == 200
