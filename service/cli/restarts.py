@@ -1,11 +1,15 @@
 """`sandbox restart`."""
 
 import os
+import pwd
 import shutil
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from service.cli import control
+from service.cli.caller import NOT_ALLOWED, CallFailed
 from service.cli.parsing import command
 from service.errors import RestartRefused, StoreUnavailable
 
@@ -21,11 +25,12 @@ def restart() -> None:
     """Checks everything as a start would, asks circusd, and waits for the outcome."""
     from service import settings
     from service.supervise import circusd, private_names
-    from service.supervise.start import checks, environment, handover, state
+    from service.supervise.start import checks, environment, handover
 
     read = settings.read(os.environ)
-    if state.owner(read) is None:
+    if control.circusd(read) is None:
         raise RestartRefused(f"no sandbox runs on {read.home}. `sandbox run` starts one.")
+    _refuse_others(read)
     private_names.check(private_names.CIRCUS)
     checks.check_restart(read, _listening(read))
     _check_redis(read)
@@ -37,6 +42,23 @@ def restart() -> None:
     if outcome := _outcome(read, folder):
         raise RestartRefused(f"the service goes on as before: {outcome}")
     print("sandbox has been restarted")
+
+
+def _refuse_others(read: "Settings") -> None:
+    """circusd reads what this user writes down, and becomes what this user has checked."""
+    with suppress(FileNotFoundError):  # then it does not answer, which is told in a moment
+        number = (read.sockets / "control.sock").stat().st_uid
+        if number != os.geteuid():
+            raise CallFailed(
+                f"only {_user(number)}, as whom the service runs, can restart it. Nothing has changed.", NOT_ALLOWED
+            )
+
+
+def _user(number: int) -> str:
+    try:
+        return pwd.getpwuid(number).pw_name
+    except KeyError:
+        return f"user {number}"
 
 
 def _check_redis(read: "Settings") -> None:

@@ -15,6 +15,7 @@ from service.settings import Settings
 
 OWNER_ONLY: Final = 0o700
 OWNER_AND_MEMBERS_WHO_ENTER: Final = 0o710
+OWNER_AND_MEMBERS_WHO_READ: Final = 0o640
 OTHERS_READ: Final = 0o755  # whatever the umask would allow
 LOOK_SECONDS: Final = 0.05
 GONE_SECONDS: Final = 1.0
@@ -29,8 +30,8 @@ def prepare(settings: Settings) -> None:
         for folder in (settings.sockets, redis_folder(settings), settings.home / "runners"):
             folder.mkdir(parents=True, exist_ok=True)
             folder.chmod(OWNER_ONLY)
-        _let_members_enter(settings)
         holder = lock(settings.sockets / "lock", wait_seconds=LOOK_SECONDS)  # somebody may look at it just now
+        _let_members_look(settings)
     except OSError as error:
         raise _unusable("SANDBOX_HOME", settings.home, error) from error
     if holder is not None:
@@ -67,11 +68,17 @@ def _unusable(variable: str, folder: Path, error: OSError) -> SettingsError:
     )
 
 
-def _let_members_enter(settings: Settings) -> None:
-    """The control group enters the folder of the sockets; only the control socket lets it speak (circusd.py)."""
+def _let_members_look(settings: Settings) -> None:
+    """The control group enters the folder of the sockets, and reads in the lock who runs. Only the control socket lets
+    it speak (loading.py).
+    """
     if settings.control_group:
-        os.chown(settings.sockets, -1, control_group(settings))
-        settings.sockets.chmod(OWNER_AND_MEMBERS_WHO_ENTER)
+        for path, mode in (
+            (settings.sockets, OWNER_AND_MEMBERS_WHO_ENTER),
+            (settings.sockets / "lock", OWNER_AND_MEMBERS_WHO_READ),
+        ):
+            os.chown(path, -1, control_group(settings))
+            path.chmod(mode)
 
 
 def control_group(settings: Settings) -> int:
@@ -165,7 +172,7 @@ def is_held(path: Path) -> bool:
 def _holder(path: Path, *, wait_seconds: float) -> int | None:
     """The process that holds a lock, if one does. Those that look are in nobody's way but for a moment."""
     try:
-        descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except FileNotFoundError:
         return None
     try:
