@@ -99,14 +99,22 @@ def _rewrite(path: Path, change: Callable[[list[str]], list[str]]) -> None:
     """Replaces the file in one step: a reader sees the old one or the new one."""
     lines = change(_lines(path))
     draft = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        _write(draft, lines)
+        if path.exists():
+            _keep_owner_and_mode(path, draft)
+        draft.replace(path)
+    except OSError as error:
+        draft.unlink(missing_ok=True)
+        raise InvalidToken(f"{path} cannot be written: {error.strerror}; nothing has changed") from error
+
+
+def _write(draft: Path, lines: list[str]) -> None:
     descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, OWNER_ONLY)
     with open(descriptor, "w") as file:
         file.write("".join(f"{line}\n" for line in lines))
         file.flush()
         os.fsync(descriptor)
-    if path.exists():
-        _keep_owner_and_mode(path, draft)
-    draft.replace(path)
 
 
 def _keep_owner_and_mode(path: Path, draft: Path) -> None:
@@ -122,9 +130,9 @@ def _keep_owner_and_mode(path: Path, draft: Path) -> None:
 @contextmanager
 def _alone(path: Path) -> Iterator[None]:
     """While this lasts, nobody else changes the file. Whoever can open the lock can hold it: so its owner alone can."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     lock = path.with_name(f".{path.name}.lock")
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, OWNER_ONLY)
     except OSError as error:
         raise InvalidToken(

@@ -5,9 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from service.errors import RestartFailed
+from service.errors import RestartFailed, RestartRefused
 from service.supervise.start import handover
 from service.supervise.start.handover import Handover, Program
+from tests.full_disk import no_room
 
 PROGRAM_0 = '{"words": ["/bin/python"], "command": ["run"], "environment": {}, "folder": "/"}'
 HANDOVER_0 = '{"pid": 1, "lock": 3, "sockets": [], "serving": {}, "leaving": {}, "before": {}, "refused": ""}'
@@ -43,6 +44,30 @@ def test_only_the_process_that_it_was_written_by_takes_it(
     handover.write(tmp_path, given(os.getpid() if is_ours else 1))
     assert handover.take() == (given(os.getpid()) if is_ours else None)
     assert handover.VARIABLE not in os.environ
+
+
+def test_a_full_disk_is_told_with_the_file_and_nothing_is_left(tmp_path: Path) -> None:
+    told = r"File too large: .*program'\. Nothing has changed\."
+    with no_room(), pytest.raises(RestartRefused, match=told), handover.wish(tmp_path, PROGRAM):
+        pytest.fail("there is none")
+    assert list((tmp_path / "restart").iterdir()) == []
+
+
+def test_what_could_not_be_handed_over_leaves_its_room_to_the_outcome(tmp_path: Path) -> None:
+    unused = Handover(**given(os.getpid()).__dict__ | {"sockets": []})
+    with no_room(), pytest.raises(OSError, match=r"too large: .*handover"):
+        handover.become(PROGRAM, tmp_path, unused, unless=lambda: True)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_outcome_that_cannot_be_written_is_none_to_wait_for(tmp_path: Path) -> None:
+    folder = tmp_path / "wish"
+    folder.mkdir()
+    assert handover.outcome(folder) is None
+    with no_room():
+        handover.tell("it was bad", folder)
+    with pytest.raises(RestartFailed, match=r"circusd could not write down .* log/circus\.log"):
+        handover.outcome(folder)
 
 
 def test_a_program_that_cannot_be_started_changes_nothing(tmp_path: Path) -> None:

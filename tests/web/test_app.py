@@ -151,6 +151,15 @@ def test_on_anothers_redis_every_call_is_a_503_that_says_so(store: Store, make_a
     assert "SANDBOX_NAME" in answer.json["failing"]["redis"]
 
 
+def test_a_notice_that_a_full_disk_left_empty_still_says_something(
+    make_app: Callable[..., Web], tmp_path: Path
+) -> None:
+    (tmp_path / "sandbox-runner").touch()
+    ready = make_app(throttled=tmp_path).test_client().get("/health/ready").json
+    told = "crashes again and again; log/circus.log says more, if the disk has room"
+    assert ready["failing"] == {"sandbox-runner": told}
+
+
 def uid_of_partition_0() -> str:
     return Store(connect("unix:///nothing", SCRIPTS)).uid("0" * 59)
 

@@ -13,6 +13,7 @@ from service.web import auth, token_file
 from service.web.app import Web
 from service.web.auth import Tokens
 from service.web.token_file import Token
+from tests.full_disk import no_room
 from tests.servers import eventually
 
 ECHO = {"type": "echo"}
@@ -104,6 +105,16 @@ def test_a_lock_that_cannot_be_opened_is_told(path: Path) -> None:
     path.with_name(f".{path.name}.lock").symlink_to("/dev/null")
     with pytest.raises(InvalidToken, match=r"\.lock cannot be used: .*; change the tokens as the user who owns it"):
         token_file.add(path, "ci", "read")
+
+
+def test_a_full_disk_is_told_with_the_file_and_the_tokens_stay(path: Path) -> None:
+    token_file.add(path, "ci", "read")
+    before = path.read_text()
+    told = f"^{path} cannot be written: File too large; nothing has changed$"
+    with no_room(), pytest.raises(InvalidToken, match=told):
+        token_file.add(path, "board", "read")
+    assert path.read_text() == before
+    assert {file.name for file in path.parent.iterdir()} == {path.name, f".{path.name}.lock"}
 
 
 @pytest.mark.parametrize(

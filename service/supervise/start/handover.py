@@ -13,6 +13,7 @@ Signals to stop are held back from before the exec until the new program has han
 
 import json
 import os
+import shutil
 import signal
 import sys
 import uuid
@@ -22,7 +23,7 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Final, Self, TypeVar
 
-from service.errors import RestartFailed
+from service.errors import RestartFailed, RestartRefused
 
 VARIABLE: Final = "SANDBOX_RESTART"
 FOLDER: Final = "restart"  # among the sockets
@@ -78,8 +79,13 @@ _folder: Path | None = None
 
 
 def write(folder: Path, record: Program | Handover) -> None:
-    """In ASCII: an environment may hold bytes that are no text."""
-    (folder / type(record).__name__.lower()).write_text(json.dumps(asdict(record)))
+    """In ASCII: an environment may hold bytes that are no text. Leaves nothing if the disk is full."""
+    file = folder / type(record).__name__.lower()
+    try:
+        file.write_text(json.dumps(asdict(record)))
+    except OSError as error:
+        file.unlink(missing_ok=True)
+        raise OSError(error.errno, error.strerror, str(file)) from error
 
 
 def read(folder: Path, kind: type[AnyRecord]) -> AnyRecord:
@@ -93,21 +99,30 @@ def read(folder: Path, kind: type[AnyRecord]) -> AnyRecord:
 @contextmanager
 def wish(sockets: Path, program: Program) -> Iterator[Path]:
     """The folder of a restart to this program, for circusd to take. An exception inside, also Ctrl-C, withdraws it."""
-    (sockets / FOLDER).mkdir(mode=OWNER_ONLY, exist_ok=True)
     folder = sockets / FOLDER / uuid.uuid4().hex
     try:
-        folder.mkdir(mode=OWNER_ONLY)
-        write(folder, program)
+        _make(folder, program)
         yield folder
     except BaseException:
         _withdraw(folder)
         raise
 
 
+def _make(folder: Path, program: Program) -> None:
+    try:
+        folder.parent.mkdir(mode=OWNER_ONLY, exist_ok=True)
+        folder.mkdir(mode=OWNER_ONLY)
+        write(folder, program)
+    except OSError as error:
+        raise RestartRefused(
+            f"what circusd is to become cannot be written down: {error}. Nothing has changed."
+        ) from error
+
+
 def _withdraw(folder: Path) -> None:
     """Nothing but the program is removed: circusd may be at it."""
-    (folder / "program").unlink(missing_ok=True)
     with suppress(OSError):
+        (folder / "program").unlink(missing_ok=True)
         folder.rmdir()
 
 
@@ -154,11 +169,14 @@ def release_signals() -> None:
 
 
 def tell(outcome: str, folder: Path | None = None) -> None:
-    """For `sandbox restart`, if it still waits."""
+    """For `sandbox restart`, if it still waits. Where the disk is full, the folder goes, so that it waits no longer."""
     folder = folder or _folder
     if folder is not None and folder.is_dir():
-        (folder / "outcome.new").write_text(outcome)
-        (folder / "outcome.new").rename(folder / "outcome")
+        try:
+            (folder / "outcome.new").write_text(outcome)
+            (folder / "outcome.new").rename(folder / "outcome")
+        except OSError:
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def folder() -> Path:
@@ -169,5 +187,10 @@ def folder() -> Path:
 def outcome(folder: Path) -> str | None:
     try:
         return (folder / "outcome").read_text()
-    except FileNotFoundError:
-        return None
+    except FileNotFoundError as error:
+        if folder.is_dir():
+            return None
+        raise RestartFailed(
+            f"circusd could not write down how it went: {folder} has gone. log/circus.log says it; "
+            f"`sandbox status` says what runs."
+        ) from error

@@ -14,6 +14,7 @@ from service.web.auth import Tokens
 
 NAME: Final = "health"
 RUNNERS: Final = "runners"
+CRASHES: Final = "crashes again and again; log/circus.log says more, if the disk has room"
 
 Count = Callable[[], int]
 Notices = Callable[[], dict[str, str]]
@@ -59,8 +60,8 @@ def _some(count: int) -> int:
 
 
 def notices(folder: Path | None) -> dict[str, str]:
-    """What crashes again and again, or is held up, and what is said of it."""
+    """What crashes again and again, or is held up, and what is said of it. On a full disk it may be empty."""
     try:
-        return {notice.name: notice.read_text() for notice in folder.iterdir()} if folder else {}
+        return {notice.name: notice.read_text() or CRASHES for notice in folder.iterdir()} if folder else {}
     except OSError:
         return {}  # there is none, or one has just gone
