@@ -39,7 +39,10 @@ def restart() -> None:
     circusd.check_configuration(read, str(environment.conf_folder() / "circus.ini"))
     with handover.wish(read.sockets, program) as folder:
         _tell(read, "takeover", name=folder.name)
-    if outcome := _outcome(read, folder):
+    outcome = _outcome(read, folder)
+    if outcome.startswith(handover.STOPPING):
+        raise RestartRefused(outcome)
+    if outcome:
         raise RestartRefused(f"the service goes on as before: {outcome}")
     print("sandbox has been restarted")
 

@@ -9,14 +9,16 @@ Nobody is refused:
    they begin, and the old ones are told to stop: web processes answer what they have, runners finish their tasks.
 5. If the trial goes wrong, circusd becomes the program that it was, in the same way, and adopts what serves.
 
-If the embedded Redis would be another one (a new version, another SANDBOX_FSYNC, REDIS_URL set or removed), nothing is
-adopted: everything is ended in order and started anew, and connections wait at the listening socket meanwhile.
+If the embedded Redis would be another one (a new version, another SANDBOX_FSYNC or SANDBOX_LOGS, REDIS_URL set or
+removed), nothing is adopted: everything is ended in order and started anew, and connections wait at the listening
+socket meanwhile. If the web never comes up, circusd becomes what it was, and starts everything anew once more.
 
 Where circusd dies on the way, its processes go on serving, and the next start takes over (start/orphans.py).
 """
 
 import asyncio
 import os
+import signal
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any, Final
@@ -76,7 +78,7 @@ class Takeover(Command):  # type: ignore[misc]
 
 def _in_the_way(arbiter: Any) -> str | None:
     if arbiter._stopping or arbiter.ctrl.told_to_quit:
-        return "the service is stopping"
+        return handover.STOPPING
     if any(watcher.is_swapping for watcher in arbiter.watchers):
         return "a reload or another restart is under way; wait for its outcome"
     if arbiter._exclusive_running_command not in (None, LOOKING):
@@ -105,7 +107,7 @@ async def _become(arbiter: Any, folder: Path, program: Program, before: Program 
         logger.info("circusd becomes %s", " ".join([*program.words, *program.command]))
         try:
             handover.become(program, folder, given, unless=lambda: bool(arbiter.ctrl.told_to_quit))
-            problem = "the service is stopping"
+            problem = handover.STOPPING
         except (OSError, ValueError, TypeError) as error:
             problem = f"{program.words[0]} cannot be started: {error}"
     logger.error("circusd stays what it is: %s", problem)
@@ -129,6 +131,7 @@ def begin(arbiter: Any) -> None:
                 )
     else:
         (GatedWatcher.folder / candidate.SERVED).unlink(missing_ok=True)
+        GatedWatcher.goes_back = bool(given.before)
         output.say("sandbox: the embedded Redis is to be another one; everything is started anew, in order")
     orphans.end(read.home, orphans.find(read.home, but=stays), but=stays)
     handover.release_signals()
@@ -160,13 +163,28 @@ async def _outcome(arbiter: Any, given: Handover) -> str:
     while arbiter._exclusive_running_command is not None:
         await gen.sleep(LOOK_SECONDS)
     gated = [watcher for watcher in arbiter.iter_watchers() if watcher.release and watcher.has_adopted]
-    problem = given.refused or await _replace(gated)
+    problem = given.refused or await _replace(gated) or await _never_came_up(arbiter)
     if problem and given.before and not arbiter._stopping:
         hindered = await _go_back(arbiter, given.before, problem)
         problem = f"{problem}\ncircusd has the new settings all the same, because {hindered}. Restart it again."
-    while not arbiter._stopping and not problem and not (GatedWatcher.folder / candidate.SERVED).exists():
+    if given.refused and not given.before:
+        await _never_came_up(arbiter)
+    if arbiter._stopping:
+        return handover.STOPPING
+    if GatedWatcher.has_given_up:
+        os.kill(os.getpid(), signal.SIGTERM)
+        return f"{handover.STOPPING}: {problem}"
+    return problem
+
+
+async def _never_came_up(arbiter: Any) -> str:
+    """Where nothing was adopted, everything is only starting now. Returns why it will not, if circusd can go back."""
+    while not arbiter._stopping and not (GatedWatcher.folder / candidate.SERVED).exists():
+        if GatedWatcher.has_given_up and GatedWatcher.goes_back:
+            where = "log/web.log or log/web.out says why"
+            return f"{GatedWatcher.reason}; {where}. Everything was started anew with the former settings."
         await gen.sleep(LOOK_SECONDS)
-    return "the service is stopping" if arbiter._stopping else problem
+    return ""
 
 
 async def _go_back(arbiter: Any, before: dict[str, Any], refused: str) -> str:

@@ -96,6 +96,8 @@ class GatedWatcher(Watcher):  # type: ignore[misc]
     folder: Path
     patience_seconds: float
     has_given_up = False
+    reason = ""  # why it has
+    goes_back = False  # a restart then has circusd become what it was
 
     def __init__(self, name: str, cmd: str, **options: Any) -> None:
         number = int(options.get("numprocesses", 1))
@@ -377,9 +379,11 @@ class GatedWatcher(Watcher):  # type: ignore[misc]
     def _give_up(self, code: int | None) -> None:
         """Ends circusd, as a TERM does: clients would wait at the open port, and nobody would answer."""
         GatedWatcher.has_given_up = True
-        reason = "the start has failed: %s %s, %d times in a row, and has never served. The reason stands above"
-        logger.critical(reason + ", and in log/web.log or log/web.out", self.name, ending(code), self._failed_starts)
-        os.kill(os.getpid(), signal.SIGTERM)
+        GatedWatcher.reason = f"{self.name} {ending(code)}, {self._failed_starts} times in a row, and has never served"
+        where = "The reason stands above, and in log/web.log or log/web.out"
+        logger.critical("the start has failed: %s. %s", self.reason, where)
+        if not self.goes_back:
+            os.kill(os.getpid(), signal.SIGTERM)
 
     async def manage_processes(self) -> None:
         if self.has_given_up:

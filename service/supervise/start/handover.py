@@ -28,6 +28,7 @@ from service.errors import RestartFailed, RestartRefused
 VARIABLE: Final = "SANDBOX_RESTART"
 FOLDER: Final = "restart"  # among the sockets
 OWNER_ONLY: Final = 0o700
+STOPPING: Final = "the service is stopping"  # so an outcome begins if nothing goes on
 HELD: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP)
 
 
