@@ -32,6 +32,7 @@ loglevel = _settings.log_level
 keepalive = 75  # above the upstream keepalive_timeout of a proxy in front (nginx: 60)
 graceful_timeout = math.ceil(_settings.web_grace_seconds) + 5  # the workers are to end by themselves
 control_socket_disable = True
+forwarder_headers = ""  # with SCRIPT_NAME a client could ask for paths that a proxy does not let pass
 worker_tmp_dir = str(_settings.home)
 
 

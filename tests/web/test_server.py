@@ -183,6 +183,13 @@ def test_a_large_body_in_chunks_is_refused_where_it_becomes_too_large(standing: 
         assert client.closed()
 
 
+def test_no_header_changes_which_path_is_asked_for(standing: WebServer) -> None:
+    """A proxy in front may let pass only some paths, and passes such a header on."""
+    with Client(standing) as client:
+        client.send(b"GET /health/ready/tasks HTTP/1.1\r\nHost: localhost\r\nSCRIPT_NAME: /health/ready\r\n\r\n")
+        assert client.answer()[0] == 404
+
+
 def test_chunks_pipelines_and_expectations_are_served(standing: WebServer) -> None:
     with Client(standing) as client:
         client.send(HEAD + b"Transfer-Encoding: chunked\r\n\r\n%x\r\n%s\r\n0\r\n\r\n" % (len(BODY), BODY))
