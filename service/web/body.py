@@ -13,7 +13,10 @@ def read(environ: dict[str, Any], limit: int = BODY_LIMIT) -> bytes:
         raise Problem(415, "Content-Type: send application/json")
     if int(environ.get("CONTENT_LENGTH") or 0) > limit:
         raise _too_large(limit)
-    body: bytes = environ["wsgi.input"].read(limit + 1)
+    try:
+        body: bytes = environ["wsgi.input"].read(limit + 1)
+    except OSError as error:
+        raise Problem(408, "the body was not complete in time, or the connection broke") from error
     if len(body) > limit:
         raise _too_large(limit)
     return body

@@ -7,6 +7,7 @@ import os
 import resource
 import signal
 import socket
+import struct
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -240,6 +241,29 @@ def test_a_client_that_drips_is_cut_off_too(impatient: WebServer) -> None:
                 received = client.socket.recv(65536)
     assert received.startswith(b"HTTP/1.1 408")
     assert 0.9 < time.monotonic() - began < 5
+
+
+@pytest.fixture
+def hooked(make_server: MakeServer, tmp_path: Path) -> WebServer:
+    """It takes larger bodies than others, and reads them while it answers."""
+    secret = tmp_path / "secret"
+    secret.write_text("secret")
+    impatient = Path(__file__).parent / "impatient.py"
+    workspaces = {"SANDBOX_WORKSPACE_GIT": "/nowhere", "SANDBOX_WORKSPACE_HOOK": str(secret)}
+    return make_server(configuration=impatient, **workspaces).start()
+
+
+def test_a_large_body_that_is_late_or_breaks_off_is_no_fault_of_the_service(hooked: WebServer) -> None:
+    begun = HEAD.replace(b"/tasks", b"/hooks/git") + b"Content-Length: 600000\r\n\r\n" + b"x" * 300_000
+    with Client(hooked) as late:
+        assert late.send(begun).answer()[0] == 408
+        assert late.closed()
+    with Client(hooked) as gone:
+        gone.send(begun)
+        gone.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # closes by a reset
+    told = eventually(lambda: [line["status"] for line in lines(hooked) if line.get("path") == "/hooks/git"][1:])
+    assert told == [408]
+    assert [line for line in lines(hooked) if line["level"] == "error"] == []
 
 
 def test_an_idle_connection_outlives_the_deadline_of_a_request(impatient: WebServer) -> None:

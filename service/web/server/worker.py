@@ -92,8 +92,8 @@ class LongClients(Protocol):
     def release(self) -> None: ...
 
 
-class TooSlow(Exception):
-    """A request was not complete in time."""
+class TooSlow(TimeoutError):
+    """A request was not complete in time. The application sees it while it reads a large body."""
 
 
 class Connection(SocketUnreader):  # type: ignore[misc]
@@ -273,6 +273,8 @@ class Worker(GeventWorker):  # type: ignore[misc]
             self._serve(connection, server, address)
         except (StopIteration, errors.NoMoreData):
             pass  # the client has ended the connection, or the answer does
+        except TooSlow as error:
+            self.handle_error(None, connection, address, error)
         except OSError as error:
             self.log.debug("a connection broke: %s", error)
         except Exception as error:
