@@ -29,12 +29,19 @@ def store(server: RedisServer) -> Iterator[Store]:
         (("+@all", "-mset", "~*"), "run MSET"),
         (("+@all", "-zadd", "~*"), "run ZADD"),
         (("+@all", "-sadd", "~*"), "run SADD"),
+        (("+@all", "-xreadgroup", "~*"), "run XREADGROUP"),
+        (("+@all", "-xgroup", "~*"), "run XGROUP"),
+        (("+@all", "-xclaim", "~*"), "run XCLAIM"),
+        (("+@all", "-xpending", "~*"), "run XPENDING"),
+        (("+@all", "-xack", "~*"), "run XACK"),
+        (("+@all", "-xdel", "~*"), "run XDEL"),
+        (("+@all", "-zrem", "~*"), "run ZREM"),
         (("+@all", "~sandbox:*"), "write all keys"),
         (("+@all", "%R~*"), "write all keys"),
         (("+@all", "-@dangerous", "~*"), ""),
     ],
 )
-def test_a_right_that_a_new_task_needs_is_missed_before_one_comes(
+def test_a_right_that_a_new_task_or_a_runner_needs_is_missed_before_one_comes(
     server: RedisServer, rules: tuple[str, ...], missing: str
 ) -> None:
     server.client().execute_command("ACL", "SETUSER", "limited", "reset", "on", ">pw", *rules)
