@@ -5,16 +5,21 @@ import gc
 import math
 import os
 import sys
+import time
 from contextlib import suppress
 from functools import partial
 from importlib import import_module
-from typing import Any
+from typing import Any, Final
 
 from service import settings
+from service.errors import SandboxError
 from service.observe import output
 from service.supervise.reload import candidate, wish
 from service.web.server import capacity
 from service.web.server.worker import Worker, end_at_once, lose_no_signal_at_fork
+
+REDIS_SECONDS: Final = 10.0
+LOOK_SECONDS: Final = 0.02
 
 _settings = settings.read(os.environ)
 Worker.grace_seconds = _settings.web_grace_seconds
@@ -86,9 +91,21 @@ def post_worker_init(worker: Any) -> None:
     _give_back()
     if candidate.folder() is not None:
         worker.prove()
+    elif _settings.embedded_redis and not (_settings.sockets / candidate.SERVED).exists():
+        _wait_for_redis(worker)
     candidate.wait(worker.cfg.workers, worker.beat)
     with suppress(FileNotFoundError):  # gunicorn without circusd has no such folder
         (_settings.sockets / candidate.SERVED).touch()
+
+
+def _wait_for_redis(worker: Any) -> None:
+    """It is started at the same time, and clients wait at the socket. If it does not come, they are told so."""
+    until = time.monotonic() + REDIS_SECONDS
+    while worker.beat() and time.monotonic() < until:
+        with suppress(SandboxError):
+            worker.wsgi.check_store()
+            break
+        time.sleep(LOOK_SECONDS)
 
 
 def worker_exit(arbiter: Any, worker: Any) -> None:

@@ -69,6 +69,7 @@ class Web(Flask):
     waiting: Waiting
     events: Events
     metrics: Metrics | None
+    check_store: Callable[[], None]
 
     def create_url_adapter(self, request: Request | None) -> MapAdapter | None:
         """No path here depends on the host. To work it out is a sixth of what Flask does for a request."""
@@ -107,6 +108,7 @@ def create_app(
     app.url_map.merge_slashes = False
     app.url_map.redirect_defaults = False
     app.metrics = metrics
+    app.check_store = store.check
     app.waiting = Waiting(store.texts, store.partition, store.wakeups, limit=waiting_clients)
     store.limits.know(registry)
     intake = Intake(registry=registry, queues=queues, store=store)

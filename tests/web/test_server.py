@@ -184,6 +184,24 @@ def test_a_large_body_in_chunks_is_refused_where_it_becomes_too_large(standing: 
         assert client.closed()
 
 
+def test_at_a_start_clients_wait_until_redis_is_there(make_server: MakeServer) -> None:
+    server = make_server(redis_url="")
+    folder = server.home / "run"
+    folder.mkdir()
+    server.launch()
+    eventually(lambda: len(server.workers()) == 2)
+    with Client(server) as client:
+        client.send(b"GET /health/ready?exclude=runners HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        time.sleep(2)  # so long it would have been told that Redis cannot be reached
+        redis = RedisServer(folder)
+        redis.socket = folder / "redis.sock"
+        redis.start()
+        try:
+            assert client.answer()[0] == 200
+        finally:
+            redis.stop()
+
+
 def test_no_header_changes_which_path_is_asked_for(standing: WebServer) -> None:
     """A proxy in front may let pass only some paths, and passes such a header on."""
     with Client(standing) as client:
