@@ -10,6 +10,7 @@ from tests.system.instance import Instance
 
 BODY = b'{"type": "echo"}'
 HEADERS = {"Content-Type": "application/json"}
+PATIENCE_SECONDS = 60  # on a machine that is busy with other work, a start may take a while
 
 
 class Load:
@@ -40,8 +41,8 @@ class Load:
 
     def _connection(self) -> http.client.HTTPConnection:
         if self._path:
-            return UnixConnection(self._path, timeout=15)
-        return http.client.HTTPConnection("127.0.0.1", self._port, timeout=15)
+            return UnixConnection(self._path, timeout=PATIENCE_SECONDS)
+        return http.client.HTTPConnection("127.0.0.1", self._port, timeout=PATIENCE_SECONDS)
 
     def start(self) -> None:
         for thread in self._threads:
