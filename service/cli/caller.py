@@ -151,13 +151,17 @@ class Service:
 
     def _call(self, request: _Request) -> Any:
         with contextlib.closing(self.place.connection(ANSWER_SECONDS + request.wait_seconds)) as connection:
-            text = self._insist(request, connection, http.client.HTTPResponse.read)
-        if not text:
-            return None  # a 204
-        try:
-            return json.loads(text)
-        except ValueError as error:
-            raise CallFailed(f"what answers at {self.place} is no sandbox. SANDBOX_URL says where to ask.") from error
+            return self._insist(request, connection, self._told_in)
+
+    def _told_in(self, answer: http.client.HTTPResponse) -> Any:
+        """An object; None with a 204."""
+        text = answer.read()
+        if answer.status == http.HTTPStatus.NO_CONTENT:
+            return None
+        found = _json(text)
+        if not isinstance(found, dict):
+            raise CallFailed(f"what answers at {self.place} is no sandbox. SANDBOX_URL says where to ask.")
+        return found
 
     @contextlib.contextmanager
     def stream(self, path: str, headers: Mapping[str, str]) -> Iterator[Iterable[bytes]]:
@@ -203,10 +207,10 @@ class Service:
             connection.request(request.method, self.place.prefix + request.path, body, self._headers(request))
             answer = connection.getresponse()
             self._has_answered = True
-            if answer.status < 400:
+            if answer.status < 300:
                 return use(answer)
             raise self._refusal(request, answer, answer.read())
-        except (OSError, http.client.HTTPException) as error:
+        except (OSError, OverflowError, http.client.HTTPException) as error:  # OverflowError: of a chunk's length
             told = f"no service answers at {self.place}: {_reason(error)}.\n{self._advice()}"
             raise _Fault(CallFailed(told, UNAVAILABLE), done=connected, refused=not connected) from error
 
@@ -232,7 +236,9 @@ class Service:
 
     def _told(self, request: _Request, answer: http.client.HTTPResponse, problem: Mapping[str, Any]) -> str:
         """What happened, and below it where to look further."""
-        detail = str(problem.get("detail") or f"what answers at {self.place} is perhaps no sandbox").rstrip(".")
+        leads = f", and leads to {place}" if answer.status < 400 and (place := answer.getheader("Location")) else ""
+        unknown = f"what answers at {self.place} is perhaps no sandbox{leads}"
+        detail = str(problem.get("detail") or unknown).rstrip(".")
         if answer.status == 401:
             told = "SANDBOX_TOKEN holds none that it knows" if self._token else "set SANDBOX_TOKEN"
             detail = f"the service wants a token: {told}"
@@ -241,11 +247,13 @@ class Service:
 
 
 def _problem(body: bytes) -> dict[str, Any]:
-    with contextlib.suppress(ValueError):
-        found = json.loads(body)
-        if isinstance(found, dict):
-            return found
-    return {}
+    found = _json(body)
+    return found if isinstance(found, dict) else {}
+
+
+def _json(text: bytes) -> Any:
+    with contextlib.suppress(ValueError, RecursionError):
+        return json.loads(text)
 
 
 def _by_chance(bound: float) -> float:

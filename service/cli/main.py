@@ -64,7 +64,7 @@ def main(words: Sequence[str] | None = None) -> int:
     except click.UsageError as error:
         return _misused(error)
     except SandboxError as error:
-        print(f"sandbox: {error}", file=sys.stderr)
+        print(f"sandbox: {_without_control(str(error))}", file=sys.stderr)
         return getattr(error, "exit_code", FAILED)
     except (KeyboardInterrupt, click.Abort):
         return INTERRUPTED
@@ -93,6 +93,13 @@ def _called(words: list[str]) -> int:
             return int(SANDBOX.invoke(context) or 0)
     except click.exceptions.Exit as end:
         return end.exit_code
+
+
+def _without_control(told: str) -> str:
+    """It may hold what a server, or somebody's file, has said."""
+    from service.cli.showing import clean
+
+    return "\n".join(map(clean, told.split("\n")))
 
 
 def _misused(error: click.UsageError) -> int:

@@ -10,6 +10,7 @@ import pytest
 
 from service.cli import caller
 from service.cli.caller import MISUSED, CallFailed, Service
+from service.cli.main import main
 from tests.http_server import Handler, HttpServer
 from tests.servers import free_port
 
@@ -156,6 +157,28 @@ def test_what_is_no_sandbox_is_told(script: Script, answer: Answer) -> None:
     script(*[answer] * 20)
     with pytest.raises(CallFailed, match="no sandbox"):
         Service(0).get("/tasks")
+
+
+MOVED: Answer = (308, {"Location": "https://there/tasks/x", "Content-Length": "0"}, b"")
+
+
+@pytest.mark.parametrize("answer", [MOVED, (200, {}, b""), (200, {}, b"[]"), (200, {}, b"[" * 100_000)])
+def test_nothing_else_is_taken_for_done(script: Script, answer: Answer) -> None:
+    """A proxy that leads to https sends no body, and has done nothing."""
+    server = script(*[answer] * 20)
+    for call in (Service(0).delete, Service(0).post):
+        with pytest.raises(CallFailed, match="no sandbox") as failed:
+            call("/tasks/x")
+    assert ("leads to https://there/tasks/x" in str(failed.value)) == (answer is MOVED)
+    assert len(server.seen) == 2
+
+
+def test_what_a_server_says_does_not_speak_to_the_terminal(
+    script: Script, capsys: pytest.CaptureFixture[str]
+) -> None:
+    script((404, {"X-Request-ID": "\x1b[31mx"}, {"detail": "\x1b]0;title\x07"}))
+    assert main(["task", "get", "0" * 64]) == 5
+    assert "\x1b" not in (told := capsys.readouterr().err) and "\\x1b]0;title\\x07.\n(GET" in told
 
 
 def test_the_token_is_sent(script: Script, monkeypatch: pytest.MonkeyPatch) -> None:
