@@ -59,9 +59,12 @@ def refuse_replaced_sockets(names: Sequence[str]) -> None:
 class Fork:
     """An attempt's process, as its runner sees it. It does not outlive the `with`."""
 
-    def __init__(self, talk: socket.socket, lead: socket.socket, forget: "Callable[[Fork], None]") -> None:
+    def __init__(
+        self, talk: socket.socket, lead: socket.socket, wake: Callable[[], None], forget: "Callable[[Fork], None]"
+    ) -> None:
         self.talk = talk
         self.lead = lead
+        self._wake = wake
         self._forget = forget
 
     def interrupt(self, reason: type[Interrupted]) -> None:
@@ -69,6 +72,7 @@ class Fork:
 
     def kill(self) -> None:
         self._send(KILL)
+        self._wake()
 
     def _send(self, word: bytes) -> None:
         with suppress(OSError):  # it has just ended
@@ -105,7 +109,7 @@ class Zygote:
     def fork(self) -> Fork:
         talk, their_talk = socket.socketpair()
         lead, their_lead = socket.socketpair()
-        child = Fork(talk, lead, self._children.discard)
+        child = Fork(talk, lead, self._wake, self._children.discard)
         self._children.add(child)
         with their_talk, their_lead:
             try:
@@ -114,7 +118,13 @@ class Zygote:
                 child.close()
                 self._children.discard(child)
                 raise ZygoteGone("the process that forks attempts has gone") from error
+        self._wake()
         return child
+
+    def _wake(self) -> None:
+        """A handler may have stopped it: nothing would be forked, nor killed."""
+        with suppress(ProcessLookupError, PermissionError):
+            os.kill(self._pid, signal.SIGCONT)
 
     def end(self) -> None:
         """With all that it has forked."""

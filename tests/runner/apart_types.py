@@ -122,6 +122,14 @@ def zygote(context: Context, path: str) -> str:
     return "done"
 
 
+@task("apart.stops", process=True)
+def stops(context: Context, path: str) -> None:
+    """Stops the process that forked it."""
+    Path(path).write_text(f"{os.getpid()}\n")
+    os.kill(os.getppid(), signal.SIGSTOP)
+    time.sleep(600)
+
+
 @task("apart.leaves", process=True)
 def leaves(context: Context) -> int:
     forked = os.fork()

@@ -232,6 +232,16 @@ def test_without_its_zygote_a_runner_ends_to_be_replaced_and_no_task_is_lost(cre
     assert {crew.finished(each, SECONDS).status for each in (uid, other)} == {"succeeded"}
 
 
+def test_who_stops_its_zygote_holds_up_nobody_else(crew: Crew, tmp_path: Path) -> None:
+    start(crew)
+    [uid] = crew.create("apart.stops", args={"path": str(tmp_path / "note")}, timeout=1.0, max_attempts=1)
+    [other] = crew.create("apart")
+    assert crew.finished(other, SECONDS).status == "succeeded"
+    task = crew.read(uid)
+    assert task.error and task.error.type == "TimedOut"
+    eventually(lambda: have_ended(numbers(tmp_path / "note")), SECONDS)
+
+
 def test_what_it_leaves_in_its_group_ends_with_it(crew: Crew) -> None:
     start(crew)
     [uid] = crew.create("apart.leaves")
