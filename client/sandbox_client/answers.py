@@ -8,7 +8,7 @@ from typing import Any, Final
 import httpx2
 
 from sandbox_client.calls import Call
-from sandbox_client.errors import BY_STATUS, ProblemError, UnexpectedAnswer, Unreachable
+from sandbox_client.errors import BY_STATUS, ProblemError, SandboxError, UnexpectedAnswer, Unreachable
 
 # Raised before the first byte of the request has gone.
 NOT_SENT: Final = (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.PoolTimeout)
@@ -23,9 +23,28 @@ def content(call: Call, response: httpx2.Response) -> Any:
         raise kind(response.status_code, _problem(response), request_id=request_id, retry_after=retry_after)
     found = _json(response) if response.status_code in (200, 201, 202) else None
     if not isinstance(found, dict):
-        message = f"{response.status_code}, which no sandbox answers to {call.method} {response.url}: see SANDBOX_URL"
-        raise UnexpectedAnswer(message, status=response.status_code, request_id=request_id)
+        raise _unexpected(call, response)
     return found
+
+
+def is_stream(response: httpx2.Response) -> bool:
+    kind = response.headers.get("Content-Type", "")
+    return response.status_code == 200 and kind.startswith("text/event-stream")
+
+
+def no_stream(call: Call, response: httpx2.Response) -> SandboxError:
+    """What an answer means that should have been a stream of events."""
+    try:
+        content(call, response)
+    except SandboxError as error:
+        return error
+    return _unexpected(call, response)
+
+
+def _unexpected(call: Call, response: httpx2.Response) -> UnexpectedAnswer:
+    message = f"{response.status_code}, which no sandbox answers to {call.method} {response.url}: see SANDBOX_URL"
+    request_id = response.headers.get("X-Request-ID", call.request_id)
+    return UnexpectedAnswer(message, status=response.status_code, request_id=request_id)
 
 
 def unreachable(call: Call, place: str, error: httpx2.TransportError) -> Unreachable:

@@ -264,9 +264,9 @@ class AsyncClient(AsyncOperating):
             async with self._http.stream(
                 call.method, call.path, headers=call.headers_for(0), timeout=timeout
             ) as response:
-                if response.status_code != 200:
+                if not answers.is_stream(response):
                     await response.aread()
-                    answers.content(call, response)
+                    raise answers.no_stream(call, response)
                 async for chunk in response.aiter_bytes():
                     yield parser.feed(chunk)
         except httpx2.TransportError as error:

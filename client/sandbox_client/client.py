@@ -262,9 +262,9 @@ class Client(Operating):
         timeout = httpx2.Timeout(self._timeout, read=max(self._timeout, SILENCE_SECONDS))
         try:
             with self._http.stream(call.method, call.path, headers=call.headers_for(0), timeout=timeout) as response:
-                if response.status_code != 200:
+                if not answers.is_stream(response):
                     response.read()
-                    answers.content(call, response)
+                    raise answers.no_stream(call, response)
                 for chunk in response.iter_bytes():
                     yield parser.feed(chunk)
         except httpx2.TransportError as error:

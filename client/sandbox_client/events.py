@@ -3,7 +3,11 @@
 import json
 from typing import Any, Final, NamedTuple
 
+from sandbox_client.errors import UnexpectedAnswer
+
 FIRST_PAUSE_SECONDS: Final = 1.0
+LEAST_PAUSE_SECONDS: Final = 0.1
+LONGEST_PAUSE_SECONDS: Final = 60.0
 SILENCE_SECONDS: Final = 40.0  # the service writes something each 15 s
 END: Final = "end"
 
@@ -36,9 +40,17 @@ class EventParser:
             self._fields[name] = value.removeprefix(" ")
             return None
         fields, self._fields = self._fields, {}
-        if fields.get("retry", "").isdigit():
-            self.pause_seconds = int(fields["retry"]) / 1000
+        if fields.get("retry", "").isdecimal():
+            self.pause_seconds = min(max(int(fields["retry"]) / 1000, LEAST_PAUSE_SECONDS), LONGEST_PAUSE_SECONDS)
         if "data" not in fields:
             return None
         self.last_seen = fields.get("id", self.last_seen)
-        return Event(fields.get("event", ""), json.loads(fields["data"]))
+        return Event(fields.get("event", ""), _json(fields["data"]))
+
+
+def _json(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        message = "an event that is no JSON, as no sandbox sends it: see SANDBOX_URL"
+        raise UnexpectedAnswer(message, status=200, request_id=None) from error

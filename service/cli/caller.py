@@ -160,14 +160,22 @@ class Service:
             return None
         found = _json(text)
         if not isinstance(found, dict):
-            raise CallFailed(f"what answers at {self.place} is no sandbox. SANDBOX_URL says where to ask.")
+            raise self._no_sandbox()
         return found
+
+    def _lines_of(self, answer: http.client.HTTPResponse) -> Iterator[bytes]:
+        if not answer.getheader("Content-Type", "").startswith("text/event-stream"):
+            raise self._no_sandbox()
+        return iter(answer)
+
+    def _no_sandbox(self) -> CallFailed:
+        return CallFailed(f"what answers at {self.place} is no sandbox. SANDBOX_URL says where to ask.")
 
     @contextlib.contextmanager
     def stream(self, path: str, headers: Mapping[str, str]) -> Iterator[Iterable[bytes]]:
         """The lines of an answer, as they come. Raises OSError or HTTPException where it breaks off."""
         with contextlib.closing(self.place.connection(STREAM_SECONDS)) as connection:
-            yield self._insist(_Request("GET", path, headers=headers), connection, iter)
+            yield self._insist(_Request("GET", path, headers=headers), connection, self._lines_of)
 
     def _insist(
         self,

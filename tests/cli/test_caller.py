@@ -173,6 +173,12 @@ def test_nothing_else_is_taken_for_done(script: Script, answer: Answer) -> None:
     assert len(server.seen) == 2
 
 
+def test_what_is_no_stream_of_events_is_told(script: Script) -> None:
+    script(*[(200, {"Content-Type": "text/html"}, b"<html>")] * 2)
+    with pytest.raises(CallFailed, match="no sandbox"), Service(0).stream("/tasks/x/events", {}):
+        pass
+
+
 def test_what_a_server_says_does_not_speak_to_the_terminal(
     script: Script, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from sandbox_client import Client, NotFound
+from sandbox_client import Client, NotFound, UnexpectedAnswer
 from sandbox_client.events import Event, EventParser
 from tests.client.scripted import Answer, NotedClock, serving
 from tests.servers import eventually
@@ -70,6 +70,34 @@ def test_a_stream_that_ends_too_early_is_gone_on_with() -> None:
         assert [asked.headers.get("Last-Event-ID") for asked in server.asked[1:]] == [None, "1-1", "1-1", "1-1"]
         assert 1.5 in clock.pauses or clock.pauses[0] == 1.0
         assert any(pause >= 2 for pause in clock.pauses)
+
+
+HTML, EVENTS = {"Content-Type": "text/html"}, {"Content-Type": "text/event-stream"}
+
+
+@pytest.mark.parametrize("answer", [Answer(200, b"<html>", HTML), Answer(200), Answer(200, b"data: {\n\n", EVENTS)])
+def test_what_is_no_stream_of_events_is_told(answer: Answer) -> None:
+    """As where a proxy wants people to sign in."""
+    with serving() as server, Client(server.url, clock=NotedClock()) as sandbox:
+        server.answers = [Answer(200, json.dumps({"uid": "u"}).encode()), *[answer] * 9, Answer(404)]
+        task = sandbox.get("u")
+        with pytest.raises(UnexpectedAnswer):
+            list(task.events())
+        assert len(server.asked) == 2
+
+
+def test_a_stream_that_ends_at_once_is_not_asked_for_without_a_pause() -> None:
+    clock = NotedClock()
+    with serving() as server, Client(server.url, clock=clock) as sandbox:
+        server.answers = [
+            Answer(200, json.dumps({"uid": "u"}).encode()),
+            Answer(200, b"retry: 0\n\n", EVENTS),
+            Answer(200, b"retry: 9999999999999\n\n", EVENTS),
+            Answer(404),
+        ]
+        with pytest.raises(NotFound):
+            list(sandbox.get("u").events())
+    assert all(0.1 <= pause <= 60 for pause in clock.pauses[-2:])
 
 
 def test_events_are_taken_apart_wherever_they_are_cut() -> None:
