@@ -42,8 +42,9 @@ class Proxies:
 
 
 def _address(text: str) -> IPv4Address | IPv6Address | None:
+    """Without its zone: that may be any text, and means nothing to others."""
     try:
-        address = ip_address(text)
+        address = ip_address(text.partition("%")[0])
     except ValueError:
         return None
     mapped = address.ipv4_mapped if isinstance(address, IPv6Address) else None

@@ -32,6 +32,8 @@ NGINX, OTHER, CLIENT = "10.0.0.1", "10.0.0.2", "192.0.2.7"
         (("::1",), "::1", "2001:DB8::7", "2001:db8::7"),
         ((NGINX,), NGINX, f"{CLIENT}, unknown", NGINX),
         ((NGINX,), NGINX, 'x"\x1b[31m', NGINX),
+        ((), "", "fe80::1%any text", "fe80::1"),
+        (("fe80::/10",), "fe80::1%eth0", CLIENT, CLIENT),
     ],
 )
 def test_only_proxies_that_are_trusted_are_believed(
