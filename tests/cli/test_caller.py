@@ -179,9 +179,7 @@ def test_what_is_no_stream_of_events_is_told(script: Script) -> None:
         pass
 
 
-def test_what_a_server_says_does_not_speak_to_the_terminal(
-    script: Script, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_what_a_server_says_does_not_speak_to_the_terminal(script: Script, capsys: pytest.CaptureFixture[str]) -> None:
     script((404, {"X-Request-ID": "\x1b[31mx"}, {"detail": "\x1b]0;title\x07"}))
     assert main(["task", "get", "0" * 64]) == 5
     assert "\x1b" not in (told := capsys.readouterr().err) and "\\x1b]0;title\\x07.\n(GET" in told
