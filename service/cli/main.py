@@ -64,7 +64,7 @@ def main(words: Sequence[str] | None = None) -> int:
     except click.UsageError as error:
         return _misused(error)
     except SandboxError as error:
-        print(f"sandbox: {_without_control(str(error))}", file=sys.stderr)
+        _tell(str(error))
         return getattr(error, "exit_code", FAILED)
     except (KeyboardInterrupt, click.Abort):
         return INTERRUPTED
@@ -95,11 +95,10 @@ def _called(words: list[str]) -> int:
         return end.exit_code
 
 
-def _without_control(told: str) -> str:
-    """It may hold what a server, or somebody's file, has said."""
-    from service.cli.showing import clean
+def _tell(told: str) -> None:
+    from service.cli import showing
 
-    return "\n".join(map(clean, told.split("\n")))
+    showing.tell(told)
 
 
 def _misused(error: click.UsageError) -> int:

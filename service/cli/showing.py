@@ -162,8 +162,8 @@ def log_line(line: dict[str, Any], file: TextIO) -> None:
 
 
 def tell(text: str) -> None:
-    """Beside the result, on standard error."""
-    print(f"sandbox: {text}", file=sys.stderr)
+    """Beside the result, on standard error. The text may hold what a server, or somebody's file, has said."""
+    print("sandbox:", "\n".join(map(clean, text.split("\n"))), file=sys.stderr)
 
 
 class ProgressLine:

@@ -179,10 +179,13 @@ def test_what_is_no_stream_of_events_is_told(script: Script) -> None:
         pass
 
 
-def test_what_a_server_says_does_not_speak_to_the_terminal(script: Script, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("command", ["get", "cancel"])
+def test_what_a_server_says_does_not_speak_to_the_terminal(
+    script: Script, capsys: pytest.CaptureFixture[str], command: str
+) -> None:
     script((404, {"X-Request-ID": "\x1b[31mx"}, {"detail": "\x1b]0;title\x07"}))
-    assert main(["task", "get", "0" * 64]) == 5
-    assert "\x1b" not in (told := capsys.readouterr().err) and "\\x1b]0;title\\x07.\n(GET" in told
+    assert main(["task", command, "0" * 64]) == 5
+    assert "\x1b" not in (told := capsys.readouterr().err) and "\\x1b]0;title\\x07.\n(" in told
 
 
 def test_the_token_is_sent(script: Script, monkeypatch: pytest.MonkeyPatch) -> None:
