@@ -1,4 +1,5 @@
 # The last $1 lines of each log of the service, and what comes, while the client is heard. A log may be renewed.
+[ -e /etc/default/sandbox ] || { echo "$ROOT is not set up: fab STAGE setup" >&2; exit 1; }
 cd "$(. /etc/default/sandbox && echo "$SANDBOX_LOGS")"
 for log in circus.log web.log runner.log; do
     tail --quiet -n "$1" -F "$log" 2>/dev/null > >(exec sed -u "s/^/$log: /") &

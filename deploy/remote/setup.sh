@@ -1,5 +1,9 @@
 # Users, groups and folders of a host. Twice is once. Runs without the lock, which lies in one of the folders.
 # Arguments: the Debian packages that must be there.
+[ "$PYTHON" = /usr/bin/python3 ] || [ -x "$PYTHON" ] || {
+    echo "there is no $PYTHON here; \`python\` in the stage's file names the hosts' Python" >&2
+    exit 1
+}
 missing=()
 for package; do
     [ "$(dpkg-query -W -f '${db:Status-Status}' "$package" 2>/dev/null)" = installed ] || missing+=("$package")
@@ -19,6 +23,9 @@ user sandbox /var/lib/sandbox /usr/sbin/nologin
 user deploy "$ROOT" /bin/bash
 member sandbox sandbox-control
 member deploy sandbox-control
+for name in sandbox deploy; do
+    runuser -u "$name" -- "$PYTHON" -c '' 2>/dev/null || { echo "the user $name cannot start $PYTHON" >&2; exit 1; }
+done
 folder deploy deploy 755 "$ROOT"
 folder deploy deploy 755 "$ROOT/releases"
 folder deploy deploy 755 "$ROOT/shared"

@@ -34,6 +34,14 @@ STEP_SECONDS: Final = 120  # for what a killed client left running
 MARGIN_SECONDS: Final = 15
 LAST_LINES: Final = 30
 BASH: Final = ("bash", "--norc", "-euo", "pipefail", "-c")
+# A script in Python is the first word.
+BY_PYTHON: Final = """\
+[ -x "$PYTHON" ] || {
+    echo "there is no $PYTHON here; \\`python\\` in the stage's file names the hosts' Python" >&2
+    exit 127
+}
+exec "$PYTHON" -I -B -c "$@"
+"""
 BLOCK: Final = 1 << 16
 Result = TypeVar("Result")
 
@@ -128,7 +136,7 @@ class Host:
         text = text or (REMOTE / script).read_text()
         if script.endswith(".py"):
             words = [text, *words]
-            text = 'exec "$PYTHON" -I -B -c "$@"'
+            text = BY_PYTHON
         command = ["env", f"ROOT={ROOT}", f"TOKEN={self.token}", f"PYTHON={self._python}", "LC_ALL=C.UTF-8"]
         if step:
             command += [*BASH, (REMOTE / "step.sh").read_text(), "step.sh", user]

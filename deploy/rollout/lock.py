@@ -58,14 +58,16 @@ def _take(
             if answer.startswith("held"):
                 return channel
             if answer.startswith("busy"):
-                raise DeployError(f"{host}: {_holder(lines.read())}")
-            raise HostFailed(f"{host}: it cannot be locked: {answer}{lines.read()}{_errors(channel)}")
+                raise DeployError(f"{host}: {_holder(_rest(lines))}")
+            said = answer + _rest(lines) + _rest(channel.makefile_stderr("r"))
+            raise HostFailed(f"{host}: it cannot be locked: {said.strip()}")
     except (OSError, EOFError, paramiko.SSHException) as error:
         raise HostFailed(f"{host}: no answer to the wish for the lock: {error or type(error).__name__}") from error
 
 
-def _errors(channel: paramiko.Channel) -> str:
-    return str(channel.makefile_stderr("r").read())
+def _rest(lines: paramiko.channel.ChannelFile) -> str:
+    rest: bytes = lines.read()  # whatever its mode
+    return rest.decode(errors="replace")
 
 
 def _holder(text: str) -> str:

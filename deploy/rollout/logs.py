@@ -52,7 +52,8 @@ def _read(host: Host, channel: paramiko.Channel, over: threading.Event) -> None:
         for line in lines:
             _show(host, line.decode(errors="replace").rstrip("\n"))
     if not over.is_set():
-        report.warning(f"{host}: its logs are not followed any more")
+        why = channel.makefile_stderr("rb").read().decode(errors="replace").strip()
+        report.warning(f"{host}: its logs are not followed any more{why and f': {why}'}")
 
 
 def _beat(channels: Sequence[paramiko.Channel], over: threading.Event) -> None:

@@ -31,7 +31,11 @@ def status(roll: Roll) -> None:
     for host, (facts, ready) in asked.items():
         found = from_facts(facts)
         frozen = f", frozen: {facts['frozen']}" if facts["frozen"] else ""
-        report.line(str(host), ready.partition(":")[0], f"current {found.current}, serving {found.serving}{frozen}")
+        report.line(
+            str(host),
+            ready.partition(":")[0],
+            f"current {found.current or 'none'}, serving {found.serving or 'none'}{frozen}",
+        )
         if ready != "ready":
             wrong.append(f"{host}: {ready}")
         elif found.current != found.serving:
