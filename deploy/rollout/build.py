@@ -10,11 +10,7 @@ commit with the same requirements is not built twice.
 import hashlib
 import io
 import json
-import os
 import re
-import shutil
-import sys
-import sysconfig
 import tarfile
 import tempfile
 from collections import Counter
@@ -29,8 +25,10 @@ from packaging.utils import canonicalize_name
 
 from rollout import packages, releases, report
 from rollout.errors import DeployError, UsageError
+from rollout.pythons import Interpreter, Python, interpreter
 from rollout.sources import extract, output
 from rollout.stage import Stage
+from rollout.wheels import Wheels, write
 
 PIP: Final = "pip==26.3"
 VERSION: Final = re.compile(r'^(__version__ = "[^"+]+)"$', re.MULTILINE)
@@ -45,6 +43,7 @@ class Built:
     wheels: Mapping[str, str]  # sha256: file name
     markers: Mapping[str, str]  # name of a requirement: where it is wanted, if not everywhere
     built: Mapping[str, Any]  # by whom, when, for what
+    python: str = ""  # what it was built for
     own: tuple[str, ...] = ()  # checksums of the wheels that no public index has: the project's and the team's
 
 
@@ -53,6 +52,7 @@ class Builder:
         self._stage = stage
         self._project = stage.project
         self._folder = stage.folder / ".build"
+        self.wheels = Wheels(self._folder)
 
     # --- commits ----------------------------------------------------------------------------------
 
@@ -73,15 +73,16 @@ class Builder:
 
     # --- building ---------------------------------------------------------------------------------
 
-    def build(self) -> Built:
-        sha = self.commit()
+    def build(self, python: Python) -> Built:
+        """For hosts with this Python."""
+        sha, by = self.commit(), self._by(python)
         with tempfile.TemporaryDirectory() as scratch:
             source = Path(scratch) / "source"
             extract(self._project, sha, source)
             wanted = self._wanted(source)
-            required = self._wheels_of(wanted)
-            project = self._wheel_of(source, sha)
-            own = project | self._packages(source, sha)
+            required = self._wheels_of(wanted, by)
+            project = self._wheel_of(source, sha, by)
+            own = project | self._packages(source, sha, by)
         version = _version(project, sha)
         _refuse_twice((required | own).values())
         [pip] = [f"{digest}/{file}" for digest, file in required.items() if file.startswith("pip-")]
@@ -93,9 +94,10 @@ class Builder:
             wheels=required | own,
             markers={canonicalize_name(one.name): str(one.marker) for one in wanted if one.marker},
             built=report.who(f"stage {self._stage.name}, ref {self._stage.ref}"),
+            python=str(python),
             own=tuple(own),
         )
-        self._write(self._folder / "releases" / f"{built.id}.json", json.dumps(asdict(built), indent=2))
+        write(self._folder / "releases" / f"{built.id}.json", json.dumps(asdict(built), indent=2))
         return built
 
     def find(self, id: str) -> Built:
@@ -106,8 +108,7 @@ class Builder:
 
     def check(self, built: Built) -> None:
         """Are all of its wheels here, and what their checksums say?"""
-        files = {name: self.wheel(digest, name) for digest, name in built.wheels.items()}
-        gone = [name for digest, name in built.wheels.items() if not _is(files[name], digest)]
+        gone = [name for digest, name in built.wheels.items() if not self.wheels.is_whole(digest, name)]
         if gone:
             raise DeployError(f"{built.id} cannot be deployed from here: {', '.join(sorted(gone))} is gone or changed")
 
@@ -128,71 +129,45 @@ class Builder:
                 found["sandbox"] = _set_version(source, sha)
         return found
 
-    def pinned_wheels(self, file: Path) -> tuple[dict[str, Path | bytes], str]:
+    def pinned_wheels(self, file: Path, python: Python) -> tuple[dict[str, Path | bytes], str]:
         """Of another requirements.txt: wheels, with a requirements.txt of their checksums; and a name for all."""
-        wheels = self._wheels_of(_requirements(file))
-        found: dict[str, Path | bytes] = {name: self.wheel(digest, name) for digest, name in wheels.items()}
+        wheels = self._wheels_of(_requirements(file), self._by(python))
+        found: dict[str, Path | bytes] = {name: self.wheels.file(digest, name) for digest, name in wheels.items()}
         text = "".join(requirement_lines(wheels, {}))
         return {**found, "requirements.txt": text.encode()}, hashlib.sha256(text.encode()).hexdigest()[:16]
 
     def _wanted(self, source: Path) -> list[Requirement]:
         return [*_requirements(source / "requirements.txt"), *packages.pinned(self._stage)]
 
-    def _wheels_of(self, wanted: list[Requirement]) -> dict[str, str]:
+    def _by(self, python: Python) -> Interpreter:
+        return interpreter(python, self._folder / "pythons")
+
+    def _wheels_of(self, wanted: list[Requirement], by: Interpreter) -> dict[str, str]:
         """For every host: where a marker leaves one out is decided there."""
         pins = sorted(f"{one.name}{one.specifier}" for one in wanted)
-        python = f"{sys.implementation.cache_tag} {sysconfig.get_platform()}"
-        key = hashlib.sha256("\n".join([python, PIP, *pins]).encode()).hexdigest()
-        return self._once("requirements", key, "--no-deps", *pins, PIP)
+        key = hashlib.sha256("\n".join([PIP, *pins]).encode()).hexdigest()
+        return self.wheels.of("requirements", key, "--no-deps", *pins, PIP, by=by)
 
-    def _wheel_of(self, source: Path, sha: str) -> dict[str, str]:
+    def _wheel_of(self, source: Path, sha: str, by: Interpreter) -> dict[str, str]:
         if is_sandbox(source):
             _set_version(source, sha)
         if not packages.makes_a_wheel(source):
             return {}
-        return self._once("projects", sha, "--no-deps", *packages.isolation(source), str(source))
+        return self.wheels.of("projects", sha, "--no-deps", *packages.isolation(source, by), str(source), by=by)
 
-    def _packages(self, source: Path, sha: str) -> dict[str, str]:
+    def _packages(self, source: Path, sha: str, by: Interpreter) -> dict[str, str]:
         """The team's, from folders and commits; those that are only pinned are wheels like all others."""
         found: dict[str, str] = {}
         for one in packages.from_source(self._stage):
-            with one.unpacked(source, sha) as (key, words):
-                found |= self._once("packages", key, "--no-deps", *words)
+            with one.unpacked(source, sha, by) as (key, words):
+                found |= self.wheels.of("packages", key, "--no-deps", *words, by=by)
         return found
-
-    def _once(self, kind: str, key: str, *words: str) -> dict[str, str]:
-        """The wheels that `pip wheel` makes of these words, or made of them before."""
-        known = self._folder / kind / f"{key}.json"
-        if known.exists():
-            found: dict[str, str] = json.loads(known.read_text())
-            if all(self.wheel(digest, name).exists() for digest, name in found.items()):
-                return found
-        with tempfile.TemporaryDirectory() as made:
-            pip = (sys.executable, "-m", "pip", "--disable-pip-version-check", "wheel", "--quiet")
-            output(*pip, "--wheel-dir", made, *words)
-            found = {_digest(file): file.name for file in sorted(Path(made).glob("*.whl"))}
-            for file in Path(made).glob("*.whl"):
-                kept = self.wheel(_digest(file), file.name)
-                kept.parent.mkdir(parents=True, exist_ok=True)
-                shutil.copy(file, draft := kept.with_suffix(f".{os.getpid()}"))
-                draft.replace(kept)
-        self._write(known, json.dumps(found, indent=2))
-        return found
-
-    def wheel(self, digest: str, name: str) -> Path:
-        return self._folder / "wheels" / digest / name
-
-    @staticmethod
-    def _write(file: Path, text: str) -> None:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        draft = file.with_suffix(".new")
-        draft.write_text(text + "\n")
-        draft.replace(file)
 
     # --- for the hosts ----------------------------------------------------------------------------
 
     def wheels_tar(self, built: Built, missing: list[str]) -> bytes:
-        return tar({f"{digest}/{built.wheels[digest]}": self.wheel(digest, built.wheels[digest]) for digest in missing})
+        names = {digest: built.wheels[digest] for digest in missing}
+        return tar({f"{digest}/{name}": self.wheels.file(digest, name) for digest, name in names.items()})
 
 
 def release_tar(built: Built) -> bytes:
@@ -273,11 +248,3 @@ def tar(members: Mapping[str, Path | bytes]) -> bytes:
             entry.size, entry.mode = len(content), 0o644
             archive.addfile(entry, io.BytesIO(content))
     return target.getvalue()
-
-
-def _is(file: Path, digest: str) -> bool:
-    return file.exists() and _digest(file) == digest
-
-
-def _digest(file: Path) -> str:
-    return hashlib.sha256(file.read_bytes()).hexdigest()

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
-from rollout import report, secrets, templates
+from rollout import phases, pythons, report, secrets, templates
 from rollout.build import Builder, Built, tar
 from rollout.errors import DeployError, UsageError
 from rollout.host import Host
@@ -23,9 +23,10 @@ REQUIREMENTS: Final = "requirements-index.txt"
 def setup(stage: Stage, *, overwrite: bool) -> None:
     index = _index(stage)
     password = secrets.read_one("of the index", index.password, stage.project)
-    with report.phase(report.EVERYWHERE, "build"):
-        wheels, key = Builder(stage).pinned_wheels(stage.folder / REQUIREMENTS)
     with _connected(stage, index, password, Password()) as host:
+        with report.phase(report.EVERYWHERE, "build"):
+            python = pythons.of(phases.facts(host))
+            wheels, key = Builder(stage).pinned_wheels(stage.folder / REQUIREMENTS, python)
         with report.phase(str(host), "setup"):
             host.ask("index_setup.sh", seconds=900)
         with report.phase(str(host), "install") as remarks:
@@ -51,7 +52,7 @@ def _publish(stage: Stage, builder: Builder, built: Built, sudo: Password) -> No
     index = _index(stage)
     password = secrets.read_one("of the index", index.password, stage.project)
     with _connected(stage, index, password, sudo) as host, report.phase(str(host), "publish") as remarks:
-        files = {built.wheels[digest]: builder.wheel(digest, built.wheels[digest]) for digest in built.own}
+        files = {built.wheels[digest]: builder.wheels.file(digest, built.wheels[digest]) for digest in built.own}
         login = json.dumps(wanted(index, password)).encode() + b"\n"
         answer = host.ask("index_upload.py", stdin=login + tar(files), seconds=300)
         remarks += answer.splitlines()

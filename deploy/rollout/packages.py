@@ -10,13 +10,13 @@ import tomllib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from packaging.requirements import Requirement
 
 from rollout import sources
 from rollout.errors import UsageError
+from rollout.pythons import Interpreter
 from rollout.stage import Stage
 
 
@@ -32,19 +32,11 @@ def makes_a_wheel(folder: Path) -> bool:
     return (folder / "pyproject.toml").exists() or (folder / "setup.py").exists()
 
 
-def isolation(folder: Path) -> list[str]:
+def isolation(folder: Path, by: Interpreter) -> list[str]:
     """Where all that a build requires is installed here, no index is asked for it."""
     file = folder / "pyproject.toml"
     build = tomllib.loads(file.read_text()).get("build-system", {}) if file.exists() else {}
-    return ["--no-build-isolation"] if all(map(_is_here, build.get("requires", ["setuptools"]))) else []
-
-
-def _is_here(line: str) -> bool:
-    one = Requirement(line)
-    try:
-        return one.specifier.contains(version(one.name), prereleases=True)
-    except PackageNotFoundError:
-        return False
+    return ["--no-build-isolation"] if all(map(by.has, build.get("requires", ["setuptools"]))) else []
 
 
 def _is_folder(word: str) -> bool:
@@ -61,7 +53,7 @@ class Source:
     project: Path
 
     @contextmanager
-    def unpacked(self, source: Path, sha: str) -> Iterator[tuple[str, Sequence[str]]]:
+    def unpacked(self, source: Path, sha: str, by: Interpreter) -> Iterator[tuple[str, Sequence[str]]]:
         """A key that is another one when the content is, and what pip is given."""
         if _is_commit(self.word):
             yield self._key(self.word), [self.word]
@@ -70,13 +62,13 @@ class Source:
         if folder.is_relative_to(self.project.resolve()):
             inside = source / folder.relative_to(self.project.resolve())
             self._check(inside, f"{self.word} in the commit {sha[:7]}")
-            yield self._key(sha), [*isolation(inside), str(inside)]
+            yield self._key(sha), [*isolation(inside, by), str(inside)]
             return
         self._check(folder, self.word)
         commit = sources.commit_of(folder)
         with tempfile.TemporaryDirectory() as scratch:
             sources.extract(folder, commit, Path(scratch))
-            yield self._key(commit), [*isolation(Path(scratch)), scratch]
+            yield self._key(commit), [*isolation(Path(scratch), by), scratch]
 
     def _key(self, commit: str) -> str:
         return hashlib.sha256(f"{self.word}\n{commit}".encode()).hexdigest()

@@ -1,15 +1,14 @@
 """The phases of a deploy, each on one host. Their order is that of order.py."""
 
 import json
-import sys
-import sysconfig
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from rollout import releases, steward, templates
+from rollout import pythons, releases, steward, templates
 from rollout.build import Builder, Built, release_tar
 from rollout.errors import DeployError
 from rollout.host import Host
+from rollout.pythons import Python
 from rollout.stage import Stage
 
 FREE_BYTES: Final = 500_000_000
@@ -32,20 +31,29 @@ def look(host: Host) -> releases.OnHost:
 # --- nothing visible changes ------------------------------------------------------------------------
 
 
-def check(host: Host, stage: Stage, remarks: Remarks) -> None:
+def check(host: Host, stage: Stage, remarks: Remarks, built: Built | None = None) -> Python:
     """Python, the kind of machine and free space, before anything is built. Changes nothing."""
     found = facts(host)
     if not found["set_up"]:
         raise DeployError(f"{host} is not set up: fab {stage.name} setup")
     if found["frozen"]:
         raise DeployError(f"{host} is frozen: {found['frozen']} (fab {stage.name} unlock ends that)")
-    here = (list(sys.version_info[:2]), sysconfig.get_platform())
-    there = (found["python"], found["platform"])
-    if here != there:
-        raise DeployError(f"{host} has Python {there}, and wheels are built here by {here}")
+    python = pythons.of(found)
+    if built is None:
+        _check_buildable(host, python)
+    elif built.python not in ("", str(python)):
+        raise DeployError(f"{host} has {python}; {built.id} was built for {built.python}")
     if found["free"] < FREE_BYTES:
         raise DeployError(f"{host} has {found['free'] / 1e6:.0f} MB free; a release needs {FREE_BYTES / 1e6:.0f}")
     remarks.append(f"current is {found['current'] or 'none'}")
+    return python
+
+
+def _check_buildable(host: Host, python: Python) -> None:
+    try:
+        pythons.program(python)
+    except DeployError as error:
+        raise DeployError(f"{host} has {python}: {error}") from error
 
 
 def upload(host: Host, builder: Builder, built: Built, remarks: Remarks) -> None:

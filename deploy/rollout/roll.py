@@ -12,10 +12,11 @@ from contextlib import contextmanager, suppress
 from functools import cached_property, partial
 from typing import Any, Final
 
-from rollout import index, lock, marks, order, phases, releases, report, secrets, steward
+from rollout import index, lock, marks, order, phases, pythons, releases, report, secrets, steward
 from rollout.build import Builder, Built
 from rollout.errors import DeployError, HostFailed, TakenBack
 from rollout.host import Host, side_by_side
+from rollout.pythons import Python
 from rollout.releases import OnHost
 from rollout.stage import Stage
 from rollout.sudo import Password
@@ -35,6 +36,7 @@ class Roll:
         self.builder = Builder(stage)
         self._lock_wait = lock_wait
         self._found: dict[Host, OnHost] = {}  # before anything has changed
+        self._pythons: dict[Host, Python] = {}  # as `check` found them
         self._there: set[Host] = set()  # where the release was installed to its end before
 
     @cached_property
@@ -92,7 +94,7 @@ class Roll:
         with self.locked(f"deploy of {self.stage.ref}"):
             self._look()
             with self._recorded("deploy") as facts:
-                self.run("check")
+                self._check()
                 built = self._build()
                 facts["to"] = built.id
                 self._prepare(built.id)
@@ -104,11 +106,11 @@ class Roll:
 
         It may be called again after a kill at any moment. Where the release serves already, it is only proved.
         """
-        self.builder.check(self.builder.find(id))
+        self.builder.check(built := self.builder.find(id))
         with self.locked(f"deploy of {id}"):
             found = self._look()
             with self._recorded("deploy", id):
-                self.run("check")
+                self._check(built)
                 if all(one.current == one.serving == id for one in found.values()):
                     self.run("verify", id)
                     self._mark_verified(self.hosts, id)
@@ -148,8 +150,11 @@ class Roll:
         """One phase alone: with its lock, of the release that is named, or the newest unfinished one."""
         with self.locked(f"deploy:{name}"):
             if name == "build":
+                self._pythons = side_by_side(self.hosts, lambda host: pythons.of(phases.facts(host)))
                 self._build()
-            elif name in ("check", "cleanup"):
+            elif name == "check":
+                self._check()
+            elif name == "cleanup":
                 self.run(name)
             else:
                 self.run(name, release := id or self._newest(name))
@@ -186,11 +191,22 @@ class Roll:
 
     # --- the first half ---------------------------------------------------------------------------
 
+    def _check(self, built: Built | None = None) -> None:
+        """May this release come, or a new one?"""
+
+        def check(host: Host, remarks: list[str]) -> None:
+            self._pythons[host] = phases.check(host, self.stage, remarks, built)
+
+        self._everywhere("check", check)
+        self._python()
+
+    def _python(self) -> Python:
+        return pythons.common({str(host): python for host, python in self._pythons.items()})
+
     def run(self, name: str, id: str = "") -> None:
         stage, first = self.stage, self.hosts[:1]
         values = self.secrets if name in ("config", "migrate") else {}
         calls: dict[str, Callable[[Host, list[str]], None]] = {
-            "check": lambda host, remarks: phases.check(host, stage, remarks),
             "upload": lambda host, remarks: phases.upload(host, self.builder, self.builder.find(id), remarks),
             "install": lambda host, remarks: self._install(host, id, remarks),
             "link": lambda host, _: phases.link(host, id),
@@ -213,7 +229,7 @@ class Roll:
 
     def _build(self) -> Built:
         with report.phase(report.EVERYWHERE, "build") as remarks, self.team.around("build", None, "", remarks):
-            built = self.builder.build()
+            built = self.builder.build(self._python())
             remarks.append(f"{built.id}, version {built.version}")
         if self.stage.index is not None:
             index.publish(self.stage, self.builder, built, self.password)

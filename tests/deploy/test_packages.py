@@ -8,6 +8,7 @@ import pytest
 
 from rollout import packages, stage
 from rollout.errors import UsageError
+from rollout.pythons import FABS
 from tests.deploy.test_stage import GOOD
 from tests.deploy.world import World
 from tests.servers import eventually
@@ -57,13 +58,13 @@ def test_a_folder_that_makes_no_wheel_is_named(tmp_path: Path) -> None:
     found = a_stage(tmp_path, "./reports")
     (source := tmp_path / "source" / "reports").mkdir(parents=True)
     with pytest.raises(UsageError, match=r"\./reports in the commit 0123456 has neither"):
-        packages.from_source(found)[0].unpacked(source.parent, "0123456789").__enter__()
+        packages.from_source(found)[0].unpacked(source.parent, "0123456789", FABS).__enter__()
 
 
 def test_what_a_build_requires_and_is_here_is_not_fetched(tmp_path: Path) -> None:
-    assert packages.isolation(tmp_path) == ["--no-build-isolation"]
+    assert packages.isolation(tmp_path, FABS) == ["--no-build-isolation"]
     (tmp_path / "pyproject.toml").write_text('[build-system]\nrequires = ["no-such-backend-of-acme"]\n')
-    assert packages.isolation(tmp_path) == []
+    assert packages.isolation(tmp_path, FABS) == []
 
 
 def a_package(world: World) -> None:

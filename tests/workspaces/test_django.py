@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.pythons import pythons, version
 from tests.servers import eventually
-from tests.workspaces.yard import EMAIL, SLUG, Yard, pythons, requests_while, version
+from tests.workspaces.yard import EMAIL, SLUG, Yard, requests_while
 
 
 def test_an_email_becomes_a_running_copy_and_goes_without_a_trace(yard: Yard) -> None:
