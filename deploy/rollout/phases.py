@@ -36,8 +36,7 @@ def check(host: Host, stage: Stage, remarks: Remarks, built: Built | None = None
     found = facts(host)
     if not found["set_up"]:
         raise DeployError(f"{host} is not set up: fab {stage.name} setup")
-    if found["frozen"]:
-        raise DeployError(f"{host} is frozen: {found['frozen']} (fab {stage.name} unlock ends that)")
+    _refuse_frozen(host, stage, found)
     python = pythons.of(found)
     if built is None:
         _check_buildable(host, python)
@@ -47,6 +46,16 @@ def check(host: Host, stage: Stage, remarks: Remarks, built: Built | None = None
         raise DeployError(f"{host} has {found['free'] / 1e6:.0f} MB free; a release needs {FREE_BYTES / 1e6:.0f}")
     remarks.append(f"current is {found['current'] or 'none'}")
     return python
+
+
+def check_frozen(host: Host, stage: Stage) -> None:
+    """For what comes alone."""
+    _refuse_frozen(host, stage, facts(host))
+
+
+def _refuse_frozen(host: Host, stage: Stage, found: Mapping[str, Any]) -> None:
+    if found["frozen"]:
+        raise DeployError(f"{host} is frozen: {found['frozen']} (fab {stage.name} unlock ends that)")
 
 
 def _check_buildable(host: Host, python: Python) -> None:

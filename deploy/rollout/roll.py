@@ -149,6 +149,7 @@ class Roll:
     def phase(self, name: str, id: str | None) -> None:
         """One phase alone: with its lock, of the release that is named, or the newest unfinished one."""
         with self.locked(f"deploy:{name}"):
+            side_by_side(self.hosts, lambda host: phases.check_frozen(host, self.stage))
             if name == "build":
                 self._pythons = side_by_side(self.hosts, lambda host: pythons.of(phases.facts(host)))
                 self._build()

@@ -137,5 +137,7 @@ def test_a_host_whose_key_is_not_known_is_refused(world: World) -> None:
 def test_a_frozen_stage_takes_no_deploy_until_it_is_unlocked(world: World) -> None:
     world.project.fab("lock", "freeze until Monday")
     assert "freeze until Monday" in world.project.fab("deploy", code=1)
+    alone = world.project.fab("deploy:switch", "--release", str(world.host.current), code=1)
+    assert "is frozen: freeze until Monday" in alone
     world.project.fab("unlock")
     world.project.fab("deploy:check")
