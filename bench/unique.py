@@ -5,9 +5,8 @@ RQ's unique jobs are the like: it keeps a lock by the job's id; its producer nee
 
 from collections.abc import Callable, Iterator
 from functools import partial
-from itertools import count
 from time import perf_counter
-from typing import Any, Final
+from typing import Final
 
 from bench import peer, servers
 from bench.peer import RQ
@@ -38,13 +37,11 @@ def measure(plan: Plan) -> Iterator[Row]:
 def _created(tasks: int, keyed: bool) -> float:
     with servers.service() as service:
         service.freeze()
-        connection, keys = service.connection(), count()
+        connection = service.connection()
         begun = perf_counter()
-        for _ in range(tasks):
-            new: dict[str, Any] = {"type": "echo"}
-            if keyed:
-                new["unique"] = {"key": f"key-{next(keys)}"}
-            service.ask(connection, "POST", "/tasks", new)
+        for number in range(tasks):
+            unique = {"unique": {"key": f"key-{number}"}} if keyed else {}
+            service.ask(connection, "POST", "/tasks", {"type": "echo"} | unique)
         return tasks / (perf_counter() - begun)
 
 

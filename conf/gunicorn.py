@@ -19,7 +19,6 @@ from service.web.server import capacity
 from service.web.server.worker import Worker, end_at_once, lose_no_signal_at_fork
 
 REDIS_SECONDS: Final = 10.0
-LOOK_SECONDS: Final = 0.02
 
 _settings = settings.read(os.environ)
 Worker.grace_seconds = _settings.web_grace_seconds
@@ -105,7 +104,7 @@ def _wait_for_redis(worker: Any) -> None:
         with suppress(SandboxError):
             worker.wsgi.check_store()
             break
-        time.sleep(LOOK_SECONDS)
+        time.sleep(candidate.LOOK_SECONDS)
 
 
 def worker_exit(arbiter: Any, worker: Any) -> None:

@@ -3,12 +3,12 @@
 import json
 import time
 from email.utils import parsedate_to_datetime
-from typing import Any, Final
+from typing import Any, Final, NoReturn
 
 import httpx2
 
 from sandbox_client.calls import Call
-from sandbox_client.errors import BY_STATUS, ProblemError, SandboxError, UnexpectedAnswer, Unreachable
+from sandbox_client.errors import BY_STATUS, ProblemError, UnexpectedAnswer, Unreachable
 
 # Raised before the first byte of the request has gone.
 NOT_SENT: Final = (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.PoolTimeout)
@@ -32,13 +32,10 @@ def is_stream(response: httpx2.Response) -> bool:
     return response.status_code == 200 and kind.startswith("text/event-stream")
 
 
-def no_stream(call: Call, response: httpx2.Response) -> SandboxError:
-    """What an answer means that should have been a stream of events."""
-    try:
-        content(call, response)
-    except SandboxError as error:
-        return error
-    return _unexpected(call, response)
+def refuse(call: Call, response: httpx2.Response) -> NoReturn:
+    """Raises what an answer means that should have been a stream of events."""
+    content(call, response)
+    raise _unexpected(call, response)
 
 
 def _unexpected(call: Call, response: httpx2.Response) -> UnexpectedAnswer:

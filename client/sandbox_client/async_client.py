@@ -266,7 +266,7 @@ class AsyncClient(AsyncOperating):
             ) as response:
                 if not answers.is_stream(response):
                     await response.aread()
-                    raise answers.no_stream(call, response)
+                    answers.refuse(call, response)
                 async for chunk in response.aiter_bytes():
                     yield parser.feed(chunk)
         except httpx2.TransportError as error:

@@ -264,7 +264,7 @@ class Client(Operating):
             with self._http.stream(call.method, call.path, headers=call.headers_for(0), timeout=timeout) as response:
                 if not answers.is_stream(response):
                     response.read()
-                    raise answers.no_stream(call, response)
+                    answers.refuse(call, response)
                 for chunk in response.iter_bytes():
                     yield parser.feed(chunk)
         except httpx2.TransportError as error:

@@ -48,9 +48,11 @@ def check(host: Host, stage: Stage, remarks: Remarks, built: Built | None = None
     return python
 
 
-def check_frozen(host: Host, stage: Stage) -> None:
-    """For what comes alone."""
-    _refuse_frozen(host, stage, facts(host))
+def check_frozen(host: Host, stage: Stage) -> Python:
+    """For what comes alone. Returns the host's Python."""
+    found = facts(host)
+    _refuse_frozen(host, stage, found)
+    return pythons.of(found)
 
 
 def _refuse_frozen(host: Host, stage: Stage, found: Mapping[str, Any]) -> None:

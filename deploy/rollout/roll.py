@@ -36,7 +36,7 @@ class Roll:
         self.builder = Builder(stage)
         self._lock_wait = lock_wait
         self._found: dict[Host, OnHost] = {}  # before anything has changed
-        self._pythons: dict[Host, Python] = {}  # as `check` found them
+        self._pythons: dict[Host, Python] = {}  # of the hosts, once they were asked
         self._there: set[Host] = set()  # where the release was installed to its end before
 
     @cached_property
@@ -149,9 +149,8 @@ class Roll:
     def phase(self, name: str, id: str | None) -> None:
         """One phase alone: with its lock, of the release that is named, or the newest unfinished one."""
         with self.locked(f"deploy:{name}"):
-            side_by_side(self.hosts, lambda host: phases.check_frozen(host, self.stage))
+            self._pythons = side_by_side(self.hosts, lambda host: phases.check_frozen(host, self.stage))
             if name == "build":
-                self._pythons = side_by_side(self.hosts, lambda host: pythons.of(phases.facts(host)))
                 self._build()
             elif name == "check":
                 self._check()
