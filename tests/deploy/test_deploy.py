@@ -141,3 +141,4 @@ def test_a_frozen_stage_takes_no_deploy_until_it_is_unlocked(world: World) -> No
     assert "is frozen: freeze until Monday" in alone
     world.project.fab("unlock")
     world.project.fab("deploy:check")
+    world.project.fab("deploy:build")
