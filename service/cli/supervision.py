@@ -38,7 +38,7 @@ def _found() -> dict[str, Any]:
     found |= _health(service)
     found |= {"circusd": None, "home": None, "logs": None, "watchers": {}}
     if not os.environ.get("SANDBOX_URL"):
-        found |= _here()
+        found |= _here(found["failing"])
     return found
 
 
@@ -50,13 +50,17 @@ def _health(service: Service) -> dict[str, Any]:
     return {"ready": True, "runners": health.get("runners"), "failing": health.get("failing", {})}
 
 
-def _here() -> dict[str, Any]:
+def _here(failing: dict[str, str]) -> dict[str, Any]:
     from service import settings
 
     read = settings.read(os.environ)
-    supervisor = control.circusd(read)
-    watchers = _watchers(read) if supervisor else {}
-    return {"circusd": supervisor, "home": str(read.home), "logs": str(read.logs), "watchers": watchers}
+    found: dict[str, Any] = {"circusd": control.circusd(read), "home": str(read.home), "logs": str(read.logs)}
+    if found["circusd"]:
+        try:
+            found["watchers"] = _watchers(read)
+        except CallFailed as error:
+            found["failing"] = {**failing, "circusd": str(error)}
+    return found
 
 
 def _watchers(read: "Settings") -> dict[str, dict[str, Any]]:

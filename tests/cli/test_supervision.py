@@ -1,6 +1,8 @@
 """`sandbox status` and `sandbox reload`, beside a real service."""
 
 import json
+import os
+import signal
 from collections.abc import Callable
 from pathlib import Path
 
@@ -50,6 +52,17 @@ def test_status_and_reload_without_a_service(folder: Path) -> None:
     done = away.run(*SANDBOX, "reload")
     assert (done.returncode, done.stdout) == (7, "")
     assert done.stderr == f"sandbox: no sandbox runs on {away.home}. `sandbox run` starts one.\n"
+
+
+def test_status_tells_of_a_supervisor_that_does_not_answer(instance: Instance) -> None:
+    instance.started()
+    os.kill(instance.pid, signal.SIGSTOP)
+    try:
+        done = instance.run(*SANDBOX, "status")
+    finally:
+        os.kill(instance.pid, signal.SIGCONT)
+    assert done.returncode == 0 and "state\tready\n" in done.stdout and f"process {instance.pid}\n" in done.stdout
+    assert "failing: circusd\tcircusd does not answer at" in done.stdout
 
 
 def test_status_tells_that_the_supervisor_was_killed(instance: Instance) -> None:

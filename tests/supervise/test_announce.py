@@ -3,10 +3,12 @@
 import os
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from service import settings
+from service.supervise.reload import candidate
 from service.supervise.start import announce
 from tests.http_server import Handler, HttpServer
 
@@ -35,15 +37,32 @@ def service() -> Iterator[Service]:
 
 
 def test_when_it_has_complained_it_asks_now_and_then_until_the_service_is_ready(
-    service: Service, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    service: Service, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     monkeypatch.setattr(announce, "PATIENCE_SECONDS", 0)
     monkeypatch.setattr(announce, "LATER_SECONDS", 0.5)
-    announce._announce(settings.read({"SANDBOX_PORT": str(service.port)}), os.getppid())
+    read = settings.read({"SANDBOX_PORT": str(service.port), "SANDBOX_HOME": str(tmp_path)})
+    read.sockets.mkdir()
+    (read.sockets / candidate.SERVED).touch()
+    announce._announce(read, os.getppid())
     first, second, third = service.asked_at
     assert second - first >= 0.5 and third - second >= 0.5
     said = capsys.readouterr().out
     assert said.count("sandbox is not ready after 0 s") == 1 and "listens on" in said
+
+
+def test_another_service_at_the_same_address_is_not_taken_for_this_one(
+    service: Service, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    monkeypatch.setattr(announce, "PATIENCE_SECONDS", 0)
+    monkeypatch.setattr(announce, "LATER_SECONDS", 0.1)
+    service.asked_at += [0.0, 0.0]
+    read = settings.read({"SANDBOX_PORT": str(service.port), "SANDBOX_HOME": str(tmp_path)})
+    supervisors = iter([os.getppid()] * 3)
+    monkeypatch.setattr(os, "getppid", lambda: next(supervisors, 0))
+    announce._announce(read, os.getppid())
+    said = capsys.readouterr().out
+    assert "listens on" not in said and "another service answers at" in said
 
 
 def test_it_ends_with_its_supervisor(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:

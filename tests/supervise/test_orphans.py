@@ -1,9 +1,11 @@
 """What belongs to a state folder is told by marks, which may be odd."""
 
+import os
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 
 from service.supervise.start import orphans
@@ -41,3 +43,13 @@ def test_marked_processes_of_the_folder_are_found_and_odd_ones_stop_nothing(star
         (accepted, (11, 45, "web")),
         (on_trial, (12, 0, "web")),
     ]
+
+
+def test_what_a_living_supervisor_has_started_is_known(start: Start, tmp_path: Path) -> None:
+    began = psutil.Process().create_time()
+    start(SANDBOX_WATCHER="10 45 sandbox", SANDBOX_HOME=str(tmp_path), SANDBOX_SUPERVISOR=f"{os.getpid()} {began - 1}")
+    start(SANDBOX_WATCHER="10 45 sandbox", SANDBOX_HOME=str(tmp_path), SANDBOX_SUPERVISOR="odd")
+    start(SANDBOX_WATCHER="10 45 sandbox", SANDBOX_HOME=str(tmp_path))
+    assert orphans.supervisor(orphans.find(tmp_path)) is None
+    start(SANDBOX_WATCHER="10 45 sandbox", SANDBOX_HOME=str(tmp_path), SANDBOX_SUPERVISOR=f"{os.getpid()} {began}")
+    assert orphans.supervisor(orphans.find(tmp_path)) == os.getpid()

@@ -193,6 +193,16 @@ def test_a_second_one_on_the_same_folder_says_so(instance: Instance) -> None:
     assert instance.is_ready()
 
 
+def test_a_second_one_says_so_though_the_folder_of_the_lock_was_removed(instance: Instance) -> None:
+    instance.started()
+    runner = instance.kinds()["runner"]
+    (instance.home / "run").rename(instance.home / "away")
+    second = instance.run()
+    assert (second.returncode, second.stdout) == (1, "")
+    assert f"another sandbox (process {instance.pid}) runs on {instance.home}, but its folder" in second.stderr
+    assert instance.kinds()["runner"] == runner and instance.is_running()
+
+
 def test_the_folder_is_free_as_soon_as_circusd_is_gone(instance: Instance) -> None:
     instance.started()
     assert instance.stop() == 0

@@ -61,6 +61,16 @@ def test_a_path_that_is_in_use_is_named(instance: Instance, make_instance: Calla
     assert refused.stderr == f"sandbox: SANDBOX_BIND is 'unix:{path}', which is in use. Choose another path.\n"
 
 
+def test_of_two_that_start_at_once_one_comes_up(make_instance: Callable[..., Instance], path: Path) -> None:
+    both = [make_instance(name, SANDBOX_BIND=f"unix:{path}").start() for name in "ab"]
+    eventually(lambda: sum(each.is_running() for each in both) == 1, 60)
+    [up] = [each for each in both if each.is_running()]
+    [refused] = [each for each in both if each is not up]
+    assert "in use" in refused.output and "listens on" not in refused.output
+    eventually(lambda: "listens on" in up.output, 30)
+    assert curl(path) == 200
+
+
 def test_a_socket_that_nobody_holds_is_replaced_and_a_file_is_not(
     make_instance: Callable[..., Instance], path: Path
 ) -> None:

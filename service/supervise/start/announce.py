@@ -17,6 +17,7 @@ from typing import Final
 from service import __version__
 from service.observe import output
 from service.settings import DEMO_TASKS, Settings
+from service.supervise.reload import candidate
 from service.supervise.start import state
 
 PATIENCE_SECONDS: Final = 10.0
@@ -42,7 +43,7 @@ def in_background(settings: Settings) -> None:
 def _announce(settings: Settings, supervisor: int) -> None:
     pause, complain_at = LOOK_SECONDS, time.monotonic() + PATIENCE_SECONDS
     while _lives(supervisor, pause):
-        reason = problem(settings)
+        reason = problem(settings) or _answered_by_another(settings)
         if reason is None:
             print(_welcome(settings), flush=True)
             return
@@ -74,6 +75,12 @@ def problem(settings: Settings) -> str | None:
     finally:
         connection.close()
     return None if answer.status == 200 else _detail(answer.status, body)
+
+
+def _answered_by_another(settings: Settings) -> str | None:
+    """Of two that start at once on one address, one cannot listen: it has no web worker."""
+    is_ours = (settings.sockets / candidate.SERVED).exists()
+    return None if is_ours else f"no web worker of it has come up, and another service answers at {settings.url}"
 
 
 class UnixConnection(http.client.HTTPConnection):

@@ -5,11 +5,11 @@ import math
 import os
 import socket
 import sys
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
-from service.errors import ReleaseBroken, SettingsError
+from service.errors import AlreadyRunning, ReleaseBroken, SettingsError
 from service.settings import UNIX, Settings, texts
 from service.supervise.reload import candidate
 from service.supervise.reload import release as releases
@@ -55,9 +55,18 @@ def _forget_the_task() -> None:
 def _take_over(settings: Settings) -> None:
     """Ends what a killed circusd has left, and keeps its listening socket."""
     if left := orphans.find(settings.home):
+        _refuse_living(settings, left)
         listener.keep((orphan.process for orphan in left), settings.bind, settings.port)
         orphans.tell(settings.home, left)
         orphans.end(settings.home, left)
+
+
+def _refuse_living(settings: Settings, left: Sequence[orphans.Orphan]) -> None:
+    if (supervisor := orphans.supervisor(left)) is not None:
+        raise AlreadyRunning(
+            f"another sandbox (process {supervisor}) runs on {settings.home}, but its folder {settings.sockets} has "
+            f"been removed. End that process, and start again."
+        )
 
 
 def check_order(settings: Settings, circus_seconds: Mapping[str, float]) -> None:

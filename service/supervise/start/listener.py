@@ -6,14 +6,18 @@ thing, or the host forbids it (ptrace_scope), the address is free for a moment, 
 """
 
 import ctypes
+import errno
 import os
 import socket
-from collections.abc import Callable, Iterable
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, nullcontext, suppress
 from typing import Any, Final, TypeAlias
 
 import psutil
 
+from service.supervise.start import state
+
+ALONE_SECONDS: Final = 5.0
 PIDFD_GETFD: Final = 438  # the same number on every architecture
 
 Address: TypeAlias = tuple[str, int] | str
@@ -83,7 +87,8 @@ def listen(stock: Callable[[Any], None]) -> Callable[[Any], None]:
     def listen(bound: Any) -> None:
         kept = _kept.pop(bound.path if bound.is_unix else (bound.host, bound.port), None)
         if kept is None:
-            stock(bound)
+            with _alone_at(bound.path) if bound.is_unix else nullcontext():
+                stock(bound)
             return
         os.dup2(kept.fileno(), bound.fileno())
         kept.close()
@@ -91,3 +96,20 @@ def listen(stock: Callable[[Any], None]) -> Callable[[Any], None]:
         bound.listen(bound.backlog)
 
     return listen
+
+
+@contextmanager
+def _alone_at(path: str) -> Iterator[None]:
+    """Replaces a socket at which nobody listens; of two starts at once, the second finds the first one listening.
+
+    The lock on the folder keeps them apart. Whoever holds it for longer is no start.
+    """
+    folder = os.open(os.path.dirname(path), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        state.locked(folder, ALONE_SECONDS)
+        with socket.socket(socket.AF_UNIX) as probe:
+            if probe.connect_ex(path) == 0:
+                raise OSError(errno.EADDRINUSE, os.strerror(errno.EADDRINUSE), path)
+        yield
+    finally:
+        os.close(folder)

@@ -8,6 +8,8 @@ and is killed. A pid alone proves nothing.
 A runner puts the number of its session into the environment of what it starts. A program that has left the session,
 to outlive the runner, has the mark, but another session than the one in its environment. Neither a stop nor a start
 ends it.
+
+The environment names the circusd, too: while that lives, its processes are no orphans, whatever became of its lock.
 """
 
 import itertools
@@ -29,6 +31,7 @@ from service.supervise.reload import candidate
 from service.supervise.start.environment import SESSION
 
 MARK: Final = "SANDBOX_WATCHER"
+SUPERVISOR: Final = "SANDBOX_SUPERVISOR"
 KEEP_ENVIRONMENT: Final = "SPT_NOENV"  # setproctitle, which gunicorn uses where it is installed, would write over it
 LOOK_SECONDS: Final = 0.02
 KILL_SECONDS: Final = 5.0
@@ -59,7 +62,18 @@ class Orphan(NamedTuple):
 def mark(watcher: Any) -> None:
     """Puts the mark into the environment of what this watcher of circus starts from now on."""
     watcher.env[MARK] = f"{watcher.priority} {watcher.graceful_timeout:g} {watcher.name}"
+    watcher.env[SUPERVISOR] = f"{os.getpid()} {psutil.Process().create_time()}"
     watcher.env[KEEP_ENVIRONMENT] = "1"
+
+
+def supervisor(left: Sequence[Orphan]) -> int | None:
+    """The circusd that started one of these, if it lives."""
+    for orphan in left:
+        with suppress(psutil.Error, KeyError, ValueError):
+            pid, began = orphan.process.environ()[SUPERVISOR].split()
+            if psutil.Process(int(pid)).create_time() == float(began):
+                return int(pid)
+    return None
 
 
 def tell(home: Path, left: Sequence[Orphan]) -> None:

@@ -112,7 +112,7 @@ def lock(path: Path, *, wait_seconds: float = 0.0, survives_exec: bool = False) 
     if path in _held:
         return None
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    if not _locked(descriptor, wait_seconds):
+    if not locked(descriptor, wait_seconds):
         holder = _read(descriptor)
         os.close(descriptor)
         return holder
@@ -145,7 +145,7 @@ def let_go() -> None:
     _held.clear()
 
 
-def _locked(descriptor: int, wait_seconds: float, kind: int = fcntl.LOCK_EX) -> bool:
+def locked(descriptor: int, wait_seconds: float, kind: int = fcntl.LOCK_EX) -> bool:
     until = time.monotonic() + wait_seconds
     while True:
         try:
@@ -164,7 +164,7 @@ def is_held(path: Path) -> bool:
     except OSError:
         return False
     try:
-        return not _locked(descriptor, 0.0, fcntl.LOCK_SH)
+        return not locked(descriptor, 0.0, fcntl.LOCK_SH)
     finally:
         os.close(descriptor)
 
@@ -176,7 +176,7 @@ def _holder(path: Path, *, wait_seconds: float) -> int | None:
     except FileNotFoundError:
         return None
     try:
-        return None if _locked(descriptor, wait_seconds, fcntl.LOCK_SH) else _read(descriptor)
+        return None if locked(descriptor, wait_seconds, fcntl.LOCK_SH) else _read(descriptor)
     finally:
         os.close(descriptor)
 
