@@ -65,6 +65,13 @@ class _Fault(Exception):
         self.after = after
 
 
+class _Answer(dict[str, Any]):
+    """An object of an answer: each field that is read is one that a sandbox has."""
+
+    def __missing__(self, name: str) -> Any:
+        raise CallFailed(f"the answer has no {name!r}: what answers is no sandbox, or one of another version.")
+
+
 class _Place(NamedTuple):
     """Where the service is; with `socket`, a unix socket, `netloc` is only a name."""
 
@@ -158,7 +165,7 @@ class Service:
         text = answer.read()
         if answer.status == http.HTTPStatus.NO_CONTENT:
             return None
-        found = _json(text)
+        found = read_json(text)
         if not isinstance(found, dict):
             raise self._no_sandbox()
         return found
@@ -255,13 +262,14 @@ class Service:
 
 
 def _problem(body: bytes) -> dict[str, Any]:
-    found = _json(body)
+    found = read_json(body)
     return found if isinstance(found, dict) else {}
 
 
-def _json(text: bytes) -> Any:
+def read_json(text: str | bytes) -> Any:
+    """None if it is none."""
     with contextlib.suppress(ValueError, RecursionError):
-        return json.loads(text)
+        return json.loads(text, object_hook=_Answer)
 
 
 def _by_chance(bound: float) -> float:

@@ -4,14 +4,13 @@ A stream breaks off at a reload, and goes on in another worker from the last eve
 """
 
 import http.client
-import json
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from typing import Any, Final, NamedTuple
 
-from service.cli import showing
+from service.cli import caller, showing
 from service.cli.caller import TIMED_OUT, CallFailed, Service, part
 from service.cli.waits import FINISHED, until_finished
 
@@ -85,11 +84,13 @@ def _parsed(lines: Iterable[bytes]) -> Iterator[_Event]:
     """A heartbeat is an event without a name: the time is looked at."""
     fields: dict[str, str] = {}
     for line in lines:
-        text = line.decode().rstrip("\r\n")
+        text = line.decode(errors="replace").rstrip("\r\n")
         if text:
             name, _, value = text.partition(":")
             fields[name] = value.removeprefix(" ")
             continue
-        about = json.loads(fields["data"]) if "data" in fields else None
+        about = caller.read_json(fields["data"]) if "data" in fields else {}
+        if not isinstance(about, dict):
+            raise CallFailed("what answers is no sandbox: its stream holds an event that cannot be read.")
         yield _Event(fields.get("event", ""), fields.get("id", ""), about)
         fields = {}

@@ -56,12 +56,18 @@ def clean(value: object) -> str:
 
 def document(value: Any) -> None:
     """JSON, in one line for programs."""
-    print(json.dumps(value, ensure_ascii=False, indent=2 if is_terminal() else None), flush=True)
+    print(_json(value, indent=2 if is_terminal() else None), flush=True)
 
 
 def documents(values: Iterable[Any]) -> None:
     for value in values:
-        print(json.dumps(value, ensure_ascii=False), flush=True)
+        print(_json(value), flush=True)
+
+
+def _json(value: Any, indent: int | None = None) -> str:
+    """What cannot be printed is escaped as JSON escapes it: the value is the same."""
+    text = json.dumps(value, ensure_ascii=False, indent=indent)
+    return "".join(each if each.isprintable() or each == "\n" else json.dumps(each)[1:-1] for each in text)
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> None:

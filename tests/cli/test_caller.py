@@ -179,6 +179,43 @@ def test_what_is_no_stream_of_events_is_told(script: Script) -> None:
         pass
 
 
+@pytest.mark.parametrize(
+    ("words", "answer"),
+    [
+        (["task", "create", "echo"], b"{}"),
+        (["task", "list"], b"{}"),
+        (["task", "list"], b'{"tasks": [{}], "next": null}'),
+        (["queue", "list"], b"{}"),
+        (["runners"], b'{"runners": [{}]}'),
+    ],
+)
+def test_an_object_of_something_else_is_told(
+    script: Script, capsys: pytest.CaptureFixture[str], words: list[str], answer: bytes
+) -> None:
+    script((200, {}, answer))
+    assert main(words) == 1
+    told = capsys.readouterr().err
+    assert "the answer has no '" in told and "no sandbox, or one of another version" in told
+
+
+EVENTS = [b"event: log\ndata: {]\n\n", b"event: task\ndata: 1\n\n", b"event: log\ndata: {}\n\n"]
+
+
+@pytest.mark.parametrize("event", EVENTS)
+def test_an_event_of_something_else_is_told(script: Script, capsys: pytest.CaptureFixture[str], event: bytes) -> None:
+    script((200, {"Content-Type": "text/event-stream"}, event))
+    assert main(["task", "log", "--follow", "0" * 64]) == 1
+    assert "no sandbox" in capsys.readouterr().err
+
+
+def test_what_is_shown_as_json_speaks_to_no_terminal(script: Script, capsys: pytest.CaptureFixture[str]) -> None:
+    value = {"name": "a\x9b31m \u202eé\U000e0001"}
+    script((200, {}, value))
+    assert main(["task", "get", "--json", "0" * 64]) == 0
+    shown = capsys.readouterr().out
+    assert shown.strip().isprintable() and "é" in shown and json.loads(shown) == value
+
+
 @pytest.mark.parametrize("command", ["get", "cancel"])
 def test_what_a_server_says_does_not_speak_to_the_terminal(
     script: Script, capsys: pytest.CaptureFixture[str], command: str
