@@ -25,7 +25,8 @@ from service.workspaces.work import Plan, StepFailed, Work, last_lines
 
 QUEUE: Final = "workspaces"
 ATTEMPTS: Final = 20
-BUSY_SECONDS: Final = 15.0
+LATER_SECONDS: Final = 5.0  # more with each attempt: the twentieth is after a quarter of an hour
+KNOWN_UPDATES: Final = 20
 LOOKS: Final = "*/5 * * * *"
 LONGEST_SECONDS: Final = 3600.0
 TEST_SECONDS: Final = 1800.0
@@ -49,7 +50,7 @@ def task_of(plan: Plan) -> list[Callable[..., Any]]:
     @action("create")
     def create(context: Context, email: str, take_over: bool = False) -> Result:
         """Makes a person's workspace, or goes on where that was cut off. `take_over`: a branch of that name, too."""
-        with _telling(), _at_work(plan, context, _asked(plan, email).slug, take_over=take_over) as work:
+        with _telling(context), _at_work(plan, context, _asked(plan, email).slug, take_over=take_over) as work:
             if work.record.state in (record.DELETING, record.DELETE_FAILED):
                 raise Reject(f"{work.slug} is being deleted: wait for its end, or delete it again")
             if work.record.state not in (record.STOPPED, record.ASLEEP):
@@ -91,7 +92,7 @@ def task_of(plan: Plan) -> list[Callable[..., Any]]:
     @action("update")
     def update(context: Context, slug: str) -> Result:
         """Fast-forwards the code to its branch at the origin, with requirements and migrations; or touches nothing."""
-        with _at_work(plan, context, slug) as work:
+        with _at_work(plan, context, slug) as work, _known_to_end(work):
             _refuse_unbuilt(work)
             before = work.facts.sha
             work.mirror.fetch(work.told)
@@ -114,13 +115,13 @@ def task_of(plan: Plan) -> list[Callable[..., Any]]:
             raise Reject(f"there is no {python!r} here; there are {', '.join(plan.pythons)}")
         with _at_work(plan, context, slug) as work:
             _refuse_unbuilt(work)
-            old, old_python = work.facts.venv, work.record.python
-            number = interpreter.build(work, python or old_python or plan.pythons[0])
+            old, old_python = work.facts.venv, interpreter.in_use(work) or plan.pythons[0]
+            work.record.pythons[str(old)] = old_python
+            number = interpreter.build(work, python or old_python)
             interpreter.switch(work, number)
             try:
                 shown = _served_anew(work)
             except SandboxError as error:
-                work.record.python = old_python
                 interpreter.switch(work, old)
                 _served_anew(work)
                 raise Reject(f"the new virtualenv does not serve; the old one is back in use: {error}") from error
@@ -128,10 +129,12 @@ def task_of(plan: Plan) -> list[Callable[..., Any]]:
             return shown
 
     @action("test")
-    def test(context: Context, slug: str) -> Result:
-        """Runs the project's tests: `test:` of its Procfile, else Django's, else pytest."""
+    def test(context: Context, slug: str, after: str | None = None) -> Result:
+        """Runs the project's tests: `test:` of its Procfile, else Django's, else pytest. `after`: that update's end."""
         with _at_work(plan, context, slug) as work:
             _refuse_unbuilt(work)
+            if after not in (None, *work.record.updates):
+                raise _later(context, f"the update {after} has not ended yet")
             with _told_to_the_forge(work) as verdict:
                 ended = work.attempt(hands.TEST, seconds=TEST_SECONDS)
                 verdict.append(ended.status)
@@ -168,7 +171,7 @@ def _at_work(
     plan: Plan, context: Context, slug: str, *, take_over: bool = False, tombstones: bool = False
 ) -> Iterator[Work]:
     """Alone with the workspace."""
-    with _telling(), plan.shelf.lock(slug, record.MOMENT_SECONDS):
+    with _telling(context), plan.shelf.lock(slug, record.MOMENT_SECONDS):
         found = plan.shelf.read(slug)
         if found is None or not (found.exists or tombstones):
             raise UnknownWorkspace(f"there is no workspace {slug!r}")
@@ -221,16 +224,38 @@ def _commit_to_tell_of(work: Work) -> str:
 
 
 @contextmanager
-def _telling() -> Iterator[None]:
+def _telling(context: Context) -> Iterator[None]:
     """What goes wrong, in the task: to try again helps only where somebody else is at work."""
     try:
         yield
     except WorkspaceBusy as error:
-        raise Retry(str(error), after=BUSY_SECONDS) from error
+        raise _later(context, str(error)) from error
     except (Reject, Retry):
         raise
     except (SandboxError, subprocess.SubprocessError) as error:
         raise Reject(str(error)) from error
+
+
+def _later(context: Context, why: str) -> Retry:
+    return Retry(why, after=LATER_SECONDS * context.attempt)
+
+
+@contextmanager
+def _known_to_end(work: Work) -> Iterator[None]:
+    """Whoever waits for this update learns that it has ended, well or not. If a runner stops, it has not."""
+    try:
+        yield
+    except Stopping:
+        raise
+    except (Exception, Interrupted):
+        _note_end(work)
+        raise
+    _note_end(work)
+
+
+def _note_end(work: Work) -> None:
+    work.record.updates = [work.told.uid, *work.record.updates][:KNOWN_UPDATES]
+    work.save()
 
 
 def _begin(work: Work) -> None:

@@ -22,13 +22,17 @@ alter role "{slug}" set search_path = "{slug}";
 create schema if not exists "{slug}" authorization "{slug}";
 """
 PASSWORD: Final = """alter role "{slug}" login password '{password}';"""
+END: Final = """
+do $$ begin
+    if exists (select from pg_roles where rolname = '{slug}') then alter role "{slug}" nologin; end if;
+end $$;
+"""
 REMOVE: Final = """
 set client_min_messages = warning;
+select pg_terminate_backend(pid) from pg_stat_activity where usename = '{slug}';
 drop schema if exists "{slug}" cascade;
 do $$ begin
     if exists (select from pg_roles where rolname = '{slug}') then
-        alter role "{slug}" nologin;
-        perform pg_terminate_backend(pid) from pg_stat_activity where usename = '{slug}';
         drop owned by "{slug}" cascade;
         drop role "{slug}";
     end if;
@@ -65,6 +69,8 @@ class Postgres:
         return f"postgresql://{quote(slug)}:{password}@{host}{parts.path}"
 
     def remove(self, speaker: Speaker, slug: str) -> None:
+        """Nobody logs in as the role any more, then its statements end: the schema waits for none."""
+        self._said(speaker, END, slug=slug)
         self._said(speaker, REMOVE, slug=slug)
         if self._said(speaker, THERE, slug=slug) != "0 0":
             raise PostgresFailed(f"the role or the schema {slug} is still there")

@@ -81,6 +81,7 @@ class Workspace:
     taken_over: bool = False  # the branch was somebody else's: a deletion leaves it
     python: str | None = None
     venv: int = 0  # the number of the virtualenv in use
+    pythons: dict[str, str] = field(default_factory=dict)  # of each virtualenv, by its number
     port: int | None = None
     paths: dict[str, str] = field(default_factory=dict)
     created_at: str = ""
@@ -90,6 +91,7 @@ class Workspace:
     task: str | None = None  # the UID of the running action
     unpushed: list[str] = field(default_factory=list)  # work that a deletion would lose, as last seen
     disk_mb: int | None = None
+    updates: list[str] = field(default_factory=list)  # the UIDs of those that ended last, the newest first
     test: dict[str, Any] | None = None  # how the project's tests last ended
     logins: list[str] = field(default_factory=list)  # who else may use its files
     rest: dict[str, Any] = field(default_factory=dict, repr=False)  # of other releases

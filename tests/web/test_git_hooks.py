@@ -5,6 +5,7 @@ import hmac
 import json
 from typing import Any
 
+import msgspec
 import pytest
 from werkzeug.test import TestResponse
 
@@ -51,6 +52,7 @@ def test_a_push_updates_and_tests_the_workspaces_of_its_branch(estate: Estate, f
     tasks = [estate.task(uid) for uid in answer.json["tasks"]]
     assert [task.type for task in tasks] == ["workspace.update", "workspace.test"]
     assert {task.created_by for task in tasks} == {"hooks/git"}
+    assert msgspec.json.decode(tasks[1].args)["after"] == tasks[0].uid  # what runs side by side waits for the new code
     assert len(estate.client.get("/tasks").json["tasks"]) == 2
 
 

@@ -13,6 +13,7 @@ from service.store import Store
 from service.tasks.document import TaskError
 from service.tasks.registry import Registry
 from service.web import token_file
+from service.web.api.git_hooks import DELIVERIES
 from service.web.api.release_desk import Stages
 from service.web.app import Web
 from service.web.auth import Tokens
@@ -53,7 +54,8 @@ class Yard:
 
     def push(self, body: Any = PUSH, **how: Any) -> Any:
         sent = json.dumps(body).encode()
-        headers = headers_of("github", sent, **({"secret": SECRET} | how))
+        named = how.pop("named", {})
+        headers = headers_of("github", sent, **({"secret": SECRET} | how)) | named
         return self.client.post("/hooks/git", data=sent, content_type="application/json", headers=headers)
 
     def tasks(self) -> list[dict[str, Any]]:
@@ -101,6 +103,18 @@ def test_a_push_that_is_told_again_after_its_task_has_ended_says_so(yard: Yard, 
     assert (again.status_code, again.json["tasks"]) == (200, [])
     assert f"{uid} has ended (failed)" in again.json["detail"] and "release.promote" in again.json["detail"]
     assert len(yard.tasks()) == 1
+
+
+@pytest.mark.parametrize("name", DELIVERIES)
+def test_a_push_that_comes_back_to_a_commit_begins_a_release_again(
+    yard: Yard, finish: Callable[..., None], name: str
+) -> None:
+    [first] = yard.push(named={name: "one"}).json["tasks"]
+    yard.push(PUSH | {"before": SHA, "after": OLD}, named={name: "two"})
+    finish(first)
+    assert yard.push(named={name: "one"}).json["tasks"] == []  # told again
+    [again] = yard.push(named={name: "three"}).json["tasks"]
+    assert again != first and len(yard.tasks()) == 3
 
 
 @pytest.mark.parametrize(

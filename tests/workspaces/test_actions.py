@@ -4,6 +4,7 @@ import json
 import os
 import signal
 import sqlite3
+import sys
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -18,6 +19,7 @@ from service.workspaces import record, whose
 from service.workspaces.hands import TEST, Ended, Hands, Speaker
 from service.workspaces.statuses import Statuses
 from service.workspaces.steps import serving
+from service.workspaces.work import Work
 from tests.servers import eventually
 from tests.workspaces.forge import Forge
 from tests.workspaces.yard import EMAIL, SLUG, Yard, do, git, handler, requests_while
@@ -181,6 +183,22 @@ def test_tests_are_run_and_access_is_refused_in_plain_mode(built: Yard) -> None:
     assert "plain mode" in built.refused("access", slug=SLUG, login="root")
 
 
+def test_tests_wait_for_the_end_of_the_update_before_them(built: Yard) -> None:
+    update = "1" * 64
+    waiting = built.do("test", slug=SLUG, after=update)
+    assert (waiting.status, built.record().test) == ("scheduled", None)
+    for code in ("newer", "theirs"):
+        sha = built.push(EMAIL, "text", code)
+        run(handler(built.plan, "update"), {"slug": SLUG}, uid=update)
+        assert built.done("test", slug=SLUG, after=update)["sha"] == sha
+        update = "2" * 64
+    (built.home().code / "text").write_text("mine")
+    built.push(EMAIL, "text", "not to be had")
+    refused = run(handler(built.plan, "update"), {"slug": SLUG}, uid="3" * 64)
+    assert refused.status == "failed"
+    assert built.done("test", slug=SLUG, after="3" * 64)["sha"] == sha
+
+
 def test_broken_requirements_fail_with_the_words_of_pip_and_are_mended(small: Yard) -> None:
     small.push("main", "requirements.txt", "./nothing-here\n")
     message = small.refused("create", email=EMAIL)
@@ -231,6 +249,26 @@ def test_a_rebuild_switches_or_goes_back(built: Yard) -> None:
     assert "requirements failed" in built.refused("rebuild", slug=SLUG)
     assert (built.home().venv).readlink() == second and built.get()[0] == 200
     assert built.record().state == "ready"
+
+
+def test_after_a_rebuild_that_was_cut_off_the_record_names_the_python_in_use(
+    built: Yard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = sys.executable
+    built.plan = replace(built.plan, pythons=(*built.plan.pythons, other))
+    save = Work.save
+
+    def cut_off(work: Work) -> None:
+        if work.look_again().venv == 2:
+            raise Stopping
+        save(work)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Work, "save", cut_off)
+        built.do("rebuild", slug=SLUG, python=other)
+    assert built.home().venv.readlink().name == "2" and built.record().python == "python3"
+    assert built.done("rebuild", slug=SLUG)["python"] == other
+    assert built.home().venv.readlink().name == "3"
 
 
 def test_a_new_virtualenv_that_does_not_serve_gives_way_to_the_old_one(

@@ -14,6 +14,7 @@ from tests.servers import eventually, free_port
 from tests.workspaces.test_mirror import Speaker
 from tests.workspaces.yard import EMAIL, SLUG, Yard
 
+BUSY = "select count(*) from pg_stat_activity where usename = '{slug}' and wait_event = 'PgSleep'"
 PROGRAMS = next(iter(sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)), None)
 
 
@@ -70,6 +71,21 @@ def test_a_workspace_has_a_schema_of_its_own_and_no_other(postgres: Postgres) ->
         postgres.remove(told, SLUG)
     assert not postgres.is_there(told, SLUG) and postgres.is_there(told, neighbour)
     postgres.remove(told, neighbour)
+
+
+def test_a_statement_that_lasts_keeps_no_workspace_from_going(postgres: Postgres) -> None:
+    told = Speaker()
+    postgres.make(told, SLUG)
+    url = postgres.new_url(told, SLUG)
+    asked(url, "create table ware (name text)")
+    words = ["psql", "-XtAc", "begin; lock table ware; select pg_sleep(600)", url]
+    with subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as lasting:
+        try:
+            eventually(lambda: asked(postgres.url, BUSY.format(slug=SLUG)).stdout.strip() == "1", 30)
+            postgres.remove(told, SLUG)
+            assert lasting.wait(60) != 0
+        finally:
+            lasting.kill()
 
 
 def test_a_wrong_password_is_told_without_it(postgres: Postgres) -> None:

@@ -30,6 +30,13 @@ BODY_LIMIT: Final = 5 * 1024 * 1024  # a push with many commits is large
 PUSHES: Final = ("push", "Push Hook")
 EVENTS: Final = ("X-GitHub-Event", "X-Gitea-Event", "X-Forgejo-Event", "X-Gitlab-Event")
 SIGNATURES: Final = ("X-Hub-Signature-256", "X-Gitea-Signature", "X-Forgejo-Signature")
+DELIVERIES: Final = (
+    "X-GitHub-Delivery",
+    "X-Gitea-Delivery",
+    "X-Forgejo-Delivery",
+    "Idempotency-Key",
+    "X-Gitlab-Event-UUID",
+)
 BRANCHES: Final = "refs/heads/"
 NO_WORKSPACES: Final = "there are no workspaces here, and no release begins with this push: nothing was done"
 BEGUN: Final = "a release of this commit is tested, and goes to the first stage"
@@ -71,7 +78,7 @@ class GitHooks:
             raise Problem(403, "the signature or the token of this hook is missing or wrong: compare the secrets")
         environ[CALLER] = CALLED
         push = pushed(request.headers, sent)
-        begun = self._releases.pushed(push.branch, push.sha, push.before) if push else None
+        begun = self._releases.pushed(push) if push else None
         followed = follow(self._desk, push) if self._desk.is_open else Followed(NO_WORKSPACES)
         found = followed.described()
         is_begun = begun is not None and not begun.finished
@@ -120,4 +127,5 @@ def pushed(headers: Headers, sent: bytes) -> Push | None:
     is_gone = not told.after.strip("0")
     if is_gone or not told.ref.startswith(BRANCHES):
         return None
-    return Push(told.ref.removeprefix(BRANCHES), told.after, told.before)
+    delivery = next((headers[name] for name in DELIVERIES if headers.get(name)), "")
+    return Push(told.ref.removeprefix(BRANCHES), told.after, told.before, delivery)

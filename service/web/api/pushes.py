@@ -15,6 +15,7 @@ from service.workspaces.record import ASLEEP, READY, STOPPED
 
 UPDATE, TEST = "update", "test"
 NO_PUSH: Final = "this tells of no push to a branch that is there, and so nothing was done"
+DELIVERY_LIMIT: Final = 100
 log = logging.getLogger(__name__)
 
 
@@ -22,6 +23,11 @@ class Push(NamedTuple):
     branch: str
     sha: str
     before: str = ""
+    delivery: str = ""  # the forge's own number of what it tells; the same when it tells again
+
+    @property
+    def key(self) -> str:
+        return f"{self.before}..{self.sha} {self.delivery[:DELIVERY_LIMIT]}".rstrip()
 
 
 class Followed(NamedTuple):
@@ -54,7 +60,7 @@ def follow(desk: Desk, push: Push | None) -> Followed:
             continue
         try:
             changed.append(desk.queue(seen, UPDATE))
-            changed[-1] = desk.queue(changed[-1], TEST)
+            changed[-1] = desk.queue(changed[-1], TEST, after=changed[-1].tasks[-1].uid)
         except Problem as problem:  # which keeps the push from no other workspace
             log.warning("a push to %s: %s", slug, problem.detail)
             left[slug], refused = problem.detail, problem

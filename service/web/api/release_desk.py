@@ -18,6 +18,7 @@ from service.tasks.document import Task
 from service.tasks.transitions import RELEASE_DEPLOY
 from service.web import auditing
 from service.web.api.intake import Intake, Sender
+from service.web.api.pushes import Push
 from service.web.api.task_calls import TaskCalls
 from service.web.auth import CALLER
 from service.web.problem import Problem, not_found
@@ -91,11 +92,11 @@ class ReleaseDesk:
         found = self._store.read(page.wish.task) if page.wish else None
         return SeenReleases(page, found.task if found else None)
 
-    def pushed(self, branch: str, sha: str, before: str) -> Task | None:
-        """Somebody has pushed. However often a forge tells of it, that is one task; to go back is another push."""
-        if self._stages is None or branch != self._stages.branch:
+    def pushed(self, push: Push) -> Task | None:
+        """However often a forge tells of a push, that is one task; to come back to a commit is another push."""
+        if self._stages is None or push.branch != self._stages.branch:
             return None
-        task = self._made(PROMOTE, {"sha": sha}, f"{before}..{sha}")
+        task = self._made(PROMOTE, {"sha": push.sha}, push.key)
         [task], _ = self._calls.created([task])
         return task
 

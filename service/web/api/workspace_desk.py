@@ -220,9 +220,9 @@ class Desk:
             raise _busy(error.task) from error
         return self.one(slug)
 
-    def queue(self, seen: SeenWorkspace, action: str) -> SeenWorkspace:
+    def queue(self, seen: SeenWorkspace, action: str, **args: Any) -> SeenWorkspace:
         """After whatever runs or waits already."""
-        return self._created(seen, f"workspace.{action}", {"slug": seen.workspace.slug})
+        return self._created(seen, f"workspace.{action}", {"slug": seen.workspace.slug, **args})
 
     def _begun(self, seen: SeenWorkspace, type: str, args: dict[str, Any]) -> SeenWorkspace:
         self._refuse_if_busy(seen)

@@ -20,27 +20,35 @@ class Venv(BuildStep):
         """One that is whole already was built by somebody who was killed before the switch."""
         python, facts = work.record.python or work.plan.pythons[0], work.facts
         whole = [number for number, made_for in facts.venvs.items() if made_for == facts.requirements]
-        work.record.python = python
         switch(work, max(whole) if whole else build(work, python))
 
 
 def build(work: Work, python: str) -> int:
     """Beside those that are there. One that was begun and not finished is begun anew."""
     number = max([0, *work.facts.venvs]) + 1
+    work.record.pythons[str(number)] = python
+    work.save()
     work.run(hands.VENV, number, python, seconds=VENV_SECONDS)
     work.run(hands.REQUIREMENTS, number, seconds=INSTALL_SECONDS)
     work.run(hands.FREEZE, number, seconds=VENV_SECONDS)
     if number not in work.look_again().venvs:
         raise StepFailed(f"the virtualenv {number} is not whole after it was built")
-    work.record.python = python
     return number
+
+
+def in_use(work: Work) -> str | None:
+    """The Python of the virtualenv that the link leads to: a rebuild that was cut off may have switched already."""
+    return work.record.pythons.get(str(work.facts.venv), work.record.python)
 
 
 def switch(work: Work, number: int) -> None:
     work.run(hands.SWITCH, number, seconds=SWITCH_SECONDS)
     work.record.venv = number
+    work.record.python = work.record.pythons.get(str(number), work.record.python)
     work.save()
 
 
 def prune(work: Work) -> None:
     work.run(hands.PRUNE, work.record.venv, seconds=VENV_SECONDS)
+    kept = str(work.record.venv)
+    work.record.pythons = {number: python for number, python in work.record.pythons.items() if number == kept}
