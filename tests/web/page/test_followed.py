@@ -133,7 +133,8 @@ def test_each_span_has_its_charts_and_tables(make_app: Callable[..., Web], store
     page = make_app().test_client().get(f"/ui?span={span}")
     charts = {chart["id"]: json.loads(chart["data-chart"]) for chart in Seen(page).all("div") if "data-chart" in chart}
     assert max(charts["curves-failures"]["data"][1]) > 0
-    assert charts["curves-depth"]["data"][1][-1] == 8 and charts["curves-oldest"]["data"][1][-1] == 9
+    depth, oldest = (charts[name]["data"][1] for name in ("curves-depth", "curves-oldest"))
+    assert [set(values) - {None} for values in (depth, oldest)] == [{8}, {9}]  # at any place: the clock goes on
     assert page.text.count('<details id="table-') == len(charts)
 
 
