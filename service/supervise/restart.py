@@ -19,6 +19,7 @@ Where circusd dies on the way, its processes go on serving, and the next start t
 import asyncio
 import os
 import signal
+import time
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any, Final
@@ -39,6 +40,8 @@ from service.supervise.watcher import GatedWatcher, ReleaseRefused
 
 ANSWER_SECONDS: Final = 0.1  # for the answer to get out
 LOOK_SECONDS: Final = 0.05
+REDIS_SECONDS: Final = 10.0  # for which a web worker waits for it
+LEAST_SECONDS: Final = 60.0  # nothing of this start is warm, and there is no trial that could be made again
 LOOKING: Final = "manage_watchers"  # what circusd does each second
 REDIS: Final = "redis"
 
@@ -179,7 +182,12 @@ async def _outcome(arbiter: Any, given: Handover) -> str:
 
 async def _never_came_up(arbiter: Any) -> str:
     """Where nothing was adopted, everything is only starting now. Returns why it will not, if circusd can go back."""
+    patience = max(GatedWatcher.patience_seconds, LEAST_SECONDS) + REDIS_SECONDS
+    until = time.monotonic() + patience
     while not arbiter._stopping and not (GatedWatcher.folder / candidate.SERVED).exists():
+        if GatedWatcher.goes_back and not GatedWatcher.has_given_up and time.monotonic() >= until:
+            GatedWatcher.has_given_up = True
+            GatedWatcher.reason = f"no web worker has come up within {patience:g} s"
         if GatedWatcher.has_given_up and GatedWatcher.goes_back:
             where = "log/web.log or log/web.out says why"
             return f"{GatedWatcher.reason}; {where}. Everything was started anew with the former settings."

@@ -60,3 +60,14 @@ def test_one_that_cannot_go_back_is_told_with_both_reasons(folder: Path) -> None
     asyncio.run(restart._finish(ARBITER, given))
     told = handover.outcome(folder) or ""
     assert told.startswith("it was bad\ncircusd has the new settings all the same, because it has failed: TypeError")
+
+
+def test_a_web_that_never_comes_up_is_waited_for_no_longer_than_a_trial(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(restart, "LEAST_SECONDS", 0.0)
+    monkeypatch.setattr(restart, "REDIS_SECONDS", 0.0)
+    for name, value in {"patience_seconds": 0.1, "goes_back": True, "has_given_up": False, "reason": ""}.items():
+        monkeypatch.setattr(GatedWatcher, name, value, raising=False)
+    told = asyncio.run(restart._never_came_up(ARBITER))
+    assert told.startswith("no web worker has come up within 0.1 s") and GatedWatcher.has_given_up

@@ -287,6 +287,22 @@ def test_a_refused_restart_to_another_redis_starts_everything_anew_as_it_was(
     instance.is_gone()
 
 
+@pytest.mark.slow
+def test_of_another_redis_a_web_that_hangs_goes_back_too(instance: Instance, releases: Releases) -> None:
+    before, supervisor = instance.started().kinds(), instance.pid
+    hanging = releases.make("hanging").add("service/web/app.py", "import time; time.sleep(10_000)")
+    refused = restart(instance, hanging, SANDBOX_FSYNC="always")
+    assert refused.returncode == 1 and "no web worker has come up within 70 s" in refused.stderr
+    eventually(instance.is_ready, 60 * BUSY)
+    eventually(instance.is_whole, 60 * BUSY)
+    after = instance.kinds()
+    assert instance.pid == supervisor and {kind: len(after[kind]) for kind in after} == {
+        kind: len(before[kind]) for kind in before
+    }
+    assert instance.stop() == 0
+    instance.is_gone()
+
+
 def test_a_term_while_everything_ends_for_another_redis_stops_it_in_order(instance: Instance) -> None:
     """It is ending as at a stop, each in its time, and nothing is started after it."""
     instance.started()
