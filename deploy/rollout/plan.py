@@ -8,9 +8,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from rollout import changes, order, phases, releases, templates
+from rollout import changes, order, phases, pythons, releases, templates
 from rollout.errors import DeployError
 from rollout.host import Host, side_by_side
+from rollout.pythons import Python
 from rollout.roll import Roll
 from rollout.tasks import Tasks
 
@@ -40,6 +41,7 @@ class Seen:
     requirements: str
     release: Mapping[str, Any]  # its RELEASE.json
     refusal: str  # of the phase check
+    python: Python | None  # None if that is refused
 
 
 def show(roll: Roll) -> None:
@@ -52,6 +54,8 @@ def show(roll: Roll) -> None:
     with roll.connected():
         seen = side_by_side(roll.hosts, lambda host: _look(roll, host, rendered))
     print(f"{roll.stage.name}: {roll.stage.ref} is {sha[:7]}")
+    if refusal := pythons.difference({str(host): one.python for host, one in seen.items() if one.python}):
+        print(f"check would refuse: {refusal}")
     for hosts, lines in _alike({host: _changes(roll, one, sha, pins) for host, one in seen.items()}):
         print(f"\n{', '.join(map(str, hosts))}")
         print("\n".join(f"  {line}" for line in lines))
@@ -62,12 +66,12 @@ def show(roll: Roll) -> None:
 
 def _look(roll: Roll, host: Host, rendered: Mapping[str, Any]) -> Seen:
     found = json.loads(host.ask("compare.py", stdin=json.dumps(rendered).encode()))
+    python, refusal = None, ""
     try:
-        phases.check(host, roll.stage, [])
-        refusal = ""
+        python = phases.check(host, roll.stage, [])
     except DeployError as error:
         refusal = str(error)
-    return Seen(phases.look(host), found["files"], found["requirements"], found["release"], refusal)
+    return Seen(phases.look(host), found["files"], found["requirements"], found["release"], refusal, python)
 
 
 def _alike(lines: Mapping[Host, list[str]]) -> Iterator[tuple[list[Host], list[str]]]:

@@ -62,11 +62,18 @@ def of(facts: Mapping[str, Any]) -> Python:
 
 
 def common(found: Mapping[str, Python]) -> Python:
-    """Of all hosts of a stage: a release has the same wheels on each."""
-    if len(set(found.values())) > 1:
-        each = ", ".join(f"{host} has {python}" for host, python in found.items())
-        raise DeployError(f"one release cannot be for all hosts of the stage: {each}")
+    """Of all hosts of a stage."""
+    if told := difference(found):
+        raise DeployError(told)
     return next(iter(found.values()))
+
+
+def difference(found: Mapping[str, Python]) -> str:
+    """A release has the same wheels on each host; an empty text if that can be."""
+    if len(set(found.values())) <= 1:
+        return ""
+    each = ", ".join(f"{host} has {python}" for host, python in found.items())
+    return f"one release cannot be for all hosts of the stage: {each}"
 
 
 def program(wanted: Python) -> str:

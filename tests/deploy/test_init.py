@@ -54,7 +54,10 @@ def test_each_word_has_the_exit_code_that_lsb_gives_it(running: TestHost) -> Non
     running.sh("mv /etc/default/sandbox /etc/default/away")
     assert init(running, "start") == NOT_CONFIGURED
     running.sh("mv /etc/default/away /etc/default/sandbox; mv /srv/sandbox/current /srv/sandbox/away")
-    assert init(running, "start") == NOT_INSTALLED
+    for word in ("start", "restart"):
+        done = running.run(SCRIPT, word, check=False)
+        assert (done.returncode, done.stdout) == (NOT_INSTALLED, "")
+        assert done.stderr.startswith("sandbox: no release is deployed: ") and done.stderr.count("\n") == 1
     running.sh("mv /srv/sandbox/away /srv/sandbox/current")
 
 

@@ -34,6 +34,7 @@ def test_a_python_that_is_not_here_is_named_though_its_name_is_in_path(
 def test_the_hosts_of_a_stage_have_the_same_python() -> None:
     alike = {"a": STRANGE, "b": STRANGE}
     assert pythons.common(alike) == STRANGE
+    assert pythons.difference(alike) == pythons.difference({}) == ""
     with pytest.raises(DeployError, match=r"a has Python 3\.99 .*, c has Python 3\.98 \(x\)"):
         pythons.common({**alike, "c": Python("3.98", "x")})
 
