@@ -43,7 +43,8 @@ def test_what_changes_something_is_told_and_what_asks_or_is_refused_is_not(insta
 def test_a_secret_is_left_out(instance: Instance) -> None:
     instance.started()
     client = CircusClient(timeout=60, endpoint=instance.variables()["CIRCUSCTL_ENDPOINT"])
-    wish = {"name": "sandbox-runner", "options": {"env": {"API_TOKEN": "hidden"}}}
+    environment = {**instance.environment, "API_TOKEN": "hidden"}  # in place of the runners' own
+    wish = {"name": "sandbox-runner", "options": {"env": environment}}
     eventually(lambda: client.send_message("set", **wish)["status"] == "ok")
     client.stop()
     eventually(lambda: len(told(instance)) == 1)
