@@ -124,6 +124,7 @@ class Settings:
     workspace_max: int
     workspace_building: int
     workspace_idle_days: float
+    workspace_expire_days: float
     workspace_disk_mb: int
     workspace_memory_mb: int
     workspace_hook: Path | None
@@ -536,6 +537,7 @@ VARIABLES: Final = (
     Variable("SANDBOX_WORKSPACE_MAX", "workspace_max", _whole(1, 10_000), "50", "a number from 1 to 10000"),
     Variable("SANDBOX_WORKSPACE_BUILDING", "workspace_building", _whole(1, 1000), "20", "a number from 1 to 1000"),
     Variable("SANDBOX_WORKSPACE_IDLE_DAYS", "workspace_idle_days", _seconds(0.01, 3660), "7", "days from 0.01 to 3660"),
+    Variable("SANDBOX_WORKSPACE_EXPIRE_DAYS", "workspace_expire_days", _seconds(0, 3660), "0", "days from 0 to 3660"),
     Variable(
         "SANDBOX_WORKSPACE_DISK_MB", "workspace_disk_mb", _whole(64, 1_000_000), "4096", "a number from 64 to 1000000"
     ),

@@ -251,6 +251,7 @@ CASES = {
     "SANDBOX_WORKSPACE_MAX": Case(50, {"1": 1}, ["0", "10001"], "a number from 1 to 10000"),
     "SANDBOX_WORKSPACE_BUILDING": Case(20, {"1": 1}, ["0", "1001"], "a number from 1 to 1000"),
     "SANDBOX_WORKSPACE_IDLE_DAYS": Case(7.0, {"0.5": 0.5}, ["0", "3661", "nan"], "days from 0.01 to 3660"),
+    "SANDBOX_WORKSPACE_EXPIRE_DAYS": Case(0.0, {"30": 30.0}, ["-1", "3661", "nan"], "days from 0 to 3660"),
     "SANDBOX_WORKSPACE_DISK_MB": Case(4096, {"64": 64}, ["63", "x"], "a number from 64 to 1000000"),
     "SANDBOX_WORKSPACE_MEMORY_MB": Case(4096, {"256": 256}, ["255", "x"], "a number from 256 to 1000000"),
     "SANDBOX_WORKSPACE_HOOK": Case(None, {"/etc/hook": Path("/etc/hook")}, [], "the file of a secret"),

@@ -53,5 +53,11 @@ class Record:
     def created_at(self) -> datetime:
         return datetime.fromisoformat(self.record["created_at"])
 
+    @property
+    def expires_at(self) -> datetime | None:
+        """When it is deleted if nobody uses it before, and it has no work that is nowhere else; None: never."""
+        text = self.record.get("expires_at")
+        return datetime.fromisoformat(text) if text else None
+
     def __repr__(self) -> str:
         return f"<{self.__class__.__name__} {self.slug} {self.state}>"

@@ -44,6 +44,7 @@ def plan(settings: Settings) -> Plan:
         most=settings.workspace_max,
         most_building=settings.workspace_building,
         idle_days=settings.workspace_idle_days,
+        expire_days=settings.workspace_expire_days,
         disk_mb=settings.workspace_disk_mb,
         statuses=Statuses(
             settings.workspace_status_url, settings.workspace_status_token, settings.public_url or settings.page_url

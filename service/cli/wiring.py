@@ -134,6 +134,7 @@ def _premises(settings: Settings) -> "Premises":
         pythons=settings.workspace_pythons,
         code_runs_as=building.code_runs_as(settings),
         hook_secret=settings.workspace_hook,
+        expire_days=settings.workspace_expire_days,
     )
 
 

@@ -303,7 +303,7 @@ def _served(work: Work) -> Result:
     with engine.failing_as(work, record.FAILED):
         Health().apply(work)
     work.record.state, work.record.error, work.record.step = record.READY, None, None
-    work.record.last_used = moments.stamp(time.time())
+    work.record.note_use(time.time(), work.plan.expire_days)
     _end(work)
     return _shown(work.record)
 

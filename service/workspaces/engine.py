@@ -65,10 +65,10 @@ def remove(work: Work, *, force: bool, keep_branch: bool) -> None:
     if not force and work.record.state != record.DELETING:
         refuse_to_lose(work)
     work.record.state, work.record.error, work.record.task = record.DELETING, None, work.told.uid
+    if keep_branch:
+        work.record.pushed_sha = None
     work.save()
     with failing_as(work, record.DELETE_FAILED):
-        if keep_branch:
-            work.record.pushed_sha = None
         with suppress(SandboxError, OSError):  # the step says what is wrong with it
             work.hands.unlink_media(work.slug)
         problems = [problem for step in reversed(SEQUENCE) for problem in _backward(work, step)]

@@ -1,4 +1,5 @@
-"""Looks after all workspaces: what is missing is started, what was cut off goes on, what is idle falls asleep.
+"""Looks after all workspaces: what is missing is started, what was cut off goes on, what is idle falls asleep, and what
+has expired is deleted, unless that would lose work.
 
 What is on the disk and belongs to no record is reported, and left alone.
 """
@@ -14,11 +15,11 @@ from service.workspaces.record import Shelf, WorkspaceBusy
 from service.workspaces.work import Plan, Told, Work
 
 CUT_OFF_SECONDS: Final = 900.0  # a task that is tried again comes sooner
-DAY_SECONDS: Final = 86400.0
+MAY_EXPIRE: Final = (record.READY, record.STOPPED, record.ASLEEP, record.FAILED)
 
 
 def reconcile(plan: Plan, told: Told) -> dict[str, Any]:
-    done: dict[str, list[str]] = {"started": [], "resumed": [], "asleep": [], "awake": [], "failed": []}
+    done: dict[str, list[str]] = {name: [] for name in ("started", "resumed", "asleep", "awake", "expired", "failed")}
     for found in plan.shelf.all():
         try:
             with plan.shelf.lock(found.slug):
@@ -48,9 +49,12 @@ def _one(work: Work) -> str:
     if found.state == record.ASLEEP and work.hands.status(work.slug).pid:
         _becomes(work, record.READY)
         return "awake"
+    last_used = _last_used(work)
+    if found.state in MAY_EXPIRE and _expires(work, last_used, now):
+        return "expired"
     if found.state != record.READY:
         return ""
-    if _is_idle(work, now):
+    if now - last_used > work.plan.idle_days * record.DAY_SECONDS:
         work.hands.sleep(work.slug, found.port or 0)
         engine.measure(work)
         _becomes(work, record.ASLEEP)
@@ -67,14 +71,31 @@ def _becomes(work: Work, state: str) -> None:
     work.save()
 
 
-def _is_idle(work: Work, now: float) -> bool:
-    """Looking at it here counts as no use. What it was last used for is kept for the page."""
+def _last_used(work: Work) -> float:
+    """Looking at it here counts as no use. What is seen is kept for the page."""
     used = work.hands.last_used(work.slug)
     known = work.record.last_used or work.record.created_at
     last = max(used or 0.0, moments.microseconds(known) / 1e6 if known else 0.0)
     if used and last == used:
         work.record.last_used = moments.stamp(used)
-    return now - last > work.plan.idle_days * DAY_SECONDS
+    return last
+
+
+def _expires(work: Work, last_used: float, now: float) -> bool:
+    """Is it deleted? The record tells from when on that is to be."""
+    found = work.record
+    expires_at = record.expiry(last_used, work.plan.expire_days)
+    if expires_at != found.expires_at:
+        found.expires_at = expires_at
+        work.save()
+    if expires_at is None or moments.stamp(now) < expires_at:
+        return False
+    try:
+        engine.remove(work, force=False, keep_branch=False)
+    except engine.UnsavedWork as error:
+        work.told.log(f"{work.slug} has expired, and stays: {error}")
+        return False
+    return True
 
 
 def _age(stamp: str, now: float) -> float:

@@ -33,6 +33,7 @@ BUILDING: Final = (REQUESTED, CREATING)
 
 LOOK_SECONDS: Final = 0.05
 MOMENT_SECONDS: Final = 2.0  # for which somebody may hold a lock and does no more than write
+DAY_SECONDS: Final = 86400.0
 PORTS: Final = range(20000, 32766, 2)  # below those that the kernel gives away
 
 INTENT: Final = "intent"
@@ -87,6 +88,7 @@ class Workspace:
     created_at: str = ""
     changed_at: str = ""
     last_used: str | None = None
+    expires_at: str | None = None  # None: never
     error: str | None = None
     task: str | None = None  # the UID of the running action
     unpushed: list[str] = field(default_factory=list)  # work that a deletion would lose, as last seen
@@ -100,6 +102,10 @@ class Workspace:
     def exists(self) -> bool:
         return self.state != DELETED
 
+    def note_use(self, at_seconds: float, expire_days: float) -> None:
+        self.last_used = moments.stamp(at_seconds)
+        self.expires_at = expiry(at_seconds, expire_days)
+
     def to_json(self) -> str:
         known = asdict(self)
         rest = known.pop("rest")
@@ -111,6 +117,10 @@ class Workspace:
         known = {each.name for each in fields(cls)} - {"rest"}
         rest = {name: value for name, value in members.items() if name not in known}
         return cls(**{name: value for name, value in members.items() if name in known}, rest=rest)
+
+
+def expiry(used_seconds: float, expire_days: float) -> str | None:
+    return moments.stamp(used_seconds + expire_days * DAY_SECONDS) if expire_days else None
 
 
 class Shelf:

@@ -41,6 +41,7 @@ class Plan:
     most: int = 50
     most_building: int = 4
     idle_days: float = 7.0
+    expire_days: float = 0.0  # never
     disk_mb: int = 4096
     statuses: Statuses = NO_STATUSES
 

@@ -41,6 +41,7 @@ class Estate:
             most_building=2,
             pythons=("python3", "python3.12"),
             hook_secret=folder / "hook",
+            expire_days=30,
         )
         self.shelf = Shelf(folder / "workspaces" / "records")
         types = Registry.load(["service.builtin.demo"])

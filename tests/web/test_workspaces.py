@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from flask.testing import FlaskClient
 
+from service.tasks import moments
 from service.web.api.workspace_desk import BLOCK
 from service.workspaces import names
 from service.workspaces.record import ASLEEP, DELETE_FAILED, DELETED, DELETING, FAILED, READY, STATES, STOPPED
@@ -276,8 +277,10 @@ def test_what_was_done_before_a_deletion_is_not_of_the_new_one(estate: Estate) -
 
 def test_extend_says_that_it_is_in_use(estate: Estate) -> None:
     estate.record(last_used="2020-01-01T00:00:00.000000Z")
-    found = asked(estate.client, f"/workspaces/{SLUG}/extend", 200)["workspace"]["last_used"]
-    assert found > "2026"
+    found = asked(estate.client, f"/workspaces/{SLUG}/extend", 200)["workspace"]
+    assert found["last_used"] > "2026"
+    used, expires = (moments.microseconds(found[name]) for name in ("last_used", "expires_at"))
+    assert abs(expires - used - 30 * 86400_000_000) < 100
     with estate.shelf.lock(SLUG):
         assert estate.client.post(f"/workspaces/{SLUG}/extend").status_code == 409
 

@@ -301,6 +301,30 @@ def test_what_is_idle_sleeps_without_a_process_and_wakes_at_a_request(built: Yar
     assert built.record().state == "ready"
 
 
+def test_what_nobody_has_used_for_long_expires_but_never_with_work_in_it(built: Yard) -> None:
+    clean, stopped = (built.done("create", email=email)["slug"] for email in ("al@example.org", "bo@example.org"))
+    built.done("stop", slug=stopped)
+    (built.home().code / "text").write_text("mine")
+    built.plan = replace(built.plan, idle_days=3660, expire_days=30)
+    assert built.done("reconcile") == {"orphans": []}
+    told = built.record(clean).expires_at
+    assert told is not None and 29.9 < (moments.microseconds(told) / 1e6 - time.time()) / record.DAY_SECONDS <= 30
+    for slug in (SLUG, clean, stopped):
+        aged(built, slug)
+
+    looked = built.do("reconcile")
+
+    assert sorted(looked.result["expired"]) == sorted([clean, stopped])
+    assert built.record(clean).state == built.record(stopped).state == "deleted"
+    assert not built.home(clean).path.exists() and list(built.branches()) == [EMAIL, "main"]
+    stays = built.record()
+    assert stays.state == "ready" and stays.unpushed == ["uncommitted:  M text"] and built.get()[0] == 200
+    assert any(f"{SLUG} has expired, and stays" in line.message for line in looked.logs)
+    built.plan = replace(built.plan, expire_days=0)
+    built.done("reconcile")
+    assert built.record().expires_at is None
+
+
 def test_what_is_missing_is_started_and_what_is_nobodys_is_reported(built: Yard) -> None:
     for pid in built.supervisor():
         kill(pid)

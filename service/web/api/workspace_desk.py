@@ -17,7 +17,6 @@ import msgspec
 from flask import request
 
 from service.store import Store
-from service.tasks import moments
 from service.tasks.document import Task
 from service.web.api.intake import Intake, Sender
 from service.web.api.task_calls import TaskCalls
@@ -61,6 +60,7 @@ class Premises(NamedTuple):
     pythons: tuple[str, ...]  # the interpreters that they may have
     code_runs_as: str | None = None  # the user, where nothing is isolated
     hook_secret: Path | None = None  # the file with the secret of POST /hooks/git
+    expire_days: float = 0.0  # never
 
     @property
     def shelf(self) -> Shelf:
@@ -208,13 +208,13 @@ class Desk:
         return self._begun(seen, CREATE, {"email": seen.workspace.email, "take_over": take_over})
 
     def extend(self, slug: str) -> SeenWorkspace:
-        """It counts as used now, and so it does not fall asleep for as many days as are allowed."""
+        """It counts as used now: it falls asleep, and expires, as many days later as are allowed."""
         shelf = self.premises.shelf
         self._record(slug)  # before a lock is made for it
         try:
             with shelf.lock(slug):
                 workspace = self._record(slug)
-                workspace.last_used = moments.stamp(time.time())
+                workspace.note_use(time.time(), self.premises.expire_days)
                 shelf.write(workspace)
         except WorkspaceBusy as error:
             raise _busy(error.task) from error
