@@ -60,8 +60,12 @@ def _check_tokens(settings: Settings) -> None:
 
 def _slips(settings: Settings) -> Iterator[str]:
     """A setting that is misspelt would be left out in silence."""
-    ours = {*environment.variables(settings), environment.SESSION, candidate.VARIABLE, orphans.MARK}
-    ours |= {release.START_FOLDER, *(name for name in CLIENTS if os.environ.get(name, "").startswith(CLIENTS[name]))}
+    ours = {*environment.variables(settings), environment.SESSION, candidate.VARIABLE, release.START_FOLDER}
+    ours |= {
+        orphans.MARK,
+        orphans.SUPERVISOR,
+        *(name for name in CLIENTS if os.environ.get(name, "").startswith(CLIENTS[name])),
+    }
     for name in sorted(set(os.environ) - ours):
         if name.startswith(PREFIXES) and (meant := _meant(name, list(texts(settings)))):
             yield f"{name} is set, but is no setting; {meant} is one"

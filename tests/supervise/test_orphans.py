@@ -5,7 +5,6 @@ import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import psutil
 import pytest
 
 from service.supervise.start import orphans
@@ -46,10 +45,9 @@ def test_marked_processes_of_the_folder_are_found_and_odd_ones_stop_nothing(star
 
 
 def test_what_a_living_supervisor_has_started_is_known(start: Start, tmp_path: Path) -> None:
-    began = psutil.Process().create_time()
-    start(SANDBOX_WATCHER="10 45 sandbox", SANDBOX_HOME=str(tmp_path), SANDBOX_SUPERVISOR=f"{os.getpid()} {began - 1}")
+    start(SANDBOX_WATCHER="10 45 sandbox", SANDBOX_HOME=str(tmp_path), SANDBOX_SUPERVISOR="1")  # which has ended
     start(SANDBOX_WATCHER="10 45 sandbox", SANDBOX_HOME=str(tmp_path), SANDBOX_SUPERVISOR="odd")
     start(SANDBOX_WATCHER="10 45 sandbox", SANDBOX_HOME=str(tmp_path))
     assert orphans.supervisor(orphans.find(tmp_path)) is None
-    start(SANDBOX_WATCHER="10 45 sandbox", SANDBOX_HOME=str(tmp_path), SANDBOX_SUPERVISOR=f"{os.getpid()} {began}")
+    start(SANDBOX_WATCHER="10 45 sandbox", SANDBOX_HOME=str(tmp_path), SANDBOX_SUPERVISOR=str(os.getpid()))
     assert orphans.supervisor(orphans.find(tmp_path)) == os.getpid()

@@ -18,7 +18,7 @@ from service.supervise.start.environment import SESSION, conf_folder
 
 WEB_ENDS_SECONDS: Final = 5.0  # what gunicorn needs after the grace time, to end its workers
 RUNNER_ENDS_SECONDS: Final = 5.0  # what a runner needs after the grace time, to interrupt and to hand back
-OF_A_TASK: Final = (SESSION, candidate.VARIABLE, orphans.MARK, releases.START_FOLDER)
+OF_A_TASK: Final = (SESSION, candidate.VARIABLE, orphans.MARK, orphans.SUPERVISOR, releases.START_FOLDER)
 
 
 def check(settings: Settings) -> None:

@@ -62,17 +62,17 @@ class Orphan(NamedTuple):
 def mark(watcher: Any) -> None:
     """Puts the mark into the environment of what this watcher of circus starts from now on."""
     watcher.env[MARK] = f"{watcher.priority} {watcher.graceful_timeout:g} {watcher.name}"
-    watcher.env[SUPERVISOR] = f"{os.getpid()} {psutil.Process().create_time()}"
+    watcher.env[SUPERVISOR] = str(os.getpid())
     watcher.env[KEEP_ENVIRONMENT] = "1"
 
 
 def supervisor(left: Sequence[Orphan]) -> int | None:
-    """The circusd that started one of these, if it lives."""
+    """The circusd that started one of these, if it lives: it is its parent still."""
     for orphan in left:
-        with suppress(psutil.Error, KeyError, ValueError):
-            pid, began = orphan.process.environ()[SUPERVISOR].split()
-            if psutil.Process(int(pid)).create_time() == float(began):
-                return int(pid)
+        with suppress(psutil.Error, KeyError):
+            parent: int = orphan.process.ppid()
+            if orphan.process.environ()[SUPERVISOR] == str(parent):
+                return parent
     return None
 
 
