@@ -15,6 +15,7 @@ from service.workspaces.record import Shelf, WorkspaceBusy
 from service.workspaces.work import Plan, Told, Work
 
 CUT_OFF_SECONDS: Final = 900.0  # a task that is tried again comes sooner
+FRESH_SECONDS: Final = 3600.0  # after a use its work and its disk are looked at anew
 MAY_EXPIRE: Final = (record.READY, record.STOPPED, record.ASLEEP, record.FAILED)
 
 
@@ -59,6 +60,9 @@ def _one(work: Work) -> str:
         engine.measure(work)
         _becomes(work, record.ASLEEP)
         return "asleep"
+    if now - last_used < FRESH_SECONDS:
+        engine.measure(work)
+        work.save()
     if not work.hands.status(work.slug).pid:
         work.hands.start(work.slug, found.port or 0)
         return "started"

@@ -307,6 +307,7 @@ def test_what_nobody_has_used_for_long_expires_but_never_with_work_in_it(built: 
     (built.home().code / "text").write_text("mine")
     built.plan = replace(built.plan, idle_days=3660, expire_days=30)
     assert built.done("reconcile") == {"orphans": []}
+    assert built.record().unpushed == ["uncommitted:  M text"] and built.record(clean).unpushed == []
     told = built.record(clean).expires_at
     assert told is not None and 29.9 < (moments.microseconds(told) / 1e6 - time.time()) / record.DAY_SECONDS <= 30
     for slug in (SLUG, clean, stopped):
