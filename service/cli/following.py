@@ -50,7 +50,7 @@ def seen_to_its_end(service: Service, uid: str, timeout: float | None, *, follow
         ended = until_finished(service, uid, timeout)
     if ended["status"] != "succeeded":
         error = ended["error"] or {"message": "it was cancelled"}
-        showing.tell(f"{ended['type']} has {ended['status']}: {showing.clean(error['message'])}")
+        showing.tell(f"{ended['type']} has {ended['status']}: {error['message']}")
     return ended
 
 

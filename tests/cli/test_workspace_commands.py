@@ -83,11 +83,11 @@ def test_a_creation_is_awaited(here: Estate, run: Run) -> None:
 @pytest.mark.parametrize("how", ["--wait", "--follow"])
 def test_an_action_that_fails_says_why(here: Estate, run: Run, how: str) -> None:
     here.record()
-    thread = in_the_end(here, "the branch \x1b[2J has diverged", state=FAILED)
+    thread = in_the_end(here, "the branch \x1b[2J has diverged:\nmine", state=FAILED)
     code, out, errors = run("update", SLUG, how)
     thread.join()
     assert code == 1 and out.split("\t")[2] == "failed"
-    assert "workspace.update has failed: the branch \\x1b[2J has diverged" in errors
+    assert "workspace.update has failed: the branch \\x1b[2J has diverged:\nmine\n" in errors
 
 
 @pytest.mark.parametrize(
