@@ -1,15 +1,16 @@
 """The phases of a deploy, each on one host. Their order is that of order.py."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
-from rollout import pythons, releases, steward, templates
+from rollout import pythons, releases, report, steward, templates
 from rollout.build import Builder, Built, release_tar
 from rollout.errors import DeployError
-from rollout.host import Host
+from rollout.host import Host, side_by_side
 from rollout.pythons import Python
 from rollout.stage import Stage
+from rollout.tasks import Team
 
 FREE_BYTES: Final = 500_000_000
 RELOAD_SECONDS: Final = 300
@@ -17,6 +18,18 @@ ROLLBACK_VERIFY_SECONDS: Final = 1
 
 Remarks = list[str]
 Secrets = Mapping[str, str]  # variable: value
+
+
+def everywhere(
+    hosts: Sequence[Host], name: str, call: Callable[[Host, Remarks], None], team: Team, id: str = ""
+) -> None:
+    """A phase on these hosts side by side, with its hooks, and a line for each."""
+
+    def run(host: Host) -> None:
+        with report.phase(str(host), name) as remarks, team.around(name, host, id, remarks):
+            call(host, remarks)
+
+    side_by_side(hosts, run)
 
 
 def facts(host: Host) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from rollout.errors import DeployError
 from rollout.host import Host, side_by_side
 from rollout.pythons import Python
 from rollout.roll import Roll
+from rollout.switchover import groups
 from rollout.tasks import Tasks
 
 # What each phase does, and whether on all hosts side by side, on the first, here, or host by host.
@@ -122,8 +123,8 @@ def in_order(roll: Roll) -> Iterator[str]:
     words["migrate"] = stage.migrate or "nothing"
     for name in tasks.order(order.PREPARE):
         yield from _phase(name, tasks, words)
-    groups = [", ".join(map(str, group)) for group in roll.groups()]
-    yield f"then, one after the other: {'; '.join(groups)}"
+    named = [", ".join(map(str, group)) for group in groups(roll.hosts, roll.stage.parallel)]
+    yield f"then, one after the other: {'; '.join(named)}"
     for name in ("take_out", *order.PUT, "put_back"):
         if name in WHAT or tasks.files(name):
             yield from (f"  {line}" for line in _phase(name, tasks, words))

@@ -1,5 +1,5 @@
 """What a command does, phase by phase. Two halves: PREPARE on all hosts side by side, where nothing visible changes;
-then PUT, host by host (`parallel`), the first alone. What fails in the second half is taken back.
+then PUT, host by host (switchover.py). What fails in the second half is taken back.
 
 Killed anywhere, this leaves `current` on a complete release, because the link is switched only after `.complete`, and
 the service on what its own gate accepted. The next deploy builds a release of its own and needs nothing of this one; if
@@ -9,10 +9,10 @@ it fails, it goes back to a release that was verified (releases.former), with th
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from functools import cached_property, partial
+from functools import cached_property
 from typing import Any, Final
 
-from rollout import index, lock, marks, order, phases, pythons, releases, report, secrets, steward
+from rollout import index, lock, marks, order, phases, pythons, releases, report, secrets, steward, switchover
 from rollout.build import Builder, Built
 from rollout.errors import DeployError, HostFailed, TakenBack
 from rollout.host import Host, side_by_side
@@ -20,6 +20,7 @@ from rollout.pythons import Python
 from rollout.releases import OnHost
 from rollout.stage import Stage
 from rollout.sudo import Password
+from rollout.switchover import Switchover
 from rollout.tasks import Team
 
 PACKAGES: Final = ("nginx", "openssl", "procps")
@@ -64,11 +65,7 @@ class Roll:
     def _everywhere(
         self, name: str, call: Callable[[Host, list[str]], None], hosts: Sequence[Host] = (), id: str = ""
     ) -> None:
-        def run(host: Host) -> None:
-            with report.phase(str(host), name) as remarks, self.team.around(name, host, id, remarks):
-                call(host, remarks)
-
-        side_by_side(hosts or self.hosts, run)
+        phases.everywhere(hosts or self.hosts, name, call, self.team, id)
 
     # --- the commands -----------------------------------------------------------------------------
 
@@ -98,7 +95,7 @@ class Roll:
                 built = self._build()
                 facts["to"] = built.id
                 self._prepare(built.id)
-                self._put(built.id, self.stage.verify_seconds, restart=restart)
+                self._switchover().to(built.id, self.stage.verify_seconds, restart=restart)
             self._end(built.id)
 
     def carry(self, id: str, *, restart: bool = False) -> None:
@@ -113,11 +110,11 @@ class Roll:
                 self._check(built)
                 if all(one.current == one.serving == id for one in found.values()):
                     self.run("verify", id)
-                    self._mark_verified(self.hosts, id)
+                    switchover.mark_verified(self.hosts, id)
                 else:
                     self._there = {host for host, one in found.items() if one.has(id)}
                     self._prepare(id)
-                    self._put(id, self.stage.verify_seconds, restart=restart)
+                    self._switchover().to(id, self.stage.verify_seconds, restart=restart)
             self._end(id)
 
     def _end(self, id: str) -> None:
@@ -130,7 +127,7 @@ class Roll:
             for name in self.team.tasks.order(order.PREPARE)[2:]:  # check and build are done
                 self.run(name, id)
         except BaseException as error:
-            self._mark_bad(self.hosts, id, error)
+            switchover.mark_bad(self.hosts, id, error)
             raise
 
     def rollback(self, *, to: str | None, keep_good: bool, restart: bool = False) -> None:
@@ -140,7 +137,7 @@ class Roll:
             left = {host: one.current for host, one in found.items() if one.current != target}
             report.line(report.EVERYWHERE, "rollback", f"to {target}")
             with self._recorded("rollback", target):
-                self._put(target, phases.ROLLBACK_VERIFY_SECONDS, restart=restart)
+                self._switchover().to(target, phases.ROLLBACK_VERIFY_SECONDS, restart=restart)
             if not keep_good:
                 for host, former in left.items():
                     phases.mark_bad(host, str(former), f"somebody went back from it to {target}\n")
@@ -162,28 +159,11 @@ class Roll:
                     side_by_side(self.hosts, lambda host: phases.mark_verified(host, release))
 
     def restart(self) -> None:
-        """Host by host, and no further than to the first that does not come back."""
         with self.locked("restart"):
             if bare := [str(host) for host, found in self._look().items() if found.current is None]:
                 raise DeployError(f"nothing is deployed on {', '.join(bare)}")
             with self._recorded("restart"):
-                for host, found in self._found.items():
-                    self._restart(host, str(found.current))
-
-    def _restart(self, host: Host, id: str) -> None:
-        """The settings that `setup` has put there go away again if the service does not take them."""
-        try:
-            self._balance("take_out", [host], id)
-            self._everywhere("restart", lambda one, _: phases.restart(one), [host], id)
-            self._everywhere("verify", partial(self._verify, id=id, seconds=phases.ROLLBACK_VERIFY_SECONDS), [host])
-            self._balance("put_back", [host], id)
-        except BaseException as error:
-            failed = self._take_back([host], {host: id}, restart=True)
-            raise TakenBack(_told(error, [str(host)], [], failed)) from error
-        phases.mark_verified(host, id)
-
-    def _verify(self, host: Host, _: list[str], *, id: str, seconds: int) -> None:
-        phases.verify(host, self.stage, id, seconds)
+                self._switchover().restart()
 
     def freeze(self, reason: str) -> None:
         with self.locked("lock" if reason else "unlock"):
@@ -247,7 +227,10 @@ class Roll:
             return self.builder.newest()
         return releases.newest_unfinished(found)
 
-    # --- the second half --------------------------------------------------------------------------
+    # --- around the second half -------------------------------------------------------------------
+
+    def _switchover(self) -> Switchover:
+        return Switchover(self.stage, self.team, self._found)
 
     def _look(self) -> dict[Host, OnHost]:
         """What there is when everything that a killed client left running has ended."""
@@ -275,84 +258,6 @@ class Roll:
 
         side_by_side(self.hosts, record)
 
-    def _put(self, id: str, verify_seconds: int, *, restart: bool) -> None:
-        """Switches, reloads and verifies, group by group; what fails is taken back, and the release is bad."""
-        former = {host: releases.former(found, id) for host, found in self._found.items()}
-        done: list[Host] = []
-        group: Sequence[Host] = ()
-        try:
-            for group in self.groups():
-                self._put_on(group, id, verify_seconds, restart=restart)
-                done += group
-        except BaseException as error:
-            everywhere = self.stage.on_failure == "all"
-            back = [*group, *(done if everywhere else ())]
-            failed = self._take_back(back, former, restart=restart)
-            self._mark_bad(self.hosts if everywhere else back, id, error)
-            left = [host for host in done if host not in back]
-            self._mark_verified(left, id)
-            raise TakenBack(_told(error, list(map(str, back)), list(map(str, left)), failed)) from error
-        self._mark_verified(self.hosts, id)
-
-    def groups(self) -> Iterator[list[Host]]:
-        yield self.hosts[:1]
-        rest = self.hosts[1:]
-        for first in range(0, len(rest), self.stage.parallel):
-            yield rest[first : first + self.stage.parallel]
-
-    def _put_on(self, group: Sequence[Host], id: str, verify_seconds: int, *, restart: bool) -> None:
-        self._balance("take_out", group, id)
-        self._everywhere("switch", lambda host, remarks: phases.switch(host, id, remarks), group, id)
-        if restart:
-            self._everywhere("restart", lambda host, _: phases.restart(host), group, id)
-        else:
-            self._everywhere("reload", phases.reload, group, id)
-        self._everywhere("verify", partial(self._verify, id=id, seconds=verify_seconds), group, id)
-        self._balance("put_back", group, id)
-
-    def _balance(self, hook: str, hosts: Sequence[Host], id: str) -> None:
-        if self.team.tasks.files(hook):
-            call = {"take_out": self.team.take_out, "put_back": self.team.put_back}[hook]
-            self._everywhere(hook, lambda host, remarks: call(host, id, remarks), hosts)
-
-    def _take_back(self, hosts: Sequence[Host], former: dict[Host, str | None], *, restart: bool) -> list[str]:
-        """Each host by itself: one that cannot be reached must not keep the others from going back."""
-        failed = []
-        for host in hosts:
-            try:
-                with report.phase(str(host), "back") as remarks:
-                    self.team.take_out_if_it_can(host, former[host] or "", remarks)
-                    _put_back(host, former[host], remarks, restart=restart)
-                if back := former[host]:
-                    self._balance("put_back", [host], back)
-            except DeployError as error:
-                failed.append(f"{host} could not be taken back: {error}")
-        return failed
-
-    def _mark_bad(self, hosts: Sequence[Host], id: str, error: BaseException) -> None:
-        for host in hosts:
-            with suppress(HostFailed):
-                phases.mark_bad(host, id, f"{error or type(error).__name__}\n")
-
-    def _mark_verified(self, hosts: Sequence[Host], id: str) -> None:
-        """It serves: a host that is lost now takes nothing back."""
-        for host in hosts:
-            with suppress(HostFailed):
-                phases.mark_verified(host, id)
-
-
-def _put_back(host: Host, id: str | None, remarks: list[str], *, restart: bool) -> None:
-    if id is None:
-        phases.stop(host)
-        remarks.append("stopped: nothing was deployed before")
-        return
-    phases.switch_back(host, id, remarks)
-    if restart:
-        phases.restart(host, anyway=True)
-    else:
-        phases.reload(host, remarks)
-    remarks.append(f"to {id}")
-
 
 def _silent(_: str) -> None:
     """For what is called for what it does."""
@@ -360,12 +265,3 @@ def _silent(_: str) -> None:
 
 def _first_line(error: BaseException) -> str:
     return (str(error) or type(error).__name__).splitlines()[0]
-
-
-def _told(error: BaseException, back: list[str], left: list[str], failed: list[str]) -> str:
-    lines = [str(error) or type(error).__name__]
-    if not failed:
-        lines.append(f"taken back: {', '.join(back)}")
-    if left:
-        lines.append(f'left on the new release (on_failure = "stop"): {", ".join(left)}')
-    return "\n".join([*lines, *failed])

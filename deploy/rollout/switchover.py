@@ -1,0 +1,135 @@
+"""The second half of a deploy, and the whole of a rollback: hosts are switched, reloaded and verified, group by group
+(`parallel`), the first alone. What fails is taken back. A restart goes the same way.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+
+from rollout import phases, releases, report
+from rollout.errors import DeployError, HostFailed, TakenBack
+from rollout.host import Host
+from rollout.releases import OnHost
+from rollout.stage import Stage
+from rollout.tasks import Team
+
+
+class Switchover:
+    def __init__(self, stage: Stage, team: Team, found: Mapping[Host, OnHost]) -> None:
+        """`found` is what each host of the stage had before anything has changed."""
+        self._stage = stage
+        self._team = team
+        self._found = found
+
+    def to(self, id: str, verify_seconds: int, *, restart: bool) -> None:
+        """If it fails, the release is bad."""
+        hosts = list(self._found)
+        former = {host: releases.former(found, id) for host, found in self._found.items()}
+        done: list[Host] = []
+        group: Sequence[Host] = ()
+        try:
+            for group in groups(hosts, self._stage.parallel):
+                self._put_on(group, id, verify_seconds, restart=restart)
+                done += group
+        except BaseException as error:
+            everywhere = self._stage.on_failure == "all"
+            back = [*group, *(done if everywhere else ())]
+            failed = self._take_back(back, former, restart=restart)
+            mark_bad(hosts if everywhere else back, id, error)
+            left = [host for host in done if host not in back]
+            mark_verified(left, id)
+            raise TakenBack(_told(error, list(map(str, back)), list(map(str, left)), failed)) from error
+        mark_verified(hosts, id)
+
+    def restart(self) -> None:
+        """No further than to the first host that does not come back."""
+        for host, found in self._found.items():
+            self._restart(host, str(found.current))
+
+    def _restart(self, host: Host, id: str) -> None:
+        """The settings that `setup` has put there go away again if the service does not take them."""
+        try:
+            self._balance("take_out", [host], id)
+            phases.everywhere([host], "restart", lambda one, _: phases.restart(one), self._team, id)
+            self._verify([host], id, phases.ROLLBACK_VERIFY_SECONDS)
+            self._balance("put_back", [host], id)
+        except BaseException as error:
+            failed = self._take_back([host], {host: id}, restart=True)
+            raise TakenBack(_told(error, [str(host)], [], failed)) from error
+        phases.mark_verified(host, id)
+
+    def _put_on(self, group: Sequence[Host], id: str, verify_seconds: int, *, restart: bool) -> None:
+        self._balance("take_out", group, id)
+        phases.everywhere(group, "switch", lambda host, remarks: phases.switch(host, id, remarks), self._team, id)
+        if restart:
+            phases.everywhere(group, "restart", lambda host, _: phases.restart(host), self._team, id)
+        else:
+            phases.everywhere(group, "reload", phases.reload, self._team, id)
+        self._verify(group, id, verify_seconds)
+        self._balance("put_back", group, id)
+
+    def _verify(self, hosts: Sequence[Host], id: str, seconds: int) -> None:
+        def verify(host: Host, _: list[str]) -> None:
+            phases.verify(host, self._stage, id, seconds)
+
+        phases.everywhere(hosts, "verify", verify, self._team, id)
+
+    def _balance(self, hook: str, hosts: Sequence[Host], id: str) -> None:
+        if self._team.tasks.files(hook):
+            call = {"take_out": self._team.take_out, "put_back": self._team.put_back}[hook]
+            phases.everywhere(hosts, hook, lambda host, remarks: call(host, id, remarks), self._team)
+
+    def _take_back(self, hosts: Sequence[Host], former: Mapping[Host, str | None], *, restart: bool) -> list[str]:
+        """Each host by itself: one that cannot be reached must not keep the others from going back."""
+        failed = []
+        for host in hosts:
+            try:
+                with report.phase(str(host), "back") as remarks:
+                    self._team.take_out_if_it_can(host, former[host] or "", remarks)
+                    _put_back(host, former[host], remarks, restart=restart)
+                if back := former[host]:
+                    self._balance("put_back", [host], back)
+            except DeployError as error:
+                failed.append(f"{host} could not be taken back: {error}")
+        return failed
+
+
+def groups(hosts: Sequence[Host], parallel: int) -> Iterator[Sequence[Host]]:
+    """The first host is the canary."""
+    yield hosts[:1]
+    for first in range(1, len(hosts), parallel):
+        yield hosts[first : first + parallel]
+
+
+def mark_bad(hosts: Sequence[Host], id: str, error: BaseException) -> None:
+    for host in hosts:
+        with suppress(HostFailed):
+            phases.mark_bad(host, id, f"{error or type(error).__name__}\n")
+
+
+def mark_verified(hosts: Sequence[Host], id: str) -> None:
+    """It serves: a host that is lost now takes nothing back."""
+    for host in hosts:
+        with suppress(HostFailed):
+            phases.mark_verified(host, id)
+
+
+def _put_back(host: Host, id: str | None, remarks: list[str], *, restart: bool) -> None:
+    if id is None:
+        phases.stop(host)
+        remarks.append("stopped: nothing was deployed before")
+        return
+    phases.switch_back(host, id, remarks)
+    if restart:
+        phases.restart(host, anyway=True)
+    else:
+        phases.reload(host, remarks)
+    remarks.append(f"to {id}")
+
+
+def _told(error: BaseException, back: list[str], left: list[str], failed: list[str]) -> str:
+    lines = [str(error) or type(error).__name__]
+    if not failed:
+        lines.append(f"taken back: {', '.join(back)}")
+    if left:
+        lines.append(f'left on the new release (on_failure = "stop"): {", ".join(left)}')
+    return "\n".join([*lines, *failed])
