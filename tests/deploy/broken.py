@@ -34,7 +34,7 @@ CRASHES_LATER = Fault(
     "    if 'runner' in sys.argv:\n"
     f"        __import__('threading').Timer({CRASH_SECONDS}, os._exit, [3]).start()\n"
     "    if (held := folder()) is None:\n        return\n    (held",
-    "have died since|no runner is at work",
+    "have died since|no runner is at work|no process of this release is a runner",
 )
 
 FAULTS = {

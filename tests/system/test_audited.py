@@ -49,3 +49,5 @@ def test_a_secret_is_left_out(instance: Instance) -> None:
     client.stop()
     eventually(lambda: len(told(instance)) == 1)
     assert "hidden" not in Path(instance.home / "log" / "audit.log").read_text()
+    assert instance.stop() == 0
+    instance.is_gone()
