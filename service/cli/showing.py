@@ -67,6 +67,8 @@ def documents(values: Iterable[Any]) -> None:
 def _json(value: Any, indent: int | None = None) -> str:
     """What cannot be printed is escaped as JSON escapes it: the value is the same."""
     text = json.dumps(value, ensure_ascii=False, indent=indent)
+    if text.isprintable():
+        return text
     return "".join(each if each.isprintable() or each == "\n" else json.dumps(each)[1:-1] for each in text)
 
 

@@ -26,7 +26,7 @@ from service.workspaces.work import Plan, StepFailed, Work, last_lines
 QUEUE: Final = "workspaces"
 ATTEMPTS: Final = 20
 LATER_SECONDS: Final = 5.0  # more with each attempt: the twentieth is after a quarter of an hour
-KNOWN_UPDATES: Final = 20
+KNOWN_UPDATES: Final = 8
 LOOKS: Final = "*/5 * * * *"
 LONGEST_SECONDS: Final = 3600.0
 TEST_SECONDS: Final = 1800.0

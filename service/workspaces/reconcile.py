@@ -50,8 +50,10 @@ def _one(work: Work) -> str:
     if found.state == record.ASLEEP and work.hands.status(work.slug).pid:
         _becomes(work, record.READY)
         return "awake"
+    if found.state not in MAY_EXPIRE:
+        return ""
     last_used = _last_used(work)
-    if found.state in MAY_EXPIRE and _expires(work, last_used, now):
+    if _expires(work, last_used, now):
         return "expired"
     if found.state != record.READY:
         return ""
@@ -76,8 +78,8 @@ def _becomes(work: Work, state: str) -> None:
 
 
 def _last_used(work: Work) -> float:
-    """Looking at it here counts as no use. What is seen is kept for the page."""
-    used = work.hands.last_used(work.slug)
+    """Looking at it here counts as no use, and what is seen is kept for the page. Of one that has failed nothing is."""
+    used = None if work.record.state == record.FAILED else work.hands.last_used(work.slug)
     known = work.record.last_used or work.record.created_at
     last = max(used or 0.0, moments.microseconds(known) / 1e6 if known else 0.0)
     if used and last == used:

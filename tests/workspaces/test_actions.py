@@ -326,6 +326,15 @@ def test_what_nobody_has_used_for_long_expires_but_never_with_work_in_it(built: 
     assert built.record().expires_at is None
 
 
+def test_a_creation_that_has_failed_early_expires_too(small: Yard, monkeypatch: pytest.MonkeyPatch) -> None:
+    small.origin.rename(small.origin.with_name("away.git"))
+    small.refused("create", email=EMAIL)
+    aged(small, SLUG)
+    small.plan = replace(small.plan, expire_days=30)
+    monkeypatch.setattr(small.plan.hands, "last_used", None)  # the steward knows no user of it
+    assert small.done("reconcile") == {"expired": [SLUG], "orphans": []}
+
+
 def test_what_is_missing_is_started_and_what_is_nobodys_is_reported(built: Yard) -> None:
     for pid in built.supervisor():
         kill(pid)
