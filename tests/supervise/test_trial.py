@@ -1,13 +1,25 @@
 """A release on trial, as circusd judges it."""
 
 import asyncio
+import os
+import subprocess
+import sys
 from pathlib import Path
 from unittest.mock import Mock
 
 import pytest
 
 from service.supervise.reload import candidate, gentle
-from service.supervise.reload.trial import Trial
+from service.supervise.reload.trial import THREAD, Trial
+from tests.servers import eventually
+
+HOLDS_THE_INTERPRETER = """
+import re
+from service.supervise.reload import candidate
+candidate.begin()
+print("begun", flush=True)
+re.match("(a+)+$", "a" * 64 + "b")
+"""
 
 
 def test_it_is_accepted_though_linux_takes_its_time_with_the_weights(
@@ -28,3 +40,22 @@ def test_it_is_accepted_though_linux_takes_its_time_with_the_weights(
     assert gentle.USUAL not in wishes
     asyncio.run(trial.hurry())
     assert wishes[-1] == gentle.USUAL
+
+
+def test_those_that_hold_the_interpreter_are_asked_one_after_the_other_until_one_has_answered(tmp_path: Path) -> None:
+    trial = Trial(Mock(), tmp_path, 60.0)
+    [held] = tmp_path.iterdir()
+    with (held / candidate.OUTPUT).open("w") as output:
+        words = [sys.executable, "-c", HOLDS_THE_INTERPRETER]
+        environment = {**os.environ, **trial.environment}
+        both = [subprocess.Popen(words, env=environment, stdout=output, process_group=0) for _ in range(2)]
+    try:
+        eventually(lambda: (held / candidate.OUTPUT).read_text().count("begun") == 2, 60)
+        asyncio.run(trial._ask_where())
+        assert (held / candidate.OUTPUT).read_text().count(THREAD) == 2  # both threads of one of them
+        *_, module, match = trial.output.splitlines()
+        assert module.endswith(" in <module>") and match.endswith(" in match")
+    finally:
+        for process in both:
+            process.kill()
+            process.wait()

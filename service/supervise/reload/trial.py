@@ -89,19 +89,28 @@ class Trial:
         return self.problem
 
     async def _ask_where(self) -> None:
-        """None of it could say where it is: one holds the interpreter. Those that do not answer end; so be it.
-
-        An answer comes a thread at a time, the main one last, and has no end of its own: silence ends it.
+        """None of it could say where it is: one holds the interpreter. They are asked one after the other, the youngest
+        first, until one has answered: two answers would get into each other. Those that do not answer end; so be it.
         """
-        if not candidate.WHERE or candidate.SAYS_WHERE in (said := self._printed()):
+        if not candidate.WHERE or candidate.SAYS_WHERE in self._printed():
             return
-        self._sweep(candidate.WHERE)
+        until = time.monotonic() + ASKED_SECONDS
+        for process in sorted(self._members(), key=lambda process: -process.pid):
+            if await self._answered(process, until):
+                return
+
+    async def _answered(self, process: psutil.Process, until: float) -> bool:
+        """An answer comes a thread at a time, the main one last, and has no end of its own: silence ends it."""
+        said = self._printed()
+        _send(process, candidate.WHERE)
         heard = time.monotonic()
-        until = heard + ASKED_SECONDS
-        while (now := time.monotonic()) < until and (THREAD not in said or now - heard < SILENT_SECONDS):
+        while (now := time.monotonic()) < until and _has(process, self.environment):
             await gen.sleep(LOOK_SECONDS)
             if (printed := self._printed()) != said:
                 said, heard = printed, now
+            elif THREAD in said and now - heard >= SILENT_SECONDS:
+                break
+        return THREAD in said
 
     def _weigh(self, nice: int) -> bool:
         """Returns whether all of its processes have that weight."""
@@ -148,13 +157,16 @@ class Trial:
             process.stop()
         shutil.rmtree(self._folder, ignore_errors=True)
 
-    def _sweep(self, signum: int = signal.SIGKILL) -> list[int]:
-        """Sends it to what has the trial's folder in its environment, and returns the pids."""
-        found = [process.pid for process in psutil.process_iter() if _has(process, self.environment)]
-        for pid in found:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signum)
-        return found
+    def _members(self) -> list[psutil.Process]:
+        """What has the trial's folder in its environment."""
+        return [process for process in psutil.process_iter() if _has(process, self.environment)]
+
+    def _sweep(self) -> bool:
+        """Kills them. Returns whether there were any."""
+        found = self._members()
+        for process in found:
+            _send(process, signal.SIGKILL)
+        return bool(found)
 
 
 def _in_order(printed: str) -> str:
@@ -171,6 +183,11 @@ def _has(process: psutil.Process, variables: dict[str, str]) -> bool:
         return bool(process.environ().items() >= variables.items() and process.status() != psutil.STATUS_ZOMBIE)
     except (psutil.Error, OSError):
         return False
+
+
+def _send(process: psutil.Process, signum: int) -> None:
+    with contextlib.suppress(psutil.NoSuchProcess, psutil.AccessDenied):
+        process.send_signal(signum)
 
 
 def ending(code: int | None) -> str:
