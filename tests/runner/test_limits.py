@@ -81,7 +81,7 @@ def test_the_limit_holds_on_a_cluster(cluster: RedisCluster, tmp_path: Path) -> 
     limit(store, concurrency=MOST)
     uids = []
     for key in KEYS[:12]:
-        for task in crew.new("counted", count=8, args={"folder": str(folder), "key": key}):
+        for task in crew.new("counted", count=8, args={"folder": str(folder), "key": key, "seconds": 0.1}):
             home = store.limits.home(task)
             assert home is not None
             task.uid = store.uid(task.uid[:59], home)
