@@ -9,7 +9,7 @@ import time
 from contextlib import suppress
 from functools import partial
 from importlib import import_module
-from typing import Any, Final
+from typing import Any
 
 from service import settings
 from service.errors import SandboxError
@@ -17,8 +17,6 @@ from service.observe import output
 from service.supervise.reload import candidate, wish
 from service.web.server import capacity
 from service.web.server.worker import Worker, end_at_once, lose_no_signal_at_fork
-
-REDIS_SECONDS: Final = 10.0
 
 _settings = settings.read(os.environ)
 Worker.grace_seconds = _settings.web_grace_seconds
@@ -99,7 +97,7 @@ def post_worker_init(worker: Any) -> None:
 
 def _wait_for_redis(worker: Any) -> None:
     """It is started at the same time, and clients wait at the socket. If it does not come, they are told so."""
-    until = time.monotonic() + REDIS_SECONDS
+    until = time.monotonic() + candidate.REDIS_SECONDS
     while worker.beat() and time.monotonic() < until:
         with suppress(SandboxError):
             worker.wsgi.check_store()

@@ -40,7 +40,6 @@ from service.supervise.watcher import GatedWatcher, ReleaseRefused
 
 ANSWER_SECONDS: Final = 0.1  # for the answer to get out
 LOOK_SECONDS: Final = 0.05
-REDIS_SECONDS: Final = 10.0  # for which a web worker waits for it
 LEAST_SECONDS: Final = 60.0  # nothing of this start is warm, and there is no trial that could be made again
 LOOKING: Final = "manage_watchers"  # what circusd does each second
 REDIS: Final = "redis"
@@ -182,7 +181,7 @@ async def _outcome(arbiter: Any, given: Handover) -> str:
 
 async def _never_came_up(arbiter: Any) -> str:
     """Where nothing was adopted, everything is only starting now. Returns why it will not, if circusd can go back."""
-    patience = max(GatedWatcher.patience_seconds, LEAST_SECONDS) + REDIS_SECONDS
+    patience = max(GatedWatcher.patience_seconds, LEAST_SECONDS) + candidate.REDIS_SECONDS
     until = time.monotonic() + patience
     while not arbiter._stopping and not (GatedWatcher.folder / candidate.SERVED).exists():
         if GatedWatcher.goes_back and not GatedWatcher.has_given_up and time.monotonic() >= until:

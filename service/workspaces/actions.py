@@ -115,7 +115,7 @@ def task_of(plan: Plan) -> list[Callable[..., Any]]:
             raise Reject(f"there is no {python!r} here; there are {', '.join(plan.pythons)}")
         with _at_work(plan, context, slug) as work:
             _refuse_unbuilt(work)
-            old, old_python = work.facts.venv, interpreter.in_use(work) or plan.pythons[0]
+            old, old_python = work.facts.venv, interpreter.in_use(work)
             work.record.pythons[str(old)] = old_python
             number = interpreter.build(work, python or old_python)
             interpreter.switch(work, number)

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from service.supervise import restart
+from service.supervise.reload import candidate
 from service.supervise.start import handover, state
 from service.supervise.start.handover import Handover, Program
 from service.supervise.watcher import GatedWatcher
@@ -66,7 +67,7 @@ def test_a_web_that_never_comes_up_is_waited_for_no_longer_than_a_trial(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(restart, "LEAST_SECONDS", 0.0)
-    monkeypatch.setattr(restart, "REDIS_SECONDS", 0.0)
+    monkeypatch.setattr(candidate, "REDIS_SECONDS", 0.0)
     for name, value in {"patience_seconds": 0.1, "goes_back": True, "has_given_up": False, "reason": ""}.items():
         monkeypatch.setattr(GatedWatcher, name, value, raising=False)
     told = asyncio.run(restart._never_came_up(ARBITER))

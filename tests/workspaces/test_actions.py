@@ -271,6 +271,19 @@ def test_after_a_rebuild_that_was_cut_off_the_record_names_the_python_in_use(
     assert built.home().venv.readlink().name == "3"
 
 
+def test_after_a_rebuild_that_was_cut_off_an_update_keeps_the_python_in_use(built: Yard) -> None:
+    file = built.places.records / f"{SLUG}.json"
+    before = json.loads(file.read_text())
+    other = sys.executable
+    built.plan = replace(built.plan, pythons=(*built.plan.pythons, other))
+    built.done("rebuild", slug=SLUG, python=other)
+    pythons = {"1": before["python"], "2": other}
+    file.write_text(json.dumps(before | {"pythons": pythons}))  # as it was before the switch
+    built.push(EMAIL, "requirements.txt", "# nothing yet\n")
+    built.done("update", slug=SLUG)
+    assert built.home().venv.readlink().name == "3" and built.record().python == other
+
+
 def test_a_new_virtualenv_that_does_not_serve_gives_way_to_the_old_one(
     built: Yard, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -28,6 +28,7 @@ READY: Final = "ready"
 FAILED: Final = "failed"
 SERVED: Final = "served"  # in the folder of the sockets: a web worker of this start has come up
 LOOK_SECONDS: Final = 0.02
+REDIS_SECONDS: Final = 10.0  # for which the first web workers of a start wait for the embedded one
 KILL_SECONDS: Final = 0.5
 SLOW: Final = 2 / 3  # of the time that a start may take
 AGAIN: Final = 1 / 10

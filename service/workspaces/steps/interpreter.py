@@ -18,9 +18,9 @@ class Venv(BuildStep):
 
     def apply(self, work: Work) -> None:
         """One that is whole already was built by somebody who was killed before the switch."""
-        python, facts = work.record.python or work.plan.pythons[0], work.facts
+        facts = work.facts
         whole = [number for number, made_for in facts.venvs.items() if made_for == facts.requirements]
-        switch(work, max(whole) if whole else build(work, python))
+        switch(work, max(whole) if whole else build(work, in_use(work)))
 
 
 def build(work: Work, python: str) -> int:
@@ -36,9 +36,9 @@ def build(work: Work, python: str) -> int:
     return number
 
 
-def in_use(work: Work) -> str | None:
+def in_use(work: Work) -> str:
     """The Python of the virtualenv that the link leads to: a rebuild that was cut off may have switched already."""
-    return work.record.pythons.get(str(work.facts.venv), work.record.python)
+    return work.record.pythons.get(str(work.facts.venv)) or work.record.python or work.plan.pythons[0]
 
 
 def switch(work: Work, number: int) -> None:
