@@ -119,8 +119,9 @@ def _starts_a_second_of_celery(tasks: int) -> float:
     with peer.running(CELERY) as workers:
         workers.results.flushdb()
         workers.create(tasks, "send_paced")
-        eventually(lambda: workers.count() == tasks, seconds=60 + 2 * tasks / PACE)
-        return _a_second([json.loads(text)["result"] for text in workers.results.mget(workers.results.keys())])
+        eventually(lambda: workers.count() >= tasks, seconds=60 + 2 * tasks / PACE)
+        results = [json.loads(text)["result"] for text in workers.results.mget(workers.results.keys())]
+    return _a_second([moment for moment in results if moment])  # one of the warm-up may have come late
 
 
 def _a_second(moments: list[float]) -> float:
