@@ -13,7 +13,9 @@ from service.store import SCRIPTS, Store
 from service.store.connection import connect
 from tests.servers import DEBIAN, EMBEDDED, RedisCluster, RedisServer
 
+HERE = Path(__file__).parent
 KINDS = {"embedded": (EMBEDDED,), "redis-server": (DEBIAN,), "both": (EMBEDDED, DEBIAN)}
+ON_BOTH = ("store", "runner")  # what asks Redis itself; all else asks the store
 
 
 def pytest_configure() -> None:
@@ -23,12 +25,14 @@ def pytest_configure() -> None:
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--redis", choices=sorted(KINDS), default="both", help="which Redis the store is tested on")
+    parser.addoption("--redis", choices=sorted(KINDS), help="which Redis all is tested on")
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "server_kind" in metafunc.fixturenames:
-        metafunc.parametrize("server_kind", KINDS[metafunc.config.getoption("--redis")], scope="session")
+        package = metafunc.definition.path.relative_to(HERE).parts[0]
+        chosen = metafunc.config.getoption("--redis") or ("both" if package in ON_BOTH else "embedded")
+        metafunc.parametrize("server_kind", KINDS[chosen], scope="session")
 
 
 @pytest.fixture
