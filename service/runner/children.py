@@ -12,7 +12,7 @@ import msgspec
 
 from service.errors import InvalidTask
 from service.observe.metrics import Metrics
-from service.store import PORTION_BYTES, Store
+from service.store import PORTION_BYTES, Document, Store
 from service.tasks import moments
 from service.tasks.context import Child, Context
 from service.tasks.declare import ON_MANY
@@ -86,6 +86,8 @@ class Children:
     def _create(self, tasks: Sequence[Task]) -> None:
         """Those that are not there yet."""
         while tasks and (present := self._store.create(tasks)):
+            for task, found in zip(tasks, present, strict=True):
+                _refuse_another_type(task, found)
             tasks = [task for task, found in zip(tasks, present, strict=True) if found is None]
         self._metrics.changed("created", tasks)
 
@@ -95,4 +97,15 @@ class Children:
         if made.replaced:
             self._metrics.changed("cancelled", made.replaced)
             self._store.history.cancelled(made.replaced)
+        for found in made.present:
+            _refuse_another_type(task, found)
         return made.tasks[0].uid
+
+
+def _refuse_another_type(task: Task, found: Document | None) -> None:
+    """A key names one child, whatever its type: another one of that name would be lost without a word."""
+    if found is not None and found.is_readable and found.task.type != task.type:
+        raise InvalidTask(
+            f"key: it names a {found.task.type} already, {task.uid}, and no {task.type} besides: put the type into it",
+            field="key",
+        )

@@ -153,11 +153,16 @@ class Limits:
         return vacancies.vacate(self._wire, self._groups)
 
     def push_back(self, task: Task, partition: int, limit: str, seconds: float) -> None:
-        """Nothing more of the key that a claim has with this limit starts for so long."""
+        """Nothing more of a claim's key with this limit starts for so long; it may have to rest for longer already."""
         for place in task.claim.places if task.claim else ():
             if place.startswith(f"{limit}:"):
                 milliseconds = max(1, int(seconds * 1000))
-                self._wire.call(partition, ("SET", keys.limit(partition, f"held:{place}"), 1, "PX", milliseconds))
+                held = keys.limit(partition, f"held:{place}")
+                self._wire.call(
+                    partition,
+                    ("SET", held, 1, "PX", milliseconds, "NX"),
+                    ("PEXPIRE", held, milliseconds, "GT"),
+                )
 
     def tell(self, tasks: Sequence[Task], partition_of: Callable[[str], int | None]) -> None:
         """Writes into tasks that were read at which limit they wait."""

@@ -213,16 +213,17 @@ def turn(schedule: Schedule, now: int, *, is_busy: bool) -> Outlook:
 
 
 def passed_over(schedule: Schedule, now: int) -> Schedule | None:
-    """By who cannot create its task: on to the next time, once it is too late for others as well; None until then."""
-    due = schedule.waiting or schedule.next_at
-    if due is None or moments.microseconds(due) >= _oldest(schedule, now):
+    """By who cannot create its task: on to the next time, once it is too late for others as well; None until then.
+
+    What waits for the end of the task before is never too late.
+    """
+    if schedule.next_at is None or moments.microseconds(schedule.next_at) >= _oldest(schedule, now):
         return None
     after = _next(schedule)
     latest, missed = _move_on(after, now)
     if latest is not None:
         after.next_at = _stamp(latest)  # it is not too late for this one
-    after.missed += missed + (schedule.waiting is not None)
-    after.waiting = None
+    after.missed += missed
     return after
 
 

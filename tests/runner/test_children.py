@@ -33,6 +33,10 @@ NOW = "2026-03-01T12:00:00.000000Z"
 def fetch(context: Any, address: str, depth: int = 1) -> None: ...
 
 
+@task("page.print")
+def printed(context: Any, text: str) -> None: ...
+
+
 @task("site.sync", unique={"key": {"args": ["site"]}})
 def sync(context: Any, site: str) -> None: ...
 
@@ -45,7 +49,7 @@ def lock(context: Any, site: str) -> None: ...
 def index(context: Any, site: str) -> None: ...
 
 
-REGISTRY = Registry(each.__sandbox_task__ for each in (fetch, sync, lock, index))  # type: ignore[attr-defined]
+REGISTRY = Registry(each.__sandbox_task__ for each in (fetch, printed, sync, lock, index))  # type: ignore[attr-defined]
 
 
 class Counted(Metrics):
@@ -106,6 +110,20 @@ def test_a_key_is_no_number(store: Store, begin: Begin) -> None:
     assert context.create("page.fetch", address="/a") != context.create("page.fetch", key="1", address="/a")
 
 
+def test_a_key_names_one_child_whatever_its_type(store: Store, begin: Begin) -> None:
+    context = begin()
+    context.create("page.fetch", key="a", address="/a")
+    context.create("site.sync", key="b", site="b")
+    for name, key, args in (
+        ("page.print", "a", {"text": "x"}),
+        ("site.lock", "a", {"site": "a"}),
+        ("page.fetch", "b", {"address": "b"}),
+    ):
+        with pytest.raises(InvalidTask, match="put the type into it"):
+            begin().create(name, key=key, **args)
+    assert [task.type for task in listed(store)] == ["site.sync", "page.fetch"]
+
+
 def test_many_are_created_in_order_and_what_is_missing_is_added(store: Store, begin: Begin) -> None:
     addresses = [{"address": f"/{number}"} for number in range(30)]
     some = begin().create_many("page.fetch", addresses[:10:2], keys=[str(number) for number in range(0, 10, 2)])
@@ -129,7 +147,7 @@ def test_many_go_in_portions(store: Store, begin: Begin, monkeypatch: pytest.Mon
 @pytest.mark.parametrize(
     ("wanted", "says"),
     [
-        (("page.print", {}), "type: there is no 'page.print' here"),
+        (("page.burn", {}), "type: there is no 'page.burn' here"),
         ((CANCEL_MANY, {"filter": {}}), "type: there is no 'sandbox.cancel' here"),
         (("page.fetch", {}), "args: Object missing required field `address`"),
         (("page.fetch", {"address": 5}), "args: Expected `str`, got `int`"),

@@ -383,6 +383,20 @@ def test_a_key_that_is_pushed_back_starts_nothing_until_then(store: Store) -> No
     assert blocked(store, tasks[3]) == "per-customer"
 
 
+def test_who_pushes_a_key_back_for_less_does_not_let_it_go_earlier(store: Store, raw: redis.Redis) -> None:
+    limit(store, concurrency=2)
+    for _ in range(2):
+        stored(store)
+    for (uid, _), seconds in zip(run(store), (60, 1), strict=True):
+        found = store.read(uid)
+        assert found is not None
+        store.limits.push_back(found.task, 0, "per-customer", seconds)
+    [held] = raw.keys("sandbox:*limit:held:*")
+    assert raw.pttl(held) > 30_000
+    store.limits.push_back(found.task, 0, "per-customer", 90)
+    assert raw.pttl(held) > 60_000
+
+
 # --- who does not belong there --------------------------------------------------------------------------
 
 

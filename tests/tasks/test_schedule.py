@@ -202,6 +202,14 @@ def test_who_cannot_create_the_task_leaves_it_until_it_is_too_late() -> None:
     assert (passed.next_at, passed.missed) == (stamp(180), 1), "the latest time may still be fired by others"
 
 
+def test_who_cannot_create_the_task_leaves_what_waits_for_the_task_before() -> None:
+    one = look(made(overlap="queue", catch_up=150), 61, is_busy=True).after
+    assert schedule.passed_over(one, after(269)) is None
+    passed = schedule.passed_over(one, after(271))
+    assert passed is not None
+    assert (passed.waiting, passed.next_at, passed.missed) == (stamp(60), stamp(240), 1)
+
+
 # --- names and delays ----------------------------------------------------------------------------
 
 

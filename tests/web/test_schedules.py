@@ -163,6 +163,18 @@ def test_one_of_the_code_can_be_paused_and_run_and_is_changed_in_the_code_only(
     assert client.delete("/schedules/tidy").status_code == 409
 
 
+def test_a_name_of_the_code_is_taken_while_no_runner_has_brought_its_schedule(
+    make_app: Callable[..., Web], registry: Registry
+) -> None:
+    before = make_app().test_client()
+    assert before.put("/schedules/tidy", json=NIGHTLY).status_code == 201
+    client = make_app(registry=release(tidy, registry)).test_client()
+    assert client.put("/schedules/tidy", json=NIGHTLY | {"cron": "0 4 * * *"}).status_code == 200, "it was the client's"
+    assert client.delete("/schedules/tidy").status_code == 200
+    refused = client.put("/schedules/tidy", json=NIGHTLY)
+    assert refused.status_code == 409 and "stands in the code" in refused.json["detail"]
+
+
 def test_one_that_has_left_the_code_is_shown_as_an_orphan_until_it_is_removed(
     make_app: Callable[..., Web], registry: Registry, store: Store
 ) -> None:

@@ -176,7 +176,7 @@ class ScheduleCalls:
         schedules.check(plan)
 
         def wanted(before: Schedule | None, now: int) -> Schedule:
-            if before is not None and self._is_in_the_code(before):
+            if self._is_taken(name, before):
                 raise Problem(409, "a schedule of that name stands in the code; take another name, or change it there")
             by = request.environ.get(CALLER)
             return schedules.put(before, name, plan, paused=new.paused, source=API, now=now, by=by)
@@ -196,9 +196,16 @@ class ScheduleCalls:
             raise not_found("there is no schedule of that name; GET /schedules lists what there is")
         return found
 
+    def _is_taken(self, name: str, before: Schedule | None) -> bool:
+        """By the code, also while no runner has brought its schedule. What a client had first is the client's."""
+        return self._stands_in_the_code(name) and (before is None or before.source == CODE)
+
     def _is_in_the_code(self, found: Schedule) -> bool:
-        task_type = self._registry.get(found.name)
-        return found.source == CODE and task_type is not None and task_type.schedule is not None
+        return found.source == CODE and self._stands_in_the_code(found.name)
+
+    def _stands_in_the_code(self, name: str) -> bool:
+        task_type = self._registry.get(name)
+        return task_type is not None and task_type.schedule is not None
 
     def _queue(self, found: Schedule) -> str | None:
         task_type = self._registry.get(found.type)
