@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 
 from service.store import Store
+from service.web.body import BODY_LIMIT
 from service.web.server.worker import Worker
 from tests.observe.metrics.sink import Sink
 from tests.servers import BUSY, RedisServer, eventually
@@ -27,6 +28,7 @@ HEAD = b"POST /tasks HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/js
 WHOLE = HEAD + b"Content-Length: %d\r\n\r\n" % len(BODY) + BODY
 
 PARSERS = ["auto", "python"]  # of HTTP: the one in C where it is installed, and the one that is always there
+IMPATIENT = Path(__file__).parent / "impatient.py"
 
 MakeServer = Callable[..., WebServer]
 
@@ -45,9 +47,8 @@ def standing(
 def impatient(
     running_server: RedisServer, tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
 ) -> Iterator[WebServer]:
-    configuration = Path(__file__).parent / "impatient.py"
     home = tmp_path_factory.mktemp("home")
-    server = WebServer(home, running_server.url, configuration, parser=request.param).start()
+    server = WebServer(home, running_server.url, IMPATIENT, parser=request.param).start()
     yield server
     server.stop()
 
@@ -261,14 +262,40 @@ def test_a_client_that_drips_is_cut_off_too(impatient: WebServer) -> None:
     assert 0.9 < time.monotonic() - began < 5
 
 
+@pytest.mark.parametrize("parser", PARSERS)
+def test_data_that_flow_without_end_put_off_no_deadline_and_keep_nobody_out(
+    make_server: MakeServer, parser: str
+) -> None:
+    server = make_server(workers=1, configuration=IMPATIENT, parser=parser).start()
+    chunk = b"1" + b";a" * 4000 + b"\r\nx\r\n"  # takes far longer to parse than to send
+    sent = 0
+    with Client(server) as sender:
+
+        def flood() -> None:
+            nonlocal sent
+            with contextlib.suppress(OSError):  # it hangs up
+                while sent < BODY_LIMIT:
+                    sender.send(chunk)
+                    sent += 1
+
+        sender.send(HEAD + b"Transfer-Encoding: chunked\r\n\r\n")
+        flooding = threading.Thread(target=flood, daemon=True)
+        began = time.monotonic()
+        flooding.start()
+        eventually(lambda: sent > 100 or not flooding.is_alive())
+        assert server.status("/health/live") == 200
+        assert sender.answer()[0] == 408
+        assert 0.9 < time.monotonic() - began < 5 * BUSY
+    flooding.join(10)
+
+
 @pytest.fixture
 def hooked(make_server: MakeServer, tmp_path: Path) -> WebServer:
     """It takes larger bodies than others, and reads them while it answers."""
     secret = tmp_path / "secret"
     secret.write_text("secret")
-    impatient = Path(__file__).parent / "impatient.py"
     workspaces = {"SANDBOX_WORKSPACE_GIT": "/nowhere", "SANDBOX_WORKSPACE_HOOK": str(secret)}
-    return make_server(configuration=impatient, **workspaces).start()
+    return make_server(configuration=IMPATIENT, **workspaces).start()
 
 
 def test_a_large_body_that_is_late_or_breaks_off_is_no_fault_of_the_service(hooked: WebServer) -> None:

@@ -45,6 +45,7 @@ from service.web.server import capacity
 SEND_SECONDS: Final = 60.0
 LINGER_SECONDS: Final = 1.0
 LINGER_BYTES: Final = 4 * 1024 * 1024
+TURN_BYTES: Final = 64 * 1024  # that a client may send before others have their turn
 DRAIN_POLL_SECONDS: Final = 0.02
 NOTIFY_SECONDS: Final = 1.0
 FIRST_REQUEST: Final = b"GET /health/ready?exclude=runners HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
@@ -104,6 +105,7 @@ class Connection(SocketUnreader):  # type: ignore[misc]
         self._request_seconds = request_seconds
         self._idle_seconds = idle_seconds
         self._deadline: float | None = time.monotonic() + request_seconds
+        self._turn_bytes = 0
         self.idle = True
         self.idle_since = time.monotonic()
         self.linger = False
@@ -120,12 +122,23 @@ class Connection(SocketUnreader):  # type: ignore[misc]
             self.idle = False
             if self._deadline is None:
                 self._deadline = time.monotonic() + self._request_seconds
+        self._give_way(len(received))
         return received
 
     def _patience(self) -> float:
         if self._deadline is None:
             return self._idle_seconds
-        return max(0.001, self._deadline - time.monotonic())
+        left = self._deadline - time.monotonic()
+        if left <= 0 and not self.idle:
+            raise TooSlow
+        return max(0.001, left)
+
+    def _give_way(self, received: int) -> None:
+        """While data flow, reading them never waits; and what they say may take long to parse."""
+        self._turn_bytes += received
+        if self._turn_bytes >= TURN_BYTES:
+            self._turn_bytes = 0
+            gevent.sleep(0)
 
     def rest(self) -> None:
         """A request has been answered. The next one may have come with it."""
