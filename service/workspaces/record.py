@@ -10,7 +10,7 @@ import json
 import socket
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Final
@@ -33,6 +33,8 @@ BUILDING: Final = (REQUESTED, CREATING)
 
 LOOK_SECONDS: Final = 0.05
 MOMENT_SECONDS: Final = 2.0  # for which somebody may hold a lock and does no more than write
+CROWD_SECONDS: Final = 10.0  # for which many may do so, one after the other
+ALL: Final = "all"  # the lock of whoever adds a record, or chooses ports
 DAY_SECONDS: Final = 86400.0
 PORTS: Final = range(20000, 32766, 2)  # below those that the kernel gives away
 
@@ -163,50 +165,63 @@ class Shelf:
         self._folder.mkdir(parents=True, exist_ok=True, mode=0o750)
         durable.write(self._path(record.slug), record.to_json())
 
-    @contextmanager
-    def lock(self, slug: str, patience_seconds: float = 0.0) -> Iterator[None]:
+    def lock(self, slug: str, patience_seconds: float = 0.0) -> AbstractContextManager[None]:
         """Raises WorkspaceBusy if somebody else holds it. Its file stays: a new one would be another lock."""
+        return self._alone(_checked(slug), slug, patience_seconds)
+
+    @contextmanager
+    def _alone(self, lock: str, slug: str, patience_seconds: float) -> Iterator[None]:
         until = time.monotonic() + patience_seconds
         while True:
-            with self._locked(_checked(slug), wait=False) as is_ours:
+            with self._locked(lock) as is_ours:
                 if is_ours:
                     yield
                     return
-            if time.monotonic() >= until:
-                found = self.read(slug)
-                raise WorkspaceBusy(slug, found.task if found else None)
-            time.sleep(LOOK_SECONDS)
+            self._wait(slug, until)
 
     def request(self, email: str, *, most: int, most_building: int) -> tuple[Workspace, bool]:
         """The record for an email, made if there is none, and whether it was made now."""
         address = names.email(email)
         slug = names.slug(address)
-        if (found := self._of(slug, address)) is not None and found.exists:
+        until = time.monotonic() + CROWD_SECONDS
+        while (found := self._of(slug, address)) is None or not found.exists:
+            with self._locked(ALL, slug) as is_ours:
+                if is_ours:
+                    return self._requested(slug, address, most, most_building)
+            self._wait(slug, until)
+        return found, False
+
+    def _requested(self, slug: str, address: str, most: int, most_building: int) -> tuple[Workspace, bool]:
+        found = self._of(slug, address)
+        if found is not None and found.exists:
             return found, False
-        with self._locked("all", wait=True), self.lock(slug, MOMENT_SECONDS):
-            found = self._of(slug, address)
-            if found is not None and found.exists:
-                return found, False
-            self._refuse_too_many(most, most_building)
-            made = Workspace(
-                slug=slug,
-                email=address,
-                branch=names.branch(address),
-                generation=found.generation + 1 if found else 1,
-                created_at=moments.stamp(time.time()),
-            )
-            self.write(made)
-            return made, True
+        self._refuse_too_many(most, most_building)
+        made = Workspace(
+            slug=slug,
+            email=address,
+            branch=names.branch(address),
+            generation=found.generation + 1 if found else 1,
+            created_at=moments.stamp(time.time()),
+        )
+        self.write(made)
+        return made, True
 
     def reserve_port(self, record: Workspace) -> None:
         """Two in a row that no other workspace has and nobody listens at. The caller holds the record's lock."""
-        with self._locked("all", wait=True):
+        with self._alone(ALL, record.slug, CROWD_SECONDS):
             taken = {other.port for other in self.all() if other.slug != record.slug}
             free = (port for port in PORTS if port not in taken and _is_free(port) and _is_free(port + 1))
             record.port = next(free, None)
             if record.port is None:
                 raise TooManyWorkspaces("every port that workspaces may have is taken")
             self.write(record)
+
+    def _wait(self, slug: str, until: float) -> None:
+        """A moment, or raises WorkspaceBusy."""
+        if time.monotonic() >= until:
+            found = self.read(slug)
+            raise WorkspaceBusy(slug, found.task if found else None)
+        time.sleep(LOOK_SECONDS)
 
     def _of(self, slug: str, address: str) -> Workspace | None:
         found = self.read(slug)
@@ -223,13 +238,18 @@ class Shelf:
             raise TooManyWorkspaces(f"{building} workspaces are being built, as many as allowed at a time", 30)
 
     @contextmanager
-    def _locked(self, name: str, *, wait: bool) -> Iterator[bool]:
-        """Is it ours?"""
+    def _locked(self, *locks: str) -> Iterator[bool]:
+        """All of them, or none: are they ours? Nobody waits here, nor while holding some of them: greenlets of a web
+        worker would then wait for each other for ever.
+        """
         self._folder.mkdir(parents=True, exist_ok=True, mode=0o750)
-        with open(self._folder / f".{name}.lock", "ab") as file:
+        with ExitStack() as files:
             try:
-                fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+                for lock in locks:
+                    file = files.enter_context(open(self._folder / f".{lock}.lock", "ab"))
+                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
+                files.close()
                 yield False
             else:
                 yield True

@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,17 @@ from service.workspaces.record import Shelf
 with Shelf(pathlib.Path(sys.argv[1])).lock(sys.argv[2]):
     print("held", flush=True)
     time.sleep(600)
+"""
+ASKS = """
+import gevent.monkey
+gevent.monkey.patch_all()
+import sys, pathlib, gevent
+from service.workspaces.record import Shelf
+shelf = Shelf(pathlib.Path(sys.argv[1]))
+asked = [gevent.spawn(shelf.request, email, most=10, most_building=10) for email in sys.argv[2:]]
+print("asked", flush=True)
+gevent.joinall(asked)
+print(*(request.get()[0].email for request in asked))
 """
 
 
@@ -87,6 +99,36 @@ def test_a_lock_is_freed_by_death(shelf: Shelf, tmp_path: Path) -> None:
             return True
 
     assert eventually(is_free)
+
+
+def test_greenlets_that_ask_while_somebody_holds_a_lock_do_not_wait_for_each_other(
+    shelf: Shelf, tmp_path: Path
+) -> None:
+    """A thread that waits in the kernel runs no other greenlet: nor the one that is to free what it waits for."""
+    emails = ["jo@example.org", "al@example.org"]
+    words = [sys.executable, "-c", ASKS, str(tmp_path / "records"), *emails]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as asking:
+        try:
+            with shelf.lock(names.slug(emails[0])):
+                assert asking.stdout is not None and asking.stdout.readline() == "asked\n"
+                eventually(lambda: shelf.read(names.slug(emails[1])))
+            assert asking.communicate(timeout=60)[0].split() == emails
+        finally:
+            asking.kill()
+
+
+def test_who_asks_while_another_one_makes_it_gets_it(shelf: Shelf) -> None:
+    """And does not wait for what is at work on it by then."""
+    made, _ = request(shelf, "jo@example.org")
+    made.state = record.DELETED
+    with ThreadPoolExecutor(1) as threads, shelf.lock(made.slug):
+        shelf.write(made)
+        asking = threads.submit(request, shelf, "jo@example.org")
+        with pytest.raises(TimeoutError):
+            asking.result(timeout=0.2)
+        made.state = record.REQUESTED
+        shelf.write(made)
+        assert asking.result(timeout=60) == (made, False)
 
 
 def test_what_cannot_be_read_is_named_and_hides_no_other(shelf: Shelf, tmp_path: Path) -> None:
