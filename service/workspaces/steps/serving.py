@@ -1,8 +1,9 @@
 """What a browser reaches: the process, its address, and whether it answers; and who may work on the files."""
 
-import http.client
+import re
 import socket
 import time
+from typing import Final
 
 from service.workspaces.record import DONE
 from service.workspaces.steps.step import BuildStep
@@ -11,6 +12,9 @@ from service.workspaces.work import StepFailed, Work
 HEALTH_SECONDS = 60.0
 LOOK_SECONDS = 0.2
 ANSWER_SECONDS = 10.0
+HEAD_BYTES: Final = 64 * 1024
+REQUEST: Final = "GET / HTTP/1.1\r\nHost: {host}\r\nUser-Agent: sandbox-health\r\nConnection: close\r\n\r\n"
+STATUS: Final = re.compile(rb"^HTTP/1\.[01] ([2-9][0-9]{2})", re.MULTILINE)
 SAME_PID_SECONDS = 1.0
 ACTIVE = "active"
 
@@ -101,18 +105,32 @@ class Health(BuildStep):
 
 
 def unanswered(work: Work) -> str:
-    """Why it does not answer; an empty text if it does."""
+    """Why it does not answer; an empty text if it does. Whatever it sends, this ends in time."""
     host = work.plan.site.hosts(work.slug)[0]
-    connection = http.client.HTTPConnection(host, timeout=ANSWER_SECONDS)
     try:
-        connection.sock = _connected(work)
-        connection.request("GET", "/", headers={"Host": host, "User-Agent": "sandbox-health"})
-        status = connection.getresponse().status
-    except (OSError, http.client.HTTPException) as error:
+        with _connected(work) as connection:
+            status = _status(connection, host)
+    except OSError as error:
         return f"the web process does not answer: {error or type(error).__name__}"
-    finally:
-        connection.close()
     return f"the web process answers {status}" if status >= 500 else ""
+
+
+def _status(connection: socket.socket, host: str) -> int:
+    """The first one that is no interim one."""
+    until = time.monotonic() + ANSWER_SECONDS
+    connection.sendall(REQUEST.format(host=host).encode())
+    received = b""
+    while not (found := STATUS.search(received)):
+        if len(received) > HEAD_BYTES:
+            raise OSError("what it sends has no status")
+        if (left := until - time.monotonic()) <= 0:
+            raise TimeoutError("timed out")
+        connection.settimeout(left)
+        more = connection.recv(4096)
+        if not more:
+            raise ConnectionError("it hangs up without an answer")
+        received += more
+    return int(found[1])
 
 
 def _connected(work: Work) -> socket.socket:
