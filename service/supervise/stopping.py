@@ -7,6 +7,7 @@ import itertools
 import signal
 from collections.abc import Callable, Iterable
 from operator import attrgetter
+from pathlib import Path
 from typing import Any, Final
 
 from tornado import gen
@@ -38,12 +39,23 @@ def stop_watchers(_: object) -> Callable[..., Any]:
         watchers = (watcher_iter_func or arbiter.iter_watchers)(reverse=False)
         for _, group in itertools.groupby(watchers, key=attrgetter("priority")):
             stopping = list(group)
-            leaders = [pid for watcher in stopping for pid in watcher.processes]
+            leaders = {pid: born(pid) for watcher in stopping for pid in watcher.processes}
             await gen.multi([watcher._stop(close_output_streams) for watcher in stopping])
-            for pid in leaders:
-                end_group(pid)
+            for pid, began in leaders.items():
+                if born(pid) in (began, ""):  # minutes may have passed: the number may be somebody else's
+                    end_group(pid)
 
     return stop_watchers
+
+
+def born(pid: int) -> str:
+    """When a process began, in ticks of the kernel's; empty if there is none. While a group lives, its leader's number
+    is given to nobody else.
+    """
+    try:
+        return Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()[19].decode()
+    except OSError:
+        return ""
 
 
 def quit_when_free(_: object) -> Callable[[Any], None]:
