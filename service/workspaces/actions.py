@@ -274,7 +274,8 @@ def _restart(work: Work) -> None:
 
 
 def _refuse_unbuilt(work: Work) -> None:
-    if work.record.state not in STARTABLE or not work.facts.venv:
+    """The creation alone gives it an address, after all that it needs."""
+    if work.record.state not in STARTABLE or not work.record.address or not work.facts.venv:
         raise StepFailed(f"{work.slug} is {work.record.state}, and not built to its end: resume or delete it")
 
 

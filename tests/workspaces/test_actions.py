@@ -212,6 +212,20 @@ def test_broken_requirements_fail_with_the_words_of_pip_and_are_mended(small: Ya
     assert small.done("delete", slug=SLUG, force=True)["state"] == "deleted"
 
 
+def test_what_was_never_built_to_its_end_is_made_ready_by_no_other_action(small: Yard) -> None:
+    small.push("main", "manage.py", "raise SystemExit('no table')\n")
+    assert "no table" in small.refused("create", email=EMAIL)
+    assert small.record().step == "prepare" and small.record().venv
+    small.push(EMAIL, "manage.py", "")
+    for action in ("update", "start", "restart", "stop", "rebuild", "test"):
+        assert "not built to its end: resume or delete it" in small.refused(action, slug=SLUG)
+        assert (small.record().state, small.record().address) == ("failed", None)
+
+    git("pull", "--quiet", folder=small.home().code)
+    shown = small.done("create", email=EMAIL)
+    assert shown["state"] == "ready" and shown["address"] and small.record().steps["prepare"] == record.DONE
+
+
 def test_a_creation_that_was_cancelled_says_so_and_goes_on_when_asked_again(small: Yard) -> None:
     create = handler(small.plan, "create")
     outcome = run(create, email=EMAIL, interrupt=Cancelled, at_progress=5)
