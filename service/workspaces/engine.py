@@ -6,6 +6,7 @@ goes on at the first step that is not. The caller holds the workspace's lock.
 
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from typing import Final
 
 from service.errors import Interrupted, SandboxError, Stopping
 from service.workspaces import hands, record
@@ -17,6 +18,8 @@ from service.workspaces.steps.step import BuildStep
 from service.workspaces.work import StepFailed, Work
 
 STATUS_SECONDS = 120.0
+KEPT_UNPUSHED: Final = 50  # lines, of so many characters: a record is read for each list
+KEPT_CHARACTERS: Final = 200
 
 
 class UnsavedWork(SandboxError):
@@ -113,7 +116,12 @@ def unpushed(work: Work) -> list[str]:
     if not (work.facts.code or work.facts.sha or work.facts.branch):
         return []
     ended = work.run(hands.GIT_STATUS, seconds=STATUS_SECONDS)
-    return [line for line in ended.output.splitlines() if line.startswith(PREFIXES)]
+    found = [_cut(line) for line in ended.output.splitlines() if line.startswith(PREFIXES)]
+    return found if len(found) <= KEPT_UNPUSHED else [*found[:KEPT_UNPUSHED], "and more"]
+
+
+def _cut(line: str) -> str:
+    return line if len(line) <= KEPT_CHARACTERS else f"{line[: KEPT_CHARACTERS - 1]}…"
 
 
 def measure(work: Work) -> None:

@@ -15,7 +15,7 @@ import pytest
 from service.errors import Cancelled, Interrupted, Stopping
 from service.tasks import moments
 from service.testing import run
-from service.workspaces import record, whose
+from service.workspaces import engine, record, whose
 from service.workspaces.hands import TEST, Ended, Hands, Speaker
 from service.workspaces.statuses import Statuses
 from service.workspaces.steps import serving
@@ -134,6 +134,15 @@ def test_a_branch_that_somebody_has_pushed_to_stays(built: Yard) -> None:
     assert built.get()[1].endswith(" newer") and built.record().generation == 2
     built.done("delete", slug=SLUG)
     assert built.branches()[EMAIL] == sha
+
+
+def test_so_much_is_kept_of_what_is_not_pushed_as_a_person_reads(built: Yard) -> None:
+    for number in range(engine.KEPT_UNPUSHED + 1):
+        (built.home().code / f"{number:03}{'x' * 240}").touch()
+    message = built.refused("delete", slug=SLUG)
+    *shown, last = built.record().unpushed
+    assert len(shown) == engine.KEPT_UNPUSHED and last == "and more"
+    assert {len(line) for line in shown} == {engine.KEPT_CHARACTERS} and shown[0] in message
 
 
 @pytest.mark.parametrize("broken", ["HEAD", "index"])
