@@ -4,6 +4,7 @@ What is about to be done is written down before it is done. Whoever comes after 
 goes on at the first step that is not. The caller holds the workspace's lock.
 """
 
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Final
@@ -29,6 +30,7 @@ class UnsavedWork(SandboxError):
 def build(work: Work) -> None:
     work.hands.end_steps(work.slug)
     work.record.state, work.record.error, work.record.task = record.CREATING, None, work.told.uid
+    work.record.note_use(time.time(), work.plan.expire_days)
     try:
         with failing_as(work, record.FAILED):
             for done, step in enumerate(SEQUENCE):

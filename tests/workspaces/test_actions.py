@@ -364,9 +364,10 @@ def test_what_nobody_has_used_for_long_expires_but_never_with_work_in_it(built: 
 
 def test_a_creation_that_has_failed_early_expires_too(small: Yard, monkeypatch: pytest.MonkeyPatch) -> None:
     small.origin.rename(small.origin.with_name("away.git"))
-    small.refused("create", email=EMAIL)
-    aged(small, SLUG)
     small.plan = replace(small.plan, expire_days=30)
+    small.refused("create", email=EMAIL)
+    assert small.record().expires_at is not None  # from the beginning
+    aged(small, SLUG)
     monkeypatch.setattr(small.plan.hands, "last_used", None)  # the steward knows no user of it
     assert small.done("reconcile") == {"expired": [SLUG], "orphans": []}
 
