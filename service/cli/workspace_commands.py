@@ -28,7 +28,7 @@ named = click.argument("name", metavar="WORKSPACE")
 def workspace() -> None: ...
 
 
-@workspace.command(help="make one for an email, or go on with it; prints its name")
+@workspace.command(help="make one for an email, or show that it is there; prints its name")
 @click.argument("email")
 @click.option("--take-over", is_flag=True, help="also a branch of that name that somebody else has made")
 @of_an_action
