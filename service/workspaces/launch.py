@@ -14,6 +14,7 @@ import os
 import re
 import signal
 import socket
+import struct
 import subprocess
 import sys
 import time
@@ -33,6 +34,9 @@ START_SECONDS = 60.0
 RETRY_SECONDS = 0.1
 CHUNK = 64 * 1024
 MOST_TEMPLATES = 500
+LISTENS = "0A"
+# The addresses at which a connection to 127.0.0.1 is taken, in the order in which the kernel looks for a listener.
+TAKING = ("127.0.0.1", "::ffff:127.0.0.1", "0.0.0.0", "::ffff:0.0.0.0", "::")
 
 
 def main() -> None:
@@ -177,15 +181,43 @@ async def serve(child: "subprocess.Popen[bytes]", port: int, used: Path) -> None
 
 
 async def reach(child: "subprocess.Popen[bytes]", port: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-    """Waits while the project's process starts."""
+    """Waits while the project's process starts. Meanwhile a neighbour may listen at its port: nothing is sent there."""
     until = time.monotonic() + START_SECONDS
     while True:
         try:
-            return await asyncio.open_connection("127.0.0.1", port)
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            if is_own(port):
+                return reader, writer
+            writer.close()
+            raise ConnectionRefusedError(f"somebody else listens at {port}")
         except OSError:
             if child.poll() is not None or time.monotonic() > until:
                 raise
             await asyncio.sleep(RETRY_SECONDS)
+
+
+def is_own(port: int) -> bool:
+    tables = [Path("/proc/net/tcp"), Path("/proc/net/tcp6")]
+    if not tables[0].exists():  # no Linux: then there are no neighbours of other uids
+        return True
+    found = owners(port, "".join(table.read_text() for table in tables if table.exists()))
+    return bool(found) and found <= {os.getuid(), 0}  # root's: so a port of a container is published
+
+
+def owners(port: int, table: str) -> set[int]:
+    """Whose the listener is that takes connections to 127.0.0.1 at a port, by the lines of /proc/net/tcp and tcp6."""
+    found: dict[str, set[int]] = {}
+    for line in table.splitlines():
+        words = line.split()
+        if len(words) > 7 and words[3] == LISTENS and words[1].endswith(f":{port:04X}"):
+            found.setdefault(words[1].partition(":")[0], set()).add(int(words[7]))
+    return next((found[address] for address in map(as_in_proc, TAKING) if address in found), set())
+
+
+def as_in_proc(address: str) -> str:
+    """Words of 32 bits of this machine's order."""
+    packed = socket.inet_pton(socket.AF_INET6 if ":" in address else socket.AF_INET, address)
+    return "".join(f"{word:08X}" for word in struct.unpack(f"={len(packed) // 4}I", packed))
 
 
 async def flow(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

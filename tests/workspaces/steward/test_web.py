@@ -7,11 +7,11 @@ from contextlib import contextmanager
 import pytest
 
 from tests.servers import BUSY, eventually
-from tests.workspaces.steward.stage import BASE, MINE, PROGRAM, StewardHost
+from tests.workspaces.steward.stage import BASE, GIVE, KEEP, MINE, NEIGHBOURS, PROGRAM, StewardHost
 
 SOCKET = f"{BASE}/sockets/{MINE}.sock"
 SERVER = """
-import http.server, os, signal, socket, sys
+import contextlib, http.server, os, signal, socket, subprocess, sys, time
 class Page(http.server.BaseHTTPRequestHandler):
     def do_GET(self):
         text = f"{os.getuid()} {os.environ['GREETING']}".encode()
@@ -20,7 +20,22 @@ class Page(http.server.BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(text)
 print("begins", flush=True)
-http.server.HTTPServer(("127.0.0.1", int(os.environ["PORT"])), Page).serve_forever()
+with contextlib.suppress(ConnectionRefusedError):
+    exec(open("give.py").read())
+while True:
+    with contextlib.suppress(OSError):
+        http.server.HTTPServer(("127.0.0.1", int(os.environ["PORT"])), Page).serve_forever()
+    time.sleep(0.1)
+"""
+# A neighbour who is at the port before it.
+EVE = """
+import contextlib, socket
+listener = socket.create_server(("127.0.0.1", 8107))
+print("listens", flush=True)
+while True:
+    with contextlib.suppress(OSError), listener.accept()[0] as connection:
+        print("met", flush=True)
+        connection.sendall(b"HTTP/1.0 200 OK\\r\\n\\r\\neve")
 """
 # As circusd does: a listening socket that outlives the process.
 HOLDER = f"""
@@ -42,7 +57,7 @@ while True:
 
 @pytest.fixture(scope="module")
 def project(host: StewardHost) -> StewardHost:
-    host.project(**{"server.py": SERVER, "Procfile": "web: python server.py\n"})
+    host.project(**{"server.py": SERVER, "give.py": GIVE, "Procfile": "web: python server.py\n"})
     host.build()
     host.do("write_env", values={"GREETING": "good day"})
     for step in (("venv", "1", "python3"), ("freeze", "1"), ("switch", "1")):
@@ -66,9 +81,11 @@ def served(host: StewardHost) -> Iterator[None]:
         eventually(lambda: host.do("processes") == [], 30 * BUSY)
 
 
+WORDS = ("curl", "-s", "--max-time", str(60 * BUSY), "--unix-socket", SOCKET, "http://x/")
+
+
 def page(host: StewardHost) -> str:
-    words = ("curl", "-s", "--max-time", str(60 * BUSY), "--unix-socket", SOCKET, "http://x/")
-    return host.host.run(*words, check=False, seconds=120 * BUSY).stdout
+    return host.host.run(*WORDS, check=False, seconds=120 * BUSY).stdout
 
 
 def test_it_answers_as_the_workspaces_user_with_its_settings(project: StewardHost) -> None:
@@ -114,3 +131,28 @@ def test_a_stopped_steward_leaves_no_web_process(project: StewardHost) -> None:
         assert project.host.sh(f"pgrep -u {project.uid()}", check=False) == ""
         project.start_steward()
         assert page(project) == f"{project.uid()} good day"
+
+
+def test_who_keeps_what_it_writes_to_does_not_keep_its_place(project: StewardHost) -> None:
+    with served(project), project.running(KEEP, MINE) as said:
+        assert page(project)
+        project.do("restart")  # now there is somebody to give it to
+        eventually(lambda: "keeps" in said.read_text(), 30 * BUSY)
+        assert page(project)
+        holder = project.host.sh("pgrep -f 'os.execv' | head -1")
+        project.host.sh(f"kill -STOP {holder}")
+        project.host.sh(f"kill -9 {project.do('status')['pid']}")
+        eventually(lambda: project.do("status")["state"] == "stopped", 30 * BUSY)
+        project.host.sh(f"kill -CONT {holder}")
+        assert page(project) == f"{project.uid()} good day"
+        assert project.do("status")["state"] == "active"
+
+
+def test_a_neighbour_at_its_port_gets_nothing_of_its_visitors(project: StewardHost) -> None:
+    project.do("make_user", NEIGHBOURS)
+    inside = ("nsenter", "--target", str(project.host.first), "--all", "setpriv", "--pdeathsig=KILL")
+    with project.running(EVE, NEIGHBOURS) as said, served(project):
+        visitor = subprocess.Popen([*inside, *WORDS], stdout=subprocess.PIPE)
+        eventually(lambda: "met" in said.read_text(), 60 * BUSY)
+        project.do("kill", NEIGHBOURS)
+        assert visitor.communicate()[0].decode() == f"{project.uid()} good day"
