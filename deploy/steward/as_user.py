@@ -5,7 +5,9 @@ import ctypes
 import json
 import os
 import resource
+import select
 import signal
+import time
 from collections.abc import Callable
 from typing import Any, Final, TypeVar
 
@@ -25,8 +27,6 @@ def as_user(uid: int, call: Callable[[], T]) -> T:
     reading, writing = os.pipe()
     child = os.fork()
     if child == 0:
-        signal.signal(signal.SIGALRM, signal.SIG_DFL)
-        signal.alarm(AS_USER_SECONDS)
         os.close(reading)
         answer: dict[str, Any] = {}
         try:
@@ -41,16 +41,31 @@ def as_user(uid: int, call: Callable[[], T]) -> T:
             json.dump(answer, file)
         os._exit(0)
     os.close(writing)
-    with os.fdopen(reading, "rb") as file:
-        text = file.read(FOUND_BYTES + 1)
+    text = _said(reading, time.monotonic() + AS_USER_SECONDS)
+    os.close(reading)
+    os.kill(child, signal.SIGKILL)  # it has said all, or gets no more time: who is the same user may have stopped it
     os.waitpid(child, 0)
+    if text is None:
+        raise Refused("it took too long")
     if len(text) > FOUND_BYTES:
         raise Refused(f"what is there is more than {FOUND_BYTES} bytes, and is not read")
-    answer = json.loads(text or '{"error": "it took too long"}')
+    answer = json.loads(text or '{"error": "it was ended"}')
     if "error" in answer:
         raise Refused(answer["error"])
     value: T = answer["value"]
     return value
+
+
+def _said(reading: int, until: float) -> bytes | None:
+    """All of it, or a byte more than may be; nothing, if there is no end of it in time."""
+    text = b""
+    while len(text) <= FOUND_BYTES:
+        if not select.select([reading], [], [], max(0, until - time.monotonic()))[0]:
+            return None
+        if not (chunk := os.read(reading, FOUND_BYTES + 1 - len(text))):
+            break
+        text += chunk
+    return text
 
 
 def become(uid: int) -> None:

@@ -1,7 +1,5 @@
 """The cage: how a command becomes one of a workspace's, and how all that it began ends."""
 
-import contextlib
-import os
 import signal
 import subprocess
 import sys
@@ -10,7 +8,7 @@ from typing import Any, Final
 
 from steward.config import Config
 from steward.groups import Groups
-from steward.processes import child_of
+from steward.processes import child_of, send
 from steward.programs import call
 
 SCRATCH: Final = ("/tmp", "/var/tmp", "/dev/shm")  # what everybody may write: each cage has its own
@@ -78,9 +76,11 @@ def first_of(process: subprocess.Popen[bytes]) -> int | None:
 
 def kill_cage(process: subprocess.Popen[bytes]) -> None:
     """Returns when nothing of it is left."""
+    if process.poll() is not None:  # its number may be another's
+        return
     first = first_of(process)
-    with contextlib.suppress(ProcessLookupError):
-        os.kill(first or process.pid, signal.SIGKILL)
+    if not (first and send(first, signal.SIGKILL, lambda: first_of(process) == first)):
+        process.kill()
     try:
         process.wait(2)
     except subprocess.TimeoutExpired:
@@ -90,8 +90,8 @@ def kill_cage(process: subprocess.Popen[bytes]) -> None:
 
 def end_cage(process: subprocess.Popen[bytes]) -> None:
     """TERM for the command, which is the child of the first one."""
+    if process.poll() is not None:
+        return
     first = first_of(process)
-    command = first and child_of(first)
-    with contextlib.suppress(ProcessLookupError):
-        if command:
-            os.kill(command, signal.SIGTERM)
+    if first and (command := child_of(first)):
+        send(command, signal.SIGTERM, lambda: first_of(process) == first and child_of(first) == command)

@@ -5,6 +5,7 @@ import os
 import re
 import signal
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
@@ -43,6 +44,32 @@ def kill_all(uid: int) -> None:
             os._exit(0)
         os.waitpid(child, 0)
         time.sleep(0.01)
+
+
+def send(pid: int, signum: int, is_it: Callable[[], bool]) -> bool:
+    """Signals a process if, once it is held, it is still the one that is meant: its number may be another's by then."""
+    try:
+        held = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return False
+    try:
+        meant = is_it()
+        if meant:
+            signal.pidfd_send_signal(held, signum)
+    except ProcessLookupError:
+        return False
+    finally:
+        os.close(held)
+    return meant
+
+
+def parent_of(pid: int) -> int | None:
+    try:
+        status = Path(f"/proc/{pid}/status").read_text()
+    except OSError:
+        return None
+    found = re.search(r"^PPid:\s+(\d+)$", status, re.MULTILINE)
+    return int(found[1]) if found else None
 
 
 def child_of(pid: int) -> int | None:

@@ -2,10 +2,10 @@
 
 import array
 import contextlib
-import fcntl
 import json
 import os
 import re
+import select
 import selectors
 import signal
 import socket
@@ -27,6 +27,8 @@ SLUG: Final = re.compile(r"w-[a-z0-9](?:[a-z0-9-]{0,18}[a-z0-9])?-[a-z2-7]{8}")
 LOGIN: Final = re.compile(r"[a-z_][a-z0-9_-]{0,31}")
 REQUEST_BYTES: Final = 65_536
 REQUEST_SECONDS: Final = 5
+LOOK_SECONDS: Final = 0.1
+LEFT_BYTES: Final = 1 << 20  # of what a step has said and is not read yet when it ends: as much as the largest pipe
 
 
 def _like(pattern: re.Pattern[str]) -> Callable[[Any], bool]:
@@ -46,6 +48,16 @@ def _arguments(value: Any) -> bool:
 def _values(value: Any) -> bool:
     name, text = _like(VARIABLE), _like(re.compile(r"[^\x00\n\r]{0,8000}"))
     return isinstance(value, dict) and len(value) <= 64 and all(name(each) and text(value[each]) for each in value)
+
+
+def _left_in(pipe: int) -> bytes:
+    """What has been written by now. Others may hold the pipe open, and write on: there need be no end."""
+    os.set_blocking(pipe, False)
+    found = b""
+    with contextlib.suppress(BlockingIOError):
+        while len(found) < LEFT_BYTES and (chunk := os.read(pipe, REQUEST_BYTES)):
+            found += chunk
+    return found
 
 
 ARGUMENTS: Final[Mapping[str, Callable[[Any], bool]]] = {
@@ -140,6 +152,8 @@ class Request:
             self._run(**request)
         elif verb == "web":
             self._web(**request)
+        elif verb == "end_steps":
+            self._end_steps(**request)
         else:
             self._send({"done": getattr(self._steward, verb)(**request)})
 
@@ -154,9 +168,16 @@ class Request:
             words, folder, variables = self._steward.line(slug, step, arguments)
         except Refused as error:
             raise Refused(f"{step}: {error}") from error
-        with self._steward.running(slug, fcntl.LOCK_SH):
+        with self._steward.running(slug):
             process = self._steward.start(slug, folder, words, variables, seconds)
             self._send({"exit": self._attend(slug, process, seconds)})
+
+    def _end_steps(self, slug: str) -> None:
+        """Steps end with their caller: here is waited until they have, for as long as somebody waits for the answer."""
+        while self._steward.runs_a_step(slug):
+            if select.select([self._connection], [], [], LOOK_SECONDS)[0]:
+                self._heard()
+        self._send({"done": None})
 
     def _web(self, slug: str, port: int) -> None:
         if len(self._descriptors) != 1:
@@ -173,6 +194,8 @@ class Request:
             logger = os.fork()
             if logger == 0:
                 with contextlib.suppress(BaseException):
+                    file.close()  # its lock says that the web process lives, and this may be here for longer
+                    self._connection.close()
                     become(uid)
                     signal.signal(signal.SIGTERM, signal.SIG_IGN)
                     keep_log(process.stdout.fileno(), home.log / "web.log")
@@ -220,7 +243,7 @@ class Request:
                         raise Refused(f"{used_up}, and was ended")
                     look_at = time.monotonic() + max(2, 20 * (time.monotonic() - now))
         if process.stdout:
-            rest = self._say(rest + process.stdout.read())
+            rest = self._say(rest + _left_in(process.stdout.fileno()))
             self._say(rest + b"\n" if rest else b"")
         return int(process.returncode)
 

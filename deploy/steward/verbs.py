@@ -24,7 +24,7 @@ from steward.config import Config
 from steward.errors import Refused
 from steward.groups import Groups
 from steward.network import forbid_metadata
-from steward.processes import KILL_SECONDS, child_of, kill_all, processes
+from steward.processes import KILL_SECONDS, child_of, kill_all, parent_of, processes, send
 from steward.programs import OUTER, call
 from steward.root_files import opened
 from steward.uids import Uids
@@ -136,17 +136,20 @@ class Steward:
         if (uid := self.uids.all().get(slug)) is not None:
             kill_all(uid)
 
-    def end_steps(self, slug: str) -> None:
-        """Steps end with their caller: here is waited until they have."""
-        with self.running(slug, fcntl.LOCK_EX):
-            pass
-
     @contextlib.contextmanager
-    def running(self, slug: str, kind: int) -> Iterator[None]:
+    def running(self, slug: str) -> Iterator[None]:
         """Who runs a step shares this lock."""
-        with open(self._run / "steps" / slug, "a+") as file:
-            fcntl.flock(file, kind)
+        with open(self._steps_file(slug), "a+") as file:
+            fcntl.flock(file, fcntl.LOCK_SH)
             yield
+
+    def runs_a_step(self, slug: str) -> bool:
+        with open(self._steps_file(slug), "a+") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return True
+        return False
 
     def left(self, slug: str) -> list[str]:
         uid = self.uids.last(slug)
@@ -175,10 +178,13 @@ class Steward:
 
     def restart(self, slug: str) -> None:
         """Ends the web process; the circusd of the workspaces starts it again."""
-        found = self.status(slug)
-        if found["state"] != "active":
+        request = self.status(slug).get("request")
+        ours = os.getppid()  # requests are the daemon's children, as this one is
+        if request is None or not send(request, signal.SIGTERM, lambda: parent_of(request) == ours):
             raise Refused(f"{slug} does not run: start it on the page of the workspaces")
-        os.kill(found["request"], signal.SIGTERM)
+
+    def _steps_file(self, slug: str) -> Path:
+        return self._run / "steps" / slug
 
     def _web_file(self, slug: str) -> Path:
         return self._run / "web" / slug

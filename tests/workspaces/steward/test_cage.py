@@ -3,7 +3,7 @@
 import time
 
 from tests.servers import BUSY, eventually
-from tests.workspaces.steward.stage import BASE, LIMITS, MINE, NEIGHBOURS, StewardHost
+from tests.workspaces.steward.stage import BASE, GIVE, KEEP, LIMITS, MINE, NEIGHBOURS, StewardHost
 
 NOTHING = "0000000000000000"
 
@@ -107,6 +107,30 @@ def test_when_its_caller_is_gone_all_of_it_is(host: StewardHost) -> None:
     with host.asking("run", **request):
         eventually(lambda: len(host.do("processes")) >= 3, 30 * BUSY)
     eventually(lambda: host.do("processes") == [], 30 * BUSY)
+
+
+def test_its_end_is_told_though_somebody_keeps_what_it_writes_to(host: StewardHost) -> None:
+    host.project(test="/usr/bin/python3 -I give.py && echo given\n", **{"give.py": GIVE})
+    host.build()
+    with host.running(KEEP, MINE) as said:
+        assert host.run("test") == ("given", {"exit": 0})
+        assert "keeps" in said.read_text()
+        host.do("end_steps")
+
+
+def test_who_waits_for_its_end_and_is_gone_is_not_waited_for(host: StewardHost) -> None:
+    def requests() -> int:
+        """Without those that have ended."""
+        states = host.host.sh("ps -o stat= --ppid $(cat /run/steward.pid)", check=False)
+        return sum(not state.startswith("Z") for state in states.splitlines())
+
+    host.project(test="sleep 600")
+    host.build()
+    with host.asking("run", slug=MINE, step="test", arguments=[], seconds=600):
+        eventually(lambda: host.do("processes") and requests() == 1, 30 * BUSY)
+        with host.asking("end_steps", slug=MINE):
+            eventually(lambda: requests() == 2, 30 * BUSY)
+        eventually(lambda: requests() == 1, 30 * BUSY)
 
 
 def test_what_is_said_comes_in_lines_as_it_is_said(host: StewardHost) -> None:
