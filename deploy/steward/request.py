@@ -108,10 +108,14 @@ class Request:
 
     def _read(self) -> dict[str, Any]:
         """The line, and at most one descriptor."""
-        self._connection.settimeout(REQUEST_SECONDS)
+        until = time.monotonic() + REQUEST_SECONDS
         text = b""
         while not text.endswith(b"\n"):
-            chunk, ancillary, _, _ = self._connection.recvmsg(REQUEST_BYTES, socket.CMSG_SPACE(4))
+            self._connection.settimeout(max(0, until - time.monotonic()))
+            try:
+                chunk, ancillary, _, _ = self._connection.recvmsg(REQUEST_BYTES, socket.CMSG_SPACE(4))
+            except (TimeoutError, BlockingIOError):
+                raise Refused(f"a request is said within {REQUEST_SECONDS} seconds") from None
             for level, kind, content in ancillary:
                 if (level, kind) == (socket.SOL_SOCKET, socket.SCM_RIGHTS):
                     self._descriptors += array.array("i", content[: len(content) - len(content) % 4])

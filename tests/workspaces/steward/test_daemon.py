@@ -6,10 +6,12 @@ It is the real daemon with real requests; only what is behind the verbs stands i
 import json
 import os
 import resource
+import select
 import socket
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -134,6 +136,14 @@ def test_the_services_own_requests_are_bounded() -> None:
         for _ in range(2):
             stack.enter_context(running.connected())
         assert running.about() is None
+
+
+def test_who_says_a_byte_at_a_time_has_no_longer_than_others() -> None:
+    with daemon() as running, running.connected() as connection:
+        until = time.monotonic() + 20 * BUSY
+        while not select.select([connection], [], [], 0.2)[0] and time.monotonic() < until:
+            connection.sendall(b" ")
+        assert json.loads(connection.makefile().readline()) == {"refused": "a request is said within 5 seconds"}
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root becomes others")
