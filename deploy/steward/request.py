@@ -24,7 +24,7 @@ from steward.inside import LINE_BYTES, keep_log
 from steward.verbs import GRACE_SECONDS, VARIABLE, Steward
 
 SLUG: Final = re.compile(r"w-[a-z0-9](?:[a-z0-9-]{0,18}[a-z0-9])?-[a-z2-7]{8}")
-LOGIN: Final = re.compile(r"[a-z_][a-z0-9_-]{0,31}")
+LOGIN: Final = re.compile(r"[a-z_][a-z0-9_.-]{0,31}")
 REQUEST_BYTES: Final = 65_536
 REQUEST_SECONDS: Final = 5
 LOOK_SECONDS: Final = 0.1

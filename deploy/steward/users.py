@@ -12,6 +12,7 @@ from steward.programs import call
 from steward.uids import Uids
 
 LOWEST_LOGIN: Final = 1000  # below are the system's own users
+NO_PERSONS: Final = (range(61_184, 65_520), range(65_534, 65_536))  # systemd's dynamic users; nobody, and the old -1
 PASSWD_SECONDS: Final = 30  # for the lock of /etc/passwd
 
 
@@ -75,7 +76,8 @@ class Users:
             uid = pwd.getpwnam(login).pw_uid
         except KeyError:
             raise Refused(f"there is no login {login} on this host") from None
-        if uid < LOWEST_LOGIN or uid in self._config.uids() or uid == self._config.service_uid:
+        others = (*NO_PERSONS, self._config.uids(), (self._config.service_uid,))
+        if uid < LOWEST_LOGIN or any(uid in each for each in others):
             raise Refused(f"{login} is no person's login")
 
     def is_member(self, uid: int, slug: str) -> bool:
