@@ -11,7 +11,7 @@ from typing import IO, Any, Final
 from steward.config import Config
 from steward.daemon import say, serve
 from steward.request import MEMBERS
-from steward.verbs import Steward
+from steward.verbs import look
 
 CONFIG: Final = Path("/etc/sandbox/steward.toml")
 
@@ -66,7 +66,7 @@ def main() -> int:
     if given.verb == "serve":
         serve(config)
     elif given.verb == "check":
-        print(json.dumps(Steward(config).about()["isolation"], indent=1))
+        print(json.dumps(look(config), indent=1))
     elif given.verb == "web":
         return web(config, given.slug, given.descriptor, given.port)
     else:

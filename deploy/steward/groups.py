@@ -37,6 +37,14 @@ class Groups:
                     folders[name].mkdir(exist_ok=True)
         return cls(config, folders)
 
+    @classmethod
+    def look(cls, config: Config) -> "Groups":
+        """Where the machine has them, without making any: only the daemon knows which are its own."""
+        root = Path("/sys/fs/cgroup")
+        controllers = root / "cgroup.controllers"
+        there = controllers.read_text().split() if controllers.exists() else [each.name for each in root.glob("*")]
+        return cls(config, {name: root for name in ("memory", "pids") if name in there})
+
     def make(self, slug: str) -> None:
         """Its limits are set each time: root may have changed them."""
         limits = (("memory.max", "memory.limit_in_bytes"), ("pids.max", "pids.max"))

@@ -17,13 +17,12 @@ from typing import IO, Any, Final
 
 from service.workspaces import dotenv, looking, recipes
 from service.workspaces.places import Home
-from steward import inside
+from steward import inside, network
 from steward.as_user import as_user, die_with_parent
 from steward.cage import SCRATCH, SOCKET_FD, VARIABLES_FD, Cage
 from steward.config import Config
 from steward.errors import Refused
 from steward.groups import Groups
-from steward.network import forbid_metadata
 from steward.processes import KILL_SECONDS, child_of, kill_all, parent_of, processes, send
 from steward.programs import OUTER, call
 from steward.root_files import opened
@@ -45,7 +44,7 @@ class Steward:
         self.users = Users(config, self.uids)
         self.groups = Groups.find(config)
         self.cage = Cage(config, self.groups)
-        self.metadata = forbid_metadata(config)
+        self.metadata = network.forbid_metadata(config)
 
     def home(self, slug: str) -> Home:
         return self.config.places.home(slug)
@@ -269,3 +268,9 @@ class Steward:
             "web": [sys.executable, "-I", str(program), "web"],
             "isolation": {**self.cage.about(), "metadata": self.metadata},
         }
+
+
+def look(config: Config) -> dict[str, Any]:
+    """What there is for isolation, without a change."""
+    cage = Cage(config, Groups.look(config))
+    return {**cage.about(), "metadata": network.look(config)}

@@ -2,13 +2,14 @@
 
 import json
 import stat
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from service.workspaces import dotenv
 from tests.servers import BUSY, eventually
-from tests.workspaces.steward.stage import BASE, MINE, NEIGHBOURS, SOCKET, StewardHost
+from tests.workspaces.steward.stage import BASE, MINE, NEIGHBOURS, PROGRAM, SOCKET, StewardHost
 
 PROJECT = {"README": "a project"}
 SECRET = "SECRET_KEY"
@@ -78,6 +79,20 @@ def test_what_is_not_on_the_list_is_refused(host: StewardHost) -> None:
 
 def test_the_services_user_may_ask_for_everything(host: StewardHost) -> None:
     assert host.ask("about", user="sandbox")["done"]["base"] == BASE
+
+
+def test_a_check_says_what_there_is_and_changes_nothing(host: StewardHost) -> None:
+    def groups() -> set[Path]:
+        found = Path("/sys/fs/cgroup").glob("**/sandbox-workspaces")
+        return {group for group in found if "steward-of-tests" not in str(group)}
+
+    check = f"/usr/bin/python3 -I {PROGRAM} check"
+    before = groups()
+    assert json.loads(host.host.sh(check)) == host.ask("about")["done"]["isolation"]
+    elsewhere = host.host.sh(f"unshare --net sh -c '{check}; ip rule show'")  # where there are no rules yet
+    assert "reachable until the steward is started" in elsewhere
+    assert "prohibit" not in elsewhere
+    assert groups() == before
 
 
 def test_a_member_may_look_at_and_restart_his_own_and_is_refused_the_rest(host: StewardHost) -> None:
