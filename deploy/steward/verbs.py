@@ -17,7 +17,7 @@ from typing import IO, Any, Final
 
 from service.workspaces import dotenv, looking, recipes
 from service.workspaces.places import Home
-from steward import inside, network
+from steward import inside, mounts, network
 from steward.as_user import as_user, die_with_parent
 from steward.cage import SCRATCH, SOCKET_FD, VARIABLES_FD, Cage
 from steward.config import Config
@@ -45,6 +45,7 @@ class Steward:
         self.groups = Groups.find(config)
         self.cage = Cage(config, self.groups)
         self.metadata = network.forbid_metadata(config)
+        self.setuid = mounts.forbid_setuid(config)
 
     def home(self, slug: str) -> Home:
         return self.config.places.home(slug)
@@ -266,11 +267,11 @@ class Steward:
             "origin": self.config.origin,
             "pythons": list(self.config.pythons),
             "web": [sys.executable, "-I", str(program), "web"],
-            "isolation": {**self.cage.about(), "metadata": self.metadata},
+            "isolation": {**self.cage.about(), "metadata": self.metadata, "setuid": self.setuid},
         }
 
 
 def look(config: Config) -> dict[str, Any]:
     """What there is for isolation, without a change."""
     cage = Cage(config, Groups.look(config))
-    return {**cage.about(), "metadata": network.look(config)}
+    return {**cage.about(), "metadata": network.look(config), "setuid": mounts.look(config)}

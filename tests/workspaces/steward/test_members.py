@@ -1,6 +1,6 @@
 """Who can be a member of a workspace, and what a member does not become by that."""
 
-from tests.workspaces.steward.stage import MINE, StewardHost
+from tests.workspaces.steward.stage import BASE, MINE, StewardHost
 
 
 def test_a_login_is_a_persons_and_may_have_a_dot(host: StewardHost) -> None:
@@ -19,3 +19,17 @@ def test_a_login_is_a_persons_and_may_have_a_dot(host: StewardHost) -> None:
     finally:
         host.host.run("userdel", "jo.smith")
         host.host.run("userdel", "of-systemd")
+
+
+def test_a_member_does_not_become_the_workspaces_user_by_a_file_of_its(host: StewardHost) -> None:
+    host.project(**{"README": "a project"})
+    host.build()
+    host.do("grant", login="jo")
+    file = f"{BASE}/w/{MINE}/code/whoever"
+    as_its_user = ("setpriv", f"--reuid={MINE}", f"--regid={MINE}", "--clear-groups", "sh", "-c")
+    host.host.run(*as_its_user, f"cp /usr/bin/id {file}; chmod 6775 {file}")
+    assert host.host.sh(f"setpriv --reuid=jo --regid=jo --init-groups {file} -un") == "jo"
+    mounts = host.host.sh("cat /proc/self/mounts")
+    host.stop_steward("KILL")
+    host.start_steward()
+    assert host.host.sh("cat /proc/self/mounts") == mounts
