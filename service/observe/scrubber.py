@@ -76,8 +76,8 @@ _BY_NAME: Final = (
         r"(?:\\*\"[^\"]{0,100}:[^\"]*\"?|\\*'[^']{0,100}:[^']*'?|[^\s:\"']{1,100}+:(?!//)[^\s\"']+)",
         rf"\1{REMOVED}",
     ),
-    # An element of XML.
-    (rf"(?i)(<[\w.:-]{{0,40}}?{_NAMED}(?:\s[^<>]{{0,200}})?>\s*(?:<!\[CDATA\[)?)[^<]+(?=</)", rf"\1{REMOVED}"),
+    # An element of XML. Nothing is tried twice where there is no end of it.
+    (rf"(?i)(<[\w.:-]{{0,40}}?{_NAMED}(?:\s[^<>]{{0,200}})?>\s*+(?:<!\[CDATA\[)?)[^<]++(?=</)", rf"\1{REMOVED}"),
 )
 # A header: the whole line may be the secret.
 _BY_HEADER: Final = ((r"(?i)((?:authorization|cookie)\\*[\"']?\s*[:=]\s*\\*[\"']?)[^\r\n\"'\\]+", rf"\1{REMOVED}"),)

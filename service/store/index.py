@@ -22,7 +22,9 @@ from service.tasks.document import Task
 
 PAGE_SECONDS: Final = 0.06
 PAGE_READS: Final = 1000  # so many a page may take in any case, where shelves know all that is asked for
-READ_AT_ONCE: Final = 100  # documents: each may be large
+PAGE_BYTES: Final = 4 * 1024 * 1024  # of documents, after which a page ends: a worker has many clients
+READ_FIRST: Final = 20  # documents, which tell how large the others may be
+READ_AT_ONCE: Final = 100
 MANY: Final = 1000  # pointers, where most of what they lead to may be left out
 LOOKS: Final = 20_000  # pointers that one script may look at to find a UID: Redis does nothing else meanwhile
 FIRST_UID: Final = "0" * 64
@@ -47,16 +49,17 @@ class Index:
     ) -> tuple[list[Task], Position | None]:
         """Tasks from newest to oldest, and where the next page begins."""
         page: list[Task] = []
-        reads, until = 0, time.monotonic() + PAGE_SECONDS
+        size, reads, until = 0, 0, time.monotonic() + PAGE_SECONDS
         at_least = PAGE_READS if only.is_of_shelves else 0
         position = after
         for found, stop in self._documents(self._pages if only.is_of_shelves else self._scan, limit + 1, after, only):
             for pointer, document in found:
-                if len(page) == limit:
+                if len(page) == limit or size > PAGE_BYTES:
                     return page, position
                 position = pointer
                 if document and (task := self._as_listed(document, pointer)) and only.admits(task):
                     page.append(task)
+                    size += len(document.text)
             position = stop
             reads += len(found)
             if reads >= at_least and time.monotonic() > until:
@@ -93,11 +96,15 @@ class Index:
         position = only.begin(after)
         while True:
             pointers, position = look(count, position, only)
-            for start in range(0, max(1, len(pointers)), READ_AT_ONCE):
-                batch = pointers[start : start + READ_AT_ONCE]
+            at_once = READ_FIRST
+            while True:
+                batch, pointers = pointers[:at_once], pointers[at_once:]
                 documents = self._read([uid for _, uid in batch]) if batch else []
-                is_last = start + READ_AT_ONCE >= len(pointers)
-                yield list(zip(batch, documents, strict=True)), position if is_last else batch[-1]
+                yield list(zip(batch, documents, strict=True)), batch[-1] if pointers else position
+                if not pointers:
+                    break
+                is_light = sum(len(each.text) for each in documents if each) < PAGE_BYTES // READ_FIRST
+                at_once = READ_AT_ONCE if is_light else READ_FIRST
             if position is None:
                 return
 

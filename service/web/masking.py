@@ -2,10 +2,10 @@
 
 A type names its secret arguments: `@task(…, secret=("password",))`. They stand in a task's own document for whoever
 may write, and nowhere else; no search looks into them, because each guess would be answered. The page hides more than
-that: page/shown.py.
+that: page/shown.py. Of a type that this release does not know, any argument may be a secret.
 """
 
-from collections.abc import Iterable
+from collections.abc import Container, Iterable, Sequence
 from typing import Any, Final
 
 import msgspec
@@ -24,9 +24,17 @@ _members = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 _encode = msgspec.json.Encoder().encode
 
 
+class _Every(Container[str]):
+    def __contains__(self, name: object) -> bool:
+        return True
+
+
+EVERY: Final = _Every()
+
+
 class Masking:
     def __init__(self, types: Iterable[TaskType]) -> None:
-        self._secret = {task_type.name: task_type.secret for task_type in types if task_type.secret}
+        self._secret = {task_type.name: task_type.secret for task_type in types}
 
     def document(self, task: Task, environ: dict[str, Any]) -> dict[str, Any]:
         """For who asks for this one task."""
@@ -38,10 +46,14 @@ class Masking:
 
     def arguments(self, type: str, args: msgspec.Raw) -> msgspec.Raw:
         """Without the secrets that the type names."""
-        if (secret := self._secret.get(type)) is None:
+        if not (secret := self.secret(type)):
             return args
         members = {name: _RAW_HIDDEN if name in secret else value for name, value in _members(bytes(args)).items()}
         return msgspec.Raw(_encode(members))
+
+    def secret(self, type: str) -> Container[str]:
+        """The names of its arguments that are kept from everybody's eyes; empty if none is."""
+        return self._secret.get(type, EVERY)
 
     def refuse_guesses(self, only: Filter) -> None:
         """Raises a problem if the filter asks for a secret of a type that it admits."""
@@ -49,13 +61,22 @@ class Masking:
         if wanted is None:
             return
         name = wanted.path[0]
-        types = [each for each in only.type or self._secret if name in self._secret.get(each, ())]
+        types = [each for each in only.type or self._secret if name in self.secret(each)]
         if types:
+            is_known = types[0] in self._secret
             raise wrong(
                 f"q: {name} is a secret of the type {types[0]}, which no search looks into; "
-                f"ask for another argument, or with `type` for types of which it is no secret",
+                f"ask for another argument, or with `type` for types of which it is no secret"
+                if is_known
+                else f"q: this release does not know the type {types[0]}: any of its arguments may be a secret",
                 field="q",
             )
+
+    def without_guesses(self, page: Sequence[Task], only: Filter) -> Sequence[Task]:
+        """Of what an argument was looked for in: without tasks in which any may be a secret."""
+        if only.q is None or argument(only.q) is None:
+            return page
+        return [task for task in page if task.type in self._secret]
 
 
 def may_write(environ: dict[str, Any]) -> bool:

@@ -228,7 +228,9 @@ def is_quick(pattern: re.Pattern[str], shown: str) -> bool:
 def test_no_pattern_takes_long_even_for_long_and_hostile_texts(pattern: re.Pattern[str]) -> None:
     hostile = [(atom * LONG)[:LONG] for atom in ATOMS]
     hostile += [
-        (one + (other * LONG))[:LONG] for one in ("password", "a://b:", "eyJaaaaaa", "cookie:") for other in ATOMS
+        (one + (other * LONG))[:LONG]
+        for one in ("password", "<password>", "--password ", "a://b:", "eyJaaaaaa", "cookie:")
+        for other in ATOMS
     ]
     assert not [shown[:40] for shown in hostile if not is_quick(pattern, shown)]
 

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from flask.testing import FlaskClient
 
+from service.tasks.registry import Registry
 from service.web import token_file
 from service.web.app import Web
 from service.web.auth import Tokens
@@ -49,6 +50,18 @@ def test_without_tokens_everybody_may_write(client: FlaskClient) -> None:
 def test_a_type_says_what_is_secret(client: FlaskClient) -> None:
     types = {each["type"]: each["secret"] for each in client.get("/types").json["types"]}
     assert (types["account.open"], types["echo"]) == (["password", "pin_code"], [])
+
+
+def test_a_type_that_has_left_the_release_keeps_its_secrets(
+    make_app: Callable[..., Web], guarded: FlaskClient, tokens: dict[str, dict[str, str]], tmp_path: Path
+) -> None:
+    uid = guarded.post("/tasks", json={"type": "account.open", "args": ARGS}, headers=tokens["write"]).json["uid"]
+    later = make_app(tokens=Tokens(tmp_path / "tokens"), registry=Registry([])).test_client()
+    assert later.get(f"/tasks/{uid}", headers=tokens["write"]).json["args"] == ARGS
+    for path in (f"/tasks/{uid}", "/tasks", "/tasks?type=account.open"):
+        assert b"hunter2" not in later.get(path, headers=tokens["read"]).data, path
+    assert later.get("/tasks?q=args.name=ann&type=account.open", headers=tokens["read"]).status_code == 422
+    assert later.get("/tasks?q=args.password=hunter2", headers=tokens["read"]).json["tasks"] == []
 
 
 GUESS = "args.password=hunter2"

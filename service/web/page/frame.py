@@ -6,7 +6,7 @@ After a form comes a 303 to a page, and what the form has done stands there once
 import base64
 import binascii
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlencode
@@ -22,6 +22,7 @@ from service.tasks.document import SHOWN_STATUSES
 from service.tasks.registry import Registry
 from service.web import request_id
 from service.web.answers import Answer
+from service.web.masking import EVERY, may_write
 from service.web.page import shown
 from service.web.page.statics import Statics
 from service.web.problem import Problem
@@ -126,10 +127,12 @@ def address(path: str, query: Any = ()) -> str:
     return f"{path}?{text}" if text else path
 
 
-def secret_arguments(registry: Registry, type: str) -> tuple[str, ...]:
-    """The arguments that a type keeps from everybody's eyes."""
+def secret_arguments(registry: Registry, type: str) -> Container[str]:
+    """The arguments that a type keeps from everybody's eyes; all, if it is not known, from who may only read."""
     found = registry.get(type)
-    return found.secret if found else ()
+    if found is not None:
+        return found.secret
+    return () if may_write(request.environ) else EVERY
 
 
 def safe(answer: Response) -> Response:

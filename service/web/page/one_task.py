@@ -1,5 +1,6 @@
 """One task: what it is, what became of it, and what can be done to it."""
 
+from collections.abc import Container
 from typing import Any, Final
 from urllib.parse import quote
 
@@ -56,7 +57,7 @@ class OneTask:
         found = self._unique_keys.holder(task)
         return found.task.uid if found is not None and found.task.uid != task.uid else ""
 
-    def _value(self, raw: bytes, secret: tuple[str, ...] = ()) -> tuple[str, int]:
+    def _value(self, raw: bytes, secret: Container[str] = ()) -> tuple[str, int]:
         """The value, and how many bytes of it are not shown."""
         whole = len(raw) <= shown.LARGEST_BYTES or "whole" in request.args
         return (shown.exact(raw, secret), 0) if whole else ("", len(raw))

@@ -4,7 +4,7 @@ import json
 import math
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -16,6 +16,7 @@ NOTHING: Final = "\N{EN DASH}"
 SUMMARY_BYTES: Final = 2048
 SUMMARY_CHARACTERS: Final = 90
 LARGEST_BYTES: Final = 64 * 1024
+DEEPEST: Final = 24  # blanks before a line: what lies deeper stands in a row
 # What changes the direction of text, or is not seen, could make a value look like another one.
 UNSEEN: Final = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u00ad\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff]")
 STEPS: Final = ((60, 1, "s"), (3600, 60, "min"), (86400, 3600, "h"), (math.inf, 86400, "d"))
@@ -99,12 +100,12 @@ def parsed(raw: bytes) -> Any:
     return json.loads(bytes(raw), parse_int=Number, parse_float=Number, parse_constant=Number)
 
 
-def exact(raw: bytes, secret: tuple[str, ...] = ()) -> str:
+def exact(raw: bytes, secret: Container[str] = ()) -> str:
     """JSON with a line for each member, its numbers as they are written."""
     return "".join(_written(hidden(parsed(raw), secret), ""))
 
 
-def summary(raw: bytes, secret: tuple[str, ...] = ()) -> str:
+def summary(raw: bytes, secret: Container[str] = ()) -> str:
     """The beginning of what is in an object, in one line."""
     if len(raw) > SUMMARY_BYTES:
         return f"({size(len(raw))})"
@@ -116,7 +117,7 @@ def summary(raw: bytes, secret: tuple[str, ...] = ()) -> str:
     return shown if len(shown) <= SUMMARY_CHARACTERS else shown[: SUMMARY_CHARACTERS - 1] + "…"
 
 
-def hidden(value: Any, secret: tuple[str, ...] = ()) -> Any:
+def hidden(value: Any, secret: Container[str] = ()) -> Any:
     """The value without what stands under a secret's name, or looks like a secret."""
     if isinstance(value, Number):
         return value
@@ -170,7 +171,7 @@ def _written(value: Any, indent: str | None) -> Iterator[str]:
 
 
 def _members(value: Any, indent: str | None) -> Iterator[str]:
-    deeper = None if indent is None else indent + "  "
+    deeper = None if indent is None or len(indent) >= DEEPEST else indent + "  "
     between = ", " if deeper is None else f",\n{deeper}"
     opening, closing = "{}" if isinstance(value, dict) else "[]"
     yield opening if deeper is None else f"{opening}\n{deeper}"
@@ -182,4 +183,4 @@ def _members(value: Any, indent: str | None) -> Iterator[str]:
             yield from _written(value[member], deeper)
         else:
             yield from _written(member, deeper)
-    yield closing if indent is None else f"\n{indent}{closing}"
+    yield closing if deeper is None else f"\n{indent}{closing}"

@@ -55,6 +55,16 @@ def test_what_is_shown_is_the_value(value: object) -> None:
     assert json.loads(shown.written(shown.parsed(raw))) == value
 
 
+def test_what_lies_deep_is_no_page_of_blanks() -> None:
+    raw = json.dumps([_nested(60)] * 100).encode()
+    assert json.loads(shown.exact(raw)) == json.loads(raw)
+    assert len(shown.exact(raw)) < 8 * len(raw)
+
+
+def _nested(depth: int) -> list[object]:
+    return [_nested(depth - 1)] if depth else []
+
+
 def test_numbers_keep_every_digit() -> None:
     raw = b'{"big": 123456789012345678901234567890, "small": 1.10, "huge": 1e999}'
     assert shown.exact(raw).split() == [
