@@ -113,7 +113,11 @@ class StewardHost:
         return False
 
     def steward_lives(self) -> bool:
-        return self.host.run("sh", "-c", "kill -0 $(cat /run/steward.pid)", check=False).returncode == 0
+        """What has been killed may take a moment to end."""
+        if self._is_there():
+            return True
+        self._await_end()
+        return False
 
     def end(self) -> None:
         self.host.kill()
@@ -123,9 +127,12 @@ class StewardHost:
                 group.rmdir()
 
     def stop_steward(self, signal: str) -> None:
-        pid = self.host.sh("cat /run/steward.pid")
-        self.host.sh(f"kill -{signal} {pid}")
-        eventually(lambda: self.host.run("test", "-d", f"/proc/{pid}", check=False).returncode, 30 * BUSY)
+        self.host.sh(f"kill -{signal} $(cat /run/steward.pid)")
+        self._await_end()
+
+    def _await_end(self) -> None:
+        is_there = ("sh", "-c", "test -d /proc/$(cat /run/steward.pid)")
+        eventually(lambda: self.host.run(*is_there, check=False).returncode, 30 * BUSY)
 
     def path(self, inside: str) -> Path:
         """A file of the host's disk, as this machine sees it: only below the folders that it has of its own."""
