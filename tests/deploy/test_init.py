@@ -66,15 +66,34 @@ def test_a_start_makes_the_folder_anew_and_gives_the_service_nothing_of_the_call
 ) -> None:
     assert init(running, "stop") == OK
     running.sh("rm -r /run/sandbox")
-    running.run("env", "SENTRY_RELEASE=mine", "FOO=bar", SCRIPT, "start", seconds=120 * BUSY)
+    of_the_caller = ("SENTRY_RELEASE=mine", "FOO=bar", "LANG=POSIX", "TERM=vt100")
+    running.run("env", *of_the_caller, SCRIPT, "start", seconds=120 * BUSY)
     assert world.serves()
     assert running.sh("stat -c '%U %G %a' /run/sandbox") == "sandbox www-data 2750"
     assert world.runs_a_task()
 
     variables = running.sh(f"tr '\\0' '\\n' </proc/{circusd(running)}/environ").splitlines()
     names = {variable.partition("=")[0] for variable in variables}
-    assert not names & {"FOO", "SENTRY_RELEASE", "SANDBOX_INIT", "SSH_CLIENT"}
+    assert not names & {"FOO", "SENTRY_RELEASE", "SANDBOX_INIT", "SSH_CLIENT", "TERM"}
+    assert "LANG=C.UTF-8" in variables
     assert "SANDBOX_HOME=/var/lib/sandbox" in variables and "HOME=/var/lib/sandbox" in variables
+
+
+def test_root_follows_no_link_and_waits_for_no_pipe_in_folders_of_the_services_user(running: TestHost) -> None:
+    out, pid_file, pid = "/var/log/sandbox/start.out", "/run/sandbox/sandbox.pid", circusd(running)
+    running.sh(f"runuser -u sandbox -- sh -c 'rm {pid_file}; mkfifo {pid_file}'")
+    assert init(running, "status") == DEAD
+    running.sh(f"rm {pid_file}; echo {pid} >{pid_file}")
+    assert init(running, "stop") == OK
+
+    running.sh(f"runuser -u sandbox -- ln -sf /etc/of-root {out}")
+    assert init(running, "start") == OK
+    assert running.sh(f"stat -c '%U %F' {out}; ls /etc/of-root", check=False).startswith("sandbox regular")
+    assert not (running.folder / "etc/of-root").exists()
+    assert init(running, "stop") == OK
+
+    running.sh(f"chown root {out}")  # as it was before
+    assert init(running, "start") == OK
 
 
 @pytest.mark.slow
