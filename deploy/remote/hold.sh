@@ -3,7 +3,9 @@
 # The first line that it prints is `held`, or `busy` and what the lock file says of its holder.
 # A client that ends says `done`; of one that does not, deploys.jsonl has a line by us.
 [ -d "$ROOT/shared" ] || { echo "$ROOT is not set up: fab STAGE setup" >&2; exit 1; }
-exec 8<>"$ROOT/shared/lock"
+# As deploy: the folder is deploy's, who may have put there what he likes, and root would follow a link.
+((EUID)) || exec runuser -u deploy -- bash --norc -euo pipefail -c "$BASH_EXECUTION_STRING" "$0" "$@"
+exec 8<>"$ROOT/shared/lock" || { echo "it is no file of deploy's: look why, then fab STAGE setup" >&2; exit 1; }
 until=$((SECONDS + $3))
 until flock -n 8; do
     if ((SECONDS >= until)); then
@@ -22,4 +24,4 @@ began=$SECONDS said=
 while IFS= read -r -t "$4" said && [ "$said" != done ]; do :; done
 [ "$said" != done ] || exit 0
 echo "${who%\}}, \"from\": null, \"to\": null, \"outcome\": \"given up: the client was killed, or its link was cut\"," \
-    "\"seconds\": $((SECONDS - began))}" | runuser -u deploy -- tee -a "$ROOT/shared/deploys.jsonl" >/dev/null 8>&-
+    "\"seconds\": $((SECONDS - began))}" >>"$ROOT/shared/deploys.jsonl"

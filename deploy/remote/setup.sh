@@ -27,12 +27,16 @@ for name in sandbox deploy; do
     runuser -u "$name" -- "$PYTHON" -c '' 2>/dev/null || { echo "the user $name cannot start $PYTHON" >&2; exit 1; }
 done
 folder deploy deploy 755 "$ROOT"
-folder deploy deploy 755 "$ROOT/releases"
-folder deploy deploy 755 "$ROOT/shared"
-folder deploy deploy 755 "$ROOT/shared/wheels"
-for file in lock step; do
-    [ -e "$ROOT/shared/$file" ] || install -o deploy -g deploy -m 644 /dev/null "$ROOT/shared/$file"
-done
+# As deploy, who may have put links there: root would give away what they lead to.
+runuser -u deploy -- bash -euc '
+    for folder in releases shared shared/wheels; do
+        install -d -m 755 "$ROOT/$folder" && [ -O "$ROOT/$folder" ] ||
+            { echo "$ROOT/$folder does not belong to the user deploy: look why, and mend that" >&2; exit 1; }
+    done
+    for file in lock step; do
+        [ -f "$ROOT/shared/$file" ] && [ -O "$ROOT/shared/$file" ] ||
+            install -T -m 644 /dev/null "$ROOT/shared/$file"
+    done'
 folder sandbox sandbox-control 710 /var/lib/sandbox
 folder sandbox adm 2750 /var/log/sandbox
 folder root root 755 /etc/sandbox

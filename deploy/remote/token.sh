@@ -7,5 +7,5 @@ runuser -u sandbox -- bash -euc 'set -a; . "$2"
     [ -n "${SANDBOX_TOKENS:-}" ] || exit 0
     "$1" token remove deploy >/dev/null 2>&1 || true
     exec "$1" token add deploy --scope write' sandbox "$release/.venv/bin/sandbox" "$settings" |
-    install -o deploy -g deploy -m 600 /dev/stdin "$ROOT/shared/.verify-token"
-mv -T "$ROOT/shared/.verify-token" "$ROOT/shared/verify-token"
+    runuser -u deploy -- bash -c 'umask 077; cat >"$0"' "$ROOT/shared/.verify-token"
+runuser -u deploy -- mv -T "$ROOT/shared/.verify-token" "$ROOT/shared/verify-token"

@@ -12,6 +12,7 @@ from tests.servers import eventually
 
 Make = Callable[..., World]
 LOCK = Path("srv/sandbox/shared/lock")  # names its last holder
+AS_DEPLOY = "runuser -u deploy -- sh -euc 'cd /srv/sandbox; mv {0} {0}.away; ln -s {1} {0}'"
 
 
 def files_of(host: TestHost) -> dict[Path, int]:
@@ -78,6 +79,25 @@ def test_a_restart_takes_new_settings_and_logs_are_shown(world: World) -> None:
     assert after == before  # it took over, and refused nobody
     assert "SANDBOX_THREADS=3" in world.host.sh(f"tr '\\0' '\\n' </proc/{after}/environ").split()
     assert "runner.log: " in world.project.fab("logs", "--lines", "2")
+
+
+def test_root_follows_no_link_of_deploys(world: World) -> None:
+    host, etc = world.host, world.host.folder / "etc"
+    host.sh("mkdir /etc/of-root; echo whole >/etc/of-root/file; chmod -R a+rX /etc/of-root")
+
+    host.sh(AS_DEPLOY.format("releases", "/etc/of-root"))
+    assert "/srv/sandbox/releases does not belong to the user deploy" in world.project.fab("setup", code=1)
+    assert host.sh("stat -c %U /etc/of-root") == "root"
+    host.sh("cd /srv/sandbox; rm releases; mv releases.away releases")
+
+    for name in ("lock", "step"):
+        host.sh(AS_DEPLOY.format(f"shared/{name}", "/etc/of-root/file"))
+        assert "is no file of deploy's" in world.project.fab("lock", "until Monday", code=1)
+        host.sh(f"ln -sfn /etc/of-root/new /srv/sandbox/shared/{name}")
+        world.project.fab("lock", "until Monday", code=1)
+        assert ((etc / "of-root/file").read_text(), (etc / "of-root/new").exists()) == ("whole\n", False)
+        world.project.fab("setup")
+        world.project.fab("unlock")
 
 
 def test_what_is_not_committed_is_not_deployed(world: World) -> None:
