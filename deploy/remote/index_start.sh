@@ -6,9 +6,9 @@ if [ -d /run/systemd/system ]; then
 else
     [ -n "$(find /etc/rc2.d -name 'S*devpi')" ] || update-rc.d devpi defaults >/dev/null
 fi
-if [ "$now" != "$(cat /var/lib/devpi/started 2>/dev/null)" ] || ! service devpi status >/dev/null; then
+if [ "$now" != "$(cat /srv/devpi/started 2>/dev/null)" ] || ! service devpi status >/dev/null; then
     service devpi restart >&2 </dev/null
-    printf '%s\n' "$now" >/var/lib/devpi/started
+    printf '%s\n' "$now" >/srv/devpi/started
 fi
 until (exec 3<>"/dev/tcp/127.0.0.1/$1") 2>/dev/null; do
     sleep 0.2

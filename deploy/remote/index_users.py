@@ -3,10 +3,10 @@
 
 import base64
 import json
+import subprocess
 import sys
 import urllib.error
 import urllib.request
-from pathlib import Path
 from typing import Any
 
 given = json.load(sys.stdin)
@@ -34,7 +34,9 @@ def log_in(user: str, password: str) -> str:
     return f"{user}:{answer['result']['password']}"
 
 
-root = log_in("root", Path("/var/lib/devpi/root-password").read_text().strip())
+# As devpi, whose folder it is: root would follow a link of his.
+read = ["runuser", "-u", "devpi", "--", "cat", "/var/lib/devpi/root-password"]
+root = log_in("root", subprocess.run(read, stdout=subprocess.PIPE, check=True, text=True).stdout.strip())
 user, index = f"/{given['user']}", f"/{given['user']}/{given['name']}"
 wanted = {
     "type": "stage",
