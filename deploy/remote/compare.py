@@ -1,8 +1,9 @@
 """Compares files with what is on this host, and changes nothing. Given on standard input, as JSON: {"files": [{path,
-owner, group, mode, content}], "secrets": [names]}. Prints {"files": {path: how it differs, or null}, "requirements" and
-"release": what the files of `current` say}.
+owner, group, mode, content}], "secrets": [names], "key": random hex digits}. Prints {"files": {path: how it differs, or
+null}, "requirements" and "release": what the files of `current` say}.
 
-The value of a secret leaves the host neither old nor new: a hash by a random key tells whether it is another one.
+The value of a secret leaves the host neither old nor new: a hash by the key tells whether it is another one. In the
+settings, whatever the stage does not name in clear counts as one: it may have been one before.
 """
 
 import difflib
@@ -12,14 +13,14 @@ import json
 import os
 import pwd
 import re
-import secrets
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 given = json.load(sys.stdin)
-key = secrets.token_bytes(32)
+key = bytes.fromhex(given["key"])
+SETTINGS = "/etc/default/sandbox"
 
 
 def read(path: Path) -> str | None:
@@ -29,13 +30,15 @@ def read(path: Path) -> str | None:
         return None
 
 
-def masked(text: str) -> list[str]:
-    def mask(found: re.Match[str]) -> str:
-        return f"{found[1]}*** ({hashlib.blake2b(found[2].encode(), key=key, digest_size=4).hexdigest()})"
+def masked(text: str, file: Mapping[str, Any]) -> list[str]:
+    shown = set(re.findall(r"(?m)^(\w+)=", file["content"])) - set(given["secrets"])
 
-    for name in given["secrets"]:
-        text = re.sub(rf"(?m)^({re.escape(name)}=)(.*)$", mask, text)
-    return text.splitlines()
+    def mask(found: re.Match[str]) -> str:
+        if found[1] in shown:
+            return found[0]
+        return f"{found[1]}=*** ({hashlib.blake2b(found[2].encode(), key=key, digest_size=4).hexdigest()})"
+
+    return (re.sub(r"(?m)^([^=\n]*)=(.*)$", mask, text) if file["path"] == SETTINGS else text).splitlines()
 
 
 def name_of(look_up: Callable[[int], Sequence[Any]], number: int) -> str:
@@ -60,7 +63,7 @@ def difference(file: Mapping[str, Any]) -> str | None:
     if rights(path) != wanted:
         lines.append(f"{rights(path)} becomes {wanted}")
     names = (f"{path} (on the host)", f"{path} (rendered)")
-    lines += difflib.unified_diff(masked(before), masked(file["content"]), *names, n=2, lineterm="")
+    lines += difflib.unified_diff(masked(before, file), masked(file["content"], file), *names, n=2, lineterm="")
     return "\n".join(lines) or None
 
 

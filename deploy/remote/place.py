@@ -44,6 +44,7 @@ SITE = Path("/etc/nginx/sites-available/sandbox")
 ENABLED = Path("/etc/nginx/sites-enabled/sandbox")
 UNITS = Path("/etc/systemd/system")
 CONFIRM_SECONDS = 10
+KEY = os.urandom(32)
 
 
 class File(NamedTuple):
@@ -154,22 +155,28 @@ def ours(placed: dict[str, str]) -> dict[str, set[str]]:
 # --- one file -----------------------------------------------------------------------------------------
 
 
-def difference(file: File, known: dict[str, set[str]], secrets: list[str]) -> str | None:
+def difference(file: File, known: dict[str, set[str]], secrets: list[str] | None) -> str | None:
     """What somebody has changed by hand, as a diff."""
     before = read(file.path)
     if before in (None, file.content) or checksum(str(before)) in known.get(str(file.path), ()):
         return None
     names = (f"{file.path} (on the host)", f"{file.path} (rendered)")
-    was, shall = (masked(text, secrets).splitlines() for text in (str(before), file.content))
+    was, shall = (masked(text, file, secrets).splitlines() for text in (str(before), file.content))
     lines = difflib.unified_diff(was, shall, *names, n=2, lineterm="")
     return "left, because somebody has changed it (setup --overwrite replaces it):\n" + "\n".join(lines)
 
 
-def masked(text: str, secrets: list[str]) -> str:
-    """The values of these variables are shown to nobody, be they of now or of before."""
-    for name in secrets:
-        text = re.sub(rf"(?m)^({name}=).*$", r"\1***", text)
-    return text
+def masked(text: str, file: File, secrets: list[str] | None) -> str:
+    """The value of a setting that the stage does not name in clear may be a secret, of now or of before: a hash by the
+    key tells whether it is another one."""
+    shown = set() if secrets is None else set(re.findall(r"(?m)^(\w+)=", file.content)) - set(secrets)
+
+    def mask(found: re.Match[str]) -> str:
+        if found[1] in shown:
+            return found[0]
+        return f"{found[1]}=*** ({hashlib.blake2b(found[2].encode(), key=KEY, digest_size=4).hexdigest()})"
+
+    return re.sub(r"(?m)^([^=\n]*)=(.*)$", mask, text) if file.path == SETTINGS else text
 
 
 def put(file: File) -> str:
@@ -270,7 +277,7 @@ def served_mark() -> str | None:
 
 
 def each(
-    given: Iterable[dict[str, Any]], call: Callable[[File], str], *, overwrite: bool, secrets: list[str]
+    given: Iterable[dict[str, Any]], call: Callable[[File], str], *, overwrite: bool, secrets: list[str] | None
 ) -> dict[str, str]:
     """Calls for each file that is not as it shall be, unless a person has changed it."""
     placed = recorded()
@@ -302,7 +309,8 @@ def keep_next(release: str, files: list[dict[str, Any]], **how: Any) -> dict[str
 def main() -> None:
     given = json.load(sys.stdin)
     what, release, files = given["what"], given["release"], given["files"]
-    how = {"overwrite": given["overwrite"], "secrets": given["secrets"]}
+    rendered = what in ("now", "keep")  # else nothing tells which of the settings are secrets
+    how = {"overwrite": given["overwrite"], "secrets": given["secrets"] if rendered else None}
     if what == "keep":
         outcomes = keep_next(release, files, **how)
     elif what == "back":

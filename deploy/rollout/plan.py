@@ -6,6 +6,7 @@ It takes no lock, builds nothing, and leaves every host as it is, to the byte.
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from secrets import token_hex
 from typing import Any, Final
 
 from rollout import changes, order, phases, pythons, releases, templates
@@ -51,6 +52,7 @@ def show(roll: Roll) -> None:
     rendered = {
         "files": [vars(file) for file in templates.files(roll.stage, roll.secrets)],
         "secrets": list(roll.secrets),
+        "key": token_hex(32),
     }
     with roll.connected():
         seen = side_by_side(roll.hosts, lambda host: _look(roll, host, rendered))
