@@ -307,6 +307,7 @@ def keep_next(release: str, files: list[dict[str, Any]], **how: Any) -> dict[str
 
 
 def main() -> None:
+    os.umask(0o022)  # a folder is for all, also the service's user; a file has a mode of its own
     given = json.load(sys.stdin)
     what, release, files = given["what"], given["release"], given["files"]
     rendered = what in ("now", "keep")  # else nothing tells which of the settings are secrets

@@ -102,6 +102,14 @@ def test_root_follows_no_link_of_deploys(world: World) -> None:
         world.project.fab("unlock")
 
 
+def test_the_settings_that_will_be_are_read_by_the_service_whatever_the_umask_of_the_host(world: World) -> None:
+    file = {"path": "/etc/default/sandbox", "owner": "root", "group": "sandbox", "mode": 0o640, "content": "A='1'\n"}
+    given = {"what": "keep", "release": "r", "files": [file], "overwrite": True, "secrets": []}
+    (world.host.folder / "home/given").write_text(json.dumps(given))
+    world.host.sh(f"umask 077; /usr/bin/python3 {PLACE} </home/given")
+    assert world.host.sh("runuser -u sandbox -- cat /etc/sandbox/next/r.default") == "A='1'"
+
+
 def test_a_switch_that_leaves_changed_settings_shows_no_value(world: World) -> None:
     file = {"path": "/etc/default/sandbox", "owner": "root", "group": "sandbox", "mode": 0o640, "content": "A='new'\n"}
     for what in ("keep", "put"):
