@@ -4,23 +4,35 @@ one a line: it takes them at a restart. Changes nothing."""
 import os
 import re
 import subprocess
+import sys
 from pathlib import Path
 
-SETTING = re.compile(r"(SANDBOX|REDIS|STATSD|GRAPHITE|SENTRY)_")
-READ = "set -a; . /etc/default/sandbox; exec env -0"
+OURS = re.compile(r"(SANDBOX|REDIS|STATSD|GRAPHITE|SENTRY)_")
+READ = "set -a; . /etc/default/sandbox; exec /usr/bin/env -0"
+OF_THE_SHELL = {"PWD", "SHLVL", "_"}
+NEVER_SET = {"SANDBOX_RESTART"}  # how a take-over goes on
 
 
-def settings(text: bytes) -> dict[str, str]:
-    pairs = (item.decode(errors="replace").partition("=") for item in text.split(b"\0"))
-    return {name: value for name, _, value in pairs if SETTING.match(name) and name != "SANDBOX_RESTART"}
+def variables(text: bytes) -> dict[str, str]:
+    pairs = (item.decode(errors="replace").partition("=") for item in text.split(b"\0") if item)
+    return {name: value for name, _, value in pairs}
+
+
+def supervisor() -> str:
+    """The service's user may put there what he likes: no link is followed, and no pipe waited for."""
+    descriptor = os.open("/run/sandbox/sandbox.pid", os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    try:
+        pid = os.read(descriptor, 20).strip()
+    finally:
+        os.close(descriptor)
+    return pid.decode() if pid.isdigit() else sys.exit("/run/sandbox/sandbox.pid holds no number of a process")
 
 
 def main() -> None:
-    pid = Path("/run/sandbox/sandbox.pid").read_text().strip()
-    has = settings(Path("/proc", pid, "environ").read_bytes())
-    environment = {"PATH": os.environ["PATH"]}
-    wanted = settings(subprocess.run(["bash", "-c", READ], env=environment, capture_output=True, check=True).stdout)
-    print("\n".join(name for name in sorted(has | wanted) if has.get(name) != wanted.get(name)))
+    has = variables(Path("/proc", supervisor(), "environ").read_bytes())
+    wanted = variables(subprocess.run(["/bin/bash", "-c", READ], env={}, capture_output=True, check=True).stdout)
+    names = {name for name in has if OURS.match(name)} - NEVER_SET | set(wanted) - OF_THE_SHELL
+    print("\n".join(name for name in sorted(names) if has.get(name) != wanted.get(name)))
 
 
 main()

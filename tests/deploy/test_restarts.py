@@ -10,7 +10,9 @@ from tests.deploy.load import Clients
 from tests.deploy.test_kills import a_new_release, kill_in
 from tests.deploy.world import World
 from tests.servers import eventually
+from tests.system.instance import ROOT
 
+NEW_SETTINGS = f"timeout 20 /usr/bin/python3 {ROOT / 'deploy/remote/new_settings.py'}"
 THREADS = 'SANDBOX_THREADS = "3"'
 
 
@@ -53,6 +55,15 @@ def test_settings_and_circusd_are_replaced_by_a_restart_that_refuses_nobody(worl
         assert settings_of_the_service(world)["SANDBOX_THREADS"] == "2"
     clients.all_is_well()
     assert world.host.sh("cat /run/sandbox/sandbox.pid") == pid
+
+
+def test_every_setting_that_the_service_lacks_is_named(world: World) -> None:
+    assert eventually(world.serves, 60)
+    assert world.host.sh(NEW_SETTINGS) == ""
+    world.host.sh("echo \"SHOP_URL='x'\" >>/etc/default/sandbox; sed -i /SANDBOX_RELOAD/d /etc/default/sandbox")
+    assert world.host.sh(NEW_SETTINGS).split() == ["SANDBOX_RELOAD", "SHOP_URL"]
+    world.host.sh("cd /run/sandbox; rm sandbox.pid; mkfifo sandbox.pid")
+    assert "holds no number" in world.host.run("sh", "-c", NEW_SETTINGS, check=False).stderr
 
 
 @pytest.mark.slow
