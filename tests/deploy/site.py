@@ -7,7 +7,7 @@ import shutil
 import socket
 import ssl
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -152,7 +152,7 @@ class Site:
         self,
         method: str,
         path: str,
-        body: bytes | None = None,
+        body: bytes | Iterator[bytes] | None = None,
         headers: Mapping[str, str] | None = None,
         **how: Any,
     ) -> Answer:
@@ -179,7 +179,11 @@ class Connection(http.client.HTTPConnection):
             self.sock = trusting.wrap_socket(self.sock, server_hostname=self.host)
 
     def ask(
-        self, method: str, path: str, body: bytes | None = None, headers: Mapping[str, str] | None = None
+        self,
+        method: str,
+        path: str,
+        body: bytes | Iterator[bytes] | None = None,
+        headers: Mapping[str, str] | None = None,
     ) -> Answer:
         self.request(method, path, body, dict(headers or {}))
         answer = self.getresponse()

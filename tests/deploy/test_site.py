@@ -15,6 +15,7 @@ import pytest
 import trustme
 
 from rollout import templates
+from service.web.api.git_hooks import BODY_LIMIT as PUSH_LIMIT
 from service.web.api.waiting import LONGEST_SECONDS
 from service.web.body import BODY_LIMIT
 from tests.deploy.project import DOMAIN
@@ -282,6 +283,16 @@ def test_the_service_itself_refuses_a_body_that_is_a_little_too_large(make: Make
     assert site.ask("POST", "/tasks", b" " * MIB).json["bytes"] == MIB > 2 * BODY_LIMIT
     assert_is_a_problem(site.ask("POST", "/tasks", b" " * (MIB + 1)), 413)
     assert len(upstream.requests) == 1
+
+
+@pytest.mark.parametrize("headers", [KEY, {}])
+def test_a_push_comes_through_as_large_as_the_service_takes_it(headers: dict[str, str], make: Make) -> None:
+    site, upstream = make()
+    for body in (b" " * PUSH_LIMIT, iter([b" " * PUSH_LIMIT])):  # the latter in chunks
+        assert site.ask("POST", "/hooks/git", body, headers).json["bytes"] == PUSH_LIMIT
+    assert_is_a_problem(site.ask("POST", "/hooks/git", b" " * (6 * MIB + 1), headers), 413)
+    request = upstream.requests[0]
+    assert (request.headers["x-forwarded-proto"], request.headers["host"]) == ("https", DOMAIN)
 
 
 def test_a_body_that_the_service_takes_is_written_to_no_disk(make: Make) -> None:
@@ -555,6 +566,17 @@ def test_a_balancer_sends_a_post_again_only_with_a_key(
         upstream.answer = once
     assert hosts.balancer.ask("POST", "/tasks", b"{}", headers).status == status
     assert sum(hosts.counts) == attempts
+
+
+@pytest.mark.parametrize("headers", [KEY, {}])
+def test_a_push_comes_through_a_balancer_as_large_as_the_service_takes_it(
+    headers: dict[str, str], hosts: Hosts
+) -> None:
+    for body in (b" " * PUSH_LIMIT, iter([b" " * PUSH_LIMIT])):  # the latter in chunks
+        answer = hosts.balancer.ask("POST", "/hooks/git", body, headers)
+        assert answer.json["bytes"] == PUSH_LIMIT
+    assert_is_a_problem(hosts.balancer.ask("POST", "/hooks/git", b" " * (6 * MIB + 1), headers), 413)
+    assert sum(hosts.counts) == 2
 
 
 def test_a_balancer_whose_hosts_are_all_gone_says_so(hosts: Hosts) -> None:
