@@ -114,7 +114,11 @@ def test_the_index_has_what_was_built_and_a_deploy_does_without_it(make_world: C
         fab = project.start("index:setup", output=output)
         assert who_showed(PASSWORD, fab) == set()
         assert fab.returncode == 0, output.read_text()
+        for link in ("/var/lib/devpi/started", "/var/log/devpi/devpi.log"):
+            host.sh(f"runuser -u devpi -- ln -sf /etc/of-root {link}")
+        host.sh("service devpi stop")
         assert "is there" in project.fab("index:setup")
+        assert not (host.folder / "etc/of-root").exists()
         project.fab("setup")
         said = output.read_text() + project.fab("deploy")
         version = f"0.1.0+g{str(host.current)[-7:]}"
