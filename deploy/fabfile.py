@@ -1,15 +1,14 @@
 """The commands: `fab -r deploy STAGE COMMAND`. Each is a few words for rollout/roll.py, which does the work."""
 
 import functools
-import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 from invoke import Collection, Context, Exit, ParseError, Task, program, task
 
-from rollout import index, order, plan, scaffold, show, stage, tasks, templates
+from rollout import index, interrupts, order, plan, scaffold, show, stage, tasks, templates
 from rollout.errors import DeployError, UsageError
 from rollout.releases import checked
 from rollout.roll import Roll
@@ -165,15 +164,8 @@ def _check(names: list[str]) -> None:
         raise Exit(f"fab: say what to do on {names[0]}: fab -r deploy --list shows what there is", UsageError.code)
 
 
-def end(number: int, _: object) -> NoReturn:
-    """As Ctrl-C does: what was begun is taken back."""
-    raise KeyboardInterrupt(f"ended by {signal.Signals(number).name}")
-
-
 program.Parser = Parser
-for ending in (signal.SIGTERM, signal.SIGHUP):
-    if signal.getsignal(ending) == signal.SIG_DFL:  # nohup stays nohup
-        signal.signal(ending, end)
+interrupts.hear()
 
 
 @command()

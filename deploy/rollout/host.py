@@ -15,12 +15,13 @@ import socket
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import Final
 
 import paramiko
 from fabric import Connection
 
-from rollout.errors import DeployError, Failures, HostFailed
+from rollout import beside
+from rollout.errors import DeployError, HostFailed
 from rollout.stage import Stage
 from rollout.sudo import Password
 
@@ -43,7 +44,6 @@ BY_PYTHON: Final = """\
 exec "$PYTHON" -I -B -c "$@"
 """
 BLOCK: Final = 1 << 16
-Result = TypeVar("Result")
 
 
 class Host:
@@ -109,8 +109,7 @@ class Host:
 
     def change(self, script: str, *words: str, user: str = "root", stdin: bytes = b"", seconds: int = 60) -> str:
         """The same for one that changes something: one at a time, and only while the lock is ours."""
-        if not self.token:
-            raise DeployError(f"{self}: {script} needs the lock")
+        self._refuse_what_may_not_change(script)
         seconds += STEP_SECONDS
         return self._run(script, self._command(script, words, user, seconds, step=True), stdin, seconds)
 
@@ -118,10 +117,15 @@ class Host:
         self, text: str, *words: str, name: str, user: str = "root", stdin: bytes = b"", seconds: int = 60
     ) -> str:
         """The same for a script that is given as its text."""
-        if not self.token:
-            raise DeployError(f"{self}: {name} needs the lock")
+        self._refuse_what_may_not_change(name)
         seconds += STEP_SECONDS
         return self._run(name, self._command(name, words, user, seconds, step=True, text=text), stdin, seconds)
+
+    def _refuse_what_may_not_change(self, name: str) -> None:
+        if not self.token:
+            raise DeployError(f"{self}: {name} needs the lock")
+        if beside.is_too_late():
+            raise DeployError(f"{self}: {name} comes too late: the command was interrupted")
 
     def start(self, script: str, *words: str) -> paramiko.Channel:
         """Starts a script that lives as long as its channel."""
@@ -201,19 +205,3 @@ def _ended(script: str, code: int, seconds: int) -> str:
     if code == -1:
         return f"the link was lost during {script}"
     return f"{script} ended with {code}"
-
-
-def side_by_side(hosts: Iterable[Host], call: Callable[[Host], Result]) -> dict[Host, Result]:
-    """Calls for all hosts at once, and waits for all; then raises what went wrong, if something did."""
-    hosts = list(hosts)
-    with ThreadPoolExecutor(max(1, len(hosts))) as threads:
-        calls = {host: threads.submit(call, host) for host in hosts}
-    failed = [error for running in calls.values() if (error := running.exception())]
-    if len(failed) == 1:
-        raise failed[0]
-    for error in failed:
-        if not isinstance(error, DeployError):
-            raise error
-    if failed:
-        raise Failures("\n".join(map(str, failed)))
-    return {host: running.result() for host, running in calls.items()}

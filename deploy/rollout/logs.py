@@ -8,8 +8,9 @@ from typing import Final
 import paramiko
 
 from rollout import report
+from rollout.beside import side_by_side
 from rollout.errors import HostFailed
-from rollout.host import Host, side_by_side
+from rollout.host import Host
 
 BEAT_SECONDS: Final = 3.0  # remote/follow.sh ends when it hears nothing for longer
 
@@ -29,7 +30,7 @@ def follow(hosts: Sequence[Host], lines: int) -> None:
     beating = threading.Thread(target=_beat, args=(list(channels.values()), over), daemon=True)
     beating.start()
     try:
-        side_by_side(hosts, lambda host: _read(host, channels[host], over))
+        side_by_side(hosts, lambda host: _read(host, channels[host], over), may_be_left=True)
         raise HostFailed("no host is left")
     except KeyboardInterrupt:
         pass

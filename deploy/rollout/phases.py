@@ -5,9 +5,10 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 from rollout import pythons, releases, report, steward, templates
+from rollout.beside import side_by_side
 from rollout.build import Builder, Built, release_tar
 from rollout.errors import DeployError
-from rollout.host import Host, side_by_side
+from rollout.host import Host
 from rollout.pythons import Python
 from rollout.stage import Stage
 from rollout.tasks import Team

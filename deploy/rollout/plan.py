@@ -10,8 +10,9 @@ from secrets import token_hex
 from typing import Any, Final
 
 from rollout import changes, order, phases, pythons, releases, templates
+from rollout.beside import side_by_side
 from rollout.errors import DeployError
-from rollout.host import Host, side_by_side
+from rollout.host import Host
 from rollout.pythons import Python
 from rollout.roll import Roll
 from rollout.switchover import groups

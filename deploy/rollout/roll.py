@@ -12,10 +12,24 @@ from contextlib import contextmanager, suppress
 from functools import cached_property
 from typing import Any, Final
 
-from rollout import index, lock, marks, order, phases, pythons, releases, report, secrets, steward, switchover
+from rollout import (
+    index,
+    interrupts,
+    lock,
+    marks,
+    order,
+    phases,
+    pythons,
+    releases,
+    report,
+    secrets,
+    steward,
+    switchover,
+)
+from rollout.beside import side_by_side
 from rollout.build import Builder, Built
 from rollout.errors import DeployError, HostFailed, TakenBack
-from rollout.host import Host, side_by_side
+from rollout.host import Host
 from rollout.pythons import Python
 from rollout.releases import OnHost
 from rollout.stage import Stage
@@ -127,7 +141,8 @@ class Roll:
             for name in self.team.tasks.order(order.PREPARE)[2:]:  # check and build are done
                 self.run(name, id)
         except BaseException as error:
-            switchover.mark_bad(self.hosts, id, error)
+            with interrupts.held():
+                switchover.mark_bad(self.hosts, id, error)
             raise
 
     def rollback(self, *, to: str | None, keep_good: bool, restart: bool = False) -> None:

@@ -1,8 +1,8 @@
 """What an operator looks at: the releases on each host, what serves, and the logs. Changes nothing."""
 
 from rollout import logs, phases, report
+from rollout.beside import side_by_side
 from rollout.errors import DeployError
-from rollout.host import side_by_side
 from rollout.releases import OnHost, Release, from_facts
 from rollout.roll import Roll
 

@@ -5,7 +5,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 
-from rollout import phases, releases, report
+from rollout import interrupts, phases, releases, report
 from rollout.errors import DeployError, HostFailed, TakenBack
 from rollout.host import Host
 from rollout.releases import OnHost
@@ -33,10 +33,11 @@ class Switchover:
         except BaseException as error:
             everywhere = self._stage.on_failure == "all"
             back = [*group, *(done if everywhere else ())]
-            failed = self._take_back(back, former, restart=restart)
-            mark_bad(hosts if everywhere else back, id, error)
             left = [host for host in done if host not in back]
-            mark_verified(left, id)
+            with interrupts.held():
+                failed = self._take_back(back, former, restart=restart)
+                mark_bad(hosts if everywhere else back, id, error)
+                mark_verified(left, id)
             raise TakenBack(_told(error, list(map(str, back)), list(map(str, left)), failed)) from error
         mark_verified(hosts, id)
 
@@ -53,7 +54,8 @@ class Switchover:
             self._verify([host], id, phases.ROLLBACK_VERIFY_SECONDS)
             self._balance("put_back", [host], id)
         except BaseException as error:
-            failed = self._take_back([host], {host: id}, restart=True)
+            with interrupts.held():
+                failed = self._take_back([host], {host: id}, restart=True)
             raise TakenBack(_told(error, [str(host)], [], failed)) from error
         phases.mark_verified(host, id)
 
