@@ -1,5 +1,6 @@
 # The running service takes over the settings, circus.ini and code of now, and refuses nobody (`sandbox restart`); one
-# that does not run is started. With `anyway`, one that cannot take over is stopped and started. Ends when it is ready.
+# that does not run is started. Ends when it is ready; with 3 where the service has refused, and goes on as it was. With
+# `anyway`, one that does not take over is stopped and started.
 # The environment of the command becomes that of the service: it is what the init script would give.
 take_over() {
     env -i PATH="$PATH" HOME=/var/lib/sandbox LANG=C.UTF-8 runuser -u sandbox -- \
@@ -7,8 +8,13 @@ take_over() {
         9>&- >&2 </dev/null
 }
 if service sandbox status >/dev/null; then
-    ! take_over || exit 0
-    [ "${1:-}" = anyway ] || exit 1
+    code=0
+    take_over || code=$?
+    [ "$code" -ne 0 ] || exit 0
+    if [ "${1:-}" != anyway ]; then
+        [ "$code" -ne 7 ] && service sandbox status >/dev/null || exit 1 # 7: it has not come back to what it was
+        exit 3
+    fi
     service sandbox stop 9>&- >&2 </dev/null
 fi
 service sandbox start 9>&- >&2 </dev/null

@@ -20,6 +20,14 @@ class TakenBack(DeployError):
 class HostFailed(DeployError):
     """A host did not do what it was told; the message ends with the last lines that it printed."""
 
+    def __init__(self, message: str, ended: int | None = None) -> None:
+        super().__init__(message)
+        self.ended = ended  # the script's exit code, if it came to its end
+
+
+class GoesOn(HostFailed):
+    """The service has refused a restart, and goes on as it was."""
+
 
 class Failures(DeployError):
     """What went wrong on several hosts at once."""

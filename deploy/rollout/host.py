@@ -155,7 +155,7 @@ class Host:
         except (OSError, EOFError, paramiko.SSHException) as error:
             raise HostFailed(f"{self}: the link was lost during {script}: {error or type(error).__name__}") from error
         if code != 0:
-            raise HostFailed(f"{self}: {_ended(script, code, seconds)}\n{self._last_lines(errors + output)}")
+            raise HostFailed(f"{self}: {_ended(script, code, seconds)}\n{self._last_lines(errors + output)}", code)
         return output.decode(errors="replace")
 
     def _exchange(self, command: str, stdin: bytes, seconds: int) -> tuple[int, bytes, bytes]:

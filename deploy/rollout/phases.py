@@ -7,14 +7,14 @@ from typing import Any, Final
 from rollout import pythons, releases, report, steward, templates
 from rollout.beside import side_by_side
 from rollout.build import Builder, Built, release_tar
-from rollout.errors import DeployError
+from rollout.errors import DeployError, GoesOn, HostFailed
 from rollout.host import Host
 from rollout.pythons import Python
 from rollout.stage import Stage
 from rollout.tasks import Team
 
 FREE_BYTES: Final = 500_000_000
-RELOAD_SECONDS: Final = 300
+GOES_ON: Final = 3  # restart.sh ends with it
 ROLLBACK_VERIFY_SECONDS: Final = 1
 
 Remarks = list[str]
@@ -131,10 +131,10 @@ def migrate(host: Host, stage: Stage, id: str, remarks: Remarks) -> None:
         remarks.append("none")
 
 
-def warm(host: Host, id: str) -> None:
+def warm(host: Host, stage: Stage, id: str) -> None:
     """The application and the task types load with the new interpreter; then the release is complete."""
     loads = "python -c 'import service.web.app, service.cli.wiring' && sandbox check"
-    host.change("as_service.sh", id, loads, user="sandbox", seconds=120)
+    host.change("as_service.sh", id, loads, user="sandbox", seconds=60 + templates.loading_seconds(stage))
     host.change("complete.sh", id, user="deploy")
 
 
@@ -153,8 +153,8 @@ def switch_back(host: Host, id: str, remarks: Remarks) -> None:
     remarks += place(host, "back")
 
 
-def reload(host: Host, remarks: Remarks) -> None:
-    answer = json.loads(host.change("reload.sh", seconds=RELOAD_SECONDS))
+def reload(host: Host, stage: Stage, remarks: Remarks) -> None:
+    answer = json.loads(host.change("reload.sh", seconds=templates.change_seconds(stage)))
     if answer["status"] != "ok":
         raise DeployError(f"{host}: the reload is refused:\n{answer.get('reason', answer)}")
     if answer.get("started"):
@@ -199,13 +199,18 @@ def settle(host: Host) -> None:
     host.change("settle.sh")
 
 
-def stop(host: Host) -> None:
-    host.change("stop.sh", seconds=RELOAD_SECONDS)
+def stop(host: Host, stage: Stage) -> None:
+    host.change("stop.sh", seconds=templates.change_seconds(stage))
 
 
-def restart(host: Host, *, anyway: bool = False) -> None:
+def restart(host: Host, stage: Stage, *, anyway: bool = False) -> None:
     """circusd itself is replaced, and no request is refused. `anyway`, if it must be, at the price of some requests."""
-    host.change("restart.sh", *(["anyway"] if anyway else []), seconds=2 * RELOAD_SECONDS)
+    try:
+        host.change("restart.sh", *(["anyway"] if anyway else []), seconds=2 * templates.change_seconds(stage))
+    except HostFailed as error:
+        if error.ended == GOES_ON:
+            raise GoesOn(str(error)) from error
+        raise
 
 
 def record(host: Host, facts: dict[str, Any]) -> None:

@@ -207,9 +207,9 @@ class Roll:
             "link": lambda host, _: phases.link(host, id),
             "config": lambda host, remarks: phases.config(host, stage, values, id, remarks),
             "migrate": lambda host, remarks: phases.migrate(host, stage, id, remarks),
-            "warm": lambda host, _: phases.warm(host, id),
+            "warm": lambda host, _: phases.warm(host, stage, id),
             "switch": lambda host, remarks: phases.switch(host, id, remarks),
-            "reload": lambda host, remarks: phases.reload(host, remarks),
+            "reload": lambda host, remarks: phases.reload(host, stage, remarks),
             "verify": lambda host, _: phases.verify(host, stage, id, stage.verify_seconds),
             "cleanup": lambda host, remarks: phases.cleanup(host, stage.keep, remarks),
         }

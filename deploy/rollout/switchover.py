@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 
 from rollout import interrupts, phases, releases, report
-from rollout.errors import DeployError, HostFailed, TakenBack
+from rollout.errors import DeployError, GoesOn, HostFailed, TakenBack
 from rollout.host import Host
 from rollout.releases import OnHost
 from rollout.stage import Stage
@@ -19,6 +19,7 @@ class Switchover:
         self._stage = stage
         self._team = team
         self._found = found
+        self._replaced: set[Host] = set()  # where another circusd is at work, or may be
 
     def to(self, id: str, verify_seconds: int, *, restart: bool) -> None:
         """If it fails, the release is bad."""
@@ -50,7 +51,7 @@ class Switchover:
         """The settings that `setup` has put there go away again if the service does not take them."""
         try:
             self._balance("take_out", [host], id)
-            phases.everywhere([host], "restart", lambda one, _: phases.restart(one), self._team, id)
+            phases.everywhere([host], "restart", self._replace, self._team, id)
             self._verify([host], id, phases.ROLLBACK_VERIFY_SECONDS)
             self._balance("put_back", [host], id)
         except BaseException as error:
@@ -63,11 +64,23 @@ class Switchover:
         self._balance("take_out", group, id)
         phases.everywhere(group, "switch", lambda host, remarks: phases.switch(host, id, remarks), self._team, id)
         if restart:
-            phases.everywhere(group, "restart", lambda host, _: phases.restart(host), self._team, id)
+            phases.everywhere(group, "restart", self._replace, self._team, id)
         else:
-            phases.everywhere(group, "reload", phases.reload, self._team, id)
+            phases.everywhere(group, "reload", self._reload, self._team, id)
         self._verify(group, id, verify_seconds)
         self._balance("put_back", group, id)
+
+    def _reload(self, host: Host, remarks: list[str]) -> None:
+        phases.reload(host, self._stage, remarks)
+
+    def _replace(self, host: Host, _: list[str]) -> None:
+        """What fails may have come half way, unless the service says that it goes on as it was."""
+        self._replaced.add(host)
+        try:
+            phases.restart(host, self._stage)
+        except GoesOn:
+            self._replaced.discard(host)
+            raise
 
     def _verify(self, hosts: Sequence[Host], id: str, seconds: int) -> None:
         def verify(host: Host, _: list[str]) -> None:
@@ -87,12 +100,27 @@ class Switchover:
             try:
                 with report.phase(str(host), "back") as remarks:
                     self._team.take_out_if_it_can(host, former[host] or "", remarks)
-                    _put_back(host, former[host], remarks, restart=restart)
+                    self._put_back(host, former[host], remarks, restart=restart)
                 if back := former[host]:
                     self._balance("put_back", [host], back)
             except DeployError as error:
                 failed.append(f"{host} could not be taken back: {error}")
         return failed
+
+    def _put_back(self, host: Host, id: str | None, remarks: list[str], *, restart: bool) -> None:
+        """A circusd that was never replaced is not ended for one that might not start."""
+        if id is None:
+            phases.stop(host, self._stage)
+            remarks.append("stopped: nothing was deployed before")
+            return
+        phases.switch_back(host, id, remarks)
+        if host in self._replaced:
+            phases.restart(host, self._stage, anyway=True)
+        elif restart and id in (self._found[host].serving, self._found[host].current):
+            remarks.append("the service goes on as it was")
+        else:
+            phases.reload(host, self._stage, remarks)
+        remarks.append(f"to {id}")
 
 
 def groups(hosts: Sequence[Host], parallel: int) -> Iterator[Sequence[Host]]:
@@ -113,19 +141,6 @@ def mark_verified(hosts: Sequence[Host], id: str) -> None:
     for host in hosts:
         with suppress(HostFailed):
             phases.mark_verified(host, id)
-
-
-def _put_back(host: Host, id: str | None, remarks: list[str], *, restart: bool) -> None:
-    if id is None:
-        phases.stop(host)
-        remarks.append("stopped: nothing was deployed before")
-        return
-    phases.switch_back(host, id, remarks)
-    if restart:
-        phases.restart(host, anyway=True)
-    else:
-        phases.reload(host, remarks)
-    remarks.append(f"to {id}")
 
 
 def _told(error: BaseException, back: list[str], left: list[str], failed: list[str]) -> str:

@@ -14,6 +14,7 @@ from rollout.stage import Index, Stage
 
 PLACE: Final = re.compile(r"@([a-z_]+)@")
 BALANCER: Final = "balancer"  # printed, and put on no host
+WATCHERS: Final = 3  # whose processes a reload proves, one after the other: web, runners, builders
 REST_SECONDS: Final = 70  # of a stop: Redis, redis-sync and the observer (circus.ini)
 LOADING_SECONDS: Final = 60  # of a start: the task types
 MARGIN_SECONDS: Final = 15
@@ -119,7 +120,7 @@ def _defaults(stage: Stage) -> Mapping[str, str]:
 def places(stage: Stage, secrets: Mapping[str, str]) -> dict[str, str]:
     environment = {**_defaults(stage), **stage.environment, **secrets}
     stop = stop_seconds(environment)  # a start may have to end first what a killed circusd left
-    loading = max(LOADING_SECONDS, _whole(environment, "SANDBOX_RELOAD", 30))
+    loading = _loading_seconds(environment)
     return {
         "domain": stage.domain,
         "python": stage.python,
@@ -154,6 +155,22 @@ def stop_seconds(environment: Mapping[str, str]) -> int:
     web = _whole(environment, "SANDBOX_WEB_GRACE", 30) + 15
     runners = _whole(environment, "SANDBOX_GRACE", 10) + 10
     return web + runners + REST_SECONDS + MARGIN_SECONDS
+
+
+def change_seconds(stage: Stage) -> int:
+    """For a reload, a start or a stop: the longest of them. A stop may have to start what a killed circusd left."""
+    environment = {**_defaults(stage), **stage.environment}
+    trials = WATCHERS * _whole(environment, "SANDBOX_RELOAD", 30)
+    return trials + _loading_seconds(environment) + 2 * stop_seconds(environment)
+
+
+def loading_seconds(stage: Stage) -> int:
+    """What the task types have to load, at a start and for `sandbox check`."""
+    return _loading_seconds(stage.environment)
+
+
+def _loading_seconds(environment: Mapping[str, str]) -> int:
+    return max(LOADING_SECONDS, _whole(environment, "SANDBOX_RELOAD", 30))
 
 
 def _whole(environment: Mapping[str, str], name: str, least: int) -> int:

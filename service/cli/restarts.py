@@ -1,4 +1,4 @@
-"""`sandbox restart`."""
+"""`sandbox restart`. The exit code is 7 if circusd has not come back to what it was; 1 if it goes on as before."""
 
 import os
 import pwd
@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from service.cli import control
-from service.cli.caller import NOT_ALLOWED, CallFailed
+from service.cli.caller import NOT_ALLOWED, UNAVAILABLE, CallFailed
 from service.cli.parsing import command
-from service.errors import RestartRefused, StoreUnavailable
+from service.errors import RestartFailed, RestartRefused, StoreUnavailable
 
 if TYPE_CHECKING:
     from service.settings import Settings
@@ -40,8 +40,8 @@ def restart() -> None:
     with handover.wish(read.sockets, program) as folder:
         _tell(read, "takeover", name=folder.name)
     outcome = _outcome(read, folder)
-    if outcome.startswith(handover.STOPPING):
-        raise RestartRefused(outcome)
+    if outcome.startswith(handover.STOPPING) or handover.STAYS in outcome:
+        raise CallFailed(outcome, UNAVAILABLE)
     if outcome:
         raise RestartRefused(f"the service goes on as before: {outcome}")
     print("sandbox has been restarted")
@@ -101,9 +101,13 @@ def _outcome(read: "Settings", folder: Path) -> str:
     """Until circusd has told it, the folder is circusd's: it stays if this command is interrupted."""
     from service.supervise.start import handover, state
 
-    while (outcome := handover.outcome(folder)) is None:
-        if state.owner(read) is None:
-            raise RestartRefused("circusd has ended; its terminal and log/circus.log say why. Start it: `sandbox run`.")
-        time.sleep(LOOK_SECONDS)
+    try:
+        while (outcome := handover.outcome(folder)) is None:
+            if state.owner(read) is None:
+                told = "circusd has ended; its terminal and log/circus.log say why. Start it: `sandbox run`."
+                raise CallFailed(told, UNAVAILABLE)
+            time.sleep(LOOK_SECONDS)
+    except RestartFailed as error:
+        raise CallFailed(str(error), UNAVAILABLE) from error
     shutil.rmtree(folder, ignore_errors=True)
     return outcome

@@ -168,7 +168,7 @@ async def _outcome(arbiter: Any, given: Handover) -> str:
     problem = given.refused or await _replace(gated) or await _never_came_up(arbiter)
     if problem and given.before and not arbiter._stopping:
         hindered = await _go_back(arbiter, given.before, problem)
-        problem = f"{problem}\ncircusd has the new settings all the same, because {hindered}. Restart it again."
+        problem = f"{problem}\n{handover.STAYS}, because {hindered}. Restart it again."
     if given.refused and not given.before:
         await _never_came_up(arbiter)
     if arbiter._stopping:

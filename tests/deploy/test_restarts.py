@@ -28,6 +28,11 @@ def files(world: World) -> list[str]:
     ]
 
 
+def processes(world: World) -> str:
+    """Of circusd and gunicorn, with the times of their starts."""
+    return world.host.sh("ps -o pid=,lstart= -p $(pgrep -d, -u sandbox -f 'sandbox run|service.cli.serve')")
+
+
 def another_site_and_settings(world: World, *, verify_seconds: int = 2) -> None:
     world.project.stage(world.hosts, environment=THREADS, verify_seconds=verify_seconds)
     world.project.change("deploy/templates/nginx", "server_tokens off;", "server_tokens on;", "another site")
@@ -113,3 +118,27 @@ def test_what_a_killed_client_never_verified_is_not_gone_back_to(world: World) -
     told = [(line["for"], line["to"], line["outcome"].split(":")[0]) for line in world.host.deploys()[-2:]]
     assert told[0] == ("deploy of main on test", None, "given up")
     assert (told[1][0], told[1][2]) == ("deploy", "taken back")
+
+
+@pytest.mark.slow
+def test_a_restart_that_is_refused_leaves_the_service_as_it_was(world: World) -> None:
+    assert eventually(world.serves, 60)
+    before, running = files(world), processes(world)
+    assert len(running.splitlines()) >= 2
+    world.project.stage(world.hosts, environment='REDIS_URL = "redis://127.0.0.1:1/0"')
+    world.project.fab("setup")
+    assert "REDIS_URL" in files(world)[0]
+    said = world.project.fab("restart", code=1)
+    assert "REDIS_URL: " in said and "the service goes on as it was" in said and "taken back: " in said
+    assert files(world) == before
+    assert processes(world) == running
+
+    settings = world.host.folder / "etc/default/sandbox"
+    settings.write_text(before[0] + "SANDBOX_THREADS='many'\n")
+    world.project.stage(world.hosts)
+    a_new_release(world)
+    for words in (["restart"], ["deploy", "--restart"]):
+        assert "SANDBOX_THREADS is 'many'" in world.project.fab(*words, code=1)
+        assert processes(world) == running
+    settings.write_text(before[0])
+    assert world.runs_a_task()

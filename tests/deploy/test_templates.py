@@ -98,6 +98,15 @@ def test_the_unit_and_the_init_script_wait_for_the_sum_of_the_graces(given: dict
     assert [int(line) for line in said.split()] == [stop, ready]
 
 
+@pytest.mark.parametrize("given", GRACES)
+def test_fab_waits_for_every_trial_of_a_reload_and_for_a_stop_after_a_start(given: dict[str, str]) -> None:
+    read = replace(stage.read(DEPLOY, "production"), environment=given)
+    trial, stop = float(given.get("SANDBOX_RELOAD", 30)), sum_of_the_graces(given)
+    gated = len(re.findall(r"^release = ", (ROOT / "circus.ini").read_text(), re.MULTILINE))
+    assert gated > 1
+    assert templates.change_seconds(read) >= max(gated * trial + stop, stop + max(60, trial) + stop)
+
+
 def test_a_grace_that_is_no_number_is_refused() -> None:
     read = replace(stage.read(DEPLOY, "production"), environment={"SANDBOX_GRACE": "long"})
     with pytest.raises(UsageError, match="SANDBOX_GRACE is 'long'; allowed are seconds"):

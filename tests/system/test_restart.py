@@ -56,12 +56,12 @@ def settled(instance: Instance) -> dict[str, list[Process]]:
 
 @contextmanager
 def restarting(instance: Instance, *release: Release, **variables: str) -> Iterator[list[str]]:
-    """In the background; what it has said, when it is over."""
+    """In the background; what it has said, when it is over, and its exit code."""
     said: list[str] = []
 
     def ask() -> None:
         done = restart(instance, *release, **variables)
-        said.append(done.stdout + done.stderr)
+        said.extend((done.stdout + done.stderr, str(done.returncode)))
 
     thread = threading.Thread(target=ask)
     thread.start()
@@ -208,7 +208,7 @@ def test_what_dies_after_a_refusal_or_during_the_trial_is_replaced_by_the_releas
         on_trial = [process for process in instance.kinds()["runner"] if served_by(process) != one]
         kill_and_see_served_by(instance, one, *on_trial)
         gate.touch()
-    assert said == [DONE]
+    assert said == [DONE, "0"]
 
 
 def kill_and_see_served_by(instance: Instance, release: str, *but: Process) -> None:
@@ -317,6 +317,7 @@ def test_a_term_while_everything_ends_for_another_redis_stops_it_in_order(instan
         eventually(lambda: "sandbox is stopping" in instance.output, 30 * BUSY)
         assert instance.wait(30 * BUSY) == 0
     assert said[0].startswith(("sandbox: the service is stopping", "sandbox: circusd has ended"))
+    assert said[1] == "7"
     assert "sandbox started" not in (instance.home / "log" / "circus.log").read_text()[len(began) :]
     instance.is_gone()
     instance.started()
@@ -392,7 +393,7 @@ def test_one_at_a_time(instance: Instance, releases: Releases) -> None:
         assert busy in restart(instance).stderr
         assert instance.circusctl("reload") == "error: a restart is under way; wait for its outcome.\n"
         gate.touch()
-    assert said == [DONE]
+    assert said == [DONE, "0"]
     assert instance.circusctl("reload") == "ok\n"
 
 
@@ -423,6 +424,7 @@ def test_circusd_is_ended_in_the_middle(instance: Instance, releases: Releases, 
             code = instance.stop()
         assert code == 0
     assert said[0].startswith(("sandbox: the service is stopping", "sandbox: circusd has ended"))
+    assert said[1] == "7"
     instance.is_gone()
 
 

@@ -29,6 +29,7 @@ VARIABLE: Final = "SANDBOX_RESTART"
 FOLDER: Final = "restart"  # among the sockets
 OWNER_ONLY: Final = 0o700
 STOPPING: Final = "the service is stopping"  # so an outcome begins if nothing goes on
+STAYS: Final = "circusd has the new settings all the same"  # in one, if only the processes are what they were
 HELD: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP)
 
 
