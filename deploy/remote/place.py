@@ -6,10 +6,11 @@ Prints {path: what was done}. `what` is one of
 - `keep`: they are tried, and kept until the release is the current one. Nothing changes in their places.
 - `put`: what was kept for the release is put in its places.
 - `back`: what was replaced since a release was last verified comes back, and nothing is kept.
+- `settle`: what `now` has put there stays, whatever comes back, and nothing is kept.
 
 /etc/sandbox/next/<release>.json is what is kept; the settings alone, for the commands that run before the release is
-the current one, lie beside it (.default). /etc/sandbox/former.json is what was replaced; verified.sh removes it. It has
-what served well, however many deploys were given up since.
+the current one, lie beside it (.default). /etc/sandbox/former.json is what was replaced, and whether by `now` or `put`;
+verified.sh removes it. It has what served well, however many deploys were given up since.
 
 /etc/sandbox/placed holds the checksum of what was last put in each place, as sha256sum writes it: a file that differs
 from it, and from what we were about to put there, was changed by hand. The site of nginx is tried in a copy of nginx's
@@ -111,9 +112,9 @@ def kept(path: Path) -> list[dict[str, Any]]:
     return found
 
 
-def keep(path: Path, files: list[dict[str, Any]], why: str) -> None:
+def keep(path: Path, files: list[dict[str, Any]]) -> None:
     """Only root reads it: it may hold secrets."""
-    write(File(path, json.dumps({"why": why, "files": files}), 0, 0, 0o600))
+    write(File(path, json.dumps({"files": files}), 0, 0, 0o600))
 
 
 def keep_settings(release: str, file: File) -> None:
@@ -133,14 +134,25 @@ def keep_former(file: File, why: str) -> None:
     now = file.path.stat()
     owner, group = pwd.getpwuid(now.st_uid).pw_name, grp.getgrgid(now.st_gid).gr_name
     mode = now.st_mode & 0o7777
-    one = {"path": str(file.path), "owner": owner, "group": group, "mode": mode, "content": before}
-    keep(FORMER, [*found, one], why)
+    one = {"path": str(file.path), "owner": owner, "group": group, "mode": mode, "content": before, "why": why}
+    keep(FORMER, [*found, one])
+
+
+def are_wished(paths: set[str]) -> None:
+    """`setup` has left them as they are now, whoever has put them there."""
+    found = kept(FORMER)
+    if any(one["path"] in paths and one.get("why") != "now" for one in found):
+        keep(FORMER, [{**one, "why": "now"} if one["path"] in paths else one for one in found])
 
 
 def settle_setup() -> None:
-    """A deploy that fails undoes no setup: that was somebody's wish."""
-    if json.loads(read(FORMER) or "{}").get("why") == "now":
-        FORMER.unlink()
+    """A deploy or rollback that fails undoes no setup: that was somebody's wish."""
+    found = kept(FORMER)
+    stay = [one for one in found if one.get("why") != "now"]
+    if not stay:
+        FORMER.unlink(missing_ok=True)
+    elif stay != found:
+        keep(FORMER, stay)
 
 
 def ours(placed: dict[str, str]) -> dict[str, set[str]]:
@@ -299,7 +311,7 @@ def keep_next(release: str, files: list[dict[str, Any]], **how: Any) -> dict[str
     outcomes = each(files, announce, **how)
     settle_setup()
     drop_next()
-    keep(NEXT / f"{release}.json", files, "keep")
+    keep(NEXT / f"{release}.json", files)
     for file in map(File.of, files):
         if file.path == SETTINGS and not outcomes[str(SETTINGS)].startswith("left"):
             keep_settings(release, file)
@@ -318,6 +330,10 @@ def main() -> None:
         outcomes = each(kept(FORMER), put, **how)
         FORMER.unlink(missing_ok=True)
         drop_next()
+    elif what == "settle":
+        settle_setup()
+        drop_next()
+        outcomes = {}
     else:
         files = files if what == "now" else kept(NEXT / f"{release}.json")
 
@@ -328,6 +344,8 @@ def main() -> None:
         outcomes = each(files, replace, **how)
         if what == "put":
             drop_next()
+        else:
+            are_wished({path for path, outcome in outcomes.items() if not outcome.startswith("left")})
     json.dump(outcomes, sys.stdout)
 
 

@@ -199,6 +199,11 @@ def settle(host: Host) -> None:
     host.change("settle.sh")
 
 
+def settle_setup(host: Host) -> None:
+    """Before a rollback: if it fails, the files that `setup` has put there stay."""
+    place(host, "settle")
+
+
 def stop(host: Host, stage: Stage) -> None:
     host.change("stop.sh", seconds=templates.change_seconds(stage))
 

@@ -167,6 +167,7 @@ class Roll:
             elif name == "check":
                 self._check()
             elif name == "cleanup":
+                side_by_side(self.hosts, phases.settle_setup)
                 self.run(name)
             else:
                 self.run(name, release := id or self._newest(name))

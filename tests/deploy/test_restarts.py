@@ -1,6 +1,8 @@
 """A deploy that replaces circusd, and settings that come and go with the release that they were put in place for."""
 
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import pytest
 
@@ -26,6 +28,15 @@ def files(world: World) -> list[str]:
     return [
         (world.host.folder / "etc" / name).read_text() for name in ("default/sandbox", "nginx/sites-available/sandbox")
     ]
+
+
+@contextmanager
+def unproved(world: World) -> Iterator[None]:
+    """Whatever is verified fails."""
+    token = "/srv/sandbox/shared/verify-token"
+    world.host.sh(f"mv {token} {token}.gone; mkdir {token}")
+    yield
+    world.host.sh(f"rmdir {token}; mv {token}.gone {token}")
 
 
 def processes(world: World) -> str:
@@ -142,3 +153,29 @@ def test_a_restart_that_is_refused_leaves_the_service_as_it_was(world: World) ->
         assert processes(world) == running
     settings.write_text(before[0])
     assert world.runs_a_task()
+
+
+@pytest.mark.slow
+def test_what_setup_has_put_there_is_undone_by_no_rollback_and_no_deploy_that_fails(world: World) -> None:
+    assert eventually(world.serves, 60)
+    a_new_release(world)
+    world.project.fab("deploy")
+    second = world.host.current
+
+    world.project.stage(world.hosts, environment='SANDBOX_THREADS = "3"')
+    world.project.fab("setup")
+    with unproved(world):
+        world.project.fab("rollback", code=1)
+    assert world.host.current == second
+    assert "SANDBOX_THREADS='3'" in files(world)[0]
+
+    world.project.stage(world.hosts, environment='SANDBOX_THREADS = "4"')
+    kill_in(world, "verify")
+    assert "SANDBOX_THREADS='4'" in files(world)[0]
+    world.project.stage(world.hosts, environment='SANDBOX_THREADS = "5"')
+    world.project.fab("setup", "--lock-wait", "60")
+    a_new_release(world)
+    with unproved(world):
+        world.project.fab("deploy", code=1)
+    assert world.host.current == second
+    assert "SANDBOX_THREADS='5'" in files(world)[0]
