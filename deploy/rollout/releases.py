@@ -61,6 +61,9 @@ class OnHost:
         return any(release.id == id and release.complete for release in self.releases)
 
 
+    def has_verified(self, id: str) -> bool:
+        return any(release.id == id and release.verified and release.good for release in self.releases)
+
 def name(at: datetime, sha: str) -> str:
     return f"{at.astimezone(UTC):%Y%m%dT%H%M%S}-{sha[:7]}"
 

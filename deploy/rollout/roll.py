@@ -25,6 +25,7 @@ from rollout import (
     secrets,
     steward,
     switchover,
+    templates,
 )
 from rollout.beside import side_by_side
 from rollout.build import Builder, Built
@@ -83,8 +84,13 @@ class Roll:
 
     # --- the commands -----------------------------------------------------------------------------
 
+    def _render(self) -> dict[str, str]:
+        """What is wrong in the stage's settings, secrets and templates is told before a host is asked."""
+        templates.files(self.stage, self.secrets)
+        return self.secrets
+
     def setup(self, *, overwrite: bool) -> None:
-        values = self.secrets
+        values = self._render()
         packages = (*PACKAGES, *(("python3-venv",) if self.stage.python == "/usr/bin/python3" else ()))
         packages += steward.PACKAGES if self.stage.workspaces else ()
         with self.connected():
@@ -102,6 +108,7 @@ class Roll:
                 self._everywhere("boot", lambda host, _: _silent(host.change("enable.sh")))
 
     def deploy(self, *, restart: bool = False) -> None:
+        self._render()
         with self.locked(f"deploy of {self.stage.ref}"):
             self._look()
             with self._recorded("deploy") as facts:
@@ -115,21 +122,29 @@ class Roll:
     def carry(self, id: str, *, restart: bool = False) -> None:
         """Deploys a release that was built before, for this stage or another one: the same wheels, by their checksums.
 
-        It may be called again after a kill at any moment. Where the release serves already, it is only proved.
+        It may be called again after a kill at any moment. If the release serves on all hosts, it is only proved; with
+        `restart`, that begins with one.
         """
         self.builder.check(built := self.builder.find(id))
+        self._render()
         with self.locked(f"deploy of {id}"):
             found = self._look()
             with self._recorded("deploy", id):
                 self._check(built)
                 if all(one.current == one.serving == id for one in found.values()):
-                    self.run("verify", id)
-                    switchover.mark_verified(self.hosts, id)
+                    self._prove(id, restart=restart)
                 else:
                     self._there = {host for host, one in found.items() if one.has(id)}
                     self._prepare(id)
                     self._switchover().to(id, self.stage.verify_seconds, restart=restart)
             self._end(id)
+
+    def _prove(self, id: str, *, restart: bool) -> None:
+        if restart:
+            self._switchover().restart()
+        else:
+            self.run("verify", id)
+            switchover.mark_verified(self.hosts, id)
 
     def _end(self, id: str) -> None:
         self.run("cleanup", id)
@@ -141,8 +156,8 @@ class Roll:
             for name in self.team.tasks.order(order.PREPARE)[2:]:  # check and build are done
                 self.run(name, id)
         except BaseException as error:
-            with interrupts.held():
-                switchover.mark_bad(self.hosts, id, error)
+            with interrupts.held():  # what has served well before is not bad because a wheel cannot be carried there
+                switchover.mark_bad([host for host in self.hosts if not self._found[host].has_verified(id)], id, error)
             raise
 
     def rollback(self, *, to: str | None, keep_good: bool, restart: bool = False) -> None:
@@ -152,6 +167,7 @@ class Roll:
             left = {host: one.current for host, one in found.items() if one.current != target}
             report.line(report.EVERYWHERE, "rollback", f"to {target}")
             with self._recorded("rollback", target):
+                side_by_side(self.hosts, phases.settle_setup)
                 self._switchover().to(target, phases.ROLLBACK_VERIFY_SECONDS, restart=restart)
             if not keep_good:
                 for host, former in left.items():
@@ -167,7 +183,6 @@ class Roll:
             elif name == "check":
                 self._check()
             elif name == "cleanup":
-                side_by_side(self.hosts, phases.settle_setup)
                 self.run(name)
             else:
                 self.run(name, release := id or self._newest(name))

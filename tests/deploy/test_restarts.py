@@ -179,3 +179,25 @@ def test_what_setup_has_put_there_is_undone_by_no_rollback_and_no_deploy_that_fa
         world.project.fab("deploy", code=1)
     assert world.host.current == second
     assert "SANDBOX_THREADS='5'" in files(world)[0]
+
+
+@pytest.mark.slow
+def test_a_release_that_served_well_is_not_bad_if_it_cannot_be_brought_again_and_may_come_with_a_restart(
+    world: World,
+) -> None:
+    first = str(world.host.current)
+    a_new_release(world)
+    world.project.fab("deploy")
+    second = str(world.host.current)
+    good = (world.project.folder / "deploy/templates/nginx").read_text()
+    world.project.change("deploy/templates/nginx", "server_tokens off;", "server_tokens perhaps;", "a bad site")
+    assert "nginx refuses the site" in world.project.fab("deploy", "--release", first, code=1)
+    assert world.host.releases() == {first: "good", second: "good"}
+
+    (world.project.folder / "deploy/templates/nginx").write_text(good)
+    world.project.stage(world.hosts, environment=THREADS)
+    world.project.fab("setup")
+    world.project.fab("deploy", "--release", second)
+    assert "SANDBOX_THREADS" not in settings_of_the_service(world)
+    world.project.fab("deploy", "--release", second, "--restart")
+    assert settings_of_the_service(world)["SANDBOX_THREADS"] == "3"

@@ -75,3 +75,21 @@ def test_help_is_told_and_no_host_is_asked(words: list[str], project: Project) -
     done = fab(project, *words)
     assert (done.returncode, done.stderr) == (0, "")
     assert "Usage" in done.stdout or "deploy.warm" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("lines", "said"),
+    [
+        ('[secrets]\nREDIS_URL = "env:NO_SUCH"', "the secret REDIS_URL cannot be read from env:NO_SUCH"),
+        ('[environment]\nSANDBOX_GRACE = "long"', "SANDBOX_GRACE is 'long'; allowed are seconds"),
+    ],
+)
+def test_what_cannot_be_rendered_is_told_before_a_host_is_asked(lines: str, said: str, project: Project) -> None:
+    file = project.folder / "deploy" / "stages" / "test.toml"
+    file.write_text(f"{STAGE}{lines}\n")
+    try:
+        done = fab(project, "test", "deploy")
+    finally:
+        file.write_text(STAGE)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert said in done.stderr
