@@ -25,8 +25,9 @@ def releases() -> Iterator[dict[str, Any]]:
         try:
             built = json.loads((folder / "RELEASE.json").read_text())
             wheels, sha, version = sorted(built["wheels"]), built["sha"], built["version"]
+            names = [file.split("-") for file in built["wheels"].values()]
         except (OSError, ValueError, KeyError):
-            wheels, sha, version = [], "", ""
+            wheels, sha, version, names = [], "", "", []
         yield {
             "id": folder.name,
             "complete": (folder / ".complete").exists(),
@@ -35,6 +36,7 @@ def releases() -> Iterator[dict[str, Any]]:
             "wheels": wheels,
             "sha": sha,
             "version": version,
+            "sandbox": next((words[1] for words in names if words[0] == "sandbox"), ""),
         }
 
 

@@ -60,7 +60,7 @@ class Host:
         client = self._connection.client
         client.load_system_host_keys()
         if stage.known_hosts:
-            client.load_host_keys(str((stage.folder / stage.known_hosts).expanduser()))
+            client.load_host_keys(str(stage.folder / Path(stage.known_hosts).expanduser()))
         client.set_missing_host_key_policy(paramiko.RejectPolicy())
 
     def __str__(self) -> str:

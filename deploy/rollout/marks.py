@@ -7,6 +7,7 @@ it for the service anyway; Sentry by this machine, which alone has the token.
 import json
 from collections.abc import Callable
 from datetime import UTC, datetime
+from http.client import HTTPException
 from typing import Any, Final
 from urllib.error import HTTPError
 from urllib.parse import quote
@@ -19,6 +20,7 @@ from rollout.releases import Release
 from rollout.stage import Sentry, Stage
 
 SENTRY_SECONDS: Final = 10
+ENVIRONMENT: Final = "production"  # the service's own default of SENTRY_ENVIRONMENT
 
 
 def tell(stage: Stage, first: Host, command: str, id: str) -> None:
@@ -44,8 +46,8 @@ def _graphite(stage: Stage, first: Host, command: str, id: str) -> str:
 def _sentry(stage: Stage, sentry: Sentry, first: Host, id: str) -> str:
     [release] = [one for one in phases.look(first).releases if one.id == id]
     environment = {**stage.environment}
-    name = environment.get("SENTRY_RELEASE") or f"sandbox@{release.version}"
-    for path, body in sentry_calls(sentry, name, release, environment.get("SENTRY_ENVIRONMENT") or stage.name):
+    name = environment.get("SENTRY_RELEASE") or f"sandbox@{release.sandbox}"
+    for path, body in sentry_calls(sentry, name, release, environment.get("SENTRY_ENVIRONMENT") or ENVIRONMENT):
         _post(sentry, stage, path, body)
     return f"has the release {name}"
 
@@ -75,3 +77,5 @@ def _post(sentry: Sentry, stage: Stage, path: str, body: dict[str, Any]) -> None
             raise DeployError(
                 f"{sentry.url} answers {error.code} {error.read(300).decode(errors='replace')}"
             ) from error
+    except HTTPException as error:
+        raise DeployError(f"what {sentry.url} answers is no HTTP ({type(error).__name__})") from error

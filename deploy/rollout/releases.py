@@ -27,7 +27,8 @@ class Release:
     bad: str | None = None  # the reason
     wheels: tuple[str, ...] = ()
     sha: str = ""
-    version: str = ""
+    version: str = ""  # the project's
+    sandbox: str = ""  # the version of the service, which another project pins
 
     @property
     def good(self) -> bool:
@@ -60,9 +61,9 @@ class OnHost:
         """To its end, whatever became of it."""
         return any(release.id == id and release.complete for release in self.releases)
 
-
     def has_verified(self, id: str) -> bool:
         return any(release.id == id and release.verified and release.good for release in self.releases)
+
 
 def name(at: datetime, sha: str) -> str:
     return f"{at.astimezone(UTC):%Y%m%dT%H%M%S}-{sha[:7]}"

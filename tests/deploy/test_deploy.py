@@ -174,6 +174,12 @@ def test_a_host_whose_key_is_not_known_is_refused(world: World) -> None:
     (world.folder / "known_hosts").write_text("")
     assert "not found in known_hosts" in world.project.fab("status", code=1)
 
+    (world.folder / "others").write_text(world.host.known_host)
+    file = world.project.folder / "deploy" / "stages" / "test.toml"
+    file.write_text(file.read_text().replace("../../known_hosts", "~/others"))
+    fab = world.project.start("releases", output=world.folder / "output", variables={"HOME": str(world.folder)})
+    assert fab.wait(60) == 0, (world.folder / "output").read_text()
+
 
 def test_a_frozen_stage_takes_no_deploy_until_it_is_unlocked(world: World) -> None:
     world.project.fab("lock", "freeze until Monday")
