@@ -182,12 +182,18 @@ def stage_task(name: str) -> Task:
     return Task(choose, name=name)
 
 
+NEWEST = {
+    **dict.fromkeys(("upload", "install"), "the newest that was built here"),
+    **dict.fromkeys(order.PUT, "the newest that is complete and good on all hosts"),
+}
+
+
 def phase_task(name: str, full_name: str) -> Task:
     def run(_: Context, release: str | None = None, lock_wait: int = 0) -> None:
         roll(lock_wait).phase(name, release and checked(release))
 
     run.__doc__ = f"The phase {name} alone."
-    named = {"release": "the release; without it, the newest unfinished one"}
+    named = {"release": f"the release; without it, {NEWEST.get(name, 'the newest unfinished one')}"}
     return command(name=full_name, help=WAIT | named)(run)
 
 
