@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from service.observe.statsd import Later
     from service.web.api.workspace_desk import Premises
     from service.web.app import Web
+    from service.web.hosts import Hosts
 
 
 def store(settings: Settings) -> Store:
@@ -95,21 +96,19 @@ def app(settings: Settings) -> "Web":
     from service.web.api.release_desk import Stages
     from service.web.app import create_app
     from service.web.auth import Tokens
-    from service.web.hosts import Hosts
 
     types = registry(settings)
     first, second = settings.promote_stages
     stages = Stages(
         settings.releases, settings.promote_branch, first, second, settings.promote_people, settings.workspace_hook
     )
-    is_open = not (settings.tokens or settings.socket)
     return create_app(
         store=store(settings),
         registry=types,
         errors=errors(settings, "web", types),
         queues=settings.all_queues,
         tokens=Tokens(settings.tokens) if settings.tokens else None,
-        hosts=Hosts(settings.hosts) if is_open else None,
+        hosts=None if settings.tokens else _hosts(settings),
         proxies=settings.proxies,
         waiting_clients=-(-settings.waiting_clients // settings.web_workers),
         streams=-(-settings.streams // settings.web_workers),
@@ -121,6 +120,13 @@ def app(settings: Settings) -> "Web":
         premises=_premises(settings) if settings.workspace_git else None,
         stages=stages if settings.promote_clone else None,
     )
+
+
+def _hosts(settings: Settings) -> "Hosts":
+    """Which names lead to a unix socket, the proxy in front of it knows."""
+    from service.web.hosts import Hosts
+
+    return Hosts(settings.hosts, any_name=bool(settings.socket) and not settings.hosts)
 
 
 def _premises(settings: Settings) -> "Premises":

@@ -102,8 +102,8 @@ def create_app(
     stages: Stages | None = None,
 ) -> Web:
     """`waiting_clients` is how many may wait in this process, `streams` how many may read events. Without `hosts`, any
-    name will do; of `proxies`, their X-Forwarded-For is believed. Without `premises` there are no workspaces, without
-    `stages` no releases."""
+    name and page will do; of `proxies`, their X-Forwarded-For is believed. Without `premises` there are no workspaces,
+    without `stages` no releases."""
     app = Web(__name__, static_folder=None)
     app.url_map.merge_slashes = False
     app.url_map.redirect_defaults = False

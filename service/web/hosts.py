@@ -1,8 +1,9 @@
 """Under which names the service may be called. It matters where no tokens are asked for.
 
-A web page can give its own name the address of this host, and then counts as of the same origin as the service: its
-scripts could create tasks, and read them. So a Host has to be an IP address, `localhost`, or a name of a setting; and a
-write that says from which page it comes has to come from this Host.
+A write that says from which page it comes has to come from this Host: a browser reaches a unix socket, too, through the
+proxy in front of it. And a web page can give its own name the address of this host, and then counts as of the same
+origin as the service: its scripts could create tasks, and read them. So a Host has to be an IP address, `localhost`, or
+a name of a setting. Behind a proxy that is the proxy's business, unless the setting has names.
 """
 
 import ipaddress
@@ -18,14 +19,16 @@ USUAL_PORTS: Final = {"http": ":80", "https": ":443"}
 
 
 class Hosts:
-    def __init__(self, names: Iterable[str] = ()) -> None:
+    def __init__(self, names: Iterable[str] = (), *, any_name: bool = False) -> None:
+        """With `any_name`, only what pages of other sites write is refused."""
         self._names = {"localhost", *(name.lower() for name in names)}
+        self._any_name = any_name
         self._is_ours = lru_cache(maxsize=64)(self._judge)  # clients call by the same few names
 
     def check(self, environ: dict[str, Any]) -> None:
         """Raises a problem if a web page of somebody else may have sent this. Without a Host it is of no page."""
         host = environ.get("HTTP_HOST", "").lower()
-        if host and not self._is_ours(host):
+        if host and not self._any_name and not self._is_ours(host):
             raise Problem(421, "Host: this is no name of the service; use its IP address, or add it to SANDBOX_HOSTS")
         origin = environ.get("HTTP_ORIGIN")
         if origin is not None and environ["REQUEST_METHOD"] not in READS and not is_of(origin.lower(), host):

@@ -32,9 +32,9 @@ http {{
 
 def documented(path: Path, port: int) -> str:
     page = (ROOT / "docs" / "operations.md").read_text()
-    found = re.search(r"^    upstream sandbox .*?^    }$", page, re.DOTALL | re.MULTILINE)
+    found = re.search(r"^    upstream sandbox .*?^        }\n    }$", page, re.DOTALL | re.MULTILINE)
     assert found
-    return found[0].replace("/run/sandbox/web.sock", str(path)).replace("listen 80;", f"listen 127.0.0.1:{port};")
+    return found[0].replace("/run/sandbox/web.sock", str(path)).replace("listen 80", f"listen 127.0.0.1:{port}")
 
 
 @pytest.fixture
@@ -58,9 +58,21 @@ def lines(instance: Instance, name: str) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (instance.home / "log" / name).read_text().splitlines()]
 
 
+def ready(port: int) -> bool:
+    """By the one name that nginx passes on."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+    try:
+        connection.request("GET", "/health/ready", headers={"Host": "tasks.example"})
+        return connection.getresponse().status == 200
+    except OSError:
+        return False
+    finally:
+        connection.close()
+
+
 def test_the_documented_nginx_serves_clients_and_tells_where_they_are(behind_nginx: Instance) -> None:
     instance = behind_nginx
-    eventually(instance.is_ready, 60)
+    eventually(lambda: ready(instance.port), 60)
 
     connection = http.client.HTTPConnection("127.0.0.1", instance.port, timeout=30)
     sent = {"Content-Type": "application/json", "Host": "tasks.example", "X-Forwarded-For": "6.6.6.6"}
@@ -69,8 +81,17 @@ def test_the_documented_nginx_serves_clients_and_tells_where_they_are(behind_ngi
         answer = connection.getresponse()
         task = json.loads(answer.read())
         assert answer.status == 201
-    connection.request("GET", answer.headers["Location"], headers={"Prefer": "wait=30"})
+    connection.request("GET", answer.headers["Location"], headers={"Host": "tasks.example", "Prefer": "wait=30"})
     assert json.loads(connection.getresponse().read())["status"] == "succeeded"
+    for host, origin, status in (
+        ("tasks.example", "http://evil.example", 403),
+        ("evil.example", "http://evil.example", 421),
+        ("tasks.example", "http://tasks.example", 200),
+    ):
+        connection.request("POST", "/queues/default/pause", headers={"Host": host, "Origin": origin})
+        answer = connection.getresponse()
+        answer.read()
+        assert answer.status == status
     connection.close()
 
     created = [line for line in lines(instance, "audit.log") if line["did"] == "created"]

@@ -10,8 +10,10 @@ from service import settings
 from service.cli import wiring
 from service.web.app import Web
 from service.web.hosts import Hosts
+from tests.servers import RedisServer
 
 OURS = ["localhost", "LocalHost:8000", "localhost.", "127.0.0.1:8000", "[::1]:8000", "10.0.0.7", "Tasks.example:8000"]
+SOCKET = {"SANDBOX_BIND": "unix:/tmp/never/bound.sock"}
 STRANGE = ["evil.example", "evil.example:8000", "localhost.evil.example", "127.0.0.1.evil.example", "[x]", "@", ":80"]
 
 
@@ -64,13 +66,41 @@ def test_health_checks_come_under_any_name(client: FlaskClient) -> None:
     [
         ({}, 421),
         ({"SANDBOX_HOSTS": "other.example, tasks.example"}, 200),
-        ({"SANDBOX_BIND": "unix:/tmp/never/bound.sock"}, 200),
+        (SOCKET, 200),
+        (SOCKET | {"SANDBOX_HOSTS": "tasks.example"}, 200),
+        (SOCKET | {"SANDBOX_HOSTS": "other.example"}, 421),
         ({"SANDBOX_TOKENS": "{folder}/tokens"}, 401),
     ],
 )
-def test_it_is_asked_only_without_tokens_on_a_tcp_address(
+def test_names_are_asked_for_without_tokens_and_on_a_unix_socket_if_some_are_set(
     tmp_path: Path, variables: dict[str, str], status: int
 ) -> None:
-    given = {"SANDBOX_HOME": str(tmp_path), **{name: text.format(folder=tmp_path) for name, text in variables.items()}}
-    app = wiring.app(settings.read(given))
-    assert app.test_client().get("/openapi.json", headers={"Host": "tasks.example"}).status_code == status
+    client = wired(tmp_path, **variables)
+    assert client.get("/openapi.json", headers={"Host": "tasks.example"}).status_code == status
+
+
+@pytest.mark.parametrize(
+    ("origin", "status"),
+    [
+        (None, 200),
+        ("http://tasks.example", 200),
+        ("https://tasks.example", 200),  # the proxy speaks TLS
+        ("http://evil.example", 403),
+        ("https://evil.tasks.example", 403),
+        ("null", 403),
+    ],
+)
+def test_a_page_of_another_site_cannot_write_through_the_proxy_of_a_unix_socket(
+    tmp_path: Path, redis_server: RedisServer, origin: str | None, status: int
+) -> None:
+    """A browser sends this without asking first: it has no body."""
+    client = wired(tmp_path, REDIS_URL=redis_server.url, **SOCKET)
+    headers = {"Host": "tasks.example"} | ({"Origin": origin} if origin else {})
+    assert client.post("/queues/default/pause", headers=headers).status_code == status
+    paused = client.get("/queues", headers={"Host": "tasks.example"}).json["queues"][0]["paused"]
+    assert (paused is not None) == (status == 200)
+
+
+def wired(folder: Path, **variables: str) -> FlaskClient:
+    given = {"SANDBOX_HOME": str(folder), **{name: text.format(folder=folder) for name, text in variables.items()}}
+    return wiring.app(settings.read(given)).test_client()
