@@ -1,5 +1,6 @@
 """The page as a whole: its addresses, and what is checked before each of them."""
 
+from collections.abc import Callable
 from typing import Any, Final
 
 from flask import Blueprint, Response, request
@@ -26,7 +27,7 @@ from service.web.masking import Masking
 from service.web.page.audit_trail import AuditTrail
 from service.web.page.creating import Creating
 from service.web.page.frame import PLACES, RELEASES, VISITOR, WORKSPACES, Frame, address, go, safe
-from service.web.page.guard import COOKIE, Guard, refuse_other_sites
+from service.web.page.guard import COOKIE, Guard, Visitor, refuse_other_sites
 from service.web.page.limit_pages import LimitPages
 from service.web.page.many_at_once import ManyAtOnce
 from service.web.page.one_task import OneTask
@@ -115,21 +116,27 @@ class Site:
 
     def admit(self) -> Response | None:
         """Refuses who may not come in, or may not do this; sends to the form those who have not signed in."""
-        environ, secret = request.environ, request.cookies.get(COOKIE)
+        environ, visits = request.environ, self._visits()
         request.max_content_length = request.max_form_memory_size = BODY_LIMIT + 4096
         reads = environ["REQUEST_METHOD"] in READS
         if not reads:
             refuse_other_sites(environ, bool(request.cookies))
-        visitor = environ[VISITOR] = self._guard.visitor(secret) or self._workspaces.owner()
+        visitor = environ[VISITOR] = visits()
         if request.endpoint in FOR_EVERYBODY:
             return None
         if visitor is None:
             to = request.full_path.rstrip("?") if reads else "/ui"
             return go(address("/ui/sign-in", [] if to == "/ui" else [("to", to)]))
         environ[CALLER], environ[SCOPE] = visitor.name, WRITE if visitor.may_write else READ
+        environ[IS_KNOWN] = lambda: visits() is not None
         if not (reads or visitor.may_write):
             raise Problem(403, "this token may only read")
         return None
+
+    def _visits(self) -> Callable[[], Visitor | None]:
+        """Tells, now and later, who has sent this request."""
+        secret, owner = request.cookies.get(COOKIE), self._workspaces.owner()
+        return lambda: self._guard.visitor(secret) or owner()
 
     def lets_follow(self) -> bool:
         """May this request read a task's events, because it comes from a page that somebody has opened?"""

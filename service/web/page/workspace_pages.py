@@ -5,6 +5,7 @@ nothing else.
 """
 
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from typing import Any, Final, TypeVar
 
 import msgspec
@@ -166,12 +167,15 @@ class WorkspacePages:
         )  # fmt: skip
         return answer
 
-    def owner(self) -> Visitor | None:
-        """Who comes with the cookie of the workspace that this request is about. Lax, so that a link in a mail works;
-        forms of other sites are refused as everywhere."""
+    def owner(self) -> Callable[[], Visitor | None]:
+        """Tells, now and later, who comes with the cookie of the workspace that this request is about. Lax, so that a
+        link in a mail works; forms of other sites are refused as everywhere."""
         secret, slug = request.cookies.get(COOKIE), (request.view_args or {}).get("slug", "")
         if secret is None or request.endpoint not in OF_ONE:
-            return None
+            return lambda: None
+        return partial(self._owner, slug, secret)
+
+    def _owner(self, slug: str, secret: str) -> Visitor | None:
         try:
             premises = self._desk.premises
             workspace = premises.shelf.read(slug)

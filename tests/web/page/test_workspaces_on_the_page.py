@@ -1,6 +1,7 @@
 """The page of the workspaces: its form, its list, one of them; and who sees what."""
 
 import re
+from itertools import islice
 from pathlib import Path
 from urllib.parse import quote
 
@@ -10,6 +11,8 @@ from werkzeug.test import TestResponse
 
 from service.store import Store
 from service.tasks.lines import Unstored
+from service.web import token_file
+from service.web.api import task_events
 from service.workspaces.record import ASLEEP, CREATING, DELETE_FAILED, DELETED, FAILED, READY, STATES, STOPPED
 from tests.web.estate import EMAIL, SLUG, Estate
 from tests.web.page.conftest import OWN, Seen, cookie, said
@@ -198,6 +201,37 @@ def test_a_log_runs_along_and_only_for_this_workspace(estate: Estate) -> None:
         assert estate.client.get(f"{PLACE}/events/{wrong}").status_code == 404
     al = estate.client.get("/workspaces").json["workspaces"][0]["slug"]
     assert estate.client.get(f"/ui/workspaces/{al}/events/{uid}").status_code == 404
+
+
+@pytest.mark.parametrize(
+    "gone", ["the token", "the session", "the key of the links", "the workspace, which is made anew"]
+)
+def test_a_log_runs_along_no_longer_than_its_reader_may_see_it(
+    estate: Estate, store: Store, monkeypatch: pytest.MonkeyPatch, gone: str
+) -> None:
+    monkeypatch.setattr(task_events, "HEARTBEAT_SECONDS", 0.05)
+    estate.record()
+    uid = estate.client.post(f"/workspaces/{SLUG}/update").json["task"]["uid"]
+    reader = signed_in(estate, "write")
+    session = reader.get_cookie("sandbox_session")
+    assert session
+    if gone not in ("the token", "the session"):
+        link, reader = own_link(estate, reader), reader.application.test_client()
+        assert reader.get(link).status_code == 303
+    with reader.get(f"{PLACE}/events/{uid}", buffered=False) as stream:
+        chunks = stream.iter_encoded()
+        assert any(b"event: task" in next(chunks) for _ in range(2))
+        assert next(chunks) == next(chunks) == b":\n\n"
+        if gone == "the token":
+            token_file.remove(estate.folder / "tokens", "may-write")
+        elif gone == "the session":
+            store.sessions.end(session.value)
+        elif gone == "the key of the links":
+            (estate.premises.folder / "links.key").unlink()
+        else:
+            estate.record(generation=2)
+        assert set(islice(chunks, 100)) <= {b":\n\n"}
+        assert next(chunks, None) is None
 
 
 def test_hostile_records_stay_words(estate: Estate) -> None:
