@@ -1,6 +1,8 @@
 """What only the whole web server can show: gunicorn, its worker, its log, with a real Redis."""
 
 import contextlib
+import hashlib
+import hmac
 import http.client
 import json
 import os
@@ -309,6 +311,45 @@ def test_a_large_body_that_is_late_or_breaks_off_is_no_fault_of_the_service(hook
     told = eventually(lambda: [line["status"] for line in lines(hooked) if line.get("path") == "/hooks/git"][1:])
     assert told == [408]
     assert [line for line in lines(hooked) if line["level"] == "error"] == []
+
+
+def in_chunks(*parts: bytes) -> bytes:
+    return b"".join(b"%x\r\n%s\r\n" % (len(part), part) for part in parts) + b"0\r\n"
+
+
+def hook(body: bytes) -> bytes:
+    signature = hmac.new(b"secret", body, hashlib.sha256).hexdigest().encode()
+    return HEAD.replace(b"/tasks", b"/hooks/git") + b"X-GitHub-Event: push\r\nX-Hub-Signature-256: %s\r\n" % signature
+
+
+@pytest.mark.parametrize(("size", "status"), [(300_000, 200), (6_000_000, 413)])
+def test_a_hook_may_come_in_chunks_up_to_its_own_limit(hooked: WebServer, size: int, status: int) -> None:
+    body = json.dumps({"ref": "refs/heads/x", "after": "5" * 40, "commits": ["x" * size]}).encode()
+    parts = [body[place : place + 50_000] for place in range(0, len(body), 50_000)]
+    with Client(hooked) as client:
+        client.send(hook(body) + b"Transfer-Encoding: chunked\r\n\r\n" + in_chunks(*parts) + b"\r\n")
+        assert client.answer()[0] == status
+        assert client.closed()
+
+
+def test_a_large_body_in_bad_chunks_is_no_fault_of_the_service(hooked: WebServer) -> None:
+    body = b"x" * 300_000
+    for bad in (b"nonsense\r\n", b"0\r\nno trailer\r\n\r\n"):
+        with Client(hooked) as client:
+            begun = in_chunks(body).removesuffix(b"0\r\n")
+            client.send(hook(body) + b"Transfer-Encoding: chunked\r\n\r\n" + begun + bad)
+            assert client.answer()[0] == 408
+    assert [line for line in lines(hooked) if line["level"] == "error"] == []
+
+
+def test_a_form_in_chunks_is_read_to_its_end(standing: WebServer, store: Store) -> None:
+    form = b"pad=" + b"x" * BODY_LIMIT + b"&arg:message=" + b"%22whole%22"
+    head = HEAD.replace(b"/tasks", b"/ui/types/echo").replace(b"json", b"x-www-form-urlencoded")
+    with Client(standing) as client:
+        client.send(head + b"Transfer-Encoding: chunked\r\n\r\n" + in_chunks(form) + b"\r\n")
+        assert client.receive().status == 303
+    [task] = store.index.page(limit=10)[0]
+    assert bytes(task.args) == b'{"message":"whole"}'
 
 
 def test_an_idle_connection_outlives_the_deadline_of_a_request(impatient: WebServer) -> None:

@@ -171,6 +171,22 @@ class Connection(SocketUnreader):  # type: ignore[misc]
             left -= len(received)
 
 
+class LargeBody:
+    """A body in chunks: what was read of it, and behind that what was not. A few calls take more than others."""
+
+    def __init__(self, begun: bytes, rest: Any) -> None:
+        self._begun = io.BytesIO(begun)
+        self._rest = rest
+
+    def read(self, size: int) -> bytes:
+        begun = self._begun.read(size)
+        try:
+            rest: bytes = self._rest.read(size - len(begun))
+        except errors.ParseException as error:  # of a chunk, or of what comes after the last one
+            raise OSError(str(error)) from error
+        return begun + rest
+
+
 class Worker(GeventWorker):  # type: ignore[misc]
     request_seconds = 10.0
     last_request_seconds = 2.0
@@ -312,19 +328,21 @@ class Worker(GeventWorker):  # type: ignore[misc]
             gevent.sleep(0)  # a client that always has a next request ready must not keep the others out
 
     def _complete(self, connection: Connection, request: Any) -> None:
-        """Reads the body, unless it is too large; then the application refuses it."""
+        """Reads the body, unless it is large; then the application reads it, or refuses it."""
         reader = request.body.reader
         length = reader.length if isinstance(reader, LengthReader) else None
         if length == 0:
             return
-        if length is None or length <= BODY_LIMIT:
+        is_large = length is not None and length > BODY_LIMIT
+        if not is_large:
             if request._expected_100_continue:
                 connection.sock.send(b"HTTP/1.1 100 Continue\r\n\r\n")
             body = request.body.read(BODY_LIMIT + 1) if length is None else reader.read(length)
             if length is not None and len(body) < length:
                 raise errors.NoMoreData
-            request.body = io.BytesIO(body)
-        if (length is None and len(body) > BODY_LIMIT) or (length is not None and length > BODY_LIMIT):
+            is_large = len(body) > BODY_LIMIT
+            request.body = LargeBody(body, request.body) if is_large else io.BytesIO(body)
+        if is_large:
             connection.linger = True
             request.force_close()
         request._expected_100_continue = False
