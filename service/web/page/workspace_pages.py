@@ -113,6 +113,7 @@ class WorkspacePages:
             is_built=state in OFFERED,
             is_gone=state == DELETED,
             here=place(slug),
+            whole_address=place(slug),  # also where this answers a form
             link=link,
             code_runs_as=self._desk.premises.code_runs_as,
             pythons=self._desk.premises.pythons,

@@ -466,6 +466,36 @@ def test_a_page_says_that_the_service_does_not_answer(world: World, visit: Open)
     page.get_by_text("the service does not answer now").wait_for(state="hidden")
 
 
+def test_a_page_whose_refresh_is_refused_says_so_and_goes_on(world: World, visit: Open) -> None:
+    task = new(world.store)
+    page = visit(f"/ui/tasks/{task.uid}")
+    period = page.evaluate("document.body.dataset.refresh")
+    assert float(period) > 0
+    page.route("**/ui/tasks/*", lambda route: route.fulfill(status=429, body="<p>too many</p>"))
+    page.evaluate("refresh()")
+    page.get_by_text("the service answers 429 now").wait_for()
+    assert page.evaluate("document.body.dataset.refresh") == period
+    page.unroute("**/ui/tasks/*")
+    page.evaluate("refresh()")
+    page.get_by_text("the service answers 429 now").wait_for(state="hidden")
+    world.store._wire.call(0, ("DEL", task.uid))
+    page.evaluate("refresh()")
+    page.get_by_text("what it shows is gone").wait_for()
+    assert page.evaluate("document.body.dataset.refresh") == period
+
+
+def test_the_page_that_shows_a_workspaces_link_is_refreshed_like_any_other(visit: Open) -> None:
+    place = f"/ui/workspaces/{names.slug(WORKSPACE.format(0))}"
+    page = visit(place, scope="write")
+    page.get_by_role("button", name="A link for this person").click()
+    page.locator("#own-link").wait_for()
+    page.wait_for_url(f"**{place}")
+    page.evaluate("refresh()")
+    assert page.locator("#stale").is_hidden() and page.evaluate("Number(document.body.dataset.refresh)") > 0
+    assert page.locator("#own-link").is_visible()
+    assert page.complaints == []  # type: ignore[attr-defined]
+
+
 def test_when_the_token_is_gone_the_page_asks_for_another(world: World, visit: Open) -> None:
     file = Path(str(world.guarded._environment["SANDBOX_TOKENS"]))
     secret = token_file.add(file, "brief", "read")

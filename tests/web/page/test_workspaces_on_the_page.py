@@ -270,6 +270,14 @@ def own_link(estate: Estate, client: FlaskClient) -> str:
     return found[1]
 
 
+def test_the_page_that_shows_a_link_leads_back_to_the_workspace_and_not_to_the_form(estate: Estate) -> None:
+    estate.record()
+    admin = signed_in(estate, "write")
+    admin.post(f"{PLACE}/update", headers=OWN)
+    page = sent(admin, f"{PLACE}/link", 200)
+    assert Seen(page).hidden("back") == PLACE and 'http-equiv="refresh"' not in page.text
+
+
 def test_a_person_with_a_link_sees_their_own_and_nothing_else(estate: Estate) -> None:
     estate.record(state=STOPPED)
     estate.record(OTHER)

@@ -32,17 +32,21 @@ function keeps(before, after) {
   return true;
 }
 
+const WHY = { 200: "it cannot be shown anew", 404: "what it shows is gone" };
+
 async function refresh() {
   if (busy) return;
   busy = true;
+  let why = "the service does not answer now";
   try {
     const answer = await fetch(location.href, { headers: { Accept: "text/html" }, cache: "no-store" });
     if (answer.redirected && new URL(answer.url).pathname !== location.pathname) return location.reload();
-    if (answer.status >= 500) throw new Error(String(answer.status));
+    if (answer.status < 500) why = WHY[answer.status] ?? `the service answers ${answer.status} now`;
+    if (!answer.ok) throw new Error(String(answer.status));
     show(new DOMParser().parseFromString(await answer.text(), "text/html"));
     is_fresh();
   } catch {
-    is_stale();
+    is_stale(why);
   } finally {
     busy = false;
   }
@@ -64,8 +68,9 @@ function is_fresh() {
   document.getElementById("stale").hidden = true;
 }
 
-function is_stale() {
+function is_stale(why) {
   const stale = document.getElementById("stale");
+  stale.querySelector("span").textContent = why;
   stale.querySelector("time").textContent = fresh_at.toLocaleTimeString();
   stale.hidden = false;
 }
@@ -287,6 +292,9 @@ document.addEventListener("keydown", (event) => {
 
 // --- the beginning -------------------------------------------------------------------------------
 
+// The answer to a form has the form's address, which nobody can ask for again.
+const own = document.querySelector("[data-own-address]");
+if (own) history.replaceState(null, "", own.dataset.ownAddress);
 for (const hidden of document.querySelectorAll(".script-only")) hidden.hidden = false;
 document.querySelector("[data-all]")?.addEventListener("change", (event) => {
   for (const box of document.querySelectorAll("#list input[name=uid]")) box.checked = event.target.checked;
