@@ -20,6 +20,7 @@ from service.web.auth import Tokens
 from service.workspaces.releases import chain
 from service.workspaces.releases.chain import Chain
 from service.workspaces.releases.ledger import DONE, FAILED, Ledger
+from tests.full_disk import no_room
 from tests.servers import eventually
 from tests.web.test_git_hooks import headers_of
 
@@ -155,6 +156,14 @@ def test_without_a_token_nobody_gets_in(yard: Yard) -> None:
 def test_only_what_the_first_stage_has_proved_is_brought_there(yard: Yard, id: str) -> None:
     assert yard.ask("POST", f"/releases/{id}/promote").status_code == 404
     assert yard.tasks() == []
+
+
+def test_a_ledger_that_cannot_be_written_is_a_503_and_brings_nothing_anywhere(yard: Yard) -> None:
+    with no_room():
+        answer = yard.ask("POST", f"/releases/{FIRST}/promote")
+    assert answer.status_code == 503 and "large" in answer.json["detail"]
+    assert str(yard.folder) not in answer.json["detail"]
+    assert yard.tasks() == [] and yard.ledger.read().wish is None and yard.audit("promoted") == []
 
 
 def test_one_is_on_its_way_at_a_time(yard: Yard, finish: Callable[..., None]) -> None:

@@ -10,6 +10,7 @@ from service.tasks import moments
 from service.web.api.workspace_desk import BLOCK
 from service.workspaces import names
 from service.workspaces.record import ASLEEP, DELETE_FAILED, DELETED, DELETING, FAILED, READY, STATES, STOPPED
+from tests.full_disk import no_room
 from tests.web.estate import EMAIL, SLUG, Estate
 
 ACTIONS = ("start", "stop", "restart", "update", "rebuild", "test")
@@ -324,6 +325,31 @@ def test_a_record_that_cannot_be_read_is_said_to_be_so(estate: Estate) -> None:
     assert estate.client.get(f"/workspaces/{SLUG}").status_code == 409
     assert estate.client.post("/workspaces", json={"email": EMAIL}).status_code == 409
     assert estate.client.get("/workspaces").json == {"workspaces": []}
+
+
+def test_files_that_cannot_be_used_are_a_503_that_says_why(estate: Estate) -> None:
+    with no_room():
+        full = estate.client.post("/workspaces", json={"email": EMAIL})
+    asked(estate.client, "/workspaces", email=EMAIL)
+    with no_room():
+        link = estate.client.post(f"/workspaces/{SLUG}/link")
+        extended = estate.client.post(f"/workspaces/{SLUG}/extend")
+    assert [path.name for path in estate.premises.folder.iterdir()] == ["records"], "nothing of the key is left"
+    records = estate.premises.folder / "records"
+    records.rename(estate.folder / "elsewhere")
+    records.write_text("no folder")
+    answers = [
+        estate.client.post("/workspaces", json={"email": EMAIL}), estate.client.get(f"/workspaces/{SLUG}"),
+        estate.client.post(f"/workspaces/{SLUG}/update"),
+    ]  # fmt: skip
+    for answer, reason in (
+        (full, "large"),
+        (link, "large"),
+        (extended, "large"),
+        *((each, "Not a") for each in answers),
+    ):
+        assert (answer.status_code, answer.headers["Retry-After"]) == (503, "1")
+        assert reason in answer.json["detail"] and str(estate.folder) not in answer.json["detail"]
 
 
 def test_without_workspaces_each_call_says_so(client: FlaskClient) -> None:

@@ -14,6 +14,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
+from service.web.api import disk
 from service.workspaces.record import Workspace
 
 KEY_BYTES: Final = 32
@@ -40,19 +41,22 @@ class OwnLinks:
         return base64.urlsafe_b64encode(hmac.new(self._key(), of_what, hashlib.sha256).digest()).decode().rstrip("=")
 
     def _key(self) -> bytes:
-        try:
-            return self._path.read_bytes()
-        except FileNotFoundError:
-            self._make_key()
-            return self._path.read_bytes()
+        with disk.usable(disk.WORKSPACES):
+            try:
+                return self._path.read_bytes()
+            except FileNotFoundError:
+                self._make_key()
+                return self._path.read_bytes()
 
     def _make_key(self) -> None:
         """Whole or not at all; of two processes that make one, the first wins."""
         beside = self._path.with_name(f".{self._path.name}.{secrets.token_hex(8)}")
-        with open(os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
-            file.write(secrets.token_bytes(KEY_BYTES))
-            file.flush()
-            os.fsync(file.fileno())
-        with suppress(FileExistsError):
-            os.link(beside, self._path)
-        beside.unlink()
+        try:
+            with open(os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+                file.write(secrets.token_bytes(KEY_BYTES))
+                file.flush()
+                os.fsync(file.fileno())
+            with suppress(FileExistsError):
+                os.link(beside, self._path)
+        finally:
+            beside.unlink(missing_ok=True)

@@ -17,6 +17,7 @@ from service.store import Store
 from service.tasks.document import Task
 from service.tasks.transitions import RELEASE_DEPLOY
 from service.web import auditing
+from service.web.api import disk
 from service.web.api.intake import Intake, Sender
 from service.web.api.pushes import Push
 from service.web.api.task_calls import TaskCalls
@@ -106,7 +107,7 @@ class ReleaseDesk:
             raise Problem(403, "this token may not bring releases there; SANDBOX_PROMOTE_PEOPLE names those that may")
         ledger = Ledger(self.stages.folder)
         try:
-            with ledger.locked(patience_seconds=0):
+            with disk.usable(disk.RELEASES), ledger.locked(patience_seconds=0):
                 self._refuse(self.seen(), release)
                 task = self._made(RELEASE_DEPLOY, {"release": release}, None)
                 ledger.wish(release, task.uid, request.environ[CALLER])

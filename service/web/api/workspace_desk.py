@@ -18,6 +18,7 @@ from flask import request
 
 from service.store import Store
 from service.tasks.document import Task
+from service.web.api import disk
 from service.web.api.intake import Intake, Sender
 from service.web.api.task_calls import TaskCalls
 from service.web.auth import CALLER
@@ -114,7 +115,9 @@ class Desk:
 
     def all(self) -> list[SeenWorkspace]:
         """The newest first."""
-        return self._with_tasks(self.premises.shelf.all())
+        with disk.usable(disk.WORKSPACES):
+            found = self.premises.shelf.all()
+        return self._with_tasks(found)
 
     def one(self, slug: str, *, tombstone: bool = False) -> SeenWorkspace:
         """Raises a problem if there is none. With `tombstone`, one that was deleted will do."""
@@ -123,7 +126,8 @@ class Desk:
 
     def _record(self, slug: str, tombstone: bool = False) -> Workspace:
         try:
-            found = self.premises.shelf.read(slug)
+            with disk.usable(disk.WORKSPACES):
+                found = self.premises.shelf.read(slug)
         except UnreadableRecord as error:
             raise Problem(409, f"the record of this workspace cannot be read: {error}") from error
         if found is None or not (found.exists or tombstone):
@@ -160,7 +164,8 @@ class Desk:
         """The workspace of an email, and whether its creation begins now, or goes on with a branch to take over."""
         premises = self.premises
         try:
-            workspace, _ = premises.shelf.request(email, most=premises.most, most_building=premises.most_building)
+            with disk.usable(disk.WORKSPACES):
+                workspace, _ = premises.shelf.request(email, most=premises.most, most_building=premises.most_building)
         except BadEmail as error:
             raise wrong(f"email: {error}", field="email") from error
         except TooManyWorkspaces as error:
@@ -212,7 +217,7 @@ class Desk:
         shelf = self.premises.shelf
         self._record(slug)  # before a lock is made for it
         try:
-            with shelf.lock(slug):
+            with disk.usable(disk.WORKSPACES), shelf.lock(slug):
                 workspace = self._record(slug)
                 workspace.note_use(time.time(), self.premises.expire_days)
                 shelf.write(workspace)

@@ -11,9 +11,9 @@ from typing import Any, Final, TypeVar
 import msgspec
 from flask import Blueprint, Response, request
 
-from service.errors import InvalidTask, InvalidTransition, SandboxError
+from service.errors import InvalidTask, InvalidTransition
 from service.store import Logged, Store
-from service.web.api import body_faults
+from service.web.api import body_faults, disk
 from service.web.api.own_links import OwnLinks, place
 from service.web.api.task_calls import TaskCalls
 from service.web.api.task_events import Events
@@ -25,7 +25,7 @@ from service.web.page import shown
 from service.web.page.frame import Frame, Notice, go
 from service.web.page.guard import Visitor, is_encrypted
 from service.web.problem import Problem
-from service.workspaces.record import ASLEEP, DELETED, READY, STOPPED
+from service.workspaces.record import ASLEEP, DELETED, READY, STOPPED, UnreadableRecord, Workspace
 
 OF_ONE: Final = ("page.workspace", "page.workspace_deed", "page.workspace_events")  # open to who has a link of his own
 COOKIE: Final = "sandbox_workspace"
@@ -157,13 +157,12 @@ class WorkspacePages:
 
     def open(self, slug: str) -> Response:
         """Nothing tells apart a wrong secret and a workspace that is not there."""
-        links = OwnLinks(self._desk.premises.folder)
-        workspace = self._desk.premises.shelf.read(slug)
-        if workspace is None or not links.opens(workspace, request.args.get("key", "")):
+        key = request.args.get("key", "")
+        if self._opened(slug, key) is None:
             raise Problem(403, "this link opens nothing any more; ask whoever gave it to you for a new one")
         answer = go(place(slug))
         answer.set_cookie(
-            COOKIE, links.secret(workspace), max_age=COOKIE_SECONDS, path=place(slug),
+            COOKIE, key, max_age=COOKIE_SECONDS, path=place(slug),
             secure=is_encrypted(request.environ), httponly=True, samesite="Lax",
         )  # fmt: skip
         return answer
@@ -177,14 +176,18 @@ class WorkspacePages:
         return partial(self._owner, slug, secret)
 
     def _owner(self, slug: str, secret: str) -> Visitor | None:
+        workspace = self._opened(slug, secret) if self._desk.is_open else None
+        return Visitor(workspace.slug, may_write=True, workspace=workspace.slug) if workspace else None
+
+    def _opened(self, slug: str, secret: str) -> Workspace | None:
+        """The workspace that this secret opens, if it is this one."""
+        premises = self._desk.premises
         try:
-            premises = self._desk.premises
-            workspace = premises.shelf.read(slug)
-        except SandboxError:
+            with disk.usable(disk.WORKSPACES):
+                workspace = premises.shelf.read(slug)
+        except UnreadableRecord:
             return None
-        if workspace is None or not OwnLinks(premises.folder).opens(workspace, secret):
-            return None
-        return Visitor(workspace.slug, may_write=True, workspace=workspace.slug)
+        return workspace if workspace and OwnLinks(premises.folder).opens(workspace, secret) else None
 
 
 def _tested(test: Mapping[str, Any]) -> Iterator[tuple[str, str]]:

@@ -335,6 +335,26 @@ def test_a_link_that_is_wrong_says_no_more_than_that(estate: Estate) -> None:
     assert len({re.sub(r"<code>.*?</code>|value=\"[^\"]*\"", "", answer.text) for answer in answers}) == 1
 
 
+def test_a_link_to_what_cannot_be_read_says_nothing_of_paths(estate: Estate) -> None:
+    estate.record()
+    admin = signed_in(estate, "write")
+    link = own_link(estate, admin)
+    person, stranger = admin.application.test_client(), admin.application.test_client()
+    person.get(link)
+    record = estate.premises.folder / "records" / f"{SLUG}.json"
+    text = record.read_text()
+    record.write_text("{")
+    assert stranger.get(link).status_code == stranger.get(f"{PLACE}/open?key=x").status_code == 403
+    assert person.get(PLACE).headers["Location"].startswith("/ui/sign-in")
+    record.write_text(text)
+    key = estate.premises.folder / "links.key"
+    key.unlink()
+    key.mkdir()
+    for answer in (stranger.get(link), person.get(PLACE), admin.post(f"{PLACE}/link", headers=OWN)):
+        assert answer.status_code == 503 and "Is a directory" in answer.text and str(estate.folder) not in answer.text
+    assert admin.get(PLACE).status_code == 200
+
+
 def test_a_workspace_that_is_made_anew_has_another_link(estate: Estate) -> None:
     estate.record()
     admin = signed_in(estate, "write")
