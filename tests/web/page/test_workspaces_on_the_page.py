@@ -359,6 +359,11 @@ def test_a_workspace_that_is_made_anew_has_another_link(estate: Estate) -> None:
     estate.record()
     admin = signed_in(estate, "write")
     link = own_link(estate, admin)
+    estate.record(state=DELETED)
+    person = admin.application.test_client()
+    person.get(link)
+    page = person.get(PLACE)
+    assert "This workspace was deleted" in page.text and deeds(page) == set()
     estate.record(generation=2)
     assert admin.application.test_client().get(link).status_code == 403
     assert own_link(estate, admin) != link
