@@ -1,7 +1,5 @@
 """HTTP to the service that runs, by the standard library alone.
 
-Where it is, SANDBOX_URL says, with the token in SANDBOX_TOKEN; without it, the service's own settings.
-
 A call that surely was not done is sent again: nobody listened, or a 429. One that was perhaps done (the connection was
 lost, 502, 503, 504) is sent again only if it may be done twice: it reads, it cancels, or it has an Idempotency-Key.
 Pauses are chosen by chance below a bound that doubles, and Retry-After comes before them. The patience begins with the
@@ -16,8 +14,9 @@ import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final, NamedTuple
-from urllib.parse import quote, urlencode, urlsplit
+from urllib.parse import quote, urlencode
 
+from service.cli import address
 from service.errors import SandboxError
 
 FAILED: Final = 1
@@ -42,7 +41,6 @@ ANSWER_SECONDS: Final = 10.0
 STREAM_SECONDS: Final = 45.0  # a stream has a heartbeat
 FIRST_BOUND_SECONDS: Final = 0.1
 HIGHEST_BOUND_SECONDS: Final = 5.0
-UNIX: Final = "unix:"
 
 
 class CallFailed(SandboxError):
@@ -72,55 +70,6 @@ class _Answer(dict[str, Any]):
         raise CallFailed(f"the answer has no {name!r}: what answers is no sandbox, or one of another version.")
 
 
-class _Place(NamedTuple):
-    """Where the service is; with `socket`, a unix socket, `netloc` is only a name."""
-
-    netloc: str
-    prefix: str = ""
-    socket: str = ""
-    tls: bool = False
-
-    def __str__(self) -> str:
-        return f"{UNIX}{self.socket}" if self.socket else f"http{'s' * self.tls}://{self.netloc}{self.prefix}"
-
-    def connection(self, seconds: float) -> http.client.HTTPConnection:
-        if self.socket:
-            from service.supervise.start.announce import UnixConnection
-
-            return UnixConnection(self.socket, seconds)
-        kind = http.client.HTTPSConnection if self.tls else http.client.HTTPConnection
-        return kind(self.netloc, timeout=seconds)
-
-
-def _place(environment: Mapping[str, str]) -> _Place:
-    if url := environment.get("SANDBOX_URL", "").strip():
-        return _named(url)
-    from service import settings
-
-    read = settings.read(environment)
-    if read.socket:
-        return _Place("localhost", socket=read.socket)
-    return _Place(urlsplit(read.page_url).netloc)
-
-
-def _named(url: str) -> _Place:
-    if url.startswith(f"{UNIX}/"):
-        return _Place("localhost", socket=url.removeprefix(UNIX))
-    with contextlib.suppress(ValueError):
-        parts = urlsplit(url)
-        if parts.scheme in ("http", "https") and parts.hostname and parts.port != 0 and not (parts.query or "@" in url):
-            return _Place(parts.netloc, parts.path.rstrip("/"), tls=parts.scheme == "https")
-    allowed = "http://host:port, https://host/path or unix:/path"
-    raise CallFailed(f"SANDBOX_URL cannot be used; allowed is {allowed}", MISUSED)
-
-
-def _token(environment: Mapping[str, str]) -> str:
-    token = environment.get("SANDBOX_TOKEN", "").strip()
-    if not all("!" <= character <= "~" for character in token):
-        raise CallFailed("SANDBOX_TOKEN holds characters that no token has", MISUSED)
-    return token
-
-
 class _Request(NamedTuple):
     method: str
     path: str
@@ -134,8 +83,8 @@ class Service:
     """`asked_seconds`: for how long the caller wants it tried, if that was said; else `patience_seconds`."""
 
     def __init__(self, asked_seconds: float | None = None, patience_seconds: float = PATIENCE_SECONDS) -> None:
-        self.place = _place(os.environ)
-        self._token = _token(os.environ)
+        self.place = address.place(os.environ)
+        self._token = address.token(os.environ)
         self._asked_to_be_patient = asked_seconds is not None
         self._patience = patience_seconds if asked_seconds is None else asked_seconds
         self._has_answered = False

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from service.cli import caller
+from service.cli.address import WrongAddress
 from service.cli.caller import MISUSED, CallFailed, Service
 from service.cli.main import main
 from tests.http_server import Handler, HttpServer
@@ -235,6 +236,6 @@ def test_the_token_is_sent(script: Script, monkeypatch: pytest.MonkeyPatch) -> N
 @pytest.mark.parametrize("url", ["localhost:8000", "ftp://x", "http://", "http://u:p@x", "http://x?a=b", "unix:x.sock"])
 def test_an_address_that_is_none_is_refused(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
     monkeypatch.setenv("SANDBOX_URL", url)
-    with pytest.raises(CallFailed, match="SANDBOX_URL cannot be used") as refused:
+    with pytest.raises(WrongAddress, match="SANDBOX_URL cannot be used") as refused:
         Service()
     assert refused.value.exit_code == MISUSED
