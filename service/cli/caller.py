@@ -1,7 +1,8 @@
 """HTTP to the service that runs, by the standard library alone.
 
 A call that surely was not done is sent again: nobody listened, or a 429. One that was perhaps done (the connection was
-lost, 502, 503, 504) is sent again only if it may be done twice: it reads, it cancels, or it has an Idempotency-Key.
+lost, 502, 503, 504) is sent again only if it may be done twice: it reads, it sets or removes something, or it has an
+Idempotency-Key. What such a try has perhaps removed is not found by the next one, and that is no fault.
 Pauses are chosen by chance below a bound that doubles, and Retry-After comes before them. The patience begins with the
 first fault. Where nobody listens at all there is none, unless the service has answered before or one was asked for:
 circusd holds the socket through every reload.
@@ -77,6 +78,7 @@ class _Request(NamedTuple):
     headers: Mapping[str, str] = {}
     wait_seconds: float = 0.0  # that the service may hold its answer back
     again: bool = True  # it may be done twice
+    removes: bool = False
 
 
 class Service:
@@ -102,8 +104,12 @@ class Service:
     def put(self, path: str, body: Any) -> Any:
         return self._call(_Request("PUT", path, body))
 
-    def delete(self, path: str) -> Any:
-        return self._call(_Request("DELETE", path))
+    def delete(self, path: str, *, again: bool = True) -> Any:
+        return self._call(_Request("DELETE", path, again=again))
+
+    def remove(self, path: str) -> Any:
+        """What was there; None if a try whose answer was lost has perhaps removed it."""
+        return self._call(_Request("DELETE", path, removes=True))
 
     def _call(self, request: _Request) -> Any:
         with contextlib.closing(self.place.connection(ANSWER_SECONDS + request.wait_seconds)) as connection:
@@ -139,12 +145,17 @@ class Service:
         connection: http.client.HTTPConnection,
         use: Callable[[http.client.HTTPResponse], Any],
     ) -> Any:
-        until, bound = 0.0, FIRST_BOUND_SECONDS
+        until, bound, perhaps_done = 0.0, FIRST_BOUND_SECONDS, False
         while True:
             try:
                 return self._try(request, connection, use)
+            except CallFailed as failure:
+                if request.removes and perhaps_done and failure.exit_code == NOT_FOUND:
+                    return None
+                raise
             except _Fault as fault:
                 connection.close()
+                perhaps_done = perhaps_done or fault.done
                 until = until or time.monotonic() + self._patience
                 pause = fault.after + _by_chance(bound)
                 if not self._is_worth_another(fault, request.again) or time.monotonic() + pause >= until:

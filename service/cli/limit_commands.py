@@ -112,7 +112,8 @@ def _override(text: str) -> tuple[str, dict[str, object]]:
 @patient
 @as_json
 def remove(name: str, timeout: float | None, as_json: bool) -> None:
-    _show(Service(timeout).delete(f"/limits/{part(name)}"), as_json)
+    if (found := Service(timeout).remove(f"/limits/{part(name)}")) is not None:
+        _show(found, as_json)
 
 
 def _show(found: dict[str, Any], as_json: bool) -> None:

@@ -106,7 +106,7 @@ def resume(name: str, timeout: float | None, as_json: bool) -> None:
 @named
 @patient
 def delete(name: str, timeout: float | None) -> None:
-    Service(timeout).delete(f"/schedules/{part(name)}")
+    Service(timeout).remove(f"/schedules/{part(name)}")
 
 
 def _schema(service: Service, type_name: str) -> dict[str, Any]:

@@ -249,7 +249,7 @@ def retry(uids: tuple[str, ...], timeout: float | None, as_json: bool, **given: 
 @as_json
 def purge(uids: tuple[str, ...], timeout: float | None, as_json: bool) -> int:
     def one(service: Service, uid: str) -> Any:
-        return service.delete(f"/tasks/{part(uid)}?purge")
+        return service.remove(f"/tasks/{part(uid)}?purge")
 
     return _one_by_one(Service(timeout), uids, one, "removed", as_json)
 
@@ -280,8 +280,8 @@ def _one_by_one(service: Service, uids: Iterable[str], one: Act, done: str, as_j
             showing.tell(str(error))
             code = error.exit_code
             continue
-        if as_json:
-            showing.document(changed)
-        else:
+        if not as_json:
             print(f"{uid}\t{done}")
+        elif changed is not None:
+            showing.document(changed)
     return code

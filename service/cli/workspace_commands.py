@@ -79,7 +79,8 @@ def _fields(found: dict[str, Any]) -> Iterator[tuple[str, object]]:
 @of_an_action
 def delete(name: str, force: bool, keep_branch: bool, **how: Any) -> int:
     query = "&".join(["force"] * force + ["branch=keep"] * keep_branch)
-    return _act(lambda service: service.delete(f"{_path(name)}{'?' if query else ''}{query}"), **how)
+    path = f"{_path(name)}{'?' if query else ''}{query}"
+    return _act(lambda service: service.delete(path, again=False), **how)  # a second one would meet the first
 
 
 def _simple(action: str, text: str) -> None:

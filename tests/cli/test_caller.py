@@ -102,6 +102,40 @@ def test_what_was_surely_not_done_is_sent_again(script: Script) -> None:
     assert len(server.seen) == 2
 
 
+REMOVALS = [["task", "purge", "0" * 64], ["schedule", "delete", "nightly"], ["limit", "remove", "partner"]]
+GONE: Answer = (404, {}, {"detail": "There is none."})
+
+
+@pytest.mark.parametrize("options", [[], ["--json"]])
+@pytest.mark.parametrize("words", REMOVALS)
+@pytest.mark.parametrize("fault", [CUT, *map(unavailable, (502, 503, 504))])
+def test_what_a_try_before_has_perhaps_removed_is_removed(
+    script: Script, fault: Answer, words: list[str], options: list[str]
+) -> None:
+    server = script(fault, unavailable(429), GONE)
+    assert main(words + options * (words[0] != "schedule")) == 0
+    assert [method for method, *_ in server.seen] == ["DELETE"] * 3
+
+
+@pytest.mark.parametrize("words", REMOVALS)
+@pytest.mark.parametrize("before", [[], [unavailable(429)]])
+def test_what_was_never_there_is_not_found(script: Script, words: list[str], before: list[Answer]) -> None:
+    script(*before, GONE)
+    assert main(words) == caller.NOT_FOUND
+
+
+def test_a_cancel_of_a_task_that_is_not_there_is_not_found(script: Script) -> None:
+    script(CUT, GONE)
+    assert main(["task", "cancel", "0" * 64]) == caller.NOT_FOUND
+
+
+@pytest.mark.parametrize("fault", [CUT, *map(unavailable, (502, 503, 504))])
+def test_the_deletion_of_a_workspace_is_not_sent_again(script: Script, fault: Answer) -> None:
+    server = script(fault, (409, {}, {"detail": "Another action is at work."}))
+    assert main(["workspace", "delete", "w-jo-aaaaaaaa"]) == caller.UNAVAILABLE
+    assert len(server.seen) == 1
+
+
 def test_retry_after_is_obeyed(script: Script) -> None:
     script(unavailable(Retry_After="1"), OK)
     began = time.monotonic()
