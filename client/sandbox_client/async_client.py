@@ -308,11 +308,12 @@ class AsyncTask(Document):
         return self
 
     async def wait(self, timeout: float | None = None) -> Self:
-        """Until it has finished, well or not: look at `status`. Raises TimedOut after so many seconds, rounded up."""
+        """Until it has finished, well or not, or cannot be read: look at `status`. Raises TimedOut after so many
+        seconds, rounded up."""
         rounds = Rounds(timeout, self._client._clock)
-        while not self.finished:
+        while not self.ended:
             self.document = await self._client._read_later(self.uid, rounds)
-            if not self.finished:
+            if not self.ended:
                 if rounds.seconds_left == 0:
                     raise TimedOut(f"task {self.uid} is still {self.status} after {timeout} s")
                 await self._client._clock.sleep_async(rounds.pause())

@@ -306,11 +306,12 @@ class Task(Document):
         return self
 
     def wait(self, timeout: float | None = None) -> Self:
-        """Until it has finished, well or not: look at `status`. Raises TimedOut after so many seconds, rounded up."""
+        """Until it has finished, well or not, or cannot be read: look at `status`. Raises TimedOut after so many
+        seconds, rounded up."""
         rounds = Rounds(timeout, self._client._clock)
-        while not self.finished:
+        while not self.ended:
             self.document = self._client._read_later(self.uid, rounds)
-            if not self.finished:
+            if not self.ended:
                 if rounds.seconds_left == 0:
                     raise TimedOut(f"task {self.uid} is still {self.status} after {timeout} s")
                 self._client._clock.sleep(rounds.pause())

@@ -7,6 +7,7 @@ from typing import Any, Final, Generic, NamedTuple, NotRequired, TypedDict, Type
 
 STATUSES: Final = ("scheduled", "queued", "running", "succeeded", "failed", "cancelled")
 FINISHED: Final = frozenset(STATUSES[3:])
+UNREADABLE: Final = "unreadable"  # what is stored is no task document
 
 Value = TypeVar("Value")
 
@@ -252,6 +253,11 @@ class Document:
     def finished(self) -> bool:
         """It has succeeded, failed or been cancelled."""
         return self.status in FINISHED
+
+    @property
+    def ended(self) -> bool:
+        """It has finished, or cannot be read: nothing more comes of it by waiting."""
+        return self.finished or self.status == UNREADABLE
 
     def __repr__(self) -> str:
         return f"<{self.__class__.__name__} {self.uid} {self.document['type']} {self.status}>"

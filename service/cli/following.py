@@ -12,7 +12,7 @@ from typing import Any, Final, NamedTuple
 
 from service.cli import caller, showing
 from service.cli.caller import TIMED_OUT, CallFailed, Service, part
-from service.cli.waits import FINISHED, until_finished
+from service.cli.waits import ENDS, until_ended
 
 PAUSE_SECONDS: Final = 0.5
 
@@ -37,7 +37,7 @@ def to_its_end(service: Service, uid: str, timeout_seconds: float | None, show: 
             elif event.name == "task":
                 progress.show(_how_far(event.about))
     found: dict[str, Any] = service.get(f"/tasks/{part(uid)}")
-    if until is not None and found["status"] not in FINISHED and time.monotonic() >= until:
+    if until is not None and found["status"] not in ENDS and time.monotonic() >= until:
         raise CallFailed(f"the task {uid} is {found['status']} after {timeout_seconds:g} s; it goes on.", TIMED_OUT)
     return found
 
@@ -47,10 +47,11 @@ def seen_to_its_end(service: Service, uid: str, timeout: float | None, *, follow
     if follow:
         ended = to_its_end(service, uid, timeout, lambda line: showing.log_line(line, sys.stderr))
     else:
-        ended = until_finished(service, uid, timeout)
+        ended = until_ended(service, uid, timeout)
     if ended["status"] != "succeeded":
         error = ended["error"] or {"message": "it was cancelled"}
-        showing.tell(f"{ended['type']} has {ended['status']}: {error['message']}")
+        verb = "is" if ended["status"] == "unreadable" else "has"
+        showing.tell(f"{ended['type']} {verb} {ended['status']}: {error['message']}")
     return ended
 
 

@@ -9,6 +9,7 @@ from service.cli.caller import Service, part
 from service.cli.parsing import as_json, group, of_an_action, patient
 
 HEAD: Final = ("release", "commit", "proved", "is")
+LOST: Final = ("failed", "cancelled", "unreadable")
 
 
 @group()
@@ -43,6 +44,6 @@ def promote(id: str, waits_for_it: bool, follow: bool, timeout: float | None, as
         task = following.seen_to_its_end(service, task["uid"], timeout, follow=follow)
     if as_json:
         showing.document(task if waits_for_it or follow else begun)
-    elif task["status"] not in ("failed", "cancelled"):
+    elif task["status"] not in LOST:
         print(id)
-    return 1 if task["status"] in ("failed", "cancelled") else 0
+    return 1 if task["status"] in LOST else 0

@@ -132,7 +132,7 @@ def _ended(text: str, timeout: float | None, follow: bool) -> dict[str, Any]:
     uid = selecting.uid(service, text)
     if follow:
         return following.to_its_end(service, uid, timeout, lambda line: showing.log_line(line, sys.stderr))
-    return waits.until_finished(service, uid, timeout)
+    return waits.until_ended(service, uid, timeout)
 
 
 @task.command(help="print what a task has logged")
@@ -169,7 +169,8 @@ def _show_end(document: dict[str, Any], as_json: bool) -> int:
     elif status == "cancelled":
         showing.tell(f"the task {document['uid']} was cancelled")
     else:
-        showing.tell(f"the task {document['uid']} has failed: {_told(error)}")
+        became = "has failed" if status == "failed" else "cannot be read"
+        showing.tell(f"the task {document['uid']} {became}: {_told(error)}")
     return 0 if status == "succeeded" else 1
 
 

@@ -243,6 +243,30 @@ def test_an_event_of_something_else_is_told(script: Script, capsys: pytest.Captu
     assert "no sandbox" in capsys.readouterr().err
 
 
+UID = "5f" * 32
+QUEUED = {"uid": UID, "type": "echo", "queue": "default", "status": "queued", "progress": None, "error": None}
+UNREADABLE = {**QUEUED, "status": "unreadable", "error": {"type": "Unreadable", "message": "no task document"}}
+
+
+@pytest.mark.parametrize(
+    ("words", "before"),
+    [
+        (["task", "wait", UID], []),
+        (["task", "wait", UID, "--json"], []),
+        (["task", "create", "echo", "--wait"], [QUEUED]),
+        (["release", "promote", "r", "--wait"], [{"task": QUEUED}]),
+    ],
+)
+def test_a_wait_for_what_cannot_be_read_ends(
+    script: Script, capsys: pytest.CaptureFixture[str], words: list[str], before: list[Any]
+) -> None:
+    server = script(*[(200, {}, answer) for answer in (*before, UNREADABLE)])
+    assert main(words) == caller.FAILED
+    assert len(server.seen) == len(before) + 1
+    out, err = capsys.readouterr()
+    assert "--json" in words or ("no task document" in err and out == "")
+
+
 def test_what_is_shown_as_json_speaks_to_no_terminal(script: Script, capsys: pytest.CaptureFixture[str]) -> None:
     value = {"name": "a\x9b31m \u202eé\U000e0001"}
     script((200, {}, value))

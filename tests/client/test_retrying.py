@@ -210,6 +210,14 @@ def test_a_wait_that_is_answered_at_once_pauses_before_it_asks_again(
     assert len(rounds) < 100
 
 
+def test_a_wait_for_what_cannot_be_read_ends(sandbox: Any, server: Server) -> None:
+    server.answers = [DONE, Answer(200, json.dumps(TASK | {"status": "unreadable"}).encode()), FAULTS["503"]]
+    task = sandbox.get(UID).wait(timeout=60)
+    assert (task.status, task.ended, task.finished) == ("unreadable", True, False)
+    assert len(server.asked) == 2
+    assert task.wait().status == "unreadable"
+
+
 def test_a_fault_in_a_wait_is_tried_again_within_its_time(sandbox: Any, server: Server, clock: NotedClock) -> None:
     server.answers = [DONE, LOST, FAULTS["503"], CANCELLED]
     assert sandbox.get(UID).wait(timeout=60).finished
