@@ -4,8 +4,8 @@ from typing import Final
 
 import click
 
-from service.cli import following, showing
-from service.cli.caller import Service, part
+from service.cli import following, showing, waits
+from service.cli.caller import PATIENCE_SECONDS, Service, part
 from service.cli.parsing import as_json, group, of_an_action, patient
 
 HEAD: Final = ("release", "commit", "proved", "is")
@@ -37,13 +37,14 @@ def list_(timeout: float | None, as_json: bool) -> None:
 @click.argument("id", metavar="RELEASE")
 @of_an_action
 def promote(id: str, waits_for_it: bool, follow: bool, timeout: float | None, as_json: bool) -> int:
-    service = Service(timeout)
+    waits_for_it = waits_for_it or follow
+    service = Service(timeout, waits.PATIENCE_SECONDS if waits_for_it else PATIENCE_SECONDS)
     begun = service.post(f"/releases/{part(id)}/promote")
     task = begun["task"]
-    if waits_for_it or follow:
+    if waits_for_it:
         task = following.seen_to_its_end(service, task["uid"], timeout, follow=follow)
     if as_json:
-        showing.document(task if waits_for_it or follow else begun)
+        showing.document(task if waits_for_it else begun)
     elif task["status"] not in LOST:
         print(id)
     return 1 if task["status"] in LOST else 0

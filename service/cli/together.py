@@ -6,18 +6,18 @@ from typing import Any, Final
 
 import click
 
-from service.cli import following, showing
+from service.cli import following, showing, waits
 from service.cli.caller import Service
 
 DONE: Final = {"retry": "queued again", "cancel": "cancelled"}
 
 
 def act(word: str, only: Mapping[str, Any], *, dry_run: bool, yes: bool, timeout: float | None, as_json: bool) -> int:
-    service = Service(timeout)
     path = f"/tasks/{word}"
     if dry_run:
-        _show_count(service.post(path, {**only, "dry_run": True}, again=True), as_json)
+        _show_count(Service(timeout).post(path, {**only, "dry_run": True}, again=True), as_json)
         return 0
+    service = Service(timeout, waits.PATIENCE_SECONDS)
     if not yes and sys.stdin.isatty() and showing.is_terminal():
         matched = _told(service.post(path, {**only, "dry_run": True}, again=True))
         click.confirm(f"{word} {matched}?", abort=True, err=True)

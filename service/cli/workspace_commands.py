@@ -7,8 +7,8 @@ from typing import Any, Final
 
 import click
 
-from service.cli import following, showing
-from service.cli.caller import Service, part
+from service.cli import following, showing, waits
+from service.cli.caller import PATIENCE_SECONDS, Service, part
 from service.cli.parsing import as_json, group, of_an_action, patient
 
 HEAD: Final = ("workspace", "email", "state", "step", "created", "unpushed", "address")
@@ -151,7 +151,7 @@ def log(name: str, follow: bool, timeout: float | None, as_json: bool) -> None:
         else:
             showing.log_line(line, sys.stdout)
 
-    service = Service(timeout)
+    service = Service(timeout, waits.PATIENCE_SECONDS if follow else PATIENCE_SECONDS)
     task = service.get(_path(name))["task"] if follow else None
     if task is not None:
         following.to_its_end(service, task, timeout, tell)
@@ -204,10 +204,11 @@ def _post(name: str, action: str, body: dict[str, Any] | None, how: dict[str, An
 def _act(
     ask: Callable[[Service], Any], *, waits_for_it: bool, follow: bool, timeout: float | None, as_json: bool
 ) -> int:
-    service = Service(timeout)
+    waits_for_it = waits_for_it or follow
+    service = Service(timeout, waits.PATIENCE_SECONDS if waits_for_it else PATIENCE_SECONDS)
     begun = ask(service)
     task, slug = begun["task"], begun["workspace"]["slug"]
-    if not (waits_for_it or follow) or task is None:
+    if not waits_for_it or task is None:
         _show(begun if as_json else begun["workspace"], task, as_json)
         return 0
     done = following.seen_to_its_end(service, task["uid"], timeout, follow=follow)

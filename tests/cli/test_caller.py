@@ -267,6 +267,35 @@ def test_a_wait_for_what_cannot_be_read_ends(
     assert "--json" in words or ("no task document" in err and out == "")
 
 
+SUCCEEDED = {**QUEUED, "status": "succeeded", "result": {"changed": 1, "left_out": {}}}
+STREAM: Answer = (200, {"Content-Type": "text/event-stream"}, b"event: end\ndata: {}\n\n")
+WORKSPACE = {"slug": "w-jo-aaaaaaaa", "task": UID}
+OF_A_WORKSPACE = {"task": {**QUEUED, "type": "workspace.delete"}, "workspace": WORKSPACE}
+DELETED = {**SUCCEEDED, "type": "workspace.delete"}
+
+
+@pytest.mark.parametrize(
+    ("words", "before"),
+    [
+        (["workspace", "delete", "w-jo-aaaaaaaa", "--wait"], [(202, {}, OF_A_WORKSPACE)]),
+        (["workspace", "delete", "w-jo-aaaaaaaa", "--follow"], [(202, {}, OF_A_WORKSPACE), STREAM]),
+        (["workspace", "log", "w-jo-aaaaaaaa", "--follow"], [(200, {}, WORKSPACE), STREAM]),
+        (["release", "promote", "r", "--wait"], [(202, {}, {"task": QUEUED})]),
+        (["task", "cancel", "--status", "queued", "--yes"], [(202, {}, QUEUED), STREAM]),
+        (["task", "wait", UID], []),
+    ],
+)
+def test_who_waits_is_patient_for_a_minute(
+    script: Script, monkeypatch: pytest.MonkeyPatch, words: list[str], before: list[Answer]
+) -> None:
+    pauses: list[float] = []
+    monkeypatch.setattr("service.cli.caller.time.sleep", pauses.append)
+    ended = DELETED if words[0] == "workspace" else SUCCEEDED
+    script(*before, unavailable(Retry_After="50"), (200, {}, ended))
+    assert main(words) == 0
+    assert max(pauses) >= 50
+
+
 def test_what_is_shown_as_json_speaks_to_no_terminal(script: Script, capsys: pytest.CaptureFixture[str]) -> None:
     value = {"name": "a\x9b31m \u202eé\U000e0001"}
     script((200, {}, value))
