@@ -11,7 +11,9 @@ circusd holds the socket through every reload.
 import contextlib
 import http.client
 import json
+import math
 import os
+import socket
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final, NamedTuple
@@ -40,6 +42,7 @@ PERHAPS_DONE: Final = (502, 503, 504)
 PATIENCE_SECONDS: Final = 10.0
 ANSWER_SECONDS: Final = 10.0
 STREAM_SECONDS: Final = 45.0  # a stream has a heartbeat
+LEAST_SECONDS: Final = 0.01  # a socket takes 0 for: do not wait
 FIRST_BOUND_SECONDS: Final = 0.1
 HIGHEST_BOUND_SECONDS: Final = 5.0
 
@@ -90,6 +93,7 @@ class Service:
         self._asked_to_be_patient = asked_seconds is not None
         self._patience = patience_seconds if asked_seconds is None else asked_seconds
         self._has_answered = False
+        self._socket: socket.socket  # of the last try: a connection gives it away to an answer that has no end
 
     def get(self, path: str, query: Sequence[tuple[str, str]] = (), *, wait_seconds: int = 0) -> Any:
         """With `wait_seconds`, the service may hold its answer back for so long."""
@@ -134,10 +138,19 @@ class Service:
         return CallFailed(f"what answers at {self.place} is no sandbox. SANDBOX_URL says where to ask.")
 
     @contextlib.contextmanager
-    def stream(self, path: str, headers: Mapping[str, str]) -> Iterator[Iterable[bytes]]:
-        """The lines of an answer, as they come. Raises OSError or HTTPException where it breaks off."""
+    def stream(self, path: str, headers: Mapping[str, str], until: float = math.inf) -> Iterator[Iterable[bytes]]:
+        """The lines of an answer, as they come. Raises OSError or HTTPException where it breaks off, or where it is
+        silent `until` then."""
         with contextlib.closing(self.place.connection(STREAM_SECONDS)) as connection:
-            yield self._insist(_Request("GET", path, headers=headers), connection, self._lines_of)
+            lines = self._insist(_Request("GET", path, headers=headers), connection, self._lines_of)
+            yield self._in_time(lines, until)
+
+    def _in_time(self, lines: Iterator[bytes], until: float) -> Iterator[bytes]:
+        while True:
+            self._socket.settimeout(max(LEAST_SECONDS, min(STREAM_SECONDS, until - time.monotonic())))
+            if (line := next(lines, None)) is None:
+                return
+            yield line
 
     def _insist(
         self,
@@ -177,7 +190,7 @@ class Service:
         connected = False
         try:
             connection.connect()
-            connected = True
+            connected, self._socket = True, connection.sock
             body = None if request.body is None else json.dumps(request.body).encode()
             connection.request(request.method, self.place.prefix + request.path, body, self._headers(request))
             answer = connection.getresponse()

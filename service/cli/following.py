@@ -4,6 +4,7 @@ A stream breaks off at a reload, and goes on in another worker from the last eve
 """
 
 import http.client
+import math
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -27,7 +28,7 @@ class _Event(NamedTuple):
 
 def to_its_end(service: Service, uid: str, timeout_seconds: float | None, show: Show) -> dict[str, Any]:
     """Shows each line of its log as it comes, and how far it is. Returns the document at its end."""
-    until = None if timeout_seconds is None else time.monotonic() + timeout_seconds
+    until = math.inf if timeout_seconds is None else time.monotonic() + timeout_seconds
     with showing.ProgressLine() as progress:
         for event in _events(service, uid, until):
             if event.name == "log":
@@ -37,7 +38,7 @@ def to_its_end(service: Service, uid: str, timeout_seconds: float | None, show: 
             elif event.name == "task":
                 progress.show(_how_far(event.about))
     found: dict[str, Any] = service.get(f"/tasks/{part(uid)}")
-    if until is not None and found["status"] not in ENDS and time.monotonic() >= until:
+    if found["status"] not in ENDS and time.monotonic() >= until:
         raise CallFailed(f"the task {uid} is {found['status']} after {timeout_seconds:g} s; it goes on.", TIMED_OUT)
     return found
 
@@ -62,27 +63,27 @@ def _how_far(document: dict[str, Any]) -> str:
     return f"{document['status']}{share} {progress.get('message') or ''}".rstrip()
 
 
-def _events(service: Service, uid: str, until: float | None) -> Iterator[_Event]:
+def _events(service: Service, uid: str, until: float) -> Iterator[_Event]:
     """Ends with the task, or with the time."""
     headers = {"Accept": "text/event-stream"}
-    while True:
+    while time.monotonic() < until:
         with (
             suppress(OSError, http.client.HTTPException),
-            service.stream(f"/tasks/{part(uid)}/events", headers) as lines,
+            service.stream(f"/tasks/{part(uid)}/events", headers, until) as lines,
         ):
             for event in _parsed(lines):
-                if until is not None and time.monotonic() >= until:
+                if time.monotonic() >= until:
                     return
                 if event.number:
                     headers["Last-Event-ID"] = event.number
                 if event.name == "end":
                     return
                 yield event
-        time.sleep(PAUSE_SECONDS)
+        time.sleep(max(0.0, min(PAUSE_SECONDS, until - time.monotonic())))
 
 
 def _parsed(lines: Iterable[bytes]) -> Iterator[_Event]:
-    """A heartbeat is an event without a name: the time is looked at."""
+    """A heartbeat is an event without a name."""
     fields: dict[str, str] = {}
     for line in lines:
         text = line.decode(errors="replace").rstrip("\r\n")

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.cli.scripted import Answer, Script, Scripted
 from tests.system.conftest import instance, make_instance, released, releases  # noqa: F401 - fixtures
 from tests.system.instance import SANDBOX, Instance
 from tests.web.conftest import estate, finish, make_app, redis_server, registry, store  # noqa: F401 - fixtures
@@ -77,3 +78,18 @@ def sandbox(running: Instance) -> Command:
         return running.run(*SANDBOX, *words, **variables)
 
     return sandbox
+
+
+@pytest.fixture
+def script(monkeypatch: pytest.MonkeyPatch) -> Iterator[Script]:
+    made: list[Scripted] = []
+
+    def script(*answers: Answer, path: str = "") -> Scripted:
+        made.append(Scripted(list(answers)))
+        monkeypatch.setenv("SANDBOX_URL", made[-1].url + path)
+        return made[-1]
+
+    monkeypatch.delenv("SANDBOX_TOKEN", raising=False)
+    yield script
+    for server in made:
+        server.close()

@@ -3,8 +3,6 @@
 import http.client
 import json
 import time
-from collections.abc import Callable, Iterator
-from typing import Any
 
 import pytest
 
@@ -12,64 +10,8 @@ from service.cli import caller
 from service.cli.address import WrongAddress
 from service.cli.caller import MISUSED, CallFailed, Service
 from service.cli.main import main
-from tests.http_server import Handler, HttpServer
+from tests.cli.scripted import CUT, OK, Answer, Script, unavailable
 from tests.servers import free_port
-
-Answer = tuple[int, dict[str, str], Any]
-Script = Callable[..., "Scripted"]
-
-OK: Answer = (200, {}, {"fine": True})
-CUT: Answer = (0, {}, None)
-
-
-def unavailable(status: int = 503, **headers: str) -> Answer:
-    return status, {name.replace("_", "-"): text for name, text in headers.items()}, {"detail": "Redis is away."}
-
-
-class Scripted:
-    """Answers as it is told, and keeps what it was asked."""
-
-    def __init__(self, answers: list[Answer]) -> None:
-        self.seen: list[tuple[str, str, dict[str, str], Any]] = []
-        script = iter(answers)
-
-        class Told(Handler):
-            def answer(told) -> None:
-                length = int(told.headers.get("Content-Length") or 0)
-                body = json.loads(told.rfile.read(length) or b"null")
-                self.seen.append((told.command, told.path, dict(told.headers), body))
-                status, headers, text = next(script)
-                if not status:
-                    told.close_connection = True
-                    return
-                told.send_response(status)
-                for name, value in headers.items():
-                    told.send_header(name, value)
-                told.end_headers()
-                told.wfile.write(text if isinstance(text, bytes) else json.dumps(text).encode())
-
-            do_GET = do_POST = do_DELETE = answer
-
-        self._server = HttpServer(Told)
-        self.url = f"http://127.0.0.1:{self._server.port}"
-
-    def close(self) -> None:
-        self._server.close()
-
-
-@pytest.fixture
-def script(monkeypatch: pytest.MonkeyPatch) -> Iterator[Script]:
-    made: list[Scripted] = []
-
-    def script(*answers: Answer, path: str = "") -> Scripted:
-        made.append(Scripted(list(answers)))
-        monkeypatch.setenv("SANDBOX_URL", made[-1].url + path)
-        return made[-1]
-
-    monkeypatch.delenv("SANDBOX_TOKEN", raising=False)
-    yield script
-    for server in made:
-        server.close()
 
 
 @pytest.mark.parametrize("fault", [CUT, *map(unavailable, (429, 502, 503, 504))])
@@ -241,59 +183,6 @@ def test_an_event_of_something_else_is_told(script: Script, capsys: pytest.Captu
     script((200, {"Content-Type": "text/event-stream"}, event))
     assert main(["task", "log", "--follow", "0" * 64]) == 1
     assert "no sandbox" in capsys.readouterr().err
-
-
-UID = "5f" * 32
-QUEUED = {"uid": UID, "type": "echo", "queue": "default", "status": "queued", "progress": None, "error": None}
-UNREADABLE = {**QUEUED, "status": "unreadable", "error": {"type": "Unreadable", "message": "no task document"}}
-
-
-@pytest.mark.parametrize(
-    ("words", "before"),
-    [
-        (["task", "wait", UID], []),
-        (["task", "wait", UID, "--json"], []),
-        (["task", "create", "echo", "--wait"], [QUEUED]),
-        (["release", "promote", "r", "--wait"], [{"task": QUEUED}]),
-    ],
-)
-def test_a_wait_for_what_cannot_be_read_ends(
-    script: Script, capsys: pytest.CaptureFixture[str], words: list[str], before: list[Any]
-) -> None:
-    server = script(*[(200, {}, answer) for answer in (*before, UNREADABLE)])
-    assert main(words) == caller.FAILED
-    assert len(server.seen) == len(before) + 1
-    out, err = capsys.readouterr()
-    assert "--json" in words or ("no task document" in err and out == "")
-
-
-SUCCEEDED = {**QUEUED, "status": "succeeded", "result": {"changed": 1, "left_out": {}}}
-STREAM: Answer = (200, {"Content-Type": "text/event-stream"}, b"event: end\ndata: {}\n\n")
-WORKSPACE = {"slug": "w-jo-aaaaaaaa", "task": UID}
-OF_A_WORKSPACE = {"task": {**QUEUED, "type": "workspace.delete"}, "workspace": WORKSPACE}
-DELETED = {**SUCCEEDED, "type": "workspace.delete"}
-
-
-@pytest.mark.parametrize(
-    ("words", "before"),
-    [
-        (["workspace", "delete", "w-jo-aaaaaaaa", "--wait"], [(202, {}, OF_A_WORKSPACE)]),
-        (["workspace", "delete", "w-jo-aaaaaaaa", "--follow"], [(202, {}, OF_A_WORKSPACE), STREAM]),
-        (["workspace", "log", "w-jo-aaaaaaaa", "--follow"], [(200, {}, WORKSPACE), STREAM]),
-        (["release", "promote", "r", "--wait"], [(202, {}, {"task": QUEUED})]),
-        (["task", "cancel", "--status", "queued", "--yes"], [(202, {}, QUEUED), STREAM]),
-        (["task", "wait", UID], []),
-    ],
-)
-def test_who_waits_is_patient_for_a_minute(
-    script: Script, monkeypatch: pytest.MonkeyPatch, words: list[str], before: list[Answer]
-) -> None:
-    pauses: list[float] = []
-    monkeypatch.setattr("service.cli.caller.time.sleep", pauses.append)
-    ended = DELETED if words[0] == "workspace" else SUCCEEDED
-    script(*before, unavailable(Retry_After="50"), (200, {}, ended))
-    assert main(words) == 0
-    assert max(pauses) >= 50
 
 
 def test_what_is_shown_as_json_speaks_to_no_terminal(script: Script, capsys: pytest.CaptureFixture[str]) -> None:

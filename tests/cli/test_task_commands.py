@@ -5,6 +5,7 @@ import os
 import re
 import signal
 import subprocess
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -358,8 +359,14 @@ def test_the_log_of_a_task_is_printed_and_followed(sandbox: Command) -> None:
     lines = [json.loads(line) for line in sandbox("task", "log", uid, "--json").stdout.splitlines()]
     assert [line["text"] for line in lines] == [f"line {number}\nbelow\x1b[2J" for number in range(3)]
     assert sandbox("task", "log", "0" * 64).returncode == sandbox("task", "log", "-f", "0" * 64).returncode == 5
-    uid = created(sandbox, "echo", "--delay", "1h")
+
+
+def test_whoever_follows_a_silent_task_is_told_when_the_time_is_over(running: Instance, sandbox: Command) -> None:
+    uid = created(sandbox, "sleep", "seconds=60")
+    eventually(lambda: running.call("GET", f"/tasks/{uid}")[1]["status"] == "running")
+    began = time.monotonic()
     assert sandbox("task", "wait", "--follow", uid, "--timeout", "1").returncode == 124
+    assert time.monotonic() - began < 14  # before the heartbeat
     sandbox("task", "cancel", uid)
 
 
