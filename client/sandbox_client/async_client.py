@@ -285,7 +285,7 @@ class AsyncClient(AsyncOperating):
         try:
             return await self._send(calls.cancel(uid), retries)
         except Conflict:
-            if retries.count == 0:
+            if not retries.perhaps_done:
                 raise
             found = await self._read(uid)  # a try whose answer was lost may have cancelled it
             if found["status"] != "cancelled":

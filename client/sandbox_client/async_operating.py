@@ -26,7 +26,7 @@ class AsyncOperating:
         try:
             await self._send(call, retries)
         except NotFound:
-            if retries.count == 0:
+            if not retries.perhaps_done:
                 raise
 
     async def types(self) -> list[TaskType]:

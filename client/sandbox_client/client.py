@@ -283,7 +283,7 @@ class Client(Operating):
         try:
             return self._send(calls.cancel(uid), retries)
         except Conflict:
-            if retries.count == 0:
+            if not retries.perhaps_done:
                 raise
             found = self._read(uid)  # a try whose answer was lost may have cancelled it
             if found["status"] != "cancelled":

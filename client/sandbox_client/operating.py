@@ -24,7 +24,7 @@ class Operating:
         try:
             self._send(call, retries)
         except NotFound:
-            if retries.count == 0:
+            if not retries.perhaps_done:
                 raise
 
     def types(self) -> list[TaskType]:

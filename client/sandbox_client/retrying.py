@@ -36,7 +36,8 @@ class Retries:
     """Of one call. Their time runs from the first fault: an answer may have been held back long before it."""
 
     def __init__(self, seconds: float, clock: Clock, *, end: float = math.inf) -> None:
-        self.count = 0
+        self.perhaps_done = False  # by a try before, whose answer was lost
+        self._count = 0
         self._seconds = seconds
         self._clock = clock
         self._end = end
@@ -45,20 +46,23 @@ class Retries:
     def pause_after(self, call: Call, fault: SandboxError) -> float:
         """How long to pause before the next try. Raises the fault if there is none."""
         now = self._clock.monotonic()
-        if self.count == 0:
+        if self._count == 0:
             self._end = min(self._end, now + self._seconds)
         pause = self._pauses.next()
         if isinstance(fault, ProblemError):
             pause += fault.retry_after
         if not may_be_sent_again(call, fault) or now + pause >= self._end:
             raise fault
-        self.count += 1
+        self._count += 1
+        self.perhaps_done = self.perhaps_done or was_perhaps_done(fault)
         return pause
 
 
 def may_be_sent_again(call: Call, fault: SandboxError) -> bool:
-    if isinstance(fault, TooManyRequests):
-        return True
-    if isinstance(fault, Unreachable):
-        return call.repeatable or not fault.sent
-    return call.repeatable and isinstance(fault, Unavailable)
+    if was_perhaps_done(fault):
+        return call.repeatable
+    return isinstance(fault, TooManyRequests | Unreachable)
+
+
+def was_perhaps_done(fault: SandboxError) -> bool:
+    return fault.sent if isinstance(fault, Unreachable) else isinstance(fault, Unavailable)

@@ -13,6 +13,7 @@ from sandbox_client import (
     AsyncClient,
     Client,
     Conflict,
+    NotFound,
     Readiness,
     SandboxError,
     TimedOut,
@@ -124,6 +125,40 @@ def test_a_cancel_that_came_too_late_is_a_conflict(sandbox: Any, server: Server)
     server.answers = [DONE, CONFLICT, CANCELLED]
     with pytest.raises(Conflict):
         sandbox.get(UID).cancel()
+
+
+REMOVALS = {
+    "schedule": lambda sandbox: sandbox.delete_schedule("nightly"),
+    "limit": lambda sandbox: sandbox.remove_limit("partner"),
+    "task": lambda sandbox: sandbox.get(UID).purge(),
+}
+
+
+@pytest.mark.parametrize("removal", REMOVALS)
+@pytest.mark.parametrize("fault", FAULTS)
+def test_only_what_was_perhaps_removed_need_not_be_found(
+    sandbox: Any, server: Server, fault: str, removal: str
+) -> None:
+    server.answers = [DONE] * (removal == "task") + [FAULTS[fault], FAULTS["429"], Answer(404)]
+    if fault == "429":
+        with pytest.raises(NotFound):
+            REMOVALS[removal](sandbox)
+    else:
+        REMOVALS[removal](sandbox)
+    assert [each.method for each in server.asked[-3:]] == ["DELETE"] * 3
+
+
+def test_a_cancel_that_surely_was_not_done_is_a_conflict(sandbox: Any, server: Server) -> None:
+    server.answers = [DONE, FAULTS["429"], CONFLICT, CANCELLED]
+    with pytest.raises(Conflict):
+        sandbox.get(UID).cancel()
+
+
+def test_where_nobody_listened_nothing_was_done() -> None:
+    retries = Retries(10, NotedClock())
+    for sent in (False, True):
+        retries.pause_after(Call("DELETE", "/"), Unreachable("away", request_id=None, sent=sent))
+        assert retries.perhaps_done is sent
 
 
 @pytest.mark.parametrize("status", [400, 401, 403, 404, 405, 408, 409, 413, 415, 422, 500])
