@@ -87,11 +87,18 @@ class _Request(NamedTuple):
 class Service:
     """`asked_seconds`: for how long the caller wants it tried, if that was said; else `patience_seconds`."""
 
-    def __init__(self, asked_seconds: float | None = None, patience_seconds: float = PATIENCE_SECONDS) -> None:
+    def __init__(
+        self,
+        asked_seconds: float | None = None,
+        patience_seconds: float = PATIENCE_SECONDS,
+        *,
+        answer_seconds: float = ANSWER_SECONDS,
+    ) -> None:
         self.place = address.place(os.environ)
         self._token = address.token(os.environ)
         self._asked_to_be_patient = asked_seconds is not None
         self._patience = patience_seconds if asked_seconds is None else asked_seconds
+        self._answer_seconds = answer_seconds
         self._has_answered = False
         self._socket: socket.socket  # of the last try: a connection gives it away to an answer that has no end
 
@@ -116,7 +123,7 @@ class Service:
         return self._call(_Request("DELETE", path, removes=True))
 
     def _call(self, request: _Request) -> Any:
-        with contextlib.closing(self.place.connection(ANSWER_SECONDS + request.wait_seconds)) as connection:
+        with contextlib.closing(self.place.connection(self._answer_seconds + request.wait_seconds)) as connection:
             return self._insist(request, connection, self._told_in)
 
     def _told_in(self, answer: http.client.HTTPResponse) -> Any:

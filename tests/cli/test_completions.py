@@ -1,14 +1,20 @@
 """Words are completed in real shells."""
 
 import shutil
+import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 
+import click
 import pytest
 
+from service.cli import suggest
 from tests.cli.conftest import Command
+from tests.cli.scripted import Script
 from tests.cli.terminal import Terminal
+from tests.servers import BUSY
 from tests.system.instance import SANDBOX, Instance
 
 PROGRAMS = Path(sys.executable).parent
@@ -95,3 +101,30 @@ def test_fish_is_told_all_of_a_help_that_has_commas(running: Instance) -> None:
     """Its script takes what stands before the first comma for the kind; the rest is the word and its help."""
     done = running.run(*SANDBOX, "completion", "fish")
     assert 'string split -m 1 "," $completion' in done.stdout
+
+
+ANYWHERE, NAME = click.Context(click.Command("any")), click.Argument(["name"])
+HOSTILE = ["or;id", "or`id`", "or$(id)", "or\x1b[2J", "or\nid", "or der", "or'", "--order", "órder", "", 7, None]
+
+
+@pytest.mark.parametrize(
+    ("answer", "names"),
+    [
+        ({"types": [{"type": name} for name in [*HOSTILE, "order.new_1-a"]]}, ["order.new_1-a"]),
+        ({"types": [1]}, []),
+        ({"types": 1}, []),
+        ({"types": None}, []),
+        ({}, []),
+    ],
+)
+def test_only_names_that_say_nothing_to_a_shell_are_suggested(script: Script, answer: object, names: list[str]) -> None:
+    script((200, {}, answer))
+    assert suggest.types(ANYWHERE, NAME, "") == names
+
+
+def test_a_service_that_does_not_answer_holds_a_tab_for_a_second(monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as deaf:
+        monkeypatch.setenv("SANDBOX_URL", f"http://127.0.0.1:{deaf.getsockname()[1]}")
+        began = time.monotonic()
+        assert suggest.types(ANYWHERE, NAME, "") == []
+        assert time.monotonic() - began < 3 * BUSY
