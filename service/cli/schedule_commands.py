@@ -83,7 +83,7 @@ def run(name: str, key: str | None, timeout: float | None, as_json: bool) -> Non
     if as_json:
         showing.document(made)
     else:
-        print(made["uid"])
+        print(showing.clean(made["uid"]))
 
 
 @schedule.command(help="create nothing any more; what was created goes on")

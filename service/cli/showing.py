@@ -24,6 +24,7 @@ COLOURS: Final = {
 DIM: Final = "2"
 ALARM: Final = "31"
 GAP: Final = "  "
+LOGGED: Final = ("at", "level", "attempt", "text")
 SPANS: Final = ((86400, "d"), (3600, "h"), (60, "min"))
 
 
@@ -161,10 +162,10 @@ def megabytes(number: float | None) -> str:
 def log_line(line: dict[str, Any], file: TextIO) -> None:
     """Only its first line begins at the margin; for programs all of it is one line."""
     if not file.isatty():
-        print(line["at"], line["level"], line["attempt"], clean(line["text"]), sep="\t", file=file, flush=True)
+        print(*(clean(line[name]) for name in LOGGED), sep="\t", file=file, flush=True)
         return
     first, *below = line["text"].expandtabs().splitlines() or [""]
-    print(f"{line['at'][:19]}Z {line['level']:<7} {clean(first)}", file=file)
+    print(f"{clean(line['at'][:19])}Z {clean(line['level']):<7} {clean(first)}", file=file)
     for each in below:
         print(f"    {clean(each)}", file=file)
 

@@ -89,7 +89,7 @@ def _show_created(created: dict[str, Any], as_json: bool) -> None:
     if as_json:
         showing.document(created)
         return
-    print(created["uid"], flush=True)
+    print(showing.clean(created["uid"]), flush=True)
     if showing.is_terminal():
         showing.tell(f"{created['type']} is {created['status']} in the queue {created['queue']}")
 
@@ -282,7 +282,7 @@ def _one_by_one(service: Service, uids: Iterable[str], one: Act, done: str, as_j
             code = error.exit_code
             continue
         if not as_json:
-            print(f"{uid}\t{done}")
+            print(f"{showing.clean(uid)}\t{done}")
         elif changed is not None:
             showing.document(changed)
     return code

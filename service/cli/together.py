@@ -36,7 +36,7 @@ def _show_count(found: Mapping[str, Any], as_json: bool) -> None:
     elif showing.is_terminal():
         print(_told(found))
     else:
-        print(found["matched"])
+        print(showing.clean(found["matched"]))
 
 
 def _told(found: Mapping[str, Any]) -> str:
@@ -46,8 +46,8 @@ def _told(found: Mapping[str, Any]) -> str:
 
 def _show_outcome(word: str, ended: Mapping[str, Any]) -> None:
     result = ended["result"] or {"changed": 0, "left_out": {}}
-    print(f"{result['changed']}\t{DONE[word]}")
+    print(f"{showing.clean(result['changed'])}\t{DONE[word]}")
     for why, number in result["left_out"].items():
-        print(f"{number}\tleft out: {showing.clean(why)}")
+        print(f"{showing.clean(number)}\tleft out: {showing.clean(why)}")
     if ended["status"] != "succeeded":
         showing.tell(f"the task {ended['uid']} that did it has ended as {ended['status']}; `sandbox task get` says why")

@@ -136,7 +136,7 @@ def extend(name: str, timeout: float | None, as_json: bool) -> None:
 @patient
 def link(name: str, timeout: float | None) -> None:
     service = Service(timeout)
-    print(f"{service.place}{service.post(f'{_path(name)}/link', again=True)['link']}")
+    print(showing.clean(f"{service.place}{service.post(f'{_path(name)}/link', again=True)['link']}"))
 
 
 @workspace.command(help="print what its present or last action has logged")
@@ -223,9 +223,9 @@ def _show(found: dict[str, Any], task: dict[str, Any] | None, as_json: bool) -> 
     if as_json:
         showing.document(found)
         return
-    print(found["slug"], flush=True)
+    print(showing.clean(found["slug"]), flush=True)
     if found["state"] == "failed" and (task is None or task["status"] not in UNFINISHED):
-        showing.tell(f"it has failed: {showing.clean(found['error'] or '')}")
-        showing.tell(f"mend that, and go on: sandbox workspace resume {found['slug']}")
+        showing.tell(f"it has failed: {showing.clean(found['error'])}")
+        showing.tell(f"mend that, and go on: sandbox workspace resume {showing.clean(found['slug'])}")
     elif showing.is_terminal():
         showing.tell(f"{task['type']} is {task['status']}" if task else f"it is {found['state']} already")

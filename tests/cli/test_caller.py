@@ -3,6 +3,7 @@
 import http.client
 import json
 import time
+from typing import Any
 
 import pytest
 
@@ -200,6 +201,34 @@ def test_what_a_server_says_does_not_speak_to_the_terminal(
     script((404, {"X-Request-ID": "\x1b[31mx"}, {"detail": "\x1b]0;title\x07"}))
     assert main(["task", command, "0" * 64]) == 5
     assert "\x1b" not in (told := capsys.readouterr().err) and "\\x1b]0;title\\x07.\n(" in told
+
+
+ESCAPED = "a\x1b[2J\nb"
+WORKSPACE = {"slug": ESCAPED, "state": "ready", "error": None}
+LINE = {"at": ESCAPED, "level": ESCAPED, "attempt": ESCAPED, "text": ESCAPED}
+
+
+@pytest.mark.parametrize(
+    ("words", "answer"),
+    [
+        (["task", "create", "echo"], {"uid": ESCAPED}),
+        (["task", "cancel", "5f5f5f5f"], {"tasks": [{"uid": ESCAPED}], "next": None}),
+        (["task", "cancel", "--status", "queued", "--dry-run"], {"matched": ESCAPED, "more": False}),
+        (["task", "log", "0" * 64], {"dropped": 0, "lines": [LINE]}),
+        (["schedule", "run", "nightly"], {"uid": ESCAPED}),
+        (["workspace", "create", "jo@example.org"], {"task": None, "workspace": WORKSPACE}),
+        (["workspace", "link", "w-jo-aaaaaaaa"], {"link": ESCAPED}),
+    ],
+)
+def test_what_a_server_calls_things_does_not_speak_to_the_terminal(
+    script: Script, capsys: pytest.CaptureFixture[str], words: list[str], answer: Any
+) -> None:
+    script((200, {}, answer), OK)
+    assert main(words) == 0
+    printed = capsys.readouterr().out
+    assert (
+        "a\\x1b[2J\\nb" in printed and printed.count("\n") == 1 and printed.rstrip("\n").replace("\t", "").isprintable()
+    )
 
 
 def test_the_token_is_sent(script: Script, monkeypatch: pytest.MonkeyPatch) -> None:
