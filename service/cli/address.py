@@ -54,9 +54,15 @@ def _named(url: str) -> Place:
         return Place("localhost", socket=url.removeprefix(UNIX))
     with contextlib.suppress(ValueError):
         parts = urlsplit(url)
-        if parts.scheme in ("http", "https") and parts.hostname and parts.port != 0 and not (parts.query or "@" in url):
+        is_http = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+        if is_http and not (parts.query or "@" in url) and _can_be_sent(parts.hostname or "", parts.path, url):
             return Place(parts.netloc, parts.path.rstrip("/"), tls=parts.scheme == "https")
     raise WrongAddress(f"SANDBOX_URL cannot be used; allowed is {ALLOWED}")
+
+
+def _can_be_sent(host: str, path: str, url: str) -> bool:
+    """Raises UnicodeError, a ValueError, if a part of the host's name is empty or too long."""
+    return bool(host.encode("idna")) and path.isascii() and url.isprintable() and " " not in url
 
 
 def token(environment: Mapping[str, str]) -> str:

@@ -23,6 +23,8 @@ def given(text: str | None) -> dict[str, Any]:
         found = json.loads(sys.stdin.read() if text == "-" else text)
     except ValueError as error:
         raise click.UsageError(f"--args holds no JSON: {error}.") from error
+    except RecursionError as error:
+        raise click.UsageError("--args is nested too deeply.") from error
     if not isinstance(found, dict):
         raise click.UsageError('--args holds no JSON object, as in \'{"month": "May"}\'.')
     return found
@@ -45,7 +47,7 @@ def _read_one(word: str, schema: Mapping[str, Any]) -> tuple[str, Any]:
         return name, _json(name, text, " or ".join(sorted(allowed)))
     try:
         return name, json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return name, text
 
 
@@ -54,6 +56,8 @@ def _json(name: str, text: str, allowed: str) -> Any:
         return json.loads(text)
     except ValueError as error:
         raise click.UsageError(f"{name} is {text!r}; allowed is: {allowed}.") from error
+    except RecursionError as error:
+        raise click.UsageError(f"{name} is nested too deeply.") from error
 
 
 def kinds(schema: Mapping[str, Any], definitions: Mapping[str, Any]) -> set[str]:

@@ -109,6 +109,8 @@ class Service:
 
     def post(self, path: str, body: Any = None, *, key: str | None = None, again: bool = False) -> Any:
         """With a key, or if it may be done `again`, it is sent again."""
+        if key and not (key.isascii() and key.isprintable()):
+            raise CallFailed(f"{key!r} is no key: allowed are the characters of ASCII that can be seen.", MISUSED)
         headers = {"Idempotency-Key": key} if key else {}
         return self._call(_Request("POST", path, {} if body is None else body, headers, again=again or key is not None))
 
@@ -198,7 +200,7 @@ class Service:
         try:
             connection.connect()
             connected, self._socket = True, connection.sock
-            body = None if request.body is None else json.dumps(request.body).encode()
+            body = None if request.body is None else _encoded(request.body)
             connection.request(request.method, self.place.prefix + request.path, body, self._headers(request))
             answer = connection.getresponse()
             self._has_answered = True
@@ -259,7 +261,23 @@ def _by_chance(bound: float) -> float:
 
 
 def _with(path: str, query: Sequence[tuple[str, str]]) -> str:
-    return f"{path}?{urlencode(query)}" if query else path
+    return f"{path}?{urlencode([(name, _text(value)) for name, value in query])}" if query else path
+
+
+def _text(given: str) -> str:
+    """As it was given. A shell hands over any bytes."""
+    try:
+        given.encode()
+    except UnicodeEncodeError as error:
+        raise CallFailed(f"{given!r} is no text in UTF-8.", MISUSED) from error
+    return given
+
+
+def _encoded(body: Any) -> bytes:
+    try:
+        return json.dumps(body).encode()
+    except RecursionError as error:
+        raise CallFailed("what is to be sent is nested too deeply.", MISUSED) from error
 
 
 def _reason(error: Exception) -> str:
@@ -277,4 +295,4 @@ def _seconds(text: str | None) -> float:
 
 def part(name: str) -> str:
     """A name as a part of a path."""
-    return quote(name, safe="")
+    return quote(_text(name), safe="")

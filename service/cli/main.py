@@ -71,6 +71,12 @@ def main(words: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         _print_nothing_more()
         return NOBODY_READS
+    except OSError as error:
+        if _can_print():
+            raise
+        _print_nothing_more()
+        _tell(f"standard output takes nothing more: {error.strerror}.")
+        return FAILED
 
 
 def _open_what_is_closed() -> None:
@@ -115,6 +121,15 @@ def _refuse_nowhere() -> None:
         os.getcwd()
     except FileNotFoundError as error:
         raise SandboxError("the folder that this command is typed in has gone. `cd` to one that is there.") from error
+
+
+def _can_print() -> bool:
+    """One line more shows whether standard output is what failed."""
+    try:
+        print(flush=True)
+    except OSError:
+        return False
+    return True
 
 
 def _print_nothing_more() -> None:

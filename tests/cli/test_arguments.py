@@ -45,6 +45,7 @@ SCHEMA = {
         ("any=5", 5),
         ("any=five", "five"),
         ("unknown=5", 5),
+        (f"any={'[' * 100_000}", "[" * 100_000),
         ("text:=5", 5),
         ("count=123456789012345678901234567890", 123456789012345678901234567890),
     ],
@@ -69,6 +70,16 @@ def test_a_word_that_means_nothing_is_refused(word: str, said: str) -> None:
     with pytest.raises(click.UsageError) as refused:
         arguments.read([word], SCHEMA)
     assert refused.value.message.startswith(said)
+
+
+DEEP = "[" * 100_000
+
+
+@pytest.mark.parametrize("word", [f"tags={DEEP}", f"text:={DEEP}"])
+def test_what_is_nested_too_deeply_is_refused(word: str) -> None:
+    for read in (lambda: arguments.read([word], SCHEMA), lambda: arguments.given(DEEP)):
+        with pytest.raises(click.UsageError, match="nested too deeply"):
+            read()
 
 
 @pytest.mark.parametrize("text", ["5", "[]", "{", json.dumps("a")])

@@ -238,7 +238,37 @@ def test_the_token_is_sent(script: Script, monkeypatch: pytest.MonkeyPatch) -> N
     assert server.seen[0][2]["Authorization"] == "Bearer sbx_abc"
 
 
-@pytest.mark.parametrize("url", ["localhost:8000", "ftp://x", "http://", "http://u:p@x", "http://x?a=b", "unix:x.sock"])
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["task", "get", "\udcff"],
+        ["task", "list", "--q", "\udcff"],
+        ["task", "create", "echo", "--key", "\udcff"],
+        ["task", "create", "echo", "--key", "€"],
+        ["schedule", "run", "nightly", "--key", "a\nb"],
+        ["schedule", "delete", "\udcff"],
+    ],
+)
+def test_what_cannot_be_sent_is_misuse(script: Script, capsys: pytest.CaptureFixture[str], words: list[str]) -> None:
+    server = script(OK)
+    assert main(words) == MISUSED
+    assert len(capsys.readouterr().err.splitlines()) == 1 and server.seen == []
+
+
+def test_what_is_nested_too_deeply_to_be_sent_is_misuse(script: Script) -> None:
+    server, deep = script(OK), [0]
+    for _ in range(100_000):
+        deep = [deep]  # type: ignore[list-item]
+    with pytest.raises(CallFailed, match="nested too deeply") as failed:
+        Service().post("/tasks", {"args": deep})
+    assert failed.value.exit_code == MISUSED and server.seen == []
+
+
+ADDRESSES = ["localhost:8000", "ftp://x", "http://", "http://u:p@x", "http://x?a=b", "unix:x.sock", "http://a..b"]
+UNSENDABLE = [f"http://{'a' * 64}.de", "http://\udcff", "http://x/ü", "http://x/a b", "http://a b"]
+
+
+@pytest.mark.parametrize("url", ADDRESSES + UNSENDABLE)
 def test_an_address_that_is_none_is_refused(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
     monkeypatch.setenv("SANDBOX_URL", url)
     with pytest.raises(WrongAddress, match="SANDBOX_URL cannot be used") as refused:

@@ -91,6 +91,22 @@ def test_a_folder_that_has_gone_is_told(tmp_path: Path) -> None:
     assert "the folder that this command is typed in has gone" in done.stderr
 
 
+@pytest.mark.parametrize("variables", [{}, {"PYTHONUNBUFFERED": "1"}])
+@pytest.mark.parametrize("words", [["version"], ["task", "create", "--help"]])
+def test_standard_output_that_is_full_is_a_failure(words: list[str], variables: dict[str, str]) -> None:
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            (sys.executable, "-m", "service.cli", *words),
+            cwd=ROOT,
+            env=variables,
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+    assert done.returncode == 1
+    assert done.stderr == "sandbox: standard output takes nothing more: No space left on device.\n"
+
+
 def test_standard_streams_that_are_closed_are_not_given_to_files() -> None:
     opens = "from service.cli.main import main; code = main(['version']); own = open('setup.py'); "
     tells = "import sys; sys.exit(code or own.fileno() < 3 or sys.stdout is None)"
