@@ -8,7 +8,7 @@ import click
 
 from service.cli import queue_commands, showing
 from service.cli.caller import UNAVAILABLE, CallFailed, Service
-from service.cli.parsing import as_json, command, patient
+from service.cli.parsing import Duration, as_json, command, patient
 
 HEAD: Final = ("runner", "host", "pid", "release", "since", "memory", "queues", "executes")
 SHOWN_UID: Final = 12
@@ -43,7 +43,7 @@ def _executed(what: dict[str, Any]) -> str:
 
 @command()
 @click.option("--once", is_flag=True, help="one look, and no more; so it is without a terminal")
-@click.option("--every", metavar="S", type=click.FloatRange(0.5), default=2.0, show_default=True, help="seconds")
+@click.option("--every", metavar="S", type=Duration(0.5), default=2.0, show_default=True, help="seconds")
 @patient
 def top(once: bool, every: float, timeout: float | None) -> None:
     service = Service(timeout)

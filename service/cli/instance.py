@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NoReturn
 import click
 
 from service import __version__
-from service.cli.parsing import Verbatim, command
+from service.cli.parsing import Duration, Verbatim, command
 from service.errors import SandboxError
 
 if TYPE_CHECKING:
@@ -92,7 +92,7 @@ def _end(code: int) -> NoReturn:
 
 
 @command()
-@click.option("--wait", metavar="S", type=float, default=0.0, help="ask again for so many seconds")
+@click.option("--wait", metavar="S", type=Duration(), default=0.0, help="ask again for so many seconds")
 def ready(wait: float) -> None:
     from service import settings
     from service.supervise.start import announce

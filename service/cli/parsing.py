@@ -13,6 +13,7 @@ import click
 
 COMPLETE: Final = "_SANDBOX_COMPLETE"  # a shell asks by this variable how a word may go on
 UNITS: Final = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+LONGEST_SECONDS: Final = 1e9  # thirty years: a sleep or a socket does not take every number
 DURATION: Final = re.compile(r"(\d+(?:\.\d+)?)([smhd])")
 
 Decorated = TypeVar("Decorated", bound=Callable[..., Any])
@@ -86,14 +87,26 @@ class Duration(click.ParamType[float]):
 
     name = "duration"
 
+    def __init__(self, least: float = 0.0) -> None:
+        self._least = least
+
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        try:
-            return float(value)
-        except ValueError:
-            parts = DURATION.findall(value)
-        if not parts or "".join(map("".join, parts)) != value:
+        seconds = _seconds(value)
+        if seconds is None or not seconds <= LONGEST_SECONDS:  # nan is not
             self.fail(f"{value!r} is no duration; allowed are seconds, or as in 90s, 5m, 1h30m, 2d.", param, ctx)
-        return float(sum(float(number) * UNITS[unit] for number, unit in parts))
+        if seconds < self._least:
+            self.fail(f"{value!r} is too short; the least is {self._least:g} s.", param, ctx)
+        return seconds
+
+
+def _seconds(value: Any) -> float | None:
+    try:
+        return float(value)
+    except ValueError:
+        parts = DURATION.findall(value)
+    if not parts or "".join(map("".join, parts)) != value:
+        return None
+    return float(sum(float(number) * UNITS[unit] for number, unit in parts))
 
 
 def command(**attributes: Any) -> Callable[[Callable[..., Any]], click.Command]:
