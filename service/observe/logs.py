@@ -15,6 +15,7 @@ from typing import Any, Final, Protocol, TypeAlias
 import msgspec
 
 from service.observe import scrubber
+from service.observe.lockless import Lockless
 from service.observe.log_file import LONGEST_TEXT, LogFile, caretaker
 from service.observe.output import Dated, Terminal, one_entry
 from service.tasks.moments import stamp
@@ -96,7 +97,7 @@ def _shown(value: Any) -> str:
     return text if text.isprintable() and " " not in text else json.dumps(text, ensure_ascii=False)
 
 
-class LineHandler(logging.Handler):
+class LineHandler(Lockless):
     """Python's log records as lines."""
 
     def __init__(self, log: Log, kind: str) -> None:

@@ -16,6 +16,7 @@ from types import TracebackType
 from typing import Final
 
 from service.observe import scrubber
+from service.observe.lockless import Lockless
 from service.observe.log_file import LONGEST_TEXT, LogFile, caretaker
 
 LONGEST_WRITE: Final = 4096  # a pipe with room takes that much without holding up the writer
@@ -83,7 +84,7 @@ class Dated(logging.Formatter):
         return time.gmtime(seconds)
 
 
-class Terminal(logging.Handler):
+class Terminal(Lockless):
     """Python's log records on the terminal. It never waits: a terminal or a pipe that takes no more gets no more."""
 
     def emit(self, record: logging.LogRecord) -> None:

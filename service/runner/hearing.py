@@ -8,13 +8,14 @@ from contextvars import ContextVar
 from typing import Final
 
 from service.observe import logs, scrubber
+from service.observe.lockless import Lockless
 from service.tasks.context import Context
 
 TRACEBACK_LIMIT: Final = 4 * 1024
 executing: ContextVar[Context | None] = ContextVar("executing", default=None)
 
 
-class Hearing(logging.Handler):
+class Hearing(Lockless):
     def __init__(self, level: int = logging.NOTSET) -> None:
         super().__init__(level)
         self._trace = logging.Formatter()

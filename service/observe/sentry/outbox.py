@@ -89,14 +89,15 @@ class Outbox:
 
     def _start_over(self) -> None:
         """Also in a forked child: the events and the thread are its parent's."""
-        self._changed = threading.Condition()
+        self._lock = threading.RLock()  # of C: an interruption in its own `with` leaves it unlocked, see lockless.py
+        self._changed = threading.Condition(self._lock)
         self._waiting: deque[Kept] = deque()
         self._bytes = 0
         self._taken = 0
         self._dropped = 0
         self._failures = 0
         self._away = False
-        self._thread: threading.Thread | None = None
+        self._is_at_work = False
 
     @property
     def full(self) -> bool:
@@ -109,19 +110,18 @@ class Outbox:
     def put(self, new: Parcel) -> None:
         if self.relay is not None:
             return self.relay(new)
-        with self._changed:
+        with self._lock:
             self._waiting.append(Kept(new))
             self._bytes += len(new.body)
-            if self._thread is None or not self._thread.is_alive():
-                self._thread = threading.Thread(target=self._work, name="sentry", daemon=True)
-                self._thread.start()
+            if not self._is_at_work:  # is_alive() of a thread tells a lie after an interruption in the midst of it
+                threading.Thread(target=self._work, name="sentry", daemon=True).start()
             self._changed.notify_all()
         return None
 
     def flush(self, seconds: float = EXIT_SECONDS) -> bool:
         """Waits until everything is sent, or the server takes nothing; returns whether all is sent."""
         until = time.monotonic() + seconds
-        with self._changed:
+        with self._lock:
             while self._waiting and self._failures == 0:
                 left = until - time.monotonic()
                 if left <= 0:
@@ -132,20 +132,30 @@ class Outbox:
     # --- the thread --------------------------------------------------------------------------------
 
     def _work(self) -> None:
-        while True:
-            with self._changed:
-                while not self._waiting:
-                    self._changed.wait()
-                first = self._waiting[0]
-            try:
-                pause = self._deliver(first)
-            except Exception as error:  # whatever it is, the thread goes on
-                log.error("an error could not be sent to Sentry: %s", error, extra={"once": "sentry-fault"})
-                self._dropped += 1
-                self._forget(first)
-                pause = 0.0
-            if pause:
-                time.sleep(pause)
+        with self._lock:
+            if self._is_at_work:
+                return  # several have been started at once
+            self._is_at_work = True
+        try:
+            while True:
+                self._take_one()
+        finally:
+            self._is_at_work = False
+
+    def _take_one(self) -> None:
+        with self._lock:
+            while not self._waiting:
+                self._changed.wait(LONGEST_PAUSE)  # who put something in may have been interrupted before he said so
+            first = self._waiting[0]
+        try:
+            pause = self._deliver(first)
+        except Exception as error:  # whatever it is, the thread goes on
+            log.error("an error could not be sent to Sentry: %s", error, extra={"once": "sentry-fault"})
+            self._dropped += 1
+            self._forget(first)
+            pause = 0.0
+        if pause:
+            time.sleep(pause)
 
     def _deliver(self, first: Kept) -> float:
         """Returns how long to wait before the next try."""
@@ -159,7 +169,7 @@ class Outbox:
             self._tell(reason)
             return 0.0
         except NotTaken as reason:
-            with self._changed:
+            with self._lock:
                 self._away = True
                 self._failures += 1
                 first.failures += 1
@@ -185,12 +195,12 @@ class Outbox:
             self._dropped += 1
             self._forget(first)
             return
-        with self._changed:
+        with self._lock:
             first.taken_before = self._taken
             self._waiting.rotate(-1)
 
     def _forget(self, first: Kept) -> None:
-        with self._changed:
+        with self._lock:
             self._waiting.remove(first)
             self._bytes -= len(first.parcel.body)
             self._changed.notify_all()

@@ -15,6 +15,7 @@ from collections.abc import Callable, Collection, Mapping
 from typing import Any, Final, Protocol
 
 from service.observe import logs, scrubber
+from service.observe.lockless import Lockless
 from service.observe.logs import OncePerMinute
 from service.observe.sentry import filters
 from service.observe.sentry.contract import EXIT_SECONDS, SDK, check
@@ -186,7 +187,7 @@ class Reporter:
             return
 
 
-class ErrorsInTheLog(logging.Handler):
+class ErrorsInTheLog(Lockless):
     """Adds each log record to the trail, and reports errors; once a minute where the record says `once`."""
 
     def __init__(self, reporter: Reporter, trail: Trail) -> None:
