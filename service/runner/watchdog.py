@@ -22,6 +22,7 @@ from types import FrameType, TracebackType
 from typing import Final
 
 from service.errors import Stopping, TimedOut
+from service.observe import scrubber
 from service.observe.sentry import NO_ERRORS, Errors
 from service.runner import outcomes, programs
 from service.runner.alarm import Alarm
@@ -135,10 +136,15 @@ class Watchdog:
         os._exit(0 if is_stop else EXIT_REPLACE_ME)
 
     def _report(self, stuck: Running, frame: FrameType | None) -> str | None:
+        """With the handler's variables, but for what is secret in its thread."""
         error = TimedOut("the attempt does not end, long after its timeout; its process is replaced")
-        return self._errors.capture(
-            error.with_traceback(_traceback(frame)), tags=outcomes.tags(stuck.held.document.task)
-        )
+        own = scrubber.secrets.set(stuck.context.secrets)
+        try:
+            return self._errors.capture(
+                error.with_traceback(_traceback(frame)), tags=outcomes.tags(stuck.held.document.task)
+            )
+        finally:
+            scrubber.secrets.reset(own)
 
     def _say_last_words(self) -> None:
         """What fails here is found by the neighbours."""

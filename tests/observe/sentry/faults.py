@@ -3,6 +3,7 @@
 import logging
 import os
 import threading
+import time
 from typing import Any
 
 import msgspec
@@ -27,6 +28,16 @@ def faulty_check(context: Any, order: Order) -> None:
 def faulty_run(context: Any, number: int, password: str = "") -> None:
     logging.getLogger("shop").info("order %d, password=%s", number, password)
     raise ValueError(f"no stock for order {number}")
+
+
+@task("faulty.stuck", max_attempts=1, secret=("word",))
+def faulty_stuck(context: Any, word: str) -> None:
+    """The argument's name does not say that it is a secret."""
+    while True:
+        try:
+            time.sleep(60)
+        except BaseException:
+            logging.getLogger("shop").info("stays")
 
 
 @task("faulty.twice", max_attempts=2)

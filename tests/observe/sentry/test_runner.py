@@ -164,6 +164,17 @@ def test_a_handler_that_does_not_end_is_reported_before_its_process_does(crew: C
     assert "stubborn" in [frame["function"] for frame in exception(event)["stacktrace"]["frames"]]
 
 
+def test_the_report_of_a_handler_that_does_not_end_is_without_its_secrets(crew: Crew, sink: Sink, client: str) -> None:
+    [runner] = start(crew, client)
+    [uid] = crew.create("faulty.stuck", args={"word": "open sesame"}, timeout=0.2, max_attempts=1)
+    task = crew.finished(uid, 10 * BUSY)
+    assert runner.wait(10 * BUSY) == 70
+    [event] = sink.expect(1)
+    assert id_of(task) == event["event_id"]
+    [own] = [each for each in exception(event)["stacktrace"]["frames"] if each["function"] == "faulty_stuck"]
+    assert own["vars"]["word"] == "[removed]" and "sesame" not in str(event)
+
+
 def test_a_crash_is_reported_by_the_runner_that_sees_it(crew: Crew, sink: Sink, client: str) -> None:
     start(crew, client, runners=4)
     [uid] = crew.create("crash")
