@@ -29,6 +29,7 @@ REMOVED: Final = "[removed]"
 CUT: Final = "…"
 TEXT_LIMIT: Final = 1024
 MARGIN: Final = 4096
+LONGEST_LOOKED_INTO: Final = 1024 * 1024  # no secret is longer than a request's body: 256 KiB
 MEMBERS: Final = 30
 DEPTH: Final = 4
 LARGEST_NUMBER: Final = 2**63
@@ -97,7 +98,6 @@ _SHOWN_AS_TEXT: Final = frozenset(
     )
 )  # fmt: skip
 
-
 _arguments: Final = vars(BaseException)["args"].__get__
 _CODE: Final = (type, types.ModuleType, types.FunctionType, types.MethodType, types.BuiltinFunctionType)
 
@@ -114,7 +114,7 @@ def is_secret(name: object) -> bool:
 
 def text(value: str, limit: int = TEXT_LIMIT) -> str:
     """Removes secrets before it cuts: half a secret would not be recognised."""
-    shown = _without_secrets(str.__str__(value)[: min(4 * limit, limit + MARGIN)])
+    shown = _without_looks(without_known(str.__str__(value))[: min(4 * limit, limit + MARGIN)])
     return shown if len(shown) <= limit else shown[:limit] + CUT
 
 
@@ -135,24 +135,30 @@ def field(name: object, value: object, limit: int = TEXT_LIMIT) -> Any:
     return line(str.__str__(value), limit) if issubclass(type(value), str) else plain(value)
 
 
-_REST_OF_KEY: Final = re.compile(
-    r".*-----END [A-Z ]{0,40}PRIVATE KEY-----", re.DOTALL
-)  # a key whose beginning was cut off
+# A key whose beginning was cut off.
+_REST_OF_KEY: Final = re.compile(r".*-----END [A-Z ]{0,40}PRIVATE KEY-----", re.DOTALL)
 
 
 def end(value: str, limit: int) -> str:
     """The end of a long text, in whole lines. At its end a traceback says what happened."""
-    shown = _without_secrets(value[-limit - MARGIN :])
+    shown = _without_looks(without_known(value[-LONGEST_LOOKED_INTO:])[-limit - MARGIN :])
     shown = _REST_OF_KEY.sub(REMOVED, shown, count=1)
     if max(len(value), len(shown)) <= limit:
         return shown
     return shown[-limit:].partition("\n")[2] or shown[-limit:]
 
 
-def _without_secrets(value: str) -> str:
+def without_known(value: str) -> str:
+    """Without the attempt's own secrets, of any length. Of a very long text only the beginning is left."""
+    if known := secrets.get():
+        value = value[:LONGEST_LOOKED_INTO]
+        for each in known:
+            value = value.replace(each, REMOVED)
+    return value
+
+
+def _without_looks(value: str) -> str:
     shown = value.encode("utf-8", "replace").decode().replace("\0", " ")
-    for each in secrets.get():
-        shown = shown.replace(each, REMOVED)
     return _replaced(shown, *_BY_HEADER, *_BY_LOOKS, *_BY_NAME) if _is_suspect(shown) else shown
 
 
@@ -214,10 +220,10 @@ def _plain(value: Any, budget: Budget, depth: int) -> Any:
         return value
     if issubclass(kind, int):
         whole = int.__int__(value)
-        return whole if -LARGEST_NUMBER < whole < LARGEST_NUMBER else f"<a number of {whole.bit_length()} bits>"
+        return _shown(whole) if -LARGEST_NUMBER < whole < LARGEST_NUMBER else f"<a number of {whole.bit_length()} bits>"
     if issubclass(kind, float):
         number = float.__float__(value)
-        return number if math.isfinite(number) else str(number)
+        return _shown(number) if math.isfinite(number) else str(number)
     if issubclass(kind, str):
         return text(value)
     if issubclass(kind, bytes | bytearray | memoryview):
@@ -231,6 +237,11 @@ def _plain(value: Any, budget: Budget, depth: int) -> Any:
     if issubclass(kind, list | tuple | set | frozenset | deque):
         return _list(value, budget, depth)
     return _object(value, budget, depth)
+
+
+def _shown(value: float) -> Any:
+    told = str(value) if secrets.get() else ""
+    return value if (shown := without_known(told)) == told else shown
 
 
 def _members(items: Iterable[tuple[Any, Any]], count: int, budget: Budget, depth: int) -> dict[str, Any]:

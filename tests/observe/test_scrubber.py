@@ -3,6 +3,7 @@
 import re
 import subprocess
 import time
+from collections.abc import Callable, Iterator
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any
@@ -251,3 +252,37 @@ def test_known_values_are_shown_as_they_are() -> None:
         "nested": {"Authorization": REMOVED},
     }  # fmt: skip
     assert plain(time) == "<builtins.module>"
+
+
+@pytest.fixture
+def of_the_attempt() -> Iterator[Callable[..., None]]:
+    """Says which texts are secret in this thread."""
+    before = scrubber.secrets.set(())
+    yield lambda *texts: scrubber.secrets.set(texts)
+    scrubber.secrets.reset(before)
+
+
+def test_a_number_that_is_secret_is_removed(of_the_attempt: Callable[..., None]) -> None:
+    of_the_attempt("4711081512", "17.25")
+    assert plain({"card": 4711081512, "sum": [17.25, 1.5, 4711]}) == {"card": REMOVED, "sum": [REMOVED, 1.5, 4711]}
+    assert scrubber.field("card", 4711081512) == REMOVED
+    assert plain({4711081512: True}) == {REMOVED: True}
+
+
+@pytest.mark.parametrize("length", [900, 9_000, 200_000])
+def test_a_secret_of_any_length_is_removed_before_a_text_is_cut(
+    of_the_attempt: Callable[..., None], length: int
+) -> None:
+    of_the_attempt("opensesame" * (length // 10))
+    told = f"told: {'opensesame' * (length // 10)}, and more"
+    assert text(told) == text(told, 300) == plain([told])[0] == f"told: {REMOVED}, and more"
+    assert scrubber.line(told, 300) == scrubber.end(told, 300) == f"told: {REMOVED}, and more"
+    assert "sesame" not in scrubber.end(told + ". x" * 3000, 8000)
+    assert "sesame" not in text("x" * 290 + told, 300)
+
+
+def test_of_a_very_long_text_only_a_part_is_looked_into(of_the_attempt: Callable[..., None]) -> None:
+    of_the_attempt("opensesame")
+    told = "opensesame, " * (scrubber.LONGEST_LOOKED_INTO // 4)
+    assert text(told, 20) == f"{REMOVED}, {REMOVED}" + scrubber.CUT
+    assert scrubber.end(told, 22) == f"{REMOVED}, {REMOVED}, "

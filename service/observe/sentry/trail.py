@@ -49,6 +49,6 @@ class Trail:
 def message(record: logging.LogRecord) -> str:
     """The message as it is logged, made at once: its arguments may change, and should not be kept alive."""
     try:
-        return record.getMessage()[: 4 * MESSAGE_LIMIT]
+        return scrubber.without_known(record.getMessage())[: 4 * MESSAGE_LIMIT]
     except Exception:
         return str(scrubber.plain(record.msg))[: 4 * MESSAGE_LIMIT]

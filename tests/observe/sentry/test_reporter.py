@@ -13,12 +13,15 @@ from typing import Any
 import pytest
 
 from service.errors import Cancelled, Reject, Retry, Stopping, StoreUnavailable, TimedOut
+from service.observe import scrubber
 from service.observe.sentry.reporter import ErrorsInTheLog, Reporter
 from service.web.problem import not_found
 from tests.observe.sentry.sink import HANGS, Sink
 from tests.servers import BUSY
 
 SECRET = "hunter2-x9"
+LONG = "opensesame" * 2000
+CARD = 4711081512
 log = logging.getLogger("tests.observe.sentry")
 
 
@@ -49,6 +52,23 @@ def test_an_error_arrives_with_all_that_is_needed_to_judge_it(errors: Reporter, 
     assert "raise ValueError" in frame["context_line"]
     assert frame["vars"]["order"] == {"number": 17, "card": {"api_key": "[removed]"}}
     assert SECRET not in str(event)
+
+
+def test_what_is_secret_in_the_thread_is_in_no_part_of_an_event_however_long(errors: Reporter, sink: Sink) -> None:
+    def fault(number: int, word: str) -> None:
+        log.info("with %s and %d", word, number)
+        log.warning("adding %d", number, extra={"card": number})
+        raise ValueError(f"neither {number} nor {word}")
+
+    before = scrubber.secrets.set((LONG, str(CARD)))
+    try:
+        errors.capture(caught(fault, CARD, LONG), extra={"card": CARD})
+        log.error("%s", LONG, extra={"card": CARD})
+    finally:
+        scrubber.secrets.reset(before)
+    told = str(sink.expect(2))
+    assert "neither [removed] nor [removed]" in told and "with [removed] and [removed]" in told
+    assert "sesame" not in told and str(CARD) not in told
 
 
 def test_the_key_of_the_dsn_opens_the_door(errors: Reporter, sink: Sink) -> None:
