@@ -11,12 +11,13 @@ The decorator only marks the function; the registry collects what is marked.
 
 import inspect
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final, NamedTuple, TypeVar
 
 import msgspec
 
 from service.errors import InvalidTask, InvalidTaskType
+from service.tasks import secret_texts
 from service.tasks.document import (
     DEFAULT_MAX_ATTEMPTS,
     NESTING_LIMIT,
@@ -34,7 +35,6 @@ ARGUMENT_FAULT: Final = re.compile(r"Object (contains unknown|missing required) 
 TYPE_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 MARK: Final = "__sandbox_task__"
 DEFAULT_QUEUE: Final = "default"
-SHORTEST_SECRET: Final = 4  # a shorter value would be found in everything
 RETRY_MANY: Final = "sandbox.retry"
 CANCEL_MANY: Final = "sandbox.cancel"
 NOT_OF_A_TYPE: Final = {"type", "queue", "paused"}
@@ -103,12 +103,12 @@ class TaskType(NamedTuple):
         return rule.unique(self.decode(args))
 
     def secret_texts(self, args: msgspec.Raw) -> tuple[str, ...]:
-        """The values of the secret arguments, as they would stand in a log."""
+        """The values of the secret arguments, as they would stand in a log: what holds another one comes first."""
         if not self.secret:
             return ()
         members = _decode(args)
-        values = [members[name] for name in self.secret if name in members]
-        return tuple(text for value in values for text in _texts(value) if len(text) >= SHORTEST_SECRET)
+        found = {text for name in self.secret if name in members for text in secret_texts.of(members[name])}
+        return tuple(sorted(found, key=len, reverse=True))
 
     def run(self, context: Any, args: msgspec.Raw) -> Any:
         if args == NO_ARGS and not self.arguments.__struct_fields__:
@@ -130,14 +130,6 @@ class TaskType(NamedTuple):
             "limits": list(self.limits),
             "process": self.process,
         }
-
-
-def _texts(value: Any) -> Iterator[str]:
-    if isinstance(value, dict | list):
-        for member in value.values() if isinstance(value, dict) else value:
-            yield from _texts(member)
-    elif not isinstance(value, bool | None):
-        yield str(value)
 
 
 def _too_deep() -> InvalidTask:

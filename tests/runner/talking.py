@@ -89,3 +89,9 @@ def keep_secret(context: Context, password: str, more: list[int]) -> None:
     context.logger.info("logger %s %s", password, more)
     context.run(["echo", password, *map(str, more)])
     raise RuntimeError(f"error {password} {more}")
+
+
+@task("keep.key", secret=("key",))
+def keep_key(context: Context, key: str) -> None:
+    context.run(["printf", "%s", key])
+    context.run(["sh", "-c", "exit 3", key], check=True)

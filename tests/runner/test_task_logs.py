@@ -125,6 +125,17 @@ def test_what_a_type_calls_secret_is_in_no_log(crew: Crew) -> None:
         assert secret not in written and secret not in "".join(said)
 
 
+def test_a_secret_of_many_lines_is_in_no_line_and_in_no_message(crew: Crew) -> None:
+    crew.start(tasks=TASKS)
+    [uid] = crew.create("keep.key", args={"key": 'open "sesame"\n  \\sesame, too\n'}, max_attempts=1)
+    done = crew.finished(uid)
+    assert done.error is not None
+    assert done.error.message == "Command '['sh', '-c', 'exit 3', '[removed]']' returned non-zero exit status 3."
+    said = texts(crew, uid)
+    assert said[:2] == ["[removed]", "  [removed]"]
+    assert "sesame" not in "".join(said) + (crew.home / "log" / "runner.log").read_text()
+
+
 def test_each_attempt_says_what_it_did_and_why_it_failed(crew: Crew, store: Store) -> None:
     crew.start(tasks=TASKS)
     [uid] = crew.create("talk.and_fail", max_attempts=2)
