@@ -10,7 +10,7 @@ Rules are remembered for a second. A claim that asks by an old one is refused, a
 import itertools
 import math
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Final, NamedTuple
 
 import msgspec
@@ -148,8 +148,8 @@ class Limits:
             following = min(following, microseconds / 1e6 if microseconds >= 0 else math.inf)
         return following
 
-    def vacate(self) -> int:
-        """Who takes up a place without right leaves it. Returns how many did."""
+    def vacate(self) -> Iterator[int]:
+        """Who takes up a place without right leaves it. Tells a round trip at a time how many did."""
         return vacancies.vacate(self._wire, self._groups)
 
     def push_back(self, task: Task, partition: int, limit: str, seconds: float) -> None:

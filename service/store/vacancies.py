@@ -15,35 +15,36 @@ from service.tasks.document import QUEUED, RUNNING
 
 PLACES: Final = 100
 MEMBERS: Final = 1000
+AT_ONCE: Final = 100  # documents: they may be large
 ADMITTED: Final = "admitted"
 CLAIMS: Final = "claims"
 
 
-def vacate(wire: Wire, groups: Sequence[Sequence[int]]) -> int:
-    """Looks at some places of each partition, another time at others. Returns how many tasks have left one."""
-    return sum(
-        wire.call(partition, VACATE.call([uid, kept], (keys.base(partition), place, text)))[0]
-        for group in groups
-        for partition in group
-        for place in _some(wire, partition)
-        for uid, kept, text in _misplaced(wire, partition, place)
-    )
+def vacate(wire: Wire, groups: Sequence[Sequence[int]]) -> Iterator[int]:
+    """Looks at some places of each partition, another time at others. After each round trip: how many tasks have left
+    one by it. Whoever asks may stop for a while between two of them.
+    """
+    for group in groups:
+        for partition in group:
+            [places] = wire.call(partition, ("SRANDMEMBER", keys.limit(partition, "places"), PLACES))
+            yield 0
+            for place in places:
+                for kind in (ADMITTED, CLAIMS):
+                    yield from _vacate(wire, partition, place.decode(), kind)
 
 
-def _some(wire: Wire, partition: int) -> list[str]:
-    [places] = wire.call(partition, ("SRANDMEMBER", keys.limit(partition, "places"), PLACES))
-    return [place.decode() for place in places]
-
-
-def _misplaced(wire: Wire, partition: int, place: str) -> Iterator[tuple[str, str, bytes]]:
-    for kind in (ADMITTED, CLAIMS):
-        kept = keys.limit(partition, f"{kind}:{place}")
-        [members] = wire.call(partition, ("SRANDMEMBER", kept, MEMBERS))
-        texts = wire.call(partition, ("MGET", *members))[0] if members else ()
-        for member, text in zip(members, texts, strict=True):
-            uid = member.decode()
+def _vacate(wire: Wire, partition: int, place: str, kind: str) -> Iterator[int]:
+    kept = keys.limit(partition, f"{kind}:{place}")
+    [members] = wire.call(partition, ("SRANDMEMBER", kept, MEMBERS))
+    yield 0
+    for begin in range(0, len(members), AT_ONCE):
+        some = members[begin : begin + AT_ONCE]
+        [texts] = wire.call(partition, ("MGET", *some))
+        yield 0
+        for uid, text in zip((each.decode() for each in some), texts, strict=True):
             if not _belongs(document(uid, text), place, kind):
-                yield uid, kept, text or b""
+                command = VACATE.call([uid, kept], (keys.base(partition), place, text or b""))
+                yield wire.call(partition, command)[0]
 
 
 def _belongs(found: Document | None, place: str, kind: str) -> bool:

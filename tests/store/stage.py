@@ -328,7 +328,7 @@ class Process:
             "tell": parking.tell,
             "unpark": parking.unpark,
             "serve": self.store.limits.serve,
-            "vacate": self.store.limits.vacate,
+            "vacate": lambda: sum(self.store.limits.vacate()),
             "fire": self._fire,
         }
         self._firing = Firing(self.store, registry=known, metrics=Metrics())

@@ -633,7 +633,7 @@ class Transitions(RuleBasedStateMachine):
             self.store.lots.unpark()
             self._look_for_keys()
             self.store.limits.serve()
-            self.store.limits.vacate()
+            sum(self.store.limits.vacate())
             for _ in range(4):
                 self.step(runner, Fate.GO)
         else:
