@@ -11,8 +11,6 @@ TIMES = [("90", 90), ("0", 0), ("0.5", 0.5), ("5m", 300), ("1h30m", 5400), ("2d"
 
 
 @pytest.mark.parametrize(("text", "seconds"), TIMES)
-    ("text", "seconds"), [("90", 90), ("0", 0), ("0.5", 0.5), ("5m", 300), ("1h30m", 5400), ("2d", 172800)]
-)
 def test_a_duration_is_seconds_or_has_units(text: str, seconds: float) -> None:
     assert Duration().convert(text, None, None) == seconds
 
