@@ -6,7 +6,7 @@ from typing import Any, Final
 import click
 
 from service.cli import showing, suggest
-from service.cli.caller import NOT_FOUND, CallFailed, Service
+from service.cli.caller import MISUSED, NOT_FOUND, CallFailed, Service
 from service.cli.parsing import Decorated
 
 PAGE: Final = 100
@@ -70,14 +70,14 @@ def tasks(service: Service, query: list[tuple[str, str]], limit: int) -> Iterato
 
 
 def uid(service: Service, text: str) -> str:
-    """The one that begins so. Raises CallFailed if there is none, UsageError if there are several."""
+    """The one that begins so. Raises CallFailed if there is none, or several."""
     if not SHORTEST_BEGINNING <= len(text) < UID_LENGTH or not set(text) <= set("0123456789abcdef"):
         return text
     found = [task["uid"] for task in tasks(service, [("q", text)], 2)]
     if not found:
         raise CallFailed(f"no task has a UID that begins with {text}.", NOT_FOUND)
     if len(found) > 1:
-        raise click.UsageError(f"several tasks have a UID that begins with {text}.")
+        raise CallFailed(f"several tasks have a UID that begins with {text}.", MISUSED)
     return str(found[0])
 
 

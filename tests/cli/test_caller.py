@@ -72,6 +72,17 @@ def test_a_cancel_of_a_task_that_is_not_there_is_not_found(script: Script) -> No
     assert main(["task", "cancel", "0" * 64]) == caller.NOT_FOUND
 
 
+@pytest.mark.parametrize(("word", "method"), [("cancel", "DELETE"), ("retry", "POST"), ("purge", "DELETE")])
+def test_an_ambiguous_uid_does_not_keep_the_others_from_it(
+    script: Script, capsys: pytest.CaptureFixture[str], word: str, method: str
+) -> None:
+    server = script((200, {}, {"tasks": [{"uid": "a"}, {"uid": "b"}], "next": None}), OK)
+    assert main(["task", word, "5f5f5f5f", "0" * 64]) == MISUSED
+    out, err = capsys.readouterr()
+    assert out.startswith("0" * 64) and err == "sandbox: several tasks have a UID that begins with 5f5f5f5f.\n"
+    assert [asked for asked, *_ in server.seen] == ["GET", method]
+
+
 @pytest.mark.parametrize("fault", [CUT, *map(unavailable, (502, 503, 504))])
 def test_the_deletion_of_a_workspace_is_not_sent_again(script: Script, fault: Answer) -> None:
     server = script(fault, (409, {}, {"detail": "Another action is at work."}))
