@@ -6,7 +6,6 @@ import pytest
 from service.cli.main import main
 from service.cli.parsing import Duration
 
-
 TIMES = [("90", 90), ("0", 0), ("0.5", 0.5), ("5m", 300), ("1h30m", 5400), ("2d", 172_800)]
 
 
