@@ -40,7 +40,7 @@ class AsyncClient(AsyncOperating):
         self._timeout = timeout
         self._clock = clock or Clock()
         limits = httpx2.Limits(max_connections=None, max_keepalive_connections=20)
-        if transport is None and place.socket is not None:
+        if transport is None:  # httpx2's own would obey HTTP_PROXY: the token is for the service alone
             transport = httpx2.AsyncHTTPTransport(uds=place.socket, limits=limits)
         self._http = httpx2.AsyncClient(
             base_url=place.base_url,

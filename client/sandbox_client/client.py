@@ -40,7 +40,7 @@ class Client(Operating):
         self._timeout = timeout
         self._clock = clock or Clock()
         limits = httpx2.Limits(max_connections=None, max_keepalive_connections=20)
-        if transport is None and place.socket is not None:
+        if transport is None:  # httpx2's own would obey HTTP_PROXY: the token is for the service alone
             transport = httpx2.HTTPTransport(uds=place.socket, limits=limits)
         self._http = httpx2.Client(
             base_url=place.base_url,

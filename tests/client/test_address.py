@@ -1,9 +1,12 @@
 """SANDBOX_URL and SANDBOX_TOKEN, from the environment or as arguments."""
 
+import asyncio
+
 import pytest
 
-from sandbox_client import Client, WrongAddress
+from sandbox_client import AsyncClient, Client, WrongAddress
 from sandbox_client.address import find
+from tests.client.scripted import Answer, serving
 
 TOKEN = "sbx_secret"
 
@@ -38,3 +41,21 @@ def test_a_password_is_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SANDBOX_TOKEN", TOKEN)
     with Client() as client:
         assert TOKEN not in repr(client) and "127.0.0.1:8000" in repr(client)
+
+
+def test_no_proxy_of_the_environment_gets_the_token(monkeypatch: pytest.MonkeyPatch, runner: asyncio.Runner) -> None:
+    for name in ("NO_PROXY", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    with serving() as server, serving() as proxy:
+        server.answers, proxy.answers = [Answer(200, b'{"limits": []}')], [Answer(502)]
+        for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
+            monkeypatch.setenv(name, proxy.url)
+        with Client(server.url, token=TOKEN, retry_for=0) as client:
+            assert client.limits() == []
+
+        async def limits() -> object:
+            async with AsyncClient(server.url, token=TOKEN, retry_for=0) as opened:
+                return await opened.limits()
+
+        assert runner.run(limits()) == []
+        assert (len(server.asked), proxy.asked) == (2, [])
