@@ -1,8 +1,8 @@
 """What is sent again, when, and for how long.
 
 A request that surely was not done is sent again: the connection could not be made, or the answer is a 429. One that was
-perhaps done (the connection was lost, 502, 503, 504) is sent again only if it is repeatable: it reads, or it carries an
-Idempotency-Key, or it cancels.
+perhaps done (the connection was lost, 502, 503, 504) is sent again only if it is repeatable: it reads, sets or removes
+something, or carries an Idempotency-Key. What such a try has perhaps removed need not be found by the next one.
 
 The pauses are full jitter: anything from nothing to a bound that doubles. Retry-After comes before that. Where a pause
 leads beyond the time that is left, the fault is raised at once.
