@@ -53,17 +53,18 @@ def create(
     as_json: bool,
     **options: Any,
 ) -> int:
-    service = Service(timeout)
+    waits_for_it = waits_for_it or follow
+    service = Service(timeout, waits.PATIENCE_SECONDS if waits_for_it else PATIENCE_SECONDS)
     args = arguments.given(given)
     if words:
         args |= arguments.read(words, _schema(service, type_name))
     said = {OPTIONS.get(name, name): value for name, value in _unique(options).items() if value is not None}
     created = service.post("/tasks", {"type": type_name, "args": args, **said}, key=key or os.urandom(16).hex())
-    if not (waits_for_it or follow):
+    if not waits_for_it:
         _show_created(created, as_json)
         return 0
     showing.tell(f"the task {created['uid']} is {created['status']} in the queue {created['queue']}")
-    return _show_end(_ended(created["uid"], timeout, follow), as_json)
+    return _show_end(_ended(service, created["uid"], timeout, follow), as_json)
 
 
 def _unique(options: dict[str, Any]) -> dict[str, Any]:
@@ -123,12 +124,12 @@ def _fields(document: dict[str, Any]) -> Iterator[tuple[str, object]]:
 @patient
 @as_json
 def wait(uids: tuple[str, ...], follow: bool, timeout: float | None, as_json: bool) -> int:
-    return max([_show_end(_ended(uid, timeout, follow), as_json) for uid in uids])
-
-
-def _ended(text: str, timeout: float | None, follow: bool) -> dict[str, Any]:
-    """Its document, when it has finished. Its log goes beside the result, on standard error."""
     service = Service(timeout, waits.PATIENCE_SECONDS)
+    return max([_show_end(_ended(service, uid, timeout, follow), as_json) for uid in uids])
+
+
+def _ended(service: Service, text: str, timeout: float | None, follow: bool) -> dict[str, Any]:
+    """Its document, when it has ended. Its log goes beside the result, on standard error."""
     uid = selecting.uid(service, text)
     if follow:
         return following.to_its_end(service, uid, timeout, lambda line: showing.log_line(line, sys.stderr))

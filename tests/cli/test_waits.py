@@ -1,5 +1,6 @@
 """How long commands wait for the end of a task, and how patient they are with the service meanwhile."""
 
+import http.client
 import json
 import time
 from typing import Any
@@ -63,6 +64,22 @@ def test_who_waits_is_patient_for_a_minute(
     script(*before, unavailable(Retry_After="50"), (200, {}, ended))
     assert main(words) == 0
     assert max(pauses) >= 50
+
+
+@pytest.mark.parametrize("words", [["task", "create", "echo", "--wait"], ["task", "wait", UID, UID]])
+def test_who_waits_is_patient_where_nobody_listens_any_more(
+    script: Script, monkeypatch: pytest.MonkeyPatch, words: list[str]
+) -> None:
+    script((200, {}, QUEUED if "create" in words else SUCCEEDED), (200, {}, SUCCEEDED))
+    connect, tries = http.client.HTTPConnection.connect, iter([True, False, True])
+
+    def connected(connection: http.client.HTTPConnection) -> None:
+        if not next(tries):
+            raise ConnectionRefusedError
+        connect(connection)
+
+    monkeypatch.setattr(http.client.HTTPConnection, "connect", connected)
+    assert main(words) == 0
 
 
 class Silent(Handler):
