@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
+from functools import partial
 from typing import Any, Final, NamedTuple
 
 import msgspec
@@ -142,12 +143,12 @@ class _TestContext(Context):
     __slots__ = ("_at_progress", "children", "heard", "interrupt", "told", "window")
 
     def __init__(self, task: Task, interrupt: Interruption | None, at_progress: int) -> None:
-        super().__init__(task, programs.run, _create)
+        self.window = Window()
+        super().__init__(task, partial(programs.run, self.window), _create)
         self.children: list[CreatedTask] = []
         self.told: list[LogLine] = []
         self.heard: list[Step] = []
         self.interrupt = interrupt
-        self.window = Window()
         self._at_progress = at_progress
 
     def keep(self, level: str, text: str) -> None:

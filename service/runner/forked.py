@@ -13,6 +13,7 @@ import sys
 import threading
 from _thread import get_ident
 from collections.abc import Callable, Sequence
+from functools import partial
 from types import FrameType
 from typing import Any, Final, TypeVar
 
@@ -49,7 +50,7 @@ def run(talk: socket.socket, shared: Shared, registry: Registry, errors: Errors)
     errors.relay(lambda parcel: runner.tell(REPORT, parcel))
     errors.begin()
     logging.getLogger().addHandler(Hearing())
-    context = window.context = _Context(task, runner)
+    context = window.context = _Context(task, runner, window)
     signal.signal(SIGNAL, runner.heed)
     transition = attempt.run(task_type, context, task, window, errors)
     runner.tell(OUTCOME, pickle.dumps((transition, context.pushed_back)))
@@ -136,8 +137,8 @@ class _Runner:
 class _Context(Context):
     __slots__ = ("_runner",)
 
-    def __init__(self, task: Task, runner: _Runner) -> None:
-        super().__init__(task, programs.run, runner.create)
+    def __init__(self, task: Task, runner: _Runner, window: Window) -> None:
+        super().__init__(task, partial(programs.run, window), runner.create)
         self._runner = runner
 
     def progress(self, fraction: float | None = None, message: str = "") -> None:

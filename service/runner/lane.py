@@ -10,6 +10,7 @@ import logging
 import time
 from collections import deque
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Final
 
 import msgspec
@@ -353,8 +354,8 @@ class Lane:
         task = held.document.task
         task_type = self._registry.get(task.type)
         assert task_type is not None  # triage has seen to it
-        context = Context(task, programs.run, self._create)
         window = apart.Leash() if task_type.process else Window()
+        context = Context(task, partial(programs.run, window), self._create)
         running = Running(held, context, window)
         is_timed = task.timeout is not None and not task_type.process  # a process is killed without an alarm
         if is_timed:

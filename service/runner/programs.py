@@ -3,7 +3,8 @@
 The program gets a process group of its own, in the runner's session. When the attempt is interrupted, the group is
 ended: first by TERM, then by KILL. What the program leaves in its group when it ends by itself is killed, too.
 
-No call blocks for longer than a moment: in a lane that is a thread, an interruption arrives between two of them.
+No call blocks for longer than a moment: in a lane that is a thread, an interruption arrives between two of them. While
+a program starts, and while its group is ended, interruptions are held off: no program runs that nobody knows of.
 """
 
 import codecs
@@ -36,6 +37,13 @@ OURS: Final = {
 KEY: Final = "PRIVATE KEY-----"
 
 
+class Window(Protocol):
+    """The time in which the attempt may be interrupted."""
+
+    def hold_off(self) -> None: ...
+    def let_go(self) -> None: ...
+
+
 class Groups(Protocol):
     """Process groups of programs that run."""
 
@@ -48,6 +56,7 @@ _groups: Groups = _own
 
 
 def run(
+    window: Window,
     context: Context,
     command: Sequence[Word],
     *,
@@ -60,21 +69,7 @@ def run(
     _check(command, options)
     output = _Output(context)
     with _stdin(input, options.pop("stdin", None)) as stdin:
-        process = subprocess.Popen(
-            command,
-            stdin=stdin,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            bufsize=0,
-            process_group=0,
-            **options,
-        )
-        try:
-            _groups.add(process.pid)
-            _follow(process, output, timeout)
-        finally:
-            _end(process)
-            output.close(process.stdout)
+        process = _followed(window, output, timeout, command, stdin=stdin, **options)
     done = subprocess.CompletedProcess(process.args, process.returncode, output.end, None)
     if check:
         done.check_returncode()
@@ -112,6 +107,30 @@ def _stdin(input: str | bytes | None, stdin: Any) -> Iterator[Any]:
         file.write(input.encode() if isinstance(input, str) else input)
         file.seek(0)
         yield file
+
+
+def _followed(
+    window: Window, output: "_Output", timeout: float | None, command: Sequence[Word], **options: Any
+) -> "subprocess.Popen[bytes]":
+    """A program that has ended. Only while it is followed may an interruption come, and it comes once."""
+    try:
+        window.hold_off()
+        process = subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, bufsize=0, process_group=0, **options
+        )
+        try:
+            _groups.add(process.pid)
+            window.let_go()
+            _follow(process, output, timeout)
+        finally:
+            try:
+                window.hold_off()
+            finally:
+                _end(process)
+                output.close(process.stdout)
+    finally:
+        window.let_go()
+    return process
 
 
 def _follow(process: "subprocess.Popen[bytes]", output: "_Output", timeout: float | None) -> None:

@@ -3,6 +3,8 @@
 In the main thread an interruption is a signal, which also ends a blocking call; in any other thread it is an
 asynchronous exception. Either may arrive late, when the attempt is over: a signal then does nothing, and an exception
 that has not arrived yet is withdrawn when the window closes.
+
+What must not be cut in two holds interruptions off for a moment: they come when it lets go.
 """
 
 import ctypes
@@ -21,7 +23,7 @@ MAIN_THREAD: Final = threading.main_thread().ident
 class Window:
     """Made in the thread that runs the attempt; `with` opens it."""
 
-    __slots__ = ("_arrived", "_is_open", "_lock", "interrupted_at", "reason", "thread")
+    __slots__ = ("_arrived", "_is_due", "_is_held", "_is_open", "_lock", "interrupted_at", "reason", "thread")
     spare_seconds: ClassVar[float] = 0.0  # how much longer than others its handler may take to end
 
     def __init__(self) -> None:
@@ -29,8 +31,10 @@ class Window:
         self.reason: type[Interrupted] | None = None
         self.interrupted_at = NEVER
         self._is_open = False
+        self._is_held = False
+        self._is_due = False  # it has come while it was held off
         self._arrived = False
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a signal's handler may interrupt whoever holds it
 
     def __enter__(self) -> None:
         self._is_open = True
@@ -54,6 +58,9 @@ class Window:
                 return
             self.reason = reason
             self.interrupted_at = time.monotonic()
+            if self._is_held:
+                self._is_due = True
+                return
             if self.thread == get_ident():
                 return  # threads are greenlets here, and the signal would hit the caller
             if self._is_in_main_thread():
@@ -64,8 +71,28 @@ class Window:
     def arrive(self) -> None:
         """Called by the signal's handler, in the main thread. The signal may have been for an earlier attempt."""
         if self._is_open and self.reason is not None and not self._arrived:
+            if self._is_held:
+                self._is_due = True
+                return
             self._arrived = True
             raise self.reason
+
+    def hold_off(self) -> None:
+        """Until `let_go`. An interruption that has come before is raised here. Other threads are never interrupted."""
+        if self.thread == get_ident():
+            with self._lock:
+                self._is_held = True
+
+    def let_go(self) -> None:
+        """Raises what has come meanwhile."""
+        if self.thread == get_ident():
+            with self._lock:
+                self._is_held = False
+                is_due, self._is_due = self._is_due, False
+            if is_due and not self._arrived:
+                self._arrived = True
+                assert self.reason is not None
+                raise self.reason
 
 
 def _raise_in(thread: int, reason: type[Interrupted] | None) -> None:

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 
 from service.errors import Cancelled
@@ -18,12 +19,17 @@ from service.observe.sentry.event import Event, Shape
 from service.observe.sentry.outbox import Kept, Outbox, Parcel
 from service.observe.sentry.reporter import ErrorsInTheLog, Reporter
 from service.observe.sentry.trail import Trail
+from service.runner import programs
+from service.runner.forked import _Window
 from service.runner.hearing import Hearing
-from service.runner.window import Window
+from service.runner.shared import REASONS, Shared
+from service.runner.window import MAIN_THREAD, Window
+from service.tasks.context import Context
+from tests.runner.test_attempt import running
 from tests.servers import BUSY
 
 ROUNDS = 200
-THREAD, MAIN = "a thread", "the main thread"
+THREAD, MAIN, APART = "a thread", "the main thread", "a process of its own"
 
 Act = Callable[[], object]
 
@@ -33,11 +39,16 @@ def lane(request: pytest.FixtureRequest) -> Iterator[Callable[[Callable[[Window]
     """Calls something in a lane of that kind, as often as it is through, until it is interrupted."""
     windows: list[Window] = []
 
+    shared = Shared()
+
     def arrive(*_: object) -> None:
-        windows[-1].arrive()
+        if isinstance(window := windows[-1], _Window):
+            window.look()
+        else:
+            window.arrive()
 
     def work(act: Callable[[Window], object]) -> None:
-        windows.append(window := Window())
+        windows.append(window := _Window(shared) if request.param == APART else Window())
         try:
             with window:
                 while True:
@@ -49,11 +60,15 @@ def lane(request: pytest.FixtureRequest) -> Iterator[Callable[[Callable[[Window]
         while not windows:
             time.sleep(0.0001)
         time.sleep(seconds)
-        while windows[-1].reason is None:
+        if request.param == APART:
+            shared.interrupt(REASONS.index(Cancelled) + 1)
+            signal.pthread_kill(MAIN_THREAD, signal.SIGUSR1)
+        while windows[-1].reason is None and request.param != APART:  # it may not be open yet
             windows[-1].interrupt(Cancelled)
 
     def interrupted(act: Callable[[Window], object], seconds: float) -> None:
         windows.clear()
+        shared.interrupt(0)
         if request.param == THREAD:
             thread = threading.Thread(target=work, args=(act,), daemon=True)
             thread.start()
@@ -69,6 +84,7 @@ def lane(request: pytest.FixtureRequest) -> Iterator[Callable[[Callable[[Window]
     before = signal.signal(signal.SIGUSR1, arrive)
     yield interrupted
     signal.signal(signal.SIGUSR1, before)
+    shared.close()
 
 
 Lane = Callable[[Callable[[Window], object], float], None]
@@ -133,3 +149,15 @@ def test_whoever_is_interrupted_while_he_reports_an_error_leaves_no_lock(lane: L
         lane(act, random.uniform(0.001, 0.003))
         assert is_through(act)
     assert outbox.flush(10 * BUSY)
+
+
+@pytest.mark.parametrize("lane", [THREAD, MAIN, APART], indirect=True)
+def test_whoever_is_interrupted_while_a_program_starts_leaves_none_running(lane: Lane) -> None:
+    context, before = Context(running()), set(psutil.Process().children())
+    for _ in range(ROUNDS):
+        lane(lambda window: programs.run(window, context, ["sleep", "300"]), random.uniform(0.0, 0.006))
+    left = set(psutil.Process().children()) - before
+    for each in left:
+        each.kill()
+    assert not left
+    assert not programs._own

@@ -46,3 +46,16 @@ def test_a_signal_counts_once_and_only_while_the_window_that_it_is_for_is_open()
     with late:
         late.reason = TimedOut
     late.arrive()
+
+
+def test_what_comes_while_it_is_held_off_is_raised_once_when_it_is_let_go() -> None:
+    window = Window()
+    with window:
+        window.hold_off()
+        window.interrupt(TimedOut)
+        window.arrive()
+        with pytest.raises(TimedOut):
+            window.let_go()
+        window.arrive()
+        window.hold_off()
+        window.let_go()
