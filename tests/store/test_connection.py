@@ -88,6 +88,30 @@ def test_what_is_printed_never_reaches_redis_though_standard_output_was_closed(
     assert wire.call(0, ("EXISTS", "printed")) == [0]
 
 
+FORKS = """
+import os, sys
+from service.store import SCRIPTS
+from service.store.connection import connect
+
+wire = connect(sys.argv[1], SCRIPTS)
+
+def asks(who):
+    return all(wire.call(0, ("ECHO", f"{who} {number}")) == [f"{who} {number}".encode()] for number in range(1000))
+
+[number] = wire.call(0, ("CLIENT", "ID"))
+child = os.fork()
+if not child:
+    os._exit(0 if asks("child") else 1)
+assert asks("parent")
+assert os.waitpid(child, 0)[1] == 0
+assert wire.call(0, ("CLIENT", "ID")) == [number], "the parent's connection has ended"
+"""
+
+
+def test_a_forked_child_asks_on_a_connection_of_its_own(own_server: RedisServer) -> None:
+    assert subprocess.run([sys.executable, "-c", FORKS, own_server.url], check=False).returncode == 0
+
+
 def test_commands_are_answered_in_their_order(wire: Wire) -> None:
     assert wire.call(0, *[("ECHO", str(number)) for number in range(100)]) == [b"%d" % number for number in range(100)]
 

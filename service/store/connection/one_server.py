@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from functools import partial
 from typing import Any, Final
+from weakref import WeakSet
 
 import hiredis
 import redis
@@ -75,12 +76,15 @@ def _packed(commands: Iterable[Command]) -> list[bytes]:
 
 
 class ServerWire:
-    """One Redis server, with a pool of as many idle connections as were lately in use at once."""
+    """One Redis server, with a pool of as many idle connections as were lately in use at once. A forked child makes its
+    own: on a connection of both, each would read the other's answers.
+    """
 
     def __init__(self, url: str, scripts: Scripts) -> None:
         self._scripts = scripts
         self._idle: deque[tuple[ConnectionInterface, float]] = deque()
         self._connection, self._greeting = _connections(url)
+        _wires.add(self)
 
     def call(self, partition: int, *commands: Command, wait_seconds: float = 0, once: bool = False) -> list[Any]:
         replies = self.exchange(commands, wait_seconds, once)
@@ -194,6 +198,18 @@ class ServerWire:
 
     def close(self) -> None:
         self._forget_idle()
+
+
+_wires: Final = WeakSet[ServerWire]()
+
+
+def _start_over() -> None:
+    """In a forked child. redis-py only closes there: it shuts down nothing that another process has opened."""
+    for wire in _wires:
+        wire.close()
+
+
+os.register_at_fork(after_in_child=_start_over)
 
 
 class ServerSubscription:
