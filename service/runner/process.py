@@ -18,6 +18,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from types import FrameType
 from typing import Final
@@ -233,10 +234,12 @@ class Runner:
         def reload(signum: int, frame: FrameType | None) -> None:
             self._reload_wished = True
 
-        for signum in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(signum, stop)
-        signal.signal(signal.SIGHUP, reload)
-        signal.signal(signal.SIGUSR1, interrupt)
+        ours = {
+            signal.SIGTERM: stop, signal.SIGINT: stop, signal.SIGHUP: reload, signal.SIGUSR1: interrupt,
+        }  # fmt: skip
+        for signum, heed in ours.items():
+            signal.signal(signum, heed)
+        os.register_at_fork(after_in_child=partial(_be_ended_by, ours))
         self._alarm.arm(self._presence.stacks)
 
     def _held(self) -> list[Entry]:
@@ -281,6 +284,13 @@ class Runner:
 def _others() -> list[threading.Thread]:
     """The threads for which Python waits at its end."""
     return [thread for thread in threading.enumerate() if not thread.daemon and thread is not threading.main_thread()]
+
+
+def _be_ended_by(ours: Mapping[signal.Signals, Callable[..., None]]) -> None:
+    """In what a handler forks: there, nobody looks at what our own handlers of signals note."""
+    for signum, heed in ours.items():
+        if signal.getsignal(signum) is heed:
+            signal.signal(signum, signal.SIG_DFL)
 
 
 def _threads_are_replaced() -> bool:

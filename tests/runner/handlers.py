@@ -2,6 +2,7 @@
 
 import ctypes
 import fcntl
+import multiprocessing
 import os
 import re
 import signal
@@ -77,6 +78,26 @@ def forks(context: Any, raises: bool = False) -> int | str:
     if raises:
         raise ValueError("in the copy")
     return "the copy"
+
+
+@task("terminates")
+def terminates(context: Any) -> int | None:
+    """How a process ended that it has forked."""
+    fork = multiprocessing.get_context("fork")
+    begun = fork.Event()
+    process = fork.Process(target=_sleep_after, args=(begun,))
+    process.start()
+    begun.wait(30)
+    process.terminate()
+    process.join(10)
+    code = process.exitcode
+    process.kill()
+    return code
+
+
+def _sleep_after(begun: Any) -> None:
+    begun.set()
+    time.sleep(300)
 
 
 @task("stubborn")

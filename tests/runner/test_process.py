@@ -70,6 +70,12 @@ class TestOutcomes:
         assert log.count("its copy came back: it was ended") == 2
         assert "mmap" not in log + (crew.home / "log" / "runner.out").read_text() + capfd.readouterr().err
 
+    @pytest.mark.parametrize("threads", [1, 2])
+    def test_what_a_handler_forks_can_be_terminated(self, crew: Crew, threads: int) -> None:
+        crew.start(threads=threads)
+        for uid in crew.create("terminates", count=2):
+            assert result(crew.finished(uid, 60)) == -signal.SIGTERM
+
     def test_flaky_succeeds_after_its_failures(self, crew: Crew) -> None:
         crew.start()
         [uid] = crew.create("flaky", args={"failures": 1})
