@@ -153,6 +153,8 @@ class Lane:
             self._recovery.lost_contact()
         else:
             log.error("a batch was cut short", exc_info=error, extra={"once": "lane"})
+        self.running = None
+        self._alarm.set(self.number, NEVER)
         self._presence.clear(self.number)
         self._plenty = False
         self.holdings.start_over()

@@ -107,17 +107,20 @@ class Zygote:
         os.register_at_fork(after_in_child=self._let_go)  # the copy of a handler must not keep attempts alive
 
     def fork(self) -> Fork:
-        talk, their_talk = socket.socketpair()
-        lead, their_lead = socket.socketpair()
-        child = Fork(talk, lead, self._wake, self._children.discard)
-        self._children.add(child)
-        with their_talk, their_lead:
-            try:
-                socket.send_fds(self._control, [FORK], [their_talk.fileno(), their_lead.fileno()])
-            except OSError as error:
-                child.close()
-                self._children.discard(child)
-                raise ZygoteGone("the process that forks attempts has gone") from error
+        sockets: list[socket.socket] = []
+        try:
+            for _ in range(2):
+                sockets += socket.socketpair()
+            talk, their_talk, lead, their_lead = sockets
+            child = Fork(talk, lead, self._wake, self._children.discard)
+            self._children.add(child)
+            socket.send_fds(self._control, [FORK], [their_talk.fileno(), their_lead.fileno()])
+        except OSError as error:
+            for each in sockets:
+                each.close()
+            raise ZygoteGone(f"the process that forks attempts cannot be asked: {error.strerror}") from error
+        their_talk.close()
+        their_lead.close()
         self._wake()
         return child
 

@@ -1,9 +1,11 @@
 """Task types whose attempts have processes of their own, and behave badly there."""
 
 import ctypes
+import errno
 import logging
 import os
 import signal
+import socket
 import subprocess
 import threading
 import time
@@ -29,6 +31,19 @@ def apart(context: Context, key: str = "") -> dict[str, Any]:
     thread.join()
     done = context.run(["sh", "-c", "echo by a program"], check=True)
     return {"pid": os.getpid(), "parent": os.getppid(), "attempt": context.attempt, "said": done.stdout}
+
+
+@task("no.descriptors")
+def no_descriptors(context: Context) -> None:
+    """From now on its runner is out of descriptors: one pair of sockets is the last."""
+    pairs = [socket.socketpair()]
+
+    def pair() -> tuple[socket.socket, socket.socket]:
+        if pairs:
+            return pairs.pop()
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    socket.socketpair = pair  # type: ignore[assignment]
 
 
 @task("apart.fails", process=True, max_attempts=2, secret=("key",))

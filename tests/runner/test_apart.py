@@ -232,6 +232,18 @@ def test_without_its_zygote_a_runner_ends_to_be_replaced_and_no_task_is_lost(cre
     assert {crew.finished(each, SECONDS).status for each in (uid, other)} == {"succeeded"}
 
 
+def test_a_runner_without_free_descriptors_is_replaced(crew: Crew) -> None:
+    runner = start(crew)
+    [uid] = crew.create("no.descriptors")
+    assert crew.finished(uid, SECONDS).status == "succeeded"
+    [uid, behind] = crew.create("apart", count=2)
+    assert runner.wait(SECONDS) == 0
+    assert any("cannot be asked: Too many open files; this runner ends" in line["message"] for line in crew.log())
+    assert (crew.read(uid).status, crew.read(uid).attempt) == ("queued", 0)
+    start(crew)
+    assert {crew.finished(each, SECONDS).status for each in (uid, behind)} == {"succeeded"}
+
+
 def test_who_stops_its_zygote_holds_up_nobody_else(crew: Crew, tmp_path: Path) -> None:
     start(crew)
     [uid] = crew.create("apart.stops", args={"path": str(tmp_path / "note")}, timeout=1.0, max_attempts=1)
