@@ -1,12 +1,13 @@
 """How acts on many tasks are carried out: gives their handlers (builtin/bulk.py) the store and the audit log."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from time import time
 from typing import Any
 
 import msgspec
 
-from service.errors import Reject
+from service.errors import Reject, SandboxError
 from service.observe.audit import AuditLog
 from service.observe.metrics import Metrics
 from service.store import Filter, Store, deeds
@@ -43,14 +44,18 @@ class Acts:
         if found is None:
             raise Reject(f"the task {uid} is gone")
         task = found.task
-        for done, changed in begin(self._store, task, _read(filter)).go_on(transition):
-            if did == "cancelled":
-                self._store.history.cancelled(changed)
-            self._metrics.changed(did, changed)
-            self._audit.tell_of_tasks(
-                did, changed, by=task.created_by, origin=f"task {uid}", request_id=task.request_id
-            )
-            yield done
+
+        def tell(changed: Sequence[Task]) -> None:
+            if changed:
+                self._audit.tell_of_tasks(
+                    did, changed, by=task.created_by, origin=f"task {uid}", request_id=task.request_id
+                )
+                self._metrics.changed(did, changed)
+                if did == "cancelled":
+                    with suppress(SandboxError):  # they are cancelled, though they may be missing in the history
+                        self._store.history.cancelled(changed)
+
+        yield from begin(self._store, task, _read(filter)).go_on(transition, tell)
 
 
 def _read(filter: Mapping[str, Any]) -> Filter:

@@ -5,8 +5,8 @@ is the text that was judged. It may be cut short at any moment, and done again:
 
 - It touches nothing that was created after the deed, so neither itself nor what comes in meanwhile.
 - It retries nothing that has ended after the deed was wished, so nothing twice.
-- After each batch it writes down where it is. A run that was cut short goes on there; the numbers of the batch that was
-  under way may be missing from its result.
+- What it has changed it tells at once. After each batch it writes down where it is. A run that was cut short goes on
+  there; the numbers of the batch that was under way may be missing from its result.
 """
 
 import time
@@ -33,6 +33,7 @@ IS_A_DEED: Final = "acts on many tasks itself"
 IS_ASKED_ANEW: Final = "is asked for anew, not retried"
 
 Transition = Callable[[Task], Task]
+Tell = Callable[[Sequence[Task]], None]
 
 _encode = msgspec.json.Encoder().encode
 
@@ -65,40 +66,40 @@ class Deed:
         self._wished_at = task.created_at
         self._only = _narrowed(only, kinds, task.created_at)
 
-    def go_on(self, transition: Transition) -> Iterator[tuple[Done, list[Task]]]:
-        """From where it was left. First, and after each batch: how far it is, and what that batch has changed."""
+    def go_on(self, transition: Transition, tell: Tell) -> Iterator[Done]:
+        """From where it was left. First, and after each batch: how far it is. `tell` hears of what is changed before
+        anything else can fail.
+        """
         noted = self._store.noted(self._uid)
         done = _decode(noted) if noted else Done(total=self._total())
-        yield done, []
+        yield done
         if done.over:
             return
         for batch, position in self._store.index.walk(self._only, done.at):
-            changed = self._change(batch, transition, done)
+            self._change(batch, transition, done, tell)
             done.at = position
-            done.changed += len(changed)
             done.seen += len(batch)
             done.over = done.at is None
             self._store.note(self._uid, _encode(done))
-            yield done, changed
+            yield done
 
     def _total(self) -> int | None:
         number, more = matched(self._store, self._only, self._kinds, self._wished_at)
         return None if more else number
 
-    def _change(self, batch: Sequence[Document], transition: Transition, done: Done) -> list[Task]:
-        changed: list[Task] = []
+    def _change(self, batch: Sequence[Document], transition: Transition, done: Done, tell: Tell) -> None:
         for _ in range(TRIES):
             moved = self._store.move([change for each in batch if (change := self._judged(each, transition, done))])
-            changed += [document.task for _, document in moved.stored]
+            tell([document.task for _, document in moved.stored])
             now = self._store.read_many([change.before.uid for change in moved.refused])
             stored = [change.after for change, each in zip(moved.refused, now, strict=True) if _is_stored(change, each)]
-            changed += stored  # only the answer was lost
+            tell(stored)  # only the answer was lost
+            done.changed += len(moved.stored) + len(stored)
             batch = [each for each in now if each is not None and self._only.admits(each.task)]
             done.leave_out(CHANGED_MEANWHILE, len(moved.refused) - len(stored) - len(batch))
             if not batch:
-                return changed
+                return
         done.leave_out(CHANGED_MEANWHILE, len(batch))
-        return changed
 
     def _judged(self, document: Document, transition: Transition, done: Done) -> Change | None:
         if reason := self._why_not(document.task):

@@ -4,9 +4,13 @@ import json
 import signal
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
+import pytest
+
 from service.cli.acts import Acts
+from service.errors import StoreUnavailable
 from service.observe.audit import AuditLog
 from service.observe.metrics import Metrics
 from service.tasks import transitions
@@ -76,6 +80,43 @@ def test_each_task_that_it_changes_is_counted_by_the_metrics(crew: Crew) -> None
     for act in (acts.retry, acts.cancel):
         list(act(asked(crew, RETRY_MANY), {"queue": ["elsewhere"]}))
     assert events == {"requeued": 3, "cancelled": 3}
+
+
+@pytest.mark.parametrize("what", ["note", "history"])
+def test_each_one_is_told_once_though_redis_is_away_for_a_moment(
+    crew: Crew, monkeypatch: pytest.MonkeyPatch, what: str
+) -> None:
+    class Fleeting:
+        """Fails once, at the second call."""
+
+        def __init__(self, whose: Any, name: str) -> None:
+            self._call, self.left = getattr(whose, name), 2
+            monkeypatch.setattr(whose, name, self)
+
+        def __call__(self, *words: Any) -> Any:
+            self.left -= 1
+            if self.left == 0:
+                raise StoreUnavailable("away for a moment")
+            return self._call(*words)
+
+    events: Counter[str] = Counter()
+
+    class Told(Metrics):
+        def changed(self, event: str, tasks: Sequence[Task]) -> None:
+            events.update(task.uid for task in tasks)
+
+    tasks = crew.new("echo", count=250, queue="elsewhere")
+    crew.store.create(tasks)
+    fleeting = Fleeting(*((crew.store, "note") if what == "note" else (crew.store.history, "cancelled")))
+    acts, uid = Acts(crew.store, AuditLog(crew.home, "runner"), Told()), asked(crew, CANCEL_MANY)
+    for _ in range(2):  # the attempts of the act
+        with suppress(StoreUnavailable):
+            list(acts.cancel(uid, {"queue": ["elsewhere"]}))
+    assert fleeting.left <= 0
+    lines = [json.loads(line) for line in (crew.home / "audit.log").read_text().splitlines()]
+    assert {status for status, _ in revisions(crew, tasks)} == {"cancelled"}
+    assert sorted(line["uid"] for line in lines) == sorted(task.uid for task in tasks)
+    assert events == Counter(task.uid for task in tasks)
 
 
 def test_killed_in_the_middle_it_is_finished_by_another_runner_and_nothing_is_changed_twice(crew: Crew) -> None:

@@ -34,12 +34,14 @@ def wish(store: Store) -> Task:
 
 
 def retry(store: Store, task: Task, **only: Any) -> Done:
-    *_, (done, _) = deeds.retry(store, task, Filter(**only)).go_on(transitions.requeued)
+    *_, done = deeds.retry(store, task, Filter(**only)).go_on(transitions.requeued, lambda changed: None)
     return done
 
 
 def cancel(store: Store, task: Task, **only: Any) -> Done:
-    *_, (done, _) = deeds.cancel(store, task, Filter(**only)).go_on(lambda each: transitions.cancelled(each, now()))
+    *_, done = deeds.cancel(store, task, Filter(**only)).go_on(
+        lambda each: transitions.cancelled(each, now()), lambda changed: None
+    )
     return done
 
 
