@@ -15,6 +15,7 @@ from typing import Final
 
 import msgspec
 
+from service.errors import StoreUnavailable
 from service.store.documents import Document
 from service.store.moves import Change
 from service.store.selection import Filter, Position
@@ -89,10 +90,14 @@ class Deed:
 
     def _change(self, batch: Sequence[Document], transition: Transition, done: Done, tell: Tell) -> None:
         for _ in range(TRIES):
-            moved = self._store.move([change for each in batch if (change := self._judged(each, transition, done))])
+            changes = [change for each in batch if (change := self._judged(each, transition, done))]
+            try:
+                moved = self._store.move(changes)
+            except StoreUnavailable:  # maybe of one partition among others
+                tell(self._now(changes)[1])
+                raise
             tell([document.task for _, document in moved.stored])
-            now = self._store.read_many([change.before.uid for change in moved.refused])
-            stored = [change.after for change, each in zip(moved.refused, now, strict=True) if _is_stored(change, each)]
+            now, stored = self._now(moved.refused)
             tell(stored)  # only the answer was lost
             done.changed += len(moved.stored) + len(stored)
             batch = [each for each in now if each is not None and self._only.admits(each.task)]
@@ -100,6 +105,11 @@ class Deed:
             if not batch:
                 return
         done.leave_out(CHANGED_MEANWHILE, len(batch))
+
+    def _now(self, changes: Sequence[Change]) -> tuple[list[Document | None], list[Task]]:
+        """The documents as they are, and those of which are what was to be stored."""
+        now = self._store.read_many([change.before.uid for change in changes])
+        return now, [change.after for change, each in zip(changes, now, strict=True) if _is_stored(change, each)]
 
     def _judged(self, document: Document, transition: Transition, done: Done) -> Change | None:
         if reason := self._why_not(document.task):

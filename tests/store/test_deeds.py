@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from service.errors import StoreUnavailable
 from service.store import Filter, Store, deeds
 from service.store import index as the_index
 from service.store.deeds import CHANGED_MEANWHILE, IS_A_DEED, IS_ASKED_ANEW, Done
@@ -180,6 +181,27 @@ def test_what_was_stored_though_the_answer_was_lost_counts(store: Store, monkeyp
     monkeypatch.setattr(store, "move", twice)
     done = retry(store, wish(store), type=("a",))
     assert (done.changed, done.left_out) == (1, {})
+
+
+def test_what_was_changed_before_redis_failed_is_told_once(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    tasks = [failed(store, type="a") for _ in range(4)]
+    itself, move, told = wish(store), store.move, list[str]()
+
+    def cut_short(changes: Any) -> Any:
+        monkeypatch.setattr(store, "move", move)
+        move(changes[:3])
+        raise StoreUnavailable("one partition is away")
+
+    def go_on() -> None:
+        deed = deeds.retry(store, itself, Filter(type=("a",)))
+        list(deed.go_on(transitions.requeued, lambda changed: told.extend(task.uid for task in changed)))
+
+    monkeypatch.setattr(store, "move", cut_short)
+    with pytest.raises(StoreUnavailable):
+        go_on()
+    assert len(told) == 3
+    go_on()
+    assert sorted(told) == sorted(task.uid for task in tasks)
 
 
 def test_it_is_counted_beforehand_as_it_is_done(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
