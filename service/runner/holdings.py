@@ -55,7 +55,8 @@ class Held:
             return self.transition(task)
         except Exception as error:
             log.error("the outcome of %s cannot be written down", task.uid, exc_info=error)
-            return outcomes.fail_now(error, task)
+            self.transition = outcomes.failure(error)
+            return self.transition(task)
 
 
 class Refusal(Enum):

@@ -57,15 +57,18 @@ def with_progress(transition: Transition, news: msgspec.Raw, task: Task) -> Task
 
 
 def after_error(error: BaseException, started: float, duration: float, event_id: str | None) -> Transition:
-    """`error` as `checked` returns it: an interruption is one of ours."""
+    """`error` as `checked` returns it: an interruption is one of ours. What it returns makes the same of the same
+    document each time: so an outcome is recognised whose answer was lost.
+    """
+    share = transitions.backoff_share()
     if isinstance(error, TimedOut):
-        return partial(time_out, started, duration, event_id=event_id)
+        return partial(time_out, started, duration, event_id=event_id, share=share)
     if isinstance(error, Cancelled | Stopping):
         return hand_back  # the document of a cancelled task has changed, and will not take it
     if isinstance(error, FINAL):
         return partial(fail, describe(error, event_id), started, duration)
     after = error.after if isinstance(error, Retry) else None
-    return partial(fail_or_retry, describe(error, event_id), started, duration, after)
+    return partial(fail_or_retry, describe(error, event_id), started, duration, after, share=share)
 
 
 def is_last(task: Task) -> bool:
@@ -100,22 +103,26 @@ def fail(error: TaskError, started: float, duration: float, task: Task) -> Task:
     return transitions.failed(task, error, moments.stamp(started), moments.stamp(started + duration), duration)
 
 
-def fail_or_retry(error: TaskError, started: float, duration: float, after: float | None, task: Task) -> Task:
+def fail_or_retry(
+    error: TaskError, started: float, duration: float, after: float | None, task: Task, share: float | None = None
+) -> Task:
     if is_last(task):
         return fail(error, started, duration, task)
-    pause = transitions.backoff_seconds(task.failures + 1) if after is None else after
+    pause = transitions.backoff_seconds(task.failures + 1, share) if after is None else after
     run_at = moments.stamp(started + duration + pause)
     return transitions.retried(task, error, moments.stamp(started), duration, run_at)
 
 
-def fail_now(error: Exception, task: Task) -> Task:
-    return fail(describe(error), time.time(), 0.0, task)
+def failure(error: Exception) -> Transition:
+    return partial(fail, describe(error), time.time(), 0.0)
 
 
-def time_out(started: float, duration: float, task: Task, event_id: str | None = None) -> Task:
+def time_out(
+    started: float, duration: float, task: Task, event_id: str | None = None, share: float | None = None
+) -> Task:
     message = f"the attempt took longer than its timeout of {task.timeout or duration:g} s"
     error = TaskError(type="TimedOut", message=message, event_id=event_id)
-    return fail_or_retry(error, started, duration, None, task)
+    return fail_or_retry(error, started, duration, None, task, share)
 
 
 def time_out_late(now: float, task: Task, event_id: str | None = None) -> Task:

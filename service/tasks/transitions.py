@@ -185,10 +185,16 @@ def requeued(task: Task) -> Task:
 _WORDS: Final = {SUCCEEDED: "succeeded", FAILED: "failed", CANCELLED: "been cancelled"}
 
 
-def backoff_seconds(failures: int) -> float:
-    """The pause after so many failures: it doubles each time, and up to half of it is taken off by chance."""
+def backoff_share() -> float:
+    return random.uniform(0.5, 1.0)
+
+
+def backoff_seconds(failures: int, share: float | None = None) -> float:
+    """The pause after so many failures: it doubles each time, and up to half of it is taken off by chance. `share` is
+    what is left, where chance has decided before.
+    """
     longest: float = min(BACKOFF_FIRST_SECONDS * 2 ** min(failures - 1, 30), BACKOFF_LONGEST_SECONDS)
-    return longest * random.uniform(0.5, 1.0)
+    return longest * (backoff_share() if share is None else share)
 
 
 def postponement_seconds(age_seconds: float) -> float:

@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
-from service.errors import StoreUnavailable
+from service.errors import StoreUnavailable, TimedOut
 from service.observe.logs import Line
+from service.runner import outcomes
 from service.runner.holdings import Held, Holdings
 from service.runner.journal import Report
 from service.store import Change, Entry, Store
@@ -117,11 +118,29 @@ def test_an_outcome_whose_answer_is_lost_is_kept_and_settled_once(
     assert {document.task.revision for one in held if (document := store.read(one.entry.uid))} == {3}
 
 
-def test_an_outcome_whose_answer_is_lost_is_reported_once(store: Store, wire: FaultyWire) -> None:
+def times_out(held: Held) -> Held:
+    held.transition = outcomes.after_error(TimedOut(), time.time(), 0.1, None)
+    return held
+
+
+def fail(held: Held) -> Held:
+    held.transition = outcomes.after_error(ValueError("no stock"), time.time(), 0.1, "e-1")
+    return held
+
+
+def break_down(held: Held) -> Held:
+    held.transition = lambda task: moments.stamp(1e18) and task
+    return held
+
+
+@pytest.mark.parametrize("end", [succeed, fail, times_out, break_down])
+def test_an_outcome_whose_answer_is_lost_is_reported_once(
+    store: Store, wire: FaultyWire, end: Callable[[Held], Held]
+) -> None:
     told = Told()
     holdings = Holdings(store, Report(told))
     held = claims(store, holdings)
-    holdings.ended.extend(map(succeed, held))
+    holdings.ended.extend(map(end, held))
     wire.lost = 1
     with pytest.raises(StoreUnavailable):
         holdings.settle_ended()
@@ -213,7 +232,6 @@ def test_so_is_one_that_is_refused(store: Store, holdings: Holdings) -> None:
 
 def test_an_outcome_that_cannot_be_written_down_fails_its_task_alone(store: Store, holdings: Holdings) -> None:
     broken, fine = held = claims(store, holdings)
-    broken.transition = lambda task: moments.stamp(1e18) and task
-    holdings.ended.extend([broken, succeed(fine)])
+    holdings.ended.extend([break_down(broken), succeed(fine)])
     holdings.settle_ended()
     assert statuses(store, held) == ["failed", "succeeded"]

@@ -66,7 +66,7 @@ def hurry(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(recovery, "UNHEARD_MS", 0)
     monkeypatch.setattr(lane, "LONG_SECONDS", -1.0)
     monkeypatch.setattr(lane, "Window", QuietWindow)
-    monkeypatch.setattr(transitions, "backoff_seconds", lambda failures: 0.0)
+    monkeypatch.setattr(transitions, "backoff_seconds", lambda failures, share: 0.0)
 
 
 class Transitions(RuleBasedStateMachine):
