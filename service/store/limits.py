@@ -28,7 +28,6 @@ REMEMBERED_SECONDS: Final = 1.0
 MOST_TOLD: Final = 100
 AT_ONCE: Final = 100  # places
 _encode = msgspec.json.Encoder().encode
-_decode = msgspec.json.Decoder(LimitRule).decode
 
 
 class Limit(NamedTuple):
@@ -192,4 +191,4 @@ def _place(name: str, rule: LimitRule | None, task_type: TaskType, args: msgspec
 
 
 def _rule(text: Any) -> LimitRule:
-    return _decode(text.split(b" ", 4)[4])
+    return limit_rule.stored(text.split(b" ", 4)[4])

@@ -88,11 +88,28 @@ class LimitRule(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_de
             raise InvalidTask("overrides: they are by the key's value, and there is no key", field="overrides")
 
 
+_decode_rule = msgspec.json.Decoder(LimitRule).decode
+
+
 def _check(bounds: Bounds, where: str) -> None:
     if bounds.concurrency is None and bounds.rate is None:
         raise InvalidTask(f"{where}concurrency: give concurrency, or rate, or both", field="concurrency")
     if bounds.burst is not None and bounds.rate is None:
         raise InvalidTask(f"{where}burst: it goes with a rate", field="burst")
+
+
+def stored(text: bytes) -> LimitRule:
+    """A rule as it is stored. What a newer release says in it, and this one does not know, is passed over."""
+    try:
+        return _decode_rule(text)
+    except msgspec.ValidationError:
+        members = _decode(text)
+        members["overrides"] = {value: _known(own, Bounds) for value, own in members.get("overrides", {}).items()}
+        return msgspec.convert(_known(members, LimitRule), LimitRule)
+
+
+def _known(members: dict[str, Any], of: type[msgspec.Struct]) -> dict[str, Any]:
+    return {name: value for name, value in members.items() if name in of.__struct_fields__}
 
 
 def interval_us(rate: str) -> float:

@@ -8,7 +8,7 @@ import msgspec
 import pytest
 import redis
 
-from service.store import TYPE, Change, Entry, Moved, Pause, Store
+from service.store import TYPE, Change, Entry, Moved, Pause, Store, keys
 from service.tasks import moments, transitions
 from service.tasks.declare import task
 from service.tasks.document import QUEUED, SCHEDULED, Claim, Task, TaskError, decode
@@ -395,6 +395,19 @@ def test_who_pushes_a_key_back_for_less_does_not_let_it_go_earlier(store: Store,
     assert raw.pttl(held) > 30_000
     store.limits.push_back(found.task, 0, "per-customer", 90)
     assert raw.pttl(held) > 60_000
+
+
+def test_what_a_newer_release_says_in_a_rule_is_passed_over(store: Store, raw: redis.Redis) -> None:
+    limit(store, concurrency=1, overrides={"acme": Bounds(2)})
+    name = keys.limits(0)
+    head = raw.hget(name, "per-customer").rpartition(b" ")[0]
+    newer = {"key": BY_CUSTOMER, "concurrency": 1, "per": "host", "overrides": {"acme": {"concurrency": 2, "until": 9}}}
+    raw.hset(name, "per-customer", head + b" " + msgspec.json.encode(newer))
+    store.limits.look_anew()
+    rule = LimitRule(BY_CUSTOMER, 1, overrides={"acme": Bounds(2)})
+    assert store.limits.now()["per-customer"].rule == store.limits.rules(0)["per-customer"] == rule
+    tasks = [stored(store) for _ in range(3)]
+    assert [uid for uid, _ in run(store)] == tasks[:2]
 
 
 # --- who does not belong there --------------------------------------------------------------------------
