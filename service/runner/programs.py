@@ -34,6 +34,7 @@ OURS: Final = {
     "stdout", "stderr", "capture_output", "text", "encoding", "errors", "universal_newlines", "bufsize", "shell",
     "process_group", "start_new_session",
 }  # fmt: skip
+HEAD: Final = 64  # by so many characters the beginning of a long secret is recognised
 KEY: Final = "PRIVATE KEY-----"
 
 
@@ -233,4 +234,9 @@ class _Output:
         if self._in_key or KEY in shown:
             self._in_key = "-----END" not in shown and (self._in_key or "-----BEGIN" in shown)
             shown = scrubber.REMOVED
+        shown = self._context.without_secrets(shown)
+        for each in self._context.secrets:  # a long one may be cut with its line
+            if len(each) > MARGIN:
+                before, head, _ = shown.partition(each[:HEAD])
+                shown = before + scrubber.REMOVED if head else shown
         self._context.keep(INFO, shown)

@@ -136,6 +136,14 @@ def test_a_secret_of_many_lines_is_in_no_line_and_in_no_message(crew: Crew) -> N
     assert "sesame" not in "".join(said) + (crew.home / "log" / "runner.log").read_text()
 
 
+def test_a_secret_that_is_longer_than_a_line_may_be_is_not_told_by_half(crew: Crew) -> None:
+    crew.start(tasks=TASKS)
+    [uid] = crew.create("keep.key", args={"key": "open sesame " * 2000}, max_attempts=1)
+    crew.finished(uid)
+    said = texts(crew, uid)
+    assert said[0] == "[removed]" and "sesame" not in "".join(said)
+
+
 def test_each_attempt_says_what_it_did_and_why_it_failed(crew: Crew, store: Store) -> None:
     crew.start(tasks=TASKS)
     [uid] = crew.create("talk.and_fail", max_attempts=2)
