@@ -128,12 +128,15 @@ class StatsD(StatsClientBase):  # type: ignore[misc]
             self._look_in_background()
 
     def _look_in_background(self) -> None:
-        self._looking = True
         self._look_at = self._clock() + LOOK_SECONDS
         try:
+            self._looking = True
             threading.Thread(target=self._look, name="statsd", daemon=True).start()
         except RuntimeError:  # there are too many threads, or the process ends
             self._looking = False
+        except BaseException:  # a handler that creates a task is interrupted
+            self._looking = False
+            raise
 
     def _look(self) -> None:
         try:

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from service.errors import Cancelled
 from service.observe.statsd import LARGEST_BYTES, StatsD
 from tests.observe.metrics.sink import Sink
 from tests.servers import BUSY, eventually, free_port
@@ -210,6 +211,26 @@ def test_a_look_up_that_hangs_holds_up_nobody(make: Callable[..., StatsD], clock
         assert asked == ["slow.invalid"]  # one thread waits, not a thousand
     finally:
         going_on.set()
+
+
+def test_a_handler_that_is_interrupted_as_a_look_up_starts_does_not_end_them_for_good(
+    make: Callable[..., StatsD], clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+    statsd = make("x", 1, look_up=lambda host, port, **_: asked.append(host) or found(port), clock=clock)
+    eventually(lambda: not statsd._looking)
+
+    def interrupted(thread: threading.Thread) -> None:
+        raise Cancelled
+
+    clock.now += 61
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", interrupted)
+        with pytest.raises(Cancelled):
+            statsd.incr("here")
+    clock.now += 61
+    statsd.incr("here")
+    eventually(lambda: len(asked) == 2)
 
 
 def test_a_host_that_moves_is_followed(make: Callable[..., StatsD], sink: Sink, clock: Clock) -> None:
