@@ -38,8 +38,8 @@ HEAD: Final = 64  # by so many characters the beginning of a long secret is reco
 KEY: Final = "PRIVATE KEY-----"
 
 
-class Window(Protocol):
-    """The time in which the attempt may be interrupted."""
+class Interruptions(Protocol):
+    """Of the attempt, as its window lets them come."""
 
     def hold_off(self) -> None: ...
     def let_go(self) -> None: ...
@@ -57,7 +57,7 @@ _groups: Groups = _own
 
 
 def run(
-    window: Window,
+    window: Interruptions,
     context: Context,
     command: Sequence[Word],
     *,
@@ -111,7 +111,7 @@ def _stdin(input: str | bytes | None, stdin: Any) -> Iterator[Any]:
 
 
 def _followed(
-    window: Window, output: "_Output", timeout: float | None, command: Sequence[Word], **options: Any
+    window: Interruptions, output: "_Output", timeout: float | None, command: Sequence[Word], **options: Any
 ) -> "subprocess.Popen[bytes]":
     """A program that has ended. Only while it is followed may an interruption come, and it comes once."""
     try:
