@@ -36,6 +36,9 @@ install -d -o sandbox -m 755 /run/sandbox
 install -o sandbox -m 600 /etc/ssh/deploy_key {HOME}/key
 install -o sandbox -m 600 /etc/ssh/hook {HOME}/hook
 install -o sandbox -m 644 /etc/ssh/deploy_known {HOME}/known_hosts
+install -d -o jo -m 700 /home/jo/.ssh
+install -o jo -m 600 /etc/ssh/deploy_key /home/jo/.ssh/id_ed25519
+install -o jo -m 600 /etc/ssh/deploy_known /home/jo/.ssh/known_hosts
 setpriv --reuid=git --regid=git --init-groups git init -q --bare -b main {REPOSITORY}
 mkdir {HERE}
 mount --bind {ROOT} {HERE}
@@ -58,7 +61,8 @@ class ServedHost:
         self._key = key
         self.other_python = f"{sys.base_prefix}/bin/python3"
         self.stage = StewardHost(folder)
-        self.stage.start(key, index=WHEELS, memory_mb=1024, disk_mb=512, pythons=["python3", self.other_python])
+        config = {"index": WHEELS, "origin": self.repository, "pythons": ["python3", self.other_python]}
+        self.stage.start(key, memory_mb=1024, disk_mb=512, **config)
         shutil.copytree(wheels, self.stage.path(WHEELS)).chmod(0o755)
         for name, source in (("deploy_key", key.read_bytes()), ("hook", SECRET)):
             self.stage.path(f"/etc/ssh/{name}").write_bytes(source)
@@ -90,6 +94,11 @@ class ServedHost:
     @property
     def repository(self) -> str:
         return f"ssh://git@{self.stage.host.address}{REPOSITORY}"
+
+    def person(self, script: str) -> str:
+        """What jo does in a shell of his own."""
+        user = "setpriv --reuid=jo --regid=jo --init-groups env -i PATH=/usr/bin:/bin HOME=/home/jo LANG=C.UTF-8"
+        return self.stage.host.sh(f"exec {user} sh -euc {shlex.quote(script)}")
 
     # --- the service
 
@@ -152,13 +161,16 @@ class ServedHost:
         return str(answer["task"]["uid"])
 
     def done(self, uid: str) -> dict[str, Any]:
+        task = self.ended(uid)
+        assert task["status"] == "succeeded", task
+        return task
+
+    def ended(self, uid: str) -> dict[str, Any]:
         def ended() -> dict[str, Any] | None:
             status, task = self.call("GET", f"/tasks?task_id={uid}")
             return task if status == 200 and task["status"] in ENDED else None
 
-        task = dict(eventually(ended, 5 * SECONDS, 0.2))
-        assert task["status"] == "succeeded", task
-        return task
+        return dict(eventually(ended, 5 * SECONDS, 0.2))
 
     def workspace(self, slug: str) -> dict[str, Any]:
         status, workspace = self.call("GET", f"/workspaces/{slug}")

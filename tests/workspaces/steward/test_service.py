@@ -18,13 +18,15 @@ from tests.workspaces.steward.test_kills import system
 
 PROJECT = {
     "requirements.txt": "gunicorn\n",
-    "Procfile": "web: gunicorn --workers 2 app:app\ntest: python -c 'import app; print(app.TEXT)'\n",
+    "Procfile": "web: gunicorn --workers 2 app:app\ntest: python -c 'import app'\n",
+    "text": "hello",
     "app.py": """
 import os
-TEXT = "hello"
 def app(environ, start):
     start("200 OK", [("Content-Type", "text/plain")])
-    return [f"{os.getuid()} {TEXT} {os.path.realpath(os.environ['VIRTUAL_ENV'])[-1]}".encode()]
+    with open("text") as file:
+        text = file.read().strip()
+    return [f"{os.getuid()} {text} {os.path.realpath(os.environ['VIRTUAL_ENV'])[-1]}".encode()]
 """,
 }
 NUMBERS = count()
@@ -77,18 +79,38 @@ def email(house: ServedHost) -> Iterator[str]:
     email = f"{next(NUMBERS)}@example.org"
     house.done(house.request("POST", "/workspaces", {"email": email}))
     yield email
-    house.done(house.request("DELETE", f"/workspaces/{names.slug(email)}?force"))
+    if house.call("GET", f"/workspaces/{names.slug(email)}")[0] == 200:
+        house.done(house.request("DELETE", f"/workspaces/{names.slug(email)}?force"))
 
 
 def test_a_push_is_updated_tested_and_shown(house: ServedHost, email: str) -> None:
     slug = names.slug(email)
-    sha = house.push(email, {"app.py": PROJECT["app.py"].replace("hello", "good day")})
+    sha = house.push(email, {"text": "good day"})
     update, test = house.tell_of_a_push(email, sha)
     assert house.done(update)["result"]["to"] == sha
     assert house.done(test)["result"]["passed"]
     shown = house.workspace(slug)
     assert (shown["test"]["sha"], shown["test"]["passed"], shown["state"]) == (sha, True, "ready")
     assert house.page(slug) == (200, f"{house.stage.uid(slug)} good day 1")
+
+
+def test_a_person_works_in_it_with_a_login(house: ServedHost, email: str) -> None:
+    slug = names.slug(email)
+    code = f"{BASE}/w/{slug}/code"
+    house.done(house.request("POST", f"/workspaces/{slug}/access", {"login": "jo"}))
+    house.person(f"git config --global user.name jo; git config --global user.email {email}")
+    house.person(f"git config --global --add safe.directory {code}")
+    house.person(f"cd {code}; echo mine >text")
+    assert house.page(slug) == (200, f"{house.stage.uid(slug)} mine 1")
+    refused, answer = house.call("DELETE", f"/workspaces/{slug}")
+    task = house.ended(answer["task"]["uid"]) if refused == 202 else {}
+    assert task["status"] == "failed" and "uncommitted:  M text" in task["error"]["message"], task
+    sha = house.person(f"cd {code}; git commit -qam 'My text'; git push -q; git rev-parse HEAD")
+    assert house.person(f"git ls-remote {house.repository} refs/heads/{email}").split()[0] == sha
+    house.done(house.request("POST", f"/workspaces/{slug}/update"))
+    assert house.page(slug) == (200, f"{house.stage.uid(slug)} mine 1")
+    house.done(house.request("DELETE", f"/workspaces/{slug}"))
+    assert email in house.branches()  # its tip is not what was pushed from here
 
 
 def test_a_rebuild_to_another_python_under_load_fails_no_request(house: ServedHost, email: str) -> None:
