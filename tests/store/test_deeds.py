@@ -57,6 +57,7 @@ def test_it_retries_all_that_the_filter_admits_and_touches_nothing_else(
 ) -> None:
     monkeypatch.setattr(the_index, "MANY", 17)
     monkeypatch.setattr(the_index, "READ_AT_ONCE", 7)
+    monkeypatch.setattr(the_index, "READ_FIRST", 7)
     wanted = [failed(store, type="report", queue="ab"[number % 2]) for number in range(30)]
     others = [
         *[failed(store, type="other") for _ in range(5)],
@@ -146,6 +147,7 @@ def test_cut_short_it_goes_on_where_it_was_and_changes_nothing_twice(
     store: Store, monkeypatch: pytest.MonkeyPatch, cut: int
 ) -> None:
     monkeypatch.setattr(the_index, "READ_AT_ONCE", 10)
+    monkeypatch.setattr(the_index, "READ_FIRST", 10)
     tasks = [failed(store, type="a", at=f"2026-03-01T12:00:{number:02d}.000000Z") for number in range(35)]
     itself, note = wish(store), store.note
 
@@ -212,6 +214,7 @@ def test_it_is_counted_beforehand_as_it_is_done(store: Store, monkeypatch: pytes
     assert deeds.matched(store, Filter(created_by="alice"), deeds.RETRIED, now()) == (12, False)
     assert deeds.matched(store, Filter(status=("failed",)), deeds.CANCELLED_ONES, now()) == (12, False)
     monkeypatch.setattr(the_index, "READ_AT_ONCE", 5)
+    monkeypatch.setattr(the_index, "READ_FIRST", 5)
     monkeypatch.setattr(deeds, "COUNT_SECONDS", 0.0)
     number, more = deeds.matched(store, Filter(created_by="alice"), deeds.RETRIED, now())
     assert 0 < number <= 12 and more
