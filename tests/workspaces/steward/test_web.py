@@ -20,7 +20,7 @@ class Page(http.server.BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(text)
 print("begins", flush=True)
-with contextlib.suppress(ConnectionRefusedError):
+with contextlib.suppress(ConnectionRefusedError, FileNotFoundError):
     exec(open("give.py").read())
 while True:
     with contextlib.suppress(OSError):
