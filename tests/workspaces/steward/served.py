@@ -4,16 +4,15 @@ the host's sshd.
 
 import hashlib
 import hmac
-import http.client
 import json
 import shlex
 import shutil
-import socket
 import sys
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from service.supervise.start.announce import UnixConnection
 from tests.servers import BUSY, eventually
 from tests.system.instance import ROOT
 from tests.workspaces.steward.builder import DOMAIN
@@ -43,17 +42,6 @@ setpriv --reuid=git --regid=git --init-groups git init -q --bare -b main {REPOSI
 mkdir {HERE}
 mount --bind {ROOT} {HERE}
 """
-
-
-class UnixConnection(http.client.HTTPConnection):
-    def __init__(self, path: str) -> None:
-        super().__init__("localhost", timeout=SECONDS)
-        self._path = path
-
-    def connect(self) -> None:
-        self.sock = socket.socket(socket.AF_UNIX)
-        self.sock.settimeout(SECONDS)
-        self.sock.connect(self._path)
 
 
 class ServedHost:
@@ -136,7 +124,7 @@ class ServedHost:
     ) -> tuple[int, dict[str, Any]]:
         sent = json.dumps(body).encode() if body is not None else None
         with suppress(OSError):
-            connection = UnixConnection(self._inside(SOCKET))
+            connection = UnixConnection(self._inside(SOCKET), SECONDS)
             try:
                 connection.request(method, path, sent, {"Content-Type": "application/json", **(headers or {})})
                 answer = connection.getresponse()
@@ -179,7 +167,7 @@ class ServedHost:
 
     def page(self, slug: str) -> tuple[int, str]:
         """As the host's nginx asks for it."""
-        connection = UnixConnection(self._inside(f"{BASE}/sockets/{slug}.sock"))
+        connection = UnixConnection(self._inside(f"{BASE}/sockets/{slug}.sock"), SECONDS)
         try:
             connection.request("GET", "/", headers={"Host": f"{slug}.{DOMAIN}"})
             answer = connection.getresponse()
