@@ -83,8 +83,16 @@ def own_server(folder: Path) -> Iterator[RedisServer]:
 
 
 @pytest.fixture(scope="session")
-def cluster() -> Iterator[RedisCluster]:
+def running_cluster() -> Iterator[RedisCluster]:
     with _folder() as folder:
         cluster = RedisCluster(folder).start()
         yield cluster
         cluster.stop()
+
+
+@pytest.fixture
+def cluster(running_cluster: RedisCluster) -> RedisCluster:
+    """An empty cluster, shared with other tests: not to be killed."""
+    for node in running_cluster.nodes:
+        node.client().flushall()
+    return running_cluster

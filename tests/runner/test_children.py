@@ -202,8 +202,6 @@ def test_an_answer_that_was_lost_is_no_child_twice(store: Store, wire: FaultyWir
 
 
 def test_children_lie_in_all_partitions(cluster: RedisCluster, counted: Counted) -> None:
-    for node in cluster.nodes:
-        node.client().flushall()
     store = Store(connect(cluster.url, SCRIPTS), partitions=4)
     parent = Task(
         uid=store.uid(random_prefix()), type="parent", queue="default", status=RUNNING, created_at=NOW, attempt=1

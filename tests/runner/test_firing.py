@@ -290,8 +290,6 @@ def test_a_task_whose_limit_is_reached_waits_at_its_place(store: Store, told: To
 def test_on_several_partitions_a_time_whose_task_belongs_elsewhere_is_left_out(
     cluster: RedisCluster, told: Told, caplog: pytest.LogCaptureFixture
 ) -> None:
-    for node in cluster.nodes:
-        node.client().flushall()
     store = Store(connect(cluster.url, SCRIPTS), partitions=4)
     names, types = [f"schedule-{number}" for number in range(12)], registry(unique={"key": "the only one"})
     firing = Firing(store, registry=types, metrics=told)

@@ -71,8 +71,6 @@ def test_no_more_of_a_key_run_than_the_limit_says_whoever_dies(crew: Crew, store
 
 def test_the_limit_holds_on_a_cluster(cluster: RedisCluster, tmp_path: Path) -> None:
     """Three nodes, four partitions: each key lies in one of them."""
-    for node in cluster.nodes:
-        node.client().flushall()
     store = Store(connect(cluster.url, SCRIPTS), partitions=4)
     know(store)
     crew = Crew(tmp_path, cluster.url, store)
@@ -97,8 +95,6 @@ def test_the_limit_holds_on_a_cluster(cluster: RedisCluster, tmp_path: Path) -> 
     assert {crew.read(uid).status for uid in uids} == {"succeeded"}
     assert max(max(each) for each in counts(folder).values()) == MOST
     store.close()
-    for node in cluster.nodes:
-        node.client().flushall()
 
 
 def test_a_key_with_many_tasks_holds_up_no_other(crew: Crew, store: Store, tmp_path: Path) -> None:

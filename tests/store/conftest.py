@@ -19,13 +19,7 @@ def own_cluster(folder: Path) -> Iterator[RedisCluster]:
 @pytest.fixture(params=["one server", "cluster"])
 def partitioned(request: pytest.FixtureRequest, server: RedisServer, cluster: RedisCluster) -> Iterator[Store]:
     """Four partitions, on one server or spread over a cluster."""
-    url = server.url
-    if request.param == "cluster":
-        for node in cluster.nodes:
-            node.client().flushall()
-        url = cluster.url
+    url = cluster.url if request.param == "cluster" else server.url
     store = Store(connect(url, SCRIPTS), partitions=4)
     yield store
     store.close()
-    for node in cluster.nodes:
-        node.client().flushall()

@@ -203,8 +203,6 @@ def test_who_is_at_work_is_listed_until_it_leaves_or_falls_silent(store: Store, 
 
 
 def test_all_of_it_works_on_a_cluster(cluster: RedisCluster) -> None:
-    for node in cluster.nodes:
-        node.client().flushall()
     store = Store(connect(cluster.url, SCRIPTS), partitions=4)
     store.history.add("a", 1, counted(ended(SUCCEEDED)))
     store.history.gauge(NOON, {"queue:a": (1, 2, 3, 4)})
@@ -215,5 +213,3 @@ def test_all_of_it_works_on_a_cluster(cluster: RedisCluster) -> None:
     assert store.history.marks(0, 2) == [{"what": "started"}]
     assert store.roster.at_work() == [at_work("a")]
     store.close()
-    for node in cluster.nodes:
-        node.client().flushall()

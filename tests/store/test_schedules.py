@@ -249,8 +249,6 @@ def test_two_that_edit_at_the_same_time_both_get_through(store: Store) -> None:
 
 
 def test_on_a_cluster_each_schedule_lives_with_its_tasks_in_the_partition_of_its_name(cluster: RedisCluster) -> None:
-    for node in cluster.nodes:
-        node.client().flushall()
     store = Store(connect(cluster.url, SCRIPTS), partitions=4)
     try:
         names = [f"s{number}" for number in range(12)]

@@ -710,6 +710,4 @@ def test_nothing_is_lost_whatever_the_order_and_whoever_dies(server: RedisServer
 
 
 def test_nothing_is_lost_on_a_cluster(cluster: RedisCluster) -> None:
-    for node in cluster.nodes:  # other tests have used it
-        node.client().flushall()
     explore(cluster.url, partitions=4, examples=60)

@@ -122,8 +122,6 @@ def test_a_limit_needs_the_scope_write_and_leaves_a_line_in_the_audit_log(
 @pytest.fixture
 def spread(cluster: RedisCluster, make_app: Callable[..., Web]) -> Iterator[FlaskClient]:
     """Three nodes, four partitions."""
-    for node in cluster.nodes:
-        node.client().flushall()
     store = Store(connect(cluster.url, SCRIPTS), partitions=4)
     yield make_app(store=store).test_client()
     store.close()
