@@ -44,8 +44,11 @@ class LogFile:
         os.register_at_fork(after_in_child=self._unlock)
 
     def _unlock(self) -> None:
-        """Makes a new lock, also in a forked child: there, a thread that held the old one is gone."""
-        self._lock = threading.Lock()
+        """Makes a new lock, also in a forked child: there, a thread that held the old one is gone.
+
+        The handler of a signal may log, and interrupt its own thread in `look`: circusd's does.
+        """
+        self._lock = threading.RLock()
 
     def write(self, lines: bytes) -> None:
         """Appends whole lines. If the disk is full or the folder is gone, they are lost, and nothing is raised."""

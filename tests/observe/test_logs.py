@@ -56,6 +56,29 @@ def test_lines_of_several_writers_are_whole_and_files_are_rolled(tmp_path: Path)
     assert all(file.stat().st_size < 25_000 for file in files)
 
 
+LOG_IN_A_HANDLER = """
+import random, signal, sys
+from pathlib import Path
+from service.observe import log_file
+file = log_file.LogFile(Path(sys.argv[1]))
+told = []
+signal.signal(signal.SIGALRM, lambda *_: (told.append(1), file.look(), file.write(b"from the handler\\n")))
+for number in range(1000):
+    signal.setitimer(signal.ITIMER_REAL, random.uniform(1e-6, 1e-4))
+    while len(told) == number:
+        file.look()
+        file.write(b"whole\\n")
+"""
+
+
+def test_the_handler_of_a_signal_may_log(tmp_path: Path) -> None:
+    path = tmp_path / "x.log"
+    subprocess.run([sys.executable, "-c", LOG_IN_A_HANDLER, str(path)], timeout=60, check=True)
+    lines = path.read_text().splitlines()
+    assert lines.count("from the handler") == 1000
+    assert set(lines) == {"whole", "from the handler"}
+
+
 def test_a_log_that_was_moved_away_is_made_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(log_file, "LOOK_SECONDS", 0.0)
     file = LogFile(tmp_path / "x.log")
