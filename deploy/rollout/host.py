@@ -21,7 +21,7 @@ import paramiko
 from fabric import Connection
 
 from rollout import beside
-from rollout.errors import DeployError, HostFailed
+from rollout.errors import DeployError, HostFailed, UsageError
 from rollout.stage import Stage
 from rollout.sudo import Password
 
@@ -60,7 +60,11 @@ class Host:
         client = self._connection.client
         client.load_system_host_keys()
         if stage.known_hosts:
-            client.load_host_keys(str(stage.folder / Path(stage.known_hosts).expanduser()))
+            known = stage.folder / Path(stage.known_hosts).expanduser()
+            try:
+                client.load_host_keys(str(known))
+            except (OSError, ValueError) as error:
+                raise UsageError(f"known_hosts of the stage {stage.name} cannot be read: {known}: {error}") from error
         client.set_missing_host_key_policy(paramiko.RejectPolicy())
 
     def __str__(self) -> str:

@@ -1,10 +1,11 @@
 """Queues the tasks that are due, by Redis's clock."""
 
 import time
+from collections.abc import Sequence
 from typing import Final
 
 from service.runner.upkeep import Upkeep
-from service.store import Store
+from service.store import Store, in_each
 
 PROMOTE_SECONDS: Final = 0.4
 SLICE_SECONDS: Final = 0.1
@@ -30,4 +31,7 @@ class Due:
 
     def _promote_some(self) -> int:
         self._turn += 1  # so that each partition comes first
-        return sum(self._store.promote(group[self._turn % len(group)], BATCH) for group in self._store.groups)
+        return sum(in_each(self._store.groups, self._promote))
+
+    def _promote(self, group: Sequence[int]) -> int:
+        return self._store.promote(group[self._turn % len(group)], BATCH)

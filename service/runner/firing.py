@@ -26,6 +26,7 @@ from service.tasks.schedule import CODE, Outlook, Schedule
 LOOK_SECONDS: Final = 0.25
 TELL_SECONDS: Final = 30.0
 TROUBLED_SECONDS: Final = 60
+SLICE_SECONDS: Final = 0.1
 
 log = logging.getLogger("sandbox.runner")
 
@@ -77,7 +78,9 @@ class Firing:
 
     # --- what is due -----------------------------------------------------------------------------------
 
-    def fire(self) -> None:
+    def fire(self) -> bool:
+        """In slices: after an outage of days, each may take a while. Returns whether there may be more."""
+        until = time.monotonic() + SLICE_SECONDS
         for now, due in self._store.schedules.due():
             for found in due:
                 try:
@@ -89,6 +92,9 @@ class Firing:
                 except Exception:  # it must not be in the way of others
                     log.exception("schedule %s cannot be looked at", found.name)
                     self._store.schedules.put_off(found, now + TROUBLED_SECONDS * 1_000_000)
+                if time.monotonic() > until:
+                    return True
+        return False
 
     def _look_at(self, found: Found, now: int) -> None:
         if found.schedule is None:

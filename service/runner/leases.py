@@ -7,7 +7,7 @@ from service.errors import Cancelled
 from service.runner.lane import Lane
 from service.runner.lockfile import Presence
 from service.runner.upkeep import Upkeep
-from service.store import Entry, Store
+from service.store import Entry, Store, in_each
 
 
 class Leases:
@@ -21,19 +21,23 @@ class Leases:
         upkeep.every(self._lease / 3, self.renew)
 
     def renew(self) -> None:
-        for lane in self._lanes:
-            running, now, entries = lane.running, time.monotonic(), lane.holdings.entries()
-            renewed = self._renewed(entries)
-            if entries and renewed.issuperset(entries):
-                lane.renewed = now
-            if running is not None and running.held.entry in entries and running.held.entry not in renewed:
-                running.interrupt(Cancelled)  # somebody else has it
+        for _ in in_each(self._lanes, self._renew):
+            pass
 
-    def _renewed(self, entries: Sequence[Entry]) -> set[Entry]:
+    def _renew(self, lane: Lane) -> None:
+        running, now, entries = lane.running, time.monotonic(), lane.holdings.entries()
         by_partition: dict[int, list[Entry]] = {}
         for entry in entries:
             by_partition.setdefault(entry.partition, []).append(entry)
-        renewed: set[Entry] = set()
-        for partition, members in by_partition.items():
-            renewed |= self._store.queues.renew(partition, self._presence.consumer, members)
-        return renewed
+        lost: set[Entry] = set()
+        for some in in_each(by_partition.items(), self._lost):
+            lost |= some
+            if running is not None and running.held.entry in some:
+                running.interrupt(Cancelled)  # somebody else has it
+        if entries and not lost:
+            lane.renewed = now
+
+    def _lost(self, of_partition: tuple[int, list[Entry]]) -> set[Entry]:
+        """What it holds no more."""
+        partition, entries = of_partition
+        return set(entries) - self._store.queues.renew(partition, self._presence.consumer, entries)

@@ -26,7 +26,7 @@ from service.runner.lockfile import HELD_UP_SECONDS, Presence, Remains
 from service.runner.neighbours import Neighbours
 from service.runner.triage import Finding, Verdict
 from service.runner.upkeep import Upkeep
-from service.store import Entry, Store, document
+from service.store import Entry, Store, document, in_each
 from service.tasks.document import Claim, Task
 from service.tasks.registry import Registry
 
@@ -250,10 +250,13 @@ class Recovery:
         self, *, dead: str = "", idle_ms: int, groups: Sequence[Sequence[int]] | None = None
     ) -> Iterator[list[Entry]]:
         """Yields what it has taken, but for what a lane of this runner works on."""
-        for partition, *_ in self._store.groups if groups is None else groups:
-            entries = self._store.queues.take_any(
-                partition, self._queues, self._presence.consumer, dead=dead, idle_ms=idle_ms, count=BATCH
+
+        def take(group: Sequence[int]) -> list[Entry]:
+            return self._store.queues.take_any(
+                group[0], self._queues, self._presence.consumer, dead=dead, idle_ms=idle_ms, count=BATCH
             )
+
+        for entries in in_each(self._store.groups if groups is None else groups, take):
             known = {(entry.stream, entry.id) for entry in self._held()} if entries else ()
             if entries := [entry for entry in entries if (entry.stream, entry.id) not in known]:
                 yield entries

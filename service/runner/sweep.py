@@ -3,6 +3,7 @@ unique keys that somebody has left behind.
 """
 
 import time
+from collections.abc import Sequence
 from typing import Final
 
 from service.runner.upkeep import Upkeep
@@ -11,6 +12,7 @@ from service.store import Store
 SWEEP_SECONDS: Final = 1.0
 SLICE_SECONDS: Final = 0.1
 BATCH: Final = 1000
+MANY: Final = 100  # for fewer it waits until the next second
 KEYS_SECONDS: Final = 60.0
 
 
@@ -19,7 +21,7 @@ class Sweep:
         self._store = store
         self._retention = retention_seconds
         self._places: list[dict[str, int]] = [{} for _ in store.groups]
-        self._under_way = False
+        self._left: list[int] = []  # groups that this runner is to go on with
         self._keys: dict[int, str] = {}  # by partition: how far it has looked
 
     def register(self, upkeep: Upkeep) -> None:
@@ -29,18 +31,19 @@ class Sweep:
 
     def sweep(self) -> bool:
         """In slices, so that it does not hold up the leases. Returns whether there is more."""
+        groups = self._store.groups
+        if not self._left:
+            self._left = [place for place in range(len(groups)) if self._is_my_turn(groups[place])]
         created_before = int((time.time() - self._retention) * 1_000_000)
         until = time.monotonic() + SLICE_SECONDS
-        more = False
-        for group, places in zip(self._store.groups, self._places, strict=True):
-            if not self._under_way and not self._store.is_my_turn(group[0], "sweep", int(SWEEP_SECONDS * 900)):
-                continue
-            removed = 1
-            while removed and time.monotonic() < until:
-                removed = self._store.index.sweep(group, created_before=created_before, count=BATCH, places=places)
-            more = more or bool(removed)
-        self._under_way = more
-        return more
+        while self._left and time.monotonic() < until:
+            group, places = groups[place := self._left.pop(0)], self._places[place]
+            if self._store.index.sweep(group, created_before=created_before, count=BATCH, places=places) >= MANY:
+                self._left.append(place)  # there is more; the others come first
+        return bool(self._left)
+
+    def _is_my_turn(self, group: Sequence[int]) -> bool:
+        return self._store.is_my_turn(group[0], "sweep", int(SWEEP_SECONDS * 900))
 
     def begin_with_keys(self) -> None:
         for partition in range(self._store.partitions):

@@ -132,6 +132,7 @@ class Zygote:
     def end(self) -> None:
         """With all that it has forked."""
         self._control.close()
+        self._wake()
         with suppress(ChildProcessError):  # somebody else has reaped it
             os.waitpid(self._pid, 0)
 

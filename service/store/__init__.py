@@ -1,6 +1,7 @@
 """Tasks in Redis. The only package that speaks Redis."""
 
 from service.store.backlog import Backlog
+from service.store.connection import in_each
 from service.store.documents import Document, document
 from service.store.keys import GROUP, streams
 from service.store.layout import READS, Layout
@@ -48,6 +49,7 @@ __all__ = [
     "Tally",
     "Wakeups",
     "document",
+    "in_each",
     "streams",
     "stuck",
 ]

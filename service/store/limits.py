@@ -17,7 +17,7 @@ import msgspec
 
 from service.errors import InvalidTask
 from service.store import keys, vacancies
-from service.store.connection import Wire, rows
+from service.store.connection import Wire, in_each, rows
 from service.store.scripts import LIMIT, LIMITS, SERVE
 from service.tasks import limit_rule
 from service.tasks.declare import TaskType
@@ -140,12 +140,12 @@ class Limits:
 
     def serve(self, places: int = AT_ONCE) -> float:
         """Admits those whose time has come. Returns in how many seconds that is so again: 0 if there is more by now."""
-        following = math.inf
-        for group in self._groups:
-            command = SERVE.call([keys.limit(each, "wakes") for each in group], (places, *map(keys.base, group)))
-            [microseconds] = self._wire.call(group[0], command)
-            following = min(following, microseconds / 1e6 if microseconds >= 0 else math.inf)
-        return following
+        return min(in_each(self._groups, lambda group: self._serve(group, places)))
+
+    def _serve(self, group: Sequence[int], places: int) -> float:
+        command = SERVE.call([keys.limit(each, "wakes") for each in group], (places, *map(keys.base, group)))
+        [microseconds] = self._wire.call(group[0], command)
+        return microseconds / 1e6 if microseconds >= 0 else math.inf
 
     def vacate(self) -> Iterator[int]:
         """Who takes up a place without right leaves it. Tells a round trip at a time how many did."""

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final, NamedTuple
 
 from service.store import keys
-from service.store.connection import Wire, rows
+from service.store.connection import Wire, in_each, rows
 from service.store.keys import GROUP
 from service.store.layout import OlderAtWork
 from service.store.queues import Entry
@@ -44,8 +44,11 @@ class Lots:
 
     def tell(self, types: Sequence[str]) -> None:
         """A runner knows these types."""
-        for group in self._groups if types else ():
-            self._wire.call(group[0], KNOWN.call(list(map(keys.types, group)), types))
+        for _ in in_each(self._groups if types else (), lambda group: self._tell(group, types)):
+            pass
+
+    def _tell(self, group: Sequence[int], types: Sequence[str]) -> None:
+        self._wire.call(group[0], KNOWN.call(list(map(keys.types, group)), types))
 
     def park(self, consumer: str, entries: Sequence[tuple[Entry, Task]]) -> list[Entry]:
         """Sets aside queued tasks of a type that this runner does not know. Returns the entries that stay, as long as
@@ -91,13 +94,12 @@ class Lots:
 
     def unpark(self, count: int = PORTION) -> int:
         """Brings back tasks whose type is known and not paused: so many of each group. Returns how many."""
-        back = 0
-        for group in self._groups:
-            names = [of(partition) for partition in group for of in (keys.lots, keys.pauses, keys.types)]
-            command = UNPARK.call(names, (count, self._known, *map(keys.base, group)))
-            [some] = self._wire.call(group[0], command)
-            back += some
-        return back
+        return sum(in_each(self._groups, lambda group: self._unpark(group, count)))
+
+    def _unpark(self, group: Sequence[int], count: int) -> int:
+        names = [of(partition) for partition in group for of in (keys.lots, keys.pauses, keys.types)]
+        [back] = self._wire.call(group[0], UNPARK.call(names, (count, self._known, *map(keys.base, group))))
+        return int(back)
 
     def now(self) -> list[Lot]:
         """All lots with their tasks, those of all partitions and priorities together."""

@@ -5,14 +5,14 @@ first and whoever dies. The UID of the task follows from the schedule and the ti
 """
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final, NamedTuple
 
 import msgspec
 
 from service.errors import KeyHeld
 from service.store import keys
-from service.store.connection import Wire, rows
+from service.store.connection import Wire, in_each, rows
 from service.store.documents import Document
 from service.store.keys import Partitions
 from service.store.scripts import CREATE, RESCHEDULE, TIMETABLE
@@ -73,9 +73,9 @@ class Schedules:
         else:
             self._are_due.discard(group)
 
-    def due(self) -> list[tuple[int, list[Found]]]:
+    def due(self) -> Iterator[tuple[int, list[Found]]]:
         """Those whose time has come, with what the clock of their Redis says. Where none was noted it is not asked."""
-        return [self._ask(self._groups[group], "due", MOST_DUE) for group in sorted(self._are_due)]
+        return in_each(sorted(self._are_due), lambda group: self._ask(self._groups[group], "due", MOST_DUE))
 
     def _ask(self, group: Sequence[int], which: str, count: int) -> tuple[int, list[Found]]:
         bases = [keys.schedule(partition, "") for partition in group]

@@ -180,7 +180,8 @@ class Store:
             partition = self.partition(uid)
             if partition is not None:
                 by_partition.setdefault(partition, []).append(uid)
-        for partition, members in by_partition.items():
+        for partition, asked in by_partition.items():
+            members = dict.fromkeys(asked)  # many may wait for one task
             [texts] = self._wire.call(partition, ("MGET", *members))
             found.update(zip(members, texts, strict=True))
         return [found.get(uid) for uid in uids]

@@ -10,6 +10,7 @@ from typing import Any, NoReturn
 
 from circus import logger
 from circus.config import get_config
+from zmq import ZMQError
 
 from service import settings
 from service.errors import SandboxError
@@ -43,13 +44,16 @@ def initialize_or_exit(stock: Callable[[Any], None]) -> Callable[[Any], None]:
     def initialize_or_exit(arbiter: Any) -> None:
         try:
             stock(arbiter)
-        except OSError as error:
+        except (OSError, ZMQError) as error:
             raise SystemExit(f"sandbox: circusd could not listen: {error}") from error
         if handover.received is None:
             listener.let_go()
         if orphans.taken_over:
             logger.info(orphans.taken_over)
-        restart.begin(arbiter)
+        try:
+            restart.begin(arbiter)
+        except SandboxError as error:  # circus would end with 0
+            raise SystemExit(f"sandbox: {error}") from error
 
     return initialize_or_exit
 

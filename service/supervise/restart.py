@@ -121,6 +121,7 @@ def begin(arbiter: Any) -> None:
     arbiter.ctrl.told_to_quit = False
     if (given := handover.received) is None:
         return
+    handover.received = None  # `circusctl restart` comes here, too
     read = settings.read(os.environ)
     stays: set[int] = set()
     if _redis_stays(read, given.serving.get(REDIS, [])):
@@ -154,6 +155,7 @@ async def _finish(arbiter: Any, given: Handover) -> None:
     except Exception as error:
         problem = _fault(error)
     listener.let_go()
+    GatedWatcher.goes_back = False
     for watcher in arbiter.watchers:
         watcher.settle_down()
     handover.tell(problem)

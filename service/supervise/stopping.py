@@ -14,7 +14,6 @@ from tornado import gen
 
 from service.observe import output
 from service.supervise import audited
-from service.supervise.reload.trial import end_group
 
 LOOK_SECONDS: Final = 0.05
 WAITING: Final = ("watcher_stop", "watcher_restart", "arbiter_stop_watchers", "arbiter_restart")
@@ -39,11 +38,11 @@ def stop_watchers(_: object) -> Callable[..., Any]:
         watchers = (watcher_iter_func or arbiter.iter_watchers)(reverse=False)
         for _, group in itertools.groupby(watchers, key=attrgetter("priority")):
             stopping = list(group)
-            leaders = {pid: born(pid) for watcher in stopping for pid in watcher.processes}
+            leaders = [(watcher, pid, born(pid)) for watcher in stopping for pid in watcher.processes]
             await gen.multi([watcher._stop(close_output_streams) for watcher in stopping])
-            for pid, began in leaders.items():
+            for watcher, pid, began in leaders:
                 if born(pid) in (began, ""):  # minutes may have passed: the number may be somebody else's
-                    end_group(pid)
+                    watcher.end_leftovers(pid)
 
     return stop_watchers
 

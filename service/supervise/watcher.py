@@ -112,6 +112,7 @@ class GatedWatcher(Watcher):  # type: ignore[misc]
         self._throttle = Throttle(self._deaths_allowed)
         self._failed_starts = 0
         self._is_swapping = False
+        self._is_to_be_tried_again = False
         self.wanted = self.numprocesses
         self.has_adopted = False
 
@@ -143,8 +144,8 @@ class GatedWatcher(Watcher):  # type: ignore[misc]
         for pid in adopted.keys() & set(leaving):
             self._let_go(adopted[pid])
         self.has_adopted = bool(self.processes)
-        if self.has_adopted:  # until the trial: nothing is to be started beside it
-            self.numprocesses = len(self.processes)
+        # until the trial: nothing is to be started beside it
+        self.numprocesses = len(self.processes) if self.has_adopted else self.wanted
         if self.has_adopted and release:
             with contextlib.suppress(NoRelease):  # somebody has removed it meanwhile
                 self.release = releases.find(Path(release))
@@ -169,19 +170,29 @@ class GatedWatcher(Watcher):  # type: ignore[misc]
             await super().spawn_processes()
 
     def spawn_process(self, recovery_wid: int | None = None) -> Any:
-        """A program that cannot be started counts as crashed; stock circus would never try it again."""
+        """A program that cannot be started counts as crashed; stock circus would never try it again.
+
+        circus would sleep for as long as the clock has been put back since a time that it is given: it is given none.
+        """
         if self.is_stopping():
             return True
         started = super().spawn_process(recovery_wid)
         if started is False and self._starting is None:
             self._note_death(0.0)
-            return time.time()
-        return started
+            self._is_to_be_tried_again = True
+            return True
+        return started is not False
 
     async def _start(self) -> None:
-        """Starts nothing while the service stops: a restart may be under way."""
-        if not self.arbiter._stopping:
-            await super()._start()
+        """Starts nothing while the service stops: a restart may be under way. What could not be started is tried again
+        later; stock circus would leave it stopped.
+        """
+        if self.arbiter._stopping:
+            return
+        self._is_to_be_tried_again = False
+        await super()._start()
+        if self._is_to_be_tried_again and self.is_stopped() and not self.arbiter._stopping:
+            self._status = "active"
 
     async def _stop(self, close_output_streams: bool = False) -> None:
         """A second call waits until the first has stopped it."""
@@ -190,7 +201,13 @@ class GatedWatcher(Watcher):  # type: ignore[misc]
         if self._trial is not None:
             self._trial.problem = f"{self.name} was stopped meanwhile"
             self._trial.end()
-        await super()._stop(close_output_streams)
+        try:
+            await super()._stop(close_output_streams)
+        except Exception as error:  # the others are to be stopped all the same, and circusd is to end
+            logger.error("%s could not be stopped in order; what is left of it is killed", self.name, exc_info=error)
+            for pid in list(self.processes):
+                end_group(pid)
+            self._status = "stopped"
         await gen.multi(list(self._leaving.values()))
         self._calm_down()
 
@@ -267,7 +284,8 @@ class GatedWatcher(Watcher):  # type: ignore[misc]
         finally:
             self._trial = None
         self.loop.spawn_callback(trial.hurry)
-        self.numprocesses = number
+        if self.has_adopted:  # else somebody may have wished for another number meanwhile
+            self.numprocesses = number
         outcome.update(self._swapped(trial))
 
     @property
@@ -345,9 +363,16 @@ class GatedWatcher(Watcher):  # type: ignore[misc]
             pass
         while process.is_alive() and time.monotonic() < until:
             await gen.sleep(LOOK_SECONDS)
-        end_group(process.pid)
+        self.end_leftovers(process.pid)
         process.stop()
         self._tell_end(process)
+
+    def end_leftovers(self, pid: int) -> None:
+        """Kills what is left of a process that was told to end, and what it has started: by the hook, as where it dies
+        by itself.
+        """
+        self.call_hook("before_reap", process_pid=pid, time=time.time())
+        end_group(pid)
 
     def _tell_end(self, process: Process) -> None:
         self.notify_event("reap", {"process_pid": process.pid, "time": time.time(), "exit_code": process.returncode()})

@@ -26,9 +26,11 @@ from service.tasks.document import (
 
 CRASH_LIMIT: Final = 3
 RELEASE_DEPLOY: Final = "release.deploy"
+WORKSPACE_DELETE: Final = "workspace.delete"
 NOT_AGAIN: Final = {
-    RELEASE_DEPLOY: "nobody retries a release.deploy: who may asks anew, by POST /releases/<id>/promote or its button"
-}  # by type: what one person has asked for, and others who may write must not repeat
+    RELEASE_DEPLOY: "nobody retries a release.deploy: who may asks anew, by POST /releases/<id>/promote or its button",
+    WORKSPACE_DELETE: "nobody retries a workspace.delete: ask anew, by DELETE /workspaces/<slug> or its button",
+}  # by type: what one person has asked for then, and a retry of many must not repeat
 DURATION_DIGITS: Final = 6  # microseconds, as in every moment; further digits would only make documents longer
 BACKOFF_FIRST_SECONDS: Final = 1.0
 BACKOFF_LONGEST_SECONDS: Final = 600.0

@@ -5,7 +5,7 @@ may write, and nowhere else; no search looks into them, because each guess would
 that: page/shown.py. Of a type that this release does not know, any argument may be a secret.
 """
 
-from collections.abc import Container, Iterable, Sequence
+from collections.abc import Container, Iterable
 from typing import Any, Final
 
 import msgspec
@@ -72,11 +72,11 @@ class Masking:
                 field="q",
             )
 
-    def without_guesses(self, page: Sequence[Task], only: Filter) -> Sequence[Task]:
-        """Of what an argument was looked for in: without tasks in which any may be a secret."""
-        if only.q is None or argument(only.q) is None:
-            return page
-        return [task for task in page if task.type in self._secret]
+    def of_known_types(self, only: Filter) -> Filter:
+        """An argument is looked for in tasks of which it is known to be none of their secrets. "" is no type's name."""
+        if only.q is None or argument(only.q) is None or only.type:
+            return only
+        return msgspec.structs.replace(only, type=tuple(self._secret) or ("",))
 
 
 def may_write(environ: dict[str, Any]) -> bool:

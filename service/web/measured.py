@@ -17,8 +17,9 @@ WAITED: Final = "sandbox.waited"
 
 
 def note(environ: dict[str, Any], event: str, about: Sequence[Task]) -> None:
-    """Notes what this request has made happen to these tasks."""
-    environ[ABOUT] = event, about
+    """Notes what this request has made happen to these tasks; it may do so to one after the other."""
+    known, others = environ.get(ABOUT, ("", ()))
+    environ[ABOUT] = event, [*others, *about] if known == event else about
 
 
 def note_also(environ: dict[str, Any], event: str, about: Sequence[Task]) -> None:

@@ -25,3 +25,20 @@ def test_logs_are_followed_until_they_are_interrupted(make_world: Callable[..., 
     fab.wait(30)
     assert "Traceback" not in output.read_text()
     eventually(lambda: not any(host.runs("tail") for host in world.hosts), 30)
+
+
+@pytest.mark.slow
+def test_a_link_in_the_place_of_a_log_shows_no_file_of_roots(make_world: Callable[..., World]) -> None:
+    world = make_world()
+    log = world.host.folder / "var/log/sandbox/runner.log"
+    log.unlink()
+    log.symlink_to("/etc/shadow")
+    shown = world.project.fab("logs", code=1)
+    assert "Permission denied" in shown
+    assert "root:" not in shown
+    output = world.folder / "output"
+    fab = world.project.start("logs", "--follow", "--lines", "99", output=output)
+    eventually(lambda: " circus.log: " in output.read_text(), 60)
+    fab.send_signal(signal.SIGINT)
+    fab.wait(30)
+    assert "root:" not in output.read_text()

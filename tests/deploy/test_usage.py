@@ -93,3 +93,13 @@ def test_what_cannot_be_rendered_is_told_before_a_host_is_asked(lines: str, said
         file.write_text(STAGE)
     assert (done.returncode, done.stdout) == (2, "")
     assert said in done.stderr
+
+
+def test_host_keys_that_cannot_be_read_are_named(project: Project) -> None:
+    stages = project.folder / "deploy" / "stages"
+    (stages / "third.toml").write_text(f'{STAGE}known_hosts = "../../gone"\n')
+    done = fab(project, "third", "status")
+    (stages / "third.toml").unlink()
+    assert done.returncode == 2
+    assert "known_hosts of the stage third cannot be read" in done.stderr
+    assert "Traceback" not in done.stderr

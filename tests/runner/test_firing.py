@@ -10,6 +10,7 @@ import msgspec
 import pytest
 
 from service.observe.metrics import Metrics
+from service.runner import firing as the_firing
 from service.runner.firing import Firing
 from service.store import SCRIPTS, Change, Store
 from service.store.connection import Wire, connect
@@ -420,3 +421,17 @@ def test_each_time_has_its_task_once_though_runners_are_killed(crew: Crew, store
         fractions = {str(each.scheduled_for)[19:] for each in made if each.schedule == name}
         assert len(fractions) == 1, "`every` keeps its phase"
     assert {each.status for each in made} == {"succeeded"}
+
+
+def test_many_that_are_due_are_looked_at_in_slices(
+    store: Store, firing: Firing, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(the_firing, "SLICE_SECONDS", 0.0)
+    for number in range(3):
+        put(store, f"s{number}")
+        ripen(store, f"s{number}")
+    store.promote(0, 10)
+    for count in (1, 2, 3):
+        assert firing.fire()
+        assert len(tasks(store)) == count
+    assert not firing.fire()

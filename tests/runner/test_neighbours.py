@@ -91,7 +91,7 @@ def test_it_is_told_and_its_process_is_ended_when_it_is_cancelled(crew: Crew) ->
     [line] = eventually(lambda: [line for line in crew.log() if line["level"] == "error"])
     assert (line["uid"], line["type"]) == (hold, "hold")
     cancel(crew, hold)
-    assert runner.wait(10) == -alarm.SIGNAL
+    assert runner.wait(10 * BUSY) == -alarm.SIGNAL
     eventually(lambda: not list(notices.glob("*")))
     eventually(lambda: any("in hold" in line["message"] for line in crew.log()))
     assert crew.read(hold).status == "cancelled"

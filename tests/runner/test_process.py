@@ -245,7 +245,7 @@ class TestTimeouts:
         crew.running(uid)
         others = crew.create("echo", count=3)
         began = time.monotonic()
-        assert runner.wait(10) == 70
+        assert runner.wait(10 * BUSY) == 70
         assert 1.5 < time.monotonic() - began < 4 * BUSY
         task = crew.read(uid)
         assert (task.status, error(task).type, task.crashes) == ("failed", "TimedOut", 0)
@@ -271,7 +271,7 @@ class TestTimeouts:
             [stuck] = crew.create("stubborn", timeout=0.5, max_attempts=1, args={"seconds": 60})
             crew.running(stuck)
             others = crew.create("sleep", count=60, args={"seconds": 0.2})
-            assert runner.wait(10) == 70
+            assert runner.wait(10 * BUSY) == 70
         assert crew.read(stuck).status == "failed"
         [ended] = eventually(lambda: [line for line in crew.log() if "does not end" in line["message"]])
         started = [task.started_at for uid in others if (task := crew.read(uid)).started_at]
@@ -289,7 +289,7 @@ class TestTimeouts:
         for uid in running:
             task = crew.finished(uid, 20)
             assert (task.status, task.attempt) == ("succeeded", 1)
-        assert runner.wait(10) == 70
+        assert runner.wait(10 * BUSY) == 70
         assert len(noted(tmp_path / "runs")) == 2
 
     def test_a_task_that_kills_the_process_meanwhile_is_charged(self, crew: Crew, tmp_path: Path) -> None:
@@ -300,7 +300,7 @@ class TestTimeouts:
         crew.running(deadly)
         eventually(lambda: any("does not end" in line["message"] for line in crew.log()))
         (tmp_path / "now").touch()
-        assert runner.wait(10) == -signal.SIGKILL
+        assert runner.wait(10 * BUSY) == -signal.SIGKILL
         crew.start(threads=2)
         eventually(lambda: crew.read(deadly).crashes == 1)
 
@@ -365,7 +365,7 @@ class TestTimeouts:
     def test_a_busy_c_call_is_ended_with_its_process(self, crew: Crew) -> None:
         [runner, *_] = crew.start()
         [uid] = crew.create("hold", timeout=0.5, max_attempts=1)
-        assert runner.wait(10) == -alarm.SIGNAL
+        assert runner.wait(10 * BUSY) == -alarm.SIGNAL
         crew.start()
         task = crew.finished(uid)
         assert (task.status, error(task).type, task.failures, task.crashes) == ("failed", "TimedOut", 1, 0)
@@ -378,7 +378,7 @@ class TestTimeouts:
         [woken] = crew.create("alarm", timeout=30, args={"way": way})
         assert result(crew.finished(woken)) == "woken"
         crew.create("hold", timeout=0.5, max_attempts=1)
-        assert runner.wait(10) == -alarm.SIGNAL
+        assert runner.wait(10 * BUSY) == -alarm.SIGNAL
 
     def test_a_runner_killed_by_others_has_crashed_even_if_it_is_found_late(self, crew: Crew) -> None:
         [runner] = crew.start()

@@ -5,18 +5,23 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 from service.errors import StoreUnavailable
+from service.runner.due import Due
+from service.runner.holdings import Held
 from service.runner.lane import Lane, Running
 from service.runner.leases import Leases
 from service.runner.lockfile import Presence
 from service.runner.progress import Progress
 from service.runner.stop import Stop
+from service.runner.sweep import Sweep
 from service.runner.upkeep import Upkeep
 from service.runner.window import Window
-from service.store import GROUP, Store
+from service.store import GROUP, Entry, Store
 from service.tasks.context import Context
 from tests.runner.test_holdings import claims
 from tests.runner.test_lane import lane_of, recovery_of
@@ -116,3 +121,59 @@ def test_a_duty_is_done_every_so_often_and_at_once_while_there_is_more_to_do(upk
     upkeep.start()
     eventually(lambda: done.count("often") == 5)
     assert (done.count("rare"), done.count("long")) == (1, 3)
+
+
+def test_a_partition_that_is_away_takes_no_lease_from_anybody(
+    lane: Lane, store: Store, presence: Presence, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    leases = Leases([lane], store=store, presence=presence, lease_seconds=15.0)
+    [held] = claims(store, lane.holdings, 1)
+    elsewhere = held.entry._replace(partition=1)
+    monkeypatch.setattr(lane.holdings, "entries", lambda: [elsewhere, held.entry])
+    lane.running = running = Running(Held(elsewhere, held.document), Context(held.document.task), Window())
+    lane.renewed = 0.0
+    asked: list[int] = []
+
+    def renew(partition: int, consumer: str, entries: list[Entry]) -> set[Entry]:
+        asked.append(partition)
+        if partition == 1:
+            raise StoreUnavailable("as the test wishes")
+        return set(entries)
+
+    monkeypatch.setattr(store.queues, "renew", renew)
+    with pytest.raises(StoreUnavailable):
+        leases.renew()
+    assert asked == [1, 0]
+    assert lane.renewed == 0.0
+    assert not running.context.cancelled
+
+
+def test_each_partition_is_swept_though_one_alone_takes_a_slice() -> None:
+    swept: list[int] = []
+
+    def sweep(group: list[int], **_: object) -> int:
+        swept.append(group[0])
+        time.sleep(0.06)
+        return 1000
+
+    groups = [[number] for number in range(5)]
+    store: Any = SimpleNamespace(groups=groups, is_my_turn=lambda *_: True, index=SimpleNamespace(sweep=sweep))
+    sweeping = Sweep(store, retention_seconds=60)
+    for _ in range(5):
+        assert sweeping.sweep()
+    assert {*swept} == {0, 1, 2, 3, 4}
+
+
+def test_what_is_due_elsewhere_does_not_wait_for_a_partition_that_is_away() -> None:
+    asked: list[int] = []
+
+    def promote(partition: int, count: int) -> int:
+        asked.append(partition)
+        if partition == 0:
+            raise StoreUnavailable("as the test wishes")
+        return 0
+
+    store: Any = SimpleNamespace(groups=[[0], [1]], promote=promote)
+    with pytest.raises(StoreUnavailable):
+        Due(store).promote()
+    assert asked == [0, 1]

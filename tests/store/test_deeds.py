@@ -229,3 +229,10 @@ def test_it_comes_before_all_that_waits_in_its_queue(store: Store) -> None:
     store.create([waits])
     store.create([first], first=True)
     assert [entry.uid for entry in store.queues.fetch(0, ["default"], "a", 1)] == [first.uid]
+
+
+def test_a_deletion_that_somebody_thought_better_of_is_not_done_by_a_retry_of_many(store: Store) -> None:
+    once = stored(store, type="workspace.delete", status=CANCELLED, finished_at=NOW)
+    done = retry(store, wish(store))
+    assert (done.changed, done.left_out) == (0, {IS_ASKED_ANEW: 1})
+    assert status(store, once) == CANCELLED

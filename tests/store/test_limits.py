@@ -1,5 +1,6 @@
 """Limits: who is admitted, who waits, and what lets the next one in."""
 
+import contextlib
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -512,3 +513,28 @@ def test_what_was_admitted_before_a_limit_was_lowered_is_not_claimed_beyond_it(s
     assert run(store) == []
     ends(store, first, entry)
     assert [uid for uid, _ in run(store)] == [second]
+
+
+def test_two_limits_that_have_room_let_in_all_that_wait_at_either(store: Store) -> None:
+    limit(store, concurrency=1)
+    limit(store, "line", None, concurrency=1)
+    made = stored_all(store, "acme", 500)
+    store.limits.put("line", LimitRule(key=None, concurrency=1000))
+    for _ in range(2):  # some go on to wait for the other limit
+        store.limits.serve()
+    assert sorted(waiting(store).values()) == [(200, 1), (299, 1)]
+    store.limits.put("per-customer", LimitRule(key=BY_CUSTOMER, concurrency=1000))
+    for _ in range(50):
+        store.limits.serve()
+    assert waiting(store) == {}
+    assert sorted(uids(fetched(store, 1000))) == sorted(made)
+
+
+def test_who_listens_hears_of_what_a_limit_lets_in(store: Store) -> None:
+    limit(store, concurrency=1)
+    first, second = stored(store), stored(store)
+    [(uid, entry)] = run(store)
+    assert uid == first
+    with contextlib.closing(store._wire.subscribe(0, keys.changes(0))) as channel:
+        ends(store, uid, entry)
+        eventually(lambda: channel.next(1.0) == f"queued {second}".encode())

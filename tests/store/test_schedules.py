@@ -57,7 +57,7 @@ def due(store: Store) -> tuple[int, list[Found]]:
     """As a runner finds out."""
     for group in store.groups:
         store.promote(group[0], 10)
-    asked = store.schedules.due()
+    asked = list(store.schedules.due())
     return (asked[0][0] if asked else 0, [found for _, each in asked for found in each])
 
 

@@ -179,6 +179,14 @@ def test_many_are_read_in_the_order_asked_for(store: Store) -> None:
 # --- change --------------------------------------------------------------------------------------
 
 
+def test_what_is_asked_for_many_times_is_read_once(store: Store, raw: redis.Redis) -> None:
+    task = stored(store, args=msgspec.Raw(b'{"x":"%s"}' % (b"x" * 100_000)))
+    before = raw.info("stats")["total_net_output_bytes"]
+    texts = store.texts([task.uid] * 100)
+    assert texts == [encode(task)] * 100
+    assert raw.info("stats")["total_net_output_bytes"] - before < 200_000
+
+
 def test_a_change_moves_the_task_to_its_new_shelf(store: Store, raw: redis.Redis) -> None:
     task = stored(store)
     store.change(task.uid, lambda task: transitions.cancelled(task, NOW))

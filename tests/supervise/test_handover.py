@@ -1,6 +1,7 @@
 """What a restart writes down for the program that circusd becomes."""
 
 import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -68,6 +69,20 @@ def test_an_outcome_that_cannot_be_written_is_none_to_wait_for(tmp_path: Path) -
         handover.tell("it was bad", folder)
     with pytest.raises(RestartFailed, match=r"circusd could not write down .* log/circus\.log"):
         handover.outcome(folder)
+
+
+def test_who_cannot_go_back_to_its_folder_hears_signals_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def chdir(_: str) -> None:
+        raise PermissionError
+
+    monkeypatch.setattr(os, "chdir", chdir)
+    with open(os.devnull) as lock:
+        unused = Handover(**given(os.getpid()).__dict__ | {"lock": lock.fileno(), "sockets": []})
+        with pytest.raises(PermissionError):
+            handover.become(PROGRAM, tmp_path, unused, unless=lambda: False)
+    assert not signal.pthread_sigmask(signal.SIG_BLOCK, []) & set(handover.HELD)
 
 
 def test_a_program_that_cannot_be_started_changes_nothing(tmp_path: Path) -> None:

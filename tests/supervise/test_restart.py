@@ -63,6 +63,19 @@ def test_one_that_cannot_go_back_is_told_with_both_reasons(folder: Path) -> None
     assert told.startswith("it was bad\ncircusd has the new settings all the same, because it has failed: TypeError")
 
 
+def test_a_restart_is_taken_over_once(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    finished: list[Handover] = []
+    given = Handover(pid=os.getpid(), lock=3, sockets=[], serving={}, leaving={})
+    monkeypatch.setattr(handover, "received", given)
+    monkeypatch.setattr(restart.orphans, "find", lambda *_, **__: [])
+    arbiter = SimpleNamespace(
+        **{**vars(ARBITER), "loop": SimpleNamespace(spawn_callback=lambda _, __, what: finished.append(what))}
+    )
+    for _ in range(2):  # the second is `circusctl restart`, days later
+        restart.begin(arbiter)
+    assert finished == [given]
+
+
 def test_a_web_that_never_comes_up_is_waited_for_no_longer_than_a_trial(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

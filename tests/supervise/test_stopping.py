@@ -10,6 +10,7 @@ import psutil
 import pytest
 
 from service.supervise import stopping
+from service.supervise.reload.trial import end_group
 from tests.servers import eventually
 
 Start = Callable[[str], "subprocess.Popen[str]"]
@@ -35,7 +36,7 @@ def stop(leader: "subprocess.Popen[str]", end: Callable[[], object]) -> None:
     async def _stop(_: bool) -> None:
         end()
 
-    watcher = SimpleNamespace(priority=10, processes={leader.pid: leader}, _stop=_stop)
+    watcher = SimpleNamespace(priority=10, processes={leader.pid: leader}, _stop=_stop, end_leftovers=end_group)
     arbiter: Any = SimpleNamespace(iter_watchers=lambda reverse: [watcher])
     asyncio.run(stopping.stop_watchers(None)(arbiter))
 

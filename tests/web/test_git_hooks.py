@@ -9,11 +9,13 @@ import msgspec
 import pytest
 from werkzeug.test import TestResponse
 
+from service.observe.metrics import StatsDMetrics
 from service.tasks.document import Task
 from service.web.api.task_calls import TaskCalls
 from service.web.problem import Problem
 from service.workspaces import names
 from service.workspaces.record import CREATING, DELETING, READY, STATES
+from tests.observe.metrics.test_metrics import Lines
 from tests.web.estate import EMAIL, SECRET, SLUG, Estate
 
 AL = names.slug("al@example.org")
@@ -199,3 +201,14 @@ def test_a_new_secret_counts_at_once_and_without_one_no_hook_is_taken(estate: Es
         gone("")
         answer = told(estate, secret=b"")
         assert answer.status_code == 404 and "SANDBOX_WORKSPACE_HOOK" in answer.json["detail"]
+
+
+def test_all_that_a_push_creates_is_counted(estate: Estate) -> None:
+    for email in (EMAIL, "al@example.org"):
+        estate.record(email, branch=EMAIL)
+    lines = Lines()
+    estate.client = estate.app(metrics=StatsDMetrics(lines)).test_client()
+    assert told(estate).status_code == 202
+    counted = [line for sent in lines.sent for line in sent if ".created:" in line]
+    names = [f"tasks.workspaces.workspace_{action}.created:2|c" for action in ("update", "test")]
+    assert sorted(line.partition(".")[2] for line in counted) == sorted(names)

@@ -120,3 +120,14 @@ def test_events_hide_secrets_as_the_document_does(
     for act in (guarded.delete, guarded.post):
         refused = act(f"/tasks/{uid}{'' if act == guarded.delete else '/retry'}", headers=tokens["read"])
         assert refused.status_code == 403 and "hunter2" not in refused.text
+
+
+def test_nor_does_the_cursor_tell_where_a_type_has_left_the_release(
+    make_app: Callable[..., Web], client: FlaskClient
+) -> None:
+    client.post("/tasks", json={"type": "echo"})  # older: there would be a next page
+    client.post("/tasks", json={"type": "account.open", "args": ARGS})
+    known = Registry.load(["service.builtin.demo"])
+    later = make_app(registry=known).test_client()
+    answers = [later.get(f"/tasks?limit=1&q=args.password={guess}").json for guess in ("hunter2", "wrong")]
+    assert answers == [{"tasks": [], "next": None}] * 2

@@ -16,11 +16,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import gevent.socket
 import pytest
 
 from service.store import Store
 from service.web.body import BODY_LIMIT
-from service.web.server.worker import Worker
+from service.web.server.worker import Connection, Worker
 from tests.observe.metrics.sink import Sink
 from tests.servers import BUSY, RedisServer, eventually
 from tests.web.conftest import WebServer
@@ -602,3 +603,16 @@ def test_a_worker_is_small(server: WebServer) -> None:
         status = Path(f"/proc/{pid}/status").read_text()
         resident_kb = int(status.partition("VmRSS:")[2].split()[0])
         assert resident_kb * 1024 <= 50_000_000  # the bar of the bench; page and history took 2 MB of it
+
+
+def test_a_request_that_has_arrived_when_its_worker_ends_is_read() -> None:
+    ours, theirs = gevent.socket.socketpair()
+    connection = Connection(ours, request_seconds=60, idle_seconds=60)
+    reading = gevent.spawn(connection.chunk)
+    gevent.sleep(0)  # it waits for a request
+    theirs.sendall(WHOLE)
+    connection.wake()
+    assert reading.get(timeout=60) == WHOLE
+    assert connection.chunk() == b""
+    theirs.close()
+    connection.close()

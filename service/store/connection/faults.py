@@ -1,7 +1,8 @@
 """What a fault of Redis means to the service."""
 
 import re
-from typing import Final
+from collections.abc import Callable, Iterable, Iterator
+from typing import Final, TypeVar
 
 from redis.exceptions import (
     AskError,
@@ -22,6 +23,10 @@ from service.errors import StoreRefused, StoreUnavailable
 
 NO_PASSWORD: Final = ("Authentication required", "unauthenticated ")
 COMMAND: Final = re.compile("permissions to run the '([^']+)' command")
+
+
+_Of = TypeVar("_Of")
+_Found = TypeVar("_Found")
 
 
 class Unreachable(StoreUnavailable):
@@ -48,6 +53,18 @@ _REASONS_BY_CODE: Final = {
     "BUSY": "is busy with a script",
     "NOREPLICAS": "has too few replicas",
 }
+
+
+def in_each(groups: Iterable[_Of], do: Callable[[_Of], _Found]) -> Iterator[_Found]:
+    """What one of them does not answer keeps the others from nothing. Its problem is raised at the end."""
+    problem: StoreUnavailable | None = None
+    for group in groups:
+        try:
+            yield do(group)
+        except StoreUnavailable as error:
+            problem = error
+    if problem is not None:
+        raise problem
 
 
 def unavailable(error: Exception) -> Exception:

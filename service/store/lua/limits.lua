@@ -102,12 +102,14 @@ local function limits_part()
     return redis.call('ZCARD', base .. 'limit:waiting:' .. place)
   end
 
-  -- The first of the places that does not admit one more. Whoever comes anew also stands behind those who wait.
+  -- The first of the places that does not admit one more. Whoever comes anew also stands behind those who wait. `served`
+  -- is where one has waited: it stands behind those at later places only, else two would send each other's back and forth.
   local function blocking(base, places, now, served)
+    local is_behind = not served
     for place in string.gmatch(places, '%S+') do
       local rule = rule_of(base, place)
       if rule then
-        if place ~= served and waiting_at(base, place) > 0 then
+        if is_behind and waiting_at(base, place) > 0 then
           return place
         end
         if rule.interval and place ~= served and redis.call('SCARD', base .. 'limit:admitted:' .. place) == 0 then
@@ -117,6 +119,7 @@ local function limits_part()
           return place
         end
       end
+      is_behind = is_behind or place == served
     end
   end
 
@@ -143,6 +146,16 @@ local function limits_part()
     end
   end
 
+  local told = {} -- by base
+
+  -- Runners that listen hear of the first: who fetches it finds the others.
+  local function tell(base, uid)
+    if not told[base] then
+      told[base] = true
+      redis.pcall('SPUBLISH', base .. 'changes', 'queued ' .. uid)
+    end
+  end
+
   -- The first that waits is admitted, or goes on to wait at another place that holds it up.
   local function serve_one(base, place, uid, created, now)
     local record = redis.call('HGET', base .. 'limit:tasks', uid) or ''
@@ -159,6 +172,7 @@ local function limits_part()
     else
       admit(base, uid, stream, places)
       redis.call('XADD', stream, '*', 'uid', uid)
+      tell(base, uid)
     end
   end
 

@@ -15,6 +15,7 @@ local function unique_keys(name)
     if behind ~= '' and is_unfinished(behind) then
       redis.call('HSET', name, key, behind)
       redis.call('XADD', stream, '*', 'uid', behind)
+      redis.pcall('SPUBLISH', string.gsub(name, 'unique$', 'changes'), 'queued ' .. behind)
       return behind
     end
     redis.call('HDEL', name, key)

@@ -161,9 +161,10 @@ def become(program: Program, folder: Path, handover: Handover, unless: Callable[
         if not unless():
             os.execve(words[0], words, {**program.environment, VARIABLE: str(folder)})
     finally:
-        os.set_inheritable(handover.lock, False)
-        os.chdir(here)
         release_signals()
+        os.set_inheritable(handover.lock, False)
+        with suppress(OSError):
+            os.chdir(here)
 
 
 def release_signals() -> None:

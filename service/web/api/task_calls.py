@@ -88,8 +88,7 @@ class TaskCalls:
         """Of the list: what it is asked for, with its secrets, and where the next page begins."""
         limit, after, only = listing.query(query)
         self._masking.refuse_guesses(only)
-        found, following = self._store.index.page(limit=limit, after=after, only=only)
-        page = self._masking.without_guesses(found, only)
+        page, following = self._store.index.page(limit=limit, after=after, only=self._masking.of_known_types(only))
         self._store.limits.tell(page, self._store.partition)
         return page, following
 

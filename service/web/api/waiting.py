@@ -36,9 +36,8 @@ class Waiter:
         self.failure: Exception | None = None
         self.over = threading.Event()
 
-    def see(self, text: bytes | None) -> None:
+    def see(self, found: Document | None) -> None:
         """The wait also ends when the document has gone, or cannot be read."""
-        found = document(self.uid, text)
         if found is None:
             self.over.set()
         elif found.task.finished or not found.is_readable:
@@ -141,14 +140,12 @@ class Waiting:
         """A failure goes to the clients that it concerns; the thread of the wake-ups goes on."""
         if not waiting:
             return
+        uids = list({waiter.uid for waiter in waiting})  # many may wait for one task
         try:
-            texts = self._texts([waiter.uid for waiter in waiting])
+            found = {uid: document(uid, text) for uid, text in zip(uids, self._texts(uids), strict=True)}
         except Exception as error:
             for waiter in waiting:
                 waiter.fail(error)
             return
-        for waiter, text in zip(waiting, texts, strict=True):
-            try:
-                waiter.see(text)
-            except Exception as error:
-                waiter.fail(error)
+        for waiter in waiting:
+            waiter.see(found[waiter.uid])

@@ -18,6 +18,7 @@ from flask import request
 
 from service.store import Store
 from service.tasks.document import Task
+from service.tasks.transitions import WORKSPACE_DELETE
 from service.web.api import disk
 from service.web.api.intake import Intake, Sender
 from service.web.api.task_calls import TaskCalls
@@ -42,7 +43,6 @@ from service.workspaces.record import (
 )
 
 CREATE: Final = "workspace.create"
-DELETE: Final = "workspace.delete"
 SIMPLE: Final = ("start", "stop", "restart", "update", "test")  # actions that take nothing but the workspace
 NUMBERED: Final = " workspaces"  # in place of a caller's name; no token has such a one
 BLOCK: Final = 32
@@ -199,7 +199,7 @@ class Desk:
         return self.act(slug, "rebuild", python=python)
 
     def delete(self, slug: str, *, force: bool, branch: str) -> SeenWorkspace:
-        return self._begun(self.one(slug), DELETE, {"slug": slug, "force": force, "branch": branch})
+        return self._begun(self.one(slug), WORKSPACE_DELETE, {"slug": slug, "force": force, "branch": branch})
 
     def resume(self, slug: str, *, take_over: bool = False) -> SeenWorkspace:
         """Goes on with the creation or the deletion that has failed, or was cut off."""
@@ -207,7 +207,7 @@ class Desk:
         self._refuse_if_busy(seen)
         state = seen.workspace.state
         if state in (DELETING, DELETE_FAILED):
-            return self._begun(seen, DELETE, {"slug": slug})
+            return self._begun(seen, WORKSPACE_DELETE, {"slug": slug})
         if state in (READY, STOPPED, ASLEEP):
             raise Problem(409, f"{slug} is {state}: there is nothing to resume")
         return self._begun(seen, CREATE, {"email": seen.workspace.email, "take_over": take_over})

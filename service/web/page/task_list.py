@@ -13,7 +13,6 @@ from service.tasks.registry import Registry
 from service.web.api import listing
 from service.web.api.task_calls import TaskCalls
 from service.web.api.uids import UID
-from service.web.measured import note
 from service.web.page import shown
 from service.web.page.frame import Frame, Notice, address, go, own_place, secret_arguments
 from service.web.page.many_at_once import offered
@@ -27,7 +26,6 @@ class Doing(NamedTuple):
     """What can be done to a task, and how one says that it is done."""
 
     do: Callable[[str], Task]
-    event: str
     done: str
 
 
@@ -39,8 +37,8 @@ class TaskList:
         self._types = [task_type.name for task_type in registry]
         self._queues = queues
         self._deeds = {
-            "retry": Doing(calls.requeued, "requeued", "queued again"),
-            "cancel": Doing(calls.cancelled, "cancelled", "cancelled"),
+            "retry": Doing(calls.requeued, "queued again"),
+            "cancel": Doing(calls.cancelled, "cancelled"),
         }
 
     def add_to(self, pages: Blueprint) -> None:
@@ -94,7 +92,6 @@ class TaskList:
                 done.append(deed.do(uid))
             except (InvalidTransition, Problem) as error:
                 left[str(error)] += 1
-        note(request.environ, deed.event, done)
         return done, left
 
 

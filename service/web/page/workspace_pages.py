@@ -131,11 +131,13 @@ class WorkspacePages:
     def _simple(self, action: str) -> Callable[[str, Mapping[str, str]], SeenWorkspace]:
         return lambda slug, _: self._desk.act(slug, action)
 
-    def _cancelled(self, slug: str, _: Mapping[str, str]) -> SeenWorkspace:
-        """The action that is at work, or comes next."""
+    def _cancelled(self, slug: str, form: Mapping[str, str]) -> SeenWorkspace:
+        """The action that is at work, or comes next, if it is the one whose button this was."""
         seen = self._desk.one(slug)
         if seen.task is None:
             raise Problem(409, "nothing is at work on this workspace")
+        if seen.is_busy and form.get("task", seen.task.uid) != seen.task.uid:
+            raise Problem(409, f"that action has ended; {seen.task.type} is at work now")
         self._calls.cancelled(seen.task.uid)
         return seen
 

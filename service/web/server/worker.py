@@ -148,9 +148,12 @@ class Connection(SocketUnreader):  # type: ignore[misc]
         self._deadline = self.idle_since + self._request_seconds if pipelined else None
 
     def wake(self) -> None:
-        """Ends the wait for a next request. One that is on its way is still read."""
+        """Ends the wait for a next request. One that is on its way is still read.
+
+        By the kernel's own shutdown: gevent's would throw away what has arrived.
+        """
         with suppress(OSError):
-            self.sock.shutdown(socket.SHUT_RD)
+            self.sock._sock.shutdown(socket.SHUT_RD)
 
     def close(self) -> None:
         with suppress(OSError):

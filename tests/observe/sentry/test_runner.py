@@ -158,7 +158,7 @@ def test_a_handler_that_does_not_end_is_reported_before_its_process_does(crew: C
     [runner] = start(crew)
     [uid] = crew.create("stubborn", args={"seconds": 60}, timeout=0.2, max_attempts=1)
     task = crew.finished(uid)
-    assert runner.wait(10) == 70
+    assert runner.wait(10 * BUSY) == 70
     [event] = sink.expect(1)
     assert id_of(task) == event["event_id"]
     assert "stubborn" in [frame["function"] for frame in exception(event)["stacktrace"]["frames"]]
@@ -285,7 +285,7 @@ def test_a_runner_that_replaces_itself_is_not_reported_as_dead(crew: Crew, sink:
     [runner] = start(crew)
     [uid] = crew.create("stubborn", args={"seconds": 60}, timeout=0.2, max_attempts=1)
     crew.finished(uid)
-    runner.wait(10)
+    runner.wait(10 * BUSY)
     [neighbour] = start(crew)
     eventually(lambda: pids(crew) == [neighbour.pid])
     assert crew.stop(neighbour) == 0

@@ -141,6 +141,17 @@ def test_while_something_is_at_work_it_can_be_cancelled_and_nothing_else(estate:
     assert "Nothing was changed" in said(estate.client, sent(estate.client, f"{PLACE}/cancel"))
 
 
+def test_a_button_cancels_the_action_that_it_names_and_no_other(estate: Estate) -> None:
+    estate.record()
+    uid = estate.client.post(f"{PLACE.removeprefix('/ui')}/update").json["task"]["uid"]
+    assert f'name="task" value="{uid}"' in estate.client.get(PLACE).text
+    refused = said(estate.client, sent(estate.client, f"{PLACE}/cancel", task="0" * 64))
+    assert "that action has ended; workspace.update is at work now" in refused
+    assert estate.task(uid).status == "queued"
+    said(estate.client, sent(estate.client, f"{PLACE}/cancel", task=uid))
+    assert estate.task(uid).status == "cancelled"
+
+
 def test_forms_carry_what_an_action_takes(estate: Estate) -> None:
     estate.record()
     for path, form, args in (

@@ -141,7 +141,8 @@ def test_who_keeps_what_it_writes_to_does_not_keep_its_place(project: StewardHos
         assert page(project)
         holder = project.host.sh("pgrep -f 'os.execv' | head -1")
         project.host.sh(f"kill -STOP {holder}")
-        project.host.sh(f"kill -9 {project.do('status')['pid']}")
+        pid = eventually(lambda: project.do("status").get("pid"), 30 * BUSY)  # 0 while it begins
+        project.host.sh(f"kill -9 {pid}")
         eventually(lambda: project.do("status")["state"] == "stopped", 30 * BUSY)
         project.host.sh(f"kill -CONT {holder}")
         assert page(project) == f"{project.uid()} good day"
