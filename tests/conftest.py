@@ -15,7 +15,7 @@ from tests.servers import DEBIAN, EMBEDDED, RedisCluster, RedisServer
 
 HERE = Path(__file__).parent
 KINDS = {"embedded": (EMBEDDED,), "redis-server": (DEBIAN,), "both": (EMBEDDED, DEBIAN)}
-ON_BOTH = ("store", "runner")  # what asks Redis itself; all else asks the store
+ON_BOTH = ("store",)  # what asks Redis itself; all else asks the store
 
 
 def pytest_configure() -> None:

@@ -21,6 +21,8 @@ def content(call: Call, response: httpx2.Response) -> Any:
         kind = BY_STATUS.get(response.status_code, ProblemError)
         retry_after = _retry_after(response.headers)
         raise kind(response.status_code, _problem(response), request_id=request_id, retry_after=retry_after)
+    if response.status_code == 204 and call.method == "DELETE":
+        return {}
     found = _json(response) if response.status_code in (200, 201, 202) else None
     if not isinstance(found, dict):
         raise _unexpected(call, response)

@@ -369,7 +369,8 @@ class FakeSandbox:
         function = self._types[document["type"]]
         if function is None:
             return
-        document |= {"started_at": _stamp(self._now), "attempt": document["attempt"] + 1, "run_at": None}
+        started = {"started_at": _stamp(self._now), "attempt": document["attempt"] + 1, "run_at": None}
+        document |= {"status": "running", **started}
         try:
             result = json.loads(json.dumps(function(**copy.deepcopy(document["args"]))))
             document |= {"status": "succeeded", "result": result}

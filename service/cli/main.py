@@ -1,5 +1,6 @@
 """The command `sandbox`: a module for each noun. A command's module is imported when it is called."""
 
+import io
 import os
 import sys
 from collections.abc import Sequence
@@ -57,6 +58,7 @@ SANDBOX: Final = LazyGroup(COMMANDS, name="sandbox", help="A task service: HTTP,
 
 def main(words: Sequence[str] | None = None) -> int:
     _open_what_is_closed()
+    _print_what_can_be_printed()
     try:
         code = _called(sys.argv[1:] if words is None else list(words))
         sys.stdout.flush()
@@ -77,6 +79,12 @@ def main(words: Sequence[str] | None = None) -> int:
         _print_nothing_more()
         _tell(f"standard output takes nothing more: {error.strerror}.")
         return FAILED
+
+
+def _print_what_can_be_printed() -> None:
+    """Where standard output is not UTF-8, other signs are escaped."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")
 
 
 def _open_what_is_closed() -> None:

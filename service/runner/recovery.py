@@ -109,22 +109,27 @@ class Recovery:
         return found
 
     def _of_the_dead(self) -> list[Finding]:
-        for remains in self._presence.dead_neighbours():
-            self._remember(remains)
-            if remains.stacks:
-                log.error(
-                    "%s was ended by its alarm, at:\n%s",
-                    remains.consumer,
-                    remains.stacks,
-                    extra={"once": remains.consumer, "fields": {"event_id": None}},
-                )
-            for entries in self._take(dead=remains.consumer, idle_ms=0):
-                found = self._judge(entries, remains)
-                log.warning("%s is dead: took over %d of its tasks%s", remains.consumer, len(entries), _blamed(found))
-                return self._reported(found, remains)
-            self._forget(remains)
+        for found in in_each(self._presence.dead_neighbours(), self._of_one_dead):
+            if found:
+                return found
         for remains in self._presence.left_by_earlier_boots():
             self._forget(remains)
+        return []
+
+    def _of_one_dead(self, remains: Remains) -> list[Finding]:
+        self._remember(remains)
+        if remains.stacks:
+            log.error(
+                "%s was ended by its alarm, at:\n%s",
+                remains.consumer,
+                remains.stacks,
+                extra={"once": remains.consumer, "fields": {"event_id": None}},
+            )
+        for entries in self._take(dead=remains.consumer, idle_ms=0):
+            found = self._judge(entries, remains)
+            log.warning("%s is dead: took over %d of its tasks%s", remains.consumer, len(entries), _blamed(found))
+            return self._reported(found, remains)
+        self._forget(remains)
         return []
 
     def _forget(self, remains: Remains) -> None:
@@ -139,17 +144,22 @@ class Recovery:
         """What it has not started. It may wake up at any moment: then it starts nothing of this (lane.py, `_run`).
         What it began before that goes back to it.
         """
-        for neighbour in self._presence.held_up_neighbours():
-            self._neighbours.vouch_if_due(neighbour)
-            for entries in self._take(dead=neighbour.consumer, idle_ms=int(HELD_UP_SECONDS * 1000)):
-                now = self._presence.remains(neighbour.consumer) or neighbour
-                self._remember(now)
-                begun = [entry for entry in entries if (claim := _claim(entry)) and now.blames(claim.token)]
-                self._store.queues.give_back(neighbour.consumer, begun)
-                unstarted = [entry for entry in entries if entry not in begun]
-                if unstarted:
-                    log.warning("%s is held up: took over %d of its tasks", neighbour.consumer, len(unstarted))
-                return self._reported(self._judge(unstarted, now), now)
+        for found in in_each(self._presence.held_up_neighbours(), self._of_one_held_up):
+            if found:
+                return found
+        return []
+
+    def _of_one_held_up(self, neighbour: Remains) -> list[Finding]:
+        self._neighbours.vouch_if_due(neighbour)
+        for entries in self._take(dead=neighbour.consumer, idle_ms=int(HELD_UP_SECONDS * 1000)):
+            now = self._presence.remains(neighbour.consumer) or neighbour
+            self._remember(now)
+            begun = [entry for entry in entries if (claim := _claim(entry)) and now.blames(claim.token)]
+            self._store.queues.give_back(neighbour.consumer, begun)
+            unstarted = [entry for entry in entries if entry not in begun]
+            if unstarted:
+                log.warning("%s is held up: took over %d of its tasks", neighbour.consumer, len(unstarted))
+            return self._reported(self._judge(unstarted, now), now)
         return []
 
     def forget_lost_hosts(self) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from service.runner.upkeep import Upkeep
-from service.store import Store
+from service.store import Store, in_each
 
 SWEEP_SECONDS: Final = 1.0
 SLICE_SECONDS: Final = 0.1
@@ -33,7 +33,9 @@ class Sweep:
         """In slices, so that it does not hold up the leases. Returns whether there is more."""
         groups = self._store.groups
         if not self._left:
-            self._left = [place for place in range(len(groups)) if self._is_my_turn(groups[place])]
+            for place, is_mine in in_each(range(len(groups)), lambda place: (place, self._is_my_turn(groups[place]))):
+                if is_mine:
+                    self._left.append(place)
         created_before = int((time.time() - self._retention) * 1_000_000)
         until = time.monotonic() + SLICE_SECONDS
         while self._left and time.monotonic() < until:

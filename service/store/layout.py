@@ -22,6 +22,7 @@ WRITES: Final = 1
 ORDER: Final = 2  # the layout that has priorities, pauses and lots
 LIMITS: Final = 3  # the layout that has limits, and places at which tasks wait
 COMPARE_SECONDS: Final = 60.0
+AGAIN_SECONDS: Final = 1.0
 MOST_NAMED: Final = 5
 FIRST: Final = 1  # of releases that left no record
 
@@ -171,14 +172,14 @@ class GuardedWire:
 
     def call(self, partition: int, *commands: Command, wait_seconds: float = 0, once: bool = False) -> list[Any]:
         if not self._is_claimed or time.monotonic() >= self._compare_at:
-            self._admit(commands)
+            self._admit(partition, commands)
         return self._wire.call(partition, *commands, wait_seconds=wait_seconds, once=once)
 
     def together(self, partitions: int) -> list[list[int]]:
         return self._wire.together(partitions)
 
     def subscribe(self, partition: int, channel: str) -> Subscription:
-        self._admit(())
+        self._admit(partition, ())
         return self._wire.subscribe(partition, channel)
 
     def close(self) -> None:
@@ -189,22 +190,28 @@ class GuardedWire:
         self._is_claimed = True
         self._compare_at = time.monotonic() + COMPARE_SECONDS
 
-    def _admit(self, commands: tuple[Command, ...]) -> None:
+    def _admit(self, partition: int, commands: tuple[Command, ...]) -> None:
         if not self._is_claimed and any(map(_claims, commands)):
             self.claim()
         elif time.monotonic() >= self._compare_at:
             if self._compare_at:  # it was compared before: one asks, and the others go on
                 self._compare_at = time.monotonic() + COMPARE_SECONDS
-            self._compare()
+            self._compare(partition)
 
-    def _compare(self) -> None:
-        """When it fails, whoever comes next compares as if it were the first time."""
+    def _compare(self, partition: int) -> None:
+        """When it fails, whoever comes next compares as if it were the first time. The record lies in partition 0:
+        while that is away, the others go on as they were.
+        """
         try:
             seen = self._layout.judge()
             if self._is_claimed and not seen.text:
                 self._layout.claim()
                 self._needed = 0
-        except BaseException:
+        except BaseException as error:
+            is_away = isinstance(error, StoreUnavailable) and not isinstance(error, WrongRedis)
+            if is_away and partition != 0 and self._is_claimed:
+                self._compare_at = time.monotonic() + AGAIN_SECONDS
+                return
             self._compare_at = 0.0
             raise
         self._compare_at = time.monotonic() + COMPARE_SECONDS

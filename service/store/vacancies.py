@@ -4,6 +4,7 @@ No script leaves any behind. But a release that does not know a type's limits ma
 in, and documents may be lost with a server. Looked at are places at which others wait.
 """
 
+import random
 from collections.abc import Iterator, Sequence
 from typing import Final
 
@@ -24,7 +25,7 @@ def vacate(wire: Wire, groups: Sequence[Sequence[int]]) -> Iterator[int]:
     """Looks at some places of each partition, another time at others. After each round trip: how many tasks have left
     one by it. Whoever asks may stop for a while between two of them.
     """
-    for group in groups:
+    for group in random.sample(groups, len(groups)):  # one that is away must not always be in the way of the same
         for partition in group:
             [places] = wire.call(partition, ("SRANDMEMBER", keys.limit(partition, "places"), PLACES))
             yield 0

@@ -112,3 +112,15 @@ def test_standard_streams_that_are_closed_are_not_given_to_files() -> None:
     tells = "import sys; sys.exit(code or own.fileno() < 3 or sys.stdout is None)"
     words = ["sh", "-c", '"$0" "$@" <&- >&- 2>&-', sys.executable, "-c", opens + tells]
     assert subprocess.run(words, cwd=ROOT).returncode == 0
+
+
+def test_signs_that_standard_output_cannot_show_are_escaped() -> None:
+    script = "from service.cli import main; main.main(['version']); print('caf\\xe9')"
+    done = subprocess.run(
+        (sys.executable, "-c", script),
+        cwd=ROOT,
+        env={"PYTHONIOENCODING": "ascii"},
+        capture_output=True,
+        text=True,
+    )
+    assert (done.returncode, done.stdout.splitlines()[-1]) == (0, "caf\\xe9")

@@ -46,3 +46,18 @@ def test_moments_progress_and_errors_are_objects() -> None:
 
 def test_a_field_of_a_newer_service_is_in_the_document() -> None:
     assert Document({"uid": "a", "later": [1]}).document["later"] == [1]
+
+
+def test_a_function_of_the_fake_may_wait_for_another_task() -> None:
+    runs: list[str] = []
+
+    def parent() -> str:
+        runs.append("parent")
+        assert len(runs) < 5
+        with fake.client() as sandbox:
+            return str(sandbox.create("child").wait(timeout=60).result)
+
+    fake = FakeSandbox({"parent": parent, "child": lambda: "done"})
+    with fake.client() as sandbox:
+        assert sandbox.create("parent").wait(timeout=60).result == "done"
+    assert runs == ["parent"]

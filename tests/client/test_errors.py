@@ -83,3 +83,9 @@ def test_a_cancelled_wait_of_asyncio_ends(running: Instance) -> None:
             assert (await task.cancel()).status == "cancelled"
 
     asyncio.run(give_up())
+
+
+def test_a_deletion_that_is_answered_with_nothing_is_done(server: Server) -> None:
+    server.answers = [Answer(204)]
+    with Client(server.url) as sandbox:
+        sandbox.delete_schedule("nightly")

@@ -3,9 +3,11 @@
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
+from service.errors import StoreUnavailable
 from service.runner import lockfile, neighbours, recovery
 from service.runner.lockfile import Presence, Remains, token
 from service.runner.neighbours import Neighbours, Pending
@@ -211,3 +213,18 @@ class Counting(Neighbours):
     def vouch(self, neighbour: Remains) -> list[Pending]:
         self._looks.append(neighbour.consumer)
         return super().vouch(neighbour)
+
+
+def test_a_dead_neighbour_that_cannot_be_looked_at_is_not_in_the_way_of_the_next(
+    taker: Recovery, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found: Any = ["what it held"]
+
+    def of_one(neighbour: str) -> Any:
+        if neighbour == "first":
+            raise StoreUnavailable("as the test wishes")
+        return found
+
+    monkeypatch.setattr(taker._presence, "dead_neighbours", lambda: iter(["first", "second"]))
+    monkeypatch.setattr(taker, "_of_one_dead", of_one)
+    assert taker._of_the_dead() == found

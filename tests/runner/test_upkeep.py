@@ -177,3 +177,19 @@ def test_what_is_due_elsewhere_does_not_wait_for_a_partition_that_is_away() -> N
     with pytest.raises(StoreUnavailable):
         Due(store).promote()
     assert asked == [0, 1]
+
+
+def test_the_others_are_swept_while_a_partition_is_away() -> None:
+    def is_my_turn(partition: int, *_: object) -> bool:
+        if partition == 1:
+            raise StoreUnavailable("as the test wishes")
+        return True
+
+    swept: list[int] = []
+    index = SimpleNamespace(sweep=lambda group, **_: swept.append(group[0]) or 0)
+    store: Any = SimpleNamespace(groups=[[0], [1], [2]], is_my_turn=is_my_turn, index=index)
+    sweeping = Sweep(store, retention_seconds=60)
+    with pytest.raises(StoreUnavailable):
+        sweeping.sweep()
+    assert not sweeping.sweep()
+    assert swept == [0, 2]

@@ -419,3 +419,21 @@ def test_a_consumer_that_has_been_silent_for_long_is_not_at_work(
     raw.xack("sandbox:{1}:queue:default", "runners", entry[0])
     pause(store)
     assert record(raw)["layout"] == 2
+
+
+def test_while_the_record_is_away_the_other_partitions_go_on(
+    server: RedisServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = guarded(server.url, partitions=2)
+    here, there = create(store, 0), create(store, 1)
+
+    def away(_: Layout) -> None:
+        raise StoreUnavailable("as the test wishes")
+
+    monkeypatch.setattr(Layout, "judge", away)
+    monkeypatch.setattr(store._wire, "_compare_at", time.monotonic())
+    assert store.read(there) is not None
+    monkeypatch.setattr(store._wire, "_compare_at", time.monotonic())
+    with pytest.raises(StoreUnavailable):
+        store.read(here)
+    store.close()

@@ -538,3 +538,13 @@ def test_who_listens_hears_of_what_a_limit_lets_in(store: Store) -> None:
     with contextlib.closing(store._wire.subscribe(0, keys.changes(0))) as channel:
         ends(store, uid, entry)
         eventually(lambda: channel.next(1.0) == f"queued {second}".encode())
+
+
+def test_one_command_moves_no_more_than_redis_does_in_a_moment(store: Store) -> None:
+    limit(store, concurrency=1)
+    limit(store, "line", None, concurrency=1)
+    stored_all(store, "acme", 3000)
+    store.limits.put("line", LimitRule(key=None, concurrency=100_000))
+    stored_all(store, "acme", 100)  # each comes behind those who wait, and looks whether they may go on
+    moved = {tasks for tasks, _ in waiting(store).values()}
+    assert moved == {1000, 2099}

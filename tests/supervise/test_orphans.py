@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from service.supervise.start import orphans
+from tests.servers import eventually
 
 Start = Callable[..., int]
 
@@ -50,4 +51,4 @@ def test_what_a_living_supervisor_has_started_is_known(start: Start, tmp_path: P
     start(SANDBOX_WATCHER="10 45 sandbox", SANDBOX_HOME=str(tmp_path))
     assert orphans.supervisor(orphans.find(tmp_path)) is None
     start(SANDBOX_WATCHER="10 45 sandbox", SANDBOX_HOME=str(tmp_path), SANDBOX_SUPERVISOR=str(os.getpid()))
-    assert orphans.supervisor(orphans.find(tmp_path)) == os.getpid()
+    eventually(lambda: orphans.supervisor(orphans.find(tmp_path)) == os.getpid())
