@@ -34,7 +34,7 @@ server {
 
     location /static/ {
         alias @homes@/$workspace/data/static/;
-        disable_symlinks on from=@homes@/$workspace/data/static;
+        disable_symlinks on from=@homes@/$workspace;
     }
 
     location /media/ {

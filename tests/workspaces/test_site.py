@@ -1,6 +1,11 @@
 """What a host's nginx serves workspaces by: a text that root installs."""
 
+import getpass
+import http.client
+import shutil
 import subprocess
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
@@ -8,9 +13,12 @@ import pytest
 from service.cli.main import main
 from service.workspaces import nginx, supervisor
 from service.workspaces.places import Places
-from tests.servers import free_port
+from tests.servers import eventually, free_port
 
+SLUG = "w-jo-aaaaaaaa"
 CONF = """
+daemon off;
+user {user};
 pid {folder}/nginx.pid;
 error_log {folder}/nginx.log;
 events {{ }}
@@ -22,6 +30,30 @@ http {{
     include {folder}/workspaces.conf;
 }}
 """
+
+
+def configured(folder: Path, port: int, text: str) -> list[str]:
+    """The command of an nginx that serves this text beside its own default server."""
+    (folder / "workspaces.conf").write_text(text)
+    (folder / "nginx.conf").write_text(CONF.format(folder=folder, port=port, user=getpass.getuser()))
+    return [supervisor.own_nginx(), "-p", str(folder), "-c", str(folder / "nginx.conf")]
+
+
+@contextmanager
+def served(folder: Path, port: int, text: str) -> Iterator[None]:
+    with subprocess.Popen(configured(folder, port, text)) as process:
+        try:
+            eventually(lambda: (folder / "nginx.pid").exists())
+            yield
+        finally:
+            process.terminate()
+
+
+def get(port: int, path: str) -> tuple[int, bytes]:
+    with closing(http.client.HTTPConnection("127.0.0.1", port, timeout=30)) as connection:
+        connection.request("GET", path, headers={"Host": f"{SLUG}.work.example.org"})
+        answer = connection.getresponse()
+        return answer.status, answer.read()
 
 
 def printed(domain: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> tuple[int, str, str]:
@@ -36,11 +68,27 @@ def test_it_stands_beside_a_default_server_of_the_hosts_nginx(
     port = free_port()
     code, text, _ = printed(f"work.example.org:{port}", monkeypatch, capsys)
     assert code == 0 and "proxy_pass http://unix:/srv/ws/sockets/$workspace.sock;" in text
-    (folder / "workspaces.conf").write_text(text)
-    (folder / "nginx.conf").write_text(CONF.format(folder=folder, port=port))
-    words = [supervisor.own_nginx(), "-t", "-p", str(folder), "-c", str(folder / "nginx.conf")]
-    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    done = subprocess.run([*configured(folder, port, text), "-t"], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+def test_a_workspace_shows_no_file_by_a_link_wherever_the_link_lies(folder: Path) -> None:
+    port, places = free_port(), Places.under(folder / "ws")
+    home, of_nginx = places.home(SLUG), folder / "of-nginx"
+    for kept in (home.static, places.shared_media, of_nginx):
+        kept.mkdir(parents=True)
+        (kept / "file").write_text(kept.name)
+    home.media.symlink_to(places.shared_media)
+    (home.static / "link").symlink_to(of_nginx / "file")
+    with served(folder, port, nginx.Addresses.at(f"work.example.org:{port}", "").text(places)):
+        assert (get(port, "/static/file"), get(port, "/media/file")) == ((200, b"static"), (200, b"media"))
+        assert get(port, "/static/link")[0] == 403
+        for name in (home.static, home.data):
+            shutil.rmtree(name)
+            name.symlink_to(of_nginx)
+            (of_nginx / "static").mkdir(exist_ok=True)
+            (of_nginx / "static" / "file").write_text("of nginx")
+            assert get(port, "/static/file")[0] in (403, 404)
 
 
 def test_at_localhost_there_is_nothing_to_install(
