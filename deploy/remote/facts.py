@@ -2,6 +2,7 @@
 
 import json
 import os
+import pwd
 import re
 import shutil
 import sys
@@ -11,6 +12,17 @@ from pathlib import Path
 from typing import Any
 
 root = Path(os.environ["ROOT"])
+
+
+def uid_of(user: str) -> int | None:
+    """None where there is no such user: on an index host, and before `setup`."""
+    try:
+        return pwd.getpwnam(user).pw_uid
+    except KeyError:
+        return None
+
+
+SERVICE, DEPLOY = uid_of("sandbox"), uid_of("deploy")
 
 
 def text(path: Path) -> str | None:
@@ -43,7 +55,8 @@ def releases() -> Iterator[dict[str, Any]]:
 def living() -> tuple[list[str], str | None]:
     """Which releases processes run from, and which of them serves HTTP: that of the gunicorn that was started last.
 
-    An earlier one may still be finishing its requests.
+    An earlier one may still be finishing its requests. Anybody may give a process these words: it counts only if the
+    service's user, deploy or root has started it, and serves only as the service's user.
     """
     found: set[str] = set()
     servers: dict[str, tuple[str, int, str]] = {}
@@ -52,11 +65,15 @@ def living() -> tuple[list[str], str | None]:
         try:
             command = (process / "cmdline").read_bytes().decode(errors="replace")
             fields = (process / "stat").read_text().rpartition(")")[2].split()
+            status = (process / "status").read_text()
         except OSError:
+            continue
+        uid = next(int(line.split()[1]) for line in status.splitlines() if line.startswith("Uid:"))
+        if uid not in (0, DEPLOY, SERVICE):
             continue
         names = own.findall(command)
         found.update(names)
-        if names and "service.cli.serve" in command:
+        if names and uid == SERVICE and "service.cli.serve" in command:
             servers[process.name] = (fields[1], int(fields[19]), names[0])
     started = [(began, name) for parent, began, name in servers.values() if parent not in servers]
     return sorted(found), max(started)[1] if started else None

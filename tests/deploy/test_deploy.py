@@ -1,8 +1,10 @@
 """From a bare host to a rollback, as an operator types it, on real hosts."""
 
 import json
+import shlex
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -15,11 +17,18 @@ Make = Callable[..., World]
 LOCK = Path("srv/sandbox/shared/lock")  # names its last holder
 AS_DEPLOY = "runuser -u deploy -- sh -euc 'cd /srv/sandbox; mv {0} {0}.away; ln -s {1} {0}'"
 PLACE = ROOT / "deploy/remote/place.py"
+FACTS = ROOT / "deploy/remote/facts.py"
+POSES = """exec python3 -c 'import time; print(flush=True); time.sleep(600)' {0} -m service.cli.serve"""
 
 
 def files_of(host: TestHost) -> dict[Path, int]:
     folders = [host.folder / name for name in ("etc", "srv", "home")]
     return {path: path.lstat().st_mtime_ns for folder in folders for path in folder.rglob("*")}
+
+
+def facts(host: TestHost) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(host.sh(f"ROOT=/srv/sandbox timeout 20 /usr/bin/python3 -I {FACTS}"))
+    return found
 
 
 def test_a_bare_host_is_set_up_and_serves_and_a_second_setup_changes_nothing(make_bare: Make) -> None:
@@ -100,6 +109,21 @@ def test_root_follows_no_link_of_deploys(world: World) -> None:
         assert ((etc / "of-root/file").read_text(), (etc / "of-root/new").exists()) == ("whole\n", False)
         world.project.fab("setup")
         world.project.fab("unlock")
+
+
+def test_nobody_but_the_service_says_what_serves(world: World) -> None:
+    assert eventually(world.serves, 60)
+    before = facts(world.host)
+    assert (before["serving"], before["living"]) == (world.host.current, [world.host.current])
+    for user, living in (("nobody", []), ("deploy", ["posed"])):
+        pose = shlex.quote(POSES.format("/srv/sandbox/releases/posed/.venv/bin/python"))
+        world.host.sh(
+            f"cd /; mkfifo /run/posed; setpriv --reuid={user} sh -c {pose} >/run/posed 2>&1 & read _ </run/posed"
+        )
+        found = facts(world.host)
+        assert found["serving"] == world.host.current
+        assert found["living"] == sorted([*before["living"], *living])
+        world.host.sh("rm /run/posed; pkill -f /releases/[p]osed/")
 
 
 def test_the_settings_that_will_be_are_read_by_the_service_whatever_the_umask_of_the_host(world: World) -> None:
