@@ -126,6 +126,27 @@ def test_nobody_but_the_service_says_what_serves(world: World) -> None:
         world.host.sh("rm /run/posed; pkill -f /releases/[p]osed/")
 
 
+def test_deploy_learns_no_line_of_a_file_of_roots(world: World) -> None:
+    host, shared, release = world.host, "/srv/sandbox/shared", f"/srv/sandbox/releases/{world.host.current}"
+    before = facts(host)
+    assert before["releases"][0]["wheels"]
+    host.sh("mkdir /etc/of-root; cd /etc/of-root; echo secret | tee frozen >.bad")
+    built = {"wheels": {}, "sha": "secret", "version": "secret"}
+    (host.folder / "etc/of-root/RELEASE.json").write_text(json.dumps(built))
+    as_deploy = "runuser -u deploy -- "
+    host.sh(
+        f"{as_deploy} ln -s /etc/of-root/frozen {shared}/frozen; {as_deploy} ln -s /etc/of-root/.bad {release}/.bad"
+    )
+    host.sh(f"{as_deploy} ln -s /etc/of-root /srv/sandbox/releases/20261126T101500-0a1b2c3")
+    found = facts(host)
+    assert "secret" not in json.dumps(found)
+    assert (found["frozen"], found["releases"][-1]["bad"]) == (None, None)
+
+    host.sh(f"rm {shared}/frozen {release}/.bad; {as_deploy} mkfifo {shared}/frozen")
+    host.sh(f"{as_deploy} sh -c 'printf \"\\377 broken\" >{release}/.bad'")
+    assert (facts(host)["frozen"], facts(host)["releases"][-1]["bad"]) == (None, "\ufffd broken")
+
+
 def test_the_settings_that_will_be_are_read_by_the_service_whatever_the_umask_of_the_host(world: World) -> None:
     file = {"path": "/etc/default/sandbox", "owner": "root", "group": "sandbox", "mode": 0o640, "content": "A='1'\n"}
     given = {"what": "keep", "release": "r", "files": [file], "overwrite": True, "secrets": []}

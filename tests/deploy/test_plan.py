@@ -65,7 +65,7 @@ def test_a_plan_tells_commits_packages_files_and_phases_and_leaves_the_host_as_i
 
 def test_a_plan_says_that_a_check_would_refuse_and_which_hosts_differ(make_world: Callable[..., World]) -> None:
     world = make_world(hosts=2)
-    world.hosts[1].sh("echo until Monday >/srv/sandbox/shared/frozen")
+    world.hosts[1].sh("echo until Monday | runuser -u deploy -- tee /srv/sandbox/shared/frozen")
     said = world.project.fab("plan")
     first, second = (said.index(f"\n{host.address}\n") for host in world.hosts)
     assert first < second < said.index("is frozen: until Monday")
