@@ -84,13 +84,15 @@ def read(path: Path) -> str | None:
 
 
 def write(file: File) -> None:
-    """The file is there as a whole, or as it was."""
+    """The file is there as a whole, or as it was, also after a power cut."""
     file.path.parent.mkdir(parents=True, exist_ok=True)
     descriptor, draft = tempfile.mkstemp(dir=file.path.parent, prefix=f".{file.path.name}.")
     with os.fdopen(descriptor, "w") as target:
         target.write(file.content)
         os.fchown(descriptor, file.owner, file.group)
         os.fchmod(descriptor, file.mode)
+        target.flush()
+        os.fsync(descriptor)
     os.replace(draft, file.path)
 
 

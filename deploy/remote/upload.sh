@@ -4,6 +4,7 @@ cd "$ROOT/shared/wheels"
 rm -rf .incoming.*
 incoming=$(mktemp -d .incoming.XXXXXX)
 tar -x -C "$incoming"
+sync -f .  # a power cut leaves no empty wheel under a checksum
 for folder in "$incoming"/*; do
     sha=${folder##*/}
     (cd "$folder" && for wheel in *; do echo "$sha  $wheel"; done | sha256sum --check --quiet)

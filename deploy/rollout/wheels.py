@@ -36,7 +36,7 @@ class Wheels:
         for known in (for_one, for_all):
             if known.exists():
                 found: dict[str, str] = json.loads(known.read_text())
-                if all(self.file(digest, name).exists() for digest, name in found.items()):
+                if all(self.is_whole(digest, name) for digest, name in found.items()):
                     return found
         found = self._make(by, *words)
         anywhere = all(name.endswith(ANYWHERE) for name in found.values())

@@ -5,8 +5,10 @@ from typing import Any
 
 import pytest
 
-from rollout import build
+from rollout import build, wheels
 from rollout.errors import DeployError
+from rollout.pythons import FABS
+from rollout.wheels import Wheels
 
 
 def built(**more: Any) -> build.Built:
@@ -35,3 +37,17 @@ def test_a_requirement_that_is_not_pinned_is_refused(line: str, tmp_path: Path) 
     file.write_text(f"# what we need\n{line}\n")
     with pytest.raises(DeployError, match="is not pinned"):
         build._requirements(file)
+
+
+def test_a_wheel_that_lost_its_content_is_made_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As after a power cut."""
+
+    def make(*words: str) -> None:
+        Path(words[words.index("--wheel-dir") + 1], "shop-1-py3-none-any.whl").write_text("whole")
+
+    monkeypatch.setattr(wheels, "output", make)
+    kept = Wheels(tmp_path)
+    [(digest, name)] = kept.of("kind", "key", "shop==1", by=FABS).items()
+    kept.file(digest, name).write_text("")
+    assert kept.of("kind", "key", "shop==1", by=FABS) == {digest: name}
+    assert kept.is_whole(digest, name)
