@@ -1,11 +1,12 @@
 """Processes of a user, and how they end."""
 
 import contextlib
+import glob
 import os
 import re
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Final
 
@@ -28,6 +29,19 @@ def processes(uid: int) -> list[int]:
         if numbers and not dead and str(uid) in numbers[1].split():
             found.append(int(folder.name))
     return sorted(found)
+
+
+def held_mb(pids: Iterable[int], device: int) -> int:
+    """What files without a name take of this disk, while a process or a thread of it has them open or mapped."""
+    blocks: dict[int, int] = {}
+    for pid in pids:
+        for where in ("task/*/fd", "map_files"):
+            for path in glob.iglob(f"/proc/{pid}/{where}/*"):
+                with contextlib.suppress(OSError):
+                    found = os.stat(path)
+                    if found.st_nlink == 0 and found.st_dev == device:
+                        blocks[found.st_ino] = found.st_blocks
+    return sum(blocks.values()) >> 11
 
 
 def kill_all(uid: int) -> None:

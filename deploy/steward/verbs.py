@@ -23,7 +23,7 @@ from steward.cage import SCRATCH, SOCKET_FD, VARIABLES_FD, Cage
 from steward.config import Config
 from steward.errors import Refused
 from steward.groups import Groups
-from steward.processes import KILL_SECONDS, child_of, kill_all, parent_of, processes, send
+from steward.processes import KILL_SECONDS, child_of, held_mb, kill_all, parent_of, processes, send
 from steward.programs import OUTER, call
 from steward.root_files import opened
 from steward.uids import Uids
@@ -96,7 +96,9 @@ class Steward:
         return {"user": True, **found}
 
     def disk_mb(self, slug: str) -> int:
-        return self._du(slug, "--block-size=1K") // 1024
+        """In its folder, and what its processes hold though it was deleted there."""
+        device = os.stat(self.config.places.homes).st_dev
+        return self._du(slug, "--block-size=1K") // 1024 + held_mb(self.processes(slug), device)
 
     def used_up(self, slug: str) -> str:
         """What of its disk it has more of than its share, in words."""

@@ -2,10 +2,21 @@
 
 import time
 
+import pytest
+
 from tests.servers import BUSY, eventually
 from tests.workspaces.steward.stage import BASE, GIVE, KEEP, LIMITS, MINE, NEIGHBOURS, StewardHost
 
 NOTHING = "0000000000000000"
+OPENS = (
+    'import ctypes, mmap, os, threading, time; files = [os.open(name, os.O_RDWR | os.O_CREAT) for name in "ab"];'
+    '[os.remove(name) for name in "ab"]; [os.write(file, bytes(40 << 20)) for file in files];'
+)
+MAPS = "kept = [mmap.mmap(file, 40 << 20) for file in files];"
+A_THREAD_OPENS = (
+    "threading.Thread(target=lambda: (ctypes.CDLL(None).unshare(0x400), time.sleep(600))).start(); time.sleep(1);"
+)
+CLOSES = "os.closerange(3, 99);"
 
 
 def test_a_step_has_the_workspaces_user_no_privilege_and_nothing_of_anybodys_environment(host: StewardHost) -> None:
@@ -79,6 +90,13 @@ def test_a_disk_that_is_filled_by_many_files_ends_the_step(host: StewardHost) ->
     script = "while :; do head -c 4000000 /dev/zero >$HOME/$(cat /proc/sys/kernel/random/uuid); done"
     _, last = host.test(script, seconds=60)
     assert f"of {LIMITS['disk_mb']}, and was ended" in last["refused"]
+
+
+@pytest.mark.parametrize("holds", ["", MAPS + CLOSES, A_THREAD_OPENS + CLOSES], ids=["open", "mapped", "a-thread"])
+def test_a_disk_that_is_filled_by_deleted_files_ends_the_step(holds: str, host: StewardHost) -> None:
+    script = f"cd $HOME; exec /usr/bin/python3 -c '{OPENS} {holds} time.sleep(600)'"
+    output, last = host.test(script, seconds=20)
+    assert f"of {LIMITS['disk_mb']}, and was ended" in last["refused"], output
 
 
 def test_more_files_than_it_may_have_end_the_step(host: StewardHost) -> None:
