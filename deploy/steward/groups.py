@@ -47,14 +47,21 @@ class Groups:
 
     def make(self, slug: str) -> None:
         """Its limits are set each time: root may have changed them."""
-        limits = (("memory.max", "memory.limit_in_bytes"), ("pids.max", "pids.max"))
-        values = (self._config.memory_mb << 20, self._config.processes)
         for folder in set(self.folders.values()):
-            (folder / slug).mkdir(exist_ok=True)
-            for names, value in zip(limits, values, strict=True):
-                for name in {*names}:
-                    if (folder / slug / name).exists():
-                        (folder / slug / name).write_text(str(value))
+            group = folder / slug
+            group.mkdir(exist_ok=True)
+            for name, value in self._limits(group):
+                if (group / name).exists():
+                    (group / name).write_text(str(value))
+
+    def _limits(self, group: Path) -> list[tuple[str, int]]:
+        """Swap counts as memory. In version 1 memory with swap may at no moment be less than memory alone."""
+        memory = self._config.memory_mb << 20
+        alone = group / "memory.limit_in_bytes"
+        version_1 = [(alone.name, memory), ("memory.memsw.limit_in_bytes", memory)]
+        if alone.exists() and int(alone.read_text()) < memory:
+            version_1.reverse()
+        return [("memory.max", memory), ("memory.swap.max", 0), *version_1, ("pids.max", self._config.processes)]
 
     def enter(self, slug: str) -> None:
         for folder in set(self.folders.values()):
