@@ -48,7 +48,9 @@ class Switchover:
             self._restart(host, str(found.current))
 
     def _restart(self, host: Host, id: str) -> None:
-        """The settings that `setup` has put there go away again if the service does not take them."""
+        """The settings that `setup` has put there go away again if the service does not take them. A client that was
+        killed after the switch has left another release as the current one: what serves comes back.
+        """
         try:
             self._balance("take_out", [host], id)
             phases.everywhere([host], "restart", self._replace, self._team, id)
@@ -56,7 +58,7 @@ class Switchover:
             self._balance("put_back", [host], id)
         except BaseException as error:
             with interrupts.held():
-                failed = self._take_back([host], {host: id}, restart=True)
+                failed = self._take_back([host], {host: self._found[host].serving or id}, restart=True)
             raise TakenBack(_told(error, [str(host)], [], failed)) from error
         phases.mark_verified(host, id)
 

@@ -156,6 +156,21 @@ def test_a_restart_that_is_refused_leaves_the_service_as_it_was(world: World) ->
 
 
 @pytest.mark.slow
+def test_a_restart_that_fails_goes_back_to_what_served_not_to_what_was_switched_to(world: World) -> None:
+    assert eventually(world.serves, 60)
+    switched = str(world.host.current)
+    a_new_release(world)
+    world.project.fab("deploy")
+    serving = str(world.host.current)
+    world.project.fab("deploy:switch", "--release", switched)
+    assert world.host.current == switched
+    with unproved(world):
+        assert f"to {serving}" in world.project.fab("restart", code=1)
+    assert world.host.current == serving
+    assert world.runs_a_task()
+
+
+@pytest.mark.slow
 def test_what_setup_has_put_there_is_undone_by_no_rollback_and_no_deploy_that_fails(world: World) -> None:
     assert eventually(world.serves, 60)
     a_new_release(world)
