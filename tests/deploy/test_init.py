@@ -9,6 +9,11 @@ from tests.servers import BUSY, eventually
 
 SCRIPT = "/etc/init.d/sandbox"
 OK, DEAD, USAGE, STOPPED, UNKNOWN, NOT_ALLOWED, NOT_INSTALLED, NOT_CONFIGURED, NOT_RUNNING = 0, 1, 2, 3, 4, 4, 5, 6, 7
+LOOKS_AT_ITS_TERMINAL = """#!/bin/sh
+exec >/run/sandbox/seen
+ps -o tty= -p $$
+readlink /proc/$$/fd/0
+exit 7"""
 
 
 def init(host: TestHost, *words: str) -> int:
@@ -94,6 +99,14 @@ def test_root_follows_no_link_and_waits_for_no_pipe_in_folders_of_the_services_u
 
     running.sh(f"chown root {out}")  # as it was before
     assert init(running, "start") == OK
+
+
+def test_the_services_user_gets_no_hold_of_the_terminal_and_its_exit_code_counts(running: TestHost) -> None:
+    """Who has a terminal may type into it, and root's shell reads that."""
+    program = "/srv/sandbox/current/.venv/bin/sandbox"
+    running.sh(f"mv {program} {program}.away; echo '{LOOKS_AT_ITS_TERMINAL}' >{program}; chmod 755 {program}")
+    assert running.run("script", "-qec", f"{SCRIPT} restart", "/dev/null", check=False).returncode == 7
+    assert running.sh("cat /run/sandbox/seen").split() == ["?", "/dev/null"]
 
 
 @pytest.mark.slow
