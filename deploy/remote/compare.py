@@ -13,6 +13,7 @@ import json
 import os
 import pwd
 import re
+import stat
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -21,6 +22,7 @@ from typing import Any
 given = json.load(sys.stdin)
 key = bytes.fromhex(given["key"])
 SETTINGS = "/etc/default/sandbox"
+current = Path(os.environ["ROOT"], "current")
 
 
 def read(path: Path) -> str | None:
@@ -28,6 +30,18 @@ def read(path: Path) -> str | None:
         return path.read_text()
     except FileNotFoundError:
         return None
+
+
+def of_the_release(name: str) -> str:
+    """Only what is deploy's own, who may have put a link or a pipe there."""
+    try:
+        descriptor = os.open(current / name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+        with open(descriptor) as file:
+            found = os.fstat(descriptor)
+            is_deploys = stat.S_ISREG(found.st_mode) and found.st_uid == pwd.getpwnam("deploy").pw_uid
+            return file.read() if is_deploys else ""
+    except (OSError, KeyError):
+        return ""
 
 
 def masked(text: str, file: Mapping[str, Any]) -> list[str]:
@@ -67,12 +81,11 @@ def difference(file: Mapping[str, Any]) -> str | None:
     return "\n".join(lines) or None
 
 
-current = Path(os.environ["ROOT"], "current")
 json.dump(
     {
         "files": {file["path"]: difference(file) for file in given["files"]},
-        "requirements": read(current / "requirements.txt") or "",
-        "release": json.loads(read(current / "RELEASE.json") or "{}"),
+        "requirements": of_the_release("requirements.txt"),
+        "release": json.loads(of_the_release("RELEASE.json") or "{}"),
     },
     sys.stdout,
 )

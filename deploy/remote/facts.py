@@ -98,6 +98,7 @@ def free(path: Path) -> int:
 
 alive, serving = living()
 current = root / "current"
+frozen = root / "shared" / "frozen"
 json.dump(
     {
         "python": list(sys.version_info[:2]),
@@ -105,7 +106,7 @@ json.dump(
         "libc": os.confstr("CS_GNU_LIBC_VERSION") or "",
         "free": free(root),
         "set_up": (root / "shared").is_dir() and Path("/etc/default/sandbox").exists(),
-        "frozen": text(root / "shared" / "frozen"),
+        "frozen": text(frozen) or ("by a file that is not deploy's" if os.path.lexists(frozen) else None),
         "releases": list(releases()),
         "current": os.readlink(current).rpartition("/")[2] if current.is_symlink() else None,
         "serving": serving,

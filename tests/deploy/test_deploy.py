@@ -17,6 +17,7 @@ Make = Callable[..., World]
 LOCK = Path("srv/sandbox/shared/lock")  # names its last holder
 AS_DEPLOY = "runuser -u deploy -- sh -euc 'cd /srv/sandbox; mv {0} {0}.away; ln -s {1} {0}'"
 PLACE = ROOT / "deploy/remote/place.py"
+OF_OTHERS = "by a file that is not deploy's"
 FACTS = ROOT / "deploy/remote/facts.py"
 POSES = """exec python3 -c 'import time; print(flush=True); time.sleep(600)' {0} -m service.cli.serve"""
 
@@ -140,11 +141,11 @@ def test_deploy_learns_no_line_of_a_file_of_roots(world: World) -> None:
     host.sh(f"{as_deploy} ln -s /etc/of-root /srv/sandbox/releases/20261126T101500-0a1b2c3")
     found = facts(host)
     assert "secret" not in json.dumps(found)
-    assert (found["frozen"], found["releases"][-1]["bad"]) == (None, None)
+    assert (found["frozen"], found["releases"][-1]["bad"]) == (OF_OTHERS, None)
 
     host.sh(f"rm {shared}/frozen {release}/.bad; {as_deploy} mkfifo {shared}/frozen")
     host.sh(f"{as_deploy} sh -c 'printf \"\\377 broken\" >{release}/.bad'")
-    assert (facts(host)["frozen"], facts(host)["releases"][-1]["bad"]) == (None, "\ufffd broken")
+    assert (facts(host)["frozen"], facts(host)["releases"][-1]["bad"]) == (OF_OTHERS, "\ufffd broken")
 
 
 def test_the_settings_that_will_be_are_read_by_the_service_whatever_the_umask_of_the_host(world: World) -> None:
