@@ -73,7 +73,7 @@ class Masking:
             )
 
     def of_known_types(self, only: Filter) -> Filter:
-        """An argument is looked for in tasks of which it is known to be none of their secrets. "" is no type's name."""
+        """Arguments are searched in known types: of another one, any may be a secret. "" is no type's name."""
         if only.q is None or argument(only.q) is None or only.type:
             return only
         return msgspec.structs.replace(only, type=tuple(self._secret) or ("",))

@@ -56,7 +56,7 @@ _REASONS_BY_CODE: Final = {
 
 
 def in_each(groups: Iterable[_Of], do: Callable[[_Of], _Found]) -> Iterator[_Found]:
-    """What one of them does not answer keeps the others from nothing. Its problem is raised at the end."""
+    """Does it for each, also after one that is away; the problem of that one is raised at the end."""
     problem: StoreUnavailable | None = None
     for group in groups:
         try:
