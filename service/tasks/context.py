@@ -90,7 +90,8 @@ class Context:
         """Says how far the task is: from 0 to 1, and in words. Clients see it in the document within half a second."""
         if fraction is not None and not (math.isfinite(fraction) and 0 <= fraction <= 1):
             raise ValueError(f"progress is from 0 to 1, not {fraction!r}")
-        self.news = msgspec.Raw(_encode({"fraction": fraction, "message": storable_text(str(message))}))
+        said = storable_text(self.without_secrets(str(message)))
+        self.news = msgspec.Raw(_encode({"fraction": fraction, "message": said}))
 
     def log(self, text: str) -> None:
         """A line in the task's log, which clients see within half a second. It goes into no log file."""

@@ -12,7 +12,7 @@ import msgspec
 
 from service.store import Filter
 from service.store.selection import argument
-from service.tasks.declare import TaskType
+from service.tasks.declare import ON_MANY, TaskType
 from service.tasks.document import Task, public
 from service.web.auth import SCOPE
 from service.web.problem import wrong
@@ -34,7 +34,7 @@ EVERY: Final = _Every()
 
 class Masking:
     def __init__(self, types: Iterable[TaskType]) -> None:
-        self._secret = {task_type.name: task_type.secret for task_type in types}
+        self._secret = dict.fromkeys(ON_MANY, ()) | {task_type.name: task_type.secret for task_type in types}
 
     def document(self, task: Task, environ: dict[str, Any]) -> dict[str, Any]:
         """For who asks for this one task."""
@@ -42,24 +42,27 @@ class Masking:
 
     def listed(self, task: Task) -> dict[str, Any]:
         """Without the secrets that the type names."""
-        return public(task) | {"args": self.arguments(task.type, task.args)}
+        hidden = {"args": self.arguments(task.type, task.args)}
+        if secret := self._secret.get(task.type):
+            hidden["result"] = _masked(task.result, secret)
+        return public(task) | hidden
 
     def arguments(self, type: str, args: msgspec.Raw) -> msgspec.Raw:
         """Without the secrets that the type names."""
-        if not (secret := self.secret(type)):
-            return args
-        members = {name: _RAW_HIDDEN if name in secret else value for name, value in _members(bytes(args)).items()}
-        return msgspec.Raw(_encode(members))
+        secret = self.secret(type)
+        return _masked(args, secret) if secret else args
 
     def secret(self, type: str) -> Container[str]:
         """The names of its arguments that are kept from everybody's eyes; empty if none is."""
         return self._secret.get(type, EVERY)
 
-    def refuse_guesses(self, only: Filter) -> None:
-        """Raises a problem if the filter asks for a secret of a type that it admits."""
+    def searched(self, only: Filter) -> Filter:
+        """The filter that looks into no secret; a problem if it asks for one of a type that it names. Arguments are
+        searched in known types: of another one, any may be a secret.
+        """
         wanted = argument(only.q) if only.q is not None else None
         if wanted is None:
-            return
+            return only
         name = wanted.path[0]
         types = [each for each in only.type or self._secret if name in self.secret(each)]
         if types:
@@ -71,12 +74,15 @@ class Masking:
                 else f"q: this release does not know the type {types[0]}: any of its arguments may be a secret",
                 field="q",
             )
+        return only if only.type else msgspec.structs.replace(only, type=tuple(self._secret))
 
-    def of_known_types(self, only: Filter) -> Filter:
-        """Arguments are searched in known types: of another one, any may be a secret. "" is no type's name."""
-        if only.q is None or argument(only.q) is None or only.type:
-            return only
-        return msgspec.structs.replace(only, type=tuple(self._secret) or ("",))
+
+def _masked(value: msgspec.Raw, secret: Container[str]) -> msgspec.Raw:
+    """An object without the members of these names; anything else as it is."""
+    if not bytes(value).startswith(b"{"):
+        return value
+    members = {name: _RAW_HIDDEN if name in secret else member for name, member in _members(bytes(value)).items()}
+    return msgspec.Raw(_encode(members))
 
 
 def may_write(environ: dict[str, Any]) -> bool:

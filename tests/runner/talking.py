@@ -86,6 +86,7 @@ def program_odd(context: Context) -> list[str]:
 @task("keep.secret", secret=("password", "more"))
 def keep_secret(context: Context, password: str, more: list[int]) -> None:
     context.log(f"log {password}")
+    context.progress(0.5, f"signs in with {password}")
     context.logger.info("logger %s %s", password, more)
     context.run(["echo", password, *map(str, more)])
     raise RuntimeError(f"error {password} {more}")

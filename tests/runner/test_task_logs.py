@@ -117,6 +117,7 @@ def test_what_a_type_calls_secret_is_in_no_log(crew: Crew) -> None:
     [uid] = crew.create("keep.secret", args={"password": "open sesame", "more": [1234, 5]}, max_attempts=1)
     done = crew.finished(uid)
     assert done.error is not None and done.error.message == "error [removed] [[removed], 5]"
+    assert b'"signs in with [removed]"' in bytes(done.progress)
     said = texts(crew, uid)
     assert said[:3] == ["log [removed]", "logger [removed] [[removed], 5]", "[removed] [removed] 5"]
     written = (crew.home / "log" / "runner.log").read_text()

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 from flask.testing import FlaskClient
+from msgspec import Raw
 
 from service.store import SCRIPTS, Change, Store
 from service.store.connection import connect
@@ -70,12 +71,12 @@ def estate(make_app: Callable[..., Web], store: Store, tmp_path: Path) -> Estate
 def finish(store: Store) -> Callable[..., None]:
     """Ends a task as a runner would."""
 
-    def finish(uid: str, error: TaskError | None = None) -> None:
+    def finish(uid: str, error: TaskError | None = None, result: Raw = NULL) -> None:
         found = store.read(uid)
         assert found is not None
         now = moments.stamp(1_000_000_000.0)
         if error is None:
-            after = transitions.succeeded(found.task, NULL, now, now, 0.5)
+            after = transitions.succeeded(found.task, result, now, now, 0.5)
         else:
             after = transitions.failed(found.task, error, now, now, 0.5)
         assert store.move([Change(found.text, found.task, after)]).refused == []

@@ -3,9 +3,11 @@
 from collections.abc import Callable
 from pathlib import Path
 
+import msgspec
 import pytest
 from flask.testing import FlaskClient
 
+from service.store import Store
 from service.tasks.registry import Registry
 from service.web import token_file
 from service.web.app import Web
@@ -131,3 +133,37 @@ def test_nor_does_the_cursor_tell_where_a_type_has_left_the_release(
     later = make_app(registry=known).test_client()
     answers = [later.get(f"/tasks?limit=1&q=args.password={guess}").json for guess in ("hunter2", "wrong")]
     assert answers == [{"tasks": [], "next": None}] * 2
+    asked = [later.get(f"/ui/tasks/all?do=cancel&q=args.password={guess}").text for guess in ("hunter2", "wrong")]
+    assert all("Cancel 0 tasks?" in text for text in asked)
+    dry = later.post("/tasks/cancel", json={"q": GUESS, "dry_run": True})
+    assert dry.json == {"matched": 0, "more": False}
+
+
+def test_an_act_looks_for_arguments_where_the_list_does(
+    make_app: Callable[..., Web], client: FlaskClient, store: Store
+) -> None:
+    client.post("/tasks", json={"type": "account.open", "args": ARGS})
+    later = make_app(registry=Registry.load(["service.builtin.demo"])).test_client()
+    act = later.post("/tasks/cancel", json={"q": GUESS}).json
+    assert "account.open" not in act["args"]["filter"]["type"] and "echo" in act["args"]["filter"]["type"]
+
+
+def test_a_result_hides_what_its_type_calls_secret(
+    guarded: FlaskClient, tokens: dict[str, dict[str, str]], finish: Callable[..., None]
+) -> None:
+    task = {"type": "account.open", "args": ARGS}
+    uid = guarded.post("/tasks", json=task, headers=tokens["write"]).json["uid"]
+    finish(uid, result=msgspec.Raw(msgspec.json.encode(ARGS)))
+    assert guarded.get(f"/tasks/{uid}", headers=tokens["write"]).json["result"] == ARGS
+    assert guarded.get(f"/tasks/{uid}", headers=tokens["read"]).json["result"] == MASKED
+    for scope in ("read", "write"):
+        [listed] = guarded.get("/tasks", headers=tokens[scope]).json["tasks"]
+        assert listed["result"] == MASKED
+    page = guarded.get(f"/ui/tasks/{uid}", headers=tokens["write"])
+    assert page.status_code == 303 or "hunter2" not in page.text
+
+
+def test_readers_see_on_what_an_act_acts(guarded: FlaskClient, tokens: dict[str, dict[str, str]]) -> None:
+    act = guarded.post("/tasks/cancel", json={"type": "echo"}, headers=tokens["write"]).json
+    seen = guarded.get(f"/tasks/{act['uid']}", headers=tokens["read"]).json
+    assert seen["args"] == act["args"] == {"filter": {"type": ["echo"]}}

@@ -60,19 +60,19 @@ class ManyCalls:
 
     def matched(self, type: str, only: Filter) -> tuple[int, bool]:
         """How many tasks such an act would look at now, and whether there are more."""
-        self._masking.refuse_guesses(only)
-        return deeds.matched(self._store, only, KINDS[type], moments.stamp(time.time()))
+        searched = self._masking.searched(only)
+        return deeds.matched(self._store, searched, KINDS[type], moments.stamp(time.time()))
 
     def created(self, type: str, only: Filter) -> Task:
         """The task that acts on all that the filter admits."""
-        self._masking.refuse_guesses(only)
+        searched = self._masking.searched(only)
         environ, now = request.environ, moments.stamp(time.time())
         task = Task(
             uid=self._store.uid(random_prefix()),
             type=type,
             queue=self._open_queue(),
             status=QUEUED,
-            args=msgspec.Raw(_encode({"filter": only})),
+            args=msgspec.Raw(_encode({"filter": searched})),
             created_at=now,
             max_attempts=ATTEMPTS,
             request_id=environ.get(REQUEST_ID),

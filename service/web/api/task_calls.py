@@ -87,8 +87,7 @@ class TaskCalls:
     def page(self, query: MultiDict[str, str]) -> tuple[Sequence[Task], Position | None]:
         """Of the list: what it is asked for, with its secrets, and where the next page begins."""
         limit, after, only = listing.query(query)
-        self._masking.refuse_guesses(only)
-        page, following = self._store.index.page(limit=limit, after=after, only=self._masking.of_known_types(only))
+        page, following = self._store.index.page(limit=limit, after=after, only=self._masking.searched(only))
         self._store.limits.tell(page, self._store.partition)
         return page, following
 

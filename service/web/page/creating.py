@@ -83,7 +83,7 @@ class Creating:
         try:
             args = _args(task_type, request.form)
             if model is not None:
-                args = shown.restored(args, shown.parsed(model.args))
+                args = _restored(args, model, task_type)
             task, is_new = self._created(_body(name, args, request.form))
         except (InvalidTask, Problem) as error:
             if isinstance(error, Problem) and error.status != 422:
@@ -126,6 +126,19 @@ def _args(task_type: TaskType, form: Mapping[str, str]) -> dict[str, Any]:
     if form.get("how") == AS_JSON:
         return argument_form.parsed(form.get("json", ""))
     return argument_form.read(task_type.describe()["args"], form)
+
+
+def _restored(args: dict[str, Any], model: Task, task_type: TaskType) -> dict[str, Any]:
+    """With what the form did not show of the model's arguments."""
+    before = shown.parsed(model.args)
+    seen = shown.hidden(before, task_type.secret)
+    whole = {}
+    for name, value in args.items():
+        try:
+            whole[name] = shown.restored(value, before.get(name), seen.get(name))
+        except ValueError as error:
+            raise InvalidTask(f"{name}: {error}", field=name) from None
+    return whole
 
 
 def _body(name: str, args: dict[str, Any], form: Mapping[str, str]) -> bytes:

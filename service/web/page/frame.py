@@ -18,6 +18,7 @@ from markupsafe import Markup
 
 from service import __version__
 from service.store.pauses import Paused
+from service.tasks.declare import ON_MANY
 from service.tasks.document import SHOWN_STATUSES
 from service.tasks.registry import Registry
 from service.web import request_id
@@ -84,7 +85,8 @@ class Frame:
         }  # fmt: skip
         self._templates.filters |= {
             "ago": shown.ago, "clock": shown.clock, "count": shown.count, "exactly": shown.exactly,
-            "size": shown.size, "stamp": shown.stamp, "span": shown.span, "text": shown.text,
+            "progress": shown.progress, "size": shown.size, "stamp": shown.stamp, "span": shown.span,
+            "text": shown.text,
         }  # fmt: skip
 
     def page(self, template: str, status: int = 200, **values: Any) -> Answer:
@@ -132,7 +134,7 @@ def secret_arguments(registry: Registry, type: str) -> Container[str]:
     found = registry.get(type)
     if found is not None:
         return found.secret
-    return () if may_write(request.environ) else EVERY
+    return () if type in ON_MANY or may_write(request.environ) else EVERY
 
 
 def safe(answer: Response) -> Response:

@@ -36,20 +36,20 @@ class OneTask:
 
     def show(self, uid: str) -> Response:
         found = self._calls.found(uid)
-        task = found.task
+        task, task_type = found.task, self._registry.get(found.task.type)
         return self._frame.page(
             "task.html",
             task=task,
             args=self._value(task.args, secret_arguments(self._registry, task.type)),
             attempts=self._logbook.attempts(uid)[1],
             log=self._logbook.read(uid),
-            result=None if task.result == NULL else self._value(task.result),
+            result=None if task.result == NULL else self._value(task.result, task_type.secret if task_type else ()),
             progress=shown.progress(task),
             sentry=self._sentry(task),
             unreadable=_as_stored(found, may_write(request.environ)) if task.status == UNREADABLE else "",
             holder=self._holder(task),
             may_retry=task.status in (FAILED, CANCELLED) and task.type not in NOT_AGAIN,
-            may_create=self._registry.get(task.type) is not None,
+            may_create=task_type is not None,
         )
 
     def _holder(self, task: Task) -> str:

@@ -133,15 +133,39 @@ def hidden(value: Any, secret: Container[str] = ()) -> Any:
     return value
 
 
-def restored(value: Any, before: Any) -> Any:
-    """The value, with what was hidden in it as it was before."""
-    if value == scrubber.REMOVED and before is not None:
-        return before
-    if isinstance(value, dict) and isinstance(before, dict):
-        return {name: restored(member, before.get(name)) for name, member in value.items()}
-    if isinstance(value, list) and isinstance(before, list):
-        return [restored(*pair) for pair in zip(value, before, strict=False)] + value[len(before) :]
-    return value
+def restored(value: Any, before: Any, seen: Any) -> Any:
+    """The value, with what was hidden in it as it was before, which was shown as `seen`. A ValueError if nobody can
+    tell what that was.
+    """
+    if isinstance(value, dict):
+        old, shown = [each if isinstance(each, dict) else {} for each in (before, seen)]
+        return {name: restored(member, old.get(name), shown.get(name)) for name, member in value.items()}
+    if isinstance(value, list):
+        return _restored_list(value, *[each if isinstance(each, list) else [] for each in (before, seen)])
+    if scrubber.REMOVED not in written(value):
+        return value
+    if value != seen:
+        raise ValueError(f"write what is to stand for {scrubber.REMOVED}")
+    return before
+
+
+def _restored_list(value: list[Any], before: list[Any], seen: list[Any]) -> list[Any]:
+    """Its members may have moved: what is hidden goes back only into one that is otherwise as it was."""
+    texts = list(map(written, seen))
+    known: dict[str, dict[str, Any]] = {}  # of how a member was shown: all that it may have been
+    for text, member in zip(texts, before, strict=False):
+        known.setdefault(text, {})[written(member)] = member
+    whole = []
+    for at, (text, member) in enumerate(zip(map(written, value), value, strict=True)):
+        if scrubber.REMOVED not in text:
+            whole.append(member)
+        elif len(value) == len(before) and texts[at : at + 1] == [text]:
+            whole.append(before[at])
+        elif len(known.get(text, ())) == 1:
+            whole += known[text].values()
+        else:
+            raise ValueError(f"write what is to stand for {scrubber.REMOVED} in the list")
+    return whole
 
 
 def written(value: Any) -> str:

@@ -3,15 +3,17 @@
 import json
 import time
 from collections.abc import Callable
+from copy import copy
 from itertools import islice
 from pathlib import Path
 
 import pytest
 from flask.testing import FlaskClient
 
-from service.store import AtWork, Executing, Store
+from service.store import AtWork, Change, Executing, Store
 from service.store.tally import Tally
-from service.tasks.document import Task, TaskError
+from service.tasks import moments
+from service.tasks.document import Claim, Task, TaskError
 from service.tasks.lines import Unstored
 from service.web import token_file
 from service.web.api import task_events
@@ -51,6 +53,21 @@ def test_the_log_of_a_finished_task_is_not_followed(
     finish(uid)
     page = open_page.get(f"/ui/tasks/{uid}")
     assert "the end" in page.text and "data-tail" not in Seen(page).all("pre", id="lines")[0]
+
+
+def test_the_one_attempt_of_a_finished_task_is_told(
+    open_page: FlaskClient, store: Store, finish: Callable[..., None]
+) -> None:
+    uid = create(open_page)
+    found = store.read(uid)
+    assert found is not None
+    running = copy(found.task)
+    running.status, running.revision, running.attempt = "running", 2, 1
+    running.claim, running.started_at = Claim("ann:boot:7:abc", "token", "stream", "1-0"), moments.stamp(1e9)
+    store.move([Change(found.text, found.task, running)])
+    assert '<td class="cut">ann</td>' in open_page.get("/ui").text
+    finish(uid)
+    assert "succeeded" in open_page.get(f"/ui/tasks/{uid}").text.partition('id="attempts"')[2]
 
 
 def test_attempts_are_listed_from_the_last_to_the_first(open_page: FlaskClient, finish: Callable[..., None]) -> None:

@@ -83,9 +83,40 @@ def test_a_page_hides_what_sounds_like_a_secret() -> None:
 
 def test_what_was_hidden_comes_back_where_it_stands() -> None:
     before = {"password": "x", "list": [{"token": "y"}, 2], "kept": 1}
-    hidden = shown.hidden(before)
-    assert "x" not in str(hidden) and shown.restored(hidden, before) == before
-    assert shown.restored({"password": "new", "list": ["[removed]"]}, before) == {
-        "password": "new",
-        "list": [{"token": "y"}],
-    }
+    seen = shown.hidden(before)
+    assert "x" not in str(seen) and shown.restored(seen, before, seen) == before
+    changed = {"password": "new", "list": [3, {"token": "[removed]"}, 2], "kept": 2}
+    assert shown.restored(changed, before, seen) == {"password": "new", "list": [3, {"token": "y"}, 2], "kept": 2}
+
+
+def test_of_a_text_in_which_something_is_hidden_too() -> None:
+    before = {"url": "https://me:hunter2@host/"}
+    seen = shown.hidden(before)
+    assert "hunter2" not in str(seen) and shown.restored(seen, before, seen) == before
+
+
+ANN, BOB = {"user": "ann", "password": "a"}, {"user": "bob", "password": "b"}
+
+
+@pytest.mark.parametrize(
+    ("left", "expected"),
+    [([0, 1], [ANN, BOB]), ([1], [BOB]), ([1, 0], [BOB, ANN]), ([0, 1, 1], [ANN, BOB, BOB])],
+)
+def test_no_secret_goes_to_another_member_of_a_list(left: list[int], expected: list[object]) -> None:
+    seen = shown.hidden([ANN, BOB])
+    assert shown.restored([seen[place] for place in left], [ANN, BOB], seen) == expected
+
+
+@pytest.mark.parametrize(
+    ("value", "before"),
+    [
+        ([{"user": "eve", "password": "[removed]"}], [ANN]),
+        ([{"password": "[removed]"}], [{"password": "a"}, {"password": "b"}]),
+        ({"pass_word": "[removed]"}, {"password": "a"}),
+        ("https://[removed]@other/", "https://me:hunter2@host/"),
+        ("[removed]", None),
+    ],
+)
+def test_what_cannot_be_told_is_to_be_written(value: object, before: object) -> None:
+    with pytest.raises(ValueError, match="write what is to stand for"):
+        shown.restored(value, before, shown.hidden(before))

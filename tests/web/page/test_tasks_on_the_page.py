@@ -208,6 +208,9 @@ def test_a_task_runs_again_with_changes_and_its_secrets_stay(open_page: FlaskCli
     made = open_page.post("/ui/types/echo", data=form, headers=OWN)
     task = open_page.get(made.headers["Location"].removeprefix("/ui")).json
     assert task["args"] == {"message": {"password": "hunter2", "n": 2}}
+    form = {"from": uid, "arg:message": '{"pass": "[removed]", "n": 2}'}
+    refused = open_page.post("/ui/types/echo", data=form, headers=OWN)
+    assert refused.status_code == 422 and "message: write what is to stand for [removed]" in refused.text
 
 
 @pytest.mark.parametrize(

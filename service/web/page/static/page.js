@@ -4,7 +4,7 @@
 
 const body = document.body;
 const seconds = Number(body.dataset.refresh || 0);
-let stopped = false; // by the key r
+let stopped = false; // by the key s
 let busy = false;
 let timer = 0;
 
@@ -56,6 +56,7 @@ function show(page) {
   for (const region of document.querySelectorAll("[data-live]")) {
     const anew = page.getElementById(region.id);
     if (anew) Idiomorph.morph(region, anew, morphing);
+    else region.remove();
   }
   body.dataset.refresh = page.body.dataset.refresh;
   mark();
@@ -269,10 +270,11 @@ const KEYS = {
   k: () => step(-1),
   x: () => at?.querySelector("input[type=checkbox]")?.click(),
   Enter: () => at?.querySelector("a")?.click(),
-  r: () => {
+  r: refresh,
+  s: () => {
     stopped = Number(body.dataset.refresh || 0) > 0 && !stopped;
     if (!stopped) refresh();
-    document.querySelector("[data-keys]").textContent = stopped ? "stopped; r goes on refreshing" : "press ? for the keys";
+    document.querySelector("[data-keys]").textContent = stopped ? "stopped; s goes on refreshing" : "press ? for the keys";
   },
   "?": () => document.getElementById("keys").showModal(),
 };
