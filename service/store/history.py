@@ -82,7 +82,7 @@ class History:
 
     def add(self, writer: str, number: int, counted: Sequence[Counted], remembered: int = HOUR) -> None:
         """A batch of a writer's, which counts its batches. It may be sent again: it is added once."""
-        head = (number, remembered, int(time.time()), HOURS_KEPT, MOST_SERIES + 2, OTHER, keys.history())
+        head = (number, remembered, int(time.time()), HOURS_KEPT, MOST_SERIES, ALL, OTHER, keys.history())
         names = (keys.history_series(), keys.history_writer(writer))
         words = [word for each in counted for scale in (MINUTES, HOURS, IN_ALL) for word in _record(each, scale)]
         self._wire.call(0, HISTORY.call(names, (*head, *words)))

@@ -35,10 +35,10 @@ def test_without_a_series_it_says_which_there_are(client: FlaskClient, store: St
 
 
 def test_a_short_span_is_told_by_the_minute_with_medians_and_marks(client: FlaskClient, store: Store) -> None:
-    now = time.time()
+    now = time.time() // 60 * 60 - 30
     count(store, now - 600, *[ended("succeeded", ran=0.5)] * 9, ended("failed", ran=8.0))
     store.history.mark(int((now - 500) * 1e6), {"at": "x", "what": "reloaded", "watcher": "sandbox", "release": "/r"})
-    told = history(client, "default/echo", from_=now - 3600)
+    told = history(client, "default/echo", from_=now - 3600, to=now)
     assert (told["series"], told["resolution"], len(told["points"])) == ("default/echo", "minute", 61)
     [point] = [each for each in told["points"] if each["succeeded"]]
     assert point["at"] == moments.stamp((now - 600) // 60 * 60)
@@ -61,6 +61,19 @@ def test_a_long_span_and_what_is_older_than_two_days_is_told_by_the_hour(client:
         assert (told["resolution"], told["summary"]["succeeded"]) == ("hour", 1)
         assert sum(point["succeeded"] for point in told["points"]) == 1
     assert len(history(client, "all", from_=0)["points"]) <= 31 * 24 + 1
+
+
+def test_a_span_ends_before_the_minute_and_the_hour_at_which_it_ends(client: FlaskClient, store: Store) -> None:
+    noon = time.time() // 3600 * 3600 - 3600
+    count(store, noon - 1, ended("succeeded"))
+    count(store, noon, ended("failed"))
+    store.history.gauge(noon - 1, {"runners": (1, 1, 1, 1)})
+    store.history.gauge(noon, {"runners": (9, 9, 9, 9)})
+    for hours, points in ((1, 60), (72, 72)):
+        told = history(client, "all", from_=noon - hours * 3600, to=noon)
+        assert (len(told["points"]), told["summary"]["succeeded"], told["summary"]["failed"]) == (points, 1, 0)
+        told = history(client, "runners", from_=noon - hours * 3600, to=noon)
+        assert (len(told["points"]), told["points"][-1]["busy"]) == (points, 1)
 
 
 def test_gauges_are_told_by_their_highest_in_each_minute_or_hour(client: FlaskClient, store: Store) -> None:

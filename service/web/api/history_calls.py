@@ -81,7 +81,8 @@ class HistoryCalls:
 
     def _counts(self, series: str, is_fine: bool, since: int, until: int) -> dict[str, Any]:
         scale = MINUTES if is_fine else HOURS
-        first, last = since // scale.seconds, until // scale.seconds
+        first = since // scale.seconds
+        last = max(first, (until - 1) // scale.seconds)
         found = self._history.counts(series, scale, first, last)
         summed = [sum(column) for column in zip(*found, strict=True)]
         points = [{"at": _stamp((first + place) * scale.seconds)} | _said(each) for place, each in enumerate(found)]
@@ -92,7 +93,8 @@ class HistoryCalls:
         names = RUNNER_GAUGES if series == RUNNERS else QUEUE_GAUGES
         step = MINUTES.seconds if is_fine else HOUR
         scale = FINE if is_fine else COARSE
-        first, last = since // step * step, until // step * step + step - 1
+        first = since // step * step
+        last = max(first, (until - 1) // step * step) + step - 1
         found = self._history.gauges(series, scale, first // scale.seconds, last // scale.seconds)
         points = [
             {"at": _stamp(first + place * step), **_highest(names, found, place * step // scale.seconds, step, scale)}
