@@ -93,6 +93,7 @@ class _Following:
         self._errors = errors
         self._frames = Frames()
         self._end: bytes | None = None  # as the zygote tells it
+        self._is_garbled = False
 
     def follow(self, task: Task, leash: Leash) -> None:
         """Until the process has ended, or cannot be ended."""
@@ -132,7 +133,12 @@ class _Following:
         except OSError:
             chunk = b""
         for kind, content in self._frames.cut(chunk):
-            self._note(kind, content)
+            try:
+                self._note(kind, content)
+            except Exception as error:  # the handler has written into descriptors that are not its own
+                log.warning("what the attempt's process says cannot be read: %r", error)
+                self._is_garbled = True
+                self._child.kill()
         return bool(chunk)
 
     def _hear_the_rest(self) -> None:
@@ -167,7 +173,7 @@ class _Following:
         if leash.reason is not None:
             log.warning("the attempt did not end within %g s: its process was killed", PATIENCE_SECONDS)
             return leash.reason()
-        error = Crashed(_told(self._end or b""))
+        error = Crashed("what its process said cannot be read" if self._is_garbled else _told(self._end or b""))
         if stacks := self._frames.stacks:
             error.add_note(stacks)
         return error

@@ -16,13 +16,14 @@ import tempfile
 import time
 from collections.abc import Sequence
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Final, NamedTuple
 
 from service.runner import alarm
 from service.runner.lockfile import HELD_UP_SECONDS, Presence, Remains, is_of
 from service.runner.upkeep import Upkeep
-from service.store import Document, Entry, Store, document, streams
+from service.store import Document, Entry, Store, document, in_each, streams
 
 WATCH_SECONDS: Final = 0.5
 LATE_SECONDS: Final = 4.0  # its own watchdog and alarm come before that
@@ -76,29 +77,36 @@ class Neighbours:
             return
         held_up = list(self._presence.held_up_neighbours())
         self._take_back({neighbour.consumer for neighbour in held_up})
-        for neighbour in held_up:
+        for _ in in_each(held_up, self._look_after):
+            pass
+
+    def _look_after(self, neighbour: Remains) -> None:
+        pending: list[Pending] = []
+        try:
+            self.vouch(neighbour, pending)
             self._store.roster.vouch(neighbour.consumer)
-            pending = self.vouch(neighbour)
+        finally:
             self._tell(neighbour, pending)
             self._end_if_useless(neighbour, pending)
 
     # --- leases ------------------------------------------------------------------------------------
 
-    def vouch(self, neighbour: Remains) -> list[Pending]:
-        """Renews the leases of what it executes. Returns all that it holds."""
+    def vouch(self, neighbour: Remains, pending: list[Pending]) -> None:
+        """Renews the leases of what it executes, and adds to `pending` all that it holds."""
         self._vouched[neighbour.consumer] = time.monotonic()
-        pending = []
-        for partition in range(self._store.partitions):
-            here = self._pending(neighbour, partition)
-            if kept := [one.entry for one in here if self._keeps(neighbour, one)]:
-                self._store.queues.renew(partition, neighbour.consumer, kept)
-            pending += here
+        for some in in_each(range(self._store.partitions), partial(self._vouch_in, neighbour)):
+            pending += some
+
+    def _vouch_in(self, neighbour: Remains, partition: int) -> list[Pending]:
+        pending = self._pending(neighbour, partition)
+        if kept := [one.entry for one in pending if self._keeps(neighbour, one)]:
+            self._store.queues.renew(partition, neighbour.consumer, kept)
         return pending
 
     def vouch_if_due(self, neighbour: Remains) -> None:
         """Before its other entries are taken. Where `watch` has just done it, that is enough."""
         if time.monotonic() - self._vouched.get(neighbour.consumer, 0.0) > 2 * WATCH_SECONDS:
-            self.vouch(neighbour)
+            self.vouch(neighbour, [])
 
     def _pending(self, neighbour: Remains, partition: int) -> list[Pending]:
         entries = [

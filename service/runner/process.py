@@ -21,7 +21,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from types import FrameType
-from typing import Final
+from typing import Any, Final
 
 from service.errors import SandboxError, WrongRedis
 from service.observe import log_file
@@ -57,7 +57,7 @@ from service.tasks.registry import Registry
 
 TICK_SECONDS: Final = 0.05
 START_SECONDS: Final = 3.0
-THREADS_SECONDS: Final = 1.0
+LEFT_SECONDS: Final = 1.0
 
 log = logging.getLogger("sandbox.runner")
 
@@ -199,7 +199,7 @@ class Runner:
             log.warning("%s; the last seconds are missing in the history", lost)
         self._attendance.end()
         self._leave()
-        self._end_with_threads()
+        self._end_with_what_is_left()
         return 0
 
     def _wait_for_redis(self) -> None:
@@ -261,13 +261,13 @@ class Runner:
             log.warning("%s; another runner will forget this one", error)
         self._presence.tell()
 
-    def _end_with_threads(self) -> None:
-        """Python would wait for threads that handlers have left. They get a moment, and end with the process."""
-        until = time.monotonic() + THREADS_SECONDS
-        for thread in _others():
-            thread.join(max(0.0, until - time.monotonic()))
-        if left := _others():
-            log.warning("ends in spite of threads that handlers have left: %s", ", ".join(each.name for each in left))
+    def _end_with_what_is_left(self) -> None:
+        """Python would wait for threads and processes that handlers have left. They get a moment, no more."""
+        until = time.monotonic() + LEFT_SECONDS
+        for each in _left():
+            each.join(max(0.0, until - time.monotonic()))
+        if left := _left():
+            log.warning("ends in spite of what handlers have left: %s", ", ".join(each.name for each in left))
             self._errors.flush()
             logging.shutdown()
             sys.stdout.flush()
@@ -281,9 +281,11 @@ class Runner:
             self._wish_reload()
 
 
-def _others() -> list[threading.Thread]:
-    """The threads for which Python waits at its end."""
-    return [thread for thread in threading.enumerate() if not thread.daemon and thread is not threading.main_thread()]
+def _left() -> list[Any]:
+    """The threads, and the processes of multiprocessing, for which Python waits at its end."""
+    threads = [each for each in threading.enumerate() if not each.daemon and each is not threading.main_thread()]
+    processes = sys.modules.get("multiprocessing.process")  # which only a handler has imported
+    return [*threads, *(processes.active_children() if processes else ())]
 
 
 def _be_ended_by(ours: Mapping[signal.Signals, Callable[..., None]]) -> None:

@@ -165,8 +165,11 @@ class Recovery:
     def forget_lost_hosts(self) -> None:
         """What is left of hosts that never came back, or came back under another name."""
         self._presence.clear_away(older_than_seconds=FORGOTTEN_AFTER_SECONDS)
-        for partition in self._partitions:
-            self._store.queues.retire_silent(partition, self._queues, idle_ms=int(FORGOTTEN_AFTER_SECONDS * 1000))
+        for _ in in_each(self._partitions, self._forget_the_silent):
+            pass
+
+    def _forget_the_silent(self, partition: int) -> None:
+        self._store.queues.retire_silent(partition, self._queues, idle_ms=int(FORGOTTEN_AFTER_SECONDS * 1000))
 
     def _of_the_silent(self) -> list[Finding]:
         """In one group of partitions each time: a lease is long."""

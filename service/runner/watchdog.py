@@ -128,12 +128,14 @@ class Watchdog:
         for lane in self._lanes:
             if lane.running not in self._abandoned or lane.running.window.reason is Stopping:
                 self._presence.clear(lane.number)
-        programs.end_all()
-        last_words = threading.Thread(target=self._say_last_words, daemon=True)
-        last_words.start()
-        last_words.join(LAST_WORDS_SECONDS)
         is_stop = all(stuck.window.reason is Stopping for stuck in self._abandoned)
-        os._exit(0 if is_stop else EXIT_REPLACE_ME)
+        try:
+            programs.end_all()
+            last_words = threading.Thread(target=self._say_last_words, daemon=True)
+            last_words.start()
+            last_words.join(LAST_WORDS_SECONDS)
+        finally:  # handlers may have left no room for a thread
+            os._exit(0 if is_stop else EXIT_REPLACE_ME)
 
     def _report(self, stuck: Running, frame: FrameType | None) -> str | None:
         """With the handler's variables, but for what is secret in its thread."""

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -10,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.cli.test_cli import ROOT, sandbox
-from tests.servers import eventually
+from tests.servers import BUSY, eventually
 from tests.system.conftest import make_instance, releases  # noqa: F401 - fixtures
 from tests.system.instance import Instance
 from tests.system.releases import NOT_COPIED, Releases
@@ -60,6 +61,7 @@ def test_a_release_with_a_folder_of_that_name_runs_what_its_virtualenv_holds(
     (release / "conf").mkdir()
     (release / "conf" / "gunicorn.py").write_text("raise SystemError('this is of another program')")
     (release / "mine.py").write_text(a_type("mine", "__file__"))
+    (release / "argparse.py").write_text("raise SystemError('this is not the argparse of Python')")
     a_virtualenv(release / ".venv")
     instance = make_instance(SANDBOX_TASKS="mine", SANDBOX_RELEASE=str(release), PYTHONPATH="")
     (instance.home.parent / "mine.py").write_text("raise SystemError('the release comes first')")
@@ -67,6 +69,10 @@ def test_a_release_with_a_folder_of_that_name_runs_what_its_virtualenv_holds(
     uid = instance.create("mine")
     eventually(lambda: instance.succeeded(uid))
     assert instance.task(uid)["result"] == str(release / "mine.py")
+    for _ in range(2):  # the second time, the release is the folder in which they are
+        runners = instance.kinds()["runner"]
+        os.kill(runners[0].pid, signal.SIGHUP)
+        eventually(lambda runners=runners: not any(each.alive for each in runners), 20 * BUSY)
     assert instance.stop() == 0
 
 

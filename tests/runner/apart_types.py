@@ -6,14 +6,17 @@ import logging
 import os
 import signal
 import socket
+import stat
 import subprocess
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from service import Context, Reject, Retry, task
 from service.errors import InvalidTask, KeyHeld
+from service.runner.frames import OUTCOME, frame
 from tests.runner import handlers
 
 log = logging.getLogger("their.own")
@@ -125,6 +128,16 @@ def crash(context: Context, how: str) -> None:
     if how == "exit":
         os._exit(3)
     os.kill(os.getpid(), getattr(signal, how))
+
+
+@task("apart.garbles", process=True)
+def garbles(context: Context) -> None:
+    """Writes into descriptors that are not its own."""
+    for number in range(3, 64):
+        with suppress(OSError):
+            if stat.S_ISSOCK(os.fstat(number).st_mode):
+                os.write(number, frame(OUTCOME, b"no pickle"))
+    time.sleep(600)
 
 
 @task("apart.zygote", process=True)

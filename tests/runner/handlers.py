@@ -156,6 +156,11 @@ def leaves_thread(context: Any) -> None:
     threading.Thread(target=time.sleep, args=(600,), name="left-behind").start()
 
 
+@task("leaves.process")
+def leaves_process(context: Any) -> None:
+    multiprocessing.get_context("fork").Process(target=time.sleep, args=(60,), name="left-behind").start()
+
+
 @task("crash")
 def crash(context: Any) -> None:
     os.kill(os.getpid(), signal.SIGKILL)

@@ -48,6 +48,13 @@ def numbers(path: Path) -> list[int]:
     return [int(each) for each in path.read_text().splitlines()[0].split()]
 
 
+def test_noise_among_what_it_says_is_a_failure_like_any_other(crew: Crew) -> None:
+    start(crew)
+    task = crew.finished(*crew.create("apart.garbles", max_attempts=1), SECONDS)
+    assert (task.status, task.attempt, task.failures) == ("failed", 1, 1)
+    assert task.error is not None and task.error.message == "what its process said cannot be read"
+
+
 def have_ended(pids: list[int]) -> bool:
     return all(map(has_ended, pids))
 

@@ -7,9 +7,12 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
+from service.errors import StoreUnavailable
 from service.runner import alarm, lockfile, neighbours
 from service.runner.lockfile import Presence, Remains
 from service.runner.neighbours import Neighbours, Pending
@@ -215,6 +218,30 @@ def test_who_has_begun_nothing_is_told_only_when_a_handler_holds_it(
         watch()
         assert len(list(notices.iterdir())) == 1 and caplog.text.count("held up") == 1
     me.leave()
+
+
+def test_it_is_looked_after_also_while_a_partition_is_away(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    held_up = Remains("host:boot:7:abc", tmp_path, {"a": time.monotonic() - 60})
+    asked: list[int] = []
+
+    def pending(self: Neighbours, neighbour: Remains, partition: int) -> list[Pending]:
+        asked.append(partition)
+        if partition == 0:
+            raise StoreUnavailable("as the test wishes")
+        return []
+
+    ended: list[str] = []
+    monkeypatch.setattr(Neighbours, "_pending", pending)
+    presence: Any = SimpleNamespace(
+        is_turn=lambda *_: True, held_up_neighbours=lambda: [held_up], end=lambda _, token, __: ended.append(token)
+    )
+    store: Any = SimpleNamespace(partitions=2)
+    watching = Neighbours(store=store, presence=presence, queues=("default",), lease_seconds=15.0)
+    with pytest.raises(StoreUnavailable):
+        watching.watch()
+    assert (asked, ended) == ([0, 1], ["a"]) and "is held up" in caplog.text
 
 
 def test_another_queue_s_entry_of_the_same_number_says_nothing_about_a_claim() -> None:

@@ -596,9 +596,10 @@ class TestStopping:
         assert crew.stop(runner) == 0
         assert time.monotonic() - began < 2 * BUSY
 
-    def test_a_runner_that_has_stopped_ends_in_spite_of_a_handler_s_thread(self, crew: Crew) -> None:
+    @pytest.mark.parametrize("left", ["thread", "process"])
+    def test_a_runner_that_has_stopped_ends_in_spite_of_what_a_handler_has_left(self, crew: Crew, left: str) -> None:
         [runner] = crew.start()
-        crew.finished(*crew.create("leaves.thread"))
+        crew.finished(*crew.create(f"leaves.{left}"))
         assert crew.stop(runner) == 0
         assert "left-behind" in str(crew.log())
         assert list((crew.home / "runners").iterdir()) == []

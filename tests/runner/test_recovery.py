@@ -131,10 +131,9 @@ class Waking(Neighbours):
         super().__init__(store=store, presence=me, queues=QUEUES, lease_seconds=LEASE_SECONDS)
         self._wake = lambda: neighbour.mark(0, token.encode())
 
-    def vouch(self, neighbour: Remains) -> list[Pending]:
-        found = super().vouch(neighbour)
+    def vouch(self, neighbour: Remains, pending: list[Pending]) -> None:
+        super().vouch(neighbour, pending)
         self._wake()
-        return found
 
 
 def test_what_a_neighbour_executes_after_all_is_given_back_to_it(
@@ -210,9 +209,26 @@ class Counting(Neighbours):
         super().__init__(store=store, presence=me, queues=QUEUES, lease_seconds=LEASE_SECONDS)
         self._looks = looks
 
-    def vouch(self, neighbour: Remains) -> list[Pending]:
+    def vouch(self, neighbour: Remains, pending: list[Pending]) -> None:
         self._looks.append(neighbour.consumer)
-        return super().vouch(neighbour)
+        super().vouch(neighbour, pending)
+
+
+def test_what_is_lost_elsewhere_is_forgotten_while_a_partition_is_away(
+    taker: Recovery, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[int] = []
+
+    def retire(partition: int, *_: object, **__: object) -> None:
+        asked.append(partition)
+        if partition == 0:
+            raise StoreUnavailable("as the test wishes")
+
+    monkeypatch.setattr(Recovery, "_partitions", [0, 1])
+    monkeypatch.setattr(store.queues, "retire_silent", retire)
+    with pytest.raises(StoreUnavailable):
+        taker.forget_lost_hosts()
+    assert asked == [0, 1]
 
 
 def test_a_dead_neighbour_that_cannot_be_looked_at_is_not_in_the_way_of_the_next(

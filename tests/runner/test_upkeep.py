@@ -1,6 +1,7 @@
 """What a runner does beside its lanes, when Redis misbehaves."""
 
 import json
+import os
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -20,6 +21,7 @@ from service.runner.progress import Progress
 from service.runner.stop import Stop
 from service.runner.sweep import Sweep
 from service.runner.upkeep import Upkeep
+from service.runner.watchdog import Watchdog
 from service.runner.window import Window
 from service.store import GROUP, Entry, Store
 from service.tasks.context import Context
@@ -193,3 +195,20 @@ def test_the_others_are_swept_while_a_partition_is_away() -> None:
         sweeping.sweep()
     assert not sweeping.sweep()
     assert swept == [0, 2]
+
+
+def test_a_process_without_room_for_one_more_thread_ends_all_the_same(
+    store: Store, presence: Presence, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    alarm: Any = SimpleNamespace(disarm=lambda: None)
+    dog = Watchdog(lanes=[], store=store, presence=presence, stopping=Stop(), alarm=alarm, grace_seconds=1.0)
+    codes: list[int] = []
+
+    def refuse(self: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    monkeypatch.setattr(os, "_exit", codes.append)
+    with pytest.raises(RuntimeError):
+        dog._end_process()
+    assert codes == [0]

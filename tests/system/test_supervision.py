@@ -66,6 +66,19 @@ def test_it_stops_in_order_and_leaves_nothing(instance: Instance, end: Callable[
     instance.is_gone()
 
 
+def test_a_handler_that_holds_the_interpreter_does_not_hold_up_a_stop(
+    make_instance: Callable[..., Instance],
+) -> None:
+    instance = make_instance(SANDBOX_TASKS="tests.runner.handlers", PYTHONPATH=str(ROOT), SANDBOX_GRACE="1")
+    kinds = instance.started().kinds()
+    uid = instance.create("hold")
+    eventually(lambda: instance.task(uid)["status"] == "running")
+    instance.terminate()
+    assert instance.wait(60) == 0
+    assert deaths(kinds) == IN_ORDER
+    instance.is_gone()
+
+
 def test_web_is_gone_before_a_runner_is_told_to_stop(instance: Instance) -> None:
     kinds = instance.started().kinds()
     arbiter = min(kinds["web"])
@@ -169,14 +182,16 @@ def test_restart_without_a_name_stops_in_order_and_starts_again(instance: Instan
     instance.is_gone()
 
 
-@pytest.mark.parametrize("kind", IN_ORDER)
-def test_what_dies_is_replaced(instance: Instance, kind: str) -> None:
-    before = instance.started().kinds()[kind]
-    os.kill(min(before).pid, signal.SIGKILL)
-    eventually(lambda: len(set(instance.kinds()[kind]) - {min(before)}) >= len(before))
-    eventually(instance.is_ready)
-    uid = instance.create("echo")
-    eventually(lambda: instance.succeeded(uid))
+def test_what_dies_is_replaced(instance: Instance) -> None:
+    instance.started()
+    for kind in IN_ORDER:
+        before = instance.kinds()[kind]
+        killed, number = min(before), len(before)
+        os.kill(killed.pid, signal.SIGKILL)
+        eventually(lambda kind=kind, killed=killed, number=number: len({*instance.kinds()[kind]} - {killed}) >= number)
+        eventually(instance.is_ready)
+        uid = instance.create("echo")
+        eventually(lambda uid=uid: instance.succeeded(uid))
 
 
 def test_a_second_one_on_the_same_folder_says_so(instance: Instance) -> None:

@@ -14,5 +14,5 @@ def tell(watcher: str, log: logging.Logger) -> None:
         log.warning("HUP is ignored: this process has no supervisor that could reload %s", watcher)
         return
     log.info("HUP: asking the supervisor for a reload of %s", watcher)
-    words = [sys.executable, "-m", "circus.circusctl", "reload", watcher]
+    words = [sys.executable, "-P", "-m", "circus.circusctl", "reload", watcher]
     subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
