@@ -28,7 +28,7 @@ from service.tasks.document import CANCELLED, QUEUED, RUNNING, SCHEDULED, Task, 
 from service.tasks.limit_rule import LimitRule
 from service.tasks.schedule import API, OVERLAPS, Schedule, look_at
 from service.tasks.uid import prefix_for
-from tests.servers import RedisCluster, RedisServer
+from tests.servers import EMBEDDED, RedisCluster, RedisServer
 from tests.store.stage import DEADLY, ENDS, QUEUES, RELEASES, Actor, Fate, Process, QuietWindow, Snapshot, client
 
 CREATED = "2026-01-01T00:00:00.%06dZ"
@@ -705,8 +705,9 @@ def explore(url: str, partitions: int, examples: int) -> None:
         wire.close()
 
 
-def test_nothing_is_lost_whatever_the_order_and_whoever_dies(server: RedisServer) -> None:
-    explore(server.url, partitions=1, examples=250)
+def test_nothing_is_lost_whatever_the_order_and_whoever_dies(server: RedisServer, server_kind: str) -> None:
+    """The second kind is led through the beginning of the same; what differs there, other tests of the store see."""
+    explore(server.url, partitions=1, examples=250 if server_kind == EMBEDDED else 60)
 
 
 def test_nothing_is_lost_on_a_cluster(cluster: RedisCluster) -> None:

@@ -1,4 +1,8 @@
-"""Clients that ask all the time, and count what fails."""
+"""Clients that ask all the time, and count what fails.
+
+As a rule they take a breath between two requests: the processors are for what is tested. Where the hand-over of a
+socket is the point, they take none.
+"""
 
 import contextlib
 import http.client
@@ -16,17 +20,18 @@ PATIENCE_SECONDS = 60  # on a machine that is busy with other work, a start may 
 class Load:
     """One client keeps its connection, and opens a new one when it was told to; one opens one each time."""
 
-    def __init__(self, port: int, path: str = "") -> None:
+    def __init__(self, port: int, path: str = "", pause: float = 0.0) -> None:
         self.answered = 0
         self.failures: list[str] = []
         self._port = port
         self._path = path
+        self._pause = pause
         self._over = threading.Event()
         self._threads = [threading.Thread(target=self._ask, args=(keep,)) for keep in (True, False)]
 
     def _ask(self, keep: bool) -> None:
         connection = self._connection()
-        while not self._over.is_set():
+        while not self._over.wait(self._pause):
             try:
                 connection.request("POST", "/tasks", BODY, HEADERS | ({} if keep else {"Connection": "close"}))
                 answer = connection.getresponse()
@@ -55,9 +60,9 @@ class Load:
 
 
 @contextlib.contextmanager
-def load(instance: Instance) -> Iterator[Load]:
+def load(instance: Instance, pause: float = 0.01) -> Iterator[Load]:
     """In the end none has failed."""
-    clients = Load(instance.port, instance.environment.get("SANDBOX_BIND", "").removeprefix("unix:"))
+    clients = Load(instance.port, instance.environment.get("SANDBOX_BIND", "").removeprefix("unix:"), pause)
     clients.start()
     try:
         yield clients

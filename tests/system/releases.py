@@ -6,7 +6,7 @@ from pathlib import Path
 
 from tests.system.instance import ROOT
 
-NOT_COPIED = shutil.ignore_patterns("__pycache__")
+NOT_COPIED = shutil.ignore_patterns("*.pyc.*")  # which a Python is writing
 
 
 class Release:

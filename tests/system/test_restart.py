@@ -77,7 +77,7 @@ def test_settings_circus_ini_and_code_are_taken_over_under_load(instance: Instan
     two.change("service/supervise/restart.py", 'say("sandbox has been restarted")', 'say("new code of circusd")')
     uid = instance.create("sleep", seconds=6)
     eventually(lambda: instance.task(uid)["status"] == "running")
-    with load(instance):
+    with load(instance, pause=0):
         done = restart(instance, two, SANDBOX_RUNNERS="3", SANDBOX_LOG_LEVEL="warning")
         assert (done.returncode, done.stdout, done.stderr) == (0, DONE, "")
         assert mark(instance) == "two"
@@ -98,7 +98,7 @@ def test_settings_circus_ini_and_code_are_taken_over_under_load(instance: Instan
 
 def test_it_may_be_restarted_again_and_still_holds_its_folder(instance: Instance) -> None:
     instance.started()
-    with load(instance):
+    with load(instance, pause=0):
         for number in ("1", "3"):
             assert restart(instance, SANDBOX_RUNNERS=number).stdout == DONE
             eventually(lambda number=number: len(instance.kinds()["runner"]) == int(number), 20 * BUSY)
@@ -120,24 +120,25 @@ def test_what_is_adopted_is_replaced_when_it_dies(instance: Instance) -> None:
     eventually(instance.is_ready)
 
 
-@pytest.mark.parametrize(
-    ("variable", "value", "reason"),
-    [
-        ("SANDBOX_RUNNERS", "none", "SANDBOX_RUNNERS is 'none'; allowed is a number from 1 to 256."),
-        ("SANDBOX_TASKS", "not_there", "SANDBOX_TASKS is 'not_there', which cannot be loaded"),
-        ("SANDBOX_BIND", "0.0.0.0", "without SANDBOX_TOKENS only loopback"),
-        ("SANDBOX_HOME", "elsewhere", "no sandbox runs on"),
-        ("SANDBOX_CONTROL_GROUP", "no-such-group", "SANDBOX_CONTROL_GROUP is 'no-such-group'"),
-        ("SANDBOX_LOGS", "/etc/passwd", "SANDBOX_LOGS is '/etc/passwd', which cannot be used"),
-        ("REDIS_URL", "redis://127.0.0.1:9/0", "Redis cannot be reached"),
-    ],
-)
-def test_wrong_settings_are_refused_in_words(instance: Instance, variable: str, value: str, reason: str) -> None:
+WRONG = [
+    ("SANDBOX_RUNNERS", "none", "SANDBOX_RUNNERS is 'none'; allowed is a number from 1 to 256."),
+    ("SANDBOX_TASKS", "not_there", "SANDBOX_TASKS is 'not_there', which cannot be loaded"),
+    ("SANDBOX_BIND", "0.0.0.0", "without SANDBOX_TOKENS only loopback"),
+    ("SANDBOX_HOME", "elsewhere", "no sandbox runs on"),
+    ("SANDBOX_CONTROL_GROUP", "no-such-group", "SANDBOX_CONTROL_GROUP is 'no-such-group'"),
+    ("SANDBOX_LOGS", "/etc/passwd", "SANDBOX_LOGS is '/etc/passwd', which cannot be used"),
+    ("REDIS_URL", "redis://127.0.0.1:9/0", "Redis cannot be reached"),
+]
+
+
+def test_wrong_settings_are_refused_in_words(instance: Instance) -> None:
     instance.started()
     before = settled(instance)
-    refused = restart(instance, **{variable: value})
-    assert refused.returncode == 1 and refused.stderr.startswith("sandbox: ") and reason in refused.stderr
-    assert instance.kinds() == before
+    for variable, value, reason in WRONG:
+        refused = restart(instance, **{variable: value})
+        assert refused.returncode == 1 and refused.stderr.startswith("sandbox: "), variable
+        assert reason in refused.stderr, variable
+        assert instance.kinds() == before, variable
 
 
 def test_an_address_that_is_taken_and_a_wrong_circus_ini_are_refused(instance: Instance, releases: Releases) -> None:

