@@ -1,8 +1,9 @@
 """Proves that the release serves. Arguments: release, socket, domain, seconds, task type; the token on standard input.
 
-For so many seconds /health/ready must answer over the socket and through nginx, without a complaint, and no process may
-die and be replaced. Then a task is created through nginx, and must succeed. By then every runner of an earlier release
-has been told to stop (a reload does that after a second), and takes nothing new: so this release ran the task.
+For so many seconds /health/ready must answer over the socket and through nginx, without a complaint of what a reload
+replaces, and no process may die and be replaced. Then a task is created through nginx, and must succeed. By then every
+runner of an earlier release has been told to stop (a reload does that after a second), and takes nothing new: so this
+release ran the task.
 """
 
 import http.client
@@ -21,6 +22,7 @@ token = sys.stdin.read().strip()
 folder = f"{os.environ['ROOT']}/releases/{release}/"
 PAUSE_SECONDS = 0.25
 TASK_SECONDS = 30
+OF_THE_RELEASE = {"sandbox", "sandbox-runner", "sandbox-builder"}  # other marks are of what served before, or goes on
 REPLACED_SECONDS = 2  # by then circusd has replaced what has died
 
 
@@ -96,9 +98,9 @@ def prove() -> None:
             sys.exit(f"no process of this release is a {kind}")
     while time.monotonic() < began + float(seconds):
         for connect in (over_socket, through_nginx):
-            answer = call(connect, "GET", "/health/ready")
-            if answer.get("failing"):
-                sys.exit(f"/health/ready complains: {json.dumps(answer['failing'])}")
+            failing = call(connect, "GET", "/health/ready").get("failing", {})
+            if ours := {name: why for name, why in failing.items() if name in OF_THE_RELEASE}:
+                sys.exit(f"/health/ready complains: {json.dumps(ours)}")
         time.sleep(PAUSE_SECONDS)
     task = call(through_nginx, "POST", "/tasks", {"type": task_type})
     until = time.monotonic() + TASK_SECONDS
