@@ -8,7 +8,7 @@ from typing import Any
 
 from invoke import Collection, Context, Exit, ParseError, Task, program, task
 
-from rollout import index, interrupts, order, plan, scaffold, show, stage, tasks, templates
+from rollout import index, interrupts, order, plan, report, scaffold, show, stage, tasks, templates
 from rollout.errors import DeployError, UsageError
 from rollout.releases import checked
 from rollout.roll import Roll
@@ -29,9 +29,11 @@ def command(**options: Any) -> Callable[[Callable[..., None]], Task]:
             try:
                 body(*words, **named)
             except DeployError as error:
-                raise Exit(f"fab: {error}", error.code) from error
+                report.warning(f"fab: {error}")
+                raise Exit(code=error.code) from error
             except KeyboardInterrupt as error:
-                raise Exit(f"fab: {error or 'interrupted'}", DeployError.code) from error
+                report.warning(f"fab: {error or 'interrupted'}")
+                raise Exit(code=DeployError.code) from error
 
         made: Task = task(**options)(call)
         return made

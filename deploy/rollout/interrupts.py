@@ -3,7 +3,7 @@
 import os
 import signal
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Final, NoReturn
 
 ENDING: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -26,7 +26,8 @@ def held() -> Iterator[None]:
     """To be used by the main thread. Whoever interrupts meanwhile is told, and nothing else happens."""
 
     def tell(*_: object) -> None:
-        os.write(2, HELD)  # the thread that is interrupted may be printing
+        with suppress(OSError):  # the terminal may be gone
+            os.write(2, HELD)  # the thread that is interrupted may be printing
 
     before = {number: signal.getsignal(number) for number in ENDING}
     for number, handler in before.items():

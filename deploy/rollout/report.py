@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from typing import Any, Final
+from typing import Any, Final, TextIO
 
 EVERYWHERE: Final = "-"  # in the place of a host: what happens on this machine
 _printing = threading.Lock()
@@ -17,13 +17,20 @@ _printing = threading.Lock()
 
 def line(host: str, phase: str, text: str, seconds: float | None = None) -> None:
     took = "" if seconds is None else f"{seconds:.1f} s"
-    with _printing:
-        print(f"{host:<24} {phase:<8} {took:>8}  {text}".rstrip(), flush=True)
+    _print(f"{host:<24} {phase:<8} {took:>8}  {text}".rstrip(), sys.stdout)
 
 
 def warning(text: str) -> None:
+    _print(text, sys.stderr)
+
+
+def _print(text: str, output: TextIO) -> None:
+    """Whether anybody still reads decides nothing: neither what is done on the hosts nor the exit code."""
     with _printing:
-        print(text, file=sys.stderr, flush=True)
+        try:
+            print(text, file=output, flush=True)
+        except OSError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), output.fileno())  # for what is left to be printed, too
 
 
 @contextmanager

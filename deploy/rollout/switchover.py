@@ -96,7 +96,7 @@ class Switchover:
             phases.everywhere(hosts, hook, lambda host, remarks: call(host, id, remarks), self._team)
 
     def _take_back(self, hosts: Sequence[Host], former: Mapping[Host, str | None], *, restart: bool) -> list[str]:
-        """Each host by itself: one that cannot be reached must not keep the others from going back."""
+        """Each host by itself: whatever fails on one must not keep the others from going back."""
         failed = []
         for host in hosts:
             try:
@@ -105,8 +105,9 @@ class Switchover:
                     self._put_back(host, former[host], remarks, restart=restart)
                 if back := former[host]:
                     self._balance("put_back", [host], back)
-            except DeployError as error:
-                failed.append(f"{host} could not be taken back: {error}")
+            except Exception as error:
+                why = error if isinstance(error, DeployError) else f"{type(error).__name__}: {error}"
+                failed.append(f"{host} could not be taken back: {why}")
         return failed
 
     def _put_back(self, host: Host, id: str | None, remarks: list[str], *, restart: bool) -> None:

@@ -2,6 +2,8 @@
 
 import os
 import signal
+import subprocess
+import sys
 import threading
 
 import pytest
@@ -12,6 +14,7 @@ from tests.deploy.test_kills import LOADED_SECONDS, a_new_release
 from tests.deploy.test_tasks import team
 from tests.deploy.world import World
 from tests.servers import eventually
+from tests.system.instance import ROOT
 
 SLOW = """
 import time
@@ -20,6 +23,16 @@ from pathlib import Path
 def before_switch(host):
     Path({begun!r}).touch()
     time.sleep(4)
+"""
+
+PRINTS = """
+import signal, sys
+from rollout import interrupts, report
+report.line("host", "back", "to what served")
+report.warning("fab: it failed")
+with interrupts.held():
+    signal.raise_signal(signal.SIGINT)
+sys.exit(3)
 """
 
 
@@ -69,6 +82,34 @@ def test_while_something_is_taken_back_an_interrupt_is_told_and_held(capfd: pyte
     assert "this is taken back first" in capfd.readouterr().err
     with pytest.raises(KeyboardInterrupt):
         signal.raise_signal(signal.SIGINT)
+
+
+def test_a_command_that_nobody_reads_goes_on_to_its_own_exit_code() -> None:
+    read, write = os.pipe()
+    os.close(read)
+    command = [sys.executable, "-c", PRINTS]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT / "deploy")}
+    assert subprocess.run(command, stdout=write, stderr=write, env=environment, check=False).returncode == 3
+    os.close(write)
+
+
+@pytest.mark.slow
+def test_a_deploy_that_nobody_reads_any_more_is_taken_back_all_the_same(world: World) -> None:
+    assert eventually(world.serves, 60)
+    first = world.host.current
+    world.project.stage(world.hosts, extra='verify_task = "no-such-type"\n')
+    fab = subprocess.Popen(
+        world.project.fab_command("deploy"), cwd=world.project.folder, env=world.project.environment,
+        stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+    )  # fmt: skip
+    assert fab.stdout is not None
+    eventually(lambda: " switch " in str(fab.stdout and fab.stdout.readline()), LOADED_SECONDS, 0)
+    fab.stdout.close()
+    assert fab.wait(LOADED_SECONDS) == 1
+    assert world.host.deploys()[-1]["outcome"].startswith("taken back: ")
+    assert world.host.current == first
+    assert f"current {first}, serving {first}" in world.project.fab("status")
+    assert sorted(world.host.releases().values()) == ["bad", "good"]
 
 
 @pytest.mark.slow

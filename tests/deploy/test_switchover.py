@@ -1,0 +1,58 @@
+"""Where hosts go back to when a switchover fails. Nobody connects: phases only note that they were called."""
+
+import dataclasses
+import json
+import os
+import subprocess
+
+from rollout.releases import OnHost
+from tests.deploy.conftest import needs_fab
+from tests.deploy.project import FAB
+from tests.deploy.test_releases import id_of, on_host
+from tests.system.instance import ROOT
+
+# By the Python of fab. $1: what each host has, the release, and which phases fail, as JSON.
+SWITCHES = """
+import json, sys
+from pathlib import Path
+from rollout import errors, host, phases, releases, stage, sudo, switchover, tasks
+
+given, done = json.loads(sys.argv[1]), []
+def noting(name):
+    def call(host, *words, **_):
+        done.append([name, str(host), *(word for word in words if isinstance(word, str))])
+        if done[-1][:2] in given["fails"]:
+            raise OSError("on purpose")
+    setattr(phases, name, call)
+for name in ("switch", "reload", "verify", "switch_back", "mark_bad", "mark_verified"):
+    noting(name)
+read = stage.read(Path("deploy"), "production")
+found = {
+    host.Host(name, read, sudo.Password()): releases.from_facts(facts) for name, facts in given["hosts"].items()
+}
+try:
+    switchover.Switchover(read, tasks.Team(read), found).to(given["to"], 1, restart=False)
+except errors.TakenBack as error:
+    done.append(["said", str(error)])
+json.dump(done, sys.stderr)
+"""
+
+
+def switched(hosts: dict[str, OnHost], to: str, *fails: tuple[str, str]) -> list[list[str]]:
+    """What was done, in order."""
+    needs_fab()
+    given = {"hosts": {name: dataclasses.asdict(host) for name, host in hosts.items()}, "to": to, "fails": fails}
+    words = [str(FAB.with_name("python")), "-c", SWITCHES, json.dumps(given, default=list)]
+    environment = {**os.environ, "PYTHONPATH": "deploy"}
+    done = subprocess.run(words, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    found: list[list[str]] = json.loads(done.stderr)
+    return found
+
+
+def test_whatever_keeps_one_host_from_going_back_the_others_go() -> None:
+    hosts = {name: on_host("vg", current=0) for name in "ab"}
+    done = switched(hosts, id_of(1), ("verify", "b"), ("switch_back", "b"))
+    assert ["switch_back", "a", id_of(0)] in done
+    assert [what[:2] for what in done if what[0] == "mark_bad"] == [["mark_bad", "a"], ["mark_bad", "b"]]
+    assert "b could not be taken back: OSError: on purpose" in done[-1][1]
