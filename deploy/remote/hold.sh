@@ -5,7 +5,9 @@
 [ -d "$ROOT/shared" ] || { echo "$ROOT is not set up: fab STAGE setup" >&2; exit 1; }
 # As deploy: the folder is deploy's, who may have put there what he likes, and root would follow a link.
 ((EUID)) || exec runuser -u deploy -- bash --norc -euo pipefail -c "$BASH_EXECUTION_STRING" "$0" "$@"
-exec 8<>"$ROOT/shared/lock" || { echo "it is no file of deploy's: look why, then fab STAGE setup" >&2; exit 1; }
+# Who may open a lock may hold it: nobody else may (earlier tools let all read them).
+exec 8<>"$ROOT/shared/lock" && chmod 600 "$ROOT/shared/lock" "$ROOT/shared/step" ||
+    { echo "it is no file of deploy's: look why, then fab STAGE setup" >&2; exit 1; }
 until=$((SECONDS + $3))
 until flock -n 8; do
     if ((SECONDS >= until)); then

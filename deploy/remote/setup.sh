@@ -35,7 +35,7 @@ runuser -u deploy -- bash -euc '
     done
     for file in lock step; do
         [ -f "$ROOT/shared/$file" ] && [ -O "$ROOT/shared/$file" ] ||
-            install -T -m 644 /dev/null "$ROOT/shared/$file"
+            install -T -m 600 /dev/null "$ROOT/shared/$file"
     done'
 folder sandbox sandbox-control 710 /var/lib/sandbox
 folder sandbox adm 2750 /var/log/sandbox

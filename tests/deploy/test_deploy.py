@@ -112,6 +112,16 @@ def test_root_follows_no_link_of_deploys(world: World) -> None:
         world.project.fab("unlock")
 
 
+def test_nobody_but_deploy_and_root_can_hold_the_locks(world: World) -> None:
+    files = "/srv/sandbox/shared/lock /srv/sandbox/shared/step"
+    world.host.sh(f"chmod 644 {files}")  # as earlier tools made them
+    world.project.fab("lock", "until Monday")
+    assert world.host.sh(f"stat -c %a {files}").split() == ["600", "600"]
+    world.host.sh(f"rm {files}")
+    world.project.fab("setup")
+    assert world.host.sh(f"stat -c %a {files}").split() == ["600", "600"]
+
+
 def test_nobody_but_the_service_says_what_serves(world: World) -> None:
     assert eventually(world.serves, 60)
     before = facts(world.host)
