@@ -119,8 +119,9 @@ def _on_all(hosts: Iterable[OnHost], fits: Callable[[Release], bool]) -> set[str
 def former(host: OnHost, next: str) -> str | None:
     """What a host goes back to if `next` fails: what serves, or the newest that was verified if that was not."""
     now = host.serving or host.current
-    verified = [one.id for one in host.releases if one.good and one.verified and one.id != next]
-    return now if now in verified or not verified else verified[-1]
+    verified = [one.id for one in host.releases if one.good and one.verified]
+    others = [each for each in verified if each != next]
+    return now if now in verified or not others else others[-1]
 
 
 def to_remove(host: OnHost, keep: int) -> list[str]:

@@ -22,7 +22,7 @@ class Switchover:
         self._replaced: set[Host] = set()  # where another circusd is at work, or may be
 
     def to(self, id: str, verify_seconds: int, *, restart: bool) -> None:
-        """If it fails, the release is bad."""
+        """If it fails, the release is bad, but for hosts that it has served before, and serves again."""
         hosts = list(self._found)
         former = {host: releases.former(found, id) for host, found in self._found.items()}
         done: list[Host] = []
@@ -37,7 +37,7 @@ class Switchover:
             left = [host for host in done if host not in back]
             with interrupts.held():
                 failed = self._take_back(back, former, restart=restart)
-                mark_bad(hosts if everywhere else back, id, error)
+                mark_bad([host for host in (hosts if everywhere else back) if former[host] != id], id, error)
                 mark_verified(left, id)
             raise TakenBack(_told(error, list(map(str, back)), list(map(str, left)), failed)) from error
         mark_verified(hosts, id)

@@ -126,6 +126,8 @@ def test_a_clean_up_keeps_good_ones_the_current_one_and_the_evidence(
         ("vbg", 1, 1, 0),
         ("vvg", 1, None, 1),  # nothing serves
         ("g", None, None, None),
+        ("vv", 1, 1, 1),  # `next` itself serves already, and was verified
+        ("vg", 1, 1, 0),
     ],
 )
 def test_what_fails_goes_back_to_what_serves_if_that_was_verified(

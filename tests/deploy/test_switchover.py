@@ -50,6 +50,16 @@ def switched(hosts: dict[str, OnHost], to: str, *fails: tuple[str, str]) -> list
     return found
 
 
+def test_a_host_that_served_the_release_before_keeps_it_and_it_is_not_bad_there() -> None:
+    hosts = {"a": on_host("vv", current=1, serving=id_of(1)), "b": on_host("vv", current=0, serving=id_of(0))}
+    done = switched(hosts, id_of(1), ("verify", "b"))
+    assert [what for what in done if what[0] == "switch_back"] == [
+        ["switch_back", "b", id_of(0)],
+        ["switch_back", "a", id_of(1)],
+    ]
+    assert [what[1] for what in done if what[0] == "mark_bad"] == ["b"]
+
+
 def test_whatever_keeps_one_host_from_going_back_the_others_go() -> None:
     hosts = {name: on_host("vg", current=0) for name in "ab"}
     done = switched(hosts, id_of(1), ("verify", "b"), ("switch_back", "b"))
