@@ -101,6 +101,11 @@ def config(host: Host, stage: Stage, secrets: Secrets, id: str, remarks: Remarks
     """The files of setup as the stage has them now, for the moment of the switch; the token that `verify` asks with."""
     files = [vars(file) for file in templates.files(stage, secrets)]
     remarks += place(host, "keep", id, files, secrets=list(secrets))
+    token(host, id)
+
+
+def token(host: Host, id: str) -> None:
+    """The one that `verify` asks with: a service that is to start with these settings knows it."""
     host.change("token.sh", id)
 
 
@@ -167,10 +172,11 @@ def reload(host: Host, stage: Stage, remarks: Remarks) -> None:
 
 
 def verify(host: Host, stage: Stage, id: str, seconds: int) -> None:
-    token = host.ask("read_token.sh")
+    host.change("token.sh", id, "running")
+    secret = host.ask("read_token.sh")
     path = templates.socket(stage)
     words = (id, path, stage.domain, str(seconds), stage.verify_task)
-    host.ask("verify.py", *words, stdin=token.encode(), seconds=seconds + 60)
+    host.ask("verify.py", *words, stdin=secret.encode(), seconds=seconds + 60)
 
 
 def cleanup(host: Host, keep: int, remarks: Remarks) -> None:

@@ -53,7 +53,7 @@ class Switchover:
         """
         try:
             self._balance("take_out", [host], id)
-            phases.everywhere([host], "restart", self._replace, self._team, id)
+            self._replace([host], id)
             self._verify([host], id, phases.ROLLBACK_VERIFY_SECONDS)
             self._balance("put_back", [host], id)
         except BaseException as error:
@@ -66,7 +66,7 @@ class Switchover:
         self._balance("take_out", group, id)
         phases.everywhere(group, "switch", lambda host, remarks: phases.switch(host, id, remarks), self._team, id)
         if restart:
-            phases.everywhere(group, "restart", self._replace, self._team, id)
+            self._replace(group, id)
         else:
             phases.everywhere(group, "reload", self._reload, self._team, id)
         self._verify(group, id, verify_seconds)
@@ -75,14 +75,19 @@ class Switchover:
     def _reload(self, host: Host, remarks: list[str]) -> None:
         phases.reload(host, self._stage, remarks)
 
-    def _replace(self, host: Host, _: list[str]) -> None:
+    def _replace(self, hosts: Sequence[Host], id: str) -> None:
         """What fails may have come half way, unless the service says that it goes on as it was."""
-        self._replaced.add(host)
-        try:
-            phases.restart(host, self._stage)
-        except GoesOn:
-            self._replaced.discard(host)
-            raise
+
+        def replace(host: Host, _: list[str]) -> None:
+            phases.token(host, id)
+            self._replaced.add(host)
+            try:
+                phases.restart(host, self._stage)
+            except GoesOn:
+                self._replaced.discard(host)
+                raise
+
+        phases.everywhere(hosts, "restart", replace, self._team, id)
 
     def _verify(self, hosts: Sequence[Host], id: str, seconds: int) -> None:
         def verify(host: Host, _: list[str]) -> None:

@@ -1,8 +1,13 @@
 """Releases that do not work, each in its own way."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import NamedTuple
 
+from tests.deploy.host import TestHost
 from tests.deploy.project import Project
+
+MARKS = "/var/lib/sandbox/run/throttled"  # what /health/ready complains of
 
 CRASH_SECONDS = 4  # after a runner was ready, each time
 
@@ -60,3 +65,16 @@ def commit(project: Project, fault: Fault) -> str:
 
 def undo(project: Project) -> None:
     project.git("revert", "--no-edit", "HEAD")
+
+
+def leave_mark(host: TestHost, name: str) -> None:
+    """One that stays, for the folder is root's."""
+    host.sh(f"mkdir -p {MARKS}; chown root {MARKS}; touch {MARKS}/{name}")
+
+
+@contextmanager
+def unproved(host: TestHost) -> Iterator[None]:
+    """Whatever is verified fails."""
+    leave_mark(host, "sandbox")
+    yield
+    host.sh(f"rm {MARKS}/sandbox; chown sandbox {MARKS}")

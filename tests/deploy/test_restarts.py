@@ -1,13 +1,11 @@
 """A deploy that replaces circusd, and settings that come and go with the release that they were put in place for."""
 
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 import pytest
 
 from tests.deploy import broken
-from tests.deploy.broken import CRASH_SECONDS, CRASHES_LATER
+from tests.deploy.broken import CRASH_SECONDS, CRASHES_LATER, unproved
 from tests.deploy.load import Clients
 from tests.deploy.test_kills import a_new_release, kill_in
 from tests.deploy.world import World
@@ -28,15 +26,6 @@ def files(world: World) -> list[str]:
     return [
         (world.host.folder / "etc" / name).read_text() for name in ("default/sandbox", "nginx/sites-available/sandbox")
     ]
-
-
-@contextmanager
-def unproved(world: World) -> Iterator[None]:
-    """Whatever is verified fails."""
-    token = "/srv/sandbox/shared/verify-token"
-    world.host.sh(f"mv {token} {token}.gone; mkdir {token}")
-    yield
-    world.host.sh(f"rmdir {token}; mv {token}.gone {token}")
 
 
 def processes(world: World) -> str:
@@ -164,7 +153,7 @@ def test_a_restart_that_fails_goes_back_to_what_served_not_to_what_was_switched_
     serving = str(world.host.current)
     world.project.fab("deploy:switch", "--release", switched)
     assert world.host.current == switched
-    with unproved(world):
+    with unproved(world.host):
         assert f"to {serving}" in world.project.fab("restart", code=1)
     assert world.host.current == serving
     assert world.runs_a_task()
@@ -179,7 +168,7 @@ def test_what_setup_has_put_there_is_undone_by_no_rollback_and_no_deploy_that_fa
 
     world.project.stage(world.hosts, environment='SANDBOX_THREADS = "3"')
     world.project.fab("setup")
-    with unproved(world):
+    with unproved(world.host):
         world.project.fab("rollback", code=1)
     assert world.host.current == second
     assert "SANDBOX_THREADS='3'" in files(world)[0]
@@ -190,7 +179,7 @@ def test_what_setup_has_put_there_is_undone_by_no_rollback_and_no_deploy_that_fa
     world.project.stage(world.hosts, environment='SANDBOX_THREADS = "5"')
     world.project.fab("setup", "--lock-wait", "60")
     a_new_release(world)
-    with unproved(world):
+    with unproved(world.host):
         world.project.fab("deploy", code=1)
     assert world.host.current == second
     assert "SANDBOX_THREADS='5'" in files(world)[0]
