@@ -136,7 +136,7 @@ class Batch:
             if not before.claim.places:
                 return ""
             self._bounds[place] = " ".join(before.claim.places)
-            return "leave" if after.status != QUEUED else "unstarted" if after.attempt < before.attempt else "back"
+            return "back" if after.status == QUEUED else "leave"
         if change.asked:
             self._bounds[place] = change.asked
             return "claim"

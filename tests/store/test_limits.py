@@ -99,9 +99,10 @@ def claimed(store: Store, entries: list[Entry]) -> Moved:
     return store.move([claim(store, entry) for entry in entries], consumer="a")
 
 
-def run(store: Store) -> list[tuple[str, Entry]]:
+def run(store: Store, count: int = 100) -> list[tuple[str, Entry]]:
     """Claims all that is given out."""
-    return [(change.before.uid, change.entry) for change, _ in claimed(store, fetched(store)).stored if change.entry]
+    moved = claimed(store, fetched(store, count))
+    return [(change.before.uid, change.entry) for change, _ in moved.stored if change.entry]
 
 
 def ends(store: Store, uid: str, entry: Entry, transition: Any = None) -> None:
@@ -365,6 +366,23 @@ def test_what_is_handed_back_long_after_its_turn_disturbs_nothing(store: Store) 
     assert [uid for uid, _ in run(store)] == [first]
 
 
+def test_what_is_handed_back_and_runs_again_counts_as_one_start(store: Store) -> None:
+    limit(store, rate="1/hour")
+    first, second = stored(store), stored(store)
+    [(_, entry)] = run(store)
+    ends(store, first, entry, lambda task: transitions.handed_back(task, ran=True))
+
+    assert [uid for uid, _ in run(store)] == [first] and blocked(store, second) == "per-customer"
+
+
+@pytest.mark.parametrize("rate", ["7/minute", "2999/second", "999999/second"])
+def test_all_that_a_burst_has_admitted_may_be_claimed_at_once(store: Store, rate: str) -> None:
+    """By one command, at one moment; whatever is rounded."""
+    limit(store, rate=rate, burst=300)
+    tasks = [stored(store) for _ in range(300)]
+    assert [uid for uid, _ in run(store, 300)] == tasks
+
+
 def test_a_key_that_is_pushed_back_starts_nothing_until_then(store: Store) -> None:
     limit(store, concurrency=2)
     tasks = [stored(store) for _ in range(4)]
@@ -515,6 +533,40 @@ def test_what_was_admitted_before_a_limit_was_lowered_is_not_claimed_beyond_it(s
     assert [uid for uid, _ in run(store)] == [second]
 
 
+@pytest.mark.parametrize("before", [{"concurrency": 100}, {"rate": "1000/second", "burst": 100}])
+def test_a_rate_also_binds_what_was_admitted_before_it_was_set(store: Store, before: dict[str, Any]) -> None:
+    limit(store, **before)
+    tasks = [stored(store) for _ in range(100)]
+    limit(store, rate="1/second")
+    started = run(store, 100)
+    assert [uid for uid, _ in started] == [tasks[0]] and run(store) == []
+    assert waiting(store) == {"per-customer": (99, 1)}
+
+    def next_one() -> bool:
+        store.limits.serve()
+        return [uid for uid, _ in run(store)] == [tasks[1]]
+
+    assert eventually(next_one, 10)
+
+
+@pytest.mark.parametrize(
+    "faster", [{"rate": "1000/second"}, {"rate": "1/day", "overrides": {"acme": Bounds(rate="1000/second")}}]
+)
+def test_a_higher_rate_holds_at_once(store: Store, faster: dict[str, Any]) -> None:
+    limit(store, rate="10/day", burst=10)
+    tasks = [stored(store) for _ in range(12)]
+    assert len(run(store)) == 10
+    limit(store, **faster)
+    started: list[str] = []
+
+    def next_ones() -> bool:
+        store.limits.serve()
+        started.extend(uid for uid, _ in run(store))
+        return len(started) == 2
+
+    assert eventually(next_ones, 10) and started == tasks[10:]
+
+
 def test_two_limits_that_have_room_let_in_all_that_wait_at_either(store: Store) -> None:
     limit(store, concurrency=1)
     limit(store, "line", None, concurrency=1)
@@ -548,3 +600,30 @@ def test_one_command_moves_no_more_than_redis_does_in_a_moment(store: Store) -> 
     stored_all(store, "acme", 100)  # each comes behind those who wait, and looks whether they may go on
     moved = {tasks for tasks, _ in waiting(store).values()}
     assert moved == {1000, 2099}
+
+
+def test_one_command_admits_no_more_than_redis_does_in_a_moment(store: Store) -> None:
+    limit(store, concurrency=1)
+    stored_all(store, "acme", 3000)
+    store.limits.put("per-customer", LimitRule(key=BY_CUSTOMER, concurrency=100_000))
+    stored_all(store, "acme", 100)  # each comes behind those who wait, and serves them
+    assert waiting(store) == {"per-customer": (2099, 1)}
+    while store.limits.serve() == 0:
+        pass
+    assert waiting(store) == {}
+
+
+def test_of_tasks_that_are_created_together_the_first_come_first(store: Store) -> None:
+    limit(store, concurrency=100)
+    args, now = msgspec.Raw(b'{"customer": "acme"}'), moments.stamp(time.time())
+    made = [
+        Task(uid=store.uid(random_prefix(), 0), type="mail", queue="default", args=args, status=QUEUED, created_at=now)
+        for _ in range(50)
+    ]
+    some_free = [
+        msgspec.structs.replace(each, uid=store.uid(random_prefix(), 0), type="free") if place % 3 else each
+        for place, each in enumerate(made)
+    ]
+    assert store.create(some_free) == []
+    bounded = {each.uid for each in some_free if each.type == "mail"}
+    assert [uid for uid in uids(fetched(store)) if uid in bounded] == [each.uid for each in made[::3]]

@@ -131,9 +131,9 @@ for i = 1, count do
   end
 end
 redis.call('MSET', unpack(texts))
-for i, places in pairs(bounded) do
-  if not behind[i] then
-    limits.join(base, uids[i], places, KEYS[3 * i + 2], ARGV[4 * i + 2], now)
+for i = 1, count do -- the oldest first
+  if bounded[i] and not behind[i] then
+    limits.join(base, uids[i], bounded[i], KEYS[3 * i + 2], ARGV[4 * i + 2], now)
   end
 end
 redis.call('SADD', KEYS[1], unpack(names))

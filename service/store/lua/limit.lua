@@ -8,6 +8,7 @@
 -- Returns 1 if there was such a limit.
 
 local limits = limits_part()
+local now = limits.clock()
 local name, count = ARGV[1], tonumber(ARGV[3])
 local existed = 0
 for i, rules in ipairs(KEYS) do
@@ -26,7 +27,7 @@ for i, rules in ipairs(KEYS) do
   local base = ARGV[2 * count + 3 + i]
   for _, place in ipairs(redis.call('SMEMBERS', base .. 'limit:places')) do
     if string.match(place, '^[^:]*') == name then
-      limits.wake(base, place, limits.clock())
+      limits.wake(base, place, now)
     end
   end
 end

@@ -10,7 +10,8 @@
 local function limits_part()
   local SLACK = 500000 -- microseconds: a start that is late by so much does not make the following ones late
   local MOST_SERVED = 100
-  local moves = 1000 -- from one place to another, in this script: more would hold up Redis
+  local EARLY = 1000 -- microseconds: who was admitted may start so much before it is due, or rounding would hold it up
+  local budget = 1000 -- admits, and moves to another place, in this script: more would hold up Redis
 
   local function clock()
     local time = redis.call('TIME')
@@ -62,8 +63,15 @@ local function limits_part()
     redis.call('SET', base .. 'limit:next:' .. place, string.format('%.3f', next), 'PX', left_ms)
   end
 
-  local function read_next(base, place, now)
-    return math.max(tonumber(redis.call('GET', base .. 'limit:next:' .. place) or 0), now - SLACK)
+  -- After any starts that the rate allows, `next` is not beyond a burst from now. What is comes from a lower rate.
+  local function read_next(base, place, rule, now)
+    local next = tonumber(redis.call('GET', base .. 'limit:next:' .. place) or 0)
+    local latest = now + rule.burst * rule.interval
+    if next > latest then
+      next = latest
+      write_next(base, place, next, now) -- else it would go on with the clock
+    end
+    return math.max(next, now - SLACK)
   end
 
   -- How many more a place admits; if none, and if it is known, when it will. A rate goes by GCRA: `next` is when the next
@@ -79,7 +87,7 @@ local function limits_part()
       free = rule.concurrency - admitted - redis.call('SCARD', base .. 'limit:claims:' .. place)
     end
     if rule.interval and free > 0 then
-      local next = read_next(base, place, now)
+      local next = read_next(base, place, rule, now)
       local starts = math.floor((now - next) / rule.interval + rule.burst) - admitted
       if starts <= 0 and admitted < rule.burst + math.floor(SLACK / rule.interval) then
         return 0, next + (admitted - rule.burst + 1) * rule.interval
@@ -114,7 +122,7 @@ local function limits_part()
           return place
         end
         if rule.interval and place ~= served and redis.call('SCARD', base .. 'limit:admitted:' .. place) == 0 then
-          write_next(base, place, math.max(read_next(base, place, now), now), now) -- the time was quiet
+          write_next(base, place, math.max(read_next(base, place, rule, now), now), now) -- the time was quiet
         end
         if room(base, place, rule, now) <= 0 then
           return place
@@ -168,7 +176,6 @@ local function limits_part()
     end
     local other = blocking(base, places, now, place)
     if other then
-      moves = moves - 1
       wait_at(base, uid, other, stream, places, created)
       wake(base, other, due(base, other, now)) -- nobody may have waited there before
     else
@@ -190,9 +197,10 @@ local function limits_part()
       if at ~= now then
         return wake(base, place, at)
       end
-      if moves == 0 then
+      if budget == 0 then
         break
       end
+      budget = budget - 1
       serve_one(base, place, first[1], first[2], now)
     end
     wake(base, place, now)
@@ -240,15 +248,21 @@ local function limits_part()
     end
   end
 
-  -- Also for whom it has admitted: a handler has pushed the key back, or the claims are as many as may be, because it has
-  -- admitted more before its limit was what it is now.
-  local function is_shut(base, places)
+  -- The next start is due later, and not because of those who are admitted.
+  local function is_too_early(base, place, rule, now)
+    return read_next(base, place, rule, now) - (rule.burst - 1) * rule.interval > now + EARLY
+  end
+
+  -- Also for whom it has admitted: a handler has pushed the key back; or the claims are as many as may be, or the next
+  -- start is not due yet, because it has admitted more before its limit was what it is now.
+  local function is_shut(base, places, now)
     for place in string.gmatch(places, '%S+') do
       local rule = rule_of(base, place)
       local most = rule and rule.concurrency or math.huge
       if
         redis.call('EXISTS', base .. 'limit:held:' .. place) == 1
         or redis.call('SCARD', base .. 'limit:claims:' .. place) >= most
+        or (rule and rule.interval and is_too_early(base, place, rule, now))
       then
         return true
       end
@@ -259,7 +273,7 @@ local function limits_part()
   local function enter(base, uid, places, stream, created, now)
     local record = redis.call('HGET', base .. 'limit:tasks', uid)
     local is_admitted = record and record == '- ' .. string.match(record, '^%S+ (%S+) ') .. ' ' .. places
-    if not is_admitted or is_shut(base, places) then
+    if not is_admitted or is_shut(base, places, now) then
       forget(base, uid, now)
       local place = blocking(base, places, now)
       if place then
@@ -275,7 +289,7 @@ local function limits_part()
       if rule then
         redis.call('SADD', base .. 'limit:claims:' .. place, uid)
         if rule.interval then
-          write_next(base, place, read_next(base, place, now) + rule.interval, now)
+          write_next(base, place, read_next(base, place, rule, now) + rule.interval, now)
         end
       end
     end
@@ -283,13 +297,13 @@ local function limits_part()
     return true
   end
 
-  -- A claim ends. `back`: its task is queued again, and stays admitted. `unstarted`: its start does not count.
-  local function leave(base, uid, places, back, unstarted, stream, now)
+  -- A claim ends. `back`: its task is queued again, and stays admitted: its start is counted when it is claimed again.
+  local function leave(base, uid, places, back, stream, now)
     for place in string.gmatch(places, '%S+') do
       redis.call('SREM', base .. 'limit:claims:' .. place, uid)
-      local rule = unstarted and rule_of(base, place)
+      local rule = back and rule_of(base, place)
       if rule and rule.interval then
-        write_next(base, place, read_next(base, place, now) - rule.interval, now)
+        write_next(base, place, read_next(base, place, rule, now) - rule.interval, now)
       end
     end
     if back then
