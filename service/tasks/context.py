@@ -4,7 +4,7 @@ import itertools
 import json
 import logging
 import math
-from collections.abc import Iterable, Mapping, MutableMapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, MutableMapping, Sequence
 from os import PathLike
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol, TypeAlias
 
@@ -133,7 +133,7 @@ class Context:
             self._numbers = self._numbers or itertools.count(1)
             children = [Child(type, next(self._numbers), text) for text in texts]
         else:
-            children = [Child(type, key, text) for key, text in zip(keys, texts, strict=True)]
+            children = [Child(type, key, text) for key, text in zip(_checked(keys), texts, strict=True)]
         return self.created(children) if children else []
 
     def created(self, children: Sequence[Child]) -> list[str]:
@@ -150,6 +150,18 @@ class Context:
     def logger(self) -> logging.LoggerAdapter[logging.Logger]:
         """Its lines are this attempt's in every thread."""
         return _Logger(log, {"fields": self.facts, "sandbox_context": self})
+
+
+def _checked(keys: Iterable[str]) -> Iterator[str]:
+    """A child whose key is another one's, or no text, would be lost without a word."""
+    known: set[str] = set()
+    for key in keys:
+        if not isinstance(key, str):
+            raise InvalidTask(f"key: {key!r:.100} is no text", field="key")
+        if key in known:
+            raise InvalidTask(f"key: two of these tasks have the key {key!r:.100}", field="key")
+        known.add(key)
+        yield key
 
 
 def _as_json(args: Mapping[str, Any]) -> bytes:

@@ -173,6 +173,16 @@ def test_as_many_keys_as_tasks(begin: Begin) -> None:
         begin().create_many("page.fetch", [{"address": "/"}] * 2, keys=["a"])
 
 
+@pytest.mark.parametrize("keys", [[1, "2"], ["1", None], ["same", "same"]])
+def test_a_key_that_is_no_text_or_that_of_another_one_is_refused(store: Store, begin: Begin, keys: list[Any]) -> None:
+    """Else a child would be lost without a word: 1 is the number of the first that has no key."""
+    with pytest.raises(InvalidTask, match="key: ") as raised:
+        begin().create_many("page.fetch", [{"address": "/a"}, {"address": "/b"}], keys=keys)
+    assert raised.value.field == "key" and listed(store) == []
+    with pytest.raises(InvalidTask, match="key: 1 is no text"):
+        begin().create("page.fetch", key=1, address="/a")  # type: ignore[arg-type]
+
+
 def test_without_a_runner_nothing_is_created() -> None:
     parent = Task(uid="p" * 64, type="parent", queue="default", status=RUNNING, created_at=NOW)
     with pytest.raises(RuntimeError, match="only a runner"):
