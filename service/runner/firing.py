@@ -14,7 +14,7 @@ from typing import Final
 from service.errors import InvalidTask, InvalidTransition, KeyHeld, StoreUnavailable
 from service.observe.metrics import Metrics
 from service.runner.upkeep import Upkeep
-from service.store import Document, Store
+from service.store import Document, Store, in_each
 from service.store.layout import OlderAtWork
 from service.store.schedules import Found
 from service.tasks import moments, schedule, transitions
@@ -36,7 +36,7 @@ class Firing:
         self._store = store
         self._types = registry
         self._metrics = metrics
-        self._has_told = False
+        self._told: set[str] = set()
 
     def register(self, upkeep: Upkeep) -> None:
         upkeep.every(LOOK_SECONDS, self.fire)
@@ -49,17 +49,15 @@ class Firing:
         """At first all are made what the code says; later only what has gone is brought back: of two releases that
         work side by side, the one that started last decides.
         """
-        for task_type in self._types:
-            if task_type.schedule is not None:
-                self._tell(task_type)
-        self._has_told = True
+        for _ in in_each([each for each in self._types if each.schedule is not None], self._tell):
+            pass
 
     def _tell(self, task_type: TaskType) -> None:
         name, plan = task_type.name, task_type.schedule
 
         def as_in_the_code(before: Schedule | None, now: int) -> Schedule:
             assert plan is not None
-            if before is not None and (before.source != CODE or self._has_told):
+            if before is not None and (before.source != CODE or name in self._told):
                 return before
             is_paused = before is not None and before.paused
             by = before.changed_by if before is not None else None
@@ -69,6 +67,7 @@ class Firing:
         if found is not None and found.schedule is None:
             return  # it cannot be read, and stays as it is
         stored, _ = self._store.schedules.change(name, as_in_the_code)
+        self._told.add(name)
         if stored.source != CODE:
             log.warning(
                 "the type %s has a schedule in the code, and a client has made one of that name, which stays; "
@@ -81,20 +80,21 @@ class Firing:
     def fire(self) -> bool:
         """In slices: after an outage of days, each may take a while. Returns whether there may be more."""
         until = time.monotonic() + SLICE_SECONDS
-        for now, due in self._store.schedules.due():
-            for found in due:
-                try:
-                    self._look_at(found, now)
-                except OlderAtWork as error:
-                    log.warning("schedule %s: %s", found.name, error, extra={"once": f"schedule {found.name}"})
-                except StoreUnavailable:
-                    raise
-                except Exception:  # it must not be in the way of others
-                    log.exception("schedule %s cannot be looked at", found.name)
-                    self._store.schedules.put_off(found, now + TROUBLED_SECONDS * 1_000_000)
-                if time.monotonic() > until:
-                    return True
-        return False
+        each_due = ((found, now) for now, due in self._store.schedules.due() for found in due)
+        return any(time.monotonic() > until for _ in in_each(each_due, self._try_to_look))
+
+    def _try_to_look(self, due: tuple[Found, int]) -> None:
+        """None must be in the way of others. Raises StoreUnavailable, perhaps of a partition that others do without."""
+        found, now = due
+        try:
+            self._look_at(found, now)
+        except OlderAtWork as error:
+            log.warning("schedule %s: %s", found.name, error, extra={"once": f"schedule {found.name}"})
+        except StoreUnavailable:
+            raise
+        except Exception:
+            log.exception("schedule %s cannot be looked at", found.name)
+            self._store.schedules.put_off(found, now + TROUBLED_SECONDS * 1_000_000)
 
     def _look_at(self, found: Found, now: int) -> None:
         if found.schedule is None:

@@ -15,7 +15,7 @@ from typing import Any, Final, NamedTuple
 
 import msgspec
 
-from service.errors import InvalidTask
+from service.errors import InvalidTask, StoreUnavailable
 from service.store import keys, vacancies
 from service.store.connection import Wire, in_each, rows
 from service.store.scripts import LIMIT, LIMITS, SERVE
@@ -84,12 +84,16 @@ class Limits:
         return any((rule := rules.get(name)) and rule.key for name in self._types[task_type].limits)
 
     def rules(self, partition: int) -> dict[str, LimitRule]:
-        """What limits say, a second ago at most."""
+        """What limits say, a second ago at most; or longer ago, while that partition is away."""
         read, found = self._rules.get(partition, (0.0, {}))
         now = time.monotonic()
         if not read or now - read > REMEMBERED_SECONDS:
-            [answer] = self._wire.call(partition, ("HGETALL", keys.limits(partition)))
-            found = {name.decode(): _rule(text) for name, text in rows(answer, 2) if b":" not in name}
+            try:
+                [answer] = self._wire.call(partition, ("HGETALL", keys.limits(partition)))
+                found = {name.decode(): _rule(text) for name, text in rows(answer, 2) if b":" not in name}
+            except StoreUnavailable:
+                if not read:
+                    raise
             self._rules[partition] = now, found
         return found
 

@@ -48,9 +48,9 @@ class Schedules:
         """Of the task for this time."""
         return self._partitions.uid(uid_prefix(name, at), self._home(name))
 
-    def now(self) -> int:
-        """What Redis's clock says, in microseconds."""
-        [[seconds, microseconds]] = self._wire.call(0, ("TIME",))
+    def now(self, partition: int = 0) -> int:
+        """What the clock of this partition's Redis says, in microseconds."""
+        [[seconds, microseconds]] = self._wire.call(partition, ("TIME",))
         return int(seconds) * MICROSECONDS + int(microseconds)
 
     # --- read ----------------------------------------------------------------------------------------
@@ -90,7 +90,7 @@ class Schedules:
         is now, and whether it is new.
         """
         while True:
-            found, now = self.read(name), self.now()
+            found, now = self.read(name), self.now(self._home(name))
             before = found and found.schedule
             after = transition(before, now)
             if after is before or self.replace(name, found.text if found else b"", after, now):

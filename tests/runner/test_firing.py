@@ -4,16 +4,18 @@ import logging
 import random
 import threading
 import time
+from collections.abc import Iterator
 from typing import Any
 
 import msgspec
 import pytest
 
+from service.errors import StoreUnavailable
 from service.observe.metrics import Metrics
 from service.runner import firing as the_firing
 from service.runner.firing import Firing
 from service.store import SCRIPTS, Change, Store
-from service.store.connection import Wire, connect
+from service.store.connection import Command, Wire, connect
 from service.tasks import moments, schedule, transitions
 from service.tasks.declare import marked_type, task
 from service.tasks.document import CANCELLED, HIGH, NULL, QUEUED, RUNNING, SCHEDULED, Claim, Task
@@ -21,6 +23,7 @@ from service.tasks.limit_rule import LimitRule
 from service.tasks.registry import Registry
 from service.tasks.schedule import API, CODE, Schedule, Terms
 from tests.runner.crew import Crew
+from tests.runner.wires import FaultyWire
 from tests.servers import RedisCluster, RedisServer, eventually
 
 HOUR = 3600 * 1_000_000
@@ -305,6 +308,83 @@ def test_on_several_partitions_a_time_whose_task_belongs_elsewhere_is_left_out(
     assert "lies in another partition than the schedule" in caplog.text
     assert made.unique is not None and store.partition(made.uid) == store.unique_keys.home("echo", made.unique)
     store.close()
+
+
+# --- a partition that is away ------------------------------------------------------------------
+
+
+class Lame(FaultyWire):
+    """A Cluster whose partition 0 may be away."""
+
+    is_away = True
+
+    def call(self, partition: int, *commands: Command, wait_seconds: float = 0, once: bool = False) -> list[Any]:
+        if partition == 0 and self.is_away:
+            raise StoreUnavailable("partition 0 is away")
+        return super().call(partition, *commands, wait_seconds=wait_seconds, once=once)
+
+
+@task("plain", schedule="@hourly")
+def plain(context: Any) -> None: ...
+
+
+@task("free", schedule="@hourly")
+def free(context: Any) -> None: ...
+
+
+@task("limited", limits=("line",))
+def limited(context: Any) -> None: ...
+
+
+@pytest.fixture
+def types() -> Registry:
+    return Registry([each for marked in (plain, free, limited) if (each := marked_type(marked))])
+
+
+@pytest.fixture
+def whole(cluster: RedisCluster) -> Iterator[Store]:
+    store = Store(connect(cluster.url, SCRIPTS), partitions=4)
+    yield store
+    store.close()
+
+
+@pytest.fixture
+def lame(cluster: RedisCluster) -> Iterator[Store]:
+    store = Store(Lame(cluster.url), partitions=4)
+    yield store
+    store.close()
+
+
+def test_a_schedule_that_wants_a_partition_that_is_away_is_not_in_the_way_of_others(
+    whole: Store, lame: Store, told: Told, types: Registry
+) -> None:
+    """Of a limited type, that is the first one."""
+    lame.limits.know(types)
+    for name, its_type, seconds in (("bad", "limited", 2.0), ("first", "free", 1.0)):
+        put(whole, name, its_type)
+        ripen(whole, name, seconds=seconds)
+    for partition in (1, 2, 3):
+        lame.promote(partition, 10)
+    firing = Firing(lame, registry=types, metrics=told)
+    with pytest.raises(StoreUnavailable):
+        firing.fire()
+    assert [task.schedule for task in tasks(whole)] == ["first"]
+
+    lame._wire.is_away = False  # type: ignore[attr-defined]
+    firing.fire()
+    assert {task.schedule for task in tasks(whole)} == {"bad", "first"}
+
+
+def test_schedules_of_the_code_are_told_where_a_partition_is_away(
+    whole: Store, lame: Store, told: Told, types: Registry
+) -> None:
+    firing = Firing(lame, registry=types, metrics=told)
+    with pytest.raises(StoreUnavailable):
+        firing.tell()
+    assert [found.name for found in whole.schedules.all()] == ["free"]
+    lame._wire.is_away = False  # type: ignore[attr-defined]
+    firing.tell()
+    assert [found.name for found in whole.schedules.all()] == ["free", "plain"]
 
 
 # --- who may create it -------------------------------------------------------------------------

@@ -9,6 +9,7 @@ import msgspec
 import pytest
 import redis
 
+from service.errors import StoreUnavailable
 from service.store import TYPE, Change, Entry, Moved, Pause, Store, keys
 from service.tasks import moments, transitions
 from service.tasks.declare import task
@@ -427,6 +428,22 @@ def test_what_a_newer_release_says_in_a_rule_is_passed_over(store: Store, raw: r
     assert store.limits.now()["per-customer"].rule == store.limits.rules(0)["per-customer"] == rule
     tasks = [stored(store) for _ in range(3)]
     assert [uid for uid, _ in run(store)] == tasks[:2]
+
+
+def test_what_limits_say_is_remembered_while_their_partition_is_away(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def away(*args: Any, **named: Any) -> Any:
+        raise StoreUnavailable("it is away")
+
+    limit(store, concurrency=1)
+    known = store.limits.rules(0)
+    monkeypatch.setattr("service.store.limits.REMEMBERED_SECONDS", 0.0)
+    monkeypatch.setattr(store._wire, "call", away)
+    assert store.limits.rules(0) == known != {}
+    store.limits.look_anew()
+    with pytest.raises(StoreUnavailable):
+        store.limits.rules(0)
 
 
 # --- who does not belong there --------------------------------------------------------------------------
