@@ -25,17 +25,47 @@ rm -rf "$2.new"
 {GIT} -C "$2.new" remote set-url origin "$3"
 mv -T "$2.new" "$2"
 """
+# The file is there while git writes for us. What was killed leaves it, and its locks: these go, unless they are of
+# another user, or a git works there.
+BEGUN: Final = """
+begun=.git/sandbox.begun
+cut_off=
+if [ -e "$begun" ]; then
+    cut_off=$(cat "$begun")
+    for each in /proc/[0-9]*; do
+        read -r name <"$each/comm" && [ "$name" = git ] || continue
+        case "$(readlink "$each/cwd")/" in "$(pwd -P)"/*) echo "a git is at work here: $each"; exit 1 ;; esac
+    done 2>/dev/null
+    find .git -type f -name "*.lock" -user "$(id -u)" -delete
+fi
+trap '[ $? -gt 128 ] || rm -f "$begun"' EXIT
+"""
+# HEAD comes last. Where the branch is there already, it is the person's, and so is what is checked out.
 CHECKOUT: Final = f"""
-{GIT} fetch --quiet --no-recurse-submodules "$1" "+refs/heads/*:refs/remotes/origin/*"
-{GIT} checkout --quiet -B "$2" "$3"
+{BEGUN.strip()}
+{GIT} show-ref --verify --quiet "refs/heads/$2" || cut_off=checkout
+echo "${{cut_off:-settings}}" >"$begun"
 {GIT} config "branch.$2.remote" origin
 {GIT} config "branch.$2.merge" "refs/heads/$2"
 mkdir -p .git/info
 for name in /.env __pycache__/; do
     grep -qxF "$name" .git/info/exclude 2>/dev/null || echo "$name" >>.git/info/exclude
 done
+{GIT} fetch --quiet --no-recurse-submodules "$1" "+refs/heads/*:refs/remotes/origin/*"
+if ! {GIT} show-ref --verify --quiet "refs/heads/$2"; then
+    {GIT} checkout --quiet --no-track -b "$2" "$3"
+elif [ "$cut_off" = checkout ]; then
+    {GIT} checkout --quiet "$2" --
+fi
 """
 GIT_FORWARD: Final = f"""
+at=$({GIT} symbolic-ref --quiet HEAD || echo "no branch")
+if [ "$at" != "refs/heads/$2" ]; then
+    echo "${{at#refs/heads/}} is checked out, and an update follows the workspace's branch alone: check that out again"
+    exit 1
+fi
+{BEGUN.strip()}
+echo forward >"$begun"
 {GIT} fetch --quiet --no-recurse-submodules --prune "$1" "+refs/heads/*:refs/remotes/origin/*"
 {GIT} merge --ff-only "refs/remotes/origin/$2"
 """
@@ -136,6 +166,7 @@ def _git_environment(home: Home) -> dict[str, str]:
         "GIT_CONFIG_NOSYSTEM": "1",
         "GIT_CONFIG_GLOBAL": "/dev/null",
         "GIT_TERMINAL_PROMPT": "0",
+        "GIT_OPTIONAL_LOCKS": "0",  # to look leaves no lock behind
     }
 
 

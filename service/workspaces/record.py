@@ -81,6 +81,7 @@ class Workspace:
     address: str | None = None
     base_sha: str | None = None  # where the branch began
     pushed_sha: str | None = None  # what we pushed, or were about to
+    was_pushed: bool = False  # it has been at the origin: what is there now goes on from ours
     taken_over: bool = False  # the branch was somebody else's: a deletion leaves it
     python: str | None = None
     venv: int = 0  # the number of the virtualenv in use

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import sqlite3
 import sys
@@ -134,6 +135,45 @@ def test_a_branch_that_somebody_has_pushed_to_stays(built: Yard) -> None:
     assert built.get()[1].endswith(" newer") and built.record().generation == 2
     built.done("delete", slug=SLUG)
     assert built.branches()[EMAIL] == sha
+
+
+def test_what_a_person_has_checked_out_and_not_pushed_stays_at_a_resume(built: Yard) -> None:
+    code = built.home().code
+    base = git("rev-parse", "HEAD", folder=code)
+    mine = committed(code)
+    git("checkout", "--quiet", "-b", "another", base, folder=code)
+    for rest in ({}, {"steps": {}}):  # also where a killed resume has left the step begun
+        changed(built, state="failed", **rest)
+        assert built.done("create", email=EMAIL)["state"] == "ready"
+        assert git("rev-parse", EMAIL, folder=code) == mine
+        assert git("symbolic-ref", "--short", "HEAD", folder=code) == "another"
+    assert "Mine" in built.refused("delete", slug=SLUG)
+
+
+def test_a_branch_of_ours_that_the_person_has_pushed_is_no_one_elses(built: Yard) -> None:
+    sha = built.push(EMAIL, "text", "newer")
+    built.plan.hands.stop(SLUG)
+    changed(built, state="failed")
+    shutil.rmtree(built.home().code)
+    assert built.done("create", email=EMAIL)["state"] == "ready"
+    assert git("rev-parse", EMAIL, folder=built.home().code) == sha and not built.record().taken_over
+    assert built.get()[1].endswith(" newer")
+
+
+def test_an_update_moves_no_other_branch_that_is_checked_out(built: Yard) -> None:
+    code = built.home().code
+    git("checkout", "--quiet", "main", folder=code)
+    main = git("rev-parse", "main", folder=code)
+    built.push(EMAIL, "text", "newer")
+    assert "main is checked out, and an update follows the workspace's branch alone" in built.refused(
+        "update", slug=SLUG
+    )
+    git("checkout", "--quiet", "--detach", folder=code)
+    assert "no branch is checked out" in built.refused("update", slug=SLUG)
+    assert git("rev-parse", "main", folder=code) == main and built.get()[1].endswith(" hello")
+    git("checkout", "--quiet", EMAIL, folder=code)
+    built.done("update", slug=SLUG)
+    assert built.get()[1].endswith(" newer")
 
 
 def test_so_much_is_kept_of_what_is_not_pushed_as_a_person_reads(built: Yard) -> None:
@@ -403,6 +443,17 @@ def test_a_database_is_copied(small: Yard) -> None:
     small.done("create", email=EMAIL)
     with sqlite3.connect(small.home().database) as copy:
         assert copy.execute("select name from ware").fetchall() == [("a lamp",)]
+
+
+def changed(yard: Yard, **members: Any) -> None:
+    file = yard.places.records / f"{SLUG}.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | members))
+
+
+def committed(code: Path) -> str:
+    (code / "text").write_text("mine")
+    git("commit", "--quiet", "--all", "--message=Mine", folder=code)
+    return git("rev-parse", "HEAD", folder=code)
 
 
 def aged(yard: Yard, slug: str) -> None:
