@@ -70,7 +70,7 @@ ARGUMENTS: Final[Mapping[str, Callable[[Any], bool]]] = {
     "port": _number(0, 65_535),
 }
 VERBS: Final[Mapping[str, Sequence[str]]] = {
-    "about": (),
+    **dict.fromkeys(("about", "homes"), ()),
     **dict.fromkeys(("make_user", "make_folders", "remove_folders", "remove_user", "facts"), ("slug",)),
     **dict.fromkeys(("disk_mb", "last_used", "end_steps"), ("slug",)),
     **dict.fromkeys(("link_media", "unlink_media", "processes", "kill", "left", "status", "log", "restart"), ("slug",)),

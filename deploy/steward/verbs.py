@@ -52,6 +52,10 @@ class Steward:
 
     # --- users and folders
 
+    def homes(self) -> list[str]:
+        """The service cannot list that folder itself."""
+        return os.listdir(self.config.places.homes)
+
     def make_user(self, slug: str) -> None:
         self.users.make(slug)
 

@@ -76,6 +76,9 @@ class Speaker(Protocol):
 
 
 class Hands(Protocol):
+    def homes(self) -> list[str]:
+        """The names of all that lies in the folder of the workspaces."""
+
     def make_user(self, slug: str) -> None: ...
 
     def make_folders(self, slug: str) -> None: ...

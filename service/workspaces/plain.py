@@ -42,6 +42,10 @@ class PlainHands:
 
     # --- user and folders ---------------------------------------------------------------------------
 
+    def homes(self) -> list[str]:
+        folder = self._places.homes
+        return os.listdir(folder) if folder.is_dir() else []
+
     def make_user(self, slug: str) -> None:
         """All workspaces are this user's."""
 

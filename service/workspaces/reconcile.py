@@ -4,14 +4,16 @@ has expired is deleted, unless that would lose work.
 What is on the disk and belongs to no record is reported, and left alone.
 """
 
+import os
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, Final
 
 from service.tasks import moments
 from service.workspaces import engine, names, record
-from service.workspaces.places import Places
-from service.workspaces.record import Shelf, WorkspaceBusy
+from service.workspaces.hands import HandsFailed
+from service.workspaces.record import WorkspaceBusy
 from service.workspaces.work import Plan, Told, Work
 
 CUT_OFF_SECONDS: Final = 900.0  # a task that is tried again comes sooner
@@ -32,7 +34,7 @@ def reconcile(plan: Plan, told: Told) -> dict[str, Any]:
         except Exception as error:  # one that is broken keeps nobody from the others
             told.log(f"{found.slug}: {error or type(error).__name__}")
             done["failed"].append(found.slug)
-    orphans = sorted(_orphans(plan.places, plan.shelf))
+    orphans = sorted(_orphans(plan, told))
     for each in orphans:
         told.log(f"nobody's: {each}")
     return {**{name: slugs for name, slugs in done.items() if slugs}, "orphans": orphans}
@@ -108,14 +110,28 @@ def _age(stamp: str, now: float) -> float:
     return now - moments.microseconds(stamp) / 1e6 if stamp else 0.0
 
 
-def _orphans(places: Places, shelf: Shelf) -> Iterator[str]:
-    known: set[str] = {each.slug for each in shelf.all()}
-    for folder, what in (
-        (places.homes, "the folder"),
-        (places.sockets, "the socket"),
-        (places.run / "conf.d", "the entry"),
+def _orphans(plan: Plan, told: Told) -> Iterator[str]:
+    known: set[str] = {each.slug for each in plan.shelf.all()}
+    places, entries = plan.places, plan.places.run / "conf.d"
+    for folder, what, found in (
+        (places.homes, "the folder", _homes(plan, told)),
+        (places.sockets, "the socket", _listed(places.sockets)),
+        (entries, "the entry", _listed(entries)),
     ):
-        for path in folder.iterdir() if folder.is_dir() else ():
-            slug = path.name.lstrip(".").partition(".")[0]
+        for name in found:
+            slug = name.lstrip(".").partition(".")[0]
             if names.is_slug(slug) and slug not in known:
-                yield f"{what} {path}"
+                yield f"{what} {folder / name}"
+
+
+def _homes(plan: Plan, told: Told) -> list[str]:
+    """A steward that was installed earlier does not tell."""
+    try:
+        return plan.hands.homes()
+    except HandsFailed as error:
+        told.log(f"folders that are nobody's are not looked for: {error}")
+        return []
+
+
+def _listed(folder: Path) -> list[str]:
+    return os.listdir(folder) if folder.is_dir() else []

@@ -84,6 +84,9 @@ class StewardHands:
 
     # --- user and folders ---------------------------------------------------------------------------
 
+    def homes(self) -> list[str]:
+        return list(map(str, self._steward.ask("homes")))
+
     def make_user(self, slug: str) -> None:
         self._steward.ask("make_user", slug=slug)
 

@@ -27,13 +27,15 @@ def set_up(host: StewardHost) -> None:
     host.host.sh(f"git clone -q --bare /srv/project {ORIGIN}")
 
 
-def builder(host: StewardHost, *words: str) -> "subprocess.CompletedProcess[str]":
-    inside = ("sh", "-c", f'cd {ROOT}; exec "$@"', "sh", sys.executable, "-m", "tests.workspaces.steward.builder")
-    return host.host.run(*inside, *words, check=False, seconds=300 * BUSY)
+def builder(host: StewardHost, *words: str, user: str = "root") -> "subprocess.CompletedProcess[str]":
+    who = ("setpriv", f"--reuid={user}", f"--regid={user}", "--init-groups")
+    inside = ("sh", "-c", f'cd {ROOT}; exec "$@"', "sh", sys.executable, "-P", "-m", "tests.workspaces.steward.builder")
+    environment = ("env", f"PYTHONPATH={ROOT}", "PYTHONDONTWRITEBYTECODE=1")
+    return host.host.run(*who, *environment, *inside, *words, check=False, seconds=300 * BUSY)
 
 
-def act(host: StewardHost, action: str, **arguments: Any) -> dict[str, Any]:
-    done = builder(host, action, json.dumps(arguments))
+def act(host: StewardHost, action: str, /, user: str = "root", **arguments: Any) -> dict[str, Any]:
+    done = builder(host, action, json.dumps(arguments), user=user)
     assert done.returncode == 0, done.stderr
     outcome: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     return outcome
