@@ -97,20 +97,27 @@ class Firing:
             self._store.schedules.put_off(found, now + TROUBLED_SECONDS * 1_000_000)
 
     def _look_at(self, found: Found, now: int) -> None:
-        if found.schedule is None:
+        seen = found.schedule
+        if seen is None:
             self._store.schedules.put_off(found, now + TROUBLED_SECONDS * 1_000_000)
-            return
-        task_type = self._types.get(found.schedule.type)
-        if task_type is None or (found.schedule.source == CODE and task_type.schedule is None):
-            self._pass_over(found, found.schedule, now)
+        elif (problem := _without_rule(seen)) is not None:
+            self._leave_to_others(found, seen, problem, now)
+        elif (task_type := self._types.get(seen.type)) is None or (seen.source == CODE and task_type.schedule is None):
+            self._pass_over(found, seen, now)
         else:
-            self._turn(found, found.schedule, task_type, now)
+            self._turn(found, seen, task_type, now)
 
     def _pass_over(self, found: Found, seen: Schedule, now: int) -> None:
         if (after := schedule.passed_over(seen, now)) is not None and self._store.schedules.replace(
             found.name, found.text, after, now
         ):
             self._tell_of(seen, missed=after.missed - seen.missed, why="no runner has it in its code any more")
+
+    def _leave_to_others(self, found: Found, seen: Schedule, why: InvalidTask, now: int) -> None:
+        """Who may know its time zone. Once it is too late for them as well it is looked at seldom."""
+        if schedule.is_too_late(seen, now):
+            log.warning("schedule %s: %s", seen.name, why.detail, extra={"once": f"schedule {seen.name}"})
+            self._store.schedules.put_off(found, now + TROUBLED_SECONDS * 1_000_000)
 
     def _turn(self, found: Found, seen: Schedule, task_type: TaskType, now: int) -> None:
         last = self._store.read(seen.last.uid) if seen.last else None
@@ -176,6 +183,14 @@ class Firing:
         if skipped:
             log.info("schedule %s has left out a time: the task before has not ended", seen.name)
             self._metrics.schedule(seen.name, "skipped", skipped)
+
+
+def _without_rule(seen: Schedule) -> InvalidTask | None:
+    try:
+        _ = seen.rule
+    except InvalidTask as error:
+        return error
+    return None
 
 
 def _task(seen: Schedule, task_type: TaskType, uid: str, at: int) -> Task:

@@ -217,7 +217,7 @@ def passed_over(schedule: Schedule, now: int) -> Schedule | None:
 
     What waits for the end of the task before is never too late.
     """
-    if schedule.next_at is None or moments.microseconds(schedule.next_at) >= _oldest(schedule, now):
+    if not is_too_late(schedule, now):
         return None
     after = _next(schedule)
     latest, missed = _move_on(after, now)
@@ -225,6 +225,11 @@ def passed_over(schedule: Schedule, now: int) -> Schedule | None:
         after.next_at = _stamp(latest)  # it is not too late for this one
     after.missed += missed
     return after
+
+
+def is_too_late(schedule: Schedule, now: int) -> bool:
+    """For its next time, whoever creates the task."""
+    return schedule.next_at is not None and moments.microseconds(schedule.next_at) < _oldest(schedule, now)
 
 
 def fired(turn: Outlook, uid: str, now: int) -> Schedule:
@@ -249,6 +254,14 @@ def next_times(schedule: Schedule) -> list[str]:
         return []
     first = moments.microseconds(schedule.next_at)
     return [moments.stamp_exactly(at) for at in islice(_from(schedule.rule, first), SHOWN_TIMES)]
+
+
+def told(schedule: Schedule) -> tuple[str, list[str]]:
+    """Its rule in words, and its next times. Where this host cannot make them (it does not know the time zone): why."""
+    try:
+        return schedule.rule.words, next_times(schedule)
+    except InvalidTask as error:
+        return error.detail, []
 
 
 def uid_prefix(name: str, at: int) -> str:

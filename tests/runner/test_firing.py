@@ -310,6 +310,33 @@ def test_on_several_partitions_a_time_whose_task_belongs_elsewhere_is_left_out(
     store.close()
 
 
+def move_to(store: Store, timezone: str) -> None:
+    found = store.schedules.read("one")
+    assert found is not None and found.schedule is not None
+    assert store.schedules.replace("one", found.text, msgspec.structs.replace(found.schedule, timezone=timezone), 0)
+
+
+def test_a_schedule_whose_time_zone_this_host_does_not_know_is_left_to_others(
+    store: Store, firing: Firing, told: Told, caplog: pytest.LogCaptureFixture
+) -> None:
+    put(store, every=None, cron="@hourly")
+    ripen(store)
+    move_to(store, "Mars/Olympus")
+    for _ in range(2):
+        look(store, firing)
+    assert tasks(store) == [] and caplog.text == ""
+    move_to(store, "UTC")  # a host that knows it looks, and has not been put off
+    look(store, firing)
+    assert len(tasks(store)) == 1
+
+    ripen(store, seconds=400)
+    move_to(store, "Mars/Olympus")
+    for _ in range(2):
+        look(store, firing)
+    assert caplog.text.count("schedule one: timezone: 'Mars/Olympus' is no time zone that this host knows") == 1
+    assert len(tasks(store)) == 1 and read(store).missed == 0
+
+
 # --- a partition that is away ------------------------------------------------------------------
 
 

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from flask.testing import FlaskClient
 
@@ -222,6 +223,29 @@ def test_who_may_only_read_sees_schedules_without_secrets_and_changes_none(
     assert [line["did"] for line in lines] == ["scheduled", "paused", "resumed", "created", "unscheduled"]
     assert {line.get("schedule") for line in lines if line["did"] != "created"} == {"one"}
     assert {line["by"] for line in lines} == {"write"}
+
+
+def elsewhere(store: Store, name: str) -> None:
+    """As a host has made it that knows more time zones."""
+    found = store.schedules.read(name)
+    assert found is not None and found.schedule is not None
+    there = msgspec.structs.replace(found.schedule, timezone="Mars/Olympus")
+    assert store.schedules.replace(name, found.text, there, store.schedules.now())
+
+
+def test_one_whose_time_zone_this_host_does_not_know_is_shown_and_removed(client: FlaskClient, store: Store) -> None:
+    for name in ("one", "two"):
+        client.put(f"/schedules/{name}", json=NIGHTLY)
+    elsewhere(store, "one")
+    one, two = client.get("/schedules").json["schedules"]
+    assert one["words"].startswith("timezone: 'Mars/Olympus' is no time zone that this host knows")
+    assert (one["timezone"], one["next"], len(two["next"])) == ("Mars/Olympus", [], 5)
+    assert client.get("/schedules/one").json == one
+    assert client.post("/schedules/one/run").status_code == 201
+    assert client.post("/schedules/one/pause").json["paused"] is True
+    assert client.post("/schedules/one/resume").status_code == 422
+    assert client.delete("/schedules/one").json["words"] == one["words"]
+    assert client.get("/schedules").json == {"schedules": [two]}
 
 
 def test_what_a_schedule_has_created_is_listed(client: FlaskClient) -> None:

@@ -150,13 +150,14 @@ class ScheduleCalls:
     def described(self, found: Schedule) -> dict[str, Any]:
         """As clients see it, without secrets."""
         is_orphan = found.source == CODE and not self._is_in_the_code(found)
+        words, times = schedules.told(found)
         fields = {name: value for name, value in msgspec.structs.asdict(found).items() if name not in INTERNAL}
         return fields | {
             "args": self._masking.arguments(found.type, found.args),
             "queue": self._queue(found),
             "last": found.last and msgspec.structs.asdict(found.last),
-            "words": found.rule.words,
-            "next": schedules.next_times(found),
+            "words": words,
+            "next": times,
             "orphan": is_orphan,
         }
 

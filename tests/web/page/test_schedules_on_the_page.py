@@ -8,7 +8,7 @@ from flask.testing import FlaskClient
 from service.store import Store
 from service.web.app import Web
 from tests.web.page.conftest import OWN, Guarded, Seen, said
-from tests.web.test_schedules import from_the_code
+from tests.web.test_schedules import elsewhere, from_the_code
 
 NIGHTLY: dict[str, Any] = {"type": "echo", "cron": "0 3 * * *", "args": {"message": "<b>night</b>"}}
 
@@ -51,6 +51,16 @@ def test_one_is_run_paused_resumed_and_removed(open_page: FlaskClient, store: St
     assert do("remove") == "The schedule one is removed."
     assert store.schedules.read("one") is None
     assert open_page.post("/ui/schedules/one/pause", headers=OWN).status_code == 404
+
+
+def test_one_whose_time_zone_this_host_does_not_know_is_shown_and_removed(open_page: FlaskClient, store: Store) -> None:
+    put(open_page)
+    elsewhere(store, "one")
+    for place in ("/ui/schedules", "/ui/schedules/one"):
+        answer = open_page.get(place)
+        assert answer.status_code == 200 and "is no time zone that this host knows" in answer.text
+    said(open_page, open_page.post("/ui/schedules/one/remove", headers=OWN))
+    assert store.schedules.read("one") is None
 
 
 def test_an_orphan_is_shown_as_one_and_removed(open_page: FlaskClient, store: Store) -> None:
