@@ -48,17 +48,22 @@ class Sweep:
         return self._store.is_my_turn(group[0], "sweep", int(SWEEP_SECONDS * 900))
 
     def begin_with_keys(self) -> None:
-        for partition in range(self._store.partitions):
-            if self._store.is_my_turn(partition, "unique-keys", int(KEYS_SECONDS * 900)):
+        for partition, is_mine in in_each(range(self._store.partitions), self._is_my_turn_with_keys):
+            if is_mine:
                 self._keys.setdefault(partition, "0")
+
+    def _is_my_turn_with_keys(self, partition: int) -> tuple[int, bool]:
+        return partition, self._store.is_my_turn(partition, "unique-keys", int(KEYS_SECONDS * 900))
 
     def look_at_keys(self) -> bool:
         """In slices, too."""
         until = time.monotonic() + SLICE_SECONDS
-        for partition, cursor in list(self._keys.items()):
-            while (cursor := self._store.unique_keys.look(partition, cursor, BATCH)) != "0":
-                self._keys[partition] = cursor
-                if time.monotonic() > until:
-                    return True
-            del self._keys[partition]
+        return any(in_each(list(self._keys), lambda partition: self._look_at_keys(partition, until)))
+
+    def _look_at_keys(self, partition: int, until: float) -> bool:
+        while (cursor := self._store.unique_keys.look(partition, self._keys[partition], BATCH)) != "0":
+            self._keys[partition] = cursor
+            if time.monotonic() > until:
+                return True
+        del self._keys[partition]
         return False

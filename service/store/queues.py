@@ -31,15 +31,17 @@ class Entry(NamedTuple):
 
 
 class Streams:
-    """All streams of some queues in some partitions, in the order in which they are served."""
+    """All streams of some queues in some partitions, in the order in which they are served: a queue's priorities one
+    after the other, each in all partitions.
+    """
 
     def __init__(self, partitions: Sequence[int], queues: Sequence[str], priorities: Sequence[str]) -> None:
         self.partitions = partitions
         self.partition_of = {
             name: partition
             for queue in queues
-            for partition in partitions
-            for name in keys.streams(partition, [queue], priorities)
+            for alike in zip(*[keys.streams(each, [queue], priorities) for each in partitions], strict=True)
+            for partition, name in zip(partitions, alike, strict=True)
         }
         self.names = list(self.partition_of)
         self.news = [">"] * len(self.names)

@@ -212,3 +212,26 @@ def test_a_process_without_room_for_one_more_thread_ends_all_the_same(
     with pytest.raises(RuntimeError):
         dog._end_process()
     assert codes == [0]
+
+
+def test_unique_keys_are_looked_at_while_a_partition_is_away() -> None:
+    def is_my_turn(partition: int, *_: object) -> bool:
+        if partition == 0:
+            raise StoreUnavailable("as the test wishes")
+        return True
+
+    looked: list[int] = []
+
+    def look(partition: int, cursor: str, count: int) -> str:
+        if partition == 1:
+            raise StoreUnavailable("as the test wishes")
+        looked.append(partition)
+        return "0"
+
+    keys = SimpleNamespace(look=look)
+    store: Any = SimpleNamespace(groups=[[0], [1], [2]], partitions=3, is_my_turn=is_my_turn, unique_keys=keys)
+    sweeping = Sweep(store, retention_seconds=60)
+    for duty in (sweeping.begin_with_keys, sweeping.look_at_keys, sweeping.look_at_keys):
+        with pytest.raises(StoreUnavailable):
+            duty()
+    assert looked == [2]

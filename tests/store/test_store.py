@@ -14,7 +14,21 @@ from service.store import GROUP, SCRIPTS, Change, Document, Entry, Filter, Posit
 from service.store import index as the_index
 from service.store.connection import Command, Wire, connect
 from service.tasks import moments, transitions
-from service.tasks.document import CANCELLED, NULL, QUEUED, SCHEDULED, SUCCEEDED, Claim, Task, TaskError, decode, encode
+from service.tasks.document import (
+    CANCELLED,
+    HIGH,
+    LOW,
+    NORMAL,
+    NULL,
+    QUEUED,
+    SCHEDULED,
+    SUCCEEDED,
+    Claim,
+    Task,
+    TaskError,
+    decode,
+    encode,
+)
 from service.tasks.uid import SLOTS, random_prefix, slot, steer
 from tests.servers import RedisServer, eventually
 
@@ -921,6 +935,18 @@ def test_pages_of_several_partitions_hold_every_task_once(server: RedisServer, g
 
 
 # --- several partitions on one server ----------------------------------------------------------------
+
+
+def test_what_is_urgent_comes_first_in_whichever_partition_it_lies(noting: _Noting) -> None:
+    store = Store(noting, partitions=3)
+    made: list[tuple[str, str]] = []
+    for queue in ("b", "a"):
+        for partition, priority in ((0, LOW), (2, NORMAL), (1, HIGH)):
+            task = new(store, uid=store.uid(random_prefix(), partition), queue=queue, priority=priority)
+            assert store.create([task]) == []
+            made.insert(0, (queue, priority))
+    found = [decode(entry.text or b"") for entry in store.queues.fetch(0, ["a", "b"], "a", 10)]
+    assert [(task.queue, task.priority) for task in found] == made
 
 
 def test_one_command_reaches_all_partitions_of_a_server_each_first_in_turn(noting: _Noting) -> None:
