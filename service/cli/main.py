@@ -25,6 +25,7 @@ COMMANDS: Final = {
     ),
     "release": Lazy("release_commands", "release", "what the first stage has proved: list, bring it to the second"),
     "types": Lazy("type_commands", "types", "print the task types and their queues, or what one of them takes"),
+    "type": Lazy("type_commands", "type_", "a task type: pause, resume"),
     "runners": Lazy("at_work", "runners", "who executes what now"),
     "top": Lazy("at_work", "top", "queues and runners, live"),
     "status": Lazy("supervision", "status", "how the service on this host is"),

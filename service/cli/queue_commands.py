@@ -5,8 +5,8 @@ from typing import Any, Final
 
 import click
 
-from service.cli import showing, suggest
-from service.cli.caller import Service, part
+from service.cli import pause_resume, showing, suggest
+from service.cli.caller import Service
 from service.cli.parsing import as_json, group, patient
 
 HEAD: Final = ("queue", "is", "waiting", "running", "scheduled", "oldest")
@@ -30,26 +30,16 @@ def list_(timeout: float | None, as_json: bool) -> None:
 def rows(queues: list[dict[str, Any]]) -> Iterator[tuple[object, ...]]:
     for each in queues:
         oldest = showing.span(each["oldest"]) if showing.is_terminal() else each["oldest"]
-        yield each["queue"], _is(each), each["waiting"], each["running"], each["scheduled"], oldest
-
-
-def _is(each: dict[str, Any]) -> str:
-    if not (paused := each["paused"]):
-        return "open"
-    until = f" until {paused['until']}" if paused["until"] else ""
-    return f"paused{until}{f': {reason}' if (reason := paused['reason']) else ''}"
+        yield each["queue"], pause_resume.state(each), each["waiting"], each["running"], each["scheduled"], oldest
 
 
 @queue.command(help="start nothing of a queue any more; what runs goes on")
 @click.argument("name", shell_complete=suggest.queues)
-@click.option("--reason", help="shown to everybody who looks")
-@click.option("--until", metavar="MOMENT", help="when it goes on by itself, as in 2026-12-24T18:00:00+01:00")
+@pause_resume.explained
 @patient
 @as_json
 def pause(name: str, reason: str | None, until: str | None, timeout: float | None, as_json: bool) -> None:
-    said = {"reason": reason, "until": until}
-    body = {field: value for field, value in said.items() if value is not None}
-    _show(Service(timeout).post(f"/queues/{part(name)}/pause", body, again=True), as_json)
+    _show(pause_resume.pause("queues", name, timeout, reason, until), as_json)
 
 
 @queue.command(help="let tasks of a queue start again")
@@ -57,7 +47,7 @@ def pause(name: str, reason: str | None, until: str | None, timeout: float | Non
 @patient
 @as_json
 def resume(name: str, timeout: float | None, as_json: bool) -> None:
-    _show(Service(timeout).post(f"/queues/{part(name)}/resume", again=True), as_json)
+    _show(pause_resume.resume("queues", name, timeout), as_json)
 
 
 def _show(found: dict[str, Any], as_json: bool) -> None:

@@ -40,6 +40,7 @@ def test_bash_completes_commands_options_and_types(running: Instance) -> None:
     assert completed(running, "task", "create", "or") == {"order"}
     assert completed(running, "task", "list", "--status", "suc") == {"succeeded"}
     assert completed(running, "types", "ord") == {"order"}
+    assert completed(running, "type", "pause", "ord") == {"order"}
 
 
 def test_without_a_service_no_type_is_suggested_and_nothing_is_said(folder: Path) -> None:
