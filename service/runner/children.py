@@ -35,6 +35,9 @@ class Children:
         """Nothing is created if one of them is wrong. Those that want unique keys are created one by one."""
         now = time.time_ns() // 1000
         tasks = [self._task(context, child, now + place) for place, child in enumerate(children)]
+        prefixes = [prefix_for_child(context.uid, child.key) for child in children]
+        for task, prefix, uid in zip(tasks, prefixes, self._store.homes.present(tasks, prefixes), strict=True):
+            task.uid = uid or self._store.uid(prefix, self._store.homes.of(task))
         for together in self._portions([task for task in tasks if task.unique is None]):
             self._create(together)
         return [task.uid if task.unique is None else self._create_unique(task) for task in tasks]
@@ -48,7 +51,7 @@ class Children:
             raise InvalidTask(f"args: {len(child.args):,} bytes of JSON; {ARGS_LIMIT:,} are allowed", field="args")
         args = task_type.accept(msgspec.Raw(child.args))
         unique = task_type.unique_key(args, None)
-        task = Task(
+        return Task(
             uid="",
             type=task_type.name,
             queue=task_type.queue,
@@ -63,9 +66,6 @@ class Children:
             unique=unique,
             parent=context.uid,
         )
-        homes = self._store.homes
-        task.uid = homes.uid(task, prefix_for_child(context.uid, child.key), homes.of(task), is_named=True)
-        return task
 
     def _portions(self, tasks: Sequence[Task]) -> Iterator[list[Task]]:
         """What goes into one command: of one partition, and not too much."""

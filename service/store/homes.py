@@ -1,6 +1,7 @@
 """Where a new task has to lie: its limits count in one slot, and its unique key is on record in one (decision 30)."""
 
 from collections.abc import Callable, Sequence
+from itertools import chain
 
 from service.errors import InvalidTask
 from service.store.keys import Partitions
@@ -34,14 +35,22 @@ class Homes:
             raise InvalidTask(f"unique: {reason}", field="unique")
         return limited
 
-    def uid(self, task: Task, prefix: str, home: int | None, *, is_named: bool) -> str:
-        """The UID of a task whose home is that. `is_named`: it follows from a key or a parent, so the task may be there
-        already, and lie where it had to before a limit was set or changed.
+    def present(self, tasks: Sequence[Task], prefixes: Sequence[str]) -> list[str | None]:
+        """The UIDs of those that are there already, of tasks that a key or a parent names: they may lie where they had
+        to before a limit was set or changed. None for others, and for who may lie in one place only.
         """
         count = self._partitions.count
-        if is_named and count > 1 and task.type in self._limits.types:
-            tried = [self._partitions.uid(prefix, partition) for partition in range(count)]
-            for uid, text in zip(tried, self._texts(tried), strict=True):
-                if text is not None:
-                    return uid
-        return self._partitions.uid(prefix, home)
+        tried = [
+            [self._partitions.uid(prefix, partition) for partition in range(count)]
+            if count > 1 and task.type in self._limits.types
+            else []
+            for task, prefix in zip(tasks, prefixes, strict=True)
+        ]
+        asked = list(chain.from_iterable(tried))
+        there = {uid for uid, text in zip(asked, self._texts(asked), strict=True) if text is not None}
+        return [next((uid for uid in each if uid in there), None) for each in tried]
+
+    def uid(self, task: Task, prefix: str, *, is_named: bool) -> str:
+        """The UID of a new task, or of the one that is there already."""
+        [present] = self.present([task], [prefix]) if is_named else [None]
+        return present or self._partitions.uid(prefix, self.of(task))

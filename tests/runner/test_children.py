@@ -49,7 +49,11 @@ def lock(context: Any, site: str) -> None: ...
 def index(context: Any, site: str) -> None: ...
 
 
-REGISTRY = Registry(each.__sandbox_task__ for each in (fetch, printed, sync, lock, index))  # type: ignore[attr-defined]
+@task("page.send", limits=("mails",))
+def send(context: Any, address: str) -> None: ...
+
+
+REGISTRY = Registry(each.__sandbox_task__ for each in (fetch, printed, sync, lock, index, send))  # type: ignore[attr-defined]
 
 
 class Counted(Metrics):
@@ -225,6 +229,28 @@ def test_children_lie_in_all_partitions(cluster: RedisCluster, counted: Counted)
     assert {each.uid for each in listed(store, Filter(parent=parent.uid))} == set(uids)
     for uid in uids[-10:]:
         assert store.change(uid, lambda task: transitions.cancelled(task, NOW))
+    store.close()
+
+
+def test_children_of_a_limited_type_are_looked_for_once_in_each_partition(
+    cluster: RedisCluster, counted: Counted
+) -> None:
+    asked: list[int] = []
+
+    class Counting(FaultyWire):
+        def call(self, partition: int, *commands: Any, **named: Any) -> Any:
+            asked.append(partition)
+            return super().call(partition, *commands, **named)
+
+    store = Store(Counting(cluster.url), partitions=4)
+    store.limits.know(REGISTRY)
+    parent = Task(uid=store.uid(random_prefix()), type="p", queue="default", status=RUNNING, created_at=NOW, attempt=1)
+    tries = [Context(parent, create=Children(store, REGISTRY, counted).create) for _ in range(2)]
+    first, again = (
+        each.create_many("page.send", [{"address": str(number)} for number in range(100)]) for each in tries
+    )
+    assert first == again and counted.told["created"] == 100
+    assert len(asked) < 50
     store.close()
 
 

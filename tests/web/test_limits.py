@@ -11,6 +11,7 @@ from flask.testing import FlaskClient
 from service.observe.audit import AuditLog
 from service.store import SCRIPTS, Store
 from service.store.connection import connect
+from service.store.connection.cluster import ClusterWire
 from service.store.keys import Partitions
 from service.web import token_file
 from service.web.app import Web
@@ -172,3 +173,24 @@ def test_a_key_that_was_sent_before_finds_its_task_though_the_limit_is_new(sprea
     spread.put("/limits/per-customer", json={"key": "args.customer", "concurrency": 1})
     again = {key: create(spread, **{"Idempotency-Key": key})["uid"] for key in sent}
     assert again == sent
+
+
+def test_a_batch_with_a_key_is_looked_for_once_in_each_partition(
+    spread: FlaskClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And not by each of its tasks."""
+    asked: list[int] = []
+    call = ClusterWire.call
+
+    def counted(wire: ClusterWire, partition: int, *commands: Any, **named: Any) -> Any:
+        asked.append(partition)
+        return call(wire, partition, *commands, **named)
+
+    batch = [{"type": "bounded", "args": {"customer": "1"}}] * 100
+    before = spread.post("/tasks/batch", json=batch, headers={"Idempotency-Key": "k"}).json["tasks"]
+    spread.put("/limits/per-customer", json={"key": "args.customer", "concurrency": 1})
+    monkeypatch.setattr(ClusterWire, "call", counted)
+    again = spread.post("/tasks/batch", json=batch, headers={"Idempotency-Key": "k"})
+    assert (again.status_code, [task["uid"] for task in again.json["tasks"]]) == (200, [task["uid"] for task in before])
+    spread.post("/tasks/batch", json=batch, headers={"Idempotency-Key": "another"})
+    assert len(asked) < 50

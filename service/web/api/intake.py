@@ -74,7 +74,7 @@ class Intake:
 
     def made(self, new: NewTask, sender: Sender) -> Task:
         task, homes = self._task(new, time.time_ns() // 1000, sender), self._store.homes
-        task.uid = homes.uid(task, _prefix(sender), homes.of(task), is_named=sender.key is not None)
+        task.uid = homes.uid(task, _prefix(sender), is_named=sender.key is not None)
         return task
 
     def uid(self, sender: Sender) -> str:
@@ -115,8 +115,10 @@ class Intake:
                 reason = "the key of its limit, or its unique key, lies in another partition than one before it"
                 raise _not_in_a_batch(index, reason, "type" if task.unique is None else "unique")
             home = home if chosen is None else chosen
-        for index, task in enumerate(batch):
-            task.uid = homes.uid(task, _prefix(sender, index), home, is_named=sender.key is not None)
+        prefixes = [_prefix(sender, index) for index in range(len(batch))]
+        present = [None] * len(batch) if sender.key is None else homes.present(batch, prefixes)
+        for task, prefix, uid in zip(batch, prefixes, present, strict=True):
+            task.uid = uid or self._store.uid(prefix, home)
             home = self._store.partition(task.uid)
 
     def _task(self, new: NewTask, created: int, sender: Sender) -> Task:
