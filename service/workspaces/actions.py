@@ -102,7 +102,7 @@ def task_of(plan: Plan) -> list[Callable[..., Any]]:
                 _mark_following(work, DONE)
             if ended.status:
                 raise Reject(f"{work.record.branch} cannot be fast-forwarded: {last_lines(ended.output)}")
-            if work.record.steps.get(Prepare.name) == DONE:
+            if work.record.steps.get(Prepare.name) == DONE and work.record.state != record.FAILED:
                 _end(work)
                 return _shown(work.record) | {"from": before, "to": before}
             _follow_the_code(work)

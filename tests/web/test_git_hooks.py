@@ -180,9 +180,17 @@ def test_a_push_that_is_refused_for_all_is_told_so(estate: Estate, monkeypatch: 
 
 @pytest.mark.parametrize("state", [*STATES])
 def test_only_what_is_built_is_updated(estate: Estate, state: str) -> None:
+    """Also what has failed after that: the push may mend it."""
     estate.record(state=state)
-    assert told(estate).status_code == (202 if state in (READY, "stopped", "asleep") else 200)
+    assert told(estate).status_code == (202 if state in (READY, "stopped", "asleep", "failed") else 200)
     assert {CREATING, DELETING} <= {*STATES}
+
+
+@pytest.mark.parametrize("state", ["requested", CREATING, "failed"])
+def test_of_what_was_never_built_to_its_end_it_is_said_that_the_push_may_be_missing(estate: Estate, state: str) -> None:
+    estate.record(state=state, address=None)
+    [left] = told(estate).json["left"]
+    assert left["because"].startswith(f"it is {state}, and not built to its end: it may be built without this push")
 
 
 def test_bodies_that_make_no_sense_are_refused_and_large_ones_are_taken(estate: Estate) -> None:

@@ -176,6 +176,18 @@ def test_an_update_moves_no_other_branch_that_is_checked_out(built: Yard) -> Non
     assert built.get()[1].endswith(" newer")
 
 
+def test_what_has_failed_by_a_push_is_mended_by_a_push(built: Yard, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(serving, "HEALTH_SECONDS", 2.0)
+    good = (built.home().code / "serve.py").read_text()
+    built.push(EMAIL, "serve.py", "raise SystemExit(1)")
+    built.refused("update", slug=SLUG)
+    assert built.record().state == "failed"
+    monkeypatch.undo()
+    built.push(EMAIL, "serve.py", good)
+    git("pull", "--quiet", folder=built.home().code)  # as whoever mends it there, and pushes
+    assert built.done("update", slug=SLUG)["state"] == "ready"
+
+
 def test_so_much_is_kept_of_what_is_not_pushed_as_a_person_reads(built: Yard) -> None:
     for number in range(engine.KEPT_UNPUSHED + 1):
         (built.home().code / f"{number:03}{'x' * 240}").touch()

@@ -8,10 +8,10 @@ from types import MappingProxyType
 from typing import Any, Final, NamedTuple
 
 from service.tasks.document import QUEUED, SCHEDULED
-from service.web.api.workspace_desk import Desk, Premises, SeenWorkspace
+from service.web.api.workspace_desk import UNBUILT, Desk, Premises, SeenWorkspace
 from service.web.problem import Problem
 from service.workspaces.places import Places
-from service.workspaces.record import ASLEEP, READY, STOPPED
+from service.workspaces.record import ASLEEP, FAILED, READY, STOPPED
 
 UPDATE, TEST = "update", "test"
 NO_PUSH: Final = "this tells of no push to a branch that is there, and so nothing was done"
@@ -72,8 +72,10 @@ def follow(desk: Desk, push: Push | None) -> Followed:
 def _left(seen: SeenWorkspace, sha: str) -> str:
     """Why nothing is done to this workspace; an empty text if something is."""
     workspace = seen.workspace
-    if workspace.state not in (READY, STOPPED, ASLEEP):
-        return f"it is {workspace.state}: what brings it to its end fetches the branch as it is then"
+    if workspace.state in UNBUILT and not workspace.address:
+        return f"it is {workspace.state}, and not built to its end: it may be built without this push; update it then"
+    if workspace.state not in (READY, STOPPED, ASLEEP, FAILED):
+        return f"it is {workspace.state}"
     if sha == workspace.pushed_sha:
         return "it is the commit that its branch was made with, and it is there already"
     if any(task.type == f"workspace.{UPDATE}" and task.status in (QUEUED, SCHEDULED) for task in seen.tasks):

@@ -25,7 +25,7 @@ from service.web.page import shown
 from service.web.page.frame import Frame, Notice, go
 from service.web.page.guard import Visitor, is_encrypted
 from service.web.problem import Problem
-from service.workspaces.record import ASLEEP, DELETED, READY, STOPPED, UnreadableRecord, Workspace
+from service.workspaces.record import ASLEEP, DELETED, FAILED, READY, STOPPED, UnreadableRecord, Workspace
 
 OF_ONE: Final = ("page.workspace", "page.workspace_deed", "page.workspace_events")  # open to who has a link of his own
 COOKIE: Final = "sandbox_workspace"
@@ -33,7 +33,9 @@ COOKIE_SECONDS: Final = 30 * 86400
 NOTHING_LOGGED: Final = Logged([], 0, 0)
 RUNS: Final = (("restart", "Restart"), ("stop", "Stop"), ("extend", "Keep it awake"))
 RESTS: Final = (("start", "Start"),)
-BUILT: Final = (("update", "Update"), ("test", "Run the tests"))
+RESUME: Final = ("resume", "Resume")
+UPDATE: Final = ("update", "Update")
+BUILT: Final = (UPDATE, ("test", "Run the tests"))
 OFFERED: Final = {READY: RUNS + BUILT, STOPPED: RESTS + BUILT, ASLEEP: RESTS + BUILT}
 DONE: Final = {"extend": "It stays awake.", "cancel": "The action is cancelled."}
 Asked = TypeVar("Asked", bound=msgspec.Struct)
@@ -108,7 +110,7 @@ class WorkspacePages:
             task=task,
             progress=task and shown.progress(task),
             log=self._logbook.read(task.uid) if task else NOTHING_LOGGED,
-            offered=() if seen.is_busy else OFFERED.get(state, (("resume", "Resume"),)),
+            offered=() if seen.is_busy else _offered(seen.workspace),
             tested=[*_tested(seen.workspace.test or {})],
             is_built=state in OFFERED,
             is_gone=state == DELETED,
@@ -190,6 +192,13 @@ class WorkspacePages:
         except UnreadableRecord:
             return None
         return workspace if workspace and OwnLinks(premises.folder).opens(workspace, secret) else None
+
+
+def _offered(workspace: Workspace) -> tuple[tuple[str, str], ...]:
+    """What has failed after it had served may be mended by a push."""
+    if workspace.state == FAILED and workspace.address:
+        return (RESUME, UPDATE)
+    return OFFERED.get(workspace.state, (RESUME,))
 
 
 def _tested(test: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
