@@ -3,7 +3,7 @@
 One action a workspace at a time. Its actions are numbered, and the UID of an action's task follows from its number.
 So whoever looks finds those that wait, and of two actions that are asked for at the same moment the second meets the
 first, in the script that creates: no lock is held, and none can be left behind. Numbers whose tasks have expired are
-used anew. A task that came on another way is known once it runs: the record names it. Whatever slips through waits for
+used anew. A task that came on another way is known once it runs: the record names it, and it names the workspace. Whatever slips through waits for
 the workspace's lock.
 """
 
@@ -25,6 +25,7 @@ from service.web.api.task_calls import TaskCalls
 from service.web.auth import CALLER
 from service.web.problem import Problem, not_found, wrong
 from service.web.request_id import KEY as REQUEST_ID
+from service.workspaces import names
 from service.workspaces.names import BadEmail
 from service.workspaces.record import (
     ASLEEP,
@@ -42,6 +43,7 @@ from service.workspaces.record import (
     WorkspaceBusy,
 )
 
+ACTIONS: Final = "workspace."
 CREATE: Final = "workspace.create"
 SIMPLE: Final = ("start", "stop", "restart", "update", "test")  # actions that take nothing but the workspace
 NUMBERED: Final = " workspaces"  # in place of a caller's name; no token has such a one
@@ -145,7 +147,7 @@ class Desk:
                 uids += [(place, -1, task) for place in places if (task := workspaces[place].task)]
             documents = self._store.read_many([uid for _, _, uid in uids])
             for (place, number, uid), document in zip(uids, documents, strict=True):
-                if document is not None:
+                if document is not None and (number >= 0 or _is_of(document.task, workspaces[place])):
                     found[place].setdefault(uid, (number, document.task))
             begin += BLOCK
             places = [place for place in places if begin - 1 in {number for number, _ in found[place].values()}]
@@ -246,6 +248,19 @@ class Desk:
     def _refuse_if_busy(self, seen: SeenWorkspace) -> None:
         if seen.task is not None and seen.is_busy:
             raise _busy(seen.task.uid, seen.task.type)
+
+
+def _is_of(task: Task, workspace: Workspace) -> bool:
+    """What looks after all workspaces is at work on this one, and no action of it."""
+    if not task.type.startswith(ACTIONS):
+        return False
+    args = msgspec.json.decode(task.args)
+    if args.get("slug") == workspace.slug:
+        return True
+    try:
+        return names.email(str(args.get("email"))) == workspace.email
+    except BadEmail:
+        return False
 
 
 def _seen(workspace: Workspace, numbered: list[tuple[int, Task]]) -> SeenWorkspace:

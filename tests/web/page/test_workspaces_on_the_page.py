@@ -125,9 +125,15 @@ def test_each_state_offers_what_it_allows(estate: Estate, state: str) -> None:
         return
     assert "delete" in offered
     assert ("resume" in offered) is (state not in (READY, STOPPED, ASLEEP))
+    assert ("update" in offered) is (state in (READY, STOPPED, ASLEEP, FAILED))
     assert ("start" in offered) is (state in (STOPPED, ASLEEP))
     assert ("stop" in offered) is (state == READY)
     assert ("rebuild" in offered) is ("test" in offered) is (state in (READY, STOPPED, ASLEEP))
+
+
+def test_what_was_never_built_to_its_end_offers_no_update(estate: Estate) -> None:
+    estate.record(state=FAILED, address=None)
+    assert deeds(estate.client.get(PLACE)) == {"resume", "delete"}
 
 
 def test_while_something_is_at_work_it_can_be_cancelled_and_nothing_else(estate: Estate) -> None:
@@ -150,6 +156,28 @@ def test_a_button_cancels_the_action_that_it_names_and_no_other(estate: Estate) 
     assert estate.task(uid).status == "queued"
     said(estate.client, sent(estate.client, f"{PLACE}/cancel", task=uid))
     assert estate.task(uid).status == "cancelled"
+
+
+def test_who_has_a_link_neither_sees_nor_cancels_what_looks_after_all(estate: Estate) -> None:
+    looking = estate.client.post("/tasks", json={"type": "workspace.reconcile"}).json["uid"]
+    others = estate.client.post("/tasks", json={"type": "workspace.update", "args": {"slug": "w-al-x"}}).json["uid"]
+    admin = signed_in(estate, "write")
+    for uid in (looking, others):
+        estate.record(state=CREATING, task=uid)
+        person = admin.application.test_client()
+        person.get(own_link(estate, admin))
+        assert uid not in person.get(PLACE).text
+        assert person.get(f"{PLACE}/events/{uid}").status_code == 404
+        sent(person, f"{PLACE}/cancel", task=uid)
+        assert estate.task(uid).status == "queued"
+
+
+def test_an_action_that_another_way_has_begun_is_seen_by_slug_or_email(estate: Estate) -> None:
+    for type, args in (("workspace.create", {"email": EMAIL.upper()}), ("workspace.update", {"slug": SLUG})):
+        uid = estate.client.post("/tasks", json={"type": type, "args": args}).json["uid"]
+        estate.record(task=uid)
+        assert Seen(estate.client.get(PLACE)).hidden("task") == uid
+        estate.end(uid)
 
 
 def test_forms_carry_what_an_action_takes(estate: Estate) -> None:
