@@ -106,7 +106,9 @@ def task_of(plan: Plan) -> list[Callable[..., Any]]:
                 _end(work)
                 return _shown(work.record) | {"from": before, "to": before}
             _follow_the_code(work)
-            return _served_anew(work) | {"from": before, "to": work.facts.sha}
+            shown = _served_anew(work)
+            interpreter.prune(work)
+            return shown | {"from": before, "to": work.facts.sha}
 
     @action("rebuild")
     def rebuild(context: Context, slug: str, python: str | None = None) -> Result:
@@ -115,15 +117,17 @@ def task_of(plan: Plan) -> list[Callable[..., Any]]:
             raise Reject(f"there is no {python!r} here; there are {', '.join(plan.pythons)}")
         with _at_work(plan, context, slug) as work:
             _refuse_unbuilt(work)
-            old, old_python = work.facts.venv, interpreter.in_use(work)
-            work.record.pythons[str(old)] = old_python
-            number = interpreter.build(work, python or old_python)
-            interpreter.switch(work, number)
+            old = _proven(work)
             try:
+                interpreter.switch(work, interpreter.build(work, python or interpreter.in_use(work)))
                 shown = _served_anew(work)
             except SandboxError as error:
+                if work.look_again().venv == old:
+                    interpreter.prune(work)
+                    raise
                 interpreter.switch(work, old)
                 _served_anew(work)
+                interpreter.prune(work)
                 raise Reject(f"the new virtualenv does not serve; the old one is back in use: {error}") from error
             interpreter.prune(work)
             return shown
@@ -269,7 +273,7 @@ def _restart(work: Work) -> None:
     _refuse_unbuilt(work)
     if work.hands.status(work.slug).pid:
         work.hands.restart(work.slug)
-    else:
+    if not work.hands.status(work.slug).pid:  # what a request has woken goes back to sleep
         _begin(work)
 
 
@@ -293,10 +297,18 @@ def _follow_the_code(work: Work) -> None:
     venv = interpreter.Venv()
     if not venv.check(work):
         venv.apply(work)
-        interpreter.prune(work)
     for each in (Env(), Prepare()):
         each.apply(work)
     _mark_following(work, DONE)
+
+
+def _proven(work: Work) -> int:
+    """The virtualenv that has served: the one in use, unless a rebuild was cut off that had switched to another."""
+    if work.record.proven_venv not in work.facts.venvs:
+        work.record.proven_venv = work.facts.venv
+        work.record.pythons[str(work.facts.venv)] = interpreter.in_use(work)
+        work.save()
+    return work.record.proven_venv
 
 
 def _served(work: Work) -> Result:
@@ -310,8 +322,8 @@ def _served(work: Work) -> Result:
 
 
 def _served_anew(work: Work) -> Result:
-    """By a new process. What is stopped or asleep stays so."""
-    if work.record.state in RESTING:
+    """By a new process. What is stopped or asleep stays so; what a request has just woken runs, whatever is known."""
+    if work.record.state in RESTING and not work.hands.status(work.slug).pid:
         _end(work)
         return _shown(work.record)
     _restart(work)

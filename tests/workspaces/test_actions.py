@@ -373,6 +373,54 @@ def test_a_new_virtualenv_that_does_not_serve_gives_way_to_the_old_one(
     assert built.record().state == "ready"
 
 
+def test_a_rebuild_goes_back_to_what_has_served_also_after_one_that_was_cut_off(
+    built: Yard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(serving, "HEALTH_SECONDS", 4.0)
+    with monkeypatch.context() as patched:
+
+        def cut_off(*_: object) -> None:
+            raise Stopping
+
+        patched.setattr(serving.Health, "apply", cut_off)
+        built.do("rebuild", slug=SLUG)
+    assert built.home().venv.readlink().name == "2"
+    server = built.home().code / "serve.py"
+    old = "import os, sys\nassert os.path.realpath(sys.prefix).endswith('/1'), 'too new'\n"
+    server.write_text(old + server.read_text())
+    assert "the old one is back in use" in built.refused("rebuild", slug=SLUG)
+    assert os.listdir(built.home().venvs) == ["1"] and built.get()[0] == 200
+    found = built.record()
+    assert (found.state, found.venv, found.proven_venv, [*found.pythons]) == ("ready", 1, 0, ["1"])
+
+
+def test_what_a_request_has_just_woken_gets_a_new_process_at_an_update(built: Yard) -> None:
+    aged(built, SLUG)
+    built.done("reconcile")
+    first, _, _ = built.get()[1].partition(" ")
+    assert built.record().state == "asleep"
+    built.push(EMAIL, "requirements.txt", "# nothing yet\n")
+    assert built.done("update", slug=SLUG)["state"] == "ready"
+    assert built.plan.hands.status(SLUG).pid
+    assert built.get()[1].partition(" ")[0] != first and os.listdir(built.home().venvs) == ["2"]
+
+
+def test_what_runs_keeps_its_virtualenv_until_another_process_serves(
+    built: Yard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[list[str]] = []
+    restart = built.plan.hands.restart
+
+    def looking(slug: str) -> None:
+        seen.append(sorted(os.listdir(built.home().venvs)))
+        restart(slug)
+
+    monkeypatch.setattr(built.plan.hands, "restart", looking)
+    built.push(EMAIL, "requirements.txt", "# nothing yet\n")
+    built.done("update", slug=SLUG)
+    assert seen == [["1", "2"]] and os.listdir(built.home().venvs) == ["2"]
+
+
 def test_what_is_idle_sleeps_without_a_process_and_wakes_at_a_request(built: Yard) -> None:
     neighbour = built.done("create", email="al@example.org")["slug"]
     built.done("reconcile")

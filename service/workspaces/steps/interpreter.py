@@ -49,6 +49,8 @@ def switch(work: Work, number: int) -> None:
 
 
 def prune(work: Work) -> None:
-    work.run(hands.PRUNE, work.record.venv, seconds=VENV_SECONDS)
-    kept = str(work.record.venv)
-    work.record.pythons = {number: python for number, python in work.record.pythons.items() if number == kept}
+    """Nothing but the one in use stays. The web process runs in it."""
+    work.record.proven_venv, kept = 0, work.look_again().venv
+    work.run(hands.PRUNE, kept, seconds=VENV_SECONDS)
+    work.record.pythons = {number: python for number, python in work.record.pythons.items() if number == str(kept)}
+    work.save()
