@@ -24,8 +24,8 @@ from service.workspaces.steps.serving import Health
 from service.workspaces.work import Plan, StepFailed, Work, last_lines
 
 QUEUE: Final = "workspaces"
-ATTEMPTS: Final = 20
-LATER_SECONDS: Final = 5.0  # more with each attempt: the twentieth is after a quarter of an hour
+ATTEMPTS: Final = 40
+LATER_SECONDS: Final = 5.0  # more with each attempt: the last is after 65 minutes, and so after LONGEST_SECONDS
 KNOWN_UPDATES: Final = 8
 LOOKS: Final = "*/5 * * * *"
 LONGEST_SECONDS: Final = 3600.0

@@ -16,7 +16,7 @@ import pytest
 from service.errors import Cancelled, Interrupted, Stopping
 from service.tasks import moments
 from service.testing import run
-from service.workspaces import engine, record, whose
+from service.workspaces import actions, engine, record, whose
 from service.workspaces.hands import TEST, Ended, Hands, Speaker
 from service.workspaces.statuses import Statuses
 from service.workspaces.steps import serving
@@ -242,6 +242,14 @@ def test_tests_are_run_and_access_is_refused_in_plain_mode(built: Yard) -> None:
     assert (result["passed"], result["status"]) == (False, 3)
     assert built.record().test == result
     assert "plain mode" in built.refused("access", slug=SLUG, login="root")
+
+
+def test_an_action_waits_for_longer_than_another_may_take(built: Yard) -> None:
+    with built.plan.shelf.lock(SLUG):
+        waits = [run(handler(built.plan, "restart"), slug=SLUG, attempt=each) for each in (1, actions.ATTEMPTS - 1)]
+    assert {waiting.status for waiting in waits} == {"scheduled"}
+    first, last = (waiting.retry_after or 0 for waiting in waits)
+    assert first == 5 and (first + last) * (actions.ATTEMPTS - 1) / 2 > actions.LONGEST_SECONDS + 100
 
 
 def test_tests_wait_for_the_end_of_the_update_before_them(built: Yard) -> None:
