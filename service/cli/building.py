@@ -88,7 +88,8 @@ def _web(settings: Settings, places: Places, site: nginx.Addresses) -> superviso
 def wake(settings: Settings) -> None:
     """Starts those that ran before `sandbox workspace halt`, or before the host was started."""
     planned = plan(settings)
-    _web(settings, planned.places, planned.site).wake()
+    if planned.shelf.all():
+        planned.hands.wake()
 
 
 def code_runs_as(settings: Settings) -> str | None:

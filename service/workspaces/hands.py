@@ -31,6 +31,9 @@ STEPS: Final = (
 )  # fmt: skip
 
 
+STOPPED: Final = "stopped"  # of WebService.state
+
+
 class HandsFailed(SandboxError):
     """A verb could not do what it is for; the message says why."""
 
@@ -119,6 +122,9 @@ class Hands(Protocol):
     def grant(self, slug: str, login: str) -> None: ...
 
     def revoke(self, slug: str, login: str) -> None: ...
+
+    def wake(self) -> bool:
+        """What supervises the web processes runs, if there are any. Was it started now?"""
 
     def start(self, slug: str, port: int = 0) -> None:
         """`port`: what the project's own server may listen at; see docs/workspaces.md."""

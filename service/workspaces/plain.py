@@ -133,6 +133,9 @@ class PlainHands:
 
     # --- its processes ------------------------------------------------------------------------------
 
+    def wake(self) -> bool:
+        return self._web.wake()
+
     def start(self, slug: str, port: int = 0) -> None:
         self._web.keep_running(self._home(slug).path.name, port)
 

@@ -1,5 +1,5 @@
 """Looks after all workspaces: what is missing is started, what was cut off goes on, what is idle falls asleep, and what
-has expired is deleted, unless that would lose work.
+has expired is deleted, unless that would lose work. What has failed, and nobody mends, is stopped.
 
 What is on the disk and belongs to no record is reported, and left alone.
 """
@@ -11,23 +11,25 @@ from pathlib import Path
 from typing import Any, Final
 
 from service.tasks import moments
-from service.workspaces import engine, names, record
-from service.workspaces.hands import HandsFailed
+from service.workspaces import engine, hands, names, record
 from service.workspaces.record import WorkspaceBusy
 from service.workspaces.work import Plan, Told, Work
 
 CUT_OFF_SECONDS: Final = 900.0  # a task that is tried again comes sooner
 FRESH_SECONDS: Final = 3600.0  # after a use its work and its disk are looked at anew
+WHAT: Final = ("started", "resumed", "asleep", "awake", "stopped", "expired", "failed")
 MAY_EXPIRE: Final = (record.READY, record.STOPPED, record.ASLEEP, record.FAILED)
 
 
 def reconcile(plan: Plan, told: Told) -> dict[str, Any]:
-    done: dict[str, list[str]] = {name: [] for name in ("started", "resumed", "asleep", "awake", "expired", "failed")}
-    for found in plan.shelf.all():
+    done: dict[str, list[str]] = {name: [] for name in WHAT}
+    known = plan.shelf.all()
+    woken = bool(known) and _wake(plan, told)
+    for found in known:
         try:
             with plan.shelf.lock(found.slug):
                 fresh = plan.shelf.read(found.slug)
-                if fresh is not None and (what := _one(Work(plan, fresh, told))):
+                if fresh is not None and (what := _one(Work(plan, fresh, told), woken)):
                     done[what].append(found.slug)
         except WorkspaceBusy:
             continue
@@ -40,23 +42,34 @@ def reconcile(plan: Plan, told: Told) -> dict[str, Any]:
     return {**{name: slugs for name, slugs in done.items() if slugs}, "orphans": orphans}
 
 
-def _one(work: Work) -> str:
+def _wake(plan: Plan, told: Told) -> bool:
+    """Without a circusd, nobody who sleeps is woken by a request. Was it started now?"""
+    try:
+        return plan.hands.wake()
+    except Exception as error:
+        told.log(f"the web processes: {error or type(error).__name__}")
+        return False
+
+
+def _one(work: Work, woken: bool) -> str:
+    """`woken`: what runs has been started just now."""
     found = work.record
     now = time.time()
-    if found.state in (record.CREATING, record.DELETING) and _age(found.changed_at, now) > CUT_OFF_SECONDS:
-        if found.state == record.CREATING:
-            engine.build(work)
-        else:
+    if _is_cut_off(found, now):
+        if found.state == record.DELETING:
             engine.remove(work, force=True, keep_branch=False)
+        else:
+            engine.build(work)
         return "resumed"
-    if found.state == record.ASLEEP and work.hands.status(work.slug).pid:
-        _becomes(work, record.READY)
-        return "awake"
+    if found.state == record.ASLEEP and (what := _sleeper(work)):
+        return what
     if found.state not in MAY_EXPIRE:
         return ""
     last_used = _last_used(work)
     if _expires(work, last_used, now):
         return "expired"
+    if found.state == record.FAILED:
+        return _rested(work, now)
     if found.state != record.READY:
         return ""
     if now - last_used > work.plan.idle_days * record.DAY_SECONDS:
@@ -67,10 +80,38 @@ def _one(work: Work) -> str:
     if now - last_used < FRESH_SECONDS:
         engine.measure(work)
         work.save()
-    if not work.hands.status(work.slug).pid:
+    if woken or not work.hands.status(work.slug).pid:
         work.hands.start(work.slug, found.port or 0)
         return "started"
     return ""
+
+
+def _is_cut_off(found: record.Workspace, now: float) -> bool:
+    if found.state == record.REQUESTED:
+        return record.is_forgotten(found, now)
+    return found.state in (record.CREATING, record.DELETING) and _age(found.changed_at, now) > CUT_OFF_SECONDS
+
+
+def _sleeper(work: Work) -> str:
+    """Somebody may have woken it; or what wakes it is gone, as after a restore from a backup."""
+    service = work.hands.status(work.slug)
+    if service.pid:
+        _becomes(work, record.READY)
+        return "awake"
+    if service.state == hands.STOPPED:
+        work.hands.sleep(work.slug, work.record.port or 0)
+        return "asleep"
+    return ""
+
+
+def _rested(work: Work, now: float) -> str:
+    """What has failed may crash again and again; what somebody uses all the same goes on."""
+    if work.hands.status(work.slug).state == hands.STOPPED or _age(work.record.changed_at, now) < FRESH_SECONDS:
+        return ""
+    if now - (work.hands.last_used(work.slug) or 0.0) < FRESH_SECONDS:
+        return ""
+    work.hands.stop(work.slug)
+    return "stopped"
 
 
 def _becomes(work: Work, state: str) -> None:
@@ -128,7 +169,7 @@ def _homes(plan: Plan, told: Told) -> list[str]:
     """A steward that was installed earlier does not tell."""
     try:
         return plan.hands.homes()
-    except HandsFailed as error:
+    except hands.HandsFailed as error:
         told.log(f"folders that are nobody's are not looked for: {error}")
         return []
 

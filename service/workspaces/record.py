@@ -34,6 +34,7 @@ BUILDING: Final = (REQUESTED, CREATING)
 LOOK_SECONDS: Final = 0.05
 MOMENT_SECONDS: Final = 2.0  # for which somebody may hold a lock and does no more than write
 CROWD_SECONDS: Final = 10.0  # for which many may do so, one after the other
+FORGOTTEN_SECONDS: Final = 3600.0
 ALL: Final = "all"  # the lock of whoever adds a record, or chooses ports
 DAY_SECONDS: Final = 86400.0
 PORTS: Final = range(20000, 32766, 2)  # below those that the kernel gives away
@@ -125,6 +126,12 @@ class Workspace:
 
 def expiry(used_seconds: float, expire_days: float) -> str | None:
     return moments.stamp(used_seconds + expire_days * DAY_SECONDS) if expire_days else None
+
+
+def is_forgotten(found: Workspace, now_seconds: float) -> bool:
+    """It was asked for so long ago that its task must have been lost."""
+    is_old = now_seconds - moments.microseconds(found.changed_at) / 1e6 > FORGOTTEN_SECONDS
+    return found.state == REQUESTED and is_old
 
 
 class Shelf:
@@ -235,7 +242,8 @@ class Shelf:
         there = self.all()
         if len(there) >= most:
             raise TooManyWorkspaces(f"there are {len(there)} workspaces, as many as allowed: delete one first")
-        building = sum(record.state in BUILDING for record in there)
+        now = time.time()
+        building = sum(record.state in BUILDING and not is_forgotten(record, now) for record in there)
         if building >= most_building:
             raise TooManyWorkspaces(f"{building} workspaces are being built, as many as allowed at a time", 30)
 

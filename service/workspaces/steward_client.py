@@ -149,6 +149,9 @@ class StewardHands:
 
     # --- its processes ------------------------------------------------------------------------------
 
+    def wake(self) -> bool:
+        return self._web.wake()
+
     def start(self, slug: str, port: int = 0) -> None:
         self._web.keep_running(slug, port)
 

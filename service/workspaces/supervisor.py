@@ -109,10 +109,9 @@ class WebProcesses:
         self._places.socket(slug).unlink(missing_ok=True)
         (self._places.run / f"{slug}.log").unlink(missing_ok=True)
 
-    def wake(self) -> None:
-        """Starts what ran before a halt, or before the host's start."""
-        if any(self._conf.glob("w-*.ini")):
-            self._ensure()
+    def wake(self) -> bool:
+        """Starts what ran before a halt, a kill, or the host's start, nginx too. Was it started now?"""
+        return any(self._conf.glob("*.ini")) and self._ensure()
 
     def restart(self, slug: str) -> None:
         self._ensure()
@@ -193,13 +192,16 @@ class WebProcesses:
                 self._conf / "nginx.ini", NGINX.format(program=self._site.program, run=places.run, path=recipes.PATH)
             )
 
-    def _ensure(self) -> None:
+    def _ensure(self) -> bool:
+        """Returns whether it was started now."""
         if self._circusd.is_alive():
-            return
+            return False
         with self._circusd.turn():
-            if not self._circusd.is_alive():
-                self._lay_out()
-                self._circusd.start()
+            if self._circusd.is_alive():
+                return False
+            self._lay_out()
+            self._circusd.start()
+            return True
 
 
 def own_nginx() -> str:

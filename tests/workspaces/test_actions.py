@@ -491,10 +491,52 @@ def test_what_is_missing_is_started_and_what_is_nobodys_is_reported(built: Yard)
     assert eventually(lambda: built.get()[0] == 200) and orphan.is_dir()
 
 
+@pytest.mark.parametrize("state", ["asleep", "stopped"])
+def test_what_serves_those_that_rest_is_started_again(built: Yard, state: str) -> None:
+    if state == "stopped":
+        built.done("stop", slug=SLUG)
+    else:
+        aged(built, SLUG)
+        built.done("reconcile")
+    for pid in built.supervisor():
+        kill(pid)
+    assert built.done("reconcile") == {"orphans": []} and built.record().state == state
+    status, page = built.get()
+    assert (status, page.endswith(" hello")) == ((200, True) if state == "asleep" else (502, False))
+
+
+def test_one_that_sleeps_wakes_after_a_restore_from_a_backup(built: Yard) -> None:
+    """Which has nothing of run/ and sockets/."""
+    aged(built, SLUG)
+    built.done("reconcile")
+    built.plan.hands.stop(SLUG)
+    assert built.done("reconcile") == {"asleep": [SLUG], "orphans": []}
+    assert built.get()[1].endswith(" hello")
+
+
+def test_what_has_failed_and_nobody_uses_is_stopped(built: Yard, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(serving, "HEALTH_SECONDS", 3.0)
+    (built.home().code / "serve.py").write_text("1 / 0\n")
+    built.refused("restart", slug=SLUG)
+    assert built.record().state == "failed"
+    assert built.done("reconcile") == {"orphans": []}  # somebody may be mending it
+    changed(built, changed_at=moments.stamp(time.time() - 7200))
+    os.utime(built.home().log / "access.log", (1, 1))
+    assert built.done("reconcile") == {"stopped": [SLUG], "orphans": []}
+    assert built.plan.hands.status(SLUG).state == "stopped" and whose.marked(built.home().path) == []
+    assert built.record().state == "failed" and "It has failed" in built.get()[1]
+
+
+def test_one_whose_task_was_lost_is_built_all_the_same(small: Yard) -> None:
+    small.plan.shelf.request(EMAIL, most=1, most_building=1)
+    assert small.done("reconcile") == {"orphans": []}
+    changed(small, changed_at=moments.stamp(time.time() - 7200))
+    assert small.done("reconcile") == {"resumed": [SLUG], "orphans": []}
+    assert small.get()[1].endswith(" hello")
+
+
 def test_what_was_cut_off_long_ago_goes_on(built: Yard) -> None:
-    file = built.places.records / f"{SLUG}.json"
-    members = json.loads(file.read_text()) | {"state": "creating", "changed_at": moments.stamp(time.time() - 7200)}
-    file.write_text(json.dumps(members))
+    changed(built, state="creating", changed_at=moments.stamp(time.time() - 7200))
     assert built.done("reconcile")["resumed"] == [SLUG]
     assert built.record().state == record.READY
 
@@ -533,6 +575,11 @@ def aged(yard: Yard, slug: str) -> None:
     used: Path = yard.home(slug).log / "access.log"
     if used.exists():
         os.utime(used, (long_ago, long_ago))
+
+
+def changed(yard: Yard, **members: str) -> None:
+    file = yard.places.records / f"{SLUG}.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | members))
 
 
 def kill(pid: int) -> None:

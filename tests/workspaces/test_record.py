@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -79,6 +80,13 @@ def test_so_many_are_built_at_a_time(shelf: Shelf) -> None:
     with pytest.raises(TooManyWorkspaces) as refused:
         request(shelf, "al@example.org", most_building=1)
     assert refused.value.retry_after
+
+
+def test_one_whose_task_was_lost_is_not_counted_as_being_built(shelf: Shelf, monkeypatch: pytest.MonkeyPatch) -> None:
+    request(shelf, "jo@example.org", most_building=1)
+    clock = time.time() + record.FORGOTTEN_SECONDS + 1
+    monkeypatch.setattr(record.time, "time", lambda: clock)
+    assert request(shelf, "al@example.org", most_building=1)[1]
 
 
 def test_a_lock_is_freed_by_death(shelf: Shelf, tmp_path: Path) -> None:
