@@ -17,11 +17,19 @@ from service.workspaces.record import Workspace
 
 LOCAL: Final = "localhost"
 NO_OTHER: Final = """\
+
 server {
-    listen @listen@ default_server;
-    server_name _;
+    listen @listen@@default@;
+    server_name "@others@";
     default_type text/plain;
     return 421 "No workspace has this name.\\n";
+}
+"""
+# TLS may end in front of it: then what stands there says by what scheme it was asked, else the address of workspaces.
+BY_HTTPS: Final = """\
+map $http_x_forwarded_proto $workspace_scheme {
+    default https;
+    http http;
 }
 
 """
@@ -47,7 +55,7 @@ server {
         proxy_http_version 1.1;
         proxy_set_header Host $http_host;
         proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;
-        proxy_set_header X-Forwarded-Proto $scheme;
+        proxy_set_header X-Forwarded-Proto @scheme@;
         proxy_set_header Upgrade $http_upgrade;
         proxy_set_header Connection $http_connection;
         proxy_read_timeout 75s;
@@ -58,7 +66,7 @@ server {
         root @pages@;
         default_type text/html;
         add_header Cache-Control no-store always;
-        try_files /$workspace.html /unknown.html =404;
+        try_files /$workspace.html =421;
     }
 }
 """
@@ -139,12 +147,17 @@ class Addresses:
         return self.host == LOCAL
 
     def text(self, places: Places) -> str:
-        """For an nginx that is ours, or for a host's, which has a server for other names already."""
-        port = self.domain.partition(":")[2] or "80"
+        """For an nginx that is ours, or for a host's, which has a server for other domains already: among regular
+        expressions the first one counts.
+        """
+        port, domain = self.domain.partition(":")[2] or "80", re.escape(self.host)
         return _filled(
-            NO_OTHER + SITE if self.is_local else SITE,
+            SITE + NO_OTHER if self.is_local else BY_HTTPS + SITE + NO_OTHER,
             listen=f"127.0.0.1:{port}" if self.is_local else port,
-            domain=re.escape(self.host),
+            default=" default_server" if self.is_local else "",
+            others="_" if self.is_local else rf"~(^|\.){domain}$",
+            scheme="$scheme" if self.is_local else "$workspace_scheme",
+            domain=domain,
             homes=str(places.homes),
             media=str(places.shared_media),
             sockets=str(places.sockets),

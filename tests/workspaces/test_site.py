@@ -3,8 +3,10 @@
 import getpass
 import http.client
 import shutil
+import socket
 import subprocess
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from pathlib import Path
 
@@ -13,9 +15,11 @@ import pytest
 from service.cli.main import main
 from service.workspaces import nginx, supervisor
 from service.workspaces.places import Places
+from service.workspaces.record import Workspace
 from tests.servers import eventually, free_port
 
 SLUG = "w-jo-aaaaaaaa"
+OWN = "server {{ listen {port} default_server; return 404; }}"
 CONF = """
 daemon off;
 user {user};
@@ -26,22 +30,24 @@ http {{
     access_log off;
     client_body_temp_path {folder}/1; proxy_temp_path {folder}/2; fastcgi_temp_path {folder}/3;
     uwsgi_temp_path {folder}/4; scgi_temp_path {folder}/5;
-    server {{ listen {port} default_server; }}
+    {own}
     include {folder}/workspaces.conf;
 }}
 """
 
 
-def configured(folder: Path, port: int, text: str) -> list[str]:
+def configured(folder: Path, port: int, text: str, *, is_default: bool = True) -> list[str]:
     """The command of an nginx that serves this text beside its own default server."""
     (folder / "workspaces.conf").write_text(text)
-    (folder / "nginx.conf").write_text(CONF.format(folder=folder, port=port, user=getpass.getuser()))
+    (folder / "nginx.conf").write_text(
+        CONF.format(folder=folder, own=OWN.format(port=port) if is_default else "", user=getpass.getuser())
+    )
     return [supervisor.own_nginx(), "-p", str(folder), "-c", str(folder / "nginx.conf")]
 
 
 @contextmanager
-def served(folder: Path, port: int, text: str) -> Iterator[None]:
-    with subprocess.Popen(configured(folder, port, text)) as process:
+def served(folder: Path, port: int, text: str, *, is_default: bool = True) -> Iterator[None]:
+    with subprocess.Popen(configured(folder, port, text, is_default=is_default)) as process:
         try:
             eventually(lambda: (folder / "nginx.pid").exists())
             yield
@@ -49,9 +55,9 @@ def served(folder: Path, port: int, text: str) -> Iterator[None]:
             process.terminate()
 
 
-def get(port: int, path: str) -> tuple[int, bytes]:
+def get(port: int, path: str, host: str = f"{SLUG}.work.example.org", **headers: str) -> tuple[int, bytes]:
     with closing(http.client.HTTPConnection("127.0.0.1", port, timeout=30)) as connection:
-        connection.request("GET", path, headers={"Host": f"{SLUG}.work.example.org"})
+        connection.request("GET", path, headers={"Host": host, **headers})
         answer = connection.getresponse()
         return answer.status, answer.read()
 
@@ -89,6 +95,52 @@ def test_a_workspace_shows_no_file_by_a_link_wherever_the_link_lies(folder: Path
             (of_nginx / "static").mkdir(exist_ok=True)
             (of_nginx / "static" / "file").write_text("of nginx")
             assert get(port, "/static/file")[0] in (403, 404)
+
+
+@pytest.mark.parametrize("domain", ["work.example.org", "localhost"])
+def test_a_name_that_is_no_workspaces_is_told_so(folder: Path, domain: str) -> None:
+    port, places = free_port(), Places.under(folder / "ws")
+    site = nginx.Addresses.at(f"{domain}:{port}", supervisor.own_nginx())
+    nginx.write_page(places, Workspace(SLUG, "jo@example.org", "jo", state="asleep"))
+    with served(folder, port, site.text(places), is_default=not site.is_local):
+        assert get(port, "/", f"w-al-bbbbbbbb.{domain}")[0] == 421
+        for other in ("x", f"x.{SLUG}", "W_", "w-"):
+            assert get(port, "/", f"{other}.{domain}")[0] == 421, other
+        status, page = get(port, "/", f"{SLUG}.{domain}:{port}")
+        assert status == 502 and b"It is asleep" in page
+        assert get(port, "/", domain)[0] == 421
+        if not site.is_local:
+            assert get(port, "/", "example.org")[0] == 404  # the host's own
+
+
+@pytest.mark.parametrize(
+    ("domain", "said", "told"),
+    [("work.example.org", "", "https"), ("work.example.org", "https", "https"), ("work.example.org", "http", "http"),
+     ("localhost", "", "http")],
+)  # fmt: skip
+def test_a_workspace_is_told_the_scheme_of_its_visitor(folder: Path, domain: str, said: str, told: str) -> None:
+    """TLS may end in front of nginx."""
+    port, places = free_port(), Places.under(folder / "ws")
+    site = nginx.Addresses.at(f"{domain}:{port}", supervisor.own_nginx())
+    places.sockets.mkdir(parents=True)
+    with (
+        socket.socket(socket.AF_UNIX) as listener,
+        served(folder, port, site.text(places), is_default=not site.is_local),
+    ):
+        listener.bind(str(places.socket(SLUG)))
+        listener.listen()
+        with ThreadPoolExecutor(1) as threads:
+            answered = threads.submit(answer, listener)
+            get(port, "/", f"{SLUG}.{domain}", **{"X-Forwarded-Proto": said} if said else {})
+            assert f"\r\nX-Forwarded-Proto: {told}\r\n" in answered.result()
+
+
+def answer(listener: socket.socket) -> str:
+    """What it was asked."""
+    with listener.accept()[0] as connection:
+        asked = connection.recv(65536).decode()
+        connection.sendall(b"HTTP/1.1 204 No Content\r\nConnection: close\r\n\r\n")
+        return asked
 
 
 def test_at_localhost_there_is_nothing_to_install(

@@ -72,7 +72,7 @@ def test_a_builder_makes_a_workspace_that_outlives_the_service(instance: Instanc
     assert page(instance) == (200, text)
     task = finished(instance, instance.create("workspace.delete", slug=SLUG))
     assert task["status"] == "succeeded" and task["result"]["state"] == "deleted"
-    assert page(instance)[0] == 404
+    assert page(instance)[0] == 421
 
 
 @pytest.mark.slow
