@@ -501,6 +501,7 @@ def test_what_serves_those_that_rest_is_started_again(built: Yard, state: str) -
     for pid in built.supervisor():
         kill(pid)
     assert built.done("reconcile") == {"orphans": []} and built.record().state == state
+    assert built.supervisor()
     status, page = built.get()
     assert (status, page.endswith(" hello")) == ((200, True) if state == "asleep" else (502, False))
 
