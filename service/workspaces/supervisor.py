@@ -107,7 +107,8 @@ class WebProcesses:
         else:
             file.unlink(missing_ok=True)
         self._places.socket(slug).unlink(missing_ok=True)
-        (self._places.run / f"{slug}.log").unlink(missing_ok=True)
+        for log in self._places.run.glob(f"{slug}.log*"):  # circus keeps an older one
+            log.unlink(missing_ok=True)
 
     def wake(self) -> bool:
         """Starts what ran before a halt, a kill, or the host's start, nginx too. Was it started now?"""
