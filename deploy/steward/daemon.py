@@ -10,6 +10,7 @@ import socket
 import struct
 import sys
 import time
+import traceback
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
@@ -74,12 +75,15 @@ class Daemon:
         own = os.getpid()
         child = os.fork()
         if child == 0:
-            with contextlib.suppress(Exception):
+            try:
                 die_with_parent()
                 if os.getppid() == own:
                     listener.close()
                     Request(self._steward, connection, peer, self._serves).serve()
-            os._exit(0)
+            except Exception:
+                say(f"a request has failed:\n{traceback.format_exc()}")
+            finally:
+                os._exit(0)
         self._requests[child] = peer
 
     def _is_full(self, peer: int) -> bool:

@@ -102,6 +102,9 @@ class Request:
             self._send({"refused": str(error)})
         except OSError as error:
             self._send({"refused": f"{type(error).__name__}: {error}"})
+        except Exception:
+            self._send({"refused": "the steward has failed at this: its log says how"})
+            raise
 
     def _end(self, *_: object) -> None:
         self._ending = True

@@ -74,10 +74,13 @@ class Running:
         return connection
 
     def about(self) -> object:
+        return self.ask(verb="about")
+
+    def ask(self, **request: str) -> object:
         """Nothing, if it hangs up."""
         try:
             with self.connected() as connection:
-                connection.sendall(b'{"verb": "about"}\n')
+                connection.sendall(json.dumps(request).encode() + b"\n")
                 return json.loads(connection.makefile().readline() or "null")
         except (BrokenPipeError, ConnectionResetError):
             return None
@@ -111,6 +114,14 @@ def test_a_fork_that_fails_costs_one_request() -> None:
     with daemon(failures=2) as running:
         assert [running.about() for _ in range(3)] == [None, None, ABOUT]
         assert running.said.count("a request is not taken: [Errno 11]") == 2
+
+
+def test_what_nobody_has_foreseen_is_refused_in_words_and_logged() -> None:
+    with daemon() as running:
+        answer = running.ask(verb="facts", slug="w-a-aaaaaaaa")  # which nothing stands in for
+        assert answer == {"refused": "the steward has failed at this: its log says how"}
+        eventually(lambda: "AttributeError" in running.said, 60 * BUSY)
+        assert running.about() == ABOUT
 
 
 def test_without_a_descriptor_left_it_waits_until_there_is_one() -> None:
