@@ -11,12 +11,15 @@ from steward.groups import Groups
 from steward.processes import child_of, send
 from steward.programs import call
 
-SCRATCH: Final = ("/tmp", "/var/tmp", "/dev/shm")  # what everybody may write: each cage has its own
+# What everybody may write, where it is there: each cage has its own.
+SCRATCH: Final = ("/tmp", "/var/tmp", "/dev/shm", "/run/lock", "/dev/mqueue")
 SCRATCH_MB: Final = 256
 SOCKET_FD, VARIABLES_FD = 3, 4  # of a command in a cage
 # The first process of the namespace. It is root's, so nobody in the cage can touch it; it collects the dead.
 FIRST: Final = """
-for folder in {scratch}; do mount -t tmpfs -o size={size}m,mode=1777,nosuid,nodev tmpfs "$folder" || exit 125; done
+for folder in {scratch}; do
+    [ ! -d "$folder" ] || mount -t tmpfs -o size={size}m,mode=1777,nosuid,nodev tmpfs "$folder" || exit 125
+done
 "$@"
 exit $?
 """

@@ -10,7 +10,7 @@ from service.workspaces.places import Home
 
 LINE_BYTES: Final = 8_000
 LOG_BYTES: Final = 1_000_000
-ACL_USER, ACL_GROUP_OBJ, ACL_USER_OBJ, ACL_MASK, ACL_OTHER = 0x02, 0x04, 0x01, 0x10, 0x20
+ACL_USER_OBJ, ACL_USER, ACL_GROUP_OBJ, ACL_GROUP, ACL_MASK, ACL_OTHER = 0x01, 0x02, 0x04, 0x08, 0x10, 0x20
 
 
 def acl(*entries: tuple[int, int, int]) -> bytes:
@@ -30,12 +30,30 @@ def open_to(folder: Path, web_uid: int, web_rights: int, *, and_below: bool) -> 
 
 
 def lay_out(home: Home, web_uid: int) -> None:
-    for folder in (home.path, home.venvs, home.data, home.log, home.static):
-        folder.mkdir(exist_ok=True)
-        folder.chmod(0o2770)
+    """The log comes last: whether all this is there is seen by it."""
+    _lay(home.path)
     open_to(home.path, web_uid, 1, and_below=False)
+    _lay(home.data)
     open_to(home.data, web_uid, 1, and_below=False)
+    _lay(home.static)
     open_to(home.static, web_uid, 5, and_below=True)
+    _lay(home.venvs)
+    _lay(home.log)
+
+
+def _lay(folder: Path) -> None:
+    folder.mkdir(exist_ok=True)
+    folder.chmod(0o2770)
+
+
+def named(folder: Path) -> set[int]:
+    """The users and groups that have a right of their own to it."""
+    found: set[int] = set()
+    for name in ("system.posix_acl_access", "system.posix_acl_default"):
+        with contextlib.suppress(OSError):
+            entries = struct.iter_unpack("<HHI", os.getxattr(folder, name)[4:])
+            found |= {number for tag, _, number in entries if tag in (ACL_USER, ACL_GROUP)}
+    return found
 
 
 def link_media(home: Home, media: Path) -> None:

@@ -33,6 +33,10 @@ class Users:
             self._check(slug, uid)
         return uid
 
+    def is_there(self, slug: str, uid: int) -> bool:
+        """The table alone says only that they were begun."""
+        return all(self._number(look, slug) == uid for look in (pwd.getpwnam, grp.getgrnam))
+
     def remove(self, slug: str) -> None:
         with self._uids.locked():
             uid = self._uids.all().get(slug)

@@ -11,7 +11,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any, Final
 
@@ -81,6 +81,8 @@ class Steward:
 
     def remove_user(self, slug: str) -> None:
         self.kill(slug)
+        if (uid := self.uids.last(slug)) is not None:
+            self._find(SCRATCH, uid, "-delete")
         self.users.remove(slug)
         self.groups.remove(slug)
 
@@ -94,8 +96,10 @@ class Steward:
 
     def facts(self, slug: str) -> dict[str, Any]:
         uid, home = self.uids.all().get(slug), self.home(slug)
-        if uid is None or not home.path.is_dir():
-            return {"user": uid is not None}
+        if uid is None or not self.users.is_there(slug, uid):
+            return {"user": False}
+        if not home.path.is_dir():
+            return {"user": True}
         found: dict[str, Any] = as_user(uid, lambda: looking.look(home))
         return {"user": True, **found}
 
@@ -158,7 +162,7 @@ class Steward:
         return False
 
     def left(self, slug: str) -> list[str]:
-        uid = self.uids.last(slug)
+        uid, places = self.uids.last(slug), self.config.places
         found = [f"its folder {self.home(slug).path}"] if os.path.lexists(self.home(slug).path) else []
         for look, what in ((pwd.getpwnam, "user"), (grp.getgrnam, "group")):
             with contextlib.suppress(KeyError):
@@ -166,11 +170,17 @@ class Steward:
                 found.append(f"the {what} {slug}")
         if uid is not None:
             found += [f"the process {pid}" for pid in processes(uid)]
-            places = [place for place in LOOKED_THROUGH if Path(place).is_dir()]
-            words = ["find", *places, "-xdev", "-uid", str(uid), "-print"]
-            done = call(*words)
-            found += [f"the file {line}" for line in done.stdout.splitlines()[:20]]
+            found += [f"the file {line}" for line in self._find(LOOKED_THROUGH, uid, "-print")[:20]]
+            shared = (places.root, places.homes, places.sockets, places.shared_media)
+            found += [f"its entry in the access list of {path}" for path in shared if uid in inside.named(path)]
         return found
+
+    @staticmethod
+    def _find(places: Iterable[str], uid: int, what: str) -> list[str]:
+        """Each of them may be a link, or a mount in another of them."""
+        folders = sorted({os.path.realpath(place) for place in places if os.path.isdir(place)})
+        done = call("find", *folders, "-xdev", "-depth", "-uid", str(uid), what)
+        return sorted(set(done.stdout.splitlines()))
 
     def status(self, slug: str) -> dict[str, Any]:
         with contextlib.suppress(OSError, ValueError), open(self._web_file(slug)) as file:

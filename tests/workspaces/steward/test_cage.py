@@ -4,6 +4,7 @@ import time
 
 import pytest
 
+from steward.cage import SCRATCH
 from tests.servers import BUSY, eventually
 from tests.workspaces.steward.stage import BASE, GIVE, KEEP, LIMITS, MINE, NEIGHBOURS, StewardHost
 
@@ -63,16 +64,22 @@ def test_it_reads_and_writes_nothing_of_the_service_of_neighbours_and_of_people(
 
 
 def test_what_it_leaves_in_the_folders_of_all_is_gone_with_it(host: StewardHost) -> None:
-    _, last = host.test("for place in /tmp /var/tmp /dev/shm; do echo x >$place/of-a-workspace; done")
+    host.host.sh("mkdir -p /run/lock; chmod 1777 /run/lock")
+    places = [place for place in SCRATCH if host.host.run("test", "-d", place, check=False).returncode == 0]
+    assert "/run/lock" in places
+    _, last = host.test(f"set -e; for place in {' '.join(places)}; do echo x >$place/of-a-workspace; done")
     assert last == {"exit": 0}
-    assert host.host.sh("ls /tmp/of-a-workspace /var/tmp/of-a-workspace /dev/shm/of-a-workspace", check=False) == ""
+    assert host.host.sh(f"find {' '.join(places)} -name of-a-workspace") == ""
 
 
 def test_it_does_not_reach_where_a_cloud_tells_its_hosts_secrets(host: StewardHost) -> None:
-    host.host.sh(f"ip route replace 169.254.169.254/32 via {host.host.gateway}")
-    call = "import socket; socket.create_connection(('169.254.169.254', 80), 2)"
-    output, last = host.test(f'/usr/bin/python3 -c "{call}"')
-    assert last["exit"] != 0 and "PermissionError" in output
+    addresses = ("169.254.169.254", "100.100.100.200", "168.63.129.16")
+    calls = []
+    for address in addresses:
+        host.host.sh(f"ip route replace {address}/32 via {host.host.gateway}")
+        calls.append(f"/usr/bin/python3 -c \"import socket; socket.create_connection(('{address}', 80), 2)\"")
+    output, last = host.test("\n".join(calls))
+    assert last["exit"] != 0 and output.count("PermissionError: ") == len(addresses), output
 
 
 def test_a_fork_bomb_is_bounded_and_ends(host: StewardHost) -> None:

@@ -1,6 +1,7 @@
 """Who may ask for what, and what is there before and after."""
 
 import json
+import os
 import stat
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,7 @@ from typing import Any
 import pytest
 
 from service.workspaces import dotenv
+from steward import inside
 from tests.servers import BUSY, eventually
 from tests.workspaces.steward.stage import BASE, MINE, NEIGHBOURS, PROGRAM, SOCKET, StewardHost
 
@@ -229,6 +231,46 @@ def test_after_a_removal_nothing_is_left_and_no_uid_comes_again(host: StewardHos
     host.do("make_user")
     assert host.uid() > first
     host.do("remove_user")
+
+
+def test_a_user_that_is_only_in_the_table_is_made(host: StewardHost) -> None:
+    """As after a kill in the midst of it."""
+    host.do("make_user")
+    uid = host.uid()
+    for command in (f"userdel {MINE}", f"userdel {MINE}; groupdel {MINE}"):
+        host.host.sh(command, check=False)
+        assert host.do("facts") == {"user": False}
+        host.do("make_user")
+        assert host.do("facts")["user"] is True and host.uid() == uid
+
+
+def test_what_it_owns_where_everybody_may_write_goes_with_it(host: StewardHost) -> None:
+    host.host.sh("mkdir -p /run/lock; mount -t tmpfs -o mode=1777 tmpfs /run/lock")
+    host.do("make_user")
+    lay = "touch /run/lock/mine; mkdir /tmp/mine; touch /tmp/mine/file; ln -s /srv /tmp/mine/link"
+    host.host.run("setpriv", f"--reuid={MINE}", f"--regid={MINE}", "--clear-groups", "sh", "-c", lay)
+    host.host.sh("touch /run/lock/others")
+    left = host.do("left")
+    assert {"the file /run/lock/mine", "the file /tmp/mine/file"} <= set(left) and len(set(left)) == len(left)
+    host.do("remove_folders")
+    host.do("remove_user")
+    assert host.do("left") == []
+    assert host.host.sh("ls /run/lock; ls -d /srv /tmp/mine", check=False).split() == ["others", "/srv"]
+    host.host.run("umount", "/run/lock")
+
+
+def test_a_right_of_its_own_to_what_all_share_is_told(host: StewardHost) -> None:
+    host.do("make_user")
+    nobody = -1
+    entries = [(kind, 7, nobody) for kind in (inside.ACL_USER_OBJ, inside.ACL_GROUP_OBJ, inside.ACL_MASK)]
+    rights = inside.acl(*entries, (inside.ACL_OTHER, 5, nobody), (inside.ACL_USER, 7, host.uid()))
+    media = host.path(f"{BASE}/media")
+    os.setxattr(media, "system.posix_acl_access", rights)
+    host.do("remove_folders")
+    host.do("remove_user")
+    assert host.do("left") == [f"its entry in the access list of {BASE}/media"]
+    os.removexattr(media, "system.posix_acl_access")
+    assert host.do("left") == []
 
 
 def test_a_user_of_this_name_that_somebody_else_has_made_is_left(host: StewardHost) -> None:
