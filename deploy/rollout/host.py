@@ -166,9 +166,13 @@ class Host:
         """The exit code, and what was printed to both outputs."""
         with self._execute(command) as channel:
             channel.settimeout(seconds + MARGIN_SECONDS)
-            if self._typed or stdin:
-                channel.sendall(self._typed + stdin)
-            channel.shutdown_write()
+            try:
+                if self._typed or stdin:
+                    channel.sendall(self._typed + stdin)
+                channel.shutdown_write()
+            except OSError:
+                if not channel.closed:
+                    raise  # else a script that has ended before it had read all says why
             output, errors = _read_all(channel)
             channel.status_event.wait(MARGIN_SECONDS)
             return channel.exit_status, output, errors

@@ -112,6 +112,11 @@ def test_root_follows_no_link_of_deploys(world: World) -> None:
         world.project.fab("unlock")
 
 
+def test_a_script_that_ends_before_it_has_read_its_input_says_why(world: World) -> None:
+    world.host.sh("cd /srv/sandbox/shared; mv wheels wheels.away; touch wheels")
+    assert "/srv/sandbox/shared/wheels: Not a directory" in world.project.fab("deploy:upload", code=1)
+
+
 def test_nobody_but_deploy_and_root_can_hold_the_locks(world: World) -> None:
     files = "/srv/sandbox/shared/lock /srv/sandbox/shared/step"
     world.host.sh(f"chmod 644 {files}")  # as earlier tools made them
