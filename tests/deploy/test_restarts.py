@@ -1,6 +1,9 @@
 """A deploy that replaces circusd, and settings that come and go with the release that they were put in place for."""
 
+import os
 import re
+import subprocess
+from pathlib import Path
 
 import pytest
 
@@ -13,6 +16,11 @@ from tests.servers import eventually
 from tests.system.instance import ROOT
 
 NEW_SETTINGS = f"timeout 20 /usr/bin/python3 {ROOT / 'deploy/remote/new_settings.py'}"
+RESTART = ROOT / "deploy/remote/restart.sh"
+SERVICE = """#!/bin/sh
+[ "$2" = status ] || echo "$2" >>"$ROOT/log"
+echo "this is the $2"
+"""
 THREADS = 'SANDBOX_THREADS = "3"'
 
 
@@ -36,6 +44,19 @@ def processes(world: World) -> str:
 def another_site_and_settings(world: World, *, verify_seconds: int = 2) -> None:
     world.project.stage(world.hosts, environment=THREADS, verify_seconds=verify_seconds)
     world.project.change("deploy/templates/nginx", "server_tokens off;", "server_tokens on;", "another site")
+
+
+def test_a_client_that_is_gone_does_not_end_a_restart_between_stop_and_start(tmp_path: Path) -> None:
+    for name, text in {"service": SERVICE, "runuser": "#!/bin/sh\nexit 1\n"}.items():
+        (tmp_path / name).write_text(text)
+        (tmp_path / name).chmod(0o755)
+    read, write = os.pipe()
+    os.close(read)
+    command = ("bash", "--norc", "-euo", "pipefail", "-c", RESTART.read_text(), "restart.sh", "anyway")
+    environment = {"ROOT": str(tmp_path), "PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    assert subprocess.run(command, env=environment, stdout=write, stderr=write, check=False).returncode == 0
+    os.close(write)
+    assert (tmp_path / "log").read_text().split() == ["stop", "start"]
 
 
 @pytest.mark.slow
