@@ -29,5 +29,9 @@ class GoesOn(HostFailed):
     """The service has refused a restart, and goes on as it was."""
 
 
+class StillWaits(HostFailed):
+    """The task of `verify` is queued: whether a runner would execute it, nobody knows."""
+
+
 class Failures(DeployError):
     """What went wrong on several hosts at once."""

@@ -7,7 +7,7 @@ from typing import Any, Final
 from rollout import pythons, releases, report, steward, templates
 from rollout.beside import side_by_side
 from rollout.build import Builder, Built, release_tar
-from rollout.errors import DeployError, GoesOn, HostFailed
+from rollout.errors import DeployError, GoesOn, HostFailed, StillWaits
 from rollout.host import Host
 from rollout.pythons import Python
 from rollout.stage import Stage
@@ -15,6 +15,7 @@ from rollout.tasks import Team
 
 FREE_BYTES: Final = 500_000_000
 GOES_ON: Final = 3  # restart.sh ends with it
+STILL_WAITS: Final = 4  # verify.py does
 ROLLBACK_VERIFY_SECONDS: Final = 1
 
 Remarks = list[str]
@@ -171,12 +172,18 @@ def reload(host: Host, stage: Stage, remarks: Remarks) -> None:
         remarks.append(f"a restart is wanted (settings: {', '.join(names)})")
 
 
-def verify(host: Host, stage: Stage, id: str, seconds: int) -> None:
+def verify(host: Host, stage: Stage, id: str, seconds: int, remarks: Remarks) -> None:
     host.change("token.sh", id, "running")
     secret = host.ask("read_token.sh")
     path = templates.socket(stage)
     words = (id, path, stage.domain, str(seconds), stage.verify_task)
-    host.ask("verify.py", *words, stdin=secret.encode(), seconds=seconds + 60)
+    try:
+        said = host.ask("verify.py", *words, stdin=secret.encode(), seconds=seconds + 60)
+    except HostFailed as error:
+        if error.ended == STILL_WAITS:
+            raise StillWaits(str(error)) from error
+        raise
+    remarks += said.splitlines()
 
 
 def cleanup(host: Host, keep: int, remarks: Remarks) -> None:

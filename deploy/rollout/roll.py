@@ -226,7 +226,7 @@ class Roll:
             "warm": lambda host, _: phases.warm(host, stage, id),
             "switch": lambda host, remarks: phases.switch(host, id, remarks),
             "reload": lambda host, remarks: phases.reload(host, stage, remarks),
-            "verify": lambda host, _: phases.verify(host, stage, id, stage.verify_seconds),
+            "verify": lambda host, remarks: phases.verify(host, stage, id, stage.verify_seconds, remarks),
             "cleanup": lambda host, remarks: phases.cleanup(host, stage.keep, remarks),
         }
         alone = name == "migrate" or self.team.is_for_the_first(name)

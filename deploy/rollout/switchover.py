@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 
 from rollout import interrupts, phases, releases, report
-from rollout.errors import DeployError, GoesOn, HostFailed, TakenBack
+from rollout.errors import DeployError, GoesOn, HostFailed, StillWaits, TakenBack
 from rollout.host import Host
 from rollout.releases import OnHost
 from rollout.stage import Stage
@@ -37,7 +37,10 @@ class Switchover:
             left = [host for host in done if host not in back]
             with interrupts.held():
                 failed = self._take_back(back, former, restart=restart)
-                mark_bad([host for host in (hosts if everywhere else back) if former[host] != id], id, error)
+                blamed = [host for host in (hosts if everywhere else back) if former[host] != id]
+                if isinstance(error, StillWaits):  # what was verified once is not bad because of that
+                    blamed = [host for host in blamed if not self._found[host].has_verified(id)]
+                mark_bad(blamed, id, error)
                 mark_verified(left, id)
             raise TakenBack(_told(error, list(map(str, back)), list(map(str, left)), failed)) from error
         mark_verified(hosts, id)
@@ -90,8 +93,8 @@ class Switchover:
         phases.everywhere(hosts, "restart", replace, self._team, id)
 
     def _verify(self, hosts: Sequence[Host], id: str, seconds: int) -> None:
-        def verify(host: Host, _: list[str]) -> None:
-            phases.verify(host, self._stage, id, seconds)
+        def verify(host: Host, remarks: list[str]) -> None:
+            phases.verify(host, self._stage, id, seconds, remarks)
 
         phases.everywhere(hosts, "verify", verify, self._team, id)
 

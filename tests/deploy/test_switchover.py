@@ -21,8 +21,9 @@ given, done = json.loads(sys.argv[1]), []
 def noting(name):
     def call(host, *words, **_):
         done.append([name, str(host), *(word for word in words if isinstance(word, str))])
-        if done[-1][:2] in given["fails"]:
-            raise OSError("on purpose")
+        for *where, error in given["fails"]:
+            if where == [name, str(host)]:
+                raise getattr(errors, error, OSError)("on purpose")
     setattr(phases, name, call)
 for name in ("switch", "reload", "verify", "switch_back", "mark_bad", "mark_verified"):
     noting(name)
@@ -38,7 +39,7 @@ json.dump(done, sys.stderr)
 """
 
 
-def switched(hosts: dict[str, OnHost], to: str, *fails: tuple[str, str]) -> list[list[str]]:
+def switched(hosts: dict[str, OnHost], to: str, *fails: tuple[str, str, str]) -> list[list[str]]:
     """What was done, in order."""
     needs_fab()
     given = {"hosts": {name: dataclasses.asdict(host) for name, host in hosts.items()}, "to": to, "fails": fails}
@@ -52,7 +53,7 @@ def switched(hosts: dict[str, OnHost], to: str, *fails: tuple[str, str]) -> list
 
 def test_a_host_that_served_the_release_before_keeps_it_and_it_is_not_bad_there() -> None:
     hosts = {"a": on_host("vv", current=1, serving=id_of(1)), "b": on_host("vv", current=0, serving=id_of(0))}
-    done = switched(hosts, id_of(1), ("verify", "b"))
+    done = switched(hosts, id_of(1), ("verify", "b", "HostFailed"))
     assert [what for what in done if what[0] == "switch_back"] == [
         ["switch_back", "b", id_of(0)],
         ["switch_back", "a", id_of(1)],
@@ -60,9 +61,16 @@ def test_a_host_that_served_the_release_before_keeps_it_and_it_is_not_bad_there(
     assert [what[1] for what in done if what[0] == "mark_bad"] == ["b"]
 
 
+def test_what_was_verified_before_is_not_bad_because_a_task_waits() -> None:
+    done = switched(
+        {"a": on_host("vgv", current=2), "b": on_host("ggv", current=2)}, id_of(0), ("verify", "a", "StillWaits")
+    )
+    assert [what[1] for what in done if what[0] == "mark_bad"] == ["b"]
+
+
 def test_whatever_keeps_one_host_from_going_back_the_others_go() -> None:
     hosts = {name: on_host("vg", current=0) for name in "ab"}
-    done = switched(hosts, id_of(1), ("verify", "b"), ("switch_back", "b"))
+    done = switched(hosts, id_of(1), ("verify", "b", "HostFailed"), ("switch_back", "b", "OSError"))
     assert ["switch_back", "a", id_of(0)] in done
     assert [what[:2] for what in done if what[0] == "mark_bad"] == [["mark_bad", "a"], ["mark_bad", "b"]]
     assert "b could not be taken back: OSError: on purpose" in done[-1][1]

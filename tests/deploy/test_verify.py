@@ -1,5 +1,7 @@
 """What proves a release, and what says nothing of it."""
 
+import pytest
+
 from tests.deploy.broken import leave_mark
 from tests.deploy.world import World
 from tests.servers import eventually
@@ -31,3 +33,25 @@ def test_a_token_that_the_service_does_not_know_is_made_anew(world: World) -> No
     assert world.runs_a_task()
     world.project.fab("restart")
     assert world.runs_a_task()
+
+
+def waiting(world: World) -> list[str]:
+    return [task["type"] for task in world.call("GET", "/tasks?status=queued")[1]["tasks"]]
+
+
+@pytest.mark.slow
+def test_a_task_that_waits_proves_a_release_only_if_it_is_known_why(world: World) -> None:
+    assert eventually(world.serves, 60)
+    world.call("POST", "/tasks", {"type": "sleep", "args": {"seconds": 45}})
+    eventually(lambda: waiting(world) == [], 30)
+    assert "is still queued after 30 s" in world.project.fab("deploy:verify", code=1)
+
+    world.call("POST", "/queues/default/pause", {})
+    assert "was not executed: its queue is paused" in world.project.fab("deploy:verify")
+    assert waiting(world) == []
+    world.call("POST", "/queues/default/resume", {})
+
+    for _ in range(8):
+        world.call("POST", "/tasks", {"type": "sleep", "args": {"seconds": 10}})
+    assert "was not executed: others have waited for longer" in world.project.fab("deploy:verify")
+    assert "echo" not in waiting(world)
