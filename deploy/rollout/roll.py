@@ -115,8 +115,7 @@ class Roll:
                 self._check()
                 built = self._build()
                 facts["to"] = built.id
-                self._prepare(built.id)
-                self._switchover().to(built.id, self.stage.verify_seconds, restart=restart)
+                self._bring(built.id, restart=restart)
             self._end(built.id)
 
     def carry(self, id: str, *, restart: bool = False) -> None:
@@ -135,9 +134,29 @@ class Roll:
                     self._prove(id, restart=restart)
                 else:
                     self._there = {host for host, one in found.items() if one.has(id)}
-                    self._prepare(id)
-                    self._switchover().to(id, self.stage.verify_seconds, restart=restart)
+                    self._bring(id, restart=restart)
             self._end(id)
+
+    def _bring(self, id: str, *, restart: bool) -> None:
+        """Failures in a row fill no disk: only the newest stays, as evidence."""
+        try:
+            self._prepare(id)
+            self._switchover().to(id, self.stage.verify_seconds, restart=restart)
+        except DeployError:
+            self._clean_up_what_failed()
+            raise
+
+    def _clean_up_what_failed(self) -> None:
+        """Without a team's hooks, for which `cleanup` is the end of a deploy that has come."""
+
+        def clean(host: Host) -> None:
+            with report.phase(str(host), "cleanup") as remarks:
+                phases.cleanup(host, self.stage.keep, remarks)
+
+        try:
+            side_by_side(self.hosts, clean)
+        except DeployError as error:
+            report.warning(f"fab: what failed was not cleaned up: {error}")
 
     def _prove(self, id: str, *, restart: bool) -> None:
         if restart:

@@ -71,6 +71,14 @@ def test_a_deploy_and_a_rollback(world: World) -> None:
 
 
 @pytest.mark.slow
+def test_of_deploys_that_fail_in_a_row_the_newest_stays_as_evidence(world: World) -> None:
+    for text in ("one", "another"):
+        world.project.change("service/web/app.py", "\nfrom ", f'\nraise ImportError("{text}")\nfrom ', text)
+        assert "warm" in world.project.fab("deploy", code=1)
+    assert list(world.host.releases().values()) == ["good", "bad"]
+
+
+@pytest.mark.slow
 def test_a_host_that_lost_its_power_serves_again(world: World) -> None:
     assert eventually(world.serves, 60)
     world.host.kill()

@@ -43,7 +43,7 @@ def test_of_three_hosts_the_second_refuses_so_the_first_goes_back_and_the_third_
     phases = {
         host: [line.split()[1] for line in said.splitlines() if line.startswith(host.address)] for host in world.hosts
     }
-    assert phases[world.hosts[0]][-4:] == ["switch", "reload", "verify", "back"]
-    assert phases[world.hosts[2]][-1] == "warm"
+    assert phases[world.hosts[0]][-5:] == ["switch", "reload", "verify", "back", "cleanup"]
+    assert phases[world.hosts[2]][-2:] == ["warm", "cleanup"]
     assert all("bad" in host.releases().values() for host in world.hosts)
     assert all(world.runs_a_task(host) for host in world.hosts)
