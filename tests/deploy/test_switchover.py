@@ -4,6 +4,7 @@ import dataclasses
 import json
 import os
 import subprocess
+from typing import Any
 
 from rollout.releases import OnHost
 from tests.deploy.conftest import needs_fab
@@ -11,9 +12,10 @@ from tests.deploy.project import FAB
 from tests.deploy.test_releases import id_of, on_host
 from tests.system.instance import ROOT
 
-# By the Python of fab. $1: what each host has, the release, and which phases fail, as JSON.
+# By the Python of fab. $1: what each host has, the release, which phases fail, and keys of the stage, as JSON.
 SWITCHES = """
 import json, sys
+from dataclasses import replace
 from pathlib import Path
 from rollout import errors, host, phases, releases, stage, sudo, switchover, tasks
 
@@ -27,7 +29,7 @@ def noting(name):
     setattr(phases, name, call)
 for name in ("switch", "reload", "verify", "switch_back", "mark_bad", "mark_verified"):
     noting(name)
-read = stage.read(Path("deploy"), "production")
+read = replace(stage.read(Path("deploy"), "production"), **given["keys"])
 found = {
     host.Host(name, read, sudo.Password()): releases.from_facts(facts) for name, facts in given["hosts"].items()
 }
@@ -39,10 +41,11 @@ json.dump(done, sys.stderr)
 """
 
 
-def switched(hosts: dict[str, OnHost], to: str, *fails: tuple[str, str, str]) -> list[list[str]]:
-    """What was done, in order."""
+def switched(hosts: dict[str, OnHost], to: str, *fails: tuple[str, str, str], **keys: Any) -> list[list[str]]:
+    """What was done, in order. `keys` are of the stage."""
     needs_fab()
-    given = {"hosts": {name: dataclasses.asdict(host) for name, host in hosts.items()}, "to": to, "fails": fails}
+    facts = {name: dataclasses.asdict(host) for name, host in hosts.items()}
+    given = {"hosts": facts, "to": to, "fails": fails, "keys": keys}
     words = [str(FAB.with_name("python")), "-c", SWITCHES, json.dumps(given, default=list)]
     environment = {**os.environ, "PYTHONPATH": "deploy"}
     done = subprocess.run(words, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
@@ -74,3 +77,11 @@ def test_whatever_keeps_one_host_from_going_back_the_others_go() -> None:
     assert ["switch_back", "a", id_of(0)] in done
     assert [what[:2] for what in done if what[0] == "mark_bad"] == [["mark_bad", "a"], ["mark_bad", "b"]]
     assert "b could not be taken back: OSError: on purpose" in done[-1][1]
+
+
+def test_with_on_failure_stop_only_those_go_back_that_were_switched_together_with_what_failed() -> None:
+    hosts = {name: on_host("vg", current=0) for name in "abcd"}
+    done = switched(hosts, id_of(1), ("verify", "b", "HostFailed"), on_failure="stop", parallel=2)
+    for name, called in {"switch": "abc", "switch_back": "bc", "mark_bad": "bc", "mark_verified": "a"}.items():
+        assert sorted(what[1] for what in done if what[0] == name) == list(called), name
+    assert 'left on the new release (on_failure = "stop"): a' in done[-1][1]
