@@ -5,3 +5,7 @@ if [ -d /run/systemd/system ]; then
 else
     [ -n "$(find /etc/rc2.d -name 'S*sandbox')" ] || update-rc.d sandbox defaults >/dev/null
 fi
+# A file of tokens that root were the first to write to would be root's, and the service could not read it.
+runuser -u sandbox -- bash -euc 'set -a; . /etc/default/sandbox; umask 077
+    file=${SANDBOX_TOKENS:-}
+    [ -z "$file" ] || [ -e "$file" ] || [ ! -w "$(dirname "$file")" ] || : >>"$file"'

@@ -35,6 +35,7 @@ def facts(host: TestHost) -> dict[str, Any]:
 def test_a_bare_host_is_set_up_and_serves_and_a_second_setup_changes_nothing(make_bare: Make) -> None:
     world = make_bare()
     world.project.fab("setup")
+    assert world.host.sh("stat -c '%U %a %s' /var/lib/sandbox/tokens") == "sandbox 600 0"
     before = files_of(world.host)
     world.project.fab("setup")
     changed = {path for path, time in files_of(world.host).items() if before.get(path) != time}
