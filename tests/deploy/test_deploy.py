@@ -2,6 +2,7 @@
 
 import json
 import shlex
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ Make = Callable[..., World]
 LOCK = Path("srv/sandbox/shared/lock")  # names its last holder
 AS_DEPLOY = "runuser -u deploy -- sh -euc 'cd /srv/sandbox; mv {0} {0}.away; ln -s {1} {0}'"
 PLACE = ROOT / "deploy/remote/place.py"
+FSYNC_SECONDS = 1.5  # Redis has written down by then what it has acknowledged
 OF_OTHERS = "by a file that is not deploy's"
 FACTS = ROOT / "deploy/remote/facts.py"
 POSES = """exec python3 -c 'import time; print(flush=True); time.sleep(600)' {0} -m service.cli.serve"""
@@ -82,9 +84,14 @@ def test_of_deploys_that_fail_in_a_row_the_newest_stays_as_evidence(world: World
 @pytest.mark.slow
 def test_a_host_that_lost_its_power_serves_again(world: World) -> None:
     assert eventually(world.serves, 60)
+    task = world.call("POST", "/tasks", {"type": "echo"})[1]
+    path = f"/tasks/{task['uid']}"
+    eventually(lambda: world.call("GET", path)[1]["status"] == "succeeded", 60)
+    time.sleep(FSYNC_SECONDS)
     world.host.kill()
     world.host.boot(services=True)
     assert eventually(world.serves, 60)
+    assert world.call("GET", path)[1]["status"] == "succeeded"
     assert world.runs_a_task()
 
 
