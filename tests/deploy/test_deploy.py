@@ -74,6 +74,21 @@ def test_a_deploy_and_a_rollback(world: World) -> None:
 
 
 @pytest.mark.slow
+def test_a_rollback_goes_to_the_release_that_is_named_and_may_keep_what_it_leaves_good(world: World) -> None:
+    first = str(world.host.current)
+    for text in ("two", "three"):
+        world.project.commit(text)
+        world.project.fab("deploy")
+    third = str(world.host.current)
+    world.project.fab("rollback", "--to", first, "--keep-good")
+    assert world.host.current == first
+    assert list(world.host.releases().values()) == ["good"] * 3
+    world.project.fab("rollback", "--to", third)  # forward, too
+    assert (world.host.current, world.host.releases()[first]) == (third, "bad")
+    assert world.runs_a_task()
+
+
+@pytest.mark.slow
 def test_of_deploys_that_fail_in_a_row_the_newest_stays_as_evidence(world: World) -> None:
     for text in ("one", "another"):
         world.project.change("service/web/app.py", "\nfrom ", f'\nraise ImportError("{text}")\nfrom ', text)
