@@ -221,8 +221,7 @@ class Request:
             kill_cage(process)
 
     def _watch(self, slug: str, process: subprocess.Popen[bytes], seconds: float | None) -> int:
-        began = time.monotonic()
-        look_at, killed_at = began, 0.0
+        began, killed_at, share = time.monotonic(), 0.0, self._steward.share(slug)
         rest = b""
         with selectors.DefaultSelector() as selector:
             selector.register(self._connection, selectors.EVENT_READ)
@@ -245,10 +244,8 @@ class Request:
                     kill_cage(process)
                 if seconds is not None and now > began + seconds:
                     raise Refused(f"it took longer than {seconds:g} seconds, and was ended")
-                if now > look_at:
-                    if used_up := self._steward.used_up(slug):
-                        raise Refused(f"{used_up}, and was ended")
-                    look_at = time.monotonic() + max(2, 20 * (time.monotonic() - now))
+                if used_up := share.used_up():
+                    raise Refused(f"{used_up}, and was ended")
         if process.stdout:
             rest = self._say(rest + _left_in(process.stdout.fileno()))
             self._say(rest + b"\n" if rest else b"")

@@ -26,6 +26,7 @@ from steward.groups import Groups
 from steward.processes import KILL_SECONDS, child_of, held_mb, kill_all, parent_of, processes, send
 from steward.programs import OUTER, call
 from steward.root_files import opened
+from steward.share import Amounts, Share
 from steward.uids import Uids
 from steward.users import Users
 
@@ -108,13 +109,21 @@ class Steward:
         device = os.stat(self.config.places.homes).st_dev
         return self._du(slug, "--block-size=1K") // 1024 + held_mb(self.processes(slug), device)
 
-    def used_up(self, slug: str) -> str:
-        """What of its disk it has more of than its share, in words."""
-        if (used := self.disk_mb(slug)) > self.config.disk_mb:
-            return f"it uses {used} MB of disk, of {self.config.disk_mb}"
-        if (used := self._du(slug, "--inodes")) > self.config.inodes:
-            return f"it has {used} files and folders, of {self.config.inodes}"
-        return ""
+    def share(self, slug: str) -> Share:
+        return Share(lambda: self._used(slug), self._free)
+
+    def _used(self, slug: str) -> tuple[str, Amounts]:
+        mb, inodes = self.disk_mb(slug), self._du(slug, "--inodes")
+        room = self.config.disk_mb - mb, self.config.inodes - inodes
+        if room[0] < 0:
+            return f"it uses {mb} MB of disk, of {self.config.disk_mb}", room
+        if room[1] < 0:
+            return f"it has {inodes} files and folders, of {self.config.inodes}", room
+        return "", room
+
+    def _free(self) -> Amounts:
+        found = os.statvfs(self.config.places.homes)
+        return found.f_bfree * found.f_frsize >> 20, found.f_ffree
 
     def _du(self, slug: str, what: str) -> int:
         found = call("du", "-sx", what, "--", str(self.home(slug).path)).stdout.split()

@@ -102,7 +102,7 @@ def test_a_disk_that_is_filled_by_many_files_ends_the_step(host: StewardHost) ->
 @pytest.mark.parametrize("holds", ["", MAPS + CLOSES, A_THREAD_OPENS + CLOSES], ids=["open", "mapped", "a-thread"])
 def test_a_disk_that_is_filled_by_deleted_files_ends_the_step(holds: str, host: StewardHost) -> None:
     script = f"cd $HOME; exec /usr/bin/python3 -c '{OPENS} {holds} time.sleep(600)'"
-    output, last = host.test(script, seconds=20)
+    output, last = host.test(script, seconds=60)
     assert f"of {LIMITS['disk_mb']}, and was ended" in last["refused"], output
 
 

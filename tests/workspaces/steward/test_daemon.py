@@ -51,7 +51,7 @@ daemon.Daemon(SimpleNamespace(
     home=Places.under(Path(folder)).home,
     uids=SimpleNamespace(of=lambda slug: os.getuid()),
     serving=serving,
-    used_up=lambda slug: "",
+    share=lambda slug: SimpleNamespace(used_up=lambda: ""),
     start=lambda *_: subprocess.Popen(["sleep", "600"], stdout=subprocess.PIPE),
 )).run()
 """

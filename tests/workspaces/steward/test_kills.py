@@ -14,7 +14,7 @@ from tests.workspaces.steward.test_whole import PLACES, act, builder, page, set_
 from tests.workspaces.test_kills import CREATION, DELETION
 
 BUILDER, EVERYTHING = "builder", "everything"
-OF_CREATION = ("before:make_user", "within:make_user", "after:make_user", *CREATION)
+OF_CREATION = ("before:make_user", "after:make_user", *CREATION)
 OF_DELETION = (*DELETION, "before:remove_user")
 STEPS = ("clone", "venv", "requirements", "freeze", "switch", "database", "write_env", "start")
 KEPT = ("mirror.git", ".mirror.lock", "records", "run", "cache")  # the service's own, and the tombstone
