@@ -21,6 +21,7 @@ from service.workspaces.record import DONE, INTENT, UnknownWorkspace, Workspace,
 from service.workspaces.steps import interpreter
 from service.workspaces.steps.contents import Env, Prepare
 from service.workspaces.steps.serving import Health
+from service.workspaces.steps.sources import FetchMirror
 from service.workspaces.work import Plan, StepFailed, Work, last_lines
 
 QUEUE: Final = "workspaces"
@@ -95,6 +96,7 @@ def task_of(plan: Plan) -> list[Callable[..., Any]]:
         with _at_work(plan, context, slug) as work, _known_to_end(work):
             _refuse_unbuilt(work)
             before = work.facts.sha
+            work.told.progress(message=FetchMirror.name)
             work.mirror.fetch(work.told)
             was_cut_off = _mark_following(work, INTENT)
             ended = work.attempt(hands.GIT_FORWARD, work.record.branch, seconds=GIT_SECONDS)
@@ -118,6 +120,7 @@ def task_of(plan: Plan) -> list[Callable[..., Any]]:
         with _at_work(plan, context, slug) as work:
             _refuse_unbuilt(work)
             old = _proven(work)
+            work.told.progress(message=interpreter.Venv.name)
             try:
                 interpreter.switch(work, interpreter.build(work, python or interpreter.in_use(work)))
                 shown = _served_anew(work)
@@ -295,9 +298,11 @@ def _mark_following(work: Work, mark: str) -> bool:
 def _follow_the_code(work: Work) -> None:
     """Requirements, settings, migrations, static files."""
     venv = interpreter.Venv()
+    work.told.progress(message=venv.name)
     if not venv.check(work):
         venv.apply(work)
     for each in (Env(), Prepare()):
+        work.told.progress(message=each.name)
         each.apply(work)
     _mark_following(work, DONE)
 
@@ -313,6 +318,7 @@ def _proven(work: Work) -> int:
 
 def _served(work: Work) -> Result:
     """It answers; or the record says why not."""
+    work.told.progress(message=Health.name)
     with engine.failing_as(work, record.FAILED):
         Health().apply(work)
     work.record.state, work.record.error, work.record.step = record.READY, None, None

@@ -4,10 +4,10 @@ import os
 from pathlib import Path
 
 
-def write(path: Path, text: str) -> None:
+def write(path: Path, text: str, mode: int = 0o666) -> None:
     """Beside it, to the disk, and then into its place. The caller holds the lock of the file."""
     beside = path.with_name(f".{path.stem}.new")
-    with beside.open("w", encoding="utf-8") as file:
+    with open(beside, "w", encoding="utf-8", opener=lambda name, flags: os.open(name, flags, mode)) as file:
         file.write(text)
         file.flush()
         os.fsync(file.fileno())

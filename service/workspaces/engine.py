@@ -19,6 +19,7 @@ from service.workspaces.steps.step import BuildStep
 from service.workspaces.work import StepFailed, Work
 
 STATUS_SECONDS = 120.0
+BACKWARDS: Final = SEQUENCE[::-1]
 KEPT_UNPUSHED: Final = 50  # lines, of so many characters: a record is read for each list
 KEPT_CHARACTERS: Final = 200
 
@@ -76,7 +77,7 @@ def remove(work: Work, *, force: bool, keep_branch: bool) -> None:
     with failing_as(work, record.DELETE_FAILED):
         with suppress(SandboxError, OSError):  # the step says what is wrong with it
             work.hands.unlink_media(work.slug)
-        problems = [problem for step in reversed(SEQUENCE) for problem in _backward(work, step)]
+        problems = [problem for done in range(len(BACKWARDS)) for problem in _backward(work, done)]
         problems += [f"there is still {thing}" for thing in work.hands.left(work.slug)]
         if problems:
             raise StepFailed("; ".join(problems))
@@ -86,9 +87,11 @@ def remove(work: Work, *, force: bool, keep_branch: bool) -> None:
     work.save()
 
 
-def _backward(work: Work, step: BuildStep) -> Iterator[str]:
+def _backward(work: Work, done: int) -> Iterator[str]:
+    step = BACKWARDS[done]
     work.record.step = step.name
     work.save()
+    work.told.progress(done / len(BACKWARDS), step.name)
     work.told.log(f"— {step.name} goes")
     try:
         step.undo(work)

@@ -1,11 +1,11 @@
 """A schema and a role in the team's Postgres for each workspace, made and removed with psql.
 
 The administrator's credential is given to psql in its environment, statements on its standard input: no list of
-processes shows them. A role's password is made anew whenever its .env is written, and stands nowhere else.
+processes shows them. A role's password stands beside the workspace's record and in its .env; it stays the same,
+so that what runs can go on to connect.
 """
 
 import os
-import secrets
 from dataclasses import dataclass
 from typing import Final
 from urllib.parse import quote, unquote, urlsplit
@@ -60,9 +60,8 @@ class Postgres:
     def make(self, speaker: Speaker, slug: str) -> None:
         self._said(speaker, MAKE, slug=slug)
 
-    def new_url(self, speaker: Speaker, slug: str) -> str:
-        """The workspace's own, with a password that nobody has had before."""
-        password = secrets.token_hex(24)
+    def url_with(self, speaker: Speaker, slug: str, password: str) -> str:
+        """The workspace's own. From now on its role has this password."""
         self._said(speaker, PASSWORD, slug=slug, password=password)
         parts = urlsplit(self.url)
         host = parts.netloc.rpartition("@")[2]

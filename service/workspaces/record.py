@@ -7,6 +7,7 @@ Of one that was deleted, the record stays: a tombstone. Fields that this release
 
 import fcntl
 import json
+import secrets
 import socket
 import time
 from collections.abc import Iterator
@@ -174,6 +175,18 @@ class Shelf:
         self._folder.mkdir(parents=True, exist_ok=True, mode=0o750)
         durable.write(self._path(record.slug), record.to_json())
 
+    def password(self, slug: str) -> str:
+        """Of its database: made once, and the same until it is forgotten. The caller holds the lock."""
+        path = self._password(slug)
+        with suppress(FileNotFoundError):
+            return path.read_text(encoding="utf-8")
+        made = secrets.token_hex(24)
+        durable.write(path, made, 0o600)
+        return made
+
+    def forget_password(self, slug: str) -> None:
+        self._password(slug).unlink(missing_ok=True)
+
     def lock(self, slug: str, patience_seconds: float = 0.0) -> AbstractContextManager[None]:
         """Raises WorkspaceBusy if somebody else holds it. Its file stays: a new one would be another lock."""
         return self._alone(_checked(slug), slug, patience_seconds)
@@ -266,6 +279,9 @@ class Shelf:
 
     def _path(self, slug: str) -> Path:
         return self._folder / f"{_checked(slug)}.json"
+
+    def _password(self, slug: str) -> Path:
+        return self._folder / f".{_checked(slug)}.password"
 
 
 def _checked(slug: str) -> str:

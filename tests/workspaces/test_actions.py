@@ -20,6 +20,7 @@ from service.workspaces import actions, engine, record, whose
 from service.workspaces.hands import TEST, Ended, Hands, Speaker
 from service.workspaces.statuses import Statuses
 from service.workspaces.steps import serving
+from service.workspaces.steps.sequence import SEQUENCE
 from service.workspaces.work import Work
 from tests.servers import eventually
 from tests.workspaces.forge import Forge
@@ -186,6 +187,18 @@ def test_what_has_failed_by_a_push_is_mended_by_a_push(built: Yard, monkeypatch:
     built.push(EMAIL, "serve.py", good)
     git("pull", "--quiet", folder=built.home().code)  # as whoever mends it there, and pushes
     assert built.done("update", slug=SLUG)["state"] == "ready"
+
+
+def test_each_action_tells_at_which_step_it_is(built: Yard) -> None:
+    def told(action: str) -> list[str]:
+        outcome = built.do(action, slug=SLUG)
+        assert outcome.status == "succeeded", outcome
+        return [step.message for step in outcome.progress]
+
+    built.push(EMAIL, "text", "newer")
+    assert told("update") == ["mirror", "venv", "env", "prepare", "health"]
+    assert told("rebuild") == ["venv", "health"]
+    assert told("delete") == [step.name for step in reversed(SEQUENCE)]
 
 
 def test_so_much_is_kept_of_what_is_not_pushed_as_a_person_reads(built: Yard) -> None:

@@ -60,11 +60,11 @@ def test_a_workspace_has_a_schema_of_its_own_and_no_other(postgres: Postgres) ->
         for _ in range(2):
             postgres.make(told, slug)
         assert postgres.is_there(told, slug)
-    url = postgres.new_url(told, SLUG)
+    url = postgres.url_with(told, SLUG, "one")
     assert asked(url, "create table ware (name text); select current_schema()").stdout.endswith(f"{SLUG}\n")
     assert "permission denied" in asked(url, f'create table "{neighbour}".mine (name text)').stderr
     assert "permission denied" in asked(url, "create role mine").stderr
-    postgres.new_url(told, SLUG)
+    postgres.url_with(told, SLUG, "another")
     assert "authentication failed" in asked(url, "select 1").stderr
 
     for _ in range(2):
@@ -76,7 +76,7 @@ def test_a_workspace_has_a_schema_of_its_own_and_no_other(postgres: Postgres) ->
 def test_a_statement_that_lasts_keeps_no_workspace_from_going(postgres: Postgres) -> None:
     told = Speaker()
     postgres.make(told, SLUG)
-    url = postgres.new_url(told, SLUG)
+    url = postgres.url_with(told, SLUG, "one")
     asked(url, "create table ware (name text)")
     words = ["psql", "-XtAc", "begin; lock table ware; select pg_sleep(600)", url]
     with subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as lasting:
@@ -100,5 +100,11 @@ def test_a_workspace_gets_its_address_and_leaves_nothing(postgres: Postgres, sma
     small.done("create", email=EMAIL)
     url = dotenv.read(small.home().env.read_text())["DATABASE_URL"]
     assert asked(url, "select current_user").stdout.strip() == SLUG
+    [password] = small.places.records.glob(".*.password")
+    assert password.stat().st_mode & 0o777 == 0o600
+    small.push(EMAIL, "text", "newer")
+    small.done("update", slug=SLUG)
+    assert asked(url, "select current_user").stdout.strip() == SLUG  # what ran before has this address
     small.done("delete", slug=SLUG)
     assert not postgres.is_there(Speaker(), SLUG)
+    assert not password.exists()

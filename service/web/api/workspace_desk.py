@@ -3,8 +3,8 @@
 One action a workspace at a time. Its actions are numbered, and the UID of an action's task follows from its number.
 So whoever looks finds those that wait, and of two actions that are asked for at the same moment the second meets the
 first, in the script that creates: no lock is held, and none can be left behind. Numbers whose tasks have expired are
-used anew. A task that came on another way is known once it runs: the record names it, and it names the workspace. Whatever slips through waits for
-the workspace's lock.
+used anew. A task that came on another way is known once it runs: the record names it, and it names the workspace.
+Whatever slips through waits for the workspace's lock.
 """
 
 import time

@@ -28,6 +28,7 @@ class Database(BuildStep):
     def undo(self, work: Work) -> None:
         if work.plan.postgres:
             work.plan.postgres.remove(work.told, work.slug)
+            work.plan.shelf.forget_password(work.slug)
 
 
 class Env(BuildStep):
@@ -46,7 +47,9 @@ class Env(BuildStep):
             "PORT": str(record.port + 1),
         }
         if work.plan.postgres:
-            values["DATABASE_URL"] = work.plan.postgres.new_url(work.told, record.slug)
+            values["DATABASE_URL"] = work.plan.postgres.url_with(
+                work.told, record.slug, work.plan.shelf.password(record.slug)
+            )
         work.hands.write_env(record.slug, values)
 
     def verify(self, work: Work) -> None:

@@ -173,8 +173,8 @@ def test_who_has_a_link_neither_sees_nor_cancels_what_looks_after_all(estate: Es
 
 
 def test_an_action_that_another_way_has_begun_is_seen_by_slug_or_email(estate: Estate) -> None:
-    for type, args in (("workspace.create", {"email": EMAIL.upper()}), ("workspace.update", {"slug": SLUG})):
-        uid = estate.client.post("/tasks", json={"type": type, "args": args}).json["uid"]
+    for action, args in (("create", {"email": EMAIL.upper()}), ("update", {"slug": SLUG})):
+        uid = estate.client.post("/tasks", json={"type": f"workspace.{action}", "args": args}).json["uid"]
         estate.record(task=uid)
         assert Seen(estate.client.get(PLACE)).hidden("task") == uid
         estate.end(uid)
