@@ -591,10 +591,5 @@ def aged(yard: Yard, slug: str) -> None:
         os.utime(used, (long_ago, long_ago))
 
 
-def changed(yard: Yard, **members: str) -> None:
-    file = yard.places.records / f"{SLUG}.json"
-    file.write_text(json.dumps(json.loads(file.read_text()) | members))
-
-
 def kill(pid: int) -> None:
     os.kill(pid, signal.SIGKILL)
