@@ -6,10 +6,12 @@ service. It needs the standard library alone.
     python launch.py HOME DESCRIPTOR PORT
 
 The descriptor is the listening socket. A gunicorn accepts on it by itself. Anything else listens at PORT, as its
-Procfile says, and this process passes connections on: they wait while the project's own process starts.
+Procfile says, and this process passes connections on: they wait while the project's own process starts. When it is to
+end, it takes no new ones, and gives those that have asked a moment for their answers, before it passes TERM on.
 """
 
 import asyncio
+import math
 import os
 import re
 import signal
@@ -18,9 +20,12 @@ import struct
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
+ANSWER_SECONDS = 2  # for those who have asked before the end
+QUIET_SECONDS = 0.1  # after which an answer is taken for whole
 TERM_SECONDS = 4  # before the supervisor kills this process, and then no more finds what it has started
 PATH = "/usr/local/bin:/usr/bin:/bin"
 LINE = re.compile(r"\s*(?:export\s+)?([A-Za-z_][A-Za-z0-9_]*)\s*=\s*(.*?)\s*")
@@ -153,7 +158,7 @@ def pass_on(command: str, environment: dict[str, str], port: int, used: Path) ->
     signal.signal(signal.SIGTERM, end)
     signal.signal(signal.SIGINT, end)
     try:
-        asyncio.run(serve(child, port, used))
+        asyncio.run(serve(child, port, used, end))
     finally:
         end()
         with suppress(subprocess.TimeoutExpired):
@@ -161,21 +166,43 @@ def pass_on(command: str, environment: dict[str, str], port: int, used: Path) ->
         kill()
 
 
-async def serve(child: "subprocess.Popen[bytes]", port: int, used: Path) -> None:
+async def serve(child: "subprocess.Popen[bytes]", port: int, used: Path, end: Callable[[], None]) -> None:
     listener = socket.socket(fileno=FIRST_DESCRIPTOR)
     listener.setblocking(False)
+    busy: dict[object, float] = {}  # of each connection, until when an answer is to be waited for
 
     async def meet(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        me = object()
+
+        def asks() -> None:
+            busy[me] = math.inf
+
+        def is_answered() -> None:
+            busy[me] = time.monotonic() + QUIET_SECONDS
+
+        asks()
         used.touch()
         with suppress(OSError):
             there_reader, there_writer = await reach(child, port)
-            await asyncio.gather(flow(reader, there_writer), flow(there_reader, writer), return_exceptions=True)
+            there, back = flow(reader, there_writer, asks), flow(there_reader, writer, is_answered)
+            await asyncio.gather(there, back, return_exceptions=True)
         writer.close()
+        del busy[me]
 
-    if listener.family == socket.AF_UNIX:
-        await asyncio.start_unix_server(meet, sock=listener)
-    else:
-        await asyncio.start_server(meet, sock=listener)
+    start = asyncio.start_unix_server if listener.family == socket.AF_UNIX else asyncio.start_server
+    server = await start(meet, sock=listener)
+    leaving = asyncio.Event()
+    for signum in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(signum, leaving.set)
+    while child.poll() is None and not leaving.is_set():
+        with suppress(TimeoutError):
+            await asyncio.wait_for(leaving.wait(), RETRY_SECONDS)
+    signal.alarm(TERM_SECONDS)
+    server.close()  # who comes now waits for the next process
+    until = time.monotonic() + ANSWER_SECONDS
+    while time.monotonic() < until and any(each > time.monotonic() for each in busy.values()):
+        await asyncio.sleep(QUIET_SECONDS / 10)
+    end()
     while child.poll() is None:
         await asyncio.sleep(RETRY_SECONDS)
 
@@ -220,9 +247,10 @@ def as_in_proc(address: str) -> str:
     return "".join(f"{word:08X}" for word in struct.unpack(f"={len(packed) // 4}I", packed))
 
 
-async def flow(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+async def flow(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, note: Callable[[], None]) -> None:
     try:
         while chunk := await reader.read(CHUNK):
+            note()
             writer.write(chunk)
             await writer.drain()
     finally:

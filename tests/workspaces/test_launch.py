@@ -1,13 +1,15 @@
-"""Whose the listener is that the launcher passes visitors on to."""
+"""Whose the listener is that the launcher passes visitors on to, and what becomes of them when it ends."""
 
 import os
 import socket
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from service.workspaces import launch
-from tests.servers import free_port
+from tests.servers import BUSY, eventually, free_port
 
 HEAD = "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode\n"
 PORT = 8107
@@ -68,3 +70,73 @@ def test_a_neighbours_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
         assert not launch.is_own(port)
         monkeypatch.setattr(os, "getuid", lambda: 70_001)
         assert launch.is_own(port)
+
+
+# Whoever asks for /slow gets the first half of the answer when the file `go` is there, the rest a little later.
+SERVER = """
+import http.server, os, pathlib, time
+class Page(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        pathlib.Path("asked").touch()
+        while self.path == "/slow" and not pathlib.Path("go").exists():
+            time.sleep(0.01)
+        self.send_response(200)
+        self.send_header("Content-Length", "4")
+        self.end_headers()
+        self.wfile.write(b"well")
+http.server.ThreadingHTTPServer(("127.0.0.1", int(os.environ["PORT"])), Page).serve_forever()
+"""
+
+
+def test_at_its_end_who_has_asked_is_answered_and_who_comes_waits(tmp_path: Path) -> None:
+    """A server that ends at once, as most do."""
+    code = tmp_path / "code"
+    for folder in (code, tmp_path / "log", tmp_path / "data"):
+        folder.mkdir()
+    (code / "server.py").write_text(SERVER)
+    (code / "Procfile").write_text(f"web: exec {sys.executable} server.py\n")
+    patient = tmp_path / "launch.py"
+    text = Path(launch.__file__).read_text()
+    for name in ("ANSWER", "TERM"):
+        text = text.replace(f"{name}_SECONDS = ", f"{name}_SECONDS = {20 * BUSY} or ")
+    patient.write_text(text)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        address = listener.getsockname()
+        words = [sys.executable, str(patient), str(tmp_path), str(listener.fileno()), str(free_port())]
+
+        def started() -> "subprocess.Popen[bytes]":
+            return subprocess.Popen(words, pass_fds=[listener.fileno()])
+
+        def asks(path: str) -> socket.socket:
+            client = socket.create_connection(address)
+            client.settimeout(60 * BUSY)
+            client.sendall(f"GET {path} HTTP/1.0\r\n\r\n".encode())
+            return client
+
+        def answer(client: socket.socket) -> bytes:
+            with client, client.makefile("rb") as file:
+                return file.read()
+
+        first = started()
+        try:
+            slow = asks("/slow")
+            eventually((code / "asked").exists, 30 * BUSY)
+            first.terminate()
+            eventually(lambda: signals_pending(first.pid) == 0)
+            late = asks("/late")
+            (code / "go").touch()
+            assert answer(slow).endswith(b"well")
+            first.wait(30 * BUSY)
+        finally:
+            first.kill()
+        second = started()
+        try:
+            assert answer(late).endswith(b"well")
+        finally:
+            second.terminate()
+            second.wait(30 * BUSY)
+
+
+def signals_pending(pid: int) -> int:
+    [line] = [each for each in Path(f"/proc/{pid}/status").read_text().splitlines() if each.startswith("ShdPnd:")]
+    return int(line.split()[1], 16)
