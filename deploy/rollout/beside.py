@@ -11,7 +11,7 @@ from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import Final, TypeVar
 
 from rollout import report
-from rollout.errors import DeployError, Failures
+from rollout.errors import DeployError, Failures, StillWaits
 
 WAITED_FOR: Final = (
     "interrupted: nothing new begins, and what is under way is waited for; if interrupted again, it is not"
@@ -86,4 +86,5 @@ def _raise_what_failed(calls: Iterable[Future[Result]]) -> None:
         if not isinstance(error, DeployError):
             raise error
     if failed:
-        raise Failures("\n".join(map(str, failed)))
+        kind = StillWaits if all(isinstance(error, StillWaits) for error in failed) else Failures
+        raise kind("\n".join(map(str, failed)))

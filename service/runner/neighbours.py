@@ -82,9 +82,10 @@ class Neighbours:
 
     def _look_after(self, neighbour: Remains) -> None:
         pending: list[Pending] = []
+        both = partial(self._store.roster.vouch, neighbour.consumer), partial(self.vouch, neighbour, pending)
         try:
-            self.vouch(neighbour, pending)
-            self._store.roster.vouch(neighbour.consumer)
+            for _ in in_each(both, lambda vouch: vouch()):
+                pass
         finally:
             self._tell(neighbour, pending)
             self._end_if_useless(neighbour, pending)

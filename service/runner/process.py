@@ -285,7 +285,7 @@ def _left() -> list[Any]:
     """The threads, and the processes of multiprocessing, for which Python waits at its end."""
     threads = [each for each in threading.enumerate() if not each.daemon and each is not threading.main_thread()]
     processes = sys.modules.get("multiprocessing.process")  # which only a handler has imported
-    return [*threads, *(processes.active_children() if processes else ())]
+    return [*threads, *(each for each in processes.active_children() if not each.daemon)] if processes else threads
 
 
 def _be_ended_by(ours: Mapping[signal.Signals, Callable[..., None]]) -> None:

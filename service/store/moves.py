@@ -136,7 +136,7 @@ class Batch:
             if not before.claim.places:
                 return ""
             self._bounds[place] = " ".join(before.claim.places)
-            return "back" if after.status == QUEUED else "leave"
+            return "leave" if after.status != QUEUED else "unstarted" if after.attempt < before.attempt else "back"
         if change.asked:
             self._bounds[place] = change.asked
             return "claim"

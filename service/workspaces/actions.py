@@ -109,7 +109,8 @@ def task_of(plan: Plan) -> list[Callable[..., Any]]:
                 return _shown(work.record) | {"from": before, "to": before}
             _follow_the_code(work)
             shown = _served_anew(work)
-            interpreter.prune(work)
+            if work.record.state == record.READY:
+                interpreter.prune(work)
             return shown | {"from": before, "to": work.facts.sha}
 
     @action("rebuild")
@@ -322,6 +323,7 @@ def _served(work: Work) -> Result:
     with engine.failing_as(work, record.FAILED):
         Health().apply(work)
     work.record.state, work.record.error, work.record.step = record.READY, None, None
+    work.record.proven_venv = 0
     work.record.note_use(time.time(), work.plan.expire_days)
     _end(work)
     return _shown(work.record)

@@ -37,7 +37,7 @@ def build(work: Work) -> None:
             for done, step in enumerate(SEQUENCE):
                 _forward(work, step, done / len(SEQUENCE))
             _refuse_too_much(work)
-            work.record.state, work.record.step = record.READY, None
+            work.record.state, work.record.step, work.record.proven_venv = record.READY, None, 0
     except Exception:
         if work.record.step in (WebProcess.name, Health.name):  # it would be started again and again
             with suppress(SandboxError, OSError):

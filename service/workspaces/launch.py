@@ -23,6 +23,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 ANSWER_SECONDS = 2  # for those who have asked before the end
 QUIET_SECONDS = 0.1  # after which an answer is taken for whole
@@ -152,7 +153,7 @@ def pass_on(command: str, environment: dict[str, str], port: int, used: Path) ->
     def end(*_: object) -> None:
         with suppress(ProcessLookupError):
             os.killpg(child.pid, signal.SIGTERM)
-        signal.alarm(TERM_SECONDS)
+        hurry()
 
     signal.signal(signal.SIGALRM, kill)
     signal.signal(signal.SIGTERM, end)
@@ -164,6 +165,12 @@ def pass_on(command: str, environment: dict[str, str], port: int, used: Path) ->
         with suppress(subprocess.TimeoutExpired):
             child.wait(5)
         kill()
+
+
+def hurry() -> None:
+    """What has not ended in time is killed."""
+    if not signal.getitimer(signal.ITIMER_REAL)[0]:
+        signal.alarm(TERM_SECONDS)
 
 
 async def serve(child: "subprocess.Popen[bytes]", port: int, used: Path, end: Callable[[], None]) -> None:
@@ -189,15 +196,20 @@ async def serve(child: "subprocess.Popen[bytes]", port: int, used: Path, end: Ca
         writer.close()
         del busy[me]
 
-    start = asyncio.start_unix_server if listener.family == socket.AF_UNIX else asyncio.start_server
-    server = await start(meet, sock=listener)
+    if listener.family == socket.AF_UNIX:
+        keeps: dict[str, Any] = (
+            {"cleanup_socket": False} if sys.version_info >= (3, 13) else {}
+        )  # else it would remove the file
+        server = await asyncio.start_unix_server(meet, sock=listener, **keeps)
+    else:
+        server = await asyncio.start_server(meet, sock=listener)
     leaving = asyncio.Event()
     for signum in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(signum, leaving.set)
     while child.poll() is None and not leaving.is_set():
         with suppress(TimeoutError):
             await asyncio.wait_for(leaving.wait(), RETRY_SECONDS)
-    signal.alarm(TERM_SECONDS)
+    hurry()
     server.close()  # who comes now waits for the next process
     until = time.monotonic() + ANSWER_SECONDS
     while time.monotonic() < until and any(each > time.monotonic() for each in busy.values()):

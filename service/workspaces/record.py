@@ -87,7 +87,7 @@ class Workspace:
     taken_over: bool = False  # the branch was somebody else's: a deletion leaves it
     python: str | None = None
     venv: int = 0  # the number of the virtualenv in use
-    proven_venv: int = 0  # that has served, while a rebuild tries another one
+    proven_venv: int = 0  # that has served, while another one is in use that has not; else 0
     pythons: dict[str, str] = field(default_factory=dict)  # of each virtualenv, by its number
     port: int | None = None
     paths: dict[str, str] = field(default_factory=dict)

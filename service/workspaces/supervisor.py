@@ -42,7 +42,7 @@ working_dir = {folder}
 use_sockets = True
 {state}
 graceful_timeout = 5
-stop_children = True
+stop_children = False
 rlimit_as = {memory}
 stdout_stream.class = FileStream
 stdout_stream.filename = {log}

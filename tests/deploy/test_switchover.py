@@ -71,6 +71,13 @@ def test_what_was_verified_before_is_not_bad_because_a_task_waits() -> None:
     assert [what[1] for what in done if what[0] == "mark_bad"] == ["b"]
 
 
+def test_nor_because_tasks_wait_on_several_hosts_at_once() -> None:
+    hosts = {name: on_host("vgv", current=2) for name in "abc"}
+    waits = [("verify", name, "StillWaits") for name in "bc"]
+    done = switched(hosts, id_of(0), *waits, parallel=2)
+    assert [what[1] for what in done if what[0] == "mark_bad"] == []
+
+
 def test_whatever_keeps_one_host_from_going_back_the_others_go() -> None:
     hosts = {name: on_host("vg", current=0) for name in "ab"}
     done = switched(hosts, id_of(1), ("verify", "b", "HostFailed"), ("switch_back", "b", "OSError"))

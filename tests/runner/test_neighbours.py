@@ -237,11 +237,12 @@ def test_it_is_looked_after_also_while_a_partition_is_away(
     presence: Any = SimpleNamespace(
         is_turn=lambda *_: True, held_up_neighbours=lambda: [held_up], end=lambda _, token, __: ended.append(token)
     )
-    store: Any = SimpleNamespace(partitions=2)
+    vouched: list[str] = []
+    store: Any = SimpleNamespace(partitions=2, roster=SimpleNamespace(vouch=vouched.append))
     watching = Neighbours(store=store, presence=presence, queues=("default",), lease_seconds=15.0)
     with pytest.raises(StoreUnavailable):
         watching.watch()
-    assert (asked, ended) == ([0, 1], ["a"]) and "is held up" in caplog.text
+    assert (asked, ended, vouched) == ([0, 1], ["a"], [held_up.consumer]) and "is held up" in caplog.text
 
 
 def test_another_queue_s_entry_of_the_same_number_says_nothing_about_a_claim() -> None:

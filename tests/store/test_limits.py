@@ -376,6 +376,24 @@ def test_what_is_handed_back_and_runs_again_counts_as_one_start(store: Store) ->
     assert [uid for uid, _ in run(store)] == [first] and blocked(store, second) == "per-customer"
 
 
+def test_all_that_a_reload_hands_back_goes_on_at_once(store: Store, raw: redis.Redis) -> None:
+    """Their starts have counted, however long ago."""
+    limit(store, rate="1/second")
+    tasks = [stored(store) for _ in range(3)]
+    started: list[tuple[str, Entry]] = []
+
+    def have_all_started() -> bool:
+        store.limits.serve()
+        started.extend(run(store))
+        return len(started) == len(tasks)
+
+    eventually(have_all_started)
+    for number, (uid, entry) in enumerate(started):
+        ends(store, uid, entry, lambda task, number=number: transitions.handed_back(task, ran=number > 0))
+    assert [uid for uid, _ in run(store, 3)] == tasks
+    assert raw.exists("sandbox:{0}:limit:started") == 0
+
+
 @pytest.mark.parametrize("rate", ["7/minute", "2999/second", "999999/second"])
 def test_all_that_a_burst_has_admitted_may_be_claimed_at_once(store: Store, rate: str) -> None:
     """By one command, at one moment; whatever is rounded."""

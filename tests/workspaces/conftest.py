@@ -1,11 +1,13 @@
 """One folder of wheels a session, and a yard a test."""
 
+import os
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from service.workspaces import record
 from tests.workspaces.yard import Yard, wheelhouse
 
 SMALL = {
@@ -22,6 +24,13 @@ http.server.ThreadingHTTPServer(("127.0.0.1", int(os.environ["PORT"])), Answer).
 """,
     "text": "hello",
 }
+
+
+@pytest.fixture(scope="session", autouse=True)
+def own_ports() -> None:
+    """Two yards at once look for free ports, and neither knows what the other has found."""
+    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+    setattr(record, "PORTS", record.PORTS[1000 * worker :])  # noqa: B010 - it is Final
 
 
 @pytest.fixture(scope="session")

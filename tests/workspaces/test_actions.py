@@ -397,7 +397,7 @@ def test_a_new_virtualenv_that_does_not_serve_gives_way_to_the_old_one(
 def test_a_rebuild_goes_back_to_what_has_served_also_after_one_that_was_cut_off(
     built: Yard, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(serving, "HEALTH_SECONDS", 4.0)
+    monkeypatch.setattr(serving, "HEALTH_SECONDS", 10.0)
     with monkeypatch.context() as patched:
 
         def cut_off(*_: object) -> None:
@@ -513,6 +513,7 @@ def test_what_serves_those_that_rest_is_started_again(built: Yard, state: str) -
         built.done("reconcile")
     for pid in built.supervisor():
         kill(pid)
+    eventually(lambda: not built.supervisor())
     assert built.done("reconcile") == {"orphans": []} and built.record().state == state
     assert built.supervisor()
     status, page = built.get()

@@ -88,7 +88,10 @@ http.server.ThreadingHTTPServer(("127.0.0.1", int(os.environ["PORT"])), Page).se
 """
 
 
-def test_at_its_end_who_has_asked_is_answered_and_who_comes_waits(tmp_path: Path) -> None:
+@pytest.mark.parametrize("family", [socket.AF_UNIX, socket.AF_INET])
+def test_at_its_end_who_has_asked_is_answered_and_who_comes_waits(
+    tmp_path: Path, folder: Path, family: socket.AddressFamily
+) -> None:
     """A server that ends at once, as most do."""
     code = tmp_path / "code"
     for folder in (code, tmp_path / "log", tmp_path / "data"):
@@ -100,7 +103,10 @@ def test_at_its_end_who_has_asked_is_answered_and_who_comes_waits(tmp_path: Path
     for name in ("ANSWER", "TERM"):
         text = text.replace(f"{name}_SECONDS = ", f"{name}_SECONDS = {20 * BUSY} or ")
     patient.write_text(text)
-    with socket.create_server(("127.0.0.1", 0)) as listener:
+    path = folder / "web.sock"
+    with socket.socket(family) as listener:
+        listener.bind(("127.0.0.1", 0) if family == socket.AF_INET else str(path))
+        listener.listen()
         address = listener.getsockname()
         words = [sys.executable, str(patient), str(tmp_path), str(listener.fileno()), str(free_port())]
 
@@ -108,8 +114,9 @@ def test_at_its_end_who_has_asked_is_answered_and_who_comes_waits(tmp_path: Path
             return subprocess.Popen(words, pass_fds=[listener.fileno()])
 
         def asks(path: str) -> socket.socket:
-            client = socket.create_connection(address)
+            client = socket.socket(family)
             client.settimeout(60 * BUSY)
+            client.connect(address)
             client.sendall(f"GET {path} HTTP/1.0\r\n\r\n".encode())
             return client
 
@@ -129,6 +136,7 @@ def test_at_its_end_who_has_asked_is_answered_and_who_comes_waits(tmp_path: Path
             first.wait(30 * BUSY)
         finally:
             first.kill()
+        assert family == socket.AF_INET or path.is_socket(), "it is the supervisor's"
         second = started()
         try:
             assert answer(late).endswith(b"well")

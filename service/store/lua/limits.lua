@@ -4,7 +4,7 @@
 -- (docs/store.md, One slot).
 --
 -- What is known of a queued task stands in `tasks`: the place at which it waits, or "-" if it is admitted; the stream
--- that it waits for or in; all its places.
+-- that it waits for or in; all its places. One that was handed back after its start had counted stands in `started`.
 -- What is not asked for is not made: most scripts run without.
 
 local function limits_part()
@@ -222,6 +222,7 @@ local function limits_part()
     end
     local place, _, places = string.match(record, '^(%S+) (%S+) (.*)$')
     redis.call('HDEL', base .. 'limit:tasks', uid)
+    redis.call('SREM', base .. 'limit:started', uid)
     if place ~= '-' then
       redis.call('ZREM', base .. 'limit:waiting:' .. place, uid)
       if waiting_at(base, place) == 0 then
@@ -255,14 +256,14 @@ local function limits_part()
 
   -- Also for whom it has admitted: a handler has pushed the key back; or the claims are as many as may be, or the next
   -- start is not due yet, because it has admitted more before its limit was what it is now.
-  local function is_shut(base, places, now)
+  local function is_shut(base, places, has_counted, now)
     for place in string.gmatch(places, '%S+') do
       local rule = rule_of(base, place)
       local most = rule and rule.concurrency or math.huge
       if
         redis.call('EXISTS', base .. 'limit:held:' .. place) == 1
         or redis.call('SCARD', base .. 'limit:claims:' .. place) >= most
-        or (rule and rule.interval and is_too_early(base, place, rule, now))
+        or (rule and rule.interval and not has_counted and is_too_early(base, place, rule, now))
       then
         return true
       end
@@ -273,11 +274,15 @@ local function limits_part()
   local function enter(base, uid, places, stream, created, now)
     local record = redis.call('HGET', base .. 'limit:tasks', uid)
     local is_admitted = record and record == '- ' .. string.match(record, '^%S+ (%S+) ') .. ' ' .. places
-    if not is_admitted or is_shut(base, places, now) then
+    local has_counted = redis.call('SREM', base .. 'limit:started', uid) == 1
+    if not is_admitted or is_shut(base, places, has_counted, now) then
       forget(base, uid, now)
       local place = blocking(base, places, now)
       if place then
         wait_at(base, uid, place, stream, places, created)
+        if has_counted then
+          redis.call('SADD', base .. 'limit:started', uid)
+        end
         serve(base, place, now)
         return false
       end
@@ -288,7 +293,7 @@ local function limits_part()
       local rule = rule_of(base, place)
       if rule then
         redis.call('SADD', base .. 'limit:claims:' .. place, uid)
-        if rule.interval then
+        if rule.interval and not has_counted then
           write_next(base, place, read_next(base, place, rule, now) + rule.interval, now)
         end
       end
@@ -297,16 +302,19 @@ local function limits_part()
     return true
   end
 
-  -- A claim ends. `back`: its task is queued again, and stays admitted: its start is counted when it is claimed again.
-  local function leave(base, uid, places, back, stream, now)
+  -- A claim ends. `back`: its task is queued again, and stays admitted. `unstarted`: its start does not count.
+  local function leave(base, uid, places, back, unstarted, stream, now)
     for place in string.gmatch(places, '%S+') do
       redis.call('SREM', base .. 'limit:claims:' .. place, uid)
-      local rule = back and rule_of(base, place)
+      local rule = unstarted and rule_of(base, place)
       if rule and rule.interval then
         write_next(base, place, read_next(base, place, rule, now) - rule.interval, now)
       end
     end
     if back then
+      if not unstarted then
+        redis.call('SADD', base .. 'limit:started', uid)
+      end
       admit(base, uid, stream, places)
     end
     serve_all(base, places, now)

@@ -14,7 +14,7 @@
 --       11  "" where neither a log nor earlier attempts begin or cease to expire, else 1
 --       12  what the name of a document's log is put behind    13  that of its earlier attempts
 --       14  how many of those stay     15  what all names begin with
---       16  what becomes of places of limits: "claim"; "leave" or "back" where a claim ends; "join"; or ""
+--       16  what becomes of places of limits: "claim"; "leave", "back" or "unstarted" where a claim ends; "join"; or ""
 --       17  stream to wait in when admitted
 --       then per document: text as read, text to be, created (score), entry, due by the caller's clock, or ""
 --       then, if there is something in 16, per document: its places, with blanks between
@@ -154,7 +154,7 @@ for i = 1, count do
     end
     if act ~= '' then
       if act ~= 'claim' and act ~= 'join' then
-        limits.leave(base, uid, places(i), act ~= 'leave', line, now)
+        limits.leave(base, uid, places(i), act ~= 'leave', act == 'unstarted', line, now)
       end
     elseif leaves_queue then
       limits.forget(base, uid, now)

@@ -12,6 +12,7 @@ end
 local record = redis.call('HGET', ARGV[1] .. 'limit:tasks', KEYS[1])
 if record and string.sub(record, 1, 2) == '- ' then
   redis.call('HDEL', ARGV[1] .. 'limit:tasks', KEYS[1])
+  redis.call('SREM', ARGV[1] .. 'limit:started', KEYS[1])
 end
 local limits = limits_part()
 limits.serve_all(ARGV[1], ARGV[2], limits.clock())

@@ -95,6 +95,16 @@ def test_of_a_text_in_which_something_is_hidden_too() -> None:
     assert "hunter2" not in str(seen) and shown.restored(seen, before, seen) == before
 
 
+def test_a_browser_may_have_changed_the_ends_of_its_lines() -> None:
+    before = "see\r\nhttps://me:hunter2@host/\r\nthere"
+    assert shown.restored(shown.hidden(before).replace("\r\n", "\n"), before, shown.hidden(before)) == before
+
+
+def test_who_has_written_the_same_words_himself_changes_them() -> None:
+    before = "the log says [removed]"
+    assert shown.restored("and so says [removed] here", before, shown.hidden(before)) == "and so says [removed] here"
+
+
 ANN, BOB = {"user": "ann", "password": "a"}, {"user": "bob", "password": "b"}
 
 
