@@ -6,6 +6,7 @@ docs/store.md, One slot.
 import binascii
 import hashlib
 import os
+from array import array
 from typing import Final
 
 SLOTS: Final = 16384
@@ -19,7 +20,9 @@ def slot(key: bytes) -> int:
 
 _TAILS: Final = [bytes((a, b)) for a in _HEX for b in _HEX]
 _TAIL_SLOTS: Final = [slot(tail) for tail in _TAILS]
-_MIDDLES: Final = {slot(bytes((a, b, c, 0, 0))): bytes((a, b, c)) for a in _HEX for b in _HEX for c in _HEX}
+_MIDDLES: Final = array("H", bytes(2 * SLOTS))  # by slot: three hex characters as a number, plus 1; 0 if none lie there
+for _number in range(16**3):
+    _MIDDLES[slot(b"%03x\0\0" % _number)] = _number + 1
 
 
 def steer(prefix: str, wanted: int) -> str:
@@ -30,9 +33,8 @@ def steer(prefix: str, wanted: int) -> str:
     """
     missing = slot(prefix.encode() + b"\0\0\0\0\0") ^ wanted
     for tail, tail_slot in zip(_TAILS, _TAIL_SLOTS, strict=True):
-        middle = _MIDDLES.get(missing ^ tail_slot)
-        if middle is not None:
-            return prefix + (middle + tail).decode()
+        if middle := _MIDDLES[missing ^ tail_slot]:
+            return f"{prefix}{middle - 1:03x}{tail.decode()}"
     raise AssertionError(f"no suffix reaches slot {wanted}")  # never: five characters reach all 16,384
 
 
