@@ -5,7 +5,7 @@ import ssl
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -20,10 +20,9 @@ MakeOutbox = Callable[..., Outbox]
 
 
 @pytest.fixture
-def outbox(monkeypatch: pytest.MonkeyPatch) -> Iterator[Outbox]:
+def outbox(monkeypatch: pytest.MonkeyPatch) -> Outbox:
     monkeypatch.setattr(module, "FIRST_PAUSE", 0.05)
-    yield (made := Outbox())
-    made._most_events = 0
+    return Outbox()
 
 
 def put(outbox: Outbox, sink: Sink, number: int = 0) -> None:
@@ -36,7 +35,6 @@ def numbers(sink: Sink) -> list[int]:
 
 
 def warned(caplog: pytest.LogCaptureFixture, words: str) -> None:
-    """A warning has these words. Boxes of earlier tests outlive them, and may warn as well."""
     eventually(
         lambda: any(words in record.getMessage() and record.levelno == logging.WARNING for record in caplog.records)
     )
