@@ -57,7 +57,7 @@ def site(settings: Settings) -> str:
     addresses = nginx.Addresses.at(settings.workspace_domain, "")
     if addresses.is_local:
         raise SettingsError(
-            f"SANDBOX_WORKSPACE_DOMAIN is {settings.workspace_domain!r}: at localhost no file of the host's is needed."
+            f"SANDBOX_WORKSPACE_DOMAIN is {settings.workspace_domain!r}: no file of the host's is needed there."
         )
     return addresses.text(Places.under(settings.workspaces, settings.workspace_media))
 

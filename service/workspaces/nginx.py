@@ -1,8 +1,8 @@
 """How a browser reaches a workspace: one server block with a regular expression, and no file a workspace.
 
-On somebody's own machine an nginx of one's own user listens at *.localhost; where there is none, each workspace has a
-port. On a host, root installs the text that `sandbox workspace site` prints: the service's user can change no file that
-the host's nginx reads as root.
+On somebody's own machine an nginx of one's own user listens at *.localhost; where there is none, or nobody wants it,
+each workspace has a port. On a host, root installs the text that `sandbox workspace site` prints: the service's user
+can change no file that the host's nginx reads as root.
 """
 
 import getpass
@@ -16,6 +16,7 @@ from service.workspaces.places import Places
 from service.workspaces.record import Workspace
 
 LOCAL: Final = "localhost"
+PORTS: Final = "127.0.0.1"  # in place of a domain: no names, and no nginx
 NO_OTHER: Final = """\
 
 server {
@@ -124,6 +125,8 @@ class Addresses:
 
     @classmethod
     def at(cls, domain: str, program: str) -> "Addresses":
+        if domain == PORTS:
+            return cls(LOCAL, by_port=True)
         if domain.partition(":")[0] != LOCAL:
             return cls(domain)
         return cls(domain, program, by_port=not program)
@@ -134,13 +137,13 @@ class Addresses:
 
     def address(self, slug: str, port: int) -> str:
         if self.by_port:
-            return f"http://127.0.0.1:{port}/"
+            return f"http://{PORTS}:{port}/"
         scheme = "http" if self.host == LOCAL else "https"
         return f"{scheme}://{slug}.{self.domain}/"
 
     def hosts(self, slug: str) -> list[str]:
         """What the project is to accept."""
-        return ["127.0.0.1", "localhost"] if self.by_port else [f"{slug}.{self.host}"]
+        return [PORTS, LOCAL] if self.by_port else [f"{slug}.{self.host}"]
 
     @property
     def is_local(self) -> bool:

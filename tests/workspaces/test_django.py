@@ -93,7 +93,7 @@ def test_links_out_of_the_static_files_are_not_followed(yard: Yard) -> None:
 
 
 @pytest.mark.slow
-def test_without_nginx_each_has_a_port(folder: Path, wheels: str) -> None:
+def test_who_wants_no_names_gets_ports(folder: Path, wheels: str) -> None:
     yard = Yard(folder, wheels=wheels, by_port=True)
     try:
         shown = yard.done("create", email=EMAIL)

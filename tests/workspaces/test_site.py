@@ -143,10 +143,26 @@ def answer(listener: socket.socket) -> str:
         return asked
 
 
-def test_at_localhost_there_is_nothing_to_install(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize(
+    ("domain", "program", "address"),
+    [
+        ("localhost:8090", "/usr/sbin/nginx", f"http://{SLUG}.localhost:8090/"),
+        ("localhost:8090", "", "http://127.0.0.1:20000/"),
+        ("127.0.0.1", "/usr/sbin/nginx", "http://127.0.0.1:20000/"),
+        ("work.example.org", "", f"https://{SLUG}.work.example.org/"),
+    ],
+)
+def test_a_workspace_has_a_name_or_a_port(domain: str, program: str, address: str) -> None:
+    site = nginx.Addresses.at(domain, program)
+    assert site.address(SLUG, 20000) == address
+    assert bool(site.program) == ("localhost:" in address)
+
+
+@pytest.mark.parametrize("domain", ["localhost:8090", "127.0.0.1"])
+def test_on_ones_own_machine_there_is_nothing_to_install(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], domain: str
 ) -> None:
-    code, text, error = printed("localhost:8090", monkeypatch, capsys)
+    code, text, error = printed(domain, monkeypatch, capsys)
     assert code != 0 and text == "" and "no file of the host's is needed" in error
 
 

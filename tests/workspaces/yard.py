@@ -61,8 +61,8 @@ class Yard:
         self.plan = self.planned()
 
     def planned(self, hands: Callable[[PlainHands], Any] = lambda hands: hands, **settled: Any) -> Plan:
-        program = "" if self.by_port else supervisor.own_nginx()
-        site = nginx.Addresses.at(f"localhost:{self.port}", program)
+        domain = nginx.PORTS if self.by_port else f"localhost:{self.port}"
+        site = nginx.Addresses.at(domain, supervisor.own_nginx())
         web = supervisor.WebProcesses(self.places, site=site, memory_mb=2048)
         origin = Origin(str(self.origin))
         made = PlainHands(
