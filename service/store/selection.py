@@ -10,12 +10,13 @@ from typing import Any, Final, NamedTuple
 
 import msgspec
 
-from service.tasks import moments
+from service.tasks import moments, untyped
 from service.tasks.document import STATUSES, SUCCEEDED, UNREADABLE, UNREADABLE_ERROR, Task
 
 UID_BEGINNING: Final = re.compile(r"[0-9a-f]{8,64}")
 _ARGUMENT: Final = re.compile(r"args\.([^=]{1,100})=(.{0,100})")
-_decode = msgspec.json.Decoder().decode
+LONGEST_VALUE: Final = 2048  # bytes of JSON that the hundred characters of a search may stand for
+_members = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 
 
 class Position(NamedTuple):
@@ -97,11 +98,15 @@ class Argument(NamedTuple):
     values: tuple[Any, ...]
 
     def fits(self, args: msgspec.Raw) -> bool:
-        value: Any = _decode(args)
+        found = args
         for name in self.path:
-            if not isinstance(value, dict) or name not in value:
+            try:
+                found = _members(found)[name]
+            except (msgspec.MsgspecError, KeyError):
                 return False
-            value = value[name]
+        if len(bytes(found)) > LONGEST_VALUE:
+            return False
+        value = untyped.decode(found)
         return any(type(value) is type(wanted) and value == wanted for wanted in self.values)
 
 
@@ -113,7 +118,7 @@ def argument(q: str) -> Argument | None:
         return None
     values: list[Any] = [found[2]]
     with suppress(msgspec.MsgspecError, ValueError, RecursionError):
-        values.append(_decode(found[2].encode("utf-8", "replace")))
+        values.append(untyped.decode(found[2].encode("utf-8", "replace")))
     if isinstance(values[-1], int) and not isinstance(values[-1], bool):
         values.append(float(values[-1]) if abs(values[-1]) < 2**53 else values[-1])
     return Argument(tuple(found[1].split(".")), found[2], tuple(values))

@@ -17,7 +17,7 @@ from typing import Any, Final, NamedTuple, TypeVar
 import msgspec
 
 from service.errors import InvalidTask, InvalidTaskType
-from service.tasks import secret_texts
+from service.tasks import secret_texts, untyped
 from service.tasks.document import (
     DEFAULT_MAX_ATTEMPTS,
     NESTING_LIMIT,
@@ -39,7 +39,6 @@ RETRY_MANY: Final = "sandbox.retry"
 CANCEL_MANY: Final = "sandbox.cancel"
 NOT_OF_A_TYPE: Final = {"type", "queue", "paused"}
 ON_MANY: Final = (RETRY_MANY, CANCEL_MANY)  # the types of acts on many tasks; only their own calls create them
-_decode = msgspec.json.Decoder().decode
 _encode = msgspec.json.Encoder().encode
 Handler = TypeVar("Handler", bound=Callable[..., Any])
 
@@ -65,7 +64,7 @@ class TaskType(NamedTuple):
         Raises InvalidTask, with the words that a client reads, unless the handler can take them.
         """
         try:
-            value = _decode(args)
+            value = untyped.decode(args)
             text = _encode(value)
         except RecursionError as error:
             raise _too_deep() from error
@@ -106,7 +105,7 @@ class TaskType(NamedTuple):
         """The values of the secret arguments, as they would stand in a log: what holds another one comes first."""
         if not self.secret:
             return ()
-        members = _decode(args)
+        members = untyped.decode(args)
         found = {text for name in self.secret if name in members for text in secret_texts.of(members[name])}
         return tuple(sorted(found, key=len, reverse=True))
 
@@ -234,7 +233,7 @@ def _task_type(
     if priority not in PRIORITIES:
         raise InvalidTaskType(f"{name}: priority is {priority!r}; allowed are {', '.join(PRIORITIES)}")
     arguments = _arguments(name, handler)
-    decode = msgspec.json.Decoder(arguments).decode
+    decode = msgspec.json.Decoder(arguments, float_hook=untyped.number).decode
     return TaskType(name, handler, queue, max_attempts, timeout, arguments, decode, priority)
 
 

@@ -15,6 +15,7 @@ import msgspec
 from msgspec import Meta, Raw
 
 from service.errors import InvalidTask
+from service.tasks import untyped
 from service.tasks.declare import TaskType
 
 MOST: Final = 1_000_000
@@ -28,7 +29,6 @@ RATE: Final = re.compile(r"([1-9][0-9]{0,6})/(second|minute|hour|day)")
 AS_KEY: Final = "as in args.customer, or args.order.region; without one, all tasks are counted together"
 AS_RATE: Final = "as in 100/minute; also /second, /hour and /day"
 SECONDS: Final = {"second": 1, "minute": 60, "hour": 3600, "day": 86400}
-_decode = msgspec.json.Decoder().decode
 
 
 _Count = Annotated[int, Meta(ge=1, le=MOST)]
@@ -103,7 +103,7 @@ def stored(text: bytes) -> LimitRule:
     try:
         return _decode_rule(text)
     except msgspec.ValidationError:
-        members = _decode(text)
+        members = untyped.decode(text)
         members["overrides"] = {value: _known(own, Bounds) for value, own in members.get("overrides", {}).items()}
         return msgspec.convert(_known(members, LimitRule), LimitRule)
 
@@ -154,7 +154,7 @@ def value(key: str | None, task_type: TaskType, args: Raw) -> str:
     if key is None:
         return ""
     _, first, *further = key.split(".")
-    members = _decode(args)
+    members = untyped.decode(args)
     found = members[first] if first in members else _default(task_type, args, first)
     for name in further:
         found = found.get(name) if isinstance(found, dict) else None

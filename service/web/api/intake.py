@@ -10,7 +10,7 @@ from msgspec import UNSET, Meta, Raw, UnsetType
 
 from service.errors import InvalidTask
 from service.store import Store
-from service.tasks import moments
+from service.tasks import moments, untyped
 from service.tasks.declare import TaskType
 from service.tasks.document import NO_ARGS, QUEUED, SCHEDULED, Task
 from service.tasks.registry import Registry
@@ -57,7 +57,6 @@ class NewTask(msgspec.Struct, forbid_unknown_fields=True):
 
 _one = msgspec.json.Decoder(NewTask)
 _many = msgspec.json.Decoder(Annotated[list[NewTask], Meta(min_length=1, max_length=BATCH_LIMIT)])
-_any = msgspec.json.Decoder()
 
 
 class Intake:
@@ -69,7 +68,7 @@ class Intake:
     def one(self, body: bytes, sender: Sender) -> Task:
         task = self.made(parsed(_one, body), sender)
         if sender.key is not None:
-            task.request = fingerprint.of(parsed(_any, body))
+            task.request = fingerprint.of(parsed(untyped.decoder, body))
         return task
 
     def made(self, new: NewTask, sender: Sender) -> Task:
@@ -93,7 +92,7 @@ class Intake:
                 raise wrong(f"tasks[{index}].{error.detail}", field=error.field, index=index) from error
         self._place(made, sender)
         if sender.key is not None:
-            request = fingerprint.of(parsed(_any, body))
+            request = fingerprint.of(parsed(untyped.decoder, body))
             for task in made:
                 task.request = request
         return made

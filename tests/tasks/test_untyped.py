@@ -1,0 +1,51 @@
+"""Numbers that msgspec reads slowly (an exponent of 289 or more, or below -307: some 10 µs each, 0.4 s for 256 KB)."""
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+import pytest
+
+from service import Context, task
+from service.store.selection import argument
+from service.tasks import untyped
+from service.tasks.declare import marked_type
+
+MANY = b"[" + b",".join([b"1e308"] * 43_000) + b"]"
+
+
+def processor_seconds(act: Callable[[], object]) -> float:
+    begun = time.thread_time()
+    act()
+    return time.thread_time() - begun
+
+
+@pytest.fixture
+def slow_seconds() -> float:
+    """What msgspec takes by itself, here and now."""
+    return processor_seconds(lambda: msgspec.json.decode(MANY))
+
+
+@pytest.mark.parametrize("q", ["args.other=1", "args.x=1", "args.x.y=1"])
+def test_a_search_reads_no_value_that_cannot_be_the_one(slow_seconds: float, q: str) -> None:
+    wanted = argument(q)
+    assert wanted is not None
+    assert processor_seconds(lambda: wanted.fits(msgspec.Raw(b'{"x":' + MANY + b"}"))) < slow_seconds / 4
+
+
+def test_large_numbers_cost_little_when_a_task_is_created(slow_seconds: float) -> None:
+    @task("any")
+    def any_(context: Context, x: Any = None) -> None: ...
+
+    task_type = marked_type(any_)
+    assert task_type is not None
+    assert processor_seconds(lambda: task_type.accept(msgspec.Raw(b'{"x":' + MANY + b"}"))) < slow_seconds
+
+
+def test_numbers_are_read_as_msgspec_reads_them() -> None:
+    text = b"[1.5,-0.0,1e5,2E-3,1e308,5e-324,1e-400,7,18446744073709551616]"
+    assert untyped.decode(text) == msgspec.json.decode(text)
+    for read in (untyped.decode, msgspec.json.decode):
+        with pytest.raises(msgspec.ValidationError, match="Number out of range"):
+            read(b"[1e400]")
