@@ -55,6 +55,8 @@ class Metrics:
 
     def limits(self, waiting: Mapping[str, int]) -> None: ...
 
+    def types(self, paused: Iterable[str], stuck: Mapping[str, int]) -> None: ...
+
     def weights(self, watchers: Mapping[str, Numbers]) -> None: ...
 
     def process_event(self, watcher: str, event: str) -> None: ...
@@ -116,6 +118,14 @@ class StatsDMetrics(Metrics):
         with self._statsd.pipeline() as told:
             for name, tasks in waiting.items():
                 told.gauge(f"limits.{clean(name)}.waiting", tasks)
+
+    def types(self, paused: Iterable[str], stuck: Mapping[str, int]) -> None:
+        """Those that are paused, and how many tasks wait of those that no runner knows. Nothing of any other type."""
+        with self._statsd.pipeline() as told:
+            for name in paused:
+                told.gauge(f"types.{clean(name)}.paused", 1)
+            for name, tasks in stuck.items():
+                told.gauge(f"types.{clean(name)}.stuck", tasks)
 
     def weights(self, watchers: Mapping[str, Numbers]) -> None:
         self._gauges("processes", watchers)

@@ -1,12 +1,16 @@
-"""Tells metrics, and the history, how long the queues are. One runner of all does it, each few seconds."""
+"""Tells metrics, and the history, how long the queues are, and what is held back.
+
+One runner of all does it, each few seconds.
+"""
 
 import time
+from collections import Counter
 from collections.abc import Sequence
 from typing import Final
 
 from service.observe.metrics import Metrics
 from service.runner.upkeep import Upkeep
-from service.store import Store
+from service.store import Store, stuck
 from service.store.history import GAUGE_SECONDS, OF_QUEUE, RUNNERS
 
 MEASURE_SECONDS: Final = 5.0
@@ -29,6 +33,14 @@ class Gauges:
             self._metrics.backlog(self._store.backlog(self._queues))
             if self._store.limits.types:
                 self._metrics.limits(self._store.limits.waiting())
+            self._metrics.types(self._store.pauses.now().types, self._stuck())
+
+    def _stuck(self) -> Counter[str]:
+        """Tasks by type, those of all queues together."""
+        tasks: Counter[str] = Counter()
+        for lot in stuck(self._store.lots.now()):
+            tasks[lot.type] += lot.tasks
+        return tasks
 
     def record(self) -> None:
         """For the history: one runner of all."""

@@ -240,6 +240,14 @@ def parked(store: Store, entries: list[Entry]) -> list[Entry]:
     return store.lots.park("a", [(entry, decode(entry.text or b"")) for entry in entries])
 
 
+def set_aside(forgetful: Store, type: str, queue: str) -> str:
+    """A new task of a type that no runner knows."""
+    uid = stored(forgetful, type, queue)
+    entries = fetched(forgetful, (queue,))
+    eventually(lambda: parked(forgetful, entries) == [])
+    return uid
+
+
 def test_what_no_runner_has_known_for_a_while_is_parked_and_shown_as_stuck(store: Store, forgetful: Store) -> None:
     told(store, "echo")
     uid = stored(store)

@@ -1,14 +1,20 @@
 """GET /metrics/history, GET /metrics, GET /runners."""
 
+import re
 import time
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 from flask.testing import FlaskClient
 
-from service.store import Store, Tally
+from service.store import SCRIPTS, Store, Tally
+from service.store.connection import connect
 from service.tasks import moments
+from service.web.app import Web
+from tests.servers import RedisServer
 from tests.store.test_history import at_work, ended
+from tests.store.test_pauses import set_aside
 
 DAY = 86400
 
@@ -120,6 +126,28 @@ def test_prometheus_gets_counters_histograms_and_gauges(client: FlaskClient, sto
         assert wanted in lines, answer.text
     buckets = [float(line.rpartition(" ")[2]) for line in lines if line.startswith("sandbox_run_seconds_bucket")]
     assert buckets == sorted(buckets)
+
+
+def test_prometheus_gets_what_is_paused_or_stuck(redis_server: RedisServer, make_app: Callable[..., Web]) -> None:
+    forgetful = Store(connect(redis_server.url, SCRIPTS), known_seconds=0)
+    client = make_app(store=forgetful).test_client()
+
+    def held_back() -> list[str]:
+        return re.findall(r"^sandbox_(?:queue_paused|type)\S* .*", client.get("/metrics").text, re.MULTILINE)
+
+    assert held_back() == ['sandbox_queue_paused{queue="default"} 0', 'sandbox_queue_paused{queue="reports"} 0']
+
+    client.post("/queues/reports/pause")
+    client.post("/types/echo/pause")
+    set_aside(forgetful, "report.old", "default")
+    set_aside(forgetful, "report.old", "other")
+    assert held_back() == [
+        'sandbox_queue_paused{queue="default"} 0', 'sandbox_queue_paused{queue="other"} 0',
+        'sandbox_queue_paused{queue="reports"} 1', 'sandbox_type_paused{type="echo"} 1',
+        'sandbox_type_stuck{type="report.old",queue="default"} 1',
+        'sandbox_type_stuck{type="report.old",queue="other"} 1',
+    ]  # fmt: skip
+    forgetful.close()
 
 
 def test_who_is_at_work(client: FlaskClient, store: Store) -> None:

@@ -1,9 +1,9 @@
 """The present in Prometheus's text format. All of it is read from Redis, so each worker answers alike."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Final
 
-from service.store import AtWork, Backlog, tally
+from service.store import AtWork, Backlog, Lot, tally
 from service.tasks.schedule import Schedule
 
 CONTENT_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
@@ -15,10 +15,25 @@ def text(
     queues: Mapping[str, Backlog],
     at_work: Sequence[AtWork],
     limits: Mapping[str, int],
+    paused_types: Collection[str],
+    stuck: Sequence[Lot],
     schedules: Sequence[Schedule],
 ) -> str:
-    lines = [*_lines(counted, queues, at_work, limits), *_times_of_schedules(schedules)]
+    """`stuck` are the lots of types that no runner knows."""
+    lines = [
+        *_lines(counted, queues, at_work, limits),
+        *_held_back(paused_types, stuck),
+        *_times_of_schedules(schedules),
+    ]
     return "".join(line + "\n" for line in lines)
+
+
+def _held_back(paused_types: Collection[str], stuck: Sequence[Lot]) -> Iterator[str]:
+    """Of other types there is no line."""
+    paused = [("", {"type": name}, 1) for name in sorted(paused_types)]
+    yield from _metric("sandbox_type_paused", "gauge", "Types that are paused", paused)
+    waiting = [("", {"type": lot.type, "queue": lot.queue}, lot.tasks) for lot in stuck]
+    yield from _metric("sandbox_type_stuck", "gauge", "Tasks of types that no runner knows", waiting)
 
 
 def _times_of_schedules(schedules: Sequence[Schedule]) -> Iterator[str]:
@@ -46,6 +61,7 @@ def _lines(
         ("running", "", "Tasks that a runner holds"),
         ("scheduled", "", "Tasks that are due later"),
         ("oldest", "_seconds", "Since when the first one waits"),
+        ("paused", "", "Whether it is paused"),
     ):
         measured = [("", {"queue": name}, getattr(each, field)) for name, each in sorted(queues.items())]
         yield from _metric(f"sandbox_queue_{field}{unit}", "gauge", words, measured)

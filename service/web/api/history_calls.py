@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from flask import Blueprint, request
 
-from service.store import Store, tally
+from service.store import Store, stuck, tally
 from service.store.history import (
     COARSE,
     DAY,
@@ -57,6 +57,8 @@ class HistoryCalls:
             self._store.backlog(self._queues),
             self._store.roster.at_work(),
             self._store.limits.waiting(),
+            self._store.pauses.now().types,
+            stuck(self._store.lots.now()),
             [found.schedule for found in self._store.schedules.all() if found.schedule is not None],
         )
         return Answer(text.encode(), content_type=exposition.CONTENT_TYPE)

@@ -29,8 +29,11 @@ def tell_everything(told: StatsDMetrics, number: int) -> None:
     retried = transitions.retried(new("report.build"), error, moments.stamp(1e9), 1.0, moments.stamp(2e9))
     returned = transitions.handed_back(new(), ran=True)
     told.outcomes([*done, failed, retried, returned], [ENTRY] * 13)
-    told.backlog({"default": Backlog(chance.randint(3, 20), 2, 4, chance.random() * 3), "reports": Backlog(2, 1, 0, 9)})
+    told.backlog(
+        {"default": Backlog(chance.randint(3, 20), 2, 4, chance.random() * 3), "reports": Backlog(2, 1, 0, 9, 1)}
+    )
     told.limits({"per-customer": chance.randint(0, 40)})
+    told.types(["mail.send"], {"report.old": chance.randint(1, 40)})
     weights = {"sandbox": (3, 150e6, 60), "sandbox-runner": (2, 75e6, 30), "redis": (1, 20e6, 20)}
     told.weights(
         {name: Weight(n, chance.uniform(10, 60), int(memory), files) for name, (n, memory, files) in weights.items()}

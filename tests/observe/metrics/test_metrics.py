@@ -173,6 +173,7 @@ def test_a_thousand_outcomes_of_the_longest_names_are_split_and_none_is_lost() -
 def test_queues_and_processes_are_gauges(told: StatsDMetrics, lines: Lines) -> None:
     told.backlog({"default": Backlog(depth=1_000_000, running=2, scheduled=3, oldest=4.5)})
     told.limits({"per.customer": 4})
+    told.types(["mail.send"], {"report.old": 7})
     told.weights({"sandbox": Weight(number=3, cpu=12.5, memory=140_000_000_000, descriptors=40)})
     assert lines.sent == [
         [
@@ -183,6 +184,7 @@ def test_queues_and_processes_are_gauges(told: StatsDMetrics, lines: Lines) -> N
             "my.app.queues.default.paused:0|g",
         ],
         ["my.app.limits.per_customer.waiting:4|g"],
+        ["my.app.types.mail_send.paused:1|g", "my.app.types.report_old.stuck:7|g"],
         [
             "my.app.processes.sandbox.number:3|g",
             "my.app.processes.sandbox.cpu:12.5|g",

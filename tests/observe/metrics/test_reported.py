@@ -12,12 +12,15 @@ import pytest
 from service.observe.metrics import StatsDMetrics
 from service.observe.statsd import LOOK_AGAIN_SECONDS
 from service.runner.gauges import Gauges
-from service.store import Store
+from service.store import TYPE, Pause, Store
+from service.tasks import moments
 from tests.observe.metrics.sink import Sink
 from tests.observe.metrics.test_metrics import Lines
 from tests.runner.conftest import crew, store, wire  # noqa: F401 - fixtures
 from tests.runner.crew import Crew
+from tests.runner.wires import FaultyWire
 from tests.servers import eventually
+from tests.store.test_pauses import set_aside
 from tests.web.conftest import WebServer, make_server, redis_server  # noqa: F401 - fixtures
 
 
@@ -164,3 +167,18 @@ def test_each_prefix_gets_the_queues_and_gets_them_once(store: Store) -> None:  
     for prefix in ("host1", "host2", "host1", "host2"):
         Gauges(store, queues=("default",), metrics=StatsDMetrics(told[prefix])).measure()  # type: ignore[arg-type]
     assert [len(lines.sent) for lines in told.values()] == [1, 1]
+
+
+def test_of_types_those_are_told_that_are_paused_or_stuck(wire: FaultyWire) -> None:  # noqa: F811
+    forgetful = Store(wire, known_seconds=0)
+    before, after = Lines("before"), Lines("after")
+
+    def measure(lines: Lines) -> list[str]:
+        Gauges(forgetful, queues=("default",), metrics=StatsDMetrics(lines)).measure()
+        return [line for sent in lines.sent for line in sent if ".types." in line]
+
+    assert measure(before) == []
+    for queue in ("default", "default", "reports"):
+        set_aside(forgetful, "report.old", queue)
+    forgetful.pauses.pause(TYPE, "mail.send", Pause(None, moments.stamp(time.time()), None, None))
+    assert measure(after) == ["after.types.mail_send.paused:1|g", "after.types.report_old.stuck:3|g"]
