@@ -8,7 +8,7 @@ what waits and what has ended. Both take by popping from a deque, so each claim 
 import itertools
 import logging
 import time
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Final
@@ -23,7 +23,7 @@ from service.runner.holdings import Held, Holdings
 from service.runner.journal import Report
 from service.runner.lockfile import HELD_UP_SECONDS, NEVER, Presence, token
 from service.runner.news import Ear, News
-from service.runner.order import Order
+from service.runner.order import Order, Turn
 from service.runner.outcomes import Transition
 from service.runner.recovery import Recovery
 from service.runner.stop import Stop
@@ -123,6 +123,7 @@ class Lane:
         self._numbers = itertools.count(1)
         self._partitions = deque(range(store.partitions))
         self._partitions.rotate(-number)
+        self._rounds = defaultdict[Turn, deque[int]](self._partitions.copy)
         self._is_together = len(store.groups) == 1
         self._limited = store.limits.types
         self._ear = Ear(news or News(store))
@@ -191,21 +192,24 @@ class Lane:
         return triage.judge_all(entries or self._wait(count), self._registry)
 
     def _settle_and_fetch(self, count: int) -> list[Entry]:
-        """In one round trip. Each partition comes first in turn."""
-        self._partitions.rotate(-1)
+        """In one round trip. Each partition comes first in turn, of fetches that ask in the same order: with one round
+        for all, it might be the same partitions each time that begin with `low`.
+        """
         turn, consumer = self._order.next(), self._presence.consumer
-        entries = self.holdings.settle_and_fetch(self._partitions[0], turn.queues, consumer, count, turn.priorities)
+        partitions = self._rounds[turn]
+        partitions.rotate(-1)
+        entries = self.holdings.settle_and_fetch(partitions[0], turn.queues, consumer, count, turn.priorities)
         self._plenty = len(entries) == count
         return entries
 
     def _fetch(self, count: int) -> list[Entry]:
         """Where partitions are apart: each is asked for the first queue before any is for the second."""
         turn, consumer = self._order.next(), self._presence.consumer
+        partitions = self._rounds[turn]
         for queue in turn.queues:
-            for _ in range(len(self._partitions)):
-                self._partitions.rotate(-1)
-                partition = self._partitions[0]
-                if entries := self._store.queues.fetch(partition, [queue], consumer, count, turn.priorities):
+            for _ in range(len(partitions)):
+                partitions.rotate(-1)
+                if entries := self._store.queues.fetch(partitions[0], [queue], consumer, count, turn.priorities):
                     return entries
         self._plenty = False
         return []

@@ -14,7 +14,7 @@ from service.runner.holdings import Held, Holdings
 from service.runner.journal import Report
 from service.store import Change, Entry, Store
 from service.tasks import moments, transitions
-from service.tasks.document import NULL, SUCCEEDED, Claim, Task, decode
+from service.tasks.document import NORMAL, NULL, SUCCEEDED, Claim, Task, decode
 from service.tasks.uid import random_prefix
 from tests.runner.wires import FaultyWire
 from tests.servers import RedisServer
@@ -40,11 +40,12 @@ def holdings(store: Store) -> Holdings:
     return Holdings(store, Report(Silence()))
 
 
-def new_task(store: Store) -> Task:
+def new_task(store: Store, partition: int | None = None, queue: str = "default", priority: str = NORMAL) -> Task:
     return Task(
-        uid=store.uid(random_prefix()),
+        uid=store.uid(random_prefix(), partition),
         type="echo",
-        queue="default",
+        queue=queue,
+        priority=priority,
         status="queued",
         created_at=moments.stamp(time.time()),
     )

@@ -1,6 +1,7 @@
 """What a lane does when its runner stops and Redis misbehaves."""
 
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import pytest
@@ -16,10 +17,11 @@ from service.runner.recovery import Recovery
 from service.runner.stop import Stop
 from service.store import SCRIPTS, Store
 from service.store.connection import connect
+from service.tasks.document import HIGH, LOW, NORMAL, PRIORITIES
 from service.tasks.registry import Registry
 from tests.runner.test_holdings import QUEUES, Silence, claims, new_task, statuses, succeed
 from tests.runner.wires import FaultyWire
-from tests.servers import RedisServer
+from tests.servers import RedisCluster, RedisServer
 
 
 @pytest.fixture
@@ -47,7 +49,12 @@ def recovery_of(store: Store, presence: Presence) -> Recovery:
 
 
 def lane_of(
-    store: Store, presence: Presence, stopping: Stop, recovery: Recovery, queues: Sequence[str] = QUEUES
+    store: Store,
+    presence: Presence,
+    stopping: Stop,
+    recovery: Recovery,
+    queues: Sequence[str] = QUEUES,
+    weights: Mapping[str, int] | None = None,
 ) -> Lane:
     return Lane(
         0,
@@ -56,6 +63,7 @@ def lane_of(
         presence=presence,
         report=Report(Silence()),
         queues=queues,
+        weights=weights,
         stopping=stopping,
         alarm=Alarm(),
         lease_seconds=15.0,
@@ -92,6 +100,34 @@ def test_an_idle_lane_waits_in_one_command_for_all_partitions_and_queues(
         assert [idle._find() for _ in range(5)] == [[]] * 5
         counts = {name.removeprefix("cmdstat_"): told["calls"] for name, told in raw.info("commandstats").items()}
     assert counts["xreadgroup"] == 5 and counts.keys() <= {"xreadgroup", "config|resetstat", "info"}
+    presence.leave()
+    store.close()
+
+
+@pytest.mark.parametrize("kind", ["one server", "cluster"])
+@pytest.mark.parametrize("weights", [{"default": 1}, {"critical": 5, "default": 2, "bulk": 1}])
+def test_in_each_partition_each_line_of_each_queue_has_its_share(
+    server: RedisServer, cluster: RedisCluster, tmp_path: Path, stopping: Stop, kind: str, weights: dict[str, int]
+) -> None:
+    """Shares of eight queues' turns, or of ten priorities', must not lock together with four partitions."""
+    store = Store(connect(server.url if kind == "one server" else cluster.url, SCRIPTS), partitions=4)
+    for partition in range(4):
+        for queue, weight in weights.items():
+            for priority in PRIORITIES:
+                store.create([new_task(store, partition, queue, priority) for _ in range(10 * weight)])
+    presence = Presence(tmp_path, 1)
+    busy = lane_of(store, presence, stopping, recovery_of(store, presence), list(weights), weights)
+    shares: Counter[tuple[int, str, str]] = Counter()
+    for _ in range(4 * 10 * sum(weights.values())):
+        [finding] = busy._find()
+        assert finding.document is not None
+        shares[finding.entry.partition, finding.document.task.queue, finding.document.task.priority] += 1
+    assert shares == {
+        (partition, queue, priority): share * weight
+        for partition in range(4)
+        for queue, weight in weights.items()
+        for priority, share in {HIGH: 7, NORMAL: 2, LOW: 1}.items()
+    }
     presence.leave()
     store.close()
 
