@@ -43,6 +43,7 @@ class Schedules:
         self._partitions = partitions
         self._creation = creation
         self._are_due: set[int] = set()
+        self._turn = 0
 
     def uid(self, name: str, at: int) -> str:
         """Of the task for this time."""
@@ -74,8 +75,12 @@ class Schedules:
             self._are_due.discard(group)
 
     def due(self) -> Iterator[tuple[int, list[Found]]]:
-        """Those whose time has come, with what the clock of their Redis says. Where none was noted it is not asked."""
-        return in_each(sorted(self._are_due), lambda group: self._ask(self._groups[group], "due", MOST_DUE))
+        """Those whose time has come, with what the clock of their Redis says. Where none was noted it is not asked.
+        Each time another partition comes first: who asks may not come to the last ones.
+        """
+        self._turn += 1
+        groups = [_turned(self._groups[group], self._turn) for group in _turned(sorted(self._are_due), self._turn)]
+        return in_each(groups, lambda group: self._ask(group, "due", MOST_DUE))
 
     def _ask(self, group: Sequence[int], which: str, count: int) -> tuple[int, list[Found]]:
         bases = [keys.schedule(partition, "") for partition in group]
@@ -156,6 +161,11 @@ def _found(name: str, text: bytes) -> Found:
     except msgspec.MsgspecError as error:
         log.error("the schedule %s cannot be read (%s)", name, error, extra={"once": f"schedule {name}"})
         return Found(name, text, None)
+
+
+def _turned(places: Sequence[int], turn: int) -> Sequence[int]:
+    first = turn % max(1, len(places))
+    return (*places[first:], *places[:first])
 
 
 def _score(schedule: Schedule, now: int) -> int | str:

@@ -402,6 +402,27 @@ def test_a_schedule_that_wants_a_partition_that_is_away_is_not_in_the_way_of_oth
     assert {task.schedule for task in tasks(whole)} == {"bad", "first"}
 
 
+@pytest.mark.parametrize("kind", ["one server", "cluster"])
+def test_a_partition_that_always_has_something_due_is_not_in_the_way_of_others(
+    server: RedisServer, cluster: RedisCluster, told: Told, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    monkeypatch.setattr(the_firing, "SLICE_SECONDS", 0.0)
+    whole = Store(connect(server.url if kind == "one server" else cluster.url, SCRIPTS), partitions=4)
+    firing = Firing(whole, registry=registry(), metrics=told)
+    names = [f"s{number}" for number in range(12)]
+    assert {whole.partition(whole.schedules.uid(name, 0)) for name in names} == {0, 1, 2, 3}
+    for name in names:
+        put(whole, name, overlap="allow")
+    for _ in range(4):
+        for name in names:
+            ripen(whole, name)
+        for partition in range(4):
+            whole.promote(partition, 10)
+        assert firing.fire(), "there is more to do"
+    assert {whole.partition(task.uid) for task in tasks(whole)} == {0, 1, 2, 3}
+    whole.close()
+
+
 def test_schedules_of_the_code_are_told_where_a_partition_is_away(
     whole: Store, lame: Store, told: Told, types: Registry
 ) -> None:
