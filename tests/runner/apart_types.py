@@ -119,6 +119,11 @@ def hold(context: Context, path: str) -> None:
     handlers.hold(context)
 
 
+@task("apart.alone", process=True)
+def alone(context: Context, path: str, key: str, seconds: float) -> None:
+    handlers.alone(context, path, key, seconds)
+
+
 @task("apart.crash", process=True, max_attempts=2)
 def crash(context: Context, how: str) -> None:
     context.log("last words")
