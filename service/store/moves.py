@@ -172,8 +172,9 @@ class Batch:
         unique_keys: list[Any] = []
         for number, place in enumerate(places, 1):
             change = self._changes[place]
-            if change.before.unique is not None and unique.effect(change.before, change.after):
-                unique_keys += (-number, unique.lock(before.type, change.before.unique))
+            if change.before.unique is not None and (effect := unique.effect(change.before, change.after)):
+                mark = "?" if effect == unique.ASKS else ""
+                unique_keys += (-number, mark + unique.lock(before.type, change.before.unique))
             names.append(change.before.uid)
             run_at = change.after.run_at
             arguments += (

@@ -76,7 +76,8 @@ class Schedules:
 
     def due(self) -> Iterator[tuple[int, list[Found]]]:
         """Those whose time has come, with what the clock of their Redis says. Where none was noted it is not asked.
-        Each time another partition comes first: who asks may not come to the last ones.
+        Each time another partition comes first, and another thousand of a partition's: who asks may not come to the
+        last ones, or leave the first ones alone.
         """
         self._turn += 1
         groups = [_turned(self._groups[group], self._turn) for group in _turned(sorted(self._are_due), self._turn)]
@@ -84,7 +85,7 @@ class Schedules:
 
     def _ask(self, group: Sequence[int], which: str, count: int) -> tuple[int, list[Found]]:
         bases = [keys.schedule(partition, "") for partition in group]
-        command = TIMETABLE.call([*map(keys.timetable, group)], [which, count, *bases])
+        command = TIMETABLE.call([*map(keys.timetable, group)], [which, count, self._turn, *bases])
         [[now, *found]] = self._wire.call(group[0], command)
         return int(now), [_found(name.decode(), text) for name, text in rows(found, 2)]
 

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Final, Literal
 import msgspec
 from msgspec import Meta
 
-from service.tasks.document import RUNNING, Task, Unique
+from service.tasks.document import QUEUED, RUNNING, Task, Unique
 
 STARTED: Final = "started"
 FINISHED: Final = "finished"
@@ -22,6 +22,7 @@ KEEP_LAST: Final = "keep_last"
 LONGEST_KEY: Final = 200
 LEAVES: Final = "leaves"
 TAKES: Final = "takes"
+ASKS: Final = "asks"
 
 _encode = msgspec.json.Encoder(order="deterministic").encode
 
@@ -68,10 +69,13 @@ def has_started(task: Task) -> bool:
 
 
 def effect(before: Task, after: Task) -> str:
-    """What a change of a task with a unique key does to the key: the task leaves it, takes it again, or neither."""
+    """What a change of a task with a unique key does to the key: the task leaves it, takes it again, only asks whether
+    it waits behind another one, or nothing.
+    """
     assert before.unique is not None
     if before.finished:
         return "" if after.finished else TAKES
     if after.finished or (before.unique.until == STARTED and after.status == RUNNING):
         return LEAVES
-    return ""
+    is_claim = (before.status, after.status) == (QUEUED, RUNNING)
+    return ASKS if is_claim and before.unique.on_conflict == KEEP_LAST else ""

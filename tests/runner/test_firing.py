@@ -15,6 +15,7 @@ from service.observe.metrics import Metrics
 from service.runner import firing as the_firing
 from service.runner.firing import Firing
 from service.store import SCRIPTS, Change, Store
+from service.store import schedules as the_schedules
 from service.store.connection import Command, Wire, connect
 from service.tasks import moments, schedule, transitions
 from service.tasks.declare import marked_type, task
@@ -400,6 +401,20 @@ def test_a_schedule_that_wants_a_partition_that_is_away_is_not_in_the_way_of_oth
     lame._wire.is_away = False  # type: ignore[attr-defined]
     firing.fire()
     assert {task.schedule for task in tasks(whole)} == {"bad", "first"}
+
+
+def test_schedules_that_are_left_alone_are_not_in_the_way_of_others_however_many_they_are(
+    store: Store, firing: Firing, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(the_schedules, "MOST_DUE", 10)
+    for number in range(25):
+        put(store, f"old{number}", type="gone")
+        ripen(store, f"old{number}", seconds=100.0)
+    put(store, "mine")
+    ripen(store, "mine", seconds=10.0)
+    for _ in range(3):  # a third of them each time
+        look(store, firing)
+    assert [task.schedule for task in tasks(store)] == ["mine"]
 
 
 @pytest.mark.parametrize("kind", ["one server", "cluster"])

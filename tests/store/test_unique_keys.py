@@ -189,6 +189,31 @@ def test_who_waits_behind_comes_however_the_first_one_ends(store: Store, end: Ca
     assert waiting.uid == second.uid
 
 
+def test_who_waits_behind_is_not_started_by_an_entry_from_before_a_purge(store: Store) -> None:
+    earlier = created(store, "keep_last")
+    store.change(earlier.uid, lambda found: transitions.cancelled(found, NOW))
+    assert store.purge(earlier.uid)  # its entry is still in the stream
+    holder = created(store, "keep_last", queue="other")
+    [stale, entry] = sorted(entries_of(store), key=lambda entry: "other" in entry.stream)
+    document = claimed(store, entry)
+    again = task(store, "keep_last", uid=earlier.uid)  # as with the same Idempotency-Key
+    assert create(store, again).new == [again]
+    found = store.read(again.uid)
+    assert found is not None
+    after = transitions.claimed(found.task, Claim("a", stale.id, stale.stream, stale.id))
+    assert store.move([Change(found.text, found.task, after, stale)], consumer="a").stored == []
+    assert (status(store, holder.uid), status(store, again.uid)) == ("running", QUEUED)
+
+    settled(store, document, entry, transitions.succeeded(document.task, NULL, NOW, NOW, 0.0))
+    [its_own] = entries(store)
+    assert claimed(store, its_own).task.uid == again.uid
+
+
+def entries_of(store: Store) -> list[Entry]:
+    """Also those whose task is gone."""
+    return [entry for group in store.groups for entry in store.queues.fetch(group[0], QUEUES, "a", 10)]
+
+
 def test_one_that_was_cancelled_while_it_waited_behind_is_forgotten(store: Store) -> None:
     created(store, "keep_last")
     document, entry = started(store)

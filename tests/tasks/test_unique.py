@@ -10,7 +10,7 @@ from service.errors import InvalidTask, InvalidTaskType
 from service.tasks import transitions, unique
 from service.tasks.declare import TaskType, marked_type, task
 from service.tasks.document import NULL, Claim, Task, TaskError, Unique, decode, encode, public
-from service.tasks.unique import LEAVES, TAKES, Rule
+from service.tasks.unique import ASKS, LEAVES, TAKES, Rule
 
 NOW = "2026-03-01T12:00:00.000000Z"
 
@@ -97,6 +97,12 @@ def test_what_a_change_does_to_the_key() -> None:
         assert {unique.effect(running, end) for end in ends} == {LEAVES}
         failed = ends[1]
         assert unique.effect(failed, transitions.requeued(failed)) == TAKES
+
+
+def test_a_claim_asks_whether_a_task_waits_that_may_wait_behind_another() -> None:
+    waiting = held(unique=Unique("k", "finished", "keep_last"))
+    assert unique.effect(waiting, transitions.claimed(waiting, Claim("c", "t", "s", "e"))) == ASKS
+    assert unique.effect(waiting, transitions.promoted(waiting)) == ""
 
 
 def test_a_task_has_started_from_its_first_claim_on() -> None:

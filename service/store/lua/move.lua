@@ -20,16 +20,17 @@
 --       then, if there is something in 16, per document: its places, with blanks between
 --       then for some: place (from 1), an attempt to be kept
 --       or, where the change makes a task leave its unique key or take it again: 0, the unique keys; then for each such
---       task: its place below zero, its key
+--       task: its place below zero, its key; with "?" before the key where a claim only asks whether another one has it
 --
 -- The entry: with a consumer in 5 it must be pending for it, and stays (a claim, news of progress);
 -- without one it is dropped if it is not "" (a settlement, a hand-back). Where nothing has been taken
 -- from anybody since the consumer read its entries, they are all its own, and need not be looked up.
 -- What is queued in a paused queue is not claimed, but goes back to the front of its queue; what is of a paused type
 -- goes to its lot. What is queued after its end is refused while another task has its unique key. What a limit holds up
--- waits at its place. Where a limit has changed since the caller looked, a claim is refused.
--- Returns the places (from 1) of the documents that were refused, and below zero the places of those that were paused or
--- are held up.
+-- waits at its place. Where a limit has changed since the caller looked, a claim is refused. What waits behind another
+-- task with its unique key is not claimed: its entry is of an earlier task with this UID.
+-- Returns the places (from 1) of the documents that were refused, and below zero the places of those that were paused, are
+-- held up, or wait behind another.
 
 local group, name, before, after = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
 local consumer, takes, ttl = ARGV[5], ARGV[6], ARGV[7]
@@ -68,12 +69,14 @@ local function keep_beside(uid)
   end
 end
 
-local keys, key_of -- the unique keys, and those of these tasks
+local keys, key_of, asked_of -- the unique keys, and those of these tasks
 for at = further, #ARGV, 2 do
   if ARGV[at] == '0' then
-    keys, key_of = unique_keys(ARGV[at + 1]), {}
+    keys, key_of, asked_of = unique_keys(ARGV[at + 1]), {}, {}
   elseif keys then
-    key_of[-ARGV[at]] = ARGV[at + 1]
+    local mark, key = string.match(ARGV[at + 1], '^(%??)(.*)')
+    local of = mark == '' and key_of or asked_of
+    of[-ARGV[at]] = key
   end
 end
 local takes_keys = keys and after == 'queued'
@@ -121,6 +124,9 @@ for i = 1, count do
       parked[#parked + 1] = uid
       limits.forget(base, uid, now)
     end
+  elseif keys and asked_of[i] and keys.waits(asked_of[i], uid) then
+    refused[#refused + 1] = -i
+    dropped[#dropped + 1] = entry
   elseif act == 'claim' and not limits.enter(base, uid, places(i), line, ARGV[at + 2], now) then
     refused[#refused + 1] = -i
     dropped[#dropped + 1] = entry

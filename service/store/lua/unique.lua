@@ -45,6 +45,12 @@ local function unique_keys(name)
     return holder, behind
   end
 
+  -- Whether the task waits behind another.
+  function keys.waits(key, uid)
+    local holder, behind = keys.on_record(key)
+    return behind == uid and is_unfinished(holder)
+  end
+
   -- The task has it from now on; the other one waits behind it, if there is one.
   function keys.take(key, uid, behind, stream)
     redis.call('HSET', name, key, behind and uid .. ' ' .. behind .. ' ' .. stream or uid)
