@@ -18,7 +18,10 @@ SUMMARY_CHARACTERS: Final = 90
 LARGEST_BYTES: Final = 64 * 1024
 DEEPEST: Final = 24  # blanks before a line: what lies deeper stands in a row
 # What changes the direction of text, or is not seen, could make a value look like another one.
-UNSEEN: Final = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u00ad\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff]")
+UNSEEN: Final = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u2028-\u202e"
+    "\u2060-\u206f\u2800\u3164\ufe00-\ufe0e\ufeff\uffa0\ufff0-\ufffb\U000e0000-\U000e0fff]"
+)
 STEPS: Final = ((60, 1, "s"), (3600, 60, "min"), (86400, 3600, "h"), (math.inf, 86400, "d"))
 
 
@@ -84,7 +87,7 @@ def clock(seconds: float) -> str:
 
 def text(value: object) -> str:
     """Without characters that hide or turn others."""
-    return UNSEEN.sub(lambda found: f"\\u{ord(found[0]):04x}", str(value))
+    return UNSEEN.sub(lambda found: re.sub("....", r"\\u\g<0>", found[0].encode("utf-16-be").hex()), str(value))
 
 
 def progress(task: Task) -> dict[str, Any] | None:

@@ -74,6 +74,8 @@ def test_numbers_keep_every_digit() -> None:
 
 def test_what_would_turn_or_hide_text_is_written_out() -> None:
     assert shown.exact(json.dumps("a\u202eb\u200b\x7f").encode()) == '"a\\u202eb\\u200b\\u007f"'
+    hidden = "paid\u3164\U000e0041"
+    assert shown.text(hidden) == r"paid\u3164\udb40\udc41" and json.loads(f'"{shown.text(hidden)}"') == hidden
 
 
 def test_a_page_hides_what_sounds_like_a_secret() -> None:
