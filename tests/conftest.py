@@ -1,10 +1,12 @@
 """Real Redis servers, started once a session, emptied between tests."""
 
+import os
 import shutil
 import signal
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import islice
 from pathlib import Path
 
 import pytest
@@ -16,6 +18,7 @@ from tests.servers import DEBIAN, EMBEDDED, RedisCluster, RedisServer
 HERE = Path(__file__).parent
 KINDS = {"embedded": (EMBEDDED,), "redis-server": (DEBIAN,), "both": (EMBEDDED, DEBIAN)}
 ON_BOTH = ("store",)  # what asks Redis itself; all else asks the store
+LONG = ("deploy", "system", "workspaces")  # packages whose tests take seconds, and minutes
 
 
 def pytest_configure() -> None:
@@ -30,9 +33,33 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "server_kind" in metafunc.fixturenames:
-        package = metafunc.definition.path.relative_to(HERE).parts[0]
+        package = _package(metafunc.definition)
         chosen = metafunc.config.getoption("--redis") or ("both" if package in ON_BOTH else "embedded")
         metafunc.parametrize("server_kind", KINDS[chosen], scope="session")
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Who works beside others begins with long tests: at the end, when one takes what another has left, it is little.
+
+    xdist cuts the list in as many parts as it has workers. A worker that is through takes the end of another's part.
+    """
+    workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+    if workers == 1:
+        return
+    long = {name: [item for item in items if _package(item) == name] for name in LONG}
+    short = iter([item for item in items if _package(item) not in LONG])
+    order: list[pytest.Item] = []
+    for number in range(workers):
+        size = (len(items) - len(order)) // (workers - number)
+        first = [item for name in LONG[number::workers] for item in long[name]]
+        first.sort(key=lambda item: item.get_closest_marker("slow") is None)
+        order += [*first, *islice(short, max(0, size - len(first)))]
+    items[:] = [*order, *short]
+
+
+def _package(item: pytest.Item) -> str:
+    return item.path.relative_to(HERE).parts[0]
 
 
 @pytest.fixture
