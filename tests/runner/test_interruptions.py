@@ -29,7 +29,7 @@ from tests.runner.test_attempt import running
 from tests.servers import BUSY
 
 ROUNDS = 200
-LOST_SECONDS = 5.0  # Python drops an exception that arrives in the callback of a weak reference
+LATE = 1_000  # acts within which an interruption that was sent arrives, or never: see `work`
 THREAD, MAIN, APART = "a thread", "the main thread", "a process of its own"
 
 Act = Callable[[], object]
@@ -41,7 +41,7 @@ pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptio
 def lane(request: pytest.FixtureRequest) -> Iterator[Callable[[Callable[[Window], object], float], None]]:
     """Calls something in a lane of that kind, as often as it is through, until it is interrupted."""
     windows: list[Window] = []
-
+    sent = threading.Event()
     shared = Shared()
 
     def arrive(*_: object) -> None:
@@ -54,7 +54,9 @@ def lane(request: pytest.FixtureRequest) -> Iterator[Callable[[Callable[[Window]
         windows.append(window := _Window(shared) if request.param == APART else Window())
         try:
             with window:
-                while time.monotonic() < window.interrupted_at + LOST_SECONDS:
+                while not sent.is_set():
+                    act(window)
+                for _ in range(LATE):  # Python drops an exception that arrives in the callback of a weak reference
                     act(window)
         except Cancelled:
             window.close()
@@ -68,9 +70,11 @@ def lane(request: pytest.FixtureRequest) -> Iterator[Callable[[Callable[[Window]
             signal.pthread_kill(MAIN_THREAD, signal.SIGUSR1)
         while windows[-1].reason is None and request.param != APART:  # it may not be open yet
             windows[-1].interrupt(Cancelled)
+        sent.set()
 
     def interrupted(act: Callable[[Window], object], seconds: float) -> None:
         windows.clear()
+        sent.clear()
         shared.interrupt(0)
         if request.param == THREAD:
             thread = threading.Thread(target=work, args=(act,), daemon=True)
