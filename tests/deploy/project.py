@@ -50,7 +50,7 @@ class Project:
         (self.folder / "deploy" / "stages").mkdir()
 
     def copy_of(self, other: "Project") -> "Project":
-        shutil.copytree(other.folder, self.folder, symlinks=True)
+        _run("cp", "-a", str(other.folder), str(self.folder))
         for file in (other.key, other.key.with_suffix(".pub")):
             shutil.copy(file, self.key.parent)
         return self
