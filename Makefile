@@ -84,4 +84,5 @@ $(DEPLOY): deploy/requirements.txt
 $(TEST): $(RUN) requirements-test.txt client/pyproject.toml
 	@echo "Installing what the tests need; this happens once."
 	@$(PIP) -r requirements-test.txt || $(FAILED)
+	@$(BIN)/python -m compileall -q service  # the tests start a thousand processes, which may be told to keep no bytecode
 	@touch $@
