@@ -220,9 +220,9 @@ class asking:
 def test_a_second_reload_is_refused_while_one_is_under_way(instance: Instance, releases: Releases) -> None:
     instance.environment["SANDBOX_RELOAD"] = "60"
     instance.started()
-    releases.switch(
-        releases.make("slow").change("service/cli/wsgi.py", "import os", "import os, time\n\ntime.sleep(6)")
-    )
+    go_on = instance.home / "go-on"
+    waits = f"import os, time\n\nwhile not os.path.exists({str(go_on)!r}):\n    time.sleep(0.01)"
+    releases.switch(releases.make("slow").change("service/cli/wsgi.py", "import os", waits))
     with asking(instance, "reload", "sandbox") as first:
         eventually(lambda: len(instance.kinds()["web"]) > 3, 10 * BUSY)
         for words in (("reload", "sandbox"), ("reload",)):
@@ -230,7 +230,8 @@ def test_a_second_reload_is_refused_while_one_is_under_way(instance: Instance, r
             assert second.returncode == 3
             assert second.stderr == "error: a reload of sandbox is under way; wait for its outcome\n"
         os.kill(instance.pid, signal.SIGHUP)
-        eventually(lambda: "HUP is not obeyed: a reload of sandbox is under way" in log(instance), 3 * BUSY)
+        eventually(lambda: "HUP is not obeyed: a reload of sandbox is under way" in log(instance))
+        go_on.touch()
     assert first.text == "ok\n", "circusctl waits longer than its own time-out"
 
 
