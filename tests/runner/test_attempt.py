@@ -9,6 +9,7 @@ import pytest
 from msgspec import Raw
 
 from service.errors import Cancelled, Interrupted, Reject, Retry, Stopping, TimedOut
+from service.observe.logs import OF_ONE_TASK
 from service.runner.attempt import encode_result, run
 from service.runner.outcomes import BadResult
 from service.runner.window import Window
@@ -227,5 +228,6 @@ def test_a_failure_is_logged_with_its_traceback(
 ) -> None:
     """As an error if it is the last attempt, and else as a warning."""
     ended(raising(error), sent(error), max_attempts=attempts)
-    found = [(record.levelname, record.exc_info is not None) for record in caplog.records]
+    said = [record for record in caplog.records if record.name == OF_ONE_TASK]
+    found = [(record.levelname, record.exc_info is not None) for record in said]
     assert found == ([] if level is None else [(level, True)])

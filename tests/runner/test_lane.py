@@ -87,15 +87,15 @@ def test_a_refusal_at_the_very_end_ends_the_lane_in_order(
 
 @pytest.mark.parametrize("partitions", [1, 16])
 def test_an_idle_lane_waits_in_one_command_for_all_partitions_and_queues(
-    server: RedisServer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, stopping: Stop, partitions: int
+    own_server: RedisServer, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, stopping: Stop, partitions: int
 ) -> None:
     monkeypatch.setattr(lanes, "WAIT_SECONDS", 0.05)
-    store = Store(connect(server.url, SCRIPTS), partitions=partitions)
+    store = Store(connect(own_server.url, SCRIPTS), partitions=partitions)
     presence = Presence(tmp_path, 1)
     idle = lane_of(store, presence, stopping, recovery_of(store, presence), queues=("a", "b", "c", "d", "default"))
     idle._find()  # it fetches, and makes the groups
     idle._find()
-    with server.client() as raw:
+    with own_server.client() as raw:
         raw.config_resetstat()
         assert [idle._find() for _ in range(5)] == [[]] * 5
         counts = {name.removeprefix("cmdstat_"): told["calls"] for name, told in raw.info("commandstats").items()}
