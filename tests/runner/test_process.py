@@ -406,7 +406,7 @@ class TestCrashes:
         after = crew.create("echo", count=43)
         for _ in range(12):
             [runner] = crew.start()
-            eventually(lambda runner=runner: runner.poll() is not None or crew.read(bad).finished, 15)
+            eventually(lambda runner=runner: runner.poll() is not None or crew.read(bad).finished)
             if crew.read(bad).finished:
                 break
         task = crew.read(bad)
@@ -677,9 +677,9 @@ class TestOutages:
         time.sleep(2)  # the outage itself
         assert runner.poll() is None
         server.start("--appendfsync", "always")
-        assert crew.finished(during).status == "succeeded"
+        assert crew.finished(during, 10 * BUSY).status == "succeeded"
         [after] = crew.create("echo")
-        assert crew.finished(after, 5).status == "succeeded"
+        assert crew.finished(after, 10 * BUSY).status == "succeeded"
         assert sum("Redis" in line["message"] for line in crew.log()) <= 3
 
     def test_a_frozen_redis_is_only_a_pause(self, crew: Crew, server: RedisServer) -> None:

@@ -184,7 +184,7 @@ def test_a_flood_hurts_nobody(crew: Crew, server: RedisServer) -> None:
     [uid] = crew.create("flood", args={"seconds": 3.0})
     eventually(lambda: texts(crew, uid))
     [other] = crew.create("talk")
-    crew.finished(other, 3.0 * BUSY)
+    crew.finished(other, 10.0 * BUSY)
     count = crew.finished(uid, 10.0 * BUSY).result
     logged = crew.store.logbook.read(uid)
     assert (len(logged.lines), logged.last) == (MOST_LINES, int(bytes(count)))
@@ -277,7 +277,7 @@ def test_a_program_ends_with_its_attempt(crew: Crew, tmp_path: Path, end: str, t
     assert len(pids) == 2 * threads
     for uid in uids:
         do(crew, uid)
-    eventually(lambda: not any(map(alive, pids)), 5.0 * BUSY)
+    eventually(lambda: not any(map(alive, pids)), 10.0 * BUSY)
     eventually(lambda: all(Path(f"{file}.over").exists() for file in files))
     if end != "stop":
         assert {crew.finished(uid).status for uid in uids} <= {"cancelled", "failed"}

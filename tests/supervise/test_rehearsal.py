@@ -11,7 +11,7 @@ from service import settings
 from service.errors import ReleaseBroken
 from service.supervise.reload.release import Release
 from service.supervise.start import rehearsal
-from tests.servers import BUSY, eventually
+from tests.servers import eventually
 
 
 def checked(folder: Path, module: str, patience_seconds: float = 30, **words: Path) -> list[str]:
@@ -54,7 +54,7 @@ def test_what_its_modules_start_ends_with_it(tmp_path: Path) -> None:
     start = "import subprocess; pid = subprocess.Popen(['sleep', '600']).pid; open('pid', 'w').write(str(pid))"
     checked(tmp_path, start)
     pid = int((tmp_path / "pid").read_text())
-    eventually(lambda: not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE, 2 * BUSY)
+    eventually(lambda: not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE)
 
 
 def test_a_python_that_is_gone_is_a_broken_release(tmp_path: Path) -> None:

@@ -276,7 +276,7 @@ class TestRunner:
         ]
         [runner] = starting.kinds()["runner"]
         os.kill(runner.pid, signal.SIGKILL)
-        eventually(lambda: not any(program.alive for program in programs), 2 * BUSY)
+        eventually(lambda: not any(program.alive for program in programs))
 
 
 class Client:
@@ -318,7 +318,7 @@ class TestWeb:
         for client in clients:
             assert client.is_answered() == (client.port in ports)
             client.close()
-        eventually(instance.is_whole, 2 * BUSY)
+        eventually(instance.is_whole)
         assert arbiter.alive and other.alive
 
     def test_while_the_arbiter_is_replaced_connections_wait(self, instance: Instance) -> None:

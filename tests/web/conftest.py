@@ -113,7 +113,7 @@ class WebServer:
 
     def start(self) -> "WebServer":
         self.launch()
-        eventually(lambda: self.status("/health/live") == 200, seconds=20)
+        eventually(lambda: self.status("/health/live") == 200)
         eventually(lambda: len(self.workers()) == self._count)  # it is ready when its first worker is
         return self
 

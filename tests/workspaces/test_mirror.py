@@ -17,7 +17,7 @@ import pytest
 
 from service.workspaces import whose
 from service.workspaces.mirror import GitFailed, Mirror, Origin
-from tests.servers import eventually, free_port
+from tests.servers import BUSY, eventually, free_port
 from tests.workspaces.conftest import small_project
 from tests.workspaces.yard import git, make_origin
 
@@ -139,7 +139,7 @@ def test_what_a_killed_fetch_left_running_is_ended(origin: Origin, folder: Path)
     in_a_turn = os.environ | {whose.MARK: str(mirror._turns)}
     with subprocess.Popen(["sleep", "600"], env=in_a_turn) as left:
         mirror.fetch(Speaker())
-        assert left.wait(10) == -signal.SIGKILL
+        assert left.wait(10 * BUSY) == -signal.SIGKILL
 
 
 # --- a password in the URL ----------------------------------------------------------------------------
