@@ -4,6 +4,8 @@ import os
 import re
 import subprocess
 from pathlib import Path
+from subprocess import CompletedProcess
+from typing import Any
 
 import pytest
 
@@ -16,10 +18,12 @@ from tests.servers import eventually
 from tests.system.instance import ROOT
 
 NEW_SETTINGS = f"timeout 20 /usr/bin/python3 {ROOT / 'deploy/remote/new_settings.py'}"
-RESTART = ROOT / "deploy/remote/restart.sh"
+REMOTE = ROOT / "deploy/remote"
+RUNS, STOPPED = 0, 3  # as `service … status` ends
 SERVICE = """#!/bin/sh
-[ "$2" = status ] || echo "$2" >>"$ROOT/log"
+[ "$2" != status ] || exit {}
 echo "this is the $2"
+echo "$2" >>"$ROOT/log"
 """
 THREADS = 'SANDBOX_THREADS = "3"'
 
@@ -46,17 +50,44 @@ def another_site_and_settings(world: World, *, verify_seconds: int = 2) -> None:
     world.project.change("deploy/templates/nginx", "server_tokens off;", "server_tokens on;", "another site")
 
 
-def test_a_client_that_is_gone_does_not_end_a_restart_between_stop_and_start(tmp_path: Path) -> None:
-    for name, text in {"service": SERVICE, "runuser": "#!/bin/sh\nexit 1\n"}.items():
-        (tmp_path / name).write_text(text)
-        (tmp_path / name).chmod(0o755)
+def on_a_host_that_says(folder: Path, status: int, script: str, *words: str, **streams: Any) -> CompletedProcess[str]:
+    """A script of deploy/remote, where `service` notes what it is told, and says so."""
+    for name, text in {"service": SERVICE.format(status), "runuser": "#!/bin/sh\nexit 1\n"}.items():
+        (folder / name).write_text(text)
+        (folder / name).chmod(0o755)
+    (folder / "current").touch()
+    command = ("bash", "--norc", "-euo", "pipefail", "-c", (REMOTE / script).read_text(), script, *words)
+    environment = {"ROOT": str(folder), "PATH": f"{folder}:{os.environ['PATH']}", "TMPDIR": str(folder)}
+    return subprocess.run(command, env=environment, check=False, text=True, **streams)
+
+
+GONE_FROM = [
+    ("restart.sh", ["anyway"], RUNS, ["stop", "start"]),
+    ("reload.sh", [], STOPPED, ["start"]),
+    ("stop.sh", [], RUNS, ["stop"]),
+]
+
+
+@pytest.mark.parametrize(("script", "words", "status", "told"), GONE_FROM)
+def test_a_client_that_is_gone_ends_no_start_and_no_stop(
+    script: str, words: list[str], status: int, told: list[str], tmp_path: Path
+) -> None:
     read, write = os.pipe()
     os.close(read)
-    command = ("bash", "--norc", "-euo", "pipefail", "-c", RESTART.read_text(), "restart.sh", "anyway")
-    environment = {"ROOT": str(tmp_path), "PATH": f"{tmp_path}:{os.environ['PATH']}"}
-    assert subprocess.run(command, env=environment, stdout=write, stderr=write, check=False).returncode == 0
+    on_a_host_that_says(tmp_path, status, script, *words, stdout=write, stderr=write)
     os.close(write)
-    assert (tmp_path / "log").read_text().split() == ["stop", "start"]
+    assert (tmp_path / "log").read_text().split() == told
+    assert (tmp_path / "current").exists() == (script != "stop.sh")
+    assert not list(tmp_path.glob("tmp.*"))
+
+
+@pytest.mark.parametrize(("script", "words", "status", "told"), GONE_FROM)
+def test_a_client_that_is_there_is_shown_what_they_print(
+    script: str, words: list[str], status: int, told: list[str], tmp_path: Path
+) -> None:
+    done = on_a_host_that_says(tmp_path, status, script, *words, capture_output=True)
+    assert done.returncode == 0
+    assert done.stderr.splitlines() == [f"this is the {word}" for word in told]
 
 
 @pytest.mark.slow
