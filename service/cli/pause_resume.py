@@ -1,11 +1,12 @@
-"""What pauses and resumes a queue or a type, and how a pause is shown."""
+"""What pauses and resumes a queue or a type, and how a pause is shown.
+
+`sandbox types` shows it without asking the service: HTTP is imported by what asks.
+"""
 
 from collections.abc import Callable
 from typing import Any, TypeVar
 
 import click
-
-from service.cli.caller import Service, part
 
 Decorated = TypeVar("Decorated", bound=Callable[..., Any])
 
@@ -22,6 +23,8 @@ def explained(function: Decorated) -> Decorated:
 
 
 def pause(kind: str, name: str, timeout: float | None, reason: str | None, until: str | None) -> dict[str, Any]:
+    from service.cli.caller import Service, part
+
     said = {"reason": reason, "until": until}
     body = {field: value for field, value in said.items() if value is not None}
     paused: dict[str, Any] = Service(timeout).post(f"/{kind}/{part(name)}/pause", body, again=True)
@@ -29,6 +32,8 @@ def pause(kind: str, name: str, timeout: float | None, reason: str | None, until
 
 
 def resume(kind: str, name: str, timeout: float | None) -> dict[str, Any]:
+    from service.cli.caller import Service, part
+
     resumed: dict[str, Any] = Service(timeout).post(f"/{kind}/{part(name)}/resume", again=True)
     return resumed
 

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any, Final
 import click
 
 from service.cli import pause_resume, showing, suggest
-from service.cli.caller import NOT_FOUND, CallFailed, Service
 from service.cli.parsing import as_json, command, group, patient
 
 if TYPE_CHECKING:
@@ -27,6 +26,8 @@ def types(name: str | None, timeout: float | None, as_json: bool) -> None:
     if name is None and not as_json and not os.environ.get("SANDBOX_URL"):
         _print_those_of_the_release()
         return
+    from service.cli.caller import NOT_FOUND, CallFailed, Service
+
     answer = Service(timeout).get("/types")
     found = [each for each in [*answer["types"], *map(_as_stuck, answer["stuck"])] if name in (None, each["type"])]
     if name and not found:

@@ -45,6 +45,15 @@ def test_what_a_client_calls_imports_nothing_heavy(words: list[str]) -> None:
     assert "no service answers at http://127.0.0.1:1" in done.stderr
 
 
+def test_the_types_of_the_release_are_printed_without_importing_http(tmp_path: Path) -> None:
+    """Neither by the command nor by the process of the release that it becomes."""
+    done = sandbox("types", SANDBOX_HOME=str(tmp_path), PYTHONPROFILEIMPORTTIME="1")
+    assert "echo\t" in done.stdout
+    imported = [line.rpartition("|")[2].strip() for line in done.stderr.splitlines()]
+    assert imported.count("service.cli.showing") == 2
+    assert not {"http.client", "service.cli.caller"} & {*imported}
+
+
 def test_help_names_every_command_and_the_bare_word_shows_it() -> None:
     listed = sandbox("--help")
     assert all(f"\n  {name} " in listed.stdout for name in COMMANDS)
