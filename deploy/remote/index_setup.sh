@@ -1,7 +1,10 @@
 # The user and the folders of the package index. Twice is once.
 if ! "$PYTHON" -c 'import ensurepip, venv' 2>/dev/null; then
-    apt-get -q update
-    DEBIAN_FRONTEND=noninteractive apt-get -qy install --no-install-recommends python3-venv
+    said=$(mktemp) # shown at the end: a client that is gone must not end the installation half-way
+    trap 'cat "$said" >&2 || true; rm -f "$said"' EXIT
+    apt-get -q update 9>&- >"$said" 2>&1 </dev/null
+    DEBIAN_FRONTEND=noninteractive apt-get -qy install --no-install-recommends python3-venv \
+        9>&- >>"$said" 2>&1 </dev/null
 fi
 getent group devpi >/dev/null || groupadd --system devpi
 getent passwd devpi >/dev/null ||

@@ -1,5 +1,6 @@
 # Users, groups and folders of a host. Twice is once. Runs without the lock, which lies in one of the folders.
-# Arguments: the Debian packages that must be there.
+# Arguments: the Debian packages that must be there. What their installation prints is shown at its end, for a client
+# that is gone must not end it half-way; and what it starts must not hold the second lock.
 [ "$PYTHON" = /usr/bin/python3 ] || [ -x "$PYTHON" ] || {
     echo "there is no $PYTHON here; \`python\` in the stage's file names the hosts' Python" >&2
     exit 1
@@ -9,8 +10,11 @@ for package; do
     [ "$(dpkg-query -W -f '${db:Status-Status}' "$package" 2>/dev/null)" = installed ] || missing+=("$package")
 done
 if ((${#missing[@]})); then
-    apt-get -q update
-    DEBIAN_FRONTEND=noninteractive apt-get -qy install --no-install-recommends "${missing[@]}"
+    said=$(mktemp)
+    trap 'cat "$said" >&2 || true; rm -f "$said"' EXIT
+    apt-get -q update 9>&- >"$said" 2>&1 </dev/null
+    DEBIAN_FRONTEND=noninteractive apt-get -qy install --no-install-recommends "${missing[@]}" \
+        9>&- >>"$said" 2>&1 </dev/null
 fi
 group() { getent group "$1" >/dev/null || groupadd --system "$1"; }
 user() { getent passwd "$1" >/dev/null || useradd --system --gid "$1" --home-dir "$2" --no-create-home --shell "$3" "$1"; }

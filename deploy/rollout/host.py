@@ -7,12 +7,13 @@ Who logs in as another user than root becomes root by sudo. A password that sudo
 standard input, where sudo reads it; whatever the script reads comes after it.
 
 A change takes a second lock on the host, `step`, and asks whether the lock of the deploy is still ours: so it waits for
-what a killed client left running, and a client that lost its lock changes nothing (remote/step.sh).
+what a killed client left running, and a client that lost its lock changes nothing (remote/step.sh). What changes a host
+without the lock of a deploy, `setup` and the index, takes a second lock of its own (remote/setup_step.sh).
 """
 
 import shlex
 import socket
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Final
@@ -115,7 +116,14 @@ class Host:
         """The same for one that changes something: one at a time, and only while the lock is ours."""
         self._refuse_what_may_not_change(script)
         seconds += STEP_SECONDS
-        return self._run(script, self._command(script, words, user, seconds, step=True), stdin, seconds)
+        return self._run(script, self._command(script, words, user, seconds, before=("step.sh", user)), stdin, seconds)
+
+    def set_up(self, script: str, *words: str, stdin: bytes = b"", seconds: int = 60) -> str:
+        """The same for one that needs no lock of a deploy, as root."""
+        seconds += STEP_SECONDS
+        return self._run(
+            script, self._command(script, words, "root", seconds, before=("setup_step.sh",)), stdin, seconds
+        )
 
     def change_by(
         self, text: str, *words: str, name: str, user: str = "root", stdin: bytes = b"", seconds: int = 60
@@ -123,7 +131,9 @@ class Host:
         """The same for a script that is given as its text."""
         self._refuse_what_may_not_change(name)
         seconds += STEP_SECONDS
-        return self._run(name, self._command(name, words, user, seconds, step=True, text=text), stdin, seconds)
+        return self._run(
+            name, self._command(name, words, user, seconds, before=("step.sh", user), text=text), stdin, seconds
+        )
 
     def _refuse_what_may_not_change(self, name: str) -> None:
         if not self.token:
@@ -139,15 +149,22 @@ class Host:
         return channel
 
     def _command(
-        self, script: str, words: Iterable[str], user: str, seconds: int | None, *, step: bool = False, text: str = ""
+        self,
+        script: str,
+        words: Iterable[str],
+        user: str,
+        seconds: int | None,
+        *,
+        before: Sequence[str] = (),
+        text: str = "",
     ) -> str:
         text = text or (REMOTE / script).read_text()
         if script.endswith(".py"):
             words = [text, *words]
             text = BY_PYTHON
         command = ["env", f"ROOT={ROOT}", f"TOKEN={self.token}", f"PYTHON={self._python}", "LC_ALL=C.UTF-8"]
-        if step:
-            command += [*BASH, (REMOTE / "step.sh").read_text(), "step.sh", user]
+        if before:
+            command += [*BASH, (REMOTE / before[0]).read_text(), *before]
         elif user != "root":
             command += ["runuser", "-u", user, "--"]
         limit = ("timeout", "-k", "2", str(seconds)) if seconds else ()

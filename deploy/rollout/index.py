@@ -28,15 +28,15 @@ def setup(stage: Stage, *, overwrite: bool) -> None:
             python = pythons.of(phases.facts(host))
             wheels, key = Builder(stage).pinned_wheels(stage.folder / REQUIREMENTS, python)
         with report.phase(str(host), "setup"):
-            host.ask("index_setup.sh", seconds=900)
+            host.set_up("index_setup.sh", seconds=900)
         with report.phase(str(host), "install") as remarks:
-            remarks.append(host.ask("index_install.sh", key, stdin=tar(wheels), seconds=600).strip())
+            remarks.append(host.set_up("index_install.sh", key, stdin=tar(wheels), seconds=600).strip())
         with report.phase(str(host), "files") as remarks:
             remarks += _place(host, stage, overwrite=overwrite)
         with report.phase(str(host), "start"):
-            host.ask("index_start.sh", str(index.port), seconds=120)
+            host.set_up("index_start.sh", str(index.port), seconds=120)
         with report.phase(str(host), "index") as remarks:
-            host.ask("index_users.py", stdin=json.dumps(wanted(index, password)).encode(), seconds=120)
+            host.set_up("index_users.py", stdin=json.dumps(wanted(index, password)).encode(), seconds=120)
             remarks.append(f"pip has it by {index.simple}")
 
 
@@ -54,7 +54,7 @@ def _publish(stage: Stage, builder: Builder, built: Built, sudo: Password) -> No
     with _connected(stage, index, password, sudo) as host, report.phase(str(host), "publish") as remarks:
         files = {built.wheels[digest]: builder.wheels.file(digest, built.wheels[digest]) for digest in built.own}
         login = json.dumps(wanted(index, password)).encode() + b"\n"
-        answer = host.ask("index_upload.py", stdin=login + tar(files), seconds=300)
+        answer = host.set_up("index_upload.py", stdin=login + tar(files), seconds=300)
         remarks += answer.splitlines()
 
 
@@ -89,5 +89,5 @@ def _connected(stage: Stage, index: Index, password: str, sudo: Password) -> Ite
 def _place(host: Host, stage: Stage, *, overwrite: bool) -> list[str]:
     files = [vars(file) for file in templates.of_index(stage)]
     given = {"what": "now", "release": "", "files": files, "overwrite": overwrite, "secrets": []}
-    outcomes = json.loads(host.ask("place.py", stdin=json.dumps(given).encode()))
+    outcomes = json.loads(host.set_up("place.py", stdin=json.dumps(given).encode()))
     return [f"{Path(path)} {outcome}" for path, outcome in outcomes.items() if outcome != "same"]

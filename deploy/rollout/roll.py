@@ -94,7 +94,7 @@ class Roll:
         packages = (*PACKAGES, *(("python3-venv",) if self.stage.python == "/usr/bin/python3" else ()))
         packages += steward.PACKAGES if self.stage.workspaces else ()
         with self.connected():
-            self._everywhere("setup", lambda host, _: _silent(host.ask("setup.sh", *packages, seconds=900)))
+            self._everywhere("setup", lambda host, _: _silent(host.set_up("setup.sh", *packages, seconds=900)))
             with lock.held(self.hosts, f"setup on {self.stage.name}", self._lock_wait):
                 self._everywhere(
                     "files",

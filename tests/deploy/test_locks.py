@@ -1,5 +1,7 @@
 """Two operators at once, and hosts that go the same way together."""
 
+import os
+import signal
 from collections.abc import Callable
 
 import pytest
@@ -8,6 +10,37 @@ from tests.deploy.broken import REFUSES_WHERE_TOLD
 from tests.deploy.test_kills import LOADED_SECONDS, a_new_release
 from tests.deploy.world import World
 from tests.servers import eventually
+
+SLOW = """#!/bin/sh
+echo begun >>/home/begun
+[ "$2" != sandbox ] || sleep 3
+exec /home/groupadd "$@"
+"""
+
+
+@pytest.mark.slow
+def test_setups_at_once_of_a_bare_host_wait_for_each_other_and_for_one_whose_client_was_killed(
+    make_bare: Callable[..., World],
+) -> None:
+    world = make_bare()
+    home = world.host.folder / "home"
+    (home / "slow").write_text(SLOW)
+    world.host.sh("cp /usr/sbin/groupadd /home; chmod 755 /home/slow; mount --bind /home/slow /usr/sbin/groupadd")
+
+    killed = world.project.start("setup", output=world.folder / "killed")
+    eventually((home / "begun").exists, LOADED_SECONDS)
+    os.kill(killed.pid, signal.SIGKILL)
+    killed.wait()
+    setups = {
+        name: world.project.start("setup", "--lock-wait", "120", output=world.folder / name) for name in ("one", "two")
+    }
+
+    for name, setup in setups.items():
+        assert setup.wait(LOADED_SECONDS) == 0, (world.folder / name).read_text()
+    assert world.host.sh("id -nG deploy") == "deploy sandbox-control"
+    assert world.host.sh("flock -n /run/sandbox-setup.lock stat -c '%U %a' /run/sandbox-setup.lock") == "root 600"
+    assert world.host.sh("flock -n /srv/sandbox/shared/lock echo free") == "free"
+    assert "written" not in world.project.fab("setup")
 
 
 @pytest.mark.slow
