@@ -23,7 +23,7 @@ from typing import Any, Final
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
 
-from rollout import packages, releases, report
+from rollout import glibc, packages, releases, report
 from rollout.errors import DeployError, UsageError
 from rollout.pythons import Interpreter, Python, interpreter
 from rollout.sources import extract, output
@@ -44,6 +44,7 @@ class Built:
     markers: Mapping[str, str]  # name of a requirement: where it is wanted, if not everywhere
     built: Mapping[str, Any]  # by whom, when, for what
     python: str = ""  # what it was built for
+    libc: str = ""  # of the machine where it was built
     own: tuple[str, ...] = ()  # checksums of the wheels that no public index has: the project's and the team's
 
 
@@ -95,6 +96,7 @@ class Builder:
             markers={canonicalize_name(one.name): str(one.marker) for one in wanted if one.marker},
             built=report.who(f"stage {self._stage.name}, ref {self._stage.ref}"),
             python=str(python),
+            libc=glibc.OWN,
             own=tuple(own),
         )
         write(self._folder / "releases" / f"{built.id}.json", json.dumps(asdict(built), indent=2))

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
 
-from rollout import phases, pythons, report, secrets, templates
+from rollout import glibc, phases, pythons, report, secrets, templates
 from rollout.build import Builder, Built, tar
 from rollout.errors import DeployError, UsageError
 from rollout.host import Host
@@ -27,6 +27,7 @@ def setup(stage: Stage, *, overwrite: bool) -> None:
         with report.phase(report.EVERYWHERE, "build"):
             python = pythons.of(phases.facts(host))
             wheels, key = Builder(stage).pinned_wheels(stage.folder / REQUIREMENTS, python)
+            glibc.refuse_older(str(host), python.libc, (name for name in wheels if name.endswith(".whl")), glibc.OWN)
         with report.phase(str(host), "setup"):
             host.set_up("index_setup.sh", seconds=900)
         with report.phase(str(host), "install") as remarks:

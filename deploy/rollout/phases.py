@@ -4,7 +4,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
-from rollout import pythons, releases, report, steward, templates
+from rollout import glibc, pythons, releases, report, steward, templates
 from rollout.beside import side_by_side
 from rollout.build import Builder, Built, release_tar
 from rollout.errors import DeployError, GoesOn, HostFailed, StillWaits
@@ -57,10 +57,17 @@ def check(host: Host, stage: Stage, remarks: Remarks, built: Built | None = None
         _check_buildable(host, python)
     elif built.python not in ("", str(python)):
         raise DeployError(f"{host} has {python}; {built.id} was built for {built.python}")
+    else:
+        check_glibc(host, python, built)
     if found["free"] < FREE_BYTES:
         raise DeployError(f"{host} has {found['free'] / 1e6:.0f} MB free; a release needs {FREE_BYTES / 1e6:.0f}")
     remarks.append(f"current is {found['current'] or 'none'}")
     return python
+
+
+def check_glibc(host: Host, python: Python, built: Built) -> None:
+    """Before anything is carried."""
+    glibc.refuse_older(str(host), python.libc, built.wheels.values(), built.libc)
 
 
 def check_frozen(host: Host, stage: Stage) -> Python:

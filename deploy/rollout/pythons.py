@@ -12,10 +12,10 @@ import sys
 import sysconfig
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.metadata import distributions, version
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 from packaging.requirements import Requirement
 
@@ -26,11 +26,13 @@ BUILDERS: Final = ("setuptools", "wheel")
 ASK: Final = "import ensurepip, sys, sysconfig, venv; print('%d.%d' % sys.version_info[:2], sysconfig.get_platform())"
 
 
-class Python(NamedTuple):
+@dataclass(frozen=True)
+class Python:
     """What wheels are made for."""
 
     version: str
     platform: str
+    libc: str = field(default="", compare=False)  # the same wheels may do for an older one: glibc.py
 
     def __str__(self) -> str:
         return f"Python {self.version} ({self.platform})"
@@ -58,7 +60,7 @@ FABS: Final = Interpreter(OWN, sys.executable, tuple(sys.path))
 
 def of(facts: Mapping[str, Any]) -> Python:
     """A host's."""
-    return Python("{}.{}".format(*facts["python"]), facts["platform"])
+    return Python("{}.{}".format(*facts["python"]), facts["platform"], facts["libc"])
 
 
 def common(found: Mapping[str, Python]) -> Python:
@@ -94,7 +96,7 @@ def interpreter(wanted: Python, folder: Path) -> Interpreter:
     if wanted == OWN:
         return FABS
     pins = [f"{name}=={version(name)}" for name in BUILDERS]
-    target = folder / "-".join([*wanted, *pins])
+    target = folder / "-".join([wanted.version, wanted.platform, *pins])
     target.parent.mkdir(parents=True, exist_ok=True)
     with target.with_name(f"{target.name}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)

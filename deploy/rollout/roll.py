@@ -204,7 +204,10 @@ class Roll:
             elif name == "cleanup":
                 self.run(name)
             else:
-                self.run(name, release := id or self._newest(name))
+                release = id or self._newest(name)
+                if name in ("upload", "install"):
+                    self._check_glibc(self.builder.find(release))
+                self.run(name, release)
                 if name == "verify":
                     side_by_side(self.hosts, lambda host: phases.mark_verified(host, release))
 
@@ -233,6 +236,10 @@ class Roll:
     def _python(self) -> Python:
         return pythons.common({str(host): python for host, python in self._pythons.items()})
 
+    def _check_glibc(self, built: Built) -> None:
+        for host, python in self._pythons.items():
+            phases.check_glibc(host, python, built)
+
     def run(self, name: str, id: str = "") -> None:
         stage, first = self.stage, self.hosts[:1]
         values = self.secrets if name in ("config", "migrate") else {}
@@ -260,6 +267,7 @@ class Roll:
     def _build(self) -> Built:
         with report.phase(report.EVERYWHERE, "build") as remarks, self.team.around("build", None, "", remarks):
             built = self.builder.build(self._python())
+            self._check_glibc(built)
             remarks.append(f"{built.id}, version {built.version}")
         if self.stage.index is not None:
             index.publish(self.stage, self.builder, built, self.password)

@@ -32,7 +32,7 @@ class Wheels:
     def of(self, kind: str, key: str, *words: str, by: Interpreter) -> dict[str, str]:
         """The wheels that `pip wheel` makes of these words, or made of them before: sha256 and file name."""
         for_all = self._folder / kind / f"{key}.json"
-        for_one = for_all.with_stem("-".join([key, *by.python]))
+        for_one = for_all.with_stem("-".join([key, by.python.version, by.python.platform]))
         for known in (for_one, for_all):
             if known.exists():
                 found: dict[str, str] = json.loads(known.read_text())
