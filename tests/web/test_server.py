@@ -247,7 +247,7 @@ def test_a_request_that_is_not_complete_in_time_is_cut_off(impatient: WebServer,
         if begun:
             assert client.answer()[0] == 408
         assert client.closed()
-    assert 0.9 < time.monotonic() - began < 5 * BUSY
+    assert 0.9 < time.monotonic() - began < 5
 
 
 def test_a_client_that_drips_is_cut_off_too(impatient: WebServer) -> None:
@@ -257,12 +257,12 @@ def test_a_client_that_drips_is_cut_off_too(impatient: WebServer) -> None:
         client.send(HEAD + b"Content-Length: 1000\r\n\r\n")
         client.socket.settimeout(0.1)
         received = b""
-        while not received and time.monotonic() - began < 5 * BUSY:
+        while not received and time.monotonic() - began < 10:
             client.send(b"x")
             with contextlib.suppress(TimeoutError):
                 received = client.socket.recv(65536)
     assert received.startswith(b"HTTP/1.1 408")
-    assert 0.9 < time.monotonic() - began < 5 * BUSY
+    assert 0.9 < time.monotonic() - began < 5
 
 
 @pytest.mark.parametrize("parser", PARSERS)
@@ -531,7 +531,7 @@ def test_at_the_end_waiting_clients_are_answered_and_requests_in_flight_served(
         assert (received.status, received.headers["Connection"]) == (201, "close")
         received = idle.send(WHOLE).receive()
         assert (received.status, received.headers["Connection"]) == (201, "close")
-        server.process.wait(timeout=5 * BUSY)
+        server.process.wait(timeout=10)
     assert not [pid for pid in workers if Path(f"/proc/{pid}").exists()]
 
 
@@ -540,7 +540,7 @@ def test_an_idle_client_does_not_hold_up_the_end(server: WebServer) -> None:
         assert idle.send(WHOLE).answer()[0] == 201
         began = time.monotonic()
         server.stop()
-        assert time.monotonic() - began < 5 * BUSY
+        assert time.monotonic() - began < 5
         assert idle.closed()
 
 
@@ -555,7 +555,7 @@ def test_at_the_end_who_has_been_silent_for_long_is_closed_before_others(make_se
         assert silent.closed()
         received = other.send(WHOLE).receive()
         assert (received.status, received.headers["Connection"]) == (201, "close")
-        server.process.wait(timeout=5 * BUSY)
+        server.process.wait(timeout=10)
 
 
 def test_when_the_arbiter_dies_requests_in_flight_are_served(server: WebServer) -> None:
@@ -580,7 +580,7 @@ def test_an_end_while_the_workers_are_born_is_an_orderly_one(make_server: MakeSe
     process = server.launch()
     eventually(server.workers)
     process.send_signal(signal.SIGTERM)
-    assert process.wait(timeout=5 * BUSY) == 0
+    assert process.wait(timeout=10) == 0
 
 
 def test_an_end_while_the_workers_import_the_application_is_an_orderly_one(make_server: MakeServer) -> None:
@@ -588,7 +588,7 @@ def test_an_end_while_the_workers_import_the_application_is_an_orderly_one(make_
     process = server.launch()
     eventually(lambda: any(map(catches_sigterm, server.workers())), pause=0.001)
     process.send_signal(signal.SIGTERM)
-    assert process.wait(timeout=5 * BUSY) == 0
+    assert process.wait(timeout=10) == 0
     assert [line for line in lines(server) if line["level"] not in ("info", "debug")] == []
 
 
