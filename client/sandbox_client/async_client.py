@@ -91,7 +91,7 @@ class AsyncClient(AsyncOperating):
     async def create_many(self, tasks: Iterable[NewTask], *, idempotency_key: str | None = None) -> list["AsyncTask"]:
         """In batches of up to 1,000. A run that broke off goes on where it was, if it is called again with the same
         tasks and the same key; an exception's note names the key."""
-        key = idempotency_key or calls.new_key()
+        key = calls.given_or_new(idempotency_key)
         made: list[AsyncTask] = []
         for batch in calls.batches(tasks, key):
             try:

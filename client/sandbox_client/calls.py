@@ -55,6 +55,13 @@ def new_key() -> str:
     return secrets.token_hex(16)
 
 
+def given_or_new(key: str | None) -> str:
+    """An Idempotency-Key. An empty one would stand for any request that has lost its own."""
+    if key == "":
+        raise ValueError("idempotency_key is empty; leave it out, or give one")
+    return new_key() if key is None else key
+
+
 @dataclass(frozen=True)
 class Call:
     method: str
@@ -72,7 +79,7 @@ class Call:
 
 
 def create(task: NewTask, key: str | None) -> Call:
-    return _post("/tasks", encoded(task), key or new_key())
+    return _post("/tasks", encoded(task), given_or_new(key))
 
 
 @dataclass(frozen=True)
@@ -249,7 +256,7 @@ def delete_schedule(name: str) -> Call:
 
 
 def run_schedule(name: str, key: str | None) -> Call:
-    return Call("POST", f"{_schedule(name)}/run", headers={"Idempotency-Key": key or new_key()})
+    return Call("POST", f"{_schedule(name)}/run", headers={"Idempotency-Key": given_or_new(key)})
 
 
 def pause_schedule(name: str) -> Call:

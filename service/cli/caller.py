@@ -109,9 +109,9 @@ class Service:
 
     def post(self, path: str, body: Any = None, *, key: str | None = None, again: bool = False) -> Any:
         """With a key, or if it may be done `again`, it is sent again."""
-        if key and not (key.isascii() and key.isprintable()):
+        if key is not None and not (key and key.isascii() and key.isprintable()):
             raise CallFailed(f"{key!r} is no key: allowed are the characters of ASCII that can be seen.", MISUSED)
-        headers = {"Idempotency-Key": key} if key else {}
+        headers = {} if key is None else {"Idempotency-Key": key}
         return self._call(_Request("POST", path, {} if body is None else body, headers, again=again or key is not None))
 
     def put(self, path: str, body: Any) -> Any:

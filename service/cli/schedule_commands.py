@@ -79,7 +79,7 @@ def put(
 @patient
 @as_json
 def run(name: str, key: str | None, timeout: float | None, as_json: bool) -> None:
-    made = Service(timeout).post(f"/schedules/{part(name)}/run", key=key or os.urandom(16).hex())
+    made = Service(timeout).post(f"/schedules/{part(name)}/run", key=os.urandom(16).hex() if key is None else key)
     if as_json:
         showing.document(made)
     else:

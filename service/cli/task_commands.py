@@ -59,7 +59,8 @@ def create(
     if words:
         args |= arguments.read(words, _schema(service, type_name))
     said = {OPTIONS.get(name, name): value for name, value in _unique(options).items() if value is not None}
-    created = service.post("/tasks", {"type": type_name, "args": args, **said}, key=key or os.urandom(16).hex())
+    key = os.urandom(16).hex() if key is None else key
+    created = service.post("/tasks", {"type": type_name, "args": args, **said}, key=key)
     if not waits_for_it:
         _show_created(created, as_json)
         return 0

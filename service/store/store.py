@@ -37,6 +37,8 @@ KNOWN_SECONDS: Final = 600.0
 
 ROOM_BYTES: Final = 3 * PORTION_BYTES  # a portion as it was read, as it is to be, and as a script holds it
 PROBE_UID: Final = "0" * 59
+THERE: Final = 1  # what a script says of a document that is to be read by itself
+LARGE_AT_ONCE: Final = 20
 
 log = logging.getLogger("sandbox.store")
 
@@ -105,7 +107,9 @@ class Store:
         partition = self._partitions.home(groups[0][0].uid)
         answers = self._wire.call(partition, *[CREATE.call(*self._creation(partition, new, first)) for new in groups])
         return [
-            [document(task.uid, text) for task, text in zip(new, present, strict=True)] if present else []
+            [document(task.uid, text) for task, text in zip(new, self._with_large_ones(new, present), strict=True)]
+            if present
+            else []
             for new, present in zip(groups, answers, strict=True)
         ]
 
@@ -117,12 +121,21 @@ class Store:
         def try_to(wanted: Sequence[Task], plans: Demands) -> list[Any]:
             names, arguments = self._creation(partition, wanted, plans=plans)
             [answer] = self._wire.call(partition, CREATE.call(names, arguments))
-            return list(answer)
+            return list(answer) if answer and isinstance(answer[0], int) else self._with_large_ones(wanted, answer)
 
         made = unique_keys.create(try_to, new)
         texts = self.texts([task.uid for task in made.replaced]) if made.replaced else []
         replaced = [task for task, text in zip(made.replaced, texts, strict=True) if text == encode(task)]
         return made._replace(replaced=replaced)
+
+    def _with_large_ones(self, new: Sequence[Task], present: Sequence[bytes | int | None]) -> list[Any]:
+        """The texts that are there. Of those after the first megabytes the script has only said that they are."""
+        if THERE not in present:
+            return list(present)
+        large = [task.uid for task, text in zip(new, present, strict=True) if text == THERE]
+        portions = (large[at : at + LARGE_AT_ONCE] for at in range(0, len(large), LARGE_AT_ONCE))
+        texts = iter([text for portion in portions for text in self.texts(portion)])
+        return [next(texts) if text == THERE else text for text in present]
 
     def _creation(
         self,

@@ -148,24 +148,25 @@ def partition(key: str | None, value: str, partitions: int) -> int:
 
 
 def value(key: str | None, task_type: TaskType, args: Raw) -> str:
-    """The key's value as text: of a text itself, of anything else its JSON. What the client left out has the handler's
-    default; what is not there at all is `null`.
+    """The key's value as text: of a text itself, of anything else its JSON. It is the one that the handler gets,
+    however the client has written it, with the default for what was left out; what is not there at all is `null`.
     """
     if key is None:
         return ""
     _, first, *further = key.split(".")
-    members = untyped.decode(args)
-    found = members[first] if first in members else _default(task_type, args, first)
+    found = _argument(task_type, args, first)
     for name in further:
         found = found.get(name) if isinstance(found, dict) else None
+    if isinstance(found, float) and found.is_integer():
+        found = int(found)  # 7.0 is 7
     return found if isinstance(found, str) else msgspec.json.encode(found, order="deterministic").decode()
 
 
-def _default(task_type: TaskType, args: Raw, name: str) -> Any:
+def _argument(task_type: TaskType, args: Raw, name: str) -> Any:
     try:
-        return msgspec.to_builtins(getattr(task_type.decode(args), name, None))
+        return msgspec.to_builtins(getattr(task_type.decode(args), name, None), order="deterministic")
     except (msgspec.ValidationError, TypeError):
-        return None  # what the handler cannot take fails when it is run
+        return untyped.decode(args).get(name)  # what the handler cannot take fails when it is run
 
 
 def _digest(text: str, length: int) -> str:

@@ -256,6 +256,8 @@ def test_the_token_is_sent(script: Script, monkeypatch: pytest.MonkeyPatch) -> N
         ["task", "list", "--q", "\udcff"],
         ["task", "create", "echo", "--key", "\udcff"],
         ["task", "create", "echo", "--key", "€"],
+        ["task", "create", "echo", "--key", ""],
+        ["schedule", "run", "nightly", "--key", ""],
         ["schedule", "run", "nightly", "--key", "a\nb"],
         ["schedule", "delete", "\udcff"],
     ],

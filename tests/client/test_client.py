@@ -74,6 +74,10 @@ def test_the_same_key_is_the_same_task(sandbox: Any) -> None:
     with pytest.raises(Invalid) as refused:
         sandbox.create("echo", message=2, idempotency_key=key)
     assert refused.value.field == "Idempotency-Key"
+    with pytest.raises(ValueError, match="idempotency_key is empty"):
+        sandbox.create("echo", message=1, idempotency_key="")
+    with pytest.raises(ValueError, match="idempotency_key is empty"):
+        sandbox.create_many([], idempotency_key="")
     assert sandbox.create("echo", message=1).uid != task.uid
 
 

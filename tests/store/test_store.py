@@ -1232,3 +1232,18 @@ def test_a_backlog_of_many_costs_no_more_than_that_of_few(store: Store, raw: red
         assert store.backlog(QUEUES)["default"].depth == 100_001
         microseconds.append(raw.info("commandstats")["cmdstat_evalsha"]["usec_per_call"])
     assert min(microseconds) < 2000  # others may have been given the processor meanwhile
+
+
+def test_a_batch_with_large_results_is_found_again_in_small_commands(store: Store, raw: redis.Redis) -> None:
+    result = msgspec.Raw(b'"%s"' % (b"x" * 262_000))
+    batch = [new(store, uid=store.uid(random_prefix(), 0)) for _ in range(60)]
+    done = [msgspec.structs.replace(each, status=SUCCEEDED, result=result) for each in batch[1:]]
+    for each in done:
+        raw.set(each.uid, encode(each))
+    assert store.create(batch)
+    raw.config_resetstat()
+    present = store.create(batch)
+    assert present[0] is None and [found and found.text for found in present[1:]] == [encode(each) for each in done]
+    told = raw.info("commandstats")
+    assert told["cmdstat_get"]["calls"] == 1 + 16  # what 4 MiB hold, and the first, which is not there
+    assert told["cmdstat_mget"]["calls"] == 3

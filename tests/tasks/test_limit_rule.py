@@ -1,13 +1,16 @@
 """What a limit says, and which place a task has."""
 
+from datetime import datetime, timedelta
 from typing import Any
+from uuid import UUID
 
 import msgspec
 import pytest
 
 from service.errors import InvalidTask
 from service.tasks import limit_rule
-from service.tasks.declare import TaskType, task
+from service.tasks.context import Context
+from service.tasks.declare import TaskType, marked_type, task
 from service.tasks.limit_rule import Bounds, LimitRule
 
 
@@ -36,6 +39,26 @@ ORDER: TaskType = order.__sandbox_task__  # type: ignore[attr-defined]
 )
 def test_the_value_of_a_key(key: str | None, args: dict[str, Any], value: str) -> None:
     assert limit_rule.value(key, ORDER, msgspec.Raw(msgspec.json.encode(args))) == value
+
+
+@pytest.mark.parametrize(
+    ("kind", "one", "other"),
+    [
+        (UUID, '"a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11"', '"A0EEBC999C0B4EF8BB6D6BB9BD380A11"'),
+        (datetime, '"2026-01-01T00:00:00Z"', '"2026-01-01 00:00:00.0Z"'),
+        (timedelta, '"PT60S"', '"PT1M"'),
+        (float, "7", "7.0"),
+        (Any, "7", "7.0"),
+    ],
+)
+def test_one_value_is_one_key_however_it_is_written(kind: Any, one: str, other: str) -> None:
+    @task("t", limits=("l",))
+    def handler(context: Context, customer: kind) -> None: ...
+
+    task_type = marked_type(handler)
+    assert task_type is not None
+    args = [task_type.accept(msgspec.Raw(b'{"customer":%s}' % text.encode())) for text in (one, other)]
+    assert len({limit_rule.value("args.customer", task_type, each) for each in args}) == 1
 
 
 def test_a_place_tells_apart_limits_keys_and_values() -> None:

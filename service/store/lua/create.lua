@@ -21,7 +21,8 @@
 --
 -- Returns an empty list when all are stored. A schedule moves on with its task; if it, or its last task, is not what was
 -- read, nothing changes, and the answer is 0. If any of the documents is there already, nothing changes, and the answer
--- lists every document's present text, or false. If a key is not free, and not as it was seen, nothing changes either:
+-- lists every document's present text, or false; after 4 MiB, 1 for one that is there and is to be read by itself, for
+-- Redis serves nobody else meanwhile. If a key is not free, and not as it was seen, nothing changes either:
 -- place, UID of who has it, its text, UID of who waits behind it (or ""), its text or false; and so on.
 
 local count = tonumber(ARGV[1])
@@ -43,7 +44,16 @@ if last and (redis.call('GET', last) or '') ~= said[5] then
   return 0
 end
 if redis.call('EXISTS', unpack(uids)) > 0 then
-  return redis.call('MGET', unpack(uids))
+  local found, bytes = {}, 0
+  for i, uid in ipairs(uids) do
+    if bytes < 4194304 then
+      found[i] = redis.call('GET', uid)
+      bytes = bytes + (found[i] and #found[i] or 0)
+    else
+      found[i] = redis.call('EXISTS', uid) == 1 and 1
+    end
+  end
+  return found
 end
 
 -- The unique keys. First all of them are looked at; then who gives way is replaced, and the keys are taken.
