@@ -11,6 +11,7 @@ import redis
 
 from service.errors import StoreUnavailable
 from service.store import TYPE, Change, Entry, Moved, Pause, Store, keys
+from service.store import limits as the_limits
 from service.tasks import moments, transitions
 from service.tasks.declare import task
 from service.tasks.document import QUEUED, SCHEDULED, Claim, Task, TaskError, decode
@@ -662,3 +663,21 @@ def test_of_tasks_that_are_created_together_the_first_come_first(store: Store) -
     assert store.create(some_free) == []
     bounded = {each.uid for each in some_free if each.type == "mail"}
     assert [uid for uid in uids(fetched(store)) if uid in bounded] == [each.uid for each in made[::3]]
+
+
+def test_who_asks_again_and_again_has_many_places_counted_once_in_a_while(
+    store: Store, raw: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(the_limits, "COUNTED_A_SECOND", 500)
+    limit(store, concurrency=1)
+    base = keys.base(0)
+    for number in range(1001):
+        raw.sadd(f"{base}limit:places", f"per-customer:x:{number}")
+        raw.zadd(f"{base}limit:waiting:per-customer:x:{number}", {"a": 1})
+    raw.config_resetstat()
+    assert {store.limits.now()["per-customer"].keys for _ in range(10)} == {1001}
+    assert raw.info("commandstats")["cmdstat_evalsha"]["calls"] < 10
+    limit(store, concurrency=2)
+    assert store.limits.now()["per-customer"].rule == LimitRule(key=BY_CUSTOMER, concurrency=2), "rules are fresh"
+    raw.delete(f"{base}limit:places")
+    eventually(lambda: store.limits.now()["per-customer"].keys == 0)
