@@ -43,7 +43,7 @@ class TaskList:
 
     def add_to(self, pages: Blueprint) -> None:
         pages.add_url_rule("/ui/tasks", "tasks", self.show)
-        pages.add_url_rule("/ui/tasks/chosen", "chosen", self.act, methods=["POST"])
+        pages.add_url_rule("/ui/tasks/chosen", "chosen", self.ask_or_act, methods=["POST"])
 
     def show(self) -> Response:
         asked = typed(request.args)
@@ -73,14 +73,18 @@ class TaskList:
     def _summary(self, task: Task) -> str:
         return shown.summary(task.args, secret_arguments(self._registry, task.type))
 
-    def act(self) -> Response:
+    def ask_or_act(self) -> Response:
+        """First a question that says how many they are, and then the deed."""
         form = request.form
-        deed, back = self._deeds.get(form.get("do", "")), own_place(form.get("back", "/ui/tasks"))
+        do, back = form.get("do", ""), own_place(form.get("back", "/ui/tasks"))
+        deed = self._deeds.get(do)
         if deed is None:
             raise Problem(422, "do: one of retry, cancel")
         uids = form.getlist("uid")[:MOST_CHOSEN]
         if not uids:
             return go(back, Notice("No task was chosen. Tick some first.", good=False))
+        if "sure" not in form:
+            return self._frame.page("chosen.html", do=do, uids=uids, back=back)
         done, left = self._done(deed, uids)
         return go(back, _said(deed, done, left))
 

@@ -322,6 +322,8 @@ def test_a_task_is_created_found_cancelled_and_tried_again(world: World, visit: 
     page.get_by_role("button", name="Filter").click()
     page.get_by_label(f"Choose {uid[:8]}").check()
     page.get_by_role("button", name="Retry chosen").click()
+    page.get_by_text("Retry 1 task?").wait_for()
+    page.get_by_role("button", name="Retry it").click()
     page.get_by_text("1 task was queued again.").wait_for()
     assert "status=cancelled" in page.url
     page.get_by_label("Find a task").fill(uid)

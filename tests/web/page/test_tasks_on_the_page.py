@@ -65,13 +65,21 @@ def test_a_whole_uid_leads_to_its_task(open_page: FlaskClient) -> None:
     assert open_page.get(f"/ui/tasks/{'0' * 64}").status_code == 404
 
 
+def test_it_is_asked_first_how_many_were_chosen(open_page: FlaskClient) -> None:
+    uids = [create(open_page) for _ in range(3)]
+    form = {"do": "cancel", "uid": uids[1:], "back": "/ui/tasks?type=echo"}
+    asked = open_page.post("/ui/tasks/chosen", data=form, headers=OWN)
+    assert asked.status_code == 200 and "Cancel 2 tasks?" in asked.text and "type=echo" in asked.text
+    assert len(listed(open_page, "?status=queued")) == 3, "nothing is done yet"
+
+
 def test_what_was_chosen_is_done_and_told_and_the_filter_stays(
     open_page: FlaskClient, finish: Callable[..., None]
 ) -> None:
     uids = [create(open_page) for _ in range(3)]
     finish(uids[0])
     back = "/ui/tasks?type=echo&limit=3"
-    form = {"do": "cancel", "uid": uids, "back": back}
+    form = {"do": "cancel", "uid": uids, "back": back, "sure": "yes"}
     answer = open_page.post("/ui/tasks/chosen", data=form, headers=OWN)
     assert answer.headers["Location"] == back
     words = said(open_page, answer)
