@@ -28,4 +28,4 @@ mv -Tf /srv/devpi/.current /srv/devpi/current
 from devpi_server.init import init
 words = [\"devpi-init\", \"--serverdir\", \"/var/lib/devpi/data\", \"--root-passwd\"]
 raise SystemExit(init(argv=[*words, open(\"/var/lib/devpi/root-password\").read().strip()]))
-" >&2' "$target/.venv/bin/python"
+" >&2' "$target/.venv/bin/python" 9>&-

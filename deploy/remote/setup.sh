@@ -28,11 +28,11 @@ user deploy "$ROOT" /bin/bash
 member sandbox sandbox-control
 member deploy sandbox-control
 for name in sandbox deploy; do
-    runuser -u "$name" -- "$PYTHON" -c '' 2>/dev/null || { echo "the user $name cannot start $PYTHON" >&2; exit 1; }
+    runuser -u "$name" -- "$PYTHON" -I -c '' 2>/dev/null 9>&- || { echo "the user $name cannot start $PYTHON" >&2; exit 1; }
 done
 folder deploy deploy 755 "$ROOT"
 # As deploy, who may have put links there: root would give away what they lead to.
-runuser -u deploy -- bash -euc '
+runuser -u deploy -- bash --norc -euc '
     for folder in releases shared shared/wheels; do
         install -d -m 755 "$ROOT/$folder" && [ -O "$ROOT/$folder" ] ||
             { echo "$ROOT/$folder does not belong to the user deploy: look why, and mend that" >&2; exit 1; }
@@ -40,7 +40,7 @@ runuser -u deploy -- bash -euc '
     for file in lock step; do
         [ -f "$ROOT/shared/$file" ] && [ -O "$ROOT/shared/$file" ] ||
             install -T -m 600 /dev/null "$ROOT/shared/$file"
-    done'
+    done' 9>&-
 folder sandbox sandbox-control 710 /var/lib/sandbox
 folder sandbox adm 2750 /var/log/sandbox
 folder root root 755 /etc/sandbox

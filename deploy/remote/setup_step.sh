@@ -4,5 +4,5 @@
 file=/run/sandbox-setup.lock
 (umask 077 && : >>"$file")
 exec 9<"$file"
-flock -w 110 9 || { echo "an earlier setup is still running on this host" >&2; exit 75; }
+flock -w 110 9 || { echo "an earlier setup, or a change of the index, is still running on this host" >&2; exit 75; }
 exec "$@"

@@ -16,7 +16,7 @@ from rollout.errors import DeployError
 
 Version = tuple[int, int]
 
-OWN: Final = os.confstr("CS_GNU_LIBC_VERSION") or ""
+OWN: Final = (os.confstr("CS_GNU_LIBC_VERSION") or "") if "CS_GNU_LIBC_VERSION" in os.confstr_names else ""
 ANY: Final = (0, 0)
 FORMER_NAMES: Final = {"manylinux1": (2, 5), "manylinux2010": (2, 12), "manylinux2014": (2, 17)}
 

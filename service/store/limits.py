@@ -10,7 +10,7 @@ Rules are remembered for a second. A claim that asks by an old one is refused, a
 import itertools
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 import msgspec
@@ -143,6 +143,8 @@ class Limits:
         """
         until, counted = self._counted
         if time.monotonic() >= until:
+            if _number(counted) > FEW:
+                self._counted = time.monotonic() + REMEMBERED_SECONDS, counted  # for those who ask meanwhile
             counted = {}
             for group in self._groups:
                 command = LIMITS.call(list(map(keys.limits, group)), list(map(keys.base, group)))
@@ -150,8 +152,8 @@ class Limits:
                 for name, tasks, places in rows(answer, 3):
                     before = counted.get(name.decode(), (0, 0))
                     counted[name.decode()] = (before[0] + tasks, before[1] + places)
-            number = sum(places for _, places in counted.values())
-            self._counted = time.monotonic() + (number / COUNTED_A_SECOND if number > FEW else 0.0), counted
+            seconds = number / COUNTED_A_SECOND if (number := _number(counted)) > FEW else 0.0
+            self._counted = time.monotonic() + seconds, counted
         return counted
 
     def waiting(self) -> dict[str, int]:
@@ -214,3 +216,7 @@ def _place(name: str, rule: LimitRule | None, task_type: TaskType, args: msgspec
 
 def _rule(text: Any) -> LimitRule:
     return limit_rule.stored(text.split(b" ", 4)[4])
+
+
+def _number(counted: Mapping[str, tuple[int, int]]) -> int:
+    return sum(places for _, places in counted.values())

@@ -42,7 +42,7 @@ class Moved(NamedTuple):
     refused: list[Change]
     paused: Sequence[
         Change
-    ] = ()  # claims of what is paused, or held up: the tasks wait again, and the entries are gone
+    ] = ()  # claims of what is paused, held up, or waits behind another: the tasks wait again, and the entries are gone
 
 
 class Move(NamedTuple):

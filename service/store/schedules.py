@@ -85,7 +85,8 @@ class Schedules:
 
     def _ask(self, group: Sequence[int], which: str, count: int) -> tuple[int, list[Found]]:
         bases = [keys.schedule(partition, "") for partition in group]
-        command = TIMETABLE.call([*map(keys.timetable, group)], [which, count, self._turn, *bases])
+        turn = self._turn // sum(map(len, self._groups))  # each partition has come first since the last one
+        command = TIMETABLE.call([*map(keys.timetable, group)], [which, count, turn, *bases])
         [[now, *found]] = self._wire.call(group[0], command)
         return int(now), [_found(name.decode(), text) for name, text in rows(found, 2)]
 

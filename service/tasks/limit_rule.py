@@ -9,6 +9,8 @@ digest for its value. So what was counted by another key is never taken for this
 
 import hashlib
 import re
+from datetime import UTC, datetime
+from decimal import Decimal
 from typing import Annotated, Any, Final
 
 import msgspec
@@ -157,16 +159,31 @@ def value(key: str | None, task_type: TaskType, args: Raw) -> str:
     found = _argument(task_type, args, first)
     for name in further:
         found = found.get(name) if isinstance(found, dict) else None
-    if isinstance(found, float) and found.is_integer():
-        found = int(found)  # 7.0 is 7
+    found = _in_one_spelling(found)
     return found if isinstance(found, str) else msgspec.json.encode(found, order="deterministic").decode()
 
 
 def _argument(task_type: TaskType, args: Raw, name: str) -> Any:
     try:
-        return msgspec.to_builtins(getattr(task_type.decode(args), name, None), order="deterministic")
+        found = getattr(task_type.decode(args), name, None)
+        return msgspec.to_builtins(found, builtin_types=(datetime, Decimal), order="deterministic")
     except (msgspec.ValidationError, TypeError):
         return untyped.decode(args).get(name)  # what the handler cannot take fails when it is run
+
+
+def _in_one_spelling(found: Any) -> Any:
+    """7.0 is 7, as a moment is the same one in each time zone."""
+    if isinstance(found, float):
+        return int(found) if found.is_integer() else found
+    if isinstance(found, Decimal):
+        return f"{found.normalize():f}" if found.is_finite() else str(found)
+    if isinstance(found, datetime):
+        return msgspec.to_builtins(found.astimezone(UTC) if found.tzinfo else found)
+    if isinstance(found, list | tuple):
+        return [_in_one_spelling(member) for member in found]
+    if isinstance(found, dict):
+        return {name: _in_one_spelling(member) for name, member in found.items()}
+    return found
 
 
 def _digest(text: str, length: int) -> str:

@@ -17,6 +17,7 @@ STARTED: Final = "started"
 FINISHED: Final = "finished"
 RETURN: Final = "return"
 REJECT: Final = "reject"
+REPLACE: Final = "replace"
 KEEP_LAST: Final = "keep_last"
 
 LONGEST_KEY: Final = 200
@@ -78,4 +79,4 @@ def effect(before: Task, after: Task) -> str:
     if after.finished or (before.unique.until == STARTED and after.status == RUNNING):
         return LEAVES
     is_claim = (before.status, after.status) == (QUEUED, RUNNING)
-    return ASKS if is_claim and before.unique.on_conflict == KEEP_LAST else ""
+    return ASKS if is_claim and before.unique.on_conflict in (REPLACE, KEEP_LAST) else ""

@@ -1,7 +1,7 @@
 """JSON of which nobody knows the types: arguments as a client sent them.
 
 msgspec reads a number of some 290 digits and more in 10 µs, as in 1e308; 256 KB of them held a process up for half a
-second. Python's own reader takes a twentieth of that.
+second. Python's own reader takes a twentieth of that, and 0.25 µs more for any other number with a point.
 """
 
 import math

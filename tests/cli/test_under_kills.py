@@ -26,11 +26,13 @@ def victims(instance: Instance) -> dict[str, list[int]]:
         kinds = instance.kinds()
         if not instance.is_whole() or not kinds["runner"]:
             return {}
-        arbiter, *workers = (process.pid for process in sorted(kinds["web"]))
+        web = {process.pid for process in kinds["web"]}
         with suppress(psutil.NoSuchProcess):
-            if {child.pid for child in psutil.Process(arbiter).children()} == {*workers}:
-                one = {"arbiter": arbiter, "worker": random.choice(workers), "runner": kinds["runner"][0].pid}
-                return {**{kind: [pid] for kind, pid in one.items()}, "web": [arbiter, *workers]}
+            for arbiter in web:
+                workers = [child.pid for child in psutil.Process(arbiter).children()]
+                if {arbiter, *workers} == web:
+                    one = {"arbiter": arbiter, "worker": random.choice(workers), "runner": kinds["runner"][0].pid}
+                    return {**{kind: [pid] for kind, pid in one.items()}, "web": [*web]}
         return {}
 
     return dict(eventually(found))

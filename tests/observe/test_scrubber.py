@@ -286,3 +286,10 @@ def test_of_a_very_long_text_only_a_part_is_looked_into(of_the_attempt: Callable
     told = "opensesame, " * (scrubber.LONGEST_LOOKED_INTO // 4)
     assert text(told, 20) == f"{REMOVED}, {REMOVED}" + scrubber.CUT
     assert scrubber.end(told, 22) == f"{REMOVED}, {REMOVED}, "
+
+
+def test_time_that_others_have_had_the_processor_costs_no_value(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = time.monotonic()
+    moments = (now + second for second in range(1_000_000))
+    monkeypatch.setattr(scrubber.time, "monotonic", lambda: next(moments))
+    assert plain({"first": [1, 2], "second": "x"}) == {"first": [1, 2], "second": "x"}

@@ -12,6 +12,7 @@ from service.store.unique_keys import Created
 from service.tasks import transitions
 from service.tasks.document import CANCELLED, NULL, QUEUED, SCHEDULED, Claim, Task, TaskError, Unique, decode
 from service.tasks.uid import random_prefix
+from service.tasks.unique import FINISHED, STARTED
 
 QUEUES = ("default", "other")
 NOW = "2026-03-01T12:00:00.000000Z"
@@ -189,14 +190,17 @@ def test_who_waits_behind_comes_however_the_first_one_ends(store: Store, end: Ca
     assert waiting.uid == second.uid
 
 
-def test_who_waits_behind_is_not_started_by_an_entry_from_before_a_purge(store: Store) -> None:
-    earlier = created(store, "keep_last")
+@pytest.mark.parametrize(("rule", "until"), [("keep_last", FINISHED), ("replace", FINISHED), ("replace", STARTED)])
+def test_who_waits_behind_is_not_started_by_an_entry_from_before_a_purge(store: Store, rule: str, until: str) -> None:
+    earlier = created(store, rule, until=until)
     store.change(earlier.uid, lambda found: transitions.cancelled(found, NOW))
     assert store.purge(earlier.uid)  # its entry is still in the stream
     holder = created(store, "keep_last", queue="other")
     [stale, entry] = sorted(entries_of(store), key=lambda entry: "other" in entry.stream)
     document = claimed(store, entry)
-    again = task(store, "keep_last", uid=earlier.uid)  # as with the same Idempotency-Key
+    if rule == "replace":  # it replaces who waits behind already
+        created(store, "keep_last")
+    again = task(store, rule, until=until, uid=earlier.uid)  # as with the same Idempotency-Key
     assert create(store, again).new == [again]
     found = store.read(again.uid)
     assert found is not None

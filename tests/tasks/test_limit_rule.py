@@ -1,6 +1,7 @@
 """What a limit says, and which place a task has."""
 
 from datetime import datetime, timedelta
+from decimal import Decimal
 from typing import Any
 from uuid import UUID
 
@@ -46,6 +47,15 @@ def test_the_value_of_a_key(key: str | None, args: dict[str, Any], value: str) -
     [
         (UUID, '"a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11"', '"A0EEBC999C0B4EF8BB6D6BB9BD380A11"'),
         (datetime, '"2026-01-01T00:00:00Z"', '"2026-01-01 00:00:00.0Z"'),
+        (datetime, '"2026-01-01T00:00:00Z"', '"2026-01-01T01:00:00+01:00"'),
+        (Decimal, '"100"', '"100.00"'),
+        (list[Any], "[7]", "[7.0]"),
+        (
+            dict[str, tuple[datetime, float]],
+            '{"a":["2026-01-01T00:00:00Z",1]}',
+            '{"a":["2026-01-01T02:00:00+02:00",1.0]}',
+        ),
+        (set[int], "[3,1]", "[1,3]"),
         (timedelta, '"PT60S"', '"PT1M"'),
         (float, "7", "7.0"),
         (Any, "7", "7.0"),

@@ -99,8 +99,9 @@ def test_what_a_change_does_to_the_key() -> None:
         assert unique.effect(failed, transitions.requeued(failed)) == TAKES
 
 
-def test_a_claim_asks_whether_a_task_waits_that_may_wait_behind_another() -> None:
-    waiting = held(unique=Unique("k", "finished", "keep_last"))
+@pytest.mark.parametrize("rule", ["replace", "keep_last"])
+def test_a_claim_asks_whether_a_task_waits_that_may_wait_behind_another(rule: str) -> None:
+    waiting = held(unique=Unique("k", "finished", rule))
     assert unique.effect(waiting, transitions.claimed(waiting, Claim("c", "t", "s", "e"))) == ASKS
     assert unique.effect(waiting, transitions.promoted(waiting)) == ""
 

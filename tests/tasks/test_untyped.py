@@ -1,7 +1,6 @@
 """Numbers that msgspec reads slowly (an exponent of 289 or more, or below -307: some 10 µs each, 0.4 s for 256 KB)."""
 
 import time
-from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -11,36 +10,28 @@ from service import Context, task
 from service.store.selection import argument
 from service.tasks import untyped
 from service.tasks.declare import marked_type
+from tests.servers import BUSY
 
 MANY = b"[" + b",".join([b"1e308"] * 43_000) + b"]"
 
 
-def processor_seconds(act: Callable[[], object]) -> float:
-    begun = time.thread_time()
-    act()
-    return time.thread_time() - begun
-
-
-@pytest.fixture
-def slow_seconds() -> float:
-    """What msgspec takes by itself, here and now."""
-    return processor_seconds(lambda: msgspec.json.decode(MANY))
-
-
 @pytest.mark.parametrize("q", ["args.other=1", "args.x=1", "args.x.y=1"])
-def test_a_search_reads_no_value_that_cannot_be_the_one(slow_seconds: float, q: str) -> None:
+def test_a_search_reads_no_value_that_cannot_be_the_one(monkeypatch: pytest.MonkeyPatch, q: str) -> None:
     wanted = argument(q)
     assert wanted is not None
-    assert processor_seconds(lambda: wanted.fits(msgspec.Raw(b'{"x":' + MANY + b"}"))) < slow_seconds / 4
+    monkeypatch.setattr(untyped, "decode", lambda _: pytest.fail("it is read"))
+    assert not wanted.fits(msgspec.Raw(b'{"x":' + MANY + b"}"))
 
 
-def test_large_numbers_cost_little_when_a_task_is_created(slow_seconds: float) -> None:
+def test_large_numbers_cost_little_when_a_task_is_created() -> None:
     @task("any")
     def any_(context: Context, x: Any = None) -> None: ...
 
     task_type = marked_type(any_)
     assert task_type is not None
-    assert processor_seconds(lambda: task_type.accept(msgspec.Raw(b'{"x":' + MANY + b"}"))) < slow_seconds
+    begun = time.thread_time()
+    task_type.accept(msgspec.Raw(b'{"x":' + MANY + b"}"))
+    assert time.thread_time() - begun < 0.2 * BUSY, "msgspec by itself takes 0.9 s"
 
 
 def test_numbers_are_read_as_msgspec_reads_them() -> None:

@@ -19,16 +19,17 @@
 --       then per document: text as read, text to be, created (score), entry, due by the caller's clock, or ""
 --       then, if there is something in 16, per document: its places, with blanks between
 --       then for some: place (from 1), an attempt to be kept
---       or, where the change makes a task leave its unique key or take it again: 0, the unique keys; then for each such
---       task: its place below zero, its key; with "?" before the key where a claim only asks whether another one has it
+--       or, where the change makes a task leave its unique key or take it again, or a claim asks whether it waits behind
+--       another one: 0, the unique keys; then for each such task: its place below zero, its key, after a "?" if it is only
+--       asked
 --
 -- The entry: with a consumer in 5 it must be pending for it, and stays (a claim, news of progress);
 -- without one it is dropped if it is not "" (a settlement, a hand-back). Where nothing has been taken
 -- from anybody since the consumer read its entries, they are all its own, and need not be looked up.
 -- What is queued in a paused queue is not claimed, but goes back to the front of its queue; what is of a paused type
 -- goes to its lot. What is queued after its end is refused while another task has its unique key. What a limit holds up
--- waits at its place. Where a limit has changed since the caller looked, a claim is refused. What waits behind another
--- task with its unique key is not claimed: its entry is of an earlier task with this UID.
+-- waits at its place. Where a limit has changed since the caller looked, a claim is refused. What waits behind the task
+-- that has its unique key is not claimed: the entry is of an earlier task with this UID.
 -- Returns the places (from 1) of the documents that were refused, and below zero the places of those that were paused, are
 -- held up, or wait behind another.
 
@@ -81,8 +82,9 @@ for at = further, #ARGV, 2 do
 end
 local takes_keys = keys and after == 'queued'
 
+local is_claim = before == 'queued' and after == 'running'
 local pause -- what keeps the batch from being claimed: its queue, or its type
-if before == 'queued' and after == 'running' then
+if is_claim then
   local type, queue = string.match(name, '^([^:]*):([^:]*):')
   local pauses = redis.call('HMGET', KEYS[8], 'queue:' .. queue, 'type:' .. type)
   pause = is_in_force(pauses[1]) and 'queue' or is_in_force(pauses[2]) and 'type'
@@ -99,6 +101,11 @@ local moved = {}
 local function is_held(key)
   local holder = key and keys.on_record(key)
   return holder and (moved[holder] or keys.holder_of(key))
+end
+
+local function waits_behind(i, uid)
+  local key = is_claim and keys and (asked_of[i] or key_of[i])
+  return key and keys.waits(key, uid)
 end
 
 local present = redis.call('MGET', unpack(KEYS, first))
@@ -124,7 +131,7 @@ for i = 1, count do
       parked[#parked + 1] = uid
       limits.forget(base, uid, now)
     end
-  elseif keys and asked_of[i] and keys.waits(asked_of[i], uid) then
+  elseif waits_behind(i, uid) then
     refused[#refused + 1] = -i
     dropped[#dropped + 1] = entry
   elseif act == 'claim' and not limits.enter(base, uid, places(i), line, ARGV[at + 2], now) then
