@@ -11,7 +11,7 @@ import shutil
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from service.workspaces import launch, nginx, recipes
 from service.workspaces.hands import HandsFailed, WebService
@@ -115,9 +115,7 @@ class WebProcesses:
         return any(self._conf.glob("*.ini")) and self._ensure()
 
     def restart(self, slug: str) -> None:
-        self._ensure()
-        with self._circusd.turn():
-            self._circusd.call("restart", name=slug, waiting=True)
+        self._order("restart", name=slug)
 
     def status(self, slug: str) -> WebService:
         """Of what is there now; a circusd that was killed is not started by a question."""
@@ -173,9 +171,19 @@ class WebProcesses:
             memory=self._memory, path=recipes.PATH,
         )  # fmt: skip
         _write(self._file(slug), text)
-        self._ensure()
-        with self._circusd.turn():
-            self._circusd.call("reloadconfig", waiting=True)
+        self._order("reloadconfig")
+
+    def _order(self, command: str, **what: Any) -> None:
+        """Starts circusd if need be. One that was killed may seem alive for a moment: then it is told once more."""
+        for is_last in (False, True):
+            self._ensure()
+            try:
+                with self._circusd.turn():
+                    self._circusd.call(command, waiting=True, **what)
+                return
+            except HandsFailed:
+                if is_last or self._circusd.is_alive():
+                    raise
 
     def _lay_out(self) -> None:
         places = self._places

@@ -1,9 +1,13 @@
 """The files of the web processes."""
 
+import subprocess
 from pathlib import Path
+
+import pytest
 
 from service.workspaces.nginx import Addresses
 from service.workspaces.places import Places
+from service.workspaces.second_control import ALIVE, SecondCircusd
 from service.workspaces.supervisor import WebProcesses
 
 MINE, NEIGHBOURS = "w-jo-aaaaaaaa", "w-jo-bbbbbbbb"
@@ -17,3 +21,27 @@ def test_a_removal_takes_the_logs_too(tmp_path: Path) -> None:
         log.touch()
     WebProcesses(places, site=Addresses("localhost", by_port=True), memory_mb=64).remove(MINE)
     assert [log for log in logs if log.exists()] == [places.run / f"{NEIGHBOURS}.log.1"]
+
+
+def test_a_killed_circusd_that_still_seems_alive_is_started_anew(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    places = Places.under(folder)
+    places.run.mkdir(parents=True)
+    (places.run / ALIVE).touch()
+    web = WebProcesses(places, site=Addresses("localhost", by_port=True), memory_mb=64)
+    dying = subprocess.Popen(["flock", "--no-fork", str(places.run / ALIVE), "sleep", "600"])
+    ask = SecondCircusd.call
+
+    def call(*words: object, **what: object) -> object:
+        dying.kill()
+        return ask(*words, **what)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(SecondCircusd, "call", call)
+    try:
+        while not SecondCircusd(places.run, places.homes).is_alive():
+            pass
+        web._order("numwatchers")
+        assert SecondCircusd(places.run, places.homes).is_alive()
+    finally:
+        dying.kill()
+        dying.wait()
+        SecondCircusd(places.run, places.homes).halt()
