@@ -7,8 +7,10 @@ Each key has a place of its own, named `<limit>:<mode>:<digest>`: the mode stand
 digest for its value. So what was counted by another key is never taken for this one.
 """
 
+import decimal
 import hashlib
 import re
+from contextlib import suppress
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Annotated, Any, Final
@@ -24,6 +26,8 @@ MOST: Final = 1_000_000
 MOST_OVERRIDES: Final = 1000
 LONGEST_VALUE: Final = 500
 LONGEST_KEY: Final = 500
+LONGEST_NUMBER: Final = 30  # digits; a longer one is written with its exponent
+EXACT: Final = decimal.Context(prec=decimal.MAX_PREC, Emin=decimal.MIN_EMIN, Emax=decimal.MAX_EMAX)
 NONE: Final = "-"
 END: Final = r"$(?!\n)"  # in Python, $ alone fits before a last newline, too
 KEY: Final = re.compile(r"args(\.[A-Za-z_][A-Za-z0-9_]*)+")
@@ -176,9 +180,14 @@ def _in_one_spelling(found: Any) -> Any:
     if isinstance(found, float):
         return int(found) if found.is_integer() else found
     if isinstance(found, Decimal):
-        return f"{found.normalize():f}" if found.is_finite() else str(found)
+        if not found.is_finite():
+            return str(found)
+        shortest = found.normalize(EXACT) if found else Decimal(0)
+        return f"{shortest:f}" if abs(shortest.adjusted()) < LONGEST_NUMBER else str(shortest)
     if isinstance(found, datetime):
-        return msgspec.to_builtins(found.astimezone(UTC) if found.tzinfo else found)
+        with suppress(OverflowError):  # in the first year, or the last one
+            found = found.astimezone(UTC) if found.tzinfo else found
+        return msgspec.to_builtins(found)
     if isinstance(found, list | tuple):
         return [_in_one_spelling(member) for member in found]
     if isinstance(found, dict):

@@ -49,6 +49,8 @@ def test_the_value_of_a_key(key: str | None, args: dict[str, Any], value: str) -
         (datetime, '"2026-01-01T00:00:00Z"', '"2026-01-01 00:00:00.0Z"'),
         (datetime, '"2026-01-01T00:00:00Z"', '"2026-01-01T01:00:00+01:00"'),
         (Decimal, '"100"', '"100.00"'),
+        (Decimal, '"0"', '"-0E+5"'),
+        (Decimal, '"1E+999999"', '"10E+999998"'),
         (list[Any], "[7]", "[7.0]"),
         (
             dict[str, tuple[datetime, float]],
@@ -69,6 +71,30 @@ def test_one_value_is_one_key_however_it_is_written(kind: Any, one: str, other: 
     assert task_type is not None
     args = [task_type.accept(msgspec.Raw(b'{"customer":%s}' % text.encode())) for text in (one, other)]
     assert len({limit_rule.value("args.customer", task_type, each) for each in args}) == 1
+
+
+@pytest.mark.parametrize(
+    ("kind", "text", "value"),
+    [
+        (Decimal, '"100.00"', "100"),
+        (Decimal, '"1E+999999999"', "1E+999999999"),
+        (Decimal, '"NaN"', "NaN"),
+        (Decimal, '"sNaN"', "sNaN"),
+        (Decimal, '"-Infinity"', "-Infinity"),
+        (Decimal, f'"1.{"0" * 40}1"', f"1.{'0' * 40}1"),
+        (datetime, '"0001-01-01T00:00:00+01:00"', "0001-01-01T00:00:00+01:00"),
+        (datetime, '"9999-12-31T23:59:59-01:00"', "9999-12-31T23:59:59-01:00"),
+        (float, "1e308", str(int(1e308))),
+    ],
+)
+def test_the_farthest_values_have_a_key_too(kind: Any, text: str, value: str) -> None:
+    @task("t", limits=("l",))
+    def handler(context: Context, customer: kind) -> None: ...
+
+    task_type = marked_type(handler)
+    assert task_type is not None
+    args = task_type.accept(msgspec.Raw(b'{"customer":%s}' % text.encode()))
+    assert limit_rule.value("args.customer", task_type, args) == value
 
 
 def test_a_place_tells_apart_limits_keys_and_values() -> None:
