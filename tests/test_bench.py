@@ -3,8 +3,11 @@
 import os
 import subprocess
 import sys
+from importlib.metadata import packages_distributions, requires
 
 import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 from bench.processes import environment
 from bench.table import MILLISECONDS, MISSED, PER_SECOND, Row, Unit
@@ -33,6 +36,21 @@ def test_what_a_shell_wants_of_python_reaches_no_process_that_is_measured(monkey
     monkeypatch.setenv("PYTHONDONTWRITEBYTECODE", "1")
     monkeypatch.setenv("PYTHONMALLOC", "debug")
     assert [name for name in environment() if name.startswith("PYTHON")] == []
+
+
+def test_the_peers_have_what_the_web_process_imports() -> None:
+    """Their Flask views run by the project's own conf/gunicorn.py, which imports the application."""
+    program = "import sys, service.cli.wiring, service.web.app, service.web.auth; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
+    whose = packages_distributions()
+    imported = {name for module in done.stdout.split() for name in whose.get(module, [])}
+    peers = {each.partition("=")[0] for each in (ROOT / "bench" / "requirements-peers.txt").read_text().splitlines()}
+    there = peers | wanted_by("flask")
+    assert {canonicalize_name(name) for name in imported} & wanted_by("sandbox") <= there
+
+
+def wanted_by(distribution: str) -> set[str]:
+    return {canonicalize_name(Requirement(each).name) for each in requires(distribution) or []}
 
 
 @pytest.mark.parametrize(
