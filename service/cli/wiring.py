@@ -179,7 +179,6 @@ def run_runner(settings: Settings, lines: "Lines", *, builder: bool = False) -> 
     """A runner of SANDBOX_QUEUES; or a builder, which serves queues of its own."""
     from service.builtin import bulk
     from service.cli.acts import Acts
-    from service.runner import forked
     from service.runner.journal import Report
     from service.runner.process import Runner
     from service.runner.zygote import Zygote, refuse_replaced_sockets
@@ -196,8 +195,11 @@ def run_runner(settings: Settings, lines: "Lines", *, builder: bool = False) -> 
     refuse_replaced_sockets(want_processes)
     candidate.wait()
     reports = errors(settings, "runner", types)
-    begin = partial(forked.run, registry=types, errors=reports)
-    zygote = Zygote(begin) if want_processes else None  # before there is a thread
+    zygote = None
+    if want_processes:
+        from service.runner import forked
+
+        zygote = Zygote(partial(forked.run, registry=types, errors=reports))  # before there is a thread
     queues = settings.builder_queues if builder else settings.queues
     if settings.workspace_git and WORKSPACES in queues:
         threading.Thread(target=_wake_workspaces, args=(settings,), name="wake-workspaces", daemon=True).start()

@@ -13,18 +13,17 @@ import signal
 import time
 from contextlib import suppress
 from functools import partial
-from typing import ClassVar, Final
+from typing import Final
 
 import msgspec
 
-from service.errors import Interrupted
 from service.observe import logs
 from service.observe.sentry import Errors
 from service.runner import attempt, outcomes
 from service.runner.forked import decode_line
 from service.runner.frames import ANSWER, CHUNK, CREATE, LINE, NEWS, OUTCOME, REPORT, TASK, Frames, frame
+from service.runner.leash import KILL_SECONDS, Leash
 from service.runner.outcomes import Crashed, Transition
-from service.runner.window import Window
 from service.runner.zygote import LONGEST_WORD, NOT_FORKED, Fork, Zygote
 from service.tasks.context import Child, Context
 from service.tasks.declare import TaskType
@@ -32,38 +31,8 @@ from service.tasks.document import Task, encode
 
 LOOK_SECONDS: Final = 0.1
 PATIENCE_SECONDS: Final = 2.0  # from the interruption to the kill
-KILL_SECONDS: Final = 3.0  # the kernel may hold a process for a while
 
 log = logging.getLogger(logs.OF_ONE_TASK)
-
-
-class Leash(Window):
-    """The time in which the process may be interrupted. Its lane is never stuck, and looks after itself."""
-
-    __slots__ = ("_child",)
-    spare_seconds: ClassVar[float] = 2 * KILL_SECONDS
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._child: Fork | None = None
-
-    def holds(self, child: Fork) -> None:
-        self._child = child
-
-    def close(self, *_: object) -> None:
-        self._is_open = False
-
-    __exit__ = close
-
-    def interrupt(self, reason: type[Interrupted]) -> None:
-        with self._lock:
-            if self._is_open and self.reason is None and self._child is not None:
-                self.reason = reason
-                self.interrupted_at = time.monotonic()
-                self._child.interrupt(reason)
-
-    def arrive(self) -> None:
-        """A signal to the main thread is for other attempts."""
 
 
 def run(zygote: Zygote, task_type: TaskType, context: Context, task: Task, leash: Leash, errors: Errors) -> Transition:
@@ -153,7 +122,7 @@ class _Following:
         elif kind == NEWS:
             self._context.news = msgspec.Raw(content)
         elif kind == REPORT:
-            self._errors.relayed(content)
+            self._errors.relayed(pickle.loads(content))
         elif kind == OUTCOME:
             self.outcome, self._context.pushed_back = pickle.loads(content)
         elif kind == CREATE:

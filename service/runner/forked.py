@@ -47,7 +47,7 @@ def run(talk: socket.socket, shared: Shared, registry: Registry, errors: Errors)
     assert task_type is not None  # the runner has the same
     window = _Window(shared)
     runner = _Runner(talk, window)
-    errors.relay(lambda parcel: runner.tell(REPORT, parcel))
+    errors.relay(lambda report: runner.tell(REPORT, pickle.dumps(report)))
     errors.begin()
     logging.getLogger().addHandler(Hearing())
     context = window.context = _Context(task, runner, window)

@@ -9,7 +9,7 @@ import itertools
 import logging
 import time
 from collections import defaultdict, deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Final
 
@@ -17,10 +17,11 @@ import msgspec
 
 from service.errors import Interrupted, StoreUnavailable
 from service.observe.sentry import NO_ERRORS, Errors
-from service.runner import apart, attempt, outcomes, programs, triage
+from service.runner import attempt, outcomes, programs, triage
 from service.runner.alarm import Alarm
 from service.runner.holdings import Held, Holdings
 from service.runner.journal import Report
+from service.runner.leash import Leash
 from service.runner.lockfile import HELD_UP_SECONDS, NEVER, Presence, token
 from service.runner.news import Ear, News
 from service.runner.order import Order, Turn
@@ -117,7 +118,11 @@ class Lane:
         self._recovery = recovery
         self._errors = errors
         self._create = create
-        self._zygote = zygote
+        self._apart: Callable[[TaskType, Context, Task, Leash, Errors], Transition] | None = None
+        if zygote is not None:
+            from service.runner import apart  # most runners need neither it nor what it imports: half a megabyte
+
+            self._apart = partial(apart.run, zygote)
         self._pace = BATCH_SECONDS
         self._plenty = True
         self._numbers = itertools.count(1)
@@ -360,7 +365,7 @@ class Lane:
         task = held.document.task
         task_type = self._registry.get(task.type)
         assert task_type is not None  # triage has seen to it
-        window = apart.Leash() if task_type.process else Window()
+        window = Leash() if task_type.process else Window()
         context = Context(task, partial(programs.run, window), self._create)
         running = Running(held, context, window)
         is_timed = task.timeout is not None and not task_type.process  # a process is killed without an alarm
@@ -369,7 +374,7 @@ class Lane:
             self._alarm.set(self.number, running.deadline + HARD_SECONDS + ALARM_SECONDS)
         self.running = running
         self._errors.begin()
-        if isinstance(window, apart.Leash):
+        if isinstance(window, Leash):
             held.transition = self._run_apart(task_type, context, task, window)
         else:
             held.transition = attempt.run(task_type, context, task, window, self._errors)
@@ -380,10 +385,10 @@ class Lane:
             self._alarm.set(self.number, NEVER)
         self.holdings.ended.append(held)
 
-    def _run_apart(self, task_type: TaskType, context: Context, task: Task, leash: apart.Leash) -> Transition:
-        assert self._zygote is not None
+    def _run_apart(self, task_type: TaskType, context: Context, task: Task, leash: Leash) -> Transition:
+        assert self._apart is not None
         try:
-            return apart.run(self._zygote, task_type, context, task, leash, self._errors)
+            return self._apart(task_type, context, task, leash, self._errors)
         except ZygoteGone as error:
             log.error("%s; this runner ends, to be replaced", error)
             self._stopping.request()

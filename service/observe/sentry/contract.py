@@ -28,10 +28,10 @@ class Errors(Protocol):
     ) -> str | None:
         """Reports a fault that is no exception here. One message is one issue: what varies goes into tags and extra."""
 
-    def relay(self, send: Callable[[bytes], None]) -> None:
+    def relay(self, send: Callable[[object], None]) -> None:
         """In a forked process: from now on its parent sends the reports."""
 
-    def relayed(self, report: bytes) -> None:
+    def relayed(self, report: Any) -> None:
         """Sends such a report."""
 
     def flush(self, seconds: float = EXIT_SECONDS) -> bool:
@@ -53,9 +53,9 @@ class NoErrors:
     ) -> str | None:
         return None
 
-    def relay(self, send: Callable[[bytes], None]) -> None: ...
+    def relay(self, send: Callable[[object], None]) -> None: ...
 
-    def relayed(self, report: bytes) -> None: ...
+    def relayed(self, report: Any) -> None: ...
 
     def flush(self, seconds: float = EXIT_SECONDS) -> bool:
         return True

@@ -6,7 +6,6 @@ one event. Nothing here raises. Only the outbox's thread waits.
 """
 
 import logging
-import pickle
 import platform
 import socket
 import sys
@@ -20,7 +19,7 @@ from service.observe.logs import OncePerMinute
 from service.observe.sentry import filters
 from service.observe.sentry.contract import EXIT_SECONDS, SDK, check
 from service.observe.sentry.event import Event, Shape, of_environ
-from service.observe.sentry.outbox import Outbox
+from service.observe.sentry.outbox import Outbox, Parcel
 from service.observe.sentry.trail import Trail, message
 
 MARK: Final = "__sandbox_event__"
@@ -134,15 +133,15 @@ class Reporter:
         if error is not None and not filters.is_end_of_process(error):
             self.capture(error, tags={"thread": threading.current_thread().name})
 
-    def relay(self, send: Callable[[bytes], None]) -> None:
-        self._outbox.relay = lambda new: send(pickle.dumps(new))
+    def relay(self, send: Callable[[Parcel], None]) -> None:
+        self._outbox.relay = send
 
-    def relayed(self, report: bytes) -> None:
+    def relayed(self, report: Parcel) -> None:
         try:
             if self._outbox.full:
                 self._outbox.drop()
             else:
-                self._outbox.put(pickle.loads(report))
+                self._outbox.put(report)
         except Exception as fault:
             _tell(fault)
 
