@@ -5,9 +5,9 @@ The service's runners are frozen, and Celery has no worker: otherwise two cores 
 tasks beside. A further row lets the runners work.
 """
 
+import http.client
 import json
 import shutil
-import socket
 import subprocess
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -84,7 +84,7 @@ def service(plan: Plan, body: Any, connections: int, *, runners_work: bool = Fal
 
 
 def _flask(plan: Plan, app: str) -> Load:
-    with _flask_server(app) as (url, workers, broker):
+    with flask_server(app) as (url, workers, broker):
         load = _load(plan, url, TASK, CONNECTIONS, workers())
         if app is DELAYING:
             _check_stored(load, broker.llen("celery"))
@@ -97,25 +97,34 @@ def _check_stored(load: Load, stored: int) -> None:
 
 
 @contextmanager
-def _flask_server(app: str) -> Iterator[tuple[str, Callable[[], Sequence[psutil.Process]], redis.Redis]]:
+def flask_server(
+    app: str, python: str = PYTHON
+) -> Iterator[tuple[str, Callable[[], Sequence[psutil.Process]], redis.Redis]]:
     port = servers.free_port()
     with servers.folder() as home, servers.fresh_redis(home) as broker:
-        own = environment(SANDBOX_HOME=str(home), BENCH_REDIS=str(broker))
-        words = [PYTHON, "-m", "gunicorn", "-c", str(ROOT / "conf" / "gunicorn.py"), "--bind", f"127.0.0.1:{port}", app]
+        # Named as ours, too: else the workers would ask the application whether its own is there yet.
+        own = environment(SANDBOX_HOME=str(home), REDIS_URL=f"unix://{broker}", BENCH_REDIS=str(broker))
+        words = [python, "-m", "gunicorn", "-c", str(ROOT / "conf" / "gunicorn.py"), "--bind", f"127.0.0.1:{port}", app]
         with started(words, own, home / "output.log") as program:
             url = f"http://127.0.0.1:{port}/tasks"
 
             def is_ready() -> bool:
                 program.check()
-                return len(program.family()) > 2 and _accepts(port)
+                return len(program.family()) > 2 and _answers(port)
 
             eventually(is_ready)
             yield url, lambda: program.family()[1:], redis.Redis(unix_socket_path=str(broker))
 
 
-def _accepts(port: int) -> bool:
-    with socket.socket() as probe:
-        return probe.connect_ex(("127.0.0.1", port)) == 0
+def _answers(port: int) -> bool:
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
+    try:
+        connection.request("GET", "/")
+        return bool(connection.getresponse().status)
+    except (OSError, http.client.HTTPException):
+        return False
+    finally:
+        connection.close()
 
 
 def _load(plan: Plan, url: str, body: Any, connections: int, workers: Sequence[psutil.Process]) -> Load:

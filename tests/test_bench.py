@@ -1,14 +1,17 @@
 """The bench itself: what can go wrong before it has measured anything."""
 
+import json
 import os
 import subprocess
 import sys
+import urllib.request
 from importlib.metadata import packages_distributions, requires
 
 import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+from bench import web
 from bench.processes import environment
 from bench.table import MILLISECONDS, MISSED, PER_SECOND, Row, Unit
 from tests.system.instance import ROOT
@@ -47,6 +50,14 @@ def test_the_peers_have_what_the_web_process_imports() -> None:
     peers = {each.partition("=")[0] for each in (ROOT / "bench" / "requirements-peers.txt").read_text().splitlines()}
     there = peers | wanted_by("flask")
     assert {canonicalize_name(name) for name in imported} & wanted_by("sandbox") <= there
+
+
+def test_a_peer_s_view_answers_under_the_project_s_own_gunicorn_settings() -> None:
+    with web.flask_server("bench.peers.flask_bare:app", sys.executable) as (url, workers, _):
+        body = json.dumps({"type": "echo"}).encode()
+        request = urllib.request.Request(url, body, {"Content-Type": "application/json"})
+        assert urllib.request.urlopen(request, timeout=60).status == 201
+        assert len(workers()) == 2
 
 
 def wanted_by(distribution: str) -> set[str]:
