@@ -39,7 +39,7 @@ from service.tasks.document import QUEUED, Claim, Task
 from service.tasks.limit_rule import is_set
 from service.tasks.registry import Registry
 
-LARGEST_BATCH: Final = 64
+LARGEST_BATCH: Final = 128
 BATCH_SECONDS: Final = 0.02
 WAIT_SECONDS: Final = 1.0
 APART_SECONDS: Final = 0.25

@@ -176,13 +176,12 @@ class Batch:
                 mark = "?" if effect == unique.ASKS else ""
                 unique_keys += (-number, mark + unique.lock(before.type, change.before.unique))
             names.append(change.before.uid)
-            run_at = change.after.run_at
             arguments += (
                 change.text,
                 self._texts[place],
                 moments.microseconds(change.before.created_at),
                 change.entry.id if change.entry else "",
-                moments.microseconds(run_at) if run_at else "",
+                moments.microseconds(change.after.run_at) if now and change.after.run_at else "",
             )
         if act:
             arguments += [self._bounds[place] for place in places]

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from service.runner import alarm, lockfile
+from service.runner.lane import LARGEST_BATCH
 from service.store import SCRIPTS, Layout, Store
 from service.store.connection import connect
 from service.tasks import moments, transitions
@@ -403,7 +404,7 @@ class TestCrashes:
     def test_the_executing_task_is_blamed_and_nothing_else(self, crew: Crew) -> None:
         before = crew.create("echo", count=20)
         [bad] = crew.create("crash")
-        after = crew.create("echo", count=43)
+        after = crew.create("echo", count=LARGEST_BATCH - 21)
         for _ in range(12):
             [runner] = crew.start()
             eventually(lambda runner=runner: runner.poll() is not None or crew.read(bad).finished)
@@ -478,9 +479,9 @@ class TestSharing:
         before, long, after = (
             crew.new("echo", count=20),
             crew.new("sleep", args={"seconds": 60}),
-            crew.new("echo", count=43),
+            crew.new("echo", count=LARGEST_BATCH - 21),
         )
-        crew.store_all(before + long + after)  # one batch of 64, for whoever is first
+        crew.store_all(before + long + after)  # one batch, for whoever is first
         for runner in runners:
             runner.send_signal(signal.SIGCONT)
         began = time.monotonic()

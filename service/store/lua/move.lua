@@ -56,7 +56,7 @@ local unsure = consumer ~= '' and (redis.call('GET', KEYS[7]) or '0') ~= takes
 
 -- pcall: an error half-way would leave half a change. Without stream or group, nothing is pending.
 local function is_taken(entry)
-  return unsure and #redis.pcall('XPENDING', KEYS[5], group, entry, entry, 1, consumer) == 0
+  return #redis.pcall('XPENDING', KEYS[5], group, entry, entry, 1, consumer) == 0
 end
 
 -- Both live as long as the document.
@@ -103,8 +103,9 @@ local function is_held(key)
   return holder and (moved[holder] or keys.holder_of(key))
 end
 
+local asks = is_claim and keys
 local function waits_behind(i, uid)
-  local key = is_claim and keys and (asked_of[i] or key_of[i])
+  local key = asked_of[i] or key_of[i]
   return key and keys.waits(key, uid)
 end
 
@@ -116,7 +117,7 @@ for i = 1, count do
   if
     present[i] ~= ARGV[at]
     or moved[uid]
-    or is_taken(entry)
+    or (unsure and is_taken(entry))
     or (takes_keys and is_held(key_of[i]))
     or (act == 'claim' and not limits.are_current(base, places(i)))
   then
@@ -131,7 +132,7 @@ for i = 1, count do
       parked[#parked + 1] = uid
       limits.forget(base, uid, now)
     end
-  elseif waits_behind(i, uid) then
+  elseif asks and waits_behind(i, uid) then
     refused[#refused + 1] = -i
     dropped[#dropped + 1] = entry
   elseif act == 'claim' and not limits.enter(base, uid, places(i), line, ARGV[at + 2], now) then
