@@ -27,6 +27,7 @@ from service.errors import SandboxError, WrongRedis
 from service.observe import log_file
 from service.observe.metrics import Metrics
 from service.observe.sentry import NO_ERRORS, Errors
+from service.runner import beginnings
 from service.runner.admission import Admission
 from service.runner.alarm import Alarm
 from service.runner.attendance import Attendance
@@ -185,6 +186,8 @@ class Runner:
         log.info("runner %s serves %s", self._presence.consumer, ", ".join(self._queues))
         self._attendance.begin()
         self._upkeep.start()
+        if len(self._lanes) > 1:
+            beginnings.hold_off_interruptions()
         others = [threading.Thread(target=lane.work, name=f"lane-{lane.number}") for lane in self._lanes[1:]]
         for thread in others:
             thread.start()

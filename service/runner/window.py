@@ -37,11 +37,14 @@ class Window:
         self._lock = threading.RLock()  # a signal's handler may interrupt whoever holds it
 
     def __enter__(self) -> None:
+        if not self._is_in_main_thread():
+            _open[self.thread] = self
         self._is_open = True
 
     def close(self, *_: object) -> None:
         """May be repeated, where an interruption came in the middle of it."""
         self._is_open = False
+        _open.pop(self.thread, None)
         with self._lock:
             if self.reason is not None and not self._is_in_main_thread():
                 _raise_in(self.thread, None)
@@ -93,6 +96,13 @@ class Window:
                 self._arrived = True
                 assert self.reason is not None
                 raise self.reason
+
+
+_open: Final[dict[int, Window]] = {}  # by thread; none of the main thread's, whose signals meet nobody else
+
+
+def open_in(thread: int) -> Window | None:
+    return _open.get(thread)
 
 
 def _raise_in(thread: int, reason: type[Interrupted] | None) -> None:

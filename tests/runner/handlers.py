@@ -268,6 +268,13 @@ def fan_out(context: Any, path: str, count: int) -> list[str]:
     return made
 
 
+@task("threads.begun", max_attempts=1)
+def threads_begun(context: Any) -> None:
+    """Begins one after the other, without an end."""
+    while True:
+        threading.Thread(target=str, daemon=True).start()
+
+
 @task("alone")
 def alone(context: Any, path: str, key: str, seconds: float) -> None:
     """Writes down when it begins and when it ends."""

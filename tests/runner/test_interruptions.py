@@ -3,6 +3,7 @@
 import logging
 import random
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -19,7 +20,7 @@ from service.observe.sentry.event import Event, Shape
 from service.observe.sentry.outbox import Kept, Outbox, Parcel
 from service.observe.sentry.reporter import ErrorsInTheLog, Reporter
 from service.observe.sentry.trail import Trail
-from service.runner import programs
+from service.runner import beginnings, programs
 from service.runner.forked import _Window
 from service.runner.hearing import Hearing
 from service.runner.shared import REASONS, Shared
@@ -38,7 +39,9 @@ pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptio
 
 
 @pytest.fixture(params=[THREAD, MAIN])
-def lane(request: pytest.FixtureRequest) -> Iterator[Callable[[Callable[[Window], object], float], None]]:
+def lane(
+    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Callable[[Callable[[Window], object], float], None]]:
     """Calls something in a lane of that kind, as often as it is through, until it is interrupted."""
     windows: list[Window] = []
     sent = threading.Event()
@@ -88,6 +91,8 @@ def lane(request: pytest.FixtureRequest) -> Iterator[Callable[[Callable[[Window]
             work(act)
             other.join()
 
+    if beginnings.IS_NEEDED:
+        monkeypatch.setattr(threading, "_start_new_thread", beginnings.start_new_thread)
     before = signal.signal(signal.SIGUSR1, arrive)
     yield interrupted
     signal.signal(signal.SIGUSR1, before)
@@ -156,6 +161,23 @@ def test_whoever_is_interrupted_while_he_reports_an_error_leaves_no_lock(lane: L
         lane(act, random.uniform(0.001, 0.003))
         assert is_through(act)
     assert outbox.flush(10 * BUSY)
+
+
+def test_whoever_is_interrupted_while_he_begins_a_thread_hears_of_it_and_nobody_else_does(lane: Lane) -> None:
+    ended: list[bool] = []
+    heard: list[threading.ExceptHookArgs | sys.UnraisableHookArgs] = []
+
+    def begin(window: object) -> None:
+        threading.Thread(target=ended.append, args=(True,), daemon=True).start()
+
+    before = sys.unraisablehook
+    sys.unraisablehook = heard.append
+    try:
+        for _ in range(ROUNDS):
+            lane(begin, random.uniform(0.001, 0.003))
+    finally:
+        sys.unraisablehook = before
+    assert not heard
 
 
 @pytest.mark.parametrize("lane", [THREAD, MAIN, APART], indirect=True)

@@ -217,6 +217,13 @@ class TestRunningTasks:
         eventually(crew.nothing_left)
         assert time.monotonic() - began < 1.0 * BUSY
 
+    def test_whoever_begins_threads_is_interrupted_himself(self, crew: Crew) -> None:
+        [runner] = crew.start(threads=4)
+        for uid in crew.create("threads.begun", count=12, timeout=0.1):
+            assert crew.finished(uid, 60.0).status == "failed"
+        assert not [line for line in crew.log() if "does not end" in line["message"]]
+        assert runner.poll() is None
+
     def test_a_task_cancelled_and_retried_while_it_runs_runs_again(self, crew: Crew, tmp_path: Path) -> None:
         crew.start()
         [uid] = crew.create("note", args={"path": str(tmp_path / "runs"), "seconds": 1.5})
