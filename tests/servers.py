@@ -147,14 +147,17 @@ class RedisCluster:
     def _start_node(self, number: int) -> None:
         folder = self._folder / str(number)
         folder.mkdir()
-        port = free_port(above=CLUSTER_BUS)
-        node = RedisServer(folder, self._kind)
-        self.nodes.append(node)
-        node.start(
+        self.nodes.append(RedisServer(folder, self._kind))
+        self.ports.append(free_port(above=CLUSTER_BUS))
+        self.start_again(number)
+
+    def start_again(self, number: int) -> None:
+        """A node, with what it had."""
+        port = self.ports[number]
+        self.nodes[number].start(
             *("--port", str(port), "--bind", "127.0.0.1", "--cluster-enabled", "yes"),
             *("--cluster-port", str(port + CLUSTER_BUS), "--cluster-node-timeout", "2000"),
         )
-        self.ports.append(port)
 
     def _join(self) -> None:
         clients = [node.client() for node in self.nodes]

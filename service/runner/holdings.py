@@ -19,7 +19,7 @@ from service.observe import scrubber
 from service.runner import outcomes
 from service.runner.journal import Report
 from service.runner.outcomes import Transition
-from service.store import Change, Document, Entry, Moved, Store, document
+from service.store import Change, Document, Entry, Moved, Store, document, in_each
 from service.tasks.document import PRIORITIES, Task, encode
 from service.tasks.lines import LINE_LIMIT, Unstored
 
@@ -105,8 +105,14 @@ class Holdings:
     # --- settle ------------------------------------------------------------------------------------
 
     def settle_ended(self) -> None:
-        """Writes down how attempts ended. Without an answer from Redis the outcomes are kept."""
-        self._settle_all(self._store.move)
+        """Writes down how attempts ended. Without an answer from Redis the outcomes are kept. Where partitions are
+        apart, those of one that is away hold up no others.
+        """
+        with self._writing:  # also when nothing has ended: the upkeep thread may be about to settle it
+            together = len(self._store.groups) == 1
+            homes = {None if together else held.entry.partition for held in list(self.ended)}
+            for _ in in_each(homes, lambda home: self._settle_all(self._taken(home), self._store.move)):
+                pass
 
     def settle_and_fetch(
         self,
@@ -124,19 +130,24 @@ class Holdings:
             self.keep(fetched)  # known before anything else can fail
             return moved
 
-        self._settle_all(move)
+        with self._writing:
+            self._settle_all(_drain(self.ended), move)
         return fetched
 
-    def _settle_all(self, move: Move) -> None:
-        with self._writing:  # also when nothing has ended: the upkeep thread may be about to settle it
-            held = _drain(self.ended)
-            try:
-                held = self._settle(held, move)
-                while held:
-                    held = self._settle(held, self._store.move)
-            except BaseException:
-                self.ended.extendleft(one for one in reversed(held) if self._knows(one.entry))
-                raise
+    def _taken(self, home: int | None) -> list[Held]:
+        """What has ended in this partition, or in any; the rest stays."""
+        ended = _drain(self.ended)
+        self.ended.extendleft(held for held in reversed(ended) if home not in (None, held.entry.partition))
+        return [held for held in ended if home in (None, held.entry.partition)]
+
+    def _settle_all(self, held: list[Held], move: Move) -> None:
+        try:
+            held = self._settle(held, move)
+            while held:
+                held = self._settle(held, self._store.move)
+        except BaseException:
+            self.ended.extendleft(one for one in reversed(held) if self._knows(one.entry))
+            raise
 
     def write_lines(self, uid: str, lines: Unstored) -> None:
         """What a running attempt has said until now."""

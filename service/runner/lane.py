@@ -191,7 +191,9 @@ class Lane:
         else:
             self._settle()
         if not entries and self.holdings.again:
-            return self._judge_again()
+            found = self._judge_again()
+            if found or not self.holdings.again:
+                return found
         if not entries and self._plenty and not self._is_together:
             entries = self._fetch(count)
         return triage.judge_all(entries or self._wait(count), self._registry)
@@ -238,12 +240,27 @@ class Lane:
         return self._store.read_again(entries)
 
     def _judge_again(self) -> list[Finding]:
-        entries = list(self.holdings.again)
+        """What lies in a partition that is away is judged later; where they are apart, others do not wait for it."""
+        by_partition: dict[int, list[Entry]] = {}
+        while self.holdings.again:
+            entry = self.holdings.again.popleft()
+            by_partition.setdefault(entry.partition, []).append(entry)
+        found: list[Finding] = []
+        for entries in by_partition.values():
+            try:
+                found += self._judge_anew(entries)
+            except StoreUnavailable as error:
+                self.holdings.again.extend(entries)
+                if self._is_together:
+                    raise
+                self._recovery.lost_contact()
+                log.warning("%s; %d entries wait for it", error, len(entries), extra={"once": "store"})
+        return found
+
+    def _judge_anew(self, entries: Sequence[Entry]) -> list[Finding]:
         ours = [entry for entry in entries if self._renewed(entry)]
         found = self._store.read_again(ours)
         self.holdings.release(set(entries).difference(ours))
-        for _ in entries:
-            self.holdings.again.popleft()
         own = [entry._replace(owner=self._presence.consumer) for entry in found]
         return self._recovery.judge_own(own)
 
@@ -268,7 +285,9 @@ class Lane:
         self.holdings.hand_back_waiting()
 
     def _settle(self) -> None:
-        """Tries until Redis answers. At the end of the grace time it gives up, and others run the tasks again."""
+        """Tries until Redis answers. At the end of the grace time it gives up, and others run the tasks again. Where
+        partitions are apart, the outcomes of one that is away wait for the next time.
+        """
         while True:
             try:
                 return self.holdings.settle_ended()
@@ -277,6 +296,8 @@ class Lane:
                 log.warning("%s; %d outcomes wait for it", error, len(self.holdings.ended), extra={"once": "store"})
                 if self._stopping.seconds() > self._grace:
                     log.error("%s; %d outcomes are lost, their tasks run again", error, len(self.holdings.ended))
+                    return None
+                if not self._is_together and not self._stopping.is_set():
                     return None
                 time.sleep(PAUSE_SECONDS)
 

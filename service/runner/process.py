@@ -213,7 +213,7 @@ class Runner:
         while not self._stopping.is_set():
             try:
                 self._store.claim()
-                return self._store.check()
+                return self._store.check_one()
             except WrongRedis:
                 self._alarm.disarm()  # its nudge would kill a Python that is ending
                 self._presence.leave()

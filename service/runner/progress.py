@@ -8,7 +8,7 @@ from service.runner.holdings import Held
 from service.runner.lane import Lane, Running
 from service.runner.lockfile import Presence
 from service.runner.upkeep import Upkeep
-from service.store import Change, Store, document
+from service.store import Change, Store, document, in_each
 from service.tasks import moments, transitions
 
 PUBLISH_SECONDS: Final = 0.4
@@ -26,7 +26,14 @@ class Progress:
     def publish(self) -> None:
         """Publishes the state of long tasks only: a short one ends before anybody could read it."""
         runs = [running for lane in self._lanes if (running := lane.running) is not None and running.is_long()]
-        texts = self._store.texts([running.held.entry.uid for running in runs]) if runs else []
+        by_partition: dict[int, list[Running]] = {}
+        for running in runs:
+            by_partition.setdefault(running.held.entry.partition, []).append(running)
+        for _ in in_each(by_partition.values(), self._look_at):
+            pass
+
+    def _look_at(self, runs: Sequence[Running]) -> None:
+        texts = self._store.texts([running.held.entry.uid for running in runs])
         for running, text in zip(runs, texts, strict=True):
             if not _is_ours(running.held, text):
                 running.interrupt(Cancelled)

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from service.runner.lane import Lane
 from service.runner.stop import Stop
 from service.runner.upkeep import Upkeep
+from service.store import in_each
 
 
 class Relief:
@@ -16,9 +17,12 @@ class Relief:
         upkeep.every(0.0, self.relieve)
 
     def relieve(self) -> None:
-        for lane in self._lanes:
-            late = lane.is_behind()
-            if late and lane.running is not None and lane.holdings.ended:
-                lane.holdings.settle_ended()
-            if lane.holdings.waiting and (late or self._stopping.is_set()):
-                lane.holdings.hand_back_waiting()
+        for _ in in_each(self._lanes, self._relieve):
+            pass
+
+    def _relieve(self, lane: Lane) -> None:
+        late = lane.is_behind()
+        if late and lane.running is not None and lane.holdings.ended:
+            lane.holdings.settle_ended()
+        if lane.holdings.waiting and (late or self._stopping.is_set()):
+            lane.holdings.hand_back_waiting()

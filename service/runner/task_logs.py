@@ -5,6 +5,7 @@ from typing import Final
 
 from service.runner.lane import Lane
 from service.runner.upkeep import Upkeep
+from service.store import in_each
 
 WRITE_SECONDS: Final = 0.4
 
@@ -17,7 +18,10 @@ class TaskLogs:
         upkeep.every(WRITE_SECONDS, self.write)
 
     def write(self) -> None:
-        for lane in self._lanes:
-            running = lane.running
-            if running is not None and running.is_long() and (lines := running.context.lines) is not None:
-                lane.holdings.write_lines(running.held.entry.uid, lines)
+        for _ in in_each(self._lanes, self._write):
+            pass
+
+    def _write(self, lane: Lane) -> None:
+        running = lane.running
+        if running is not None and running.is_long() and (lines := running.context.lines) is not None:
+            lane.holdings.write_lines(running.held.entry.uid, lines)

@@ -9,7 +9,7 @@ from service.errors import InvalidTransition, StoreRefused, StoreUnavailable
 from service.store import backlog, keys, unique_keys
 from service.store.backlog import Backlog
 from service.store.census import Census
-from service.store.connection import Command, Wire, missing_right, rows
+from service.store.connection import Command, Wire, in_each, missing_right, rows
 from service.store.documents import Document, document
 from service.store.history import History
 from service.store.homes import Homes
@@ -338,12 +338,19 @@ class Store:
     def check(self) -> None:
         """Raises StoreUnavailable unless a task can be created in every partition."""
         for group in self.groups:
-            try:
-                self._wire.call(group[0], *map(self._probe, group))
-            except StoreRefused as error:
-                if (right := missing_right(error)) is None:
-                    raise
-                raise StoreUnavailable(right) from error
+            self._check(group)
+
+    def check_one(self) -> None:
+        """The same of one group of partitions: a runner has something to do then, though others are away."""
+        next(in_each(self.groups, self._check))
+
+    def _check(self, group: Sequence[int]) -> None:
+        try:
+            self._wire.call(group[0], *map(self._probe, group))
+        except StoreRefused as error:
+            if (right := missing_right(error)) is None:
+                raise
+            raise StoreUnavailable(right) from error
 
     def _probe(self, partition: int) -> Command:
         names = [keys.ready(partition), *[keys.probe(partition, kind) for kind in ("set", "shelf", "queue")]]

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from service.runner.lockfile import Presence
 from service.runner.neighbours import Neighbours
 from service.runner.recovery import Recovery
 from service.runner.stop import Stop
+from service.runner.triage import Finding
 from service.store import SCRIPTS, Store
 from service.store.connection import connect
 from service.tasks.document import HIGH, LOW, NORMAL, PRIORITIES
@@ -144,3 +146,26 @@ def test_what_a_lane_has_waited_for_is_known_before_its_document_is_read(
     lane.holdings.start_over()
     [finding] = lane._judge_again()
     assert finding.document is not None
+
+
+def test_what_is_to_be_judged_in_a_partition_that_is_away_holds_up_no_other(
+    cluster: RedisCluster, tmp_path: Path, stopping: Stop
+) -> None:
+    wire = FaultyWire(cluster.url)
+    store = Store(wire, partitions=4)
+    presence = Presence(tmp_path, 1)
+    lane = lane_of(store, presence, stopping, recovery_of(store, presence))
+    there, elsewhere = new_task(store, 1), new_task(store, 2)
+    store.create([there])
+    store.create([elsewhere])
+    lane.holdings.look_again(store.queues.fetch(1, QUEUES, presence.consumer, 1))
+    wire.away = 1
+    found: list[Finding] = []
+    for _ in range(4):
+        with suppress(StoreUnavailable):  # of the fetch: another partition comes next
+            found = found or lane._find()
+    wire.away = None
+    found += lane._judge_again()
+    assert [finding.entry.uid for finding in found] == [elsewhere.uid, there.uid]
+    presence.leave()
+    store.close()

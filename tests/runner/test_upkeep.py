@@ -18,8 +18,10 @@ from service.runner.lane import Lane, Running
 from service.runner.leases import Leases
 from service.runner.lockfile import Presence
 from service.runner.progress import Progress
+from service.runner.relief import Relief
 from service.runner.stop import Stop
 from service.runner.sweep import Sweep
+from service.runner.task_logs import TaskLogs
 from service.runner.upkeep import Upkeep
 from service.runner.watchdog import Watchdog
 from service.runner.window import Window
@@ -235,3 +237,25 @@ def test_unique_keys_are_looked_at_while_a_partition_is_away() -> None:
         with pytest.raises(StoreUnavailable):
             duty()
     assert looked == [2]
+
+
+@pytest.mark.parametrize("duty", [lambda lanes: Relief(lanes, Stop()).relieve, lambda lanes: TaskLogs(lanes).write])
+def test_a_lane_whose_partition_is_away_keeps_no_other_waiting(
+    duty: Callable[[list[Lane]], Callable[[], None]],
+) -> None:
+    done: list[str] = []
+
+    def lane(name: str) -> Any:
+        def do(*_: object) -> None:
+            done.append(name)
+            if name == "first":
+                raise StoreUnavailable("as the test wishes")
+
+        holdings = SimpleNamespace(settle_ended=do, write_lines=do, ended=["an outcome"], waiting=[])
+        held = SimpleNamespace(entry=SimpleNamespace(uid="0"))
+        running = SimpleNamespace(held=held, is_long=lambda: True, context=SimpleNamespace(lines=["a line"]))
+        return SimpleNamespace(running=running, holdings=holdings, is_behind=lambda: True)
+
+    with pytest.raises(StoreUnavailable):
+        duty([lane("first"), lane("second")])()
+    assert done == ["first", "second"]
