@@ -11,6 +11,7 @@ is the text that was judged. It may be cut short at any moment, and done again:
 
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from typing import Final
 
 import msgspec
@@ -94,7 +95,7 @@ class Deed:
             try:
                 moved = self._store.move(changes)
             except StoreUnavailable:  # maybe of one partition among others
-                tell(self._now(changes)[1])
+                self._tell_what_is_stored(changes, tell)
                 raise
             tell([document.task for _, document in moved.stored])
             now, stored = self._now(moved.refused)
@@ -105,6 +106,15 @@ class Deed:
             if not batch:
                 return
         done.leave_out(CHANGED_MEANWHILE, len(batch))
+
+    def _tell_what_is_stored(self, changes: Sequence[Change], tell: Tell) -> None:
+        """As far as the partitions answer."""
+        by_partition: dict[int | None, list[Change]] = {}
+        for change in changes:
+            by_partition.setdefault(self._store.partition(change.before.uid), []).append(change)
+        for some in by_partition.values():
+            with suppress(StoreUnavailable):
+                tell(self._now(some)[1])
 
     def _now(self, changes: Sequence[Change]) -> tuple[list[Document | None], list[Task]]:
         """The documents as they are, and those of which are what was to be stored."""

@@ -18,6 +18,7 @@ import msgspec
 from service.errors import InvalidTask, StoreUnavailable
 from service.store import keys, vacancies
 from service.store.connection import Wire, in_each, rows
+from service.store.connection.commands import Argument
 from service.store.scripts import LIMIT, LIMITS, SERVE
 from service.tasks import limit_rule
 from service.tasks.declare import TaskType
@@ -117,13 +118,15 @@ class Limits:
     def _write(self, name: str, text: bytes, rule: LimitRule | None) -> bool:
         overrides = rule.overrides if rule else {}
         numbers = [each for value, own in overrides.items() for each in (limit_rule.digest(value), own.numbers())]
-        existed = False
-        for group in self._groups:
-            arguments: list[str | bytes | int] = [name, text, len(overrides), *numbers, *map(keys.base, group)]
-            [answer] = self._wire.call(group[0], LIMIT.call(list(map(keys.limits, group)), arguments))
-            existed = existed or bool(answer)
+        arguments: list[Argument] = [name, text, len(overrides), *numbers]
+        existed = any([*in_each(self._groups, lambda group: self._write_in(group, arguments))])
         self.look_anew()
         return existed
+
+    def _write_in(self, group: Sequence[int], arguments: Sequence[Argument]) -> bool:
+        command = LIMIT.call(list(map(keys.limits, group)), [*arguments, *map(keys.base, group)])
+        [existed] = self._wire.call(group[0], command)
+        return bool(existed)
 
     def now(self) -> dict[str, Limit]:
         """Those that are set, and those at which tasks wait."""

@@ -1,7 +1,8 @@
 """Pauses: a queue whose tasks are not given out, a type whose tasks are not claimed.
 
 A pause stands in each partition. Where all partitions lie on one server they change at one moment; on a Cluster one
-after the other, and a call that fails half-way is sent again. Who looks sees a pause as soon as one partition has it.
+after the other, all that answer, and a call that fails is sent again. Who looks sees a pause as soon as one partition
+has it.
 
 What is queued in a paused queue stays in its streams, which the fetch passes over. What is of a paused type is met by
 the claim, which sets it aside in a lot (lots.py).
@@ -14,7 +15,8 @@ from typing import Final, NamedTuple
 import msgspec
 
 from service.store import keys
-from service.store.connection import Wire, rows
+from service.store.connection import Wire, in_each, rows
+from service.store.connection.commands import Argument
 from service.store.scripts import PAUSE, RESUME
 from service.tasks import moments
 
@@ -49,17 +51,20 @@ class Pauses:
         self._need_layout()
         ends = moments.microseconds(told.until) if told.until else ""
         arguments = (f"{kind}:{name}", msgspec.json.encode(told), ends, time.time_ns() // 1000)
-        for group in self._groups:
-            self._wire.call(group[0], PAUSE.call([keys.pauses(partition) for partition in group], arguments))
+        for _ in in_each(self._groups, lambda group: self._pause(group, arguments)):
+            pass
+
+    def _pause(self, group: Sequence[int], arguments: Sequence[Argument]) -> None:
+        self._wire.call(group[0], PAUSE.call([keys.pauses(partition) for partition in group], arguments))
 
     def resume(self, kind: str, name: str) -> bool:
         """Returns whether there was a pause. What stands in lots is still to be released."""
-        was_paused = False
-        for group in self._groups:
-            names = [name_of(partition) for partition in group for name_of in (keys.pauses, keys.resumed)]
-            [ended] = self._wire.call(group[0], RESUME.call(names, [f"{kind}:{name}"]))
-            was_paused = was_paused or bool(ended)
-        return was_paused
+        return any([*in_each(self._groups, lambda group: self._resume(group, f"{kind}:{name}"))])
+
+    def _resume(self, group: Sequence[int], field: str) -> bool:
+        names = [name_of(partition) for partition in group for name_of in (keys.pauses, keys.resumed)]
+        [ended] = self._wire.call(group[0], RESUME.call(names, [field]))
+        return bool(ended)
 
     def now(self) -> Paused:
         """All pauses that are in force."""

@@ -12,6 +12,7 @@ from service.store.deeds import CHANGED_MEANWHILE, IS_A_DEED, IS_ASKED_ANEW, Don
 from service.tasks import moments, transitions
 from service.tasks.declare import RETRY_MANY
 from service.tasks.document import CANCELLED, FAILED, QUEUED, RUNNING, SUCCEEDED, Task, TaskError
+from service.tasks.uid import random_prefix
 from tests.store.test_store import NOW, new, stored
 
 
@@ -204,6 +205,31 @@ def test_what_was_changed_before_redis_failed_is_told_once(store: Store, monkeyp
     assert len(told) == 3
     go_on()
     assert sorted(told) == sorted(task.uid for task in tasks)
+
+
+def test_what_was_changed_is_told_though_a_partition_beside_it_stays_away(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tasks = [failed(store, type="a", uid=store.uid(random_prefix(), partition)) for partition in range(4)]
+    itself, move, call, told = wish(store), store.move, store._wire.call, list[str]()
+    first, *_, last = sorted(tasks, key=lambda task: task.uid)
+
+    def without_one(partition: int, *commands: Any, **named: Any) -> Any:
+        if partition == store.partition(last.uid):
+            raise StoreUnavailable("one partition is away")
+        return call(partition, *commands, **named)
+
+    def is_lost(changes: Any) -> Any:
+        monkeypatch.setattr(store._wire, "call", without_one)
+        return move(sorted(changes, key=lambda change: change.before.uid))
+
+    monkeypatch.setattr(store, "move", is_lost)
+    deed = deeds.retry(store, itself, Filter(type=("a",)))
+    with pytest.raises(StoreUnavailable):
+        list(deed.go_on(transitions.requeued, lambda changed: told.extend(task.uid for task in changed)))
+    assert first.uid in told
+    assert {status(store, task) for task in tasks if task.uid in told} == {QUEUED}
+    assert sorted(told) == sorted(task.uid for task in tasks if task is not last)
 
 
 def test_it_is_counted_beforehand_as_it_is_done(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,7 +17,8 @@ from service.tasks.declare import task
 from service.tasks.document import QUEUED, SCHEDULED, Claim, Task, TaskError, decode
 from service.tasks.limit_rule import Bounds, LimitRule, is_set
 from service.tasks.uid import random_prefix
-from tests.servers import RedisServer, eventually
+from tests.runner.wires import FaultyWire
+from tests.servers import RedisCluster, RedisServer, eventually
 
 BY_CUSTOMER = "args.customer"
 
@@ -681,3 +682,17 @@ def test_who_asks_again_and_again_has_many_places_counted_once_in_a_while(
     assert store.limits.now()["per-customer"].rule == LimitRule(key=BY_CUSTOMER, concurrency=2), "rules are fresh"
     raw.delete(f"{base}limit:places")
     eventually(lambda: store.limits.now()["per-customer"].keys == 0)
+
+
+def test_a_limit_and_its_end_reach_all_partitions_that_answer(cluster: RedisCluster) -> None:
+    wire = FaultyWire(cluster.url)
+    store = Store(wire, partitions=4)
+    wire.away = 1
+    with pytest.raises(StoreUnavailable):
+        store.limits.put("line", LimitRule(concurrency=1))
+    assert ["line" in store.limits.rules(partition) for partition in (0, 2, 3)] == [True, True, True]
+    with pytest.raises(StoreUnavailable):
+        store.limits.remove("line")
+    store.limits.look_anew()
+    assert ["line" in store.limits.rules(partition) for partition in (0, 2, 3)] == [False, False, False]
+    store.close()

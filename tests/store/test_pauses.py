@@ -6,11 +6,13 @@ from collections.abc import Iterator
 import pytest
 import redis
 
+from service.errors import StoreUnavailable
 from service.store import QUEUE, SCRIPTS, TYPE, Change, Entry, Pause, Store
 from service.store.connection import Wire, connect
 from service.tasks import moments, transitions
 from service.tasks.document import HIGH, LOW, PRIORITIES, QUEUED, RUNNING, SCHEDULED, Claim, Task, decode
 from service.tasks.uid import random_prefix
+from tests.runner.wires import FaultyWire
 from tests.servers import RedisCluster, RedisServer, eventually
 
 NOW = "2026-03-01T12:00:00.000000Z"
@@ -329,4 +331,18 @@ def test_a_pause_holds_in_every_partition(server: RedisServer, cluster: RedisClu
     assert store.lots.unpark() == 4
     entries = [entry for group in store.groups for entry in fetched(store, queues, group[0])]
     assert sorted(uids(entries)) == sorted(made + others)
+    store.close()
+
+
+def test_a_pause_and_its_end_reach_all_partitions_that_answer(cluster: RedisCluster) -> None:
+    wire = FaultyWire(cluster.url)
+    store = Store(wire, partitions=4)
+    wire.away = 1
+    others = {partition: stored(store, partition=partition) for partition in (0, 2, 3)}
+    with pytest.raises(StoreUnavailable):
+        pause(store, QUEUE, "default")
+    assert [fetched(store, partition=partition) for partition in others] == [[], [], []]
+    with pytest.raises(StoreUnavailable):
+        store.pauses.resume(QUEUE, "default")
+    assert [uids(fetched(store, partition=partition)) for partition in others] == [[uid] for uid in others.values()]
     store.close()
