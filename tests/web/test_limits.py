@@ -175,6 +175,18 @@ def test_a_key_that_was_sent_before_finds_its_task_though_the_limit_is_new(sprea
     assert again == sent
 
 
+def test_a_batch_that_was_sent_before_is_found_though_its_first_task_has_no_limit(spread: FlaskClient) -> None:
+    batch = [{"type": "echo"}, {"type": "bounded", "args": {"customer": "1"}}]
+    for number in range(8):
+        headers = {"Idempotency-Key": f"key-{number}"}
+        spread.put("/limits/per-customer", json={"key": "args.customer", "concurrency": 1})
+        before = spread.post("/tasks/batch", json=batch, headers=headers)
+        spread.delete("/limits/per-customer")
+        again = spread.post("/tasks/batch", json=batch, headers=headers)
+        assert again.status_code == 200, again.json
+        assert [task["uid"] for task in again.json["tasks"]] == [task["uid"] for task in before.json["tasks"]]
+
+
 def test_a_batch_with_a_key_is_looked_for_once_in_each_partition(
     spread: FlaskClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -115,9 +115,10 @@ class Intake:
                 raise _not_in_a_batch(index, reason, "type" if task.unique is None else "unique")
             home = home if chosen is None else chosen
         prefixes = [_prefix(sender, index) for index in range(len(batch))]
-        present = [None] * len(batch) if sender.key is None else homes.present(batch, prefixes)
-        for task, prefix, uid in zip(batch, prefixes, present, strict=True):
-            task.uid = uid or self._store.uid(prefix, home)
+        present = [] if sender.key is None else [uid for uid in homes.present(batch, prefixes) if uid]
+        home = self._store.partition(present[0]) if present else home
+        for task, prefix in zip(batch, prefixes, strict=True):
+            task.uid = self._store.uid(prefix, home)
             home = self._store.partition(task.uid)
 
     def _task(self, new: NewTask, created: int, sender: Sender) -> Task:
