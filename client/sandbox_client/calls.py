@@ -59,6 +59,8 @@ def given_or_new(key: str | None) -> str:
     """An Idempotency-Key. An empty one would stand for any request that has lost its own."""
     if key == "":
         raise ValueError("idempotency_key is empty; leave it out, or give one")
+    if key is not None and not all("!" <= character <= "~" for character in key):
+        raise ValueError(f"idempotency_key {key!r}: only characters of ASCII that can be seen, and no blanks")
     return new_key() if key is None else key
 
 
