@@ -20,6 +20,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
+from service.errors import StoreUnavailable
 from service.observe.sentry import NO_ERRORS, Errors
 from service.runner import outcomes, triage
 from service.runner.lockfile import HELD_UP_SECONDS, Presence, Remains
@@ -90,12 +91,16 @@ class Recovery:
         """What there is to take over, judged; at most twice a second, by one lane at a time."""
         if time.monotonic() < self._next_look or not self._lock.acquire(blocking=False):
             return []
+        begun = time.monotonic()
         try:
-            self._next_look = time.monotonic() + LOOK_SECONDS
+            self._next_look = begun + LOOK_SECONDS
             found = self._of_neighbours() or self._of_the_silent() or self._unheard()
             if found:
                 self._next_look = 0.0  # there may be more
             return found
+        except StoreUnavailable:
+            self._next_look = time.monotonic() + max(LOOK_SECONDS, time.monotonic() - begun)  # others have their turn
+            raise
         finally:
             self._lock.release()
 

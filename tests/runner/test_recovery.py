@@ -102,6 +102,26 @@ def taken(taker: Recovery, clock: Clock) -> list[str]:
     return [finding.entry.uid for finding in taker.findings()]
 
 
+def test_a_look_that_a_frozen_partition_holds_up_is_not_begun_again_at_once(
+    taker: Recovery, clock: Clock, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its lane would do nothing else."""
+
+    def take_any(*_: object, **__: object) -> list[Entry]:
+        clock.pass_by(5.0)
+        raise StoreUnavailable("it does not answer in time")
+
+    monkeypatch.setattr(store.queues, "take_any", take_any)
+    taker.lost_contact()
+    with pytest.raises(StoreUnavailable):
+        taken(taker, clock)
+    clock.pass_by(4.0)
+    assert taker.findings() == []
+    clock.pass_by(1.0)
+    with pytest.raises(StoreUnavailable):
+        taker.findings()
+
+
 def test_a_lease_that_has_run_out_counts_after_one_lease_of_contact(
     taker: Recovery, clock: Clock, store: Store, server: RedisServer
 ) -> None:
