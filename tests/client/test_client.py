@@ -79,7 +79,7 @@ def test_the_same_key_is_the_same_task(sandbox: Any) -> None:
     with pytest.raises(ValueError, match="idempotency_key is empty"):
         sandbox.create_many([], idempotency_key="")
     for wrong in ("order-17\n", " order-17", "höhe"):
-        with pytest.raises(ValueError, match="idempotency_key .* only characters of ASCII"):
+        with pytest.raises(ValueError, match="only characters of ASCII"):
             sandbox.create("echo", message=1, idempotency_key=wrong)
     assert sandbox.create("echo", message=1).uid != task.uid
 
