@@ -69,13 +69,28 @@ echo forward >"$begun"
 {GIT} fetch --quiet --no-recurse-submodules --prune "$1" "+refs/heads/*:refs/remotes/origin/*"
 {GIT} merge --ff-only "refs/remotes/origin/$2"
 """
+# What goes with the clone: also its submodules, and its other working trees.
 GIT_STATUS: Final = f"""
 export GIT_DIR=.git GIT_WORK_TREE=.
-changed=$({GIT} -c status.showUntrackedFiles=normal status --porcelain=v1 --ignore-submodules=none)
-stashed=$({GIT} stash list)
-[ -z "$changed" ] || printf "%s\\n" "$changed" | sed "s/^/uncommitted: /"
-{GIT} log -n 50 --format="not pushed: %h %s" HEAD --branches --not --remotes
-[ -z "$stashed" ] || printf "%s\\n" "$stashed" | sed "s/^/stashed: /"
+changed() {{
+    found=$({GIT} -c status.showUntrackedFiles=normal status --porcelain=v1 --ignore-submodules=none)
+    [ -z "$found" ] || printf "%s\\n" "$found" | while IFS= read -r line; do printf "uncommitted: %s\\n" "$1$line"; done
+}}
+kept() {{
+    {GIT} log -n 50 --format="not pushed: $1%h %s" HEAD --branches --not --remotes
+    {GIT} stash list --format="stashed: $1%gd: %gs"
+    {GIT} -c core.quotePath=false ls-files --stage | sed -n "s/^160000 [^\\t]*\\t//p" | while IFS= read -r part; do
+        [ ! -e "$part/.git" ] || (cd "$part"; kept "in $part: ")
+    done
+}}
+changed ""
+kept ""
+{GIT} worktree list --porcelain | sed -n "1d; s/^worktree //p" | while IFS= read -r tree; do
+    [ -d "$tree" ] || continue
+    cd "$tree"
+    changed "in $tree: "
+    {GIT} log -n 50 --format="not pushed: in $tree: %h %s" HEAD --not --branches --remotes
+done
 """
 VENV: Final = 'rm -rf "$2"; "$1" -m venv "$2"'
 REQUIREMENTS: Final = """

@@ -1,6 +1,7 @@
 """Whatever a stranger makes of its folder, looking at it comes to its end, and says what is there."""
 
 import os
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -140,6 +141,39 @@ def test_work_in_a_submodule_is_told(clone: Home, tmp_path: Path) -> None:
     assert status(clone) == (0, [])
     (clone.code / "part" / "text").write_text("mine")
     assert status(clone) == (0, ["uncommitted:  M part"])
+
+
+def test_commits_of_a_submodule_that_are_nowhere_else_are_told(clone: Home, tmp_path: Path) -> None:
+    allowed = ("-c", "protocol.file.allow=always")
+    git(*allowed, "submodule", "--quiet", "add", str(tmp_path / "part"), "part", folder=clone.code)
+    (clone.code / "part" / "text").write_text("mine")
+    git("commit", "--quiet", "--all", "--message=Mine", folder=clone.code / "part")
+    (clone.code / "part" / "text").write_text("mine, too")
+    git("stash", folder=clone.code / "part")
+    git("add", "part", folder=clone.code)
+    git("commit", "--quiet", "--message=Part", folder=clone.code)
+    git("push", "--quiet", "origin", "HEAD:refs/heads/jo", folder=clone.code)
+    git("fetch", "--quiet", folder=clone.code)
+    code, lines = status(clone)
+    assert code == 0 and [line.partition(" in part: ")[0] for line in lines] == ["not pushed:", "stashed:"]
+    git("push", "--quiet", "origin", "HEAD:refs/heads/mine", folder=clone.code / "part")
+    git("stash", "drop", folder=clone.code / "part")
+    assert status(clone) == (0, [])
+
+
+def test_work_in_another_working_tree_of_the_clone_is_told(clone: Home, tmp_path: Path) -> None:
+    git("worktree", "add", "--quiet", "--detach", "../beside", folder=clone.code)
+    git("worktree", "add", "--quiet", "-b", "gone", "../gone", folder=clone.code)
+    shutil.rmtree(clone.path / "gone")
+    beside = clone.path / "beside"
+    assert status(clone) == (0, [])
+    (beside / "text").write_text("mine")
+    assert status(clone) == (0, [f"uncommitted: in {beside}:  M text"])
+    git("commit", "--quiet", "--all", "--message=Mine", folder=beside)
+    code, [line] = status(clone)
+    assert code == 0 and line.startswith(f"not pushed: in {beside}: ") and line.endswith(" Mine")
+    (beside / ".git").write_text("rubbish")
+    assert status(clone)[0] != 0
 
 
 @pytest.mark.parametrize("broken", ["HEAD", "index", "", "objects"])
