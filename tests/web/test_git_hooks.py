@@ -12,6 +12,7 @@ from werkzeug.test import TestResponse
 from service.observe.metrics import StatsDMetrics
 from service.tasks.document import Task
 from service.web.api.task_calls import TaskCalls
+from service.web.api.workspace_desk import Desk, SeenWorkspace
 from service.web.problem import Problem
 from service.workspaces import names
 from service.workspaces.record import CREATING, DELETING, READY, STATES
@@ -220,3 +221,20 @@ def test_all_that_a_push_creates_is_counted(estate: Estate) -> None:
     counted = [line for sent in lines.sent for line in sent if ".created:" in line]
     names = [f"tasks.workspaces.workspace_{action}.created:2|c" for action in ("update", "test")]
     assert sorted(line.partition(".")[2] for line in counted) == sorted(names)
+
+
+def test_a_push_at_the_moment_of_another_action_goes_behind_it(estate: Estate, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A hook is not sent again."""
+    estate.record()
+    look = Desk.all
+
+    def then_somebody_restarts(desk: Desk) -> list[SeenWorkspace]:
+        found = look(desk)
+        desk.act(SLUG, "restart")
+        return found
+
+    monkeypatch.setattr(Desk, "all", then_somebody_restarts)
+    answer = told(estate)
+    assert (answer.status_code, answer.json["workspaces"], answer.json["left"]) == (202, [SLUG], [])
+    listed = [task["type"] for task in estate.client.get("/tasks").json["tasks"]]
+    assert listed == ["workspace.test", "workspace.update", "workspace.restart"]

@@ -228,8 +228,16 @@ class Desk:
         return self.one(slug)
 
     def queue(self, seen: SeenWorkspace, action: str, **args: Any) -> SeenWorkspace:
-        """After whatever runs or waits already."""
-        return self._created(seen, f"workspace.{action}", {"slug": seen.workspace.slug, **args})
+        """After whatever runs or waits already, and what somebody has asked for since it was looked at."""
+        slug = seen.workspace.slug
+        while True:
+            try:
+                return self._created(seen, f"workspace.{action}", {"slug": slug, **args})
+            except Problem:
+                fresh = self.one(slug)
+                if fresh.number == seen.number:
+                    raise
+                seen = fresh
 
     def _begun(self, seen: SeenWorkspace, type: str, args: dict[str, Any]) -> SeenWorkspace:
         self._refuse_if_busy(seen)
