@@ -7,6 +7,7 @@ import hashlib
 import os
 import re
 import stat
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
@@ -60,13 +61,16 @@ def head(code: Path) -> tuple[str, str]:
 
 
 def disk_mb(home: Home) -> int:
-    total = 0
-    for folder, _, files in os.walk(home.path):
-        for name in files:
-            try:
-                total += os.lstat(os.path.join(folder, name)).st_blocks * 512
-            except OSError:
-                continue
+    """Folders may lie in one another a thousand deep: os.walk calls itself for each before Python 3.12."""
+    total, folders = 0, [os.fspath(home.path)]
+    while folders:
+        with suppress(OSError), os.scandir(folders.pop()) as found:
+            for each in found:
+                if each.is_dir(follow_symlinks=False):
+                    folders.append(each.path)
+                else:
+                    with suppress(OSError):
+                        total += each.stat(follow_symlinks=False).st_blocks * 512
     return total // 2**20
 
 

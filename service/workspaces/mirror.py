@@ -10,6 +10,7 @@ import re
 import shlex
 import shutil
 import signal
+import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
@@ -197,13 +198,17 @@ class Mirror:
         """What git answers is returned; what it complains of goes into the log, too."""
         environment = self._environment() | {whose.MARK: str(mark or self._folder)}
         with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as answer:
-            done = speaker.run(
-                ["sh", "-c", INTO_THE_FILE, "git", *words],
-                env=environment, timeout=FETCH_SECONDS, cwd="/", stdin=answer,
-            )  # fmt: skip
+            name = words[0] if words[0] != "--git-dir" else words[2]
+            try:
+                done = speaker.run(
+                    ["sh", "-c", INTO_THE_FILE, "git", *words],
+                    env=environment, timeout=FETCH_SECONDS, cwd="/", stdin=answer,
+                )  # fmt: skip
+            except subprocess.TimeoutExpired as error:
+                raise GitFailed(f"git {name} has not ended within {FETCH_SECONDS:g} seconds") from error
             if done.returncode:
                 last = "\n".join(line for line in done.stdout.strip().splitlines() if line)[-LAST_CHARACTERS:]
-                raise GitFailed(f"git {words[0] if words[0] != '--git-dir' else words[2]}: {last or done.returncode}")
+                raise GitFailed(f"git {name}: {last or done.returncode}")
             answer.seek(0)
             return answer.read()
 

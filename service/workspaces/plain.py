@@ -1,7 +1,6 @@
 """The hands of an ordinary user on one's own machine: everything is done as this user. Nothing is isolated."""
 
 import os
-import shutil
 import signal
 import subprocess
 import time
@@ -58,7 +57,7 @@ class PlainHands:
             folder.mkdir(parents=True, exist_ok=True, mode=0o750)
 
     def remove_folders(self, slug: str) -> None:
-        """First renamed: what a killed removal leaves is no workspace any more."""
+        """First renamed: what a killed removal leaves is no workspace any more. `rm` minds no depth."""
         home = self._home(slug)
         self.unlink_media(slug)
         doomed = home.path.with_name(f".{slug}.gone")
@@ -67,7 +66,9 @@ class PlainHands:
         for _ in range(2):
             if doomed.exists():
                 subprocess.run(["chmod", "-R", "u+rwX", "--", str(doomed)], stderr=subprocess.DEVNULL, check=False)
-                shutil.rmtree(doomed)
+                done = subprocess.run(["rm", "-rf", "--", str(doomed)], capture_output=True, text=True, check=False)
+                if done.returncode:
+                    raise HandsFailed(f"its folder cannot be removed: {done.stderr.strip()[-500:]}")
             if home.path.exists():
                 home.path.rename(doomed)
 
@@ -112,7 +113,10 @@ class PlainHands:
 
     def write_env(self, slug: str, values: Mapping[str, str]) -> None:
         shared = {"DATABASE_URL": f"sqlite:///{self._places.database}"} if self._database == SHARED else {}
-        dotenv.lay(self._home(slug), {**shared, **values})
+        try:
+            dotenv.lay(self._home(slug), {**shared, **values})
+        except ValueError as error:
+            raise HandsFailed(f"{self._home(slug).env} cannot be read: {error}") from error
 
     def link_media(self, slug: str) -> None:
         self._places.shared_media.mkdir(parents=True, exist_ok=True)

@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import signal
+import socket
 import sqlite3
 import sys
 import time
@@ -16,7 +17,7 @@ import pytest
 from service.errors import Cancelled, Interrupted, Stopping
 from service.tasks import moments
 from service.testing import run
-from service.workspaces import actions, engine, record, whose
+from service.workspaces import actions, engine, mirror, record, whose
 from service.workspaces.hands import TEST, Ended, Hands, Speaker
 from service.workspaces.statuses import Statuses
 from service.workspaces.steps import serving
@@ -332,6 +333,38 @@ def test_what_cannot_be_taken_away_is_told_and_not_called_deleted(built: Yard) -
     away.rename(built.origin)
     assert built.done("delete", slug=SLUG)["state"] == "deleted"
     assert list(built.branches()) == ["main"]
+
+
+def test_an_origin_that_never_answers_keeps_nothing_but_its_branch(
+    built: Yard, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(mirror, "FETCH_SECONDS", 1.0)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        origin = mirror.Origin(f"http://127.0.0.1:{silent.getsockname()[1]}/shop.git")
+        outcome = do(replace(built.plan, mirror=mirror.Mirror(built.places.mirror, origin)), "delete", slug=SLUG)
+    assert outcome.error is not None and outcome.error.message == "branch: git ls-remote has not ended within 1 seconds"
+    assert built.record().state == "delete_failed" and not built.home().path.exists()
+    assert built.done("delete", slug=SLUG)["state"] == "deleted"
+
+
+def test_folders_in_folders_without_an_end_are_taken_away(built: Yard) -> None:
+    deep = os.open(built.home().data, os.O_RDONLY)
+    for _ in range(2000):
+        os.mkdir("d", dir_fd=deep)
+        below = os.open("d", os.O_RDONLY, dir_fd=deep)
+        os.close(deep)
+        deep = below
+    os.close(deep)
+    assert built.done("restart", slug=SLUG)["state"] == "ready"  # what it takes of the disk was looked at
+    assert built.done("delete", slug=SLUG)["state"] == "deleted"
+    assert os.listdir(built.places.homes) == []
+
+
+def test_settings_that_are_no_text_fail_an_action_at_once(built: Yard) -> None:
+    env = built.home().env
+    env.write_bytes(env.read_bytes() + "NAME=Jörg\n".encode("latin-1"))
+    built.push(EMAIL, "text", "newer")
+    assert str(env) in built.refused("update", slug=SLUG)
 
 
 def test_a_rebuild_switches_or_goes_back(built: Yard) -> None:
