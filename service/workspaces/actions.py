@@ -184,7 +184,9 @@ def _at_work(
         if found is None or not (found.exists or tombstones):
             raise UnknownWorkspace(f"there is no workspace {slug!r}")
         found.task = context.uid
-        yield Work(plan, found, context, take_over=take_over)
+        work = Work(plan, found, context, take_over=take_over)
+        work.hands.end_steps(slug)  # of an action that was killed
+        yield work
 
 
 def _asked(plan: Plan, email: str) -> Workspace:

@@ -5,7 +5,9 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 
+import psutil
 import pytest
 
 from service.workspaces import whose
@@ -87,3 +89,34 @@ def test_an_update_goes_on_where_it_was_killed(small: Yard) -> None:
     assert small.done("update", slug=SLUG)["to"] == sha
     assert small.home().venv.readlink().name == "2" and small.get()[1].endswith(" newer")
     assert set(small.record().steps.values()) == {"done"}
+
+
+MANAGE = """
+import os, sys, time
+log = open("../data/ran", "a", buffering=1)
+log.write(f"{sys.argv[1]} begins\\n")
+while os.path.exists("../data/slow") and sys.argv[1] == "migrate":
+    time.sleep(0.01)
+log.write(f"{sys.argv[1]} ends\\n")
+"""
+
+
+@pytest.mark.slow
+def test_what_a_killed_update_still_runs_is_ended_before_the_next_begins(small: Yard) -> None:
+    small.push("main", "manage.py", MANAGE)
+    small.done("create", email=EMAIL)
+    slow, ran = small.home().data / "slow", small.home().data / "ran"
+    ran.unlink()
+    slow.touch()
+    small.push(EMAIL, "text", "newer")
+    killed(small, "update", "within:migrate", slug=SLUG)
+    [left] = whose.marked(small.home().path, whose.STEPS)
+    threading.Timer(2, slow.unlink).start()
+    small.done("update", slug=SLUG)
+    assert not psutil.pid_exists(left)
+    assert ran.read_text().split("\n")[1:-1] == [
+        "migrate begins",
+        "migrate ends",
+        "collectstatic begins",
+        "collectstatic ends",
+    ]
