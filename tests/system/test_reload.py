@@ -372,6 +372,22 @@ def test_how_a_process_on_trial_has_ended_is_told(
     assert "ended before it was ready: process " in refused and told in refused
 
 
+FORGET = "import os\nfor each in [each for each in os.environ if each.startswith('SANDBOX_')]: del os.environ[each]"
+
+
+@pytest.mark.parametrize("watcher", ["sandbox", "sandbox-runner"])
+def test_task_types_that_change_the_environment_do_not_make_a_release_begin_before_it_is_accepted(
+    instance: Instance, releases: Releases, watcher: str
+) -> None:
+    before = instance.started().kinds()
+    releases.switch(releases.make("two").named("two").add("service/builtin/demo.py", FORGET))
+    assert instance.circusctl("reload", watcher) == "ok\n"
+    releases.switch(releases.make("broken").named("broken").add("service/builtin/demo.py", f"{FORGET}; 1 / 0"))
+    assert "ZeroDivisionError" in instance.ask("reload", watcher).stderr
+    changed = "web" if watcher == "sandbox" else "runner"
+    assert {kind for kind, found in instance.kinds().items() if found != before[kind]} == {changed}
+
+
 def test_runners_that_do_not_load_are_refused_though_a_thread_of_theirs_goes_on(
     instance: Instance, releases: Releases
 ) -> None:

@@ -37,12 +37,13 @@ SAYS_WHERE: Final = "Not ready yet; it has come as far as this:"
 WHERE: Final = getattr(signal, "SIGRTMAX", 1) - 1  # nobody else uses it; macOS has none
 
 _sleep = time.sleep  # gevent replaces it in a worker: other greenlets would go on
+_named = os.environ.get(VARIABLE)  # now: what is imported later may change the environment
 _watch = allocate_lock()  # held while a thread watches over the start
 _answers: IO[str] | None = None
 
 
 def folder() -> Path | None:
-    named = Path(os.environ.get(VARIABLE) or os.devnull)
+    named = Path(_named or os.devnull)
     return named if named.is_dir() else None
 
 
@@ -144,7 +145,7 @@ def _end(pid: int) -> None:
 
 def warn_on_terminal() -> None:
     """From here on warnings go where the supervisor's go; the trial's command keeps that as standard input."""
-    if VARIABLE in os.environ:
+    if _named is not None:
         from service.observe import output
 
         output.lead_terminal(0)
