@@ -59,3 +59,12 @@ def test_those_that_hold_the_interpreter_are_asked_one_after_the_other_until_one
         for process in both:
             process.kill()
             process.wait()
+
+
+def test_of_what_is_printed_without_an_end_only_the_end_is_read(tmp_path: Path) -> None:
+    trial = Trial(Mock(), tmp_path, 60.0)
+    [held] = tmp_path.iterdir()
+    with (held / candidate.OUTPUT).open("wb") as output:
+        output.seek(2**40)  # there is a hole before it
+        output.write(b"\nthe last line\n")
+    assert trial.output.endswith("\nthe last line")

@@ -63,7 +63,9 @@ class Trial:
 
     def _printed(self) -> str:
         try:
-            return (self._folder / candidate.OUTPUT).read_bytes()[-READ_BYTES:].decode(errors="replace")
+            with open(self._folder / candidate.OUTPUT, "rb") as file:
+                file.seek(max(0, file.seek(0, os.SEEK_END) - READ_BYTES))
+                return file.read(READ_BYTES).decode(errors="replace")
         except OSError:
             return ""
 
