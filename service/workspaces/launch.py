@@ -144,6 +144,7 @@ def accepts_by_itself(command: str) -> bool:
 
 
 def pass_on(command: str, environment: dict[str, str], port: int, used: Path) -> None:
+    end_what_is_left(environment)
     child = subprocess.Popen(["/bin/sh", "-c", command], env=environment, close_fds=True, start_new_session=True)
 
     def kill(*_: object) -> None:
@@ -165,6 +166,15 @@ def pass_on(command: str, environment: dict[str, str], port: int, used: Path) ->
         with suppress(subprocess.TimeoutExpired):
             child.wait(5)
         kill()
+
+
+def end_what_is_left(environment: dict[str, str]) -> None:
+    """By one of these processes that was killed: the project's own would listen at the port for ever."""
+    marks = {f"{name}={environment[name]}".encode() for name in ("SANDBOX_WORKSPACE_HOME", "SANDBOX_WORKSPACE_WEB")}
+    for process in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            if marks <= {*(process / "environ").read_bytes().split(b"\0")} and int(process.name) != os.getpid():
+                os.kill(int(process.name), signal.SIGKILL)
 
 
 def hurry() -> None:

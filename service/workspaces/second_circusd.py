@@ -2,20 +2,28 @@
 
     python -m service.workspaces.second_circusd FILE
 
-It is circus's own program, but for two things. A watcher `on_demand` is started by a connection to its own socket:
-with stock circus, one that waits at any socket starts every watcher. And it goes on while the clock is put back.
+It is circus's own program, but for four things. A watcher `on_demand` is started by a connection to its own socket:
+with stock circus, one that waits at any socket starts every watcher. A port that somebody else has taken meanwhile is
+missed by its own workspace alone, and so is the folder of its log: stock circus would not start, or change nothing. And
+it goes on while the clock is put back.
 """
 
 import fcntl
+import os
 import select
+import socket
 import sys
 import time
-from collections.abc import Generator
+from collections.abc import Container, Generator
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
-from circus import circusd
+import circus.arbiter
+from circus import circusd, logger
 from circus.arbiter import Arbiter
+from circus.config import get_config
+from circus.stream.file_stream import _FileStreamBase
 from circus.util import synchronized
 from tornado import gen
 from tornado.ioloop import IOLoop
@@ -56,6 +64,45 @@ def _is_wanted(listener: Any) -> bool:
     return bool(poll.poll(0))
 
 
+def reload_from_config(arbiter: Any) -> Any:
+    circus.arbiter.get_config = partial(what_can_listen, arbiter.sockets)
+    return _reload_from_config(arbiter)
+
+
+_reload_from_config: Final = Arbiter.reload_from_config
+
+
+def what_can_listen(held: Container[str], file: str) -> Any:
+    """The configuration, without the workspaces whose ports somebody else has. `held`: the sockets that listen here."""
+    found = get_config(file)
+    taken = {each["name"] for each in found["sockets"] if each["name"] not in held and _is_taken(each)}
+    for name in sorted(taken):
+        logger.error("%s is left out: somebody else listens at its port", name)
+    for kind in ("sockets", "watchers"):
+        found[kind] = [each for each in found[kind] if each["name"] not in taken]
+    return found
+
+
+def _is_taken(listener: Any) -> bool:
+    if "port" not in listener:
+        return False
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((listener["host"], int(listener["port"])))
+        except OSError:
+            return True
+    return False
+
+
+def open_log(stream: Any) -> Any:
+    """Where it cannot be written, what is printed is lost, and nothing else."""
+    try:
+        return open(stream._filename, "a+")
+    except OSError:
+        return open(os.devnull, "a+")
+
+
 def _locked(file: int) -> bool:
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -73,6 +120,9 @@ def main() -> None:
             sys.exit("another circusd of these workspaces lives")
         time.sleep(0.01)
     Arbiter.manage_watchers = manage_watchers
+    Arbiter.reload_from_config = reload_from_config
+    circus.arbiter.get_config = partial(what_can_listen, ())
+    _FileStreamBase._open = open_log
     setattr(IOLoop, "time", lambda loop: time.monotonic())  # noqa: B010 - nobody can put this clock back
     circusd.main()
 

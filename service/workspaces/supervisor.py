@@ -50,6 +50,8 @@ stdout_stream.max_bytes = 1000000
 stdout_stream.backup_count = 1
 stderr_stream.class = FileStream
 stderr_stream.filename = {log}
+stderr_stream.max_bytes = 1000000
+stderr_stream.backup_count = 1
 
 [env:{slug}]
 PATH = {path}
@@ -92,6 +94,9 @@ class WebProcesses:
 
     def keep_running(self, slug: str, port: int) -> None:
         self._place(slug, port, "autostart = True")
+        started = self._order("start", name=slug, known=("not found",))  # circus leaves what could not be started once
+        if started["status"] == "error":
+            raise HandsFailed(f"{slug} cannot be started: somebody else listens at 127.0.0.1:{port}")
 
     def let_sleep(self, slug: str, port: int) -> None:
         self._place(slug, port, "on_demand = True")
@@ -173,17 +178,17 @@ class WebProcesses:
         _write(self._file(slug), text)
         self._order("reloadconfig")
 
-    def _order(self, command: str, **what: Any) -> None:
+    def _order(self, command: str, **what: Any) -> Any:
         """Starts circusd if need be. One that was killed may seem alive for a moment: then it is told once more."""
         for is_last in (False, True):
             self._ensure()
             try:
                 with self._circusd.turn():
-                    self._circusd.call(command, waiting=True, **what)
-                return
+                    return self._circusd.call(command, waiting=True, **what)
             except HandsFailed:
                 if is_last or self._circusd.is_alive():
                     raise
+        raise AssertionError
 
     def _lay_out(self) -> None:
         places = self._places

@@ -12,22 +12,27 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 from service.errors import Cancelled, Interrupted, Stopping
 from service.tasks import moments
 from service.testing import run
-from service.workspaces import actions, engine, mirror, record, whose
+from service.workspaces import actions, engine, mirror, names, record, whose
 from service.workspaces.hands import TEST, Ended, Hands, Speaker
+from service.workspaces.second_control import SecondCircusd
 from service.workspaces.statuses import Statuses
 from service.workspaces.steps import serving
 from service.workspaces.steps.sequence import SEQUENCE
 from service.workspaces.work import Work
 from tests.servers import eventually
+from tests.workspaces.conftest import small_project
 from tests.workspaces.forge import Forge
 from tests.workspaces.yard import EMAIL, SLUG, Yard, do, git, handler, requests_while
 
 pytestmark = pytest.mark.slow
+AL = "al@example.org"
+ALS = names.slug(AL)
 
 
 class _CutOff:
@@ -365,6 +370,60 @@ def test_settings_that_are_no_text_fail_an_action_at_once(built: Yard) -> None:
     env.write_bytes(env.read_bytes() + "NAME=Jörg\n".encode("latin-1"))
     built.push(EMAIL, "text", "newer")
     assert str(env) in built.refused("update", slug=SLUG)
+
+
+def test_a_port_that_somebody_has_taken_is_missed_by_its_own_workspace_alone(folder: Path) -> None:
+    yard = Yard(folder, source=small_project(folder), by_port=True)
+    try:
+        for email in (EMAIL, AL):
+            yard.done("create", email=email)
+        port = yard.record().port
+        yard.done("stop", slug=SLUG)
+        with socket.create_server(("127.0.0.1", port)):
+            assert f"somebody else listens at 127.0.0.1:{port}" in yard.refused("start", slug=SLUG)
+            for action in ("stop", "start"):
+                yard.done(action, slug=ALS)
+            SecondCircusd(yard.places.run, yard.places.homes).halt()
+            assert yard.done("reconcile").get("failed") is None
+            assert yard.get(slug=ALS)[0] == 200
+        assert yard.done("start", slug=SLUG)["state"] == "ready"
+        assert yard.get()[0] == 200
+    finally:
+        yard.close()
+
+
+def test_a_folder_that_somebody_has_removed_is_missed_by_its_own_workspace_alone(built: Yard) -> None:
+    built.done("create", email=AL)
+    shutil.rmtree(built.home().path)
+    SecondCircusd(built.places.run, built.places.homes).halt()
+    for action in ("stop", "start"):
+        built.done(action, slug=ALS)
+    assert built.get(slug=ALS)[0] == 200
+
+
+def test_what_could_not_be_started_is_started_when_it_can_be(built: Yard) -> None:
+    python = built.home().venvs / "1" / "bin" / "python"
+    python.rename(python.with_name("away"))
+    os.kill(built.plan.hands.status(SLUG).pid, signal.SIGKILL)
+    eventually(lambda: f"{SLUG} stopped" in (built.places.run / "circus.log").read_text())
+    python.with_name("away").rename(python)
+    assert built.done("start", slug=SLUG)["state"] == "ready"
+    assert built.get()[0] == 200
+
+
+def test_what_a_killed_launcher_has_left_makes_room_for_the_next(built: Yard) -> None:
+    first, _, _ = built.get()[1].partition(" ")
+    os.kill(built.plan.hands.status(SLUG).pid, signal.SIGKILL)
+    eventually(lambda: not psutil.pid_exists(int(first)))
+    assert built.done("restart", slug=SLUG)["state"] == "ready"
+    assert built.get()[1].partition(" ")[0] != first
+
+
+def test_the_log_of_a_server_that_prints_without_an_end_is_bounded(built: Yard) -> None:
+    serve = built.home().code / "serve.py"
+    serve.write_text("import sys\nfor _ in range(5000):\n    sys.stderr.write('x' * 999 + '\\n')\n" + serve.read_text())
+    built.done("restart", slug=SLUG)
+    assert sum(log.stat().st_size for log in built.home().log.glob("web.log*")) < 3_000_000
 
 
 def test_a_rebuild_switches_or_goes_back(built: Yard) -> None:
