@@ -93,13 +93,13 @@ kept ""
 done
 """
 VENV: Final = 'rm -rf "$2"; "$1" -m venv "$2"'
-REQUIREMENTS: Final = """
+REQUIREMENTS: Final = f"""
+printf %s "$3" >"$1/{looking.MARK}"
 [ -z "$2" ] || "$1/bin/python" -m pip install --quiet --no-input --no-compile -r "$2"
 "$1/bin/python" -m pip check
 """
 FREEZE: Final = f"""
 "$1/bin/python" -m pip freeze --all >"$1/freeze.new"
-printf %s "$2" >"$1/{looking.MARK}"
 mv "$1/freeze.new" "$1/freeze.txt"
 """
 SWITCH: Final = 'ln -sfn "venvs/$1" venv.new; mv -Tf venv.new venv'
@@ -220,13 +220,14 @@ def _venv(asked: Asked) -> CommandLine:
 
 def _requirements(asked: Asked) -> CommandLine:
     (number,) = _count(asked, 1)
-    words = _shell(REQUIREMENTS, _numbered(asked.home, number), looking.requirements_file(asked.home) or "")
+    file, made_for = looking.requirements_file(asked.home) or "", looking.required(asked.home)  # which may change now
+    words = _shell(REQUIREMENTS, _numbered(asked.home, number), file, made_for)
     return CommandLine(words, asked.home.code, _installing(asked, with_index=True))
 
 
 def _freeze(asked: Asked) -> CommandLine:
     (number,) = _count(asked, 1)
-    words = _shell(FREEZE, _numbered(asked.home, number), looking.required(asked.home))
+    words = _shell(FREEZE, _numbered(asked.home, number))
     return CommandLine(words, asked.home.code, _installing(asked, with_index=False))
 
 

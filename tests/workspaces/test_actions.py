@@ -19,7 +19,7 @@ from service.errors import Cancelled, Interrupted, Stopping
 from service.tasks import moments
 from service.testing import run
 from service.workspaces import actions, engine, mirror, names, record, whose
-from service.workspaces.hands import TEST, Ended, Hands, Speaker
+from service.workspaces.hands import REQUIREMENTS, TEST, Ended, Hands, Speaker
 from service.workspaces.second_control import SecondCircusd
 from service.workspaces.statuses import Statuses
 from service.workspaces.steps import serving
@@ -424,6 +424,32 @@ def test_the_log_of_a_server_that_prints_without_an_end_is_bounded(built: Yard) 
     serve.write_text("import sys\nfor _ in range(5000):\n    sys.stderr.write('x' * 999 + '\\n')\n" + serve.read_text())
     built.done("restart", slug=SLUG)
     assert sum(log.stat().st_size for log in built.home().log.glob("web.log*")) < 3_000_000
+
+
+class _Edits:
+    """Hands of which somebody changes the requirements while they are installed."""
+
+    def __init__(self, hands: Hands, file: Path) -> None:
+        self._hands = hands
+        self._file = file
+
+    def __getattr__(self, verb: str) -> Any:
+        return getattr(self._hands, verb)
+
+    def run(self, speaker: Speaker, slug: str, step: str, *arguments: str | int, seconds: float) -> Ended:
+        ended = self._hands.run(speaker, slug, step, *arguments, seconds=seconds)
+        if step == REQUIREMENTS:
+            self._file.write_text("# one more\n")
+        return ended
+
+
+def test_requirements_that_change_while_they_are_installed_are_installed_next(built: Yard) -> None:
+    file = built.home().code / "requirements.txt"
+    plan = replace(built.plan, hands=_Edits(built.plan.hands, file))
+    assert do(plan, "rebuild", slug=SLUG).status == "succeeded"
+    before = built.home().venv.readlink()
+    built.done("create", email=EMAIL)
+    assert built.home().venv.readlink() != before
 
 
 def test_a_rebuild_switches_or_goes_back(built: Yard) -> None:
