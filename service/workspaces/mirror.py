@@ -30,7 +30,7 @@ LAST_CHARACTERS: Final = 1000
 EVERYTHING: Final = ("+refs/heads/*:refs/heads/*", "+refs/tags/*:refs/tags/*")
 DEFAULT_BRANCH: Final = re.compile(r"^ref: (refs/heads/\S+)\tHEAD$", re.MULTILINE)
 HELPER: Final = '!f() { printf "username=%s\\npassword=%s\\n" "$SANDBOX_GIT_NAME" "$SANDBOX_GIT_PASSWORD"; }; f'
-INTO_THE_FILE: Final = 'exec git "$@" >&0 </dev/null'  # which it has as its input
+INTO_THE_FILE: Final = 'exec git -c gc.autoDetach=false "$@" >&0 </dev/null'  # which it has as its input
 SSH: Final = "ssh -o BatchMode=yes -o ConnectTimeout=20 -o ServerAliveInterval=15"
 
 
@@ -143,7 +143,10 @@ class Mirror:
     def _fetch_into(self, folder: Path, speaker: Speaker) -> None:
         at = ("--git-dir", str(folder))
         url = self._origin.without_secrets
-        self._in_turn(speaker, *at, "fetch", "--quiet", "--prune", "--no-write-fetch-head", "--", url, *EVERYTHING)
+        how = ("--quiet", "--prune", "--no-write-fetch-head", "--no-auto-gc")
+        self._in_turn(speaker, *at, "fetch", *how, "--", url, *EVERYTHING)
+        with suppress(GitFailed):  # beside the next turn it would be ended, and all that it had packed stay
+            self._in_turn(speaker, *at, "gc", "--quiet", "--auto")
         found = DEFAULT_BRANCH.search(self._in_turn(speaker, "ls-remote", "--symref", "--", url, "HEAD"))
         if found is None:
             raise GitFailed("git ls-remote: the origin's HEAD names no branch")

@@ -98,7 +98,7 @@ printf %s "$3" >"$1/{looking.MARK}"
 [ -z "$2" ] || "$1/bin/python" -m pip install --quiet --no-input --no-compile -r "$2"
 "$1/bin/python" -m pip check
 """
-FREEZE: Final = f"""
+FREEZE: Final = """
 "$1/bin/python" -m pip freeze --all >"$1/freeze.new"
 mv "$1/freeze.new" "$1/freeze.txt"
 """

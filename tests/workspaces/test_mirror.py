@@ -238,3 +238,17 @@ def test_a_wrong_password_is_refused_and_not_told(forge: http.server.ThreadingHT
     with pytest.raises(GitFailed) as refused:
         Mirror(folder / "mirror.git", origin).fetch(Speaker())
     assert "cret" not in str(refused.value) and not (folder / "mirror.git").exists()
+
+
+def test_what_is_cleared_up_now_and_then_is_done_with_the_turn(folder: Path) -> None:
+    bare = make_origin(folder, small_project(folder))
+    mirror, told = Mirror(folder / "mirror.git", Origin(str(bare))), Speaker()
+    mirror.fetch(told)
+    for name, value in (("gc.autoPackLimit", "1"), ("fetch.unpackLimit", "1")):  # as after many fetches
+        git("config", name, value, folder=folder / "mirror.git")
+    for branch in ("one", "two"):
+        git("commit", "--quiet", "--allow-empty", f"--message={branch}", folder=folder / "work")
+        git("push", "--quiet", "origin", f"HEAD:refs/heads/{branch}", folder=folder / "work")
+        mirror.fetch(told)
+    assert whose.marked(mirror._turns) == []
+    assert len(list((folder / "mirror.git" / "objects" / "pack").glob("*.pack"))) == 1
