@@ -7,6 +7,7 @@ process when nobody reads any more. The terminal gets warnings and news, and onl
 import logging
 import os
 import select
+import signal
 import stat
 import sys
 import time
@@ -57,6 +58,14 @@ def printable(text: str) -> str:
     if text.isprintable():
         return text
     return "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in text)
+
+
+def signal_name(number: int) -> str:
+    """As in SIGKILL. Python has no names for most of the real-time signals."""
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"
 
 
 def never_waiting(descriptor: int) -> int:

@@ -18,6 +18,7 @@ from typing import Final
 import msgspec
 
 from service.observe import logs
+from service.observe.output import signal_name
 from service.observe.sentry import Errors
 from service.runner import attempt, outcomes
 from service.runner.forked import decode_line
@@ -157,4 +158,4 @@ def _told(end: bytes) -> str:
     if code >= 0:
         return f"the attempt's process ended with exit code {code} before its handler did"
     hint = ", as the kernel does when memory runs out" if -code == signal.SIGKILL else ""
-    return f"the attempt's process was ended by {signal.Signals(-code).name}{hint}"
+    return f"the attempt's process was ended by {signal_name(-code)}{hint}"

@@ -132,7 +132,7 @@ def crash(context: Context, how: str) -> None:
         ctypes.string_at(0)
     if how == "exit":
         os._exit(3)
-    os.kill(os.getpid(), getattr(signal, how))
+    os.kill(os.getpid(), int(how) if how.isdigit() else getattr(signal, how))
 
 
 @task("apart.garbles", process=True)

@@ -170,6 +170,7 @@ def test_one_that_holds_the_interpreter_is_killed_when_it_is_cancelled_and_nobod
         ("segfault", "was ended by SIGSEGV"),
         ("exit", "ended with exit code 3 before its handler did"),
         ("SIGKILL", "was ended by SIGKILL, as the kernel does when memory runs out"),
+        ("36", "was ended by signal 36"),  # one of the real-time signals, for which Python has no names
     ],
 )
 def test_a_crash_is_a_failure_that_hurts_nobody_else(crew: Crew, how: str, told: str) -> None:

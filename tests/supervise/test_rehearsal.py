@@ -42,6 +42,7 @@ def test_a_slow_module_has_the_time_of_a_reload(tmp_path: Path, monkeypatch: pyt
         ("os._exit(1)", "exit code 1"),
         ("os._exit(0)", "exit code 0"),
         ("os.kill(os.getpid(), 9)", "killed by SIGKILL"),
+        ("os.kill(os.getpid(), 36)", "killed by signal 36"),
     ],
 )
 def test_a_module_that_ends_the_process_is_named_with_what_it_printed(tmp_path: Path, ends: str, how: str) -> None:

@@ -11,6 +11,7 @@ from tempfile import TemporaryFile
 from typing import Final, NamedTuple
 
 from service.errors import ReleaseBroken
+from service.observe.output import signal_name
 
 LEAST_SECONDS: Final = 60.0
 OURS: Final = "sandbox: "  # how a line of the command begins; others are of the task modules
@@ -91,7 +92,7 @@ def _failure(code: int, said: Said) -> str:
 
 
 def _end_of(code: int) -> str:
-    return f"exit code {code}" if code >= 0 else f"killed by {signal.Signals(-code).name}"
+    return f"exit code {code}" if code >= 0 else f"killed by {signal_name(-code)}"
 
 
 def _last(lines: list[str]) -> str:
