@@ -1,6 +1,6 @@
 """Task types for the tests of the web application."""
 
-from typing import Any
+from typing import Any, Literal
 
 from service.tasks.declare import task
 
@@ -18,6 +18,19 @@ def elsewhere(context: Any) -> None:
 @task("account.open", secret=("password", "pin_code"))
 def open_account(context: Any, name: str, password: str = "", pin_code: int = 0) -> None:
     """Has arguments that are nobody's business."""
+
+
+@task("letter.send")
+def send_letter(
+    context: Any,
+    to: str | None,
+    text: str = "Dear friend,",
+    copies: int | None = 1,
+    express: bool | None = True,
+    paper: Literal["thin", "thick"] | None = "thin",
+    more: Any = 0,
+) -> None:
+    """Takes null, and texts that may be empty."""
 
 
 @task("urgent", priority="high")

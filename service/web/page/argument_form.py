@@ -49,12 +49,13 @@ def texts(args: Any, schema: Mapping[str, Any]) -> dict[str, str]:
     if not isinstance(args, dict):
         return {}  # no client could have sent such ones
     kinds = {field.name: field.kind for field in fields(schema, {})}
-    return {
-        PREFIX + name: value
-        if _is_text(value) and (value == REMOVED or kinds.get(name) == TEXT)
-        else shown.written(value)
-        for name, value in args.items()
-    }
+    return {PREFIX + name: _text(value, kinds.get(name)) for name, value in args.items()}
+
+
+def kept(args: Any, schema: Mapping[str, Any], sent: Mapping[str, str]) -> dict[str, Any]:
+    """Of these arguments, those that the form shows as nothing, and that it has sent back so: a null, an empty text."""
+    empty = {name for name, text in texts(args, schema).items() if not (text + sent.get(name, "?")).strip()}
+    return {name: value for name, value in args.items() if PREFIX + name in empty} if empty else {}
 
 
 def read(schema: Mapping[str, Any], sent: Mapping[str, str]) -> dict[str, Any]:
@@ -114,6 +115,13 @@ def _read(field: Field) -> Any:
 
 def _wanted(field: Field) -> str:
     return "write a number" if field.kind == NUMBER else 'write JSON, with texts in quotes, as in ["a", "b"]'
+
+
+def _text(value: Any, kind: str | None) -> str:
+    if value is None and kind in (TEXT, NUMBER, TRUTH, CHOICE):
+        return ""
+    is_plain = _is_text(value) and (value == REMOVED or kind == TEXT)
+    return value if is_plain else shown.written(value)
 
 
 def _is_text(value: Any) -> bool:

@@ -81,7 +81,7 @@ class Creating:
         task_type = self._type(name)
         model = self._model(name, request.form.get("from"))
         try:
-            args = _args(task_type, request.form)
+            args = _args(task_type, request.form, model)
             if model is not None:
                 args = _restored(args, model, task_type)
             task, is_new = self._created(_body(name, args, request.form))
@@ -122,10 +122,12 @@ class Creating:
         return task if task is not None and task.type == name else None
 
 
-def _args(task_type: TaskType, form: Mapping[str, str]) -> dict[str, Any]:
+def _args(task_type: TaskType, form: Mapping[str, str], model: Task | None) -> dict[str, Any]:
     if form.get("how") == AS_JSON:
         return argument_form.parsed(form.get("json", ""))
-    return argument_form.read(task_type.describe()["args"], form)
+    schema = task_type.describe()["args"]
+    kept = argument_form.kept(shown.parsed(model.args), schema, form) if model is not None else {}
+    return argument_form.read(schema, form) | kept
 
 
 def _restored(args: dict[str, Any], model: Task, task_type: TaskType) -> dict[str, Any]:

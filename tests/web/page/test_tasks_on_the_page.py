@@ -1,7 +1,10 @@
 """Finding tasks, and doing something to them, with plain links and forms."""
 
+import html
+import re
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from flask.testing import FlaskClient
@@ -219,6 +222,40 @@ def test_a_task_runs_again_with_changes_and_its_secrets_stay(open_page: FlaskCli
     form = {"from": uid, "arg:message": '{"pass": "[removed]", "n": 2}'}
     refused = open_page.post("/ui/types/echo", data=form, headers=OWN)
     assert refused.status_code == 422 and "message: write what is to stand for [removed]" in refused.text
+
+
+def sent_back(seen: Seen) -> dict[str, str]:
+    """What a browser sends if nobody has changed anything."""
+    fields = [("from", seen.hidden("from"))]
+    fields += [(each["name"], each["value"]) for each in seen.all("input") if each.get("name", "").startswith("arg:")]
+    fields += re.findall(r'<textarea [^>]*name="(arg:[^"]*)"[^>]*>\n(.*?)</textarea>', seen.text, re.DOTALL)
+    for name, options in re.findall(r'<select [^>]*name="(arg:[^"]*)">(.*?)</select>', seen.text, re.DOTALL):
+        fields += [(name, chosen) for chosen in ["", *re.findall("<option selected>(.*?)</option>", options)]]
+    return {name: html.unescape(value) for name, value in fields}
+
+
+@pytest.mark.parametrize(
+    "args",
+    [
+        {"to": None, "text": "", "copies": None, "express": None, "paper": None, "more": None},
+        {"to": "", "text": " ", "copies": 0, "express": False, "paper": "thick", "more": ""},
+        {"to": "null", "text": "a\nb", "more": {"null": None}},
+    ],
+)
+def test_what_is_left_as_it_was_is_sent_as_it_was(open_page: FlaskClient, args: dict[str, Any]) -> None:
+    uid = create(open_page, type="letter.send", args=args)
+    form = sent_back(Seen(open_page.get(f"/ui/types/letter.send?from={uid}")))
+    made = open_page.post("/ui/types/letter.send", data=form, headers=OWN)
+    assert made.status_code == 303, made.text
+    assert open_page.get(made.headers["Location"].removeprefix("/ui")).json["args"] == args
+
+
+def test_an_argument_that_was_nothing_can_be_changed(open_page: FlaskClient) -> None:
+    uid = create(open_page, type="letter.send", args={"to": None, "text": "", "copies": None})
+    form = {"from": uid, "arg:to": "jo", "arg:text": "", "arg:copies": "2"}
+    made = open_page.post("/ui/types/letter.send", data=form, headers=OWN)
+    args = open_page.get(made.headers["Location"].removeprefix("/ui")).json["args"]
+    assert args == {"to": "jo", "text": "", "copies": 2}
 
 
 @pytest.mark.parametrize(
