@@ -17,15 +17,17 @@ import time
 import traceback
 from _thread import get_ident
 from collections.abc import Sequence
+from contextlib import suppress
 from functools import partial
 from types import FrameType, TracebackType
 from typing import Final
 
-from service.errors import Stopping, TimedOut
+from service.errors import SandboxError, Stopping, TimedOut
 from service.observe import scrubber
 from service.observe.sentry import NO_ERRORS, Errors
 from service.runner import outcomes, programs
 from service.runner.alarm import Alarm
+from service.runner.journal import Report
 from service.runner.lane import HARD_SECONDS, Lane, Running
 from service.runner.lockfile import Presence
 from service.runner.outcomes import Transition
@@ -53,6 +55,7 @@ class Watchdog:
         presence: Presence,
         stopping: Stop,
         alarm: Alarm,
+        journal: Report,
         grace_seconds: float,
         errors: Errors = NO_ERRORS,
     ) -> None:
@@ -61,6 +64,7 @@ class Watchdog:
         self._presence = presence
         self._stopping = stopping
         self._alarm = alarm
+        self._journal = journal
         self._grace = grace_seconds
         self._errors = errors
         self._ticked = time.monotonic()
@@ -158,8 +162,12 @@ class Watchdog:
                     lane.holdings.write_lines(running.held.entry.uid, lines)
                 document, entry = running.held.document, running.held.entry
                 after = self._fate(running)(document.task)
-                self._store.move([Change(document.text, document.task, after, entry, lines is not None)])
+                moved = self._store.move([Change(document.text, document.task, after, entry, lines is not None)])
+                for _, stored in moved.stored:
+                    self._journal.outcomes([stored.task], [entry.id])
             self._presence.clear(lane.number)
+        with suppress(SandboxError):  # some counts may be missing in the history
+            self._store.history.add_once(self._journal.tally)
         self._errors.flush(LAST_REPORT_SECONDS)
 
     def _fate(self, running: Running) -> Transition:

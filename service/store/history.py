@@ -92,7 +92,11 @@ class History:
         if tasks:
             count = Tally()
             count.outcomes(time.time(), tasks, [""] * len(tasks))
-            self.add(secrets.token_hex(8), 1, count.take(), SENT_AGAIN_SECONDS)
+            self.add_once(count)
+
+    def add_once(self, count: Tally) -> None:
+        """All that was counted, where no other batch follows."""
+        self.add(secrets.token_hex(8), 1, count.take(), SENT_AGAIN_SECONDS)
 
     def gauge(self, now: float, measured: Mapping[str, Sequence[float]]) -> None:
         """One more than was measured: 0 stands where nothing was."""

@@ -44,6 +44,20 @@ def test_a_runner_that_stops_writes_what_is_left(crew: Crew) -> None:
     assert crew.store.roster.at_work() == []
 
 
+def test_an_attempt_that_does_not_end_in_time_is_told_like_any_other(crew: Crew) -> None:
+    """Its process is replaced, and takes along nothing that it has counted."""
+    [runner] = crew.start(threads=2)
+    [stuck] = crew.create("stubborn", timeout=0.5, max_attempts=1, args={"seconds": 60})
+    crew.running(stuck)
+    [beside] = crew.create("echo")
+    crew.finished(beside)
+    assert runner.wait(10 * BUSY) == 70
+    assert hour(crew.store, "default/stubborn")[:4] == [0, 1, 0, 0]
+    assert hour(crew.store, "default/echo")[:4] == [1, 0, 0, 0]
+    [told] = [line for line in crew.log() if line["message"] == "task" and line["uid"] == stuck]
+    assert (told["status"], told["error"]["type"]) == ("failed", "TimedOut")
+
+
 def test_what_redis_did_not_take_is_sent_again_and_added_once(store: Store, wire: FaultyWire) -> None:
     count = Tally()
     counting = Counting(store, count, "me", None)

@@ -203,7 +203,10 @@ def test_a_process_without_room_for_one_more_thread_ends_all_the_same(
     store: Store, presence: Presence, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     alarm: Any = SimpleNamespace(disarm=lambda: None)
-    dog = Watchdog(lanes=[], store=store, presence=presence, stopping=Stop(), alarm=alarm, grace_seconds=1.0)
+    journal: Any = None  # it comes to no last words
+    dog = Watchdog(
+        lanes=[], store=store, presence=presence, stopping=Stop(), alarm=alarm, journal=journal, grace_seconds=1.0
+    )
     codes: list[int] = []
 
     def refuse(self: threading.Thread) -> None:
