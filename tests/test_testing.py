@@ -6,6 +6,8 @@ import subprocess
 import sys
 from collections.abc import Callable
 from datetime import date
+from decimal import Decimal
+from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
@@ -170,6 +172,21 @@ def test_all_progress_and_all_lines_are_kept_in_order(caplog: pytest.LogCaptureF
     assert outcome.progress == [(0.0, "step 0"), (0.5, "step 1")]
     assert outcome.logs == [("info", "did 0"), ("warning", "mind 0"), ("info", "did 1"), ("warning", "mind 1")]
     assert (root.level, root.handlers) == (logging.ERROR, handlers)
+
+
+class OfALibrary(float):
+    """As numpy has one."""
+
+
+@pytest.mark.parametrize("half", [Decimal("0.5"), Fraction(1, 2), OfALibrary(0.5), 0.5])
+def test_progress_may_be_any_number(half: Any) -> None:
+    @task("half")
+    def handler(context: Context) -> None:
+        context.progress(half)
+
+    outcome = run(handler)
+    assert (outcome.status, outcome.progress) == ("succeeded", [(0.5, "")])
+    assert type(outcome.progress[0].fraction) is float
 
 
 def test_impossible_progress_fails_as_in_a_runner() -> None:

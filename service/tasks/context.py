@@ -88,8 +88,10 @@ class Context:
 
     def progress(self, fraction: float | None = None, message: str = "") -> None:
         """Says how far the task is: from 0 to 1, and in words. Clients see it in the document within half a second."""
-        if fraction is not None and not (math.isfinite(fraction) and 0 <= fraction <= 1):
-            raise ValueError(f"progress is from 0 to 1, not {fraction!r}")
+        if fraction is not None:
+            if not (math.isfinite(fraction) and 0 <= fraction <= 1):
+                raise ValueError(f"progress is from 0 to 1, not {fraction!r}")
+            fraction = float(fraction)  # of a Decimal, or a library's own kind, JSON would have a text, or nothing
         said = storable_text(self.without_secrets(str(message)))
         self.news = msgspec.Raw(_encode({"fraction": fraction, "message": said}))
 
