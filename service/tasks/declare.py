@@ -10,6 +10,7 @@ The decorator only marks the function; the registry collects what is marked.
 """
 
 import inspect
+import math
 import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final, NamedTuple, TypeVar
@@ -228,13 +229,18 @@ def _task_type(
 ) -> TaskType:
     if not TYPE_NAME.fullmatch(name):
         raise InvalidTaskType(f"{name!r} cannot name a task type: letters, digits, '.', '_' and '-', at most 100")
-    if max_attempts < 1 or (timeout is not None and timeout <= 0):
-        raise InvalidTaskType(f"{name}: max_attempts is at least 1, timeout more than 0")
+    # Of another kind, the documents of its tasks could not be read.
+    if type(max_attempts) is not int or max_attempts < 1 or not (timeout is None or _is_time(timeout)):
+        raise InvalidTaskType(f"{name}: max_attempts is at least 1, timeout more than 0; the first is a whole number")
     if priority not in PRIORITIES:
         raise InvalidTaskType(f"{name}: priority is {priority!r}; allowed are {', '.join(PRIORITIES)}")
     arguments = _arguments(name, handler)
     decode = msgspec.json.Decoder(arguments, float_hook=untyped.number).decode
     return TaskType(name, handler, queue, max_attempts, timeout, arguments, decode, priority)
+
+
+def _is_time(seconds: float) -> bool:
+    return type(seconds) in (int, float) and 0 < seconds < math.inf
 
 
 def _arguments(name: str, handler: Callable[..., Any]) -> type[msgspec.Struct]:

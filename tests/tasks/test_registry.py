@@ -1,7 +1,9 @@
 """Task types: which functions can serve, and which arguments they take."""
 
+import math
 import sys
 from collections.abc import Callable, Iterator
+from decimal import Decimal
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Literal
@@ -121,7 +123,13 @@ def test_a_name_that_cannot_be_a_type_is_refused(name: str) -> None:
         task(name)(build)
 
 
-@pytest.mark.parametrize("options", [{"max_attempts": 0}, {"timeout": 0}, {"timeout": -1.0}])
+@pytest.mark.parametrize(
+    "options",
+    [
+        *[{"max_attempts": each} for each in (0, 1e3, True, None, "3")],
+        *[{"timeout": each} for each in (0, -1.0, math.nan, math.inf, True, "5", Decimal(5))],
+    ],
+)
 def test_limits_that_make_no_sense_are_refused(options: dict[str, Any]) -> None:
     with pytest.raises(InvalidTaskType, match="max_attempts is at least 1, timeout more than 0"):
         type_of(build, **options)
