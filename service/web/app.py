@@ -48,6 +48,7 @@ OF_NO_TOKEN: Final = (health.NAME, site.NAME, statics.NAME, git_hooks.NAME)
 
 
 FOLLOWED: Final = "logs.events"  # a browser cannot send a token to read them
+NO_PATH: Final = "/."  # no rule has it
 
 
 class NoSession(dict[str, Any], SessionMixin):
@@ -75,7 +76,10 @@ class Web(Flask):
         """No path here depends on the host. To work it out is a sixth of what Flask does for a request."""
         if request is None:
             return super().create_url_adapter(request)
-        return MapAdapter(self.url_map, "", "/", "", "http", request.path, request.method)
+        given = request.environ["PATH_INFO"]
+        # werkzeug takes //tasks, and tasks, for /tasks; a proxy's rules for paths do not.
+        path = request.path if given.startswith("/") and not given.startswith("//") else NO_PATH
+        return MapAdapter(self.url_map, "", "/", "", "http", path, request.method)
 
     def make_default_options_response(self) -> Answer:
         allowed = super().make_default_options_response().headers["Allow"]

@@ -55,12 +55,19 @@ def test_head_is_get_without_the_body(client: FlaskClient, path: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "path", ["/", "/task", "/tasks/", "//tasks", "/tasks/a/b", "/health", "/%00", "/%ff%fe", "/static/x", "*"]
+    "path", ["/", "/task", "/tasks/", "/tasks/a/b", "/health", "/%00", "/%ff%fe", "/static/x", "*"]
 )
 def test_unknown_paths_are_problems(client: FlaskClient, path: str) -> None:
     answer = client.get(path)
     assert (answer.status_code, answer.content_type) == (404, "application/problem+json")
     assert answer.json.keys() == {"type", "title", "status", "detail"}
+
+
+@pytest.mark.parametrize("path", ["//tasks", "///health/live", "//", "tasks", "*"])
+def test_a_path_has_one_spelling(client: FlaskClient, path: str) -> None:
+    """A proxy's rule for /tasks knows no other."""
+    answer = client.get("/", environ_overrides={"PATH_INFO": path}, headers={"Accept": "text/html"})
+    assert (answer.status_code, answer.content_type) == (404, "application/problem+json")
 
 
 def test_every_answer_has_a_request_id(client: FlaskClient) -> None:
