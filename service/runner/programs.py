@@ -226,7 +226,8 @@ class _Output:
         *lines, rest = (self._line + text).split("\n")
         for line in lines:
             self._say(line)
-        self._line = rest[: LINE_LIMIT + MARGIN]
+        written_over = rest.rfind("\r", 0, len(rest.rstrip("\r"))) + 1
+        self._line = rest[written_over:][: LINE_LIMIT + MARGIN]
 
     def _say(self, line: str) -> None:
         """What a terminal would show of the line; of a private key, not the lines in between either."""

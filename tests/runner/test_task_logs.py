@@ -220,6 +220,13 @@ def test_odd_output_becomes_lines(crew: Crew) -> None:
     assert len(said[4]) == LINE_LIMIT + 1 and len(said) == 5
 
 
+def test_of_a_line_that_is_written_over_the_last_state_stays_however_often(crew: Crew) -> None:
+    crew.start(tasks=TASKS)
+    script = r"for i in $(seq 800); do printf '\r%4d of 800 ...........' $i; done; sleep 0.3; printf '\r\n'; echo next"
+    _, said = run(crew, ["sh", "-c", script])
+    assert said == [" 800 of 800 ...........", "next"]
+
+
 def test_a_private_key_is_no_line(crew: Crew) -> None:
     crew.start(tasks=TASKS)
     key = "-----BEGIN RSA PRIVATE KEY-----\nMIIEow\nIBAAK\n-----END RSA PRIVATE KEY-----\nafter"
