@@ -100,9 +100,11 @@ class Context:
         self.keep(INFO, str(text))
 
     def keep(self, level: str, text: str) -> None:
-        if self.lines is None:
-            self.lines = Unstored(self.attempt)
-        self.lines.add(level, self.without_secrets(text))
+        lines = self.lines
+        if lines is None:
+            lines = Unstored(self.attempt)
+            lines = self.lines = self.lines or lines  # another thread may have come first
+        lines.add(level, self.without_secrets(text))
 
     def without_secrets(self, text: str) -> str:
         for each in self.secrets:
@@ -132,8 +134,11 @@ class Context:
         """Does as `create` for each of these arguments. `keys` are as many."""
         texts = [_as_json(args) for args in tasks]
         if keys is None:
-            self._numbers = self._numbers or itertools.count(1)
-            children = [Child(type, next(self._numbers), text) for text in texts]
+            numbers = self._numbers
+            if numbers is None:
+                numbers = itertools.count(1)
+                numbers = self._numbers = self._numbers or numbers  # another thread may have come first
+            children = [Child(type, next(numbers), text) for text in texts]
         else:
             children = [Child(type, key, text) for key, text in zip(_checked(keys), texts, strict=True)]
         return self.created(children) if children else []

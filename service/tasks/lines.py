@@ -1,11 +1,11 @@
 """What an attempt says in its task's log, until it is stored: the newest lines, in a limited space.
 
 The handler's threads add; one thread at a time takes. There is no lock, because an interruption may come anywhere in a
-handler, and would leave it locked: adding is one append to a deque. What was taken stays here until it is known to be
-stored, and is given again as it was: so the store recognises what it has got already.
+handler, and would leave it locked: adding is one append to a deque, and numbers are changed without a call in between,
+where another thread could have its turn. What was taken stays here until it is known to be stored, and is given again
+as it was: so the store recognises what it has got already.
 """
 
-import itertools
 import time
 from collections import deque
 from collections.abc import Callable
@@ -33,22 +33,23 @@ class Portion(NamedTuple):
 
 
 class Unstored:
-    __slots__ = ("_at", "_attempt", "_characters", "_numbers", "_said", "_taken", "_to")
+    __slots__ = ("_at", "_attempt", "_characters", "_left_out", "_said", "_taken", "_told")
 
     def __init__(self, attempt: int) -> None:
         self._attempt = attempt
-        self._said: deque[tuple[int, int, str, str]] = deque()
-        self._numbers = itertools.count(1)
+        self._said: deque[tuple[int, str, str]] = deque()
         self._characters = 0
         self._at = 0
-        self._to = 0  # the number of the last line taken
+        self._left_out = 0  # to make room
+        self._told = 0  # of these, those that stand in a portion
         self._taken: Portion | None = None
 
     def add(self, level: str, text: str) -> None:
         text = text[: LINE_LIMIT + MARGIN]
+        size = len(text)
         self._at = at = max(self._at + 1, time.time_ns() // 1000)
-        self._said.append((next(self._numbers), at, level, text))
-        self._characters += len(text)
+        self._said.append((at, level, text))
+        self._characters += size
         if self._characters > MOST_BYTES or len(self._said) > MOST_LINES:
             self._make_room()
 
@@ -56,7 +57,9 @@ class Unstored:
         """Roughly: several threads may count at once. Whoever takes starts the count anew."""
         with suppress(IndexError):
             while len(self._said) > MOST_LINES or (self._characters > MOST_BYTES and len(self._said) > 1):
-                self._characters -= len(self._said.popleft()[3])
+                size = len(self._said.popleft()[2])
+                self._left_out += 1
+                self._characters -= size
 
     def take(self, clean: Callable[[str], str]) -> Portion | None:
         """What is to be stored next, if anything is: the portion before, until it is `done`. `clean` is called for each
@@ -71,20 +74,20 @@ class Unstored:
             self._taken = None
 
     def _drained(self, clean: Callable[[str], str]) -> Portion:
-        said: list[tuple[int, int, str, str]] = []
+        said: list[tuple[int, str, str]] = []
         with suppress(IndexError):
             while len(said) < MOST_LINES:
                 said.append(self._said.popleft())
         self._characters = 0
         room, lines = MOST_BYTES, deque[bytes]()
-        for _, at, level, text in reversed(said):
+        for at, level, text in reversed(said):
             line = _encode((at, level, self._attempt, _storable(clean(text))))
             room -= len(line)
             if room < 0 and lines:
                 break
             lines.appendleft(line)
-        before, self._to = self._to, said[-1][0]
-        return Portion(list(lines), self._to - before - len(lines))
+        before, self._told = self._told, self._left_out
+        return Portion(list(lines), self._told - before + len(said) - len(lines))
 
 
 def _storable(text: str) -> str:
