@@ -40,6 +40,7 @@ class LogFile:
         self._opened: tuple[int, int] | None = None  # what the descriptor led to
         self._looked = -LOOK_SECONDS
         self._torn = False
+        self._aside: dict[int, int] = {}  # how large the files were that were moved aside, by their inodes
         self._unlock()
         os.register_at_fork(after_in_child=self._unlock)
 
@@ -73,6 +74,17 @@ class LogFile:
     def keep_small(self) -> None:
         if self._is_too_large():
             self._roll()
+        self._empty_what_still_grows()
+
+    def _empty_what_still_grows(self) -> None:
+        """A program that a handler has started prints on into a file that was moved aside: it has inherited it."""
+        before, self._aside = self._aside, {}
+        for path in [Path(f"{self._path}.{number}") for number in range(1, KEPT_FILES + 1)]:
+            with suppress(FileNotFoundError):
+                found = path.stat()
+                self._aside[found.st_ino] = found.st_size
+                if found.st_size >= 2 * self._largest and found.st_size > before.get(found.st_ino, found.st_size):
+                    _empty(path, found.st_ino)
 
     @property
     def descriptor(self) -> int:
@@ -122,6 +134,13 @@ class LogFile:
                 if older.exists():
                     older.replace(f"{self._path}.{number + 1}")
             self._path.replace(f"{self._path}.1")
+
+
+def _empty(path: Path, inode: int) -> None:
+    """Unless another one has got its name meanwhile. Whoever appends to it begins anew."""
+    with path.open("r+b") as file:
+        if os.fstat(file.fileno()).st_ino == inode:
+            file.truncate()
 
 
 def _wait_for(lock: int) -> None:

@@ -484,6 +484,29 @@ def test_what_is_printed_is_kept_small_while_nothing_is_logged_and_by_whoever_it
     assert len(sizes) == 1 + log_file.KEPT_FILES and max(sizes) < 15_000
 
 
+def test_who_writes_on_into_a_file_that_was_moved_aside_does_not_fill_the_disk(tmp_path: Path) -> None:
+    """As a program that a handler has started, and an attempt in a process of its own, whose prints go there."""
+    path = tmp_path / "x.out"
+    file = LogFile(path, largest_bytes=1000)
+    file.look()
+    with path.open("ab", buffering=0) as old:
+        for number in range(105):
+            old.write(b"%0100d" % number)
+            file.look()
+            file.write(b"new\n")
+            assert sum(each.stat().st_size for each in tmp_path.glob("x.out*")) < 4000
+    aside = [each for each in tmp_path.glob("x.out.*") if each.stat().st_size]
+    assert len(aside) == 1 and aside[0].read_bytes().endswith(b"%0100d" % 104)
+
+
+def test_what_was_moved_aside_stays_whole_however_large_it_is(tmp_path: Path) -> None:
+    file = LogFile(tmp_path / "x.out", largest_bytes=1000)
+    file.write(b"x" * 9999 + b"\n")
+    for _ in range(3):
+        file.look()
+    assert (tmp_path / "x.out.1").stat().st_size == 10_000
+
+
 def test_a_file_that_was_moved_away_is_let_go_when_nothing_is_written(tmp_path: Path, root: logging.Logger) -> None:
     logs.configure("test", tmp_path)
     log_file.caretaker.look()
