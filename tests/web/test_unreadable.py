@@ -30,6 +30,14 @@ def test_it_is_shown_alone_and_in_the_list(client: FlaskClient, broken: Any) -> 
     assert client.get("/tasks?status=unreadable").json["tasks"] == [shown[0]]
 
 
+def test_its_events_end_and_who_comes_back_is_told_to_stay_away(client: FlaskClient, broken: Any) -> None:
+    path = f"/tasks/{broken['uid']}/events"
+    told = client.get(path).text
+    assert '"status":"unreadable"' in told and "event: end" in told
+    [*_, last] = [line.removeprefix("id: ") for line in told.splitlines() if line.startswith("id: ")]
+    assert client.get(path, headers={"Last-Event-ID": last}).status_code == 204
+
+
 def test_neither_cancel_nor_retry_touches_it(client: FlaskClient, broken: Any, redis_server: RedisServer) -> None:
     path = f"/tasks/{broken['uid']}"
     for answer in (client.delete(path), client.post(f"{path}/retry")):

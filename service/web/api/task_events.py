@@ -141,7 +141,9 @@ class Events:
 
     def _has_seen_all(self, uid: str, seen: Reached) -> bool:
         found = self._store.read(uid)
-        return found is not None and found.task.finished and found.task.revision == seen.revision
+        if found is None or found.task.revision != seen.revision:
+            return False
+        return found.task.finished or not found.is_readable
 
     def _events(self, stream: Stream, seen: Reached, show: Shown, is_known: Callable[[], bool]) -> Iterator[bytes]:
         yield f"retry: {random.randint(1000, 3000)}\n\n".encode()
