@@ -132,6 +132,7 @@ def _running(task_type: TaskType, args: msgspec.Raw, attempt: int, uid: str, req
 def _attempted(task_type: TaskType, context: "_TestContext", task: Task, raised: "_Raised") -> Task:
     """The document after the attempt. All that a runner does is asked for here."""
     transition = runner.run(task_type, context, task, context.window, raised)
+    programs.end_left(context.window)
     if context.interrupt is Cancelled:  # whatever the handler returned: nobody waits for it
         return transitions.cancelled(task, moments.stamp(time.time()))
     return transition(task)

@@ -399,6 +399,7 @@ class Lane:
             held.transition = self._run_apart(task_type, context, task, window)
         else:
             held.transition = attempt.run(task_type, context, task, window, self._errors)
+            programs.end_left(window)
         self.running = None
         held.lines = context.lines
         held.pushed_back = context.pushed_back

@@ -41,6 +41,8 @@ KEY: Final = "PRIVATE KEY-----"
 class Interruptions(Protocol):
     """Of the attempt, as its window lets them come."""
 
+    groups: set[int]  # of its programs
+
     def hold_off(self) -> None: ...
     def let_go(self) -> None: ...
 
@@ -83,6 +85,12 @@ def keep_groups_in(groups: Groups) -> None:
     _groups = groups
 
 
+def end_left(window: Interruptions) -> None:
+    """The attempt is over: what its own threads still run ends, too."""
+    for group in list(window.groups):
+        _signal(group, signal.SIGKILL)
+
+
 def end_all() -> None:
     """The runner ends: no program outlives it."""
     for group in list(_own):
@@ -121,12 +129,14 @@ def _followed(
         )
         try:
             _groups.add(process.pid)
+            window.groups.add(process.pid)
             window.let_go()
             _follow(process, output, timeout)
         finally:
             try:
                 window.hold_off()
             finally:
+                window.groups.discard(process.pid)
                 _end(process)
                 output.close(process.stdout)
     finally:

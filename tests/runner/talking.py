@@ -72,6 +72,16 @@ def program_long(context: Context, pids: str) -> None:
         Path(f"{pids}.over").write_text("over")
 
 
+@task("program.beside")
+def program_beside(context: Context, pid: str, seconds: float) -> None:
+    """Its thread runs a program, and is left behind."""
+    script = 'echo $$ > "$0.new" && mv "$0.new" "$0"; exec sleep 60'
+    threading.Thread(target=context.run, args=(["sh", "-c", script, pid],), daemon=True).start()
+    while not Path(pid).exists():
+        time.sleep(0.01)
+    time.sleep(seconds)
+
+
 @task("program.odd")
 def program_odd(context: Context) -> list[str]:
     told = []

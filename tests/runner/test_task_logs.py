@@ -289,3 +289,18 @@ def test_a_program_ends_with_its_attempt(crew: Crew, tmp_path: Path, end: str, t
     if end != "stop":
         assert {crew.finished(uid).status for uid in uids} <= {"cancelled", "failed"}
     assert all("running" in texts(crew, uid) for uid in uids)
+
+
+@pytest.mark.parametrize(("seconds", "status"), [(0, "succeeded"), (60, "cancelled")])
+def test_a_program_that_a_thread_of_the_handler_runs_ends_with_the_attempt(
+    crew: Crew, tmp_path: Path, seconds: float, status: str
+) -> None:
+    [runner] = crew.start(tasks=TASKS)
+    [uid] = crew.create("program.beside", args={"pid": str(tmp_path / "pid"), "seconds": seconds})
+    eventually((tmp_path / "pid").exists)
+    pid = int((tmp_path / "pid").read_text())
+    if seconds:
+        ENDS["cancel"][1](crew, uid)
+    assert crew.finished(uid).status == status
+    eventually(lambda: not alive(pid), 10.0 * BUSY)
+    assert runner.poll() is None
