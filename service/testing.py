@@ -176,7 +176,8 @@ def _create(context: Context, children: Sequence[Child]) -> list[str]:
         )
         for child in children
     ]
-    context.children += made
+    there = {each.uid for each in context.children}
+    context.children += [each for each in made if each.uid not in there]
     return [each.uid for each in made]
 
 

@@ -294,3 +294,13 @@ def test_what_a_handler_creates_is_told_and_another_attempt_gets_the_same_uids()
     assert outcome.result == [each.uid for each in outcome.created[1:]] == again.result
     assert outcome.created == again.created
     assert not {*run(fan_out, keys=["a"], uid="d" * 64).result} & {*outcome.result}
+
+
+def test_a_child_that_is_there_already_is_not_created_once_more() -> None:
+    @task("twice")
+    def twice(context: Context) -> list[str]:
+        return [context.create("page.fetch", key="a", address=address) for address in ("/", "/other")]
+
+    outcome = run(twice)
+    [child] = outcome.created
+    assert outcome.result == [child.uid, child.uid] and child.args == {"address": "/"}
