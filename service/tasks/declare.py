@@ -299,7 +299,7 @@ def _parameters(name: str, handler: Callable[..., Any]) -> list[inspect.Paramete
 
 
 def _default(name: str, parameter: inspect.Parameter) -> Any:
-    if isinstance(parameter.default, (list, dict, set, bytearray)):
+    if type(parameter.default).__hash__ is None:  # it may be changed: a list, an object of a dataclass
         raise InvalidTaskType(f"{name}: the default of {parameter.name} is shared between runs; use None")
     return parameter.default
 

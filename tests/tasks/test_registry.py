@@ -3,6 +3,7 @@
 import math
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
 from types import ModuleType
@@ -83,11 +84,17 @@ def test_an_argument_without_annotation_takes_anything() -> None:
     assert type_of(handler).run(None, raw({"value": [1, {"a": None}]})) == [1, {"a": None}]
 
 
+@dataclass
+class Order:
+    rows: int = 10
+
+
 def no_context() -> None: ...
 def many(context: Any, *rest: int) -> None: ...
 def free(context: Any, **options: int) -> None: ...
 def by_position(context: Any, first: int, /) -> None: ...
 def shared(context: Any, rows: list[int] = []) -> None: ...  # noqa: B006 - what is refused
+def shared_too(context: Any, order: Order = Order()) -> None: ...  # noqa: B008 - what is refused
 def no_schema(context: Any, when: complex) -> None: ...
 async def later(context: Any) -> None: ...
 def stepwise(context: Any) -> Iterator[int]:
@@ -102,6 +109,7 @@ def stepwise(context: Any) -> Iterator[int]:
         (free, r"\*options cannot be checked"),
         (by_position, "first must be allowed as a keyword"),
         (shared, "the default of rows is shared"),
+        (shared_too, "the default of order is shared"),
         (no_schema, "the parameter \\w+ cannot come from JSON: type .* is not supported$"),
         (later, "must be a plain function"),
         (stepwise, "must be a plain function"),
