@@ -1,7 +1,7 @@
 """What many ask for at the same time is found out once: a process remembers it for a second.
 
-While it is found out anew, whoever else asks gets what was known before, unless nothing was. When that fails, those who
-waited for it fail with it.
+While it is found out anew, whoever else asks gets what was known before, unless that is old: in an outage each look
+takes long. When it fails, those who waited for it fail with it.
 """
 
 import threading
@@ -11,6 +11,7 @@ from typing import Final, Generic, TypeVar
 
 Value = TypeVar("Value")
 SECONDS: Final = 1.0
+OLD_SECONDS: Final = 10.0  # after it was fresh no more
 
 
 class Remembered(Generic[Value]):
@@ -23,7 +24,7 @@ class Remembered(Generic[Value]):
 
     def get(self) -> Value:
         known = self._known
-        if known is not None and (self._is_fresh(known) or self._lock.locked()):
+        if known is not None and self._is_fresh(known, OLD_SECONDS if self._lock.locked() else 0.0):
             return known[1]
         asked_at = time.monotonic()
         with self._lock:
@@ -37,5 +38,5 @@ class Remembered(Generic[Value]):
                     raise
             return self._known[1]
 
-    def _is_fresh(self, known: tuple[float, Value]) -> bool:
-        return time.monotonic() - known[0] < self._seconds
+    def _is_fresh(self, known: tuple[float, Value], more: float = 0.0) -> bool:
+        return time.monotonic() - known[0] < self._seconds + more

@@ -43,3 +43,28 @@ def test_who_waits_for_a_look_that_fails_does_not_look_once_more() -> None:
     for thread in (first, *others):
         thread.join(30)
     assert (len(looks), len(failed)) == (1, 6)
+
+
+@pytest.mark.parametrize(("age", "shown"), [(5, "before"), (3600, "now")])
+def test_while_somebody_looks_others_get_what_was_known_but_nothing_that_is_old(
+    age: float, shown: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As in an outage of Redis, in which each look takes seconds, and fails."""
+    found, go_on = iter(["before", "now"]), threading.Event()
+    go_on.set()
+    remembered = Remembered(lambda: go_on.wait(30) and next(found))
+    assert remembered.get() == "before"
+    go_on.clear()
+    now = time.monotonic
+    monkeypatch.setattr(time, "monotonic", lambda: now() + age)
+    got: list[object] = []
+    looking = threading.Thread(target=remembered.get)
+    looking.start()
+    eventually(remembered._lock.locked)
+    asking = threading.Thread(target=lambda: got.append(remembered.get()))
+    asking.start()
+    asking.join(0.3)
+    go_on.set()
+    for thread in (looking, asking):
+        thread.join(30)
+    assert got == [shown]
