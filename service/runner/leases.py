@@ -1,4 +1,6 @@
-"""Keeps the leases of all that the lanes hold."""
+"""Keeps the leases of all that the lanes hold, in a thread of its own: other duties may take as long as Redis does not
+answer, in one partition after the other.
+"""
 
 import time
 from collections.abc import Sequence

@@ -153,9 +153,10 @@ class Runner:
         self._counting = Counting(store, report.tally, consumer, run)
         self._attendance = Attendance(self._lanes, store=store, runner=consumer, queues=queues, release=release)
         self._upkeep = Upkeep(self._recovery.lost_contact)
+        self._renewal = Upkeep(self._recovery.lost_contact, name="leases")
+        Leases(self._lanes, store=store, presence=self._presence, lease_seconds=lease_seconds).register(self._renewal)
         keepers: list[Keeper] = [
             Relief(self._lanes, self._stopping),
-            Leases(self._lanes, store=store, presence=self._presence, lease_seconds=lease_seconds),
             neighbours,
             Progress(self._lanes, store=store, presence=self._presence),
             TaskLogs(self._lanes),
@@ -186,6 +187,7 @@ class Runner:
         self._wait_for_redis()
         log.info("runner %s serves %s", self._presence.consumer, ", ".join(self._queues))
         self._attendance.begin()
+        self._renewal.start()
         self._upkeep.start()
         if len(self._lanes) > 1:
             beginnings.hold_off_interruptions()
@@ -196,6 +198,7 @@ class Runner:
         for thread in others:
             thread.join()
         self._upkeep.end()
+        self._renewal.end()
         self._alarm.disarm()
         if self._zygote is not None:
             self._zygote.end()

@@ -37,12 +37,12 @@ class _Duty:
 
 
 class Upkeep:
-    def __init__(self, lost_contact: Callable[[], None]) -> None:
-        """`lost_contact` is called when Redis does not answer."""
+    def __init__(self, lost_contact: Callable[[], None], *, name: str = "upkeep") -> None:
+        """`lost_contact` is called when Redis does not answer. `name` is the thread's."""
         self._lost_contact = lost_contact
         self._duties: list[_Duty] = []
         self._over = threading.Event()
-        self._thread = threading.Thread(target=self._work, name="upkeep", daemon=True)
+        self._thread = threading.Thread(target=self._work, name=name, daemon=True)
 
     def every(self, seconds: float, do: Callable[[], bool | None]) -> None:
         """With 0 seconds at each tick. If `do` returns True there is more to do, and its next turn is the next tick."""

@@ -27,10 +27,11 @@ from service.runner.watchdog import Watchdog
 from service.runner.window import Window
 from service.store import GROUP, Entry, Store
 from service.tasks.context import Context
+from tests.runner.crew import Crew
 from tests.runner.test_holdings import claims
 from tests.runner.test_lane import lane_of, recovery_of
 from tests.runner.wires import FaultyWire
-from tests.servers import RedisServer, eventually
+from tests.servers import BUSY, RedisServer, eventually
 
 
 @pytest.fixture
@@ -262,3 +263,17 @@ def test_a_lane_whose_partition_is_away_keeps_no_other_waiting(
     with pytest.raises(StoreUnavailable):
         duty([lane("first"), lane("second")])()
     assert done == ["first", "second"]
+
+
+def test_leases_are_kept_though_another_duty_takes_long(crew: Crew, folder: Path) -> None:
+    """By the clock of another host, which reaches all that this one does not."""
+    crew.start(lease=4, tasks="service.builtin.demo,tests.runner.slow_upkeep")
+    [uid] = crew.create("sleep", args={"seconds": 12})
+    eventually(lambda: crew.read(uid).claim, 10 * BUSY)
+    others = Crew(folder, crew._url, crew.store)
+    others.start(lease=4)
+    try:
+        task = crew.finished(uid, 20 * BUSY)
+    finally:
+        others.kill_all()
+    assert (task.status, task.attempt, task.crashes) == ("succeeded", 1, 0)
