@@ -165,13 +165,14 @@ local function limits_part()
     end
   end
 
-  -- The first that waits is admitted, or goes on to wait at another place that holds it up.
+  -- The first that waits is admitted, or goes on to wait at another place that holds it up. It leaves this one last: while a
+  -- slot is moved, what comes before may be refused.
   local function serve_one(base, place, uid, created, now)
     local record = redis.call('HGET', base .. 'limit:tasks', uid) or ''
     local stream, places = string.match(record, '^%S+ (%S+) (.*)$')
-    redis.call('ZREM', base .. 'limit:waiting:' .. place, uid)
     if not stream or redis.call('EXISTS', uid) == 0 then
       redis.call('HDEL', base .. 'limit:tasks', uid)
+      redis.call('ZREM', base .. 'limit:waiting:' .. place, uid)
       return
     end
     local other = blocking(base, places, now, place)
@@ -179,9 +180,12 @@ local function limits_part()
       wait_at(base, uid, other, stream, places, created)
       wake(base, other, due(base, other, now)) -- nobody may have waited there before
     else
-      admit(base, uid, stream, places)
       redis.call('XADD', stream, '*', 'uid', uid)
+      admit(base, uid, stream, places)
       tell(base, uid)
+    end
+    if other ~= place then
+      redis.call('ZREM', base .. 'limit:waiting:' .. place, uid)
     end
   end
 

@@ -10,11 +10,12 @@ local function unique_keys(name)
     return redis.call('PTTL', uid) == -1
   end
 
-  -- Gives the key to who waits behind, which may run from now on. Returns its UID; nil where nobody waits.
+  -- Gives the key to who waits behind, which may run from now on. Returns its UID; nil where nobody waits. First the entry:
+  -- while a slot is moved, its stream may have gone before the record.
   local function pass_on(key, behind, stream)
     if behind ~= '' and is_unfinished(behind) then
-      redis.call('HSET', name, key, behind)
       redis.call('XADD', stream, '*', 'uid', behind)
+      redis.call('HSET', name, key, behind)
       redis.pcall('SPUBLISH', string.gsub(name, 'unique$', 'changes'), 'queued ' .. behind)
       return behind
     end

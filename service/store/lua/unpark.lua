@@ -23,15 +23,17 @@ local function stays(type, pauses, known)
   return not told or tonumber(told) < now - ARGV[2]
 end
 
+-- First the new place, then the old one: while a slot is moved, the stream may have gone before the lot.
 local function bring_back(lot, stream, changes)
-  local back = redis.call('ZPOPMIN', lot, math.min(left, 1000))
-  for i = 1, #back, 2 do
-    redis.call('XADD', stream, '*', 'uid', back[i])
+  local back = redis.call('ZRANGE', lot, 0, math.min(left, 1000) - 1)
+  for _, uid in ipairs(back) do
+    redis.call('XADD', stream, '*', 'uid', uid)
   end
   if #back > 0 then
+    redis.call('ZREM', lot, unpack(back))
     redis.pcall('SPUBLISH', changes, 'queued ' .. back[1]) -- one is enough: who fetches it finds the others
   end
-  left = left - #back / 2
+  left = left - #back
   return #back > 0
 end
 
