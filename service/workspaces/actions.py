@@ -16,6 +16,7 @@ from service.errors import Interrupted, SandboxError, Stopping
 from service.tasks import moments
 from service.tasks.declare import TaskType, marked_type
 from service.workspaces import engine, hands, record, statuses
+from service.workspaces.mirror import GitFailed
 from service.workspaces.reconcile import reconcile
 from service.workspaces.record import DONE, INTENT, UnknownWorkspace, Workspace, WorkspaceBusy
 from service.workspaces.steps import interpreter
@@ -227,8 +228,13 @@ def _commit_to_tell_of(work: Work) -> str:
     """None but the tip of its own branch: the clone's HEAD, which is the person's, may name any commit."""
     if not work.plan.statuses.url:
         return ""
-    if work.facts.sha == work.mirror.tip(work.told, work.record.branch):
-        return work.facts.sha
+    try:
+        tip = work.mirror.tip(work.told, work.record.branch)
+    except GitFailed as error:
+        work.told.log(f"no commit status is sent: {error}")
+        return ""
+    if work.facts.sha == tip:
+        return tip
     work.told.log("no commit status is sent: the clone is not at the tip of its branch at the origin")
     return ""
 

@@ -97,6 +97,14 @@ def test_a_forge_is_told_how_the_tests_of_a_commit_stand(built: Yard) -> None:
     assert forge.told[0].body["target_url"].startswith("http://sandbox.example/ui/tasks/")
 
 
+def test_tests_run_though_the_origin_cannot_say_of_which_commit_the_forge_is_to_be_told(built: Yard) -> None:
+    plan = built.planned(statuses=Statuses("http://127.0.0.1:9/statuses/{sha}"))
+    built.origin.rename(built.origin.with_name("away.git"))
+    outcome = do(plan, "test", slug=SLUG)
+    assert outcome.status == "succeeded" and outcome.result["passed"]
+    assert "no commit status is sent: git ls-remote: " in "\n".join(line.message for line in outcome.logs)
+
+
 def test_a_restart_that_takes_long_leaves_no_error_in_the_log_of_circusd(built: Yard) -> None:
     """It looks after all of them each second, and has to leave that out meanwhile."""
     code = built.home().code
