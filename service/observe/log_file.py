@@ -74,7 +74,8 @@ class LogFile:
     def keep_small(self) -> None:
         if self._is_too_large():
             self._roll()
-        self._empty_what_still_grows()
+        if self._stands_for:  # no program inherits the others
+            self._empty_what_still_grows()
 
     def _empty_what_still_grows(self) -> None:
         """A program that a handler has started prints on into a file that was moved aside: it has inherited it."""
@@ -85,6 +86,7 @@ class LogFile:
                 self._aside[found.st_ino] = found.st_size
                 if found.st_size >= 2 * self._largest and found.st_size > before.get(found.st_ino, found.st_size):
                     _empty(path, found.st_ino)
+                    os.write(self._descriptor, f"sandbox: {path.name} still grew after its turn: emptied\n".encode())
 
     @property
     def descriptor(self) -> int:

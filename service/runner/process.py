@@ -189,7 +189,7 @@ class Runner:
         self._attendance.begin()
         self._renewal.start()
         self._upkeep.start()
-        if len(self._lanes) > 1:
+        if len(self._lanes) > 1 and not _threads_are_replaced():
             beginnings.hold_off_interruptions()
         others = [threading.Thread(target=lane.work, name=f"lane-{lane.number}") for lane in self._lanes[1:]]
         for thread in others:

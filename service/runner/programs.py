@@ -42,6 +42,7 @@ class Interruptions(Protocol):
     """Of the attempt, as its window lets them come."""
 
     groups: set[int]  # of its programs
+    is_over: bool
 
     def hold_off(self) -> None: ...
     def let_go(self) -> None: ...
@@ -87,6 +88,7 @@ def keep_groups_in(groups: Groups) -> None:
 
 def end_left(window: Interruptions) -> None:
     """The attempt is over: what its own threads still run ends, too."""
+    window.is_over = True
     for group in list(window.groups):
         _signal(group, signal.SIGKILL)
 
@@ -130,6 +132,8 @@ def _followed(
         try:
             _groups.add(process.pid)
             window.groups.add(process.pid)
+            if window.is_over:  # looked at after the group is known, so that none is missed
+                raise RuntimeError("the attempt is over: it starts no program any more")
             window.let_go()
             _follow(process, output, timeout)
         finally:

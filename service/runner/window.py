@@ -23,7 +23,18 @@ MAIN_THREAD: Final = threading.main_thread().ident
 class Window:
     """Made in the thread that runs the attempt; `with` opens it."""
 
-    __slots__ = ("_arrived", "_is_due", "_is_held", "_is_open", "_lock", "groups", "interrupted_at", "reason", "thread")
+    __slots__ = (
+        "_arrived",
+        "_is_due",
+        "_is_held",
+        "_is_open",
+        "_lock",
+        "groups",
+        "interrupted_at",
+        "is_over",
+        "reason",
+        "thread",
+    )
     spare_seconds: ClassVar[float] = 0.0  # how much longer than others its handler may take to end
 
     def __init__(self) -> None:
@@ -31,6 +42,7 @@ class Window:
         self.reason: type[Interrupted] | None = None
         self.interrupted_at = NEVER
         self.groups: set[int] = set()  # of the programs that run in it
+        self.is_over = False  # nothing of it may begin any more
         self._is_open = False
         self._is_held = False
         self._is_due = False  # it has come while it was held off

@@ -119,9 +119,10 @@ class Limits:
         overrides = rule.overrides if rule else {}
         numbers = [each for value, own in overrides.items() for each in (limit_rule.digest(value), own.numbers())]
         arguments: list[Argument] = [name, text, len(overrides), *numbers]
-        existed = any([*in_each(self._groups, lambda group: self._write_in(group, arguments))])
-        self.look_anew()
-        return existed
+        try:
+            return any([*in_each(self._groups, lambda group: self._write_in(group, arguments))])
+        finally:  # some partitions may have it, though others are away
+            self.look_anew()
 
     def _write_in(self, group: Sequence[int], arguments: Sequence[Argument]) -> bool:
         command = LIMIT.call(list(map(keys.limits, group)), [*arguments, *map(keys.base, group)])

@@ -13,6 +13,7 @@ import inspect
 import math
 import re
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import is_dataclass
 from typing import Any, Final, NamedTuple, TypeVar
 
 import msgspec
@@ -231,7 +232,9 @@ def _task_type(
         raise InvalidTaskType(f"{name!r} cannot name a task type: letters, digits, '.', '_' and '-', at most 100")
     # Of another kind, the documents of its tasks could not be read.
     if type(max_attempts) is not int or max_attempts < 1 or not (timeout is None or _is_time(timeout)):
-        raise InvalidTaskType(f"{name}: max_attempts is at least 1, timeout more than 0; the first is a whole number")
+        raise InvalidTaskType(
+            f"{name}: max_attempts is a whole number from 1 on, timeout None or seconds above 0: an int or a float"
+        )
     if priority not in PRIORITIES:
         raise InvalidTaskType(f"{name}: priority is {priority!r}; allowed are {', '.join(PRIORITIES)}")
     arguments = _arguments(name, handler)
@@ -299,9 +302,19 @@ def _parameters(name: str, handler: Callable[..., Any]) -> list[inspect.Paramete
 
 
 def _default(name: str, parameter: inspect.Parameter) -> Any:
-    if type(parameter.default).__hash__ is None:  # it may be changed: a list, an object of a dataclass
+    if _may_be_changed(parameter.default):
         raise InvalidTaskType(f"{name}: the default of {parameter.name} is shared between runs; use None")
     return parameter.default
+
+
+def _may_be_changed(default: Any) -> bool:
+    """As a list may, or a tuple of lists, or an object of a dataclass."""
+    try:
+        hash(default)
+    except TypeError:
+        return True
+    kind = type(default)
+    return is_dataclass(kind) and not getattr(kind, "__dataclass_params__").frozen  # noqa: B009 - not in its stub
 
 
 def _schema(arguments: type[msgspec.Struct]) -> dict[str, Any]:

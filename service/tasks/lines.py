@@ -47,8 +47,7 @@ class Unstored:
     def add(self, level: str, text: str) -> None:
         text = text[: LINE_LIMIT + MARGIN]
         size = len(text)
-        self._at = at = max(self._at + 1, time.time_ns() // 1000)
-        self._said.append((at, level, text))
+        self._said.append((time.time_ns() // 1000, level, text))
         self._characters += size
         if self._characters > MOST_BYTES or len(self._said) > MOST_LINES:
             self._make_room()
@@ -77,7 +76,9 @@ class Unstored:
         said: list[tuple[int, str, str]] = []
         with suppress(IndexError):
             while len(said) < MOST_LINES:
-                said.append(self._said.popleft())
+                at, level, text = self._said.popleft()
+                self._at = at = max(self._at + 1, at)
+                said.append((at, level, text))
         self._characters = 0
         room, lines = MOST_BYTES, deque[bytes]()
         for at, level, text in reversed(said):

@@ -487,7 +487,8 @@ def test_what_is_printed_is_kept_small_while_nothing_is_logged_and_by_whoever_it
 def test_who_writes_on_into_a_file_that_was_moved_aside_does_not_fill_the_disk(tmp_path: Path) -> None:
     """As a program that a handler has started, and an attempt in a process of its own, whose prints go there."""
     path = tmp_path / "x.out"
-    file = LogFile(path, largest_bytes=1000)
+    printed = os.open(os.devnull, os.O_WRONLY)
+    file = LogFile(path, largest_bytes=1000, stands_for=(printed,))
     file.look()
     with path.open("ab", buffering=0) as old:
         for number in range(105):
@@ -496,7 +497,20 @@ def test_who_writes_on_into_a_file_that_was_moved_aside_does_not_fill_the_disk(t
             file.write(b"new\n")
             assert sum(each.stat().st_size for each in tmp_path.glob("x.out*")) < 4000
     aside = [each for each in tmp_path.glob("x.out.*") if each.stat().st_size]
+    os.close(printed)
     assert len(aside) == 1 and aside[0].read_bytes().endswith(b"%0100d" % 104)
+    assert b"x.out.1 still grew after its turn: emptied" in b"".join(each.read_bytes() for each in tmp_path.glob("x*"))
+
+
+def test_a_log_that_no_program_inherits_is_never_emptied(tmp_path: Path) -> None:
+    path = tmp_path / "x.log"
+    file = LogFile(path, largest_bytes=1000)
+    file.look()
+    with path.open("ab", buffering=0) as late:
+        for _ in range(30):
+            late.write(b"x" * 100)
+            file.look()
+    assert (tmp_path / "x.log.1").stat().st_size == 3000
 
 
 def test_what_was_moved_aside_stays_whole_however_large_it_is(tmp_path: Path) -> None:

@@ -74,9 +74,17 @@ def program_long(context: Context, pids: str) -> None:
 
 @task("program.beside")
 def program_beside(context: Context, pid: str, seconds: float) -> None:
-    """Its thread runs a program, and is left behind."""
+    """Its thread runs one program after the other, and is left behind."""
     script = 'echo $$ > "$0.new" && mv "$0.new" "$0"; exec sleep 60'
-    threading.Thread(target=context.run, args=(["sh", "-c", script, pid],), daemon=True).start()
+
+    def run() -> None:
+        try:
+            for number in range(3):
+                context.run(["sh", "-c", script, pid if number == 0 else f"{pid}.{number}"])
+        finally:
+            Path(f"{pid}.over").touch()
+
+    threading.Thread(target=run, daemon=True).start()
     while not Path(pid).exists():
         time.sleep(0.01)
     time.sleep(seconds)

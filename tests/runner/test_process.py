@@ -270,6 +270,11 @@ class TestTimeouts:
         assert error(crew.read(uid)).type == "TimedOut"
         assert "patch_all(thread=False)" in str(crew.log())
 
+    def test_lanes_that_are_greenlets_work(self, crew: Crew) -> None:
+        crew.start(threads=2, tasks="tests.runner.patched,service.builtin.demo")
+        for uid in crew.create("echo", count=20):
+            assert crew.finished(uid).status == "succeeded"
+
     def test_while_a_process_is_replaced_nothing_starts_in_it_and_nobody_else_is_charged(
         self, crew: Crew, monkeypatch: pytest.MonkeyPatch
     ) -> None:

@@ -302,5 +302,7 @@ def test_a_program_that_a_thread_of_the_handler_runs_ends_with_the_attempt(
     if seconds:
         ENDS["cancel"][1](crew, uid)
     assert crew.finished(uid).status == status
-    eventually(lambda: not alive(pid), 10.0 * BUSY)
+    eventually((tmp_path / "pid.over").exists, 10.0 * BUSY)
+    later = [int(file.read_text()) for file in tmp_path.glob("pid.[12]")]
+    assert not any(map(alive, [pid, *later]))
     assert runner.poll() is None

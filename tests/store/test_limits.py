@@ -693,6 +693,5 @@ def test_a_limit_and_its_end_reach_all_partitions_that_answer(cluster: RedisClus
     assert ["line" in store.limits.rules(partition) for partition in (0, 2, 3)] == [True, True, True]
     with pytest.raises(StoreUnavailable):
         store.limits.remove("line")
-    store.limits.look_anew()
     assert ["line" in store.limits.rules(partition) for partition in (0, 2, 3)] == [False, False, False]
     store.close()

@@ -1,7 +1,9 @@
 """What an attempt says, until it is stored."""
 
+import json
 import sys
 import threading
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -10,6 +12,7 @@ from service.tasks import context as contexts
 from service.tasks.context import Child, Context
 from service.tasks.document import RUNNING, Task
 from service.tasks.lines import MOST_BYTES, MOST_LINES, Unstored
+from tests.servers import BUSY
 
 
 def said(unstored: Unstored) -> tuple[int, int]:
@@ -67,12 +70,15 @@ def test_what_threads_say_at_once_is_neither_left_out_nor_told_to_be(quick_turns
         threads = [threading.Thread(target=add, args=(unstored, 100)) for _ in "four"]
         for thread in threads:
             thread.start()
-        told = 0
-        while told < 400:
+        told: list[bytes] = []
+        until = time.monotonic() + 10 * BUSY
+        while len(told) < 400 and time.monotonic() < until:
             if (portion := unstored.take(str)) is not None:
-                told += len(portion.lines)
+                told += portion.lines
                 assert portion.skipped == 0
                 unstored.done(portion)
+        moments = [json.loads(line)[0] for line in told]
+        assert len(moments) == 400 and moments == sorted(set(moments))
         for thread in threads:
             thread.join()
 

@@ -89,12 +89,24 @@ class Order:
     rows: int = 10
 
 
+@dataclass(frozen=True)
+class Fixed:
+    rows: int = 10
+
+
+@dataclass(eq=False)
+class Known:
+    rows: int = 10
+
+
 def no_context() -> None: ...
 def many(context: Any, *rest: int) -> None: ...
 def free(context: Any, **options: int) -> None: ...
 def by_position(context: Any, first: int, /) -> None: ...
 def shared(context: Any, rows: list[int] = []) -> None: ...  # noqa: B006 - what is refused
 def shared_too(context: Any, order: Order = Order()) -> None: ...  # noqa: B008 - what is refused
+def shared_by_identity(context: Any, order: Known = Known()) -> None: ...  # noqa: B008 - what is refused
+def shared_within(context: Any, rows: tuple[list[int], ...] = ([],)) -> None: ...
 def no_schema(context: Any, when: complex) -> None: ...
 async def later(context: Any) -> None: ...
 def stepwise(context: Any) -> Iterator[int]:
@@ -110,6 +122,8 @@ def stepwise(context: Any) -> Iterator[int]:
         (by_position, "first must be allowed as a keyword"),
         (shared, "the default of rows is shared"),
         (shared_too, "the default of order is shared"),
+        (shared_by_identity, "the default of order is shared"),
+        (shared_within, "the default of rows is shared"),
         (no_schema, "the parameter \\w+ cannot come from JSON: type .* is not supported$"),
         (later, "must be a plain function"),
         (stepwise, "must be a plain function"),
@@ -118,6 +132,12 @@ def stepwise(context: Any) -> Iterator[int]:
 def test_a_function_that_cannot_serve_is_refused(handler: Callable[..., Any], told: str) -> None:
     with pytest.raises(InvalidTaskType, match=told):
         task("t")(handler)
+
+
+def test_a_default_that_nobody_can_change_is_allowed() -> None:
+    def handler(context: Any, order: Fixed = Fixed(), rows: tuple[int, ...] = (1,)) -> None: ...
+
+    task("t")(handler)
 
 
 def test_a_decorator_without_a_name_says_what_to_write() -> None:
@@ -139,7 +159,7 @@ def test_a_name_that_cannot_be_a_type_is_refused(name: str) -> None:
     ],
 )
 def test_limits_that_make_no_sense_are_refused(options: dict[str, Any]) -> None:
-    with pytest.raises(InvalidTaskType, match="max_attempts is at least 1, timeout more than 0"):
+    with pytest.raises(InvalidTaskType, match="max_attempts is a whole number from 1 on, timeout None or seconds"):
         type_of(build, **options)
 
 

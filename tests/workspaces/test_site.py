@@ -170,6 +170,6 @@ def test_the_services_user_writes_none_for_a_domain(folder: Path, monkeypatch: p
     places = Places.under(folder / "ws")
     web = supervisor.WebProcesses(places, site=nginx.Addresses.at("work.example.org", "/usr/sbin/nginx"), memory_mb=64)
     monkeypatch.setattr(web, "_ensure", lambda: None)
-    monkeypatch.setattr(web._circusd, "call", lambda *_, **__: {})
+    monkeypatch.setattr(web._circusd, "call", lambda *_, **__: {"status": "ok"})
     web.keep_running("w-jo-aaaaaaaa", 20000)
     assert (places.run / "conf.d" / "w-jo-aaaaaaaa.ini").is_file() and not [*places.run.rglob("site.conf")]

@@ -63,7 +63,7 @@ def test_while_somebody_looks_others_get_what_was_known_but_nothing_that_is_old(
     eventually(remembered._lock.locked)
     asking = threading.Thread(target=lambda: got.append(remembered.get()))
     asking.start()
-    asking.join(0.3)
+    asking.join(30 if shown == "before" else 0.3)
     go_on.set()
     for thread in (looking, asking):
         thread.join(30)
