@@ -69,27 +69,42 @@ echo forward >"$begun"
 {GIT} fetch --quiet --no-recurse-submodules --prune "$1" "+refs/heads/*:refs/remotes/origin/*"
 {GIT} merge --ff-only "refs/remotes/origin/$2"
 """
-# What goes with the clone: also its submodules, and its other working trees.
+# What goes with the clone: also its submodules, and its other working trees. A name may hold `%`, so formats hold none.
+# A submodule may stand at what only a tag holds, or at what was fetched alone: there its history ends (`shallow`).
 GIT_STATUS: Final = f"""
 export GIT_DIR=.git GIT_WORK_TREE=.
+tell() {{
+    before=$1
+    shift
+    found=$("$@")
+    [ -z "$found" ] || printf "%s\\n" "$found" | while IFS= read -r line; do printf "%s\\n" "$before$line"; done
+}}
 changed() {{
-    found=$({GIT} -c status.showUntrackedFiles=normal status --porcelain=v1 --ignore-submodules=none)
-    [ -z "$found" ] || printf "%s\\n" "$found" | while IFS= read -r line; do printf "uncommitted: %s\\n" "$1$line"; done
+    tell "uncommitted: $1" {GIT} -c status.showUntrackedFiles=normal status --porcelain=v1 --ignore-submodules=none
 }}
 kept() {{
-    {GIT} log -n 50 --format="not pushed: $1%h %s" HEAD --branches --not --remotes
-    {GIT} stash list --format="stashed: $1%gd: %gs"
-    {GIT} -c core.quotePath=false ls-files --stage | sed -n "s/^160000 [^\\t]*\\t//p" | while IFS= read -r part; do
-        [ ! -e "$part/.git" ] || (cd "$part"; kept "in $part: ")
+    tell "not pushed: $1" {GIT} log -n 50 --format="%h %s" HEAD --branches --not --remotes $2
+    tell "stashed: $1" {GIT} stash list --format="%gd: %gs"
+    parts "$1"
+}}
+parts() {{
+    {GIT} ls-files -z --stage | tr "\\0" "\\n" | sed -n "s/^160000 [^\\t]*\\t//p" | while IFS= read -r part; do
+        [ -e "./$part/.git" ] && [ "$(cd "./$part"; pwd -P)" = "$(pwd -P)/$part" ] || continue
+        (
+            cd "./$part"
+            fetched=$(cat "$({GIT} rev-parse --git-path shallow)" 2>/dev/null || true)
+            kept "$1in $part: " "--tags $fetched"
+        )
     done
 }}
 changed ""
 kept ""
 {GIT} worktree list --porcelain | sed -n "1d; s/^worktree //p" | while IFS= read -r tree; do
-    [ -d "$tree" ] || continue
+    [ -e "$tree/.git" ] || continue
     cd "$tree"
     changed "in $tree: "
-    {GIT} log -n 50 --format="not pushed: in $tree: %h %s" HEAD --not --branches --remotes
+    tell "not pushed: in $tree: " {GIT} log -n 50 --format="%h %s" HEAD --not --branches --remotes
+    parts "in $tree: "
 done
 """
 VENV: Final = 'rm -rf "$2"; "$1" -m venv "$2"'

@@ -143,6 +143,72 @@ def test_work_in_a_submodule_is_told(clone: Home, tmp_path: Path) -> None:
     assert status(clone) == (0, ["uncommitted:  M part"])
 
 
+def with_part(clone: Home, tmp_path: Path, name: str = "part") -> Path:
+    """The clone, with a submodule that its origin knows."""
+    git("clone", "--quiet", "--", str(tmp_path / "part"), f"./{name}", folder=clone.code)
+    git("add", "--", f"./{name}", folder=clone.code)
+    git("commit", "--quiet", "--message=Part", folder=clone.code)
+    pushed(clone.code)
+    assert status(clone) == (0, [])
+    return clone.code / name
+
+
+def pushed(code: Path) -> None:
+    git("push", "--quiet", "origin", "HEAD:refs/heads/jo", folder=code)
+    git("fetch", "--quiet", folder=code)
+
+
+def committed(folder: Path, text: str = "mine") -> None:
+    (folder / "text").write_text(text)
+    git("commit", "--quiet", "--all", "--message=Mine", folder=folder)
+
+
+@pytest.mark.parametrize("name", ['a"b', "a\\b", "a\tb", "50%h", "a%x0ab", "%w(9)", "-part", "é $x `id`", "a  "])
+def test_commits_of_a_submodule_are_told_with_its_name_whatever_that_is(clone: Home, tmp_path: Path, name: str) -> None:
+    part = with_part(clone, tmp_path, name)
+    committed(part)
+    git("add", "--all", folder=clone.code)
+    git("commit", "--quiet", "--message=Pinned", folder=clone.code)
+    pushed(clone.code)
+    sha = git("rev-parse", "--short", "HEAD", folder=part)
+    assert status(clone) == (0, [f"not pushed: in {name}: {sha} Mine"])
+
+
+def test_a_commit_of_a_submodule_that_a_tag_holds_is_the_projects(clone: Home, tmp_path: Path) -> None:
+    part, origin = with_part(clone, tmp_path), tmp_path / "part"
+    git("checkout", "--quiet", "--detach", folder=origin)
+    committed(origin)
+    git("tag", "first", folder=origin)
+    git("fetch", "--quiet", "--tags", folder=part)
+    git("checkout", "--quiet", "first", folder=part)
+    git("commit", "--quiet", "--all", "--message=Pinned", folder=clone.code)
+    pushed(clone.code)
+    assert status(clone) == (0, [])
+
+
+def test_a_commit_at_which_the_history_of_a_submodule_ends_was_fetched(clone: Home, tmp_path: Path) -> None:
+    part, origin = with_part(clone, tmp_path), tmp_path / "part"
+    for text in ("newer", "newest"):
+        committed(origin, text)
+    url = f"file://{origin}"
+    git("fetch", "--quiet", "--depth=1", url, git("rev-parse", "HEAD", folder=origin), folder=part)
+    git("checkout", "--quiet", "FETCH_HEAD", folder=part)
+    git("commit", "--quiet", "--all", "--message=Pinned", folder=clone.code)
+    pushed(clone.code)
+    assert status(clone) == (0, [])
+    committed(part)
+    code, [_, line] = status(clone)
+    assert code == 0 and line.startswith("not pushed: in part: ")
+
+
+def test_a_submodule_whose_folder_leads_back_to_the_clone_is_not_looked_into(clone: Home, tmp_path: Path) -> None:
+    part = with_part(clone, tmp_path, f"up/{clone.code.name}")
+    shutil.rmtree(part.parent)
+    part.parent.symlink_to("..")
+    code, lines = status(clone)
+    assert code == 0 and lines and all(line.startswith("uncommitted: ") for line in lines)
+
+
 def test_commits_of_a_submodule_that_are_nowhere_else_are_told(clone: Home, tmp_path: Path) -> None:
     allowed = ("-c", "protocol.file.allow=always")
     git(*allowed, "submodule", "--quiet", "add", str(tmp_path / "part"), "part", folder=clone.code)
@@ -174,6 +240,29 @@ def test_work_in_another_working_tree_of_the_clone_is_told(clone: Home, tmp_path
     assert code == 0 and line.startswith(f"not pushed: in {beside}: ") and line.endswith(" Mine")
     (beside / ".git").write_text("rubbish")
     assert status(clone)[0] != 0
+    (beside / ".git").unlink()  # a folder like any other
+    assert status(clone) == (0, [])
+
+
+def test_work_in_a_working_tree_is_told_with_its_name_whatever_that_is(clone: Home) -> None:
+    beside = clone.path / "50%h%x0a"
+    git("worktree", "add", "--quiet", "--detach", str(beside), folder=clone.code)
+    committed(beside)
+    sha = git("rev-parse", "--short", "HEAD", folder=beside)
+    assert status(clone) == (0, [f"not pushed: in {beside}: {sha} Mine"])
+
+
+def test_commits_of_a_submodule_of_another_working_tree_are_told(clone: Home, tmp_path: Path) -> None:
+    with_part(clone, tmp_path)
+    beside = clone.path / "beside"
+    git("worktree", "add", "--quiet", "--detach", str(beside), folder=clone.code)
+    git("clone", "--quiet", str(tmp_path / "part"), "part", folder=beside)
+    assert status(clone) == (0, [])
+    committed(beside / "part")
+    git("commit", "--quiet", "--all", "--message=Pinned", folder=beside)
+    pushed(beside)
+    code, [line] = status(clone)
+    assert code == 0 and line.startswith(f"not pushed: in {beside}: in part: ") and line.endswith(" Mine")
 
 
 @pytest.mark.parametrize("broken", ["HEAD", "index", "", "objects"])
