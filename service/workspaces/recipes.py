@@ -18,7 +18,10 @@ NUMBER: Final = re.compile(r"[1-9][0-9]{0,5}")
 PROGRAM: Final = re.compile(r"[A-Za-z0-9/][A-Za-z0-9._/-]{0,200}")
 REFUSED_IN_A_BRANCH: Final = re.compile(r"[\x00-\x20\x7f~^:?*\[\\]|\.\.|@\{|//|(^|/)\.|\.lock(/|$)|^[-/]|[/.]$|^@?$")
 
-GIT: Final = "git -c core.hooksPath=/dev/null -c core.fsmonitor=false -c protocol.ext.allow=never"
+# What git clears up now and then, it clears up within the step: nothing of a step goes on after it.
+GIT: Final = (
+    "git -c core.hooksPath=/dev/null -c core.fsmonitor=false -c protocol.ext.allow=never -c gc.autoDetach=false"
+)
 CLONE: Final = f"""
 rm -rf "$2.new"
 {GIT} clone --quiet --no-hardlinks --no-recurse-submodules --template= -c core.hooksPath=/dev/null -- "$1" "$2.new"
@@ -58,6 +61,11 @@ elif [ "$cut_off" = checkout ]; then
     {GIT} checkout --quiet "$2" --
 fi
 """
+# What a git has left that was killed while it cleared up. git, too, takes a gc.pid of twelve hours for a dead one's.
+CLEARING_UP: Final = """
+find .git .git/objects -maxdepth 1 -type f \\( -name gc.log.lock -o -name maintenance.lock \\) -user "$(id -u)" \\
+    -mmin +720 -delete
+"""
 GIT_FORWARD: Final = f"""
 at=$({GIT} symbolic-ref --quiet HEAD || echo "no branch")
 if [ "$at" != "refs/heads/$2" ]; then
@@ -66,6 +74,7 @@ if [ "$at" != "refs/heads/$2" ]; then
 fi
 {BEGUN.strip()}
 echo forward >"$begun"
+{CLEARING_UP.strip()}
 {GIT} fetch --quiet --no-recurse-submodules --prune "$1" "+refs/heads/*:refs/remotes/origin/*"
 {GIT} merge --ff-only "refs/remotes/origin/$2"
 """

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from service.workspaces import recipes
+from service.workspaces import recipes, whose
 from service.workspaces.places import Places
 from tests.workspaces.conftest import small_project
 from tests.workspaces.yard import EMAIL, SLUG, git, make_origin
@@ -18,6 +18,10 @@ DEADLY = """#!/bin/sh
 echo >>"{counted}"
 [ "$(wc -l <"{counted}")" -ne {at} ] || {{ {last}; kill -9 0; }}
 exec {git} "$@"
+"""
+SLOW = """#!/bin/sh
+for word; do [ "$word" != repack ] || sleep 1; done
+exec {git} --exec-path="{folder}" "$@"
 """
 
 
@@ -122,6 +126,30 @@ def test_a_lock_that_is_a_persons_stays(clone: Clone) -> None:
             assert clone.done("git-forward", EMAIL) != 0 and lock.exists()
         finally:
             os.killpg(at_work.pid, signal.SIGKILL)
+    assert clone.done("git-forward", EMAIL) == 0 and not lock.exists()
+
+
+def test_what_git_clears_up_beside_an_update_is_done_with_it(clone: Clone) -> None:
+    assert clone.done("checkout", EMAIL, clone.sha) == 0
+    for name, value in (("gc.autoPackLimit", "1"), ("fetch.unpackLimit", "1")):  # as after many updates
+        git("config", name, value, folder=clone.home.code)
+    slow = clone.home.data / "git"
+    slow.write_text(SLOW.format(git=shutil.which("git"), folder=slow.parent))
+    slow.chmod(0o755)
+    for text in ("newer", "newest"):
+        clone.push(text)
+        assert clone.done("git-forward", EMAIL, programs=slow.parent) == 0
+        assert whose.marked(clone.home.path, whose.STEPS) == []
+    assert len(list((clone.home.code / ".git" / "objects" / "pack").glob("*.pack"))) == 1
+
+
+@pytest.mark.parametrize("name", ["gc.log.lock", "objects/maintenance.lock"])
+def test_what_a_killed_clearing_up_has_left_keeps_no_later_one_from_it(clone: Clone, name: str) -> None:
+    assert clone.done("checkout", EMAIL, clone.sha) == 0
+    lock = clone.home.code / ".git" / name
+    lock.touch()
+    assert clone.done("git-forward", EMAIL) == 0 and lock.exists()  # it may be at work
+    os.utime(lock, (1, 1))
     assert clone.done("git-forward", EMAIL) == 0 and not lock.exists()
 
 
