@@ -47,6 +47,7 @@ TAKING = ("127.0.0.1", "::ffff:127.0.0.1", "0.0.0.0", "::ffff:0.0.0.0", "::")
 
 def main() -> None:
     home, descriptor, port = Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
+    os.dup2(1, 2)  # the supervisor writes one log: two streams would each roll it away under the other
     os.dup2(descriptor, FIRST_DESCRIPTOR, inheritable=True)
     os.closerange(FIRST_DESCRIPTOR + 1, 65536)  # the sockets of the neighbours
     wait_after_an_early_death(home / "log" / "started")

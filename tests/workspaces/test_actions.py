@@ -434,6 +434,14 @@ def test_the_log_of_a_server_that_prints_without_an_end_is_bounded(built: Yard) 
     assert sum(log.stat().st_size for log in built.home().log.glob("web.log*")) < 3_000_000
 
 
+def test_what_a_server_prints_to_its_standard_error_after_much_else_is_in_its_log(built: Yard) -> None:
+    serve = built.home().code / "serve.py"
+    printed = "for _ in range(2500):\n    print('x' * 999)\nprint('no such table', file=sys.stderr)\n"
+    serve.write_text(f"import sys\n{printed}{serve.read_text()}")
+    built.done("restart", slug=SLUG)
+    eventually(lambda: built.plan.hands.web_log(SLUG).endswith("x\nno such table"))
+
+
 class _Edits:
     """Hands of which somebody changes the requirements while they are installed."""
 
