@@ -37,6 +37,8 @@ FIRST_DESCRIPTOR = 3
 EARLY_SECONDS = 5.0
 PAUSE_SECONDS = 3.0
 START_SECONDS = 60.0
+LEFT_SECONDS = 10.0  # for what is killed to be gone
+LOOK_SECONDS = 0.01
 RETRY_SECONDS = 0.1
 CHUNK = 64 * 1024
 MOST_TEMPLATES = 500
@@ -52,6 +54,7 @@ def main() -> None:
     os.closerange(FIRST_DESCRIPTOR + 1, 65536)  # the sockets of the neighbours
     wait_after_an_early_death(home / "log" / "started")
     environment = surroundings(home, port)
+    end_what_is_left(environment)
     os.chdir(home / "code")
     command = web_command(home)
     if command is None:
@@ -145,7 +148,6 @@ def accepts_by_itself(command: str) -> bool:
 
 
 def pass_on(command: str, environment: dict[str, str], port: int, used: Path) -> None:
-    end_what_is_left(environment)
     child = subprocess.Popen(["/bin/sh", "-c", command], env=environment, close_fds=True, start_new_session=True)
 
     def kill(*_: object) -> None:
@@ -170,12 +172,23 @@ def pass_on(command: str, environment: dict[str, str], port: int, used: Path) ->
 
 
 def end_what_is_left(environment: dict[str, str]) -> None:
-    """By one of these processes that was killed: the project's own would listen at the port for ever."""
+    """Of the project's processes before: one would listen at the port for ever, or work on with older code."""
+    until = time.monotonic() + LEFT_SECONDS
+    while (left := what_is_left(environment)) and time.monotonic() < until:
+        for pid in left:
+            with suppress(OSError):
+                os.kill(pid, signal.SIGKILL)
+        time.sleep(LOOK_SECONDS)
+
+
+def what_is_left(environment: dict[str, str]) -> list[int]:
     marks = {f"{name}={environment[name]}".encode() for name in ("SANDBOX_WORKSPACE_HOME", "SANDBOX_WORKSPACE_WEB")}
+    found = []
     for process in Path("/proc").glob("[0-9]*"):
         with suppress(OSError):
             if marks <= {*(process / "environ").read_bytes().split(b"\0")} and int(process.name) != os.getpid():
-                os.kill(int(process.name), signal.SIGKILL)
+                found.append(int(process.name))
+    return found
 
 
 def hurry() -> None:

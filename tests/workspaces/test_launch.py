@@ -1,6 +1,7 @@
 """Whose the listener is that the launcher passes visitors on to, and what becomes of them when it ends."""
 
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -148,3 +149,51 @@ def test_at_its_end_who_has_asked_is_answered_and_who_comes_waits(
 def signals_pending(pid: int) -> int:
     [line] = [each for each in Path(f"/proc/{pid}/status").read_text().splitlines() if each.startswith("ShdPnd:")]
     return int(line.split()[1], 16)
+
+
+def test_what_is_left_of_a_workspace_is_ended_before_any_kind_of_server_begins(tmp_path: Path) -> None:
+    for folder in ("code", "log", "data", "venv/bin"):
+        (tmp_path / folder).mkdir(parents=True)
+    (tmp_path / "code" / "Procfile").write_text("web: gunicorn shop\n")
+    gunicorn = tmp_path / "venv" / "bin" / "gunicorn"
+    gunicorn.write_text("#!/bin/sh\necho begun\n")
+    gunicorn.chmod(0o755)
+    marks = {"SANDBOX_WORKSPACE_HOME": str(tmp_path), "SANDBOX_WORKSPACE_WEB": "1"}
+    neighbours = marks | {"SANDBOX_WORKSPACE_HOME": f"{tmp_path}2"}
+    left, other = (subprocess.Popen(["sleep", "600"], env=os.environ | each) for each in (marks, neighbours))
+    try:
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            words = [sys.executable, launch.__file__, str(tmp_path), str(listener.fileno()), "0"]
+            done = subprocess.run(words, pass_fds=[listener.fileno()], stdout=subprocess.PIPE, timeout=60 * BUSY)
+        assert done.stdout == b"begun\n" and left.wait(0) == -signal.SIGKILL and other.poll() is None
+    finally:
+        for process in (left, other):
+            process.kill()
+            process.wait()
+
+
+# Goes on in one more process as soon as another one has ended.
+GOES_ON = """
+import os, sys, time
+print(end="begun", flush=True)
+while open(f"/proc/{sys.argv[1]}/environ").read():
+    pass
+os.fork()
+time.sleep(600)
+"""
+
+
+def test_what_goes_on_while_the_left_are_ended_is_ended_too(tmp_path: Path) -> None:
+    marks = {"SANDBOX_WORKSPACE_HOME": str(tmp_path), "SANDBOX_WORKSPACE_WEB": "1"}
+    many = [subprocess.Popen(["sleep", "600"], env=os.environ | marks) for _ in range(50)]
+    words = [sys.executable, "-c", GOES_ON, str(many[0].pid)]
+    last = subprocess.Popen(words, env=os.environ | marks, stdout=subprocess.PIPE)
+    try:
+        assert last.stdout is not None and last.stdout.read(5) == b"begun"
+        launch.end_what_is_left(marks)
+        assert launch.what_is_left(marks) == []
+    finally:
+        for process in (*many, last):
+            process.kill()
+            process.wait()
+        last.stdout.close()
