@@ -8,7 +8,6 @@ Of one that was deleted, the record stays: a tombstone. Fields that this release
 import fcntl
 import json
 import secrets
-import socket
 import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
@@ -18,7 +17,7 @@ from typing import Any, Final
 
 from service.errors import SandboxError
 from service.tasks import moments
-from service.workspaces import durable, names
+from service.workspaces import durable, names, ports
 
 REQUESTED: Final = "requested"
 CREATING: Final = "creating"
@@ -232,7 +231,7 @@ class Shelf:
         """Two in a row that no other workspace has and nobody listens at. The caller holds the record's lock."""
         with self._alone(ALL, record.slug, CROWD_SECONDS):
             taken = {other.port for other in self.all() if other.slug != record.slug}
-            free = (port for port in PORTS if port not in taken and _is_free(port) and _is_free(port + 1))
+            free = (port for port in PORTS if port not in taken and ports.is_free(port) and ports.is_free(port + 1))
             record.port = next(free, None)
             if record.port is None:
                 raise TooManyWorkspaces("every port that workspaces may have is taken")
@@ -289,13 +288,3 @@ def _checked(slug: str) -> str:
     if not names.is_slug(slug):
         raise UnknownWorkspace(f"there is no workspace {slug[:100]!r}")
     return slug
-
-
-def _is_free(port: int) -> bool:
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind(("127.0.0.1", port))
-        except OSError:
-            return False
-    return True

@@ -11,7 +11,6 @@ it goes on while the clock is put back.
 import fcntl
 import os
 import select
-import socket
 import sys
 import time
 from collections.abc import Container, Generator
@@ -27,6 +26,8 @@ from circus.stream.file_stream import _FileStreamBase
 from circus.util import synchronized
 from tornado import gen
 from tornado.ioloop import IOLoop
+
+from service.workspaces import ports
 
 ALIVE: Final = "alive.lock"
 LOCK_SECONDS: Final = 2.0  # somebody may look at it just now
@@ -84,15 +85,7 @@ def what_can_listen(held: Container[str], file: str) -> Any:
 
 
 def _is_taken(listener: Any) -> bool:
-    if "port" not in listener:
-        return False
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((listener["host"], int(listener["port"])))
-        except OSError:
-            return True
-    return False
+    return "port" in listener and not ports.is_free(int(listener["port"]), listener["host"])
 
 
 def open_log(stream: Any) -> Any:
