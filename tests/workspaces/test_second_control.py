@@ -4,13 +4,24 @@ import fcntl
 import os
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from service.workspaces.second_control import SecondCircusd
+from service.workspaces.second_control import ALIVE, SecondCircusd
 from tests.servers import eventually
+
+ENDS_WITHOUT_AN_ANSWER = """
+import fcntl, os, sys, zmq
+alive = open(sys.argv[2], "ab")
+line = zmq.Context().socket(zmq.ROUTER)
+line.bind("ipc://" + sys.argv[1])
+fcntl.flock(alive, fcntl.LOCK_EX)
+line.recv_multipart()
+os._exit(0)
+"""
 
 
 @pytest.fixture
@@ -66,3 +77,16 @@ def test_a_link_in_the_place_of_the_lock_is_not_followed(run: Path, tmp_path: Pa
     with pytest.raises(OSError, match=r"turn\.lock"):
         SecondCircusd(run, tmp_path / "w").halt()
     assert not (tmp_path / "elsewhere").exists()
+
+
+def test_a_circusd_that_ends_before_its_answer_was_read_has_ended(run: Path, tmp_path: Path) -> None:
+    words = [sys.executable, "-c", ENDS_WITHOUT_AN_ANSWER, str(run / "control.sock"), str(run / ALIVE)]
+    circusd = SecondCircusd(run, tmp_path / "w")
+    ending = subprocess.Popen(words)
+    try:
+        eventually(circusd.is_alive)
+        assert circusd.halt() is True
+        assert ending.wait(60) == 0
+    finally:
+        ending.kill()
+        ending.wait()
