@@ -12,7 +12,7 @@ import msgspec
 
 from service.errors import InvalidTask
 from service.observe.metrics import Metrics
-from service.store import PORTION_BYTES, Document, Store
+from service.store import PORTION_BYTES, Document, Store, by_partition
 from service.tasks import moments
 from service.tasks.context import Child, Context
 from service.tasks.declare import ON_MANY
@@ -69,10 +69,7 @@ class Children:
 
     def _portions(self, tasks: Sequence[Task]) -> Iterator[list[Task]]:
         """What goes into one command: of one partition, and not too much."""
-        by_partition: dict[int | None, list[Task]] = {}
-        for task in tasks:
-            by_partition.setdefault(self._store.partition(task.uid), []).append(task)
-        for members in by_partition.values():
+        for members in by_partition(tasks, lambda task: self._store.partition(task.uid)).values():
             portion: list[Task] = []
             room = PORTION_BYTES
             for task in members:

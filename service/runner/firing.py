@@ -14,7 +14,7 @@ from typing import Final
 from service.errors import InvalidTask, InvalidTransition, KeyHeld, StoreUnavailable
 from service.observe.metrics import Metrics
 from service.runner.upkeep import Upkeep
-from service.store import Document, Store, in_each
+from service.store import Document, Store, in_each, to_each
 from service.store.layout import OlderAtWork
 from service.store.schedules import Found
 from service.tasks import moments, schedule, transitions
@@ -49,8 +49,7 @@ class Firing:
         """At first all are made what the code says; later only what has gone is brought back: of two releases that
         work side by side, the one that started last decides.
         """
-        for _ in in_each([each for each in self._types if each.schedule is not None], self._tell):
-            pass
+        to_each([each for each in self._types if each.schedule is not None], self._tell)
 
     def _tell(self, task_type: TaskType) -> None:
         name, plan = task_type.name, task_type.schedule

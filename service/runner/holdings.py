@@ -13,16 +13,18 @@ import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from enum import Enum
+from typing import TypeVar
 
 from service.errors import SandboxError, StoreRefused
 from service.observe import scrubber
 from service.runner import outcomes
 from service.runner.journal import Report
 from service.runner.outcomes import Transition
-from service.store import Change, Document, Entry, Moved, Store, document, in_each
+from service.store import Change, Document, Entry, Moved, Store, document, to_each
 from service.tasks.document import PRIORITIES, Task, encode
 from service.tasks.lines import LINE_LIMIT, Unstored
 
+_Item = TypeVar("_Item")
 Move = Callable[[Sequence[Change]], Moved]
 
 log = logging.getLogger("sandbox.runner")
@@ -102,6 +104,9 @@ class Holdings:
             self.again.clear()
             self.again.extend(entry for entry in self.entries() if entry not in ended)
 
+    def taken_again(self) -> list[Entry]:
+        return _drain(self.again)
+
     # --- settle ------------------------------------------------------------------------------------
 
     def settle_ended(self) -> None:
@@ -111,8 +116,7 @@ class Holdings:
         with self._writing:  # also when nothing has ended: the upkeep thread may be about to settle it
             together = len(self._store.groups) == 1
             homes = {None if together else held.entry.partition for held in list(self.ended)}
-            for _ in in_each(homes, lambda home: self._settle_all(self._taken(home), self._store.move)):
-                pass
+            to_each(homes, lambda home: self._settle_all(self._taken(home), self._store.move))
 
     def settle_and_fetch(
         self,
@@ -242,8 +246,8 @@ def _entry_id(change: Change) -> str:
     return change.entry.id if change.entry else ""
 
 
-def _drain(items: deque[Held]) -> list[Held]:
-    drained = []
+def _drain(items: deque[_Item]) -> list[_Item]:
+    drained: list[_Item] = []
     while True:
         try:
             drained.append(items.popleft())

@@ -11,6 +11,7 @@ import time
 from collections import defaultdict, deque
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from operator import attrgetter
 from typing import Final
 
 import msgspec
@@ -31,7 +32,7 @@ from service.runner.stop import Stop
 from service.runner.triage import Finding, Verdict
 from service.runner.window import Window
 from service.runner.zygote import Zygote, ZygoteGone
-from service.store import Change, Entry, Store
+from service.store import Change, Entry, Store, by_partition
 from service.tasks import moments, transitions
 from service.tasks.context import Context, Create
 from service.tasks.declare import TaskType
@@ -241,12 +242,8 @@ class Lane:
 
     def _judge_again(self) -> list[Finding]:
         """What lies in a partition that is away is judged later; where they are apart, others do not wait for it."""
-        by_partition: dict[int, list[Entry]] = {}
-        while self.holdings.again:
-            entry = self.holdings.again.popleft()
-            by_partition.setdefault(entry.partition, []).append(entry)
         found: list[Finding] = []
-        for entries in by_partition.values():
+        for entries in by_partition(self.holdings.taken_again(), attrgetter("partition")).values():
             try:
                 found += self._judge_anew(entries)
             except StoreUnavailable as error:

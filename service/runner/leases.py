@@ -4,12 +4,13 @@ answer, in one partition after the other.
 
 import time
 from collections.abc import Sequence
+from operator import attrgetter
 
 from service.errors import Cancelled
 from service.runner.lane import Lane
 from service.runner.lockfile import Presence
 from service.runner.upkeep import Upkeep
-from service.store import Entry, Store, in_each
+from service.store import Entry, Store, by_partition, in_each, to_each
 
 
 class Leases:
@@ -23,16 +24,12 @@ class Leases:
         upkeep.every(self._lease / 3, self.renew)
 
     def renew(self) -> None:
-        for _ in in_each(self._lanes, self._renew):
-            pass
+        to_each(self._lanes, self._renew)
 
     def _renew(self, lane: Lane) -> None:
         running, now, entries = lane.running, time.monotonic(), lane.holdings.entries()
-        by_partition: dict[int, list[Entry]] = {}
-        for entry in entries:
-            by_partition.setdefault(entry.partition, []).append(entry)
         lost: set[Entry] = set()
-        for some in in_each(by_partition.items(), self._lost):
+        for some in in_each(by_partition(entries, attrgetter("partition")).items(), self._lost):
             lost |= some
             if running is not None and running.held.entry in some:
                 running.interrupt(Cancelled)  # somebody else has it

@@ -23,7 +23,7 @@ from typing import Final, NamedTuple
 from service.runner import alarm
 from service.runner.lockfile import HELD_UP_SECONDS, Presence, Remains, is_of
 from service.runner.upkeep import Upkeep
-from service.store import Document, Entry, Store, document, in_each, streams
+from service.store import Document, Entry, Store, document, in_each, streams, to_each
 
 WATCH_SECONDS: Final = 0.5
 LATE_SECONDS: Final = 4.0  # its own watchdog and alarm come before that
@@ -77,15 +77,13 @@ class Neighbours:
             return
         held_up = list(self._presence.held_up_neighbours())
         self._take_back({neighbour.consumer for neighbour in held_up})
-        for _ in in_each(held_up, self._look_after):
-            pass
+        to_each(held_up, self._look_after)
 
     def _look_after(self, neighbour: Remains) -> None:
         pending: list[Pending] = []
         both = partial(self._store.roster.vouch, neighbour.consumer), partial(self.vouch, neighbour, pending)
         try:
-            for _ in in_each(both, lambda vouch: vouch()):
-                pass
+            to_each(both, lambda vouch: vouch())
         finally:
             self._tell(neighbour, pending)
             self._end_if_useless(neighbour, pending)

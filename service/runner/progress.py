@@ -1,6 +1,7 @@
 """Publishes since when a task runs and how far it is, and sees whether the task is still ours."""
 
 from collections.abc import Sequence
+from operator import attrgetter
 from typing import Final
 
 from service.errors import Cancelled
@@ -8,7 +9,7 @@ from service.runner.holdings import Held
 from service.runner.lane import Lane, Running
 from service.runner.lockfile import Presence
 from service.runner.upkeep import Upkeep
-from service.store import Change, Store, document, in_each
+from service.store import Change, Store, by_partition, document, to_each
 from service.tasks import moments, transitions
 
 PUBLISH_SECONDS: Final = 0.4
@@ -26,11 +27,7 @@ class Progress:
     def publish(self) -> None:
         """Publishes the state of long tasks only: a short one ends before anybody could read it."""
         runs = [running for lane in self._lanes if (running := lane.running) is not None and running.is_long()]
-        by_partition: dict[int, list[Running]] = {}
-        for running in runs:
-            by_partition.setdefault(running.held.entry.partition, []).append(running)
-        for _ in in_each(by_partition.values(), self._look_at):
-            pass
+        to_each(by_partition(runs, attrgetter("held.entry.partition")).values(), self._look_at)
 
     def _look_at(self, runs: Sequence[Running]) -> None:
         texts = self._store.texts([running.held.entry.uid for running in runs])

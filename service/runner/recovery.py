@@ -27,7 +27,7 @@ from service.runner.lockfile import HELD_UP_SECONDS, Presence, Remains
 from service.runner.neighbours import Neighbours
 from service.runner.triage import Finding, Verdict
 from service.runner.upkeep import Upkeep
-from service.store import Entry, Store, document, in_each
+from service.store import Entry, Store, document, in_each, to_each
 from service.tasks.document import Claim, Task
 from service.tasks.registry import Registry
 
@@ -170,8 +170,7 @@ class Recovery:
     def forget_lost_hosts(self) -> None:
         """What is left of hosts that never came back, or came back under another name."""
         self._presence.clear_away(older_than_seconds=FORGOTTEN_AFTER_SECONDS)
-        for _ in in_each(self._partitions, self._forget_the_silent):
-            pass
+        to_each(self._partitions, self._forget_the_silent)
 
     def _forget_the_silent(self, partition: int) -> None:
         self._store.queues.retire_silent(partition, self._queues, idle_ms=int(FORGOTTEN_AFTER_SECONDS * 1000))

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from service.runner.lane import Lane
 from service.runner.stop import Stop
 from service.runner.upkeep import Upkeep
-from service.store import in_each
+from service.store import to_each
 
 
 class Relief:
@@ -17,8 +17,7 @@ class Relief:
         upkeep.every(0.0, self.relieve)
 
     def relieve(self) -> None:
-        for _ in in_each(self._lanes, self._relieve):
-            pass
+        to_each(self._lanes, self._relieve)
 
     def _relieve(self, lane: Lane) -> None:
         late = lane.is_behind()

@@ -5,7 +5,7 @@ from typing import Final
 
 from service.runner.lane import Lane
 from service.runner.upkeep import Upkeep
-from service.store import in_each
+from service.store import to_each
 
 WRITE_SECONDS: Final = 0.4
 
@@ -18,8 +18,7 @@ class TaskLogs:
         upkeep.every(WRITE_SECONDS, self.write)
 
     def write(self) -> None:
-        for _ in in_each(self._lanes, self._write):
-            pass
+        to_each(self._lanes, self._write)
 
     def _write(self, lane: Lane) -> None:
         running = lane.running

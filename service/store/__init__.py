@@ -1,9 +1,9 @@
 """Tasks in Redis. The only package that speaks Redis."""
 
 from service.store.backlog import Backlog
-from service.store.connection import in_each
+from service.store.connection import in_each, to_each
 from service.store.documents import Document, document
-from service.store.keys import GROUP, streams
+from service.store.keys import GROUP, by_partition, streams
 from service.store.layout import READS, Layout
 from service.store.limits import Limit
 from service.store.logbook import Logbook, Logged, StoredLine
@@ -48,8 +48,10 @@ __all__ = [
     "StoredLine",
     "Tally",
     "Wakeups",
+    "by_partition",
     "document",
     "in_each",
     "streams",
     "stuck",
+    "to_each",
 ]

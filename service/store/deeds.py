@@ -18,6 +18,7 @@ import msgspec
 
 from service.errors import StoreUnavailable
 from service.store.documents import Document
+from service.store.keys import by_partition
 from service.store.moves import Change
 from service.store.selection import Filter, Position
 from service.store.store import Store
@@ -109,10 +110,7 @@ class Deed:
 
     def _tell_what_is_stored(self, changes: Sequence[Change], tell: Tell) -> None:
         """As far as the partitions answer."""
-        by_partition: dict[int | None, list[Change]] = {}
-        for change in changes:
-            by_partition.setdefault(self._store.partition(change.before.uid), []).append(change)
-        for some in by_partition.values():
+        for some in by_partition(changes, lambda change: self._store.partition(change.before.uid)).values():
             with suppress(StoreUnavailable):
                 tell(self._now(some)[1])
 

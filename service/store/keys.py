@@ -1,13 +1,22 @@
 """The names of the keys in Redis, and which partition a UID belongs to. Pure; docs/store.md lists the keys."""
 
-from collections.abc import Iterable, Sequence
-from typing import Final
+from collections.abc import Callable, Iterable, Sequence
+from typing import Final, TypeVar
 
 from service.tasks.document import HIGH, LOW, NORMAL, PRIORITIES, Task
 from service.tasks.uid import slot, steer
 
 GROUP: Final = "runners"
+_Item = TypeVar("_Item")
+_Partition = TypeVar("_Partition", int, int | None)
 _LINES: Final = {HIGH: "high", NORMAL: "queue", LOW: "low"}
+
+
+def by_partition(items: Iterable[_Item], of: Callable[[_Item], _Partition]) -> dict[_Partition, list[_Item]]:
+    found: dict[_Partition, list[_Item]] = {}
+    for item in items:
+        found.setdefault(of(item), []).append(item)
+    return found
 
 
 def due(partition: int) -> str:

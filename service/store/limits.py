@@ -193,11 +193,10 @@ class Limits:
 
     def tell(self, tasks: Sequence[Task], partition_of: Callable[[str], int | None]) -> None:
         """Writes into tasks that were read at which limit they wait."""
-        by_partition: dict[int, list[Task]] = {}
-        for task in tasks if self._types else ():
-            if task.status == QUEUED and task.type in self._types and (home := partition_of(task.uid)) is not None:
-                by_partition.setdefault(home, []).append(task)
-        for partition, queued in by_partition.items():
+        waiting = [task for task in tasks if task.status == QUEUED and task.type in self._types]
+        for partition, queued in keys.by_partition(waiting, lambda task: partition_of(task.uid)).items():
+            if partition is None:
+                continue
             command = ("HMGET", keys.limit(partition, "tasks"), *[task.uid for task in queued])
             [answer] = self._wire.call(partition, command)
             for task, record in zip(queued, answer, strict=True):

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final, NamedTuple
 
 from service.store import keys
-from service.store.connection import Wire, in_each, rows
+from service.store.connection import Wire, in_each, rows, to_each
 from service.store.keys import GROUP
 from service.store.layout import OlderAtWork
 from service.store.queues import Entry
@@ -44,8 +44,7 @@ class Lots:
 
     def tell(self, types: Sequence[str]) -> None:
         """A runner knows these types."""
-        for _ in in_each(self._groups if types else (), lambda group: self._tell(group, types)):
-            pass
+        to_each(self._groups if types else (), lambda group: self._tell(group, types))
 
     def _tell(self, group: Sequence[int], types: Sequence[str]) -> None:
         self._wire.call(group[0], KNOWN.call(list(map(keys.types, group)), types))

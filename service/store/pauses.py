@@ -15,7 +15,7 @@ from typing import Final, NamedTuple
 import msgspec
 
 from service.store import keys
-from service.store.connection import Wire, in_each, rows
+from service.store.connection import Wire, in_each, rows, to_each
 from service.store.connection.commands import Argument
 from service.store.scripts import PAUSE, RESUME
 from service.tasks import moments
@@ -51,8 +51,7 @@ class Pauses:
         self._need_layout()
         ends = moments.microseconds(told.until) if told.until else ""
         arguments = (f"{kind}:{name}", msgspec.json.encode(told), ends, time.time_ns() // 1000)
-        for _ in in_each(self._groups, lambda group: self._pause(group, arguments)):
-            pass
+        to_each(self._groups, lambda group: self._pause(group, arguments))
 
     def _pause(self, group: Sequence[int], arguments: Sequence[Argument]) -> None:
         self._wire.call(group[0], PAUSE.call([keys.pauses(partition) for partition in group], arguments))

@@ -188,12 +188,9 @@ class Store:
     def texts(self, uids: Sequence[str]) -> list[bytes | None]:
         """The documents as stored."""
         found: dict[str, bytes | None] = {}
-        by_partition: dict[int, list[str]] = {}
-        for uid in uids:
-            partition = self.partition(uid)
-            if partition is not None:
-                by_partition.setdefault(partition, []).append(uid)
-        for partition, asked in by_partition.items():
+        for partition, asked in keys.by_partition(uids, self.partition).items():
+            if partition is None:
+                continue
             members = dict.fromkeys(asked)  # many may wait for one task
             [texts] = self._wire.call(partition, ("MGET", *members))
             found.update(zip(members, texts, strict=True))

@@ -67,6 +67,12 @@ def in_each(groups: Iterable[_Of], do: Callable[[_Of], _Found]) -> Iterator[_Fou
         raise problem
 
 
+def to_each(groups: Iterable[_Of], do: Callable[[_Of], object]) -> None:
+    """The same, for what it does and not for what it finds."""
+    for _ in in_each(groups, do):
+        pass
+
+
 def unavailable(error: Exception) -> Exception:
     """What a fault of Redis means to the service; an error of our own making stays what it is."""
     if isinstance(error, StoreUnavailable):
