@@ -145,7 +145,7 @@ class Runner:
             presence=self._presence,
             stopping=self._stopping,
             alarm=self._alarm,
-            journal=report,
+            tally=report.tally,
             grace_seconds=grace_seconds,
             errors=errors,
         )

@@ -27,12 +27,11 @@ from service.observe import scrubber
 from service.observe.sentry import NO_ERRORS, Errors
 from service.runner import outcomes, programs
 from service.runner.alarm import Alarm
-from service.runner.journal import Report
 from service.runner.lane import HARD_SECONDS, Lane, Running
 from service.runner.lockfile import Presence
 from service.runner.outcomes import Transition
 from service.runner.stop import Stop
-from service.store import Change, Store
+from service.store import Store, Tally
 
 TICK_SECONDS: Final = 0.05
 NUDGE_SECONDS: Final = 0.5
@@ -55,7 +54,7 @@ class Watchdog:
         presence: Presence,
         stopping: Stop,
         alarm: Alarm,
-        journal: Report,
+        tally: Tally,
         grace_seconds: float,
         errors: Errors = NO_ERRORS,
     ) -> None:
@@ -64,7 +63,7 @@ class Watchdog:
         self._presence = presence
         self._stopping = stopping
         self._alarm = alarm
-        self._journal = journal
+        self._tally = tally
         self._grace = grace_seconds
         self._errors = errors
         self._ticked = time.monotonic()
@@ -155,19 +154,15 @@ class Watchdog:
     def _say_last_words(self) -> None:
         """What fails here is found by the neighbours."""
         for lane in self._lanes:
+            if (running := lane.running) is not None:
+                held = running.held
+                held.transition, held.lines = self._fate(running), running.context.lines
+                lane.holdings.ended.append(held)
             lane.holdings.settle_ended()
             lane.holdings.hand_back_waiting()
-            if (running := lane.running) is not None:
-                if (lines := running.context.lines) is not None:
-                    lane.holdings.write_lines(running.held.entry.uid, lines)
-                document, entry = running.held.document, running.held.entry
-                after = self._fate(running)(document.task)
-                moved = self._store.move([Change(document.text, document.task, after, entry, lines is not None)])
-                for _, stored in moved.stored:
-                    self._journal.outcomes([stored.task], [entry.id])
             self._presence.clear(lane.number)
         with suppress(SandboxError):  # some counts may be missing in the history
-            self._store.history.add_once(self._journal.tally)
+            self._store.history.add_once(self._tally)
         self._errors.flush(LAST_REPORT_SECONDS)
 
     def _fate(self, running: Running) -> Transition:

@@ -25,10 +25,10 @@ from service.runner.task_logs import TaskLogs
 from service.runner.upkeep import Upkeep
 from service.runner.watchdog import Watchdog
 from service.runner.window import Window
-from service.store import GROUP, Entry, Store
+from service.store import GROUP, Entry, Store, Tally
 from service.tasks.context import Context
 from tests.runner.crew import Crew
-from tests.runner.test_holdings import claims
+from tests.runner.test_holdings import claims, statuses
 from tests.runner.test_lane import lane_of, recovery_of
 from tests.runner.wires import FaultyWire
 from tests.servers import BUSY, RedisServer, eventually
@@ -204,9 +204,9 @@ def test_a_process_without_room_for_one_more_thread_ends_all_the_same(
     store: Store, presence: Presence, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     alarm: Any = SimpleNamespace(disarm=lambda: None)
-    journal: Any = None  # it comes to no last words
+    tally: Any = None  # it comes to no last words
     dog = Watchdog(
-        lanes=[], store=store, presence=presence, stopping=Stop(), alarm=alarm, journal=journal, grace_seconds=1.0
+        lanes=[], store=store, presence=presence, stopping=Stop(), alarm=alarm, tally=tally, grace_seconds=1.0
     )
     codes: list[int] = []
 
@@ -218,6 +218,30 @@ def test_a_process_without_room_for_one_more_thread_ends_all_the_same(
     with pytest.raises(RuntimeError):
         dog._end_process()
     assert codes == [0]
+
+
+def test_the_last_words_are_heard_though_the_document_changed_meanwhile(
+    lane: Lane, store: Store, presence: Presence
+) -> None:
+    [held] = claims(store, lane.holdings, 1)
+    known = held.document
+    lane.running = running = Running(held, Context(known.task), Window())
+    running.begun -= 1.0
+    running.context.progress(0.5)
+    Progress([lane], store=store, presence=presence).publish()
+    held.document = known  # as when the process ends before it has heard the answer
+    alarm: Any = SimpleNamespace(disarm=lambda: None)
+    dog = Watchdog(
+        lanes=[lane],
+        store=store,
+        presence=presence,
+        stopping=Stop(),
+        alarm=alarm,
+        tally=Tally(),
+        grace_seconds=1.0,
+    )
+    dog._say_last_words()
+    assert statuses(store, [held]) == ["queued"]
 
 
 def test_unique_keys_are_looked_at_while_a_partition_is_away() -> None:
