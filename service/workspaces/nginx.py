@@ -135,6 +135,10 @@ class Addresses:
     def host(self) -> str:
         return self.domain.partition(":")[0]
 
+    @property
+    def port(self) -> int:
+        return int(self.domain.partition(":")[2] or 80)
+
     def address(self, slug: str, port: int) -> str:
         if self.by_port:
             return f"http://{PORTS}:{port}/"
@@ -153,10 +157,10 @@ class Addresses:
         """For an nginx that is ours, or for a host's, which has a server for other domains already: among regular
         expressions the first one counts.
         """
-        port, domain = self.domain.partition(":")[2] or "80", re.escape(self.host)
+        domain = re.escape(self.host)
         return _filled(
             SITE + NO_OTHER if self.is_local else BY_HTTPS + SITE + NO_OTHER,
-            listen=f"127.0.0.1:{port}" if self.is_local else port,
+            listen=f"127.0.0.1:{self.port}" if self.is_local else str(self.port),
             default=" default_server" if self.is_local else "",
             others="_" if self.is_local else rf"~(^|\.){domain}$",
             scheme="$scheme" if self.is_local else "$workspace_scheme",

@@ -94,17 +94,30 @@ class SecondCircusd:
 
     def _end_what_is_left(self) -> bool:
         """By a circusd that was killed: its processes hold sockets that nobody reaches."""
-        left = whose.marked(self._homes, whose.WEB)
+        left = [*whose.marked(self._homes, whose.WEB), *self._nginxes()]
         for pid in left:
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
-        with suppress(FileNotFoundError, ValueError, ProcessLookupError, psutil.Error):
-            pid = int((self._run / "nginx.pid").read_text())
-            process = psutil.Process(pid)  # perhaps another one by now: the host's, or another service's
-            if "nginx" in process.name() and f"{self._run}/" in " ".join(process.cmdline()):
-                os.kill(pid, signal.SIGTERM)
-                left.append(pid)
         return bool(left)
+
+    def nginx_listens(self) -> bool:
+        """It writes its number down once it does."""
+        with suppress(FileNotFoundError, ValueError):
+            return int((self._run / "nginx.pid").read_text()) in self._nginxes()
+        return False
+
+    def _nginxes(self) -> list[int]:
+        """None of the host's, or another service's: those that have this one's log. Workers outlive a killed master."""
+        found = []
+        for process in psutil.process_iter(["name"]):
+            with suppress(psutil.Error):
+                if process.info["name"] == "nginx" and self._nginx_log in [each.path for each in process.open_files()]:
+                    found.append(process.pid)
+        return found
+
+    @property
+    def _nginx_log(self) -> str:
+        return os.path.realpath(self._run / "nginx.log")
 
     def call(self, command: str, *, known: tuple[str, ...] = (), seconds: float = CALL_SECONDS, **what: Any) -> Any:
         """Tried again while circusd does something else."""

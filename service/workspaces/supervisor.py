@@ -8,17 +8,20 @@ service touches it. It holds each listening socket: connections wait through a r
 import os
 import shlex
 import shutil
+import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
-from service.workspaces import launch, nginx, recipes
+from service.workspaces import launch, nginx, ports, recipes
 from service.workspaces.hands import HandsFailed, WebService
 from service.workspaces.places import Places
 from service.workspaces.second_control import SecondCircusd
 
 LAUNCHER: Final = "launch.py"
+NGINX_SECONDS: Final = 10.0
+LOOK_SECONDS: Final = 0.05
 ROOM_FOR_SLUG: Final = 100 - len("/sockets/.sock") - 31
 
 MAIN: Final = """\
@@ -97,6 +100,8 @@ class WebProcesses:
         started = self._order("start", name=slug, known=("not found",))  # circus leaves what could not be started once
         if started["status"] == "error":
             raise HandsFailed(f"{slug} cannot be started: somebody else listens at 127.0.0.1:{port}")
+        if self._site.program:
+            self._wait_for_nginx()
 
     def let_sleep(self, slug: str, port: int) -> None:
         self._place(slug, port, "on_demand = True")
@@ -148,6 +153,16 @@ class WebProcesses:
                 raise
             return 0
         return int(pids[0])
+
+    def _wait_for_nginx(self) -> None:
+        until = time.monotonic() + NGINX_SECONDS
+        while not self._circusd.nginx_listens():
+            if time.monotonic() > until:
+                taken = (
+                    "" if ports.is_free(self._site.port) else f"somebody else listens at 127.0.0.1:{self._site.port}; "
+                )
+                raise HandsFailed(f"nginx does not serve: {taken}see {self._places.run}/nginx.log")
+            time.sleep(LOOK_SECONDS)
 
     # --- its files ----------------------------------------------------------------------------------
 

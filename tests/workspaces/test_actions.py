@@ -400,6 +400,13 @@ def test_a_port_that_somebody_has_taken_is_missed_by_its_own_workspace_alone(fol
         yard.close()
 
 
+def test_a_port_of_nginx_that_somebody_has_taken_is_told_and_used_once_it_is_free(small: Yard) -> None:
+    with socket.create_server(("127.0.0.1", small.port)):
+        assert f"somebody else listens at 127.0.0.1:{small.port}" in small.refused("create", email=EMAIL)
+    assert small.done("create", email=EMAIL)["state"] == "ready"
+    assert small.get()[0] == 200
+
+
 def test_a_folder_that_somebody_has_removed_is_missed_by_its_own_workspace_alone(built: Yard) -> None:
     built.done("create", email=AL)
     shutil.rmtree(built.home().path)

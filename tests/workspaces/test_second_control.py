@@ -38,7 +38,8 @@ def nginx(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator["subproces
     folder.mkdir(exist_ok=True)
     program = folder / "nginx"
     shutil.copy(shutil.which("sleep") or "", program)
-    process = subprocess.Popen([str(program), "600"])
+    with open(folder / "nginx.log", "ab") as log:
+        process = subprocess.Popen([str(program), "600"], stdout=log)
     yield process
     process.kill()
     process.wait()
@@ -48,7 +49,6 @@ def nginx(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator["subproces
 def test_a_halt_ends_the_nginx_of_these_workspaces_and_no_other(
     run: Path, tmp_path: Path, nginx: "subprocess.Popen[bytes]", is_ended: bool
 ) -> None:
-    (run / "nginx.pid").write_text(f"{nginx.pid}\n")  # as it stays when nginx is killed
     assert SecondCircusd(run, tmp_path / "w").halt() is is_ended
     if is_ended:
         eventually(lambda: nginx.poll() is not None)
