@@ -65,11 +65,12 @@ def check() -> None:
     """What a release checks of itself, in a process of its own: a module may end, hold up or kill that."""
     from service import settings
     from service.supervise.reload import release
-    from service.supervise.start import checks
+    from service.supervise.start import checks, state
 
     read = settings.read(os.environ)
     if release.START_FOLDER in os.environ:
         _end(_checks_itself(read))
+    state.refuse_unusable(read)
     print(checks.check_release(read))
 
 

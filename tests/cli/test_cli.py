@@ -209,6 +209,9 @@ def test_check_says_that_all_is_well(folder: Path) -> None:
         ({"SANDBOX_TOKENS": "/no/such/file"}, "SANDBOX_TOKENS is '/no/such/file', which "),
         ({"SANDBOX_TASKS": "nowhere"}, "SANDBOX_TASKS is 'nowhere', which cannot be loaded: "),
         ({"SANDBOX_RUNNERS": "many"}, "SANDBOX_RUNNERS is 'many'; "),
+        ({"SANDBOX_CONTROL_GROUP": "no-such-group"}, "SANDBOX_CONTROL_GROUP is 'no-such-group'; "),
+        ({"SANDBOX_HOME": f"{__file__}/home"}, f"SANDBOX_HOME is '{__file__}/home'; "),
+        ({"SANDBOX_LOGS": f"{__file__}/log"}, f"SANDBOX_LOGS is '{__file__}/log'; "),
     ],
 )
 def test_check_says_what_is_wrong(variables: dict[str, str], said: str) -> None:

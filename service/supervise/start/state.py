@@ -50,6 +50,16 @@ def check(settings: Settings) -> None:
         raise SettingsError(f"{settings.logs} is the folder of the logs; it must be one that this user may write.")
 
 
+def refuse_unusable(settings: Settings) -> None:
+    """What `sandbox check` says of the group and the folders: it makes none."""
+    if settings.control_group:
+        control_group(settings)
+    for variable, folder in (("SANDBOX_HOME", settings.home), ("SANDBOX_LOGS", settings.logs)):
+        there = next(each for each in (folder, *folder.parents) if os.path.exists(each))
+        if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
+            raise SettingsError(f"{variable} is {str(folder)!r}; allowed is a folder that this user may write.")
+
+
 def _make_logs(settings: Settings) -> None:
     """With all above it: of the state folder, too, if they are in it."""
     home = settings.home
