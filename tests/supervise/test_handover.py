@@ -113,3 +113,18 @@ def test_what_cannot_be_read_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyP
         (tmp_path / "handover").write_text(text)
     with pytest.raises(RestartFailed, match=r"SANDBOX_RESTART is .*; what the former circusd has left there"):
         handover.take()
+
+
+def test_one_whose_folder_has_been_removed_can_become_another(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "release").mkdir()
+    monkeypatch.chdir(tmp_path / "release")
+    (tmp_path / "release").rmdir()
+    nowhere = Program(words=["/not/there"], command=[], environment={}, folder=str(tmp_path))
+    with open(os.devnull) as lock, pytest.raises(FileNotFoundError, match="/not/there"):
+        handover.become(
+            nowhere,
+            tmp_path,
+            Handover(**given(os.getpid()).__dict__ | {"lock": lock.fileno(), "sockets": []}),
+            unless=lambda: False,
+        )
+    assert os.getcwd() == str(tmp_path)

@@ -150,7 +150,10 @@ def become(program: Program, folder: Path, handover: Handover, unless: Callable[
     """Raises OSError if that is not possible. Returns only if a signal has come in the last moment."""
     write(folder, handover)
     words = [*program.words, *program.command]
-    here = os.getcwd()
+    try:
+        here = os.getcwd()
+    except FileNotFoundError:  # it has been removed, perhaps with an old release
+        here = program.folder
     signal.pthread_sigmask(signal.SIG_BLOCK, HELD)
     try:
         os.chdir(program.folder)
