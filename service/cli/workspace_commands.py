@@ -216,6 +216,9 @@ def _act(
         showing.document(done)
     elif done["type"] != "workspace.delete":
         showing.table(HEAD, [_row(service.get(f"/workspaces/{part(slug)}"))])
+    if done["status"] == "succeeded" and done["type"] == "workspace.test" and not done["result"]["passed"]:
+        showing.tell(f"the tests have failed: sandbox workspace log {showing.clean(slug)}")
+        return 1
     return 0 if done["status"] == "succeeded" else 1
 
 

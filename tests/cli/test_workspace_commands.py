@@ -33,7 +33,7 @@ def run(capsys: pytest.CaptureFixture[str]) -> Run:
     return run
 
 
-def in_the_end(estate: Estate, error: str = "", **changed: object) -> threading.Thread:
+def in_the_end(estate: Estate, error: str = "", result: object = None, **changed: object) -> threading.Thread:
     """Ends the action that comes, as a builder would."""
 
     def end() -> None:
@@ -43,7 +43,7 @@ def in_the_end(estate: Estate, error: str = "", **changed: object) -> threading.
         for name, value in changed.items():
             setattr(found, name, value)
         estate.shelf.write(found)
-        estate.end(uid, error)
+        estate.end(uid, error, result)
 
     thread = threading.Thread(target=end)
     thread.start()
@@ -88,6 +88,17 @@ def test_an_action_that_fails_says_why(here: Estate, run: Run, how: str) -> None
     thread.join()
     assert code == 1 and out.split("\t")[2] == "failed"
     assert "workspace.update has failed: the branch \\x1b[2J has diverged:\nmine\n" in errors
+
+
+@pytest.mark.parametrize("how", ["--wait", "--follow", "--json"])
+@pytest.mark.parametrize("passed", [True, False])
+def test_tests_that_have_failed_are_told_by_the_exit_code(here: Estate, run: Run, how: str, passed: bool) -> None:
+    here.record()
+    thread = in_the_end(here, result={"passed": passed, "status": int(not passed)})
+    code, _, errors = run("test", SLUG, "--wait", how)
+    thread.join()
+    assert code == (0 if passed else 1)
+    assert (f"the tests have failed: sandbox workspace log {SLUG}" in errors) is not passed
 
 
 @pytest.mark.parametrize(

@@ -8,12 +8,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, cast
 
+import msgspec
 from werkzeug.serving import make_server
 
 from service.observe.audit import AuditLog
 from service.store import Change, Store
 from service.tasks import moments, transitions
-from service.tasks.document import NULL, Task, TaskError
+from service.tasks.document import Task, TaskError
 from service.tasks.registry import Registry
 from service.web import token_file
 from service.web.api.workspace_desk import Premises
@@ -82,14 +83,14 @@ class Estate:
         self.shelf.write(with_it)
         return task
 
-    def end(self, uid: str, error: str = "") -> None:
+    def end(self, uid: str, error: str = "", result: object = None) -> None:
         found = self.store.read(uid)
         assert found is not None
         now = moments.stamp(time.time())
         if error:
             after = transitions.failed(found.task, TaskError(type="HandsFailed", message=error), now, now, 0.5)
         else:
-            after = transitions.succeeded(found.task, NULL, now, now, 0.5)
+            after = transitions.succeeded(found.task, msgspec.Raw(msgspec.json.encode(result)), now, now, 0.5)
         assert self.store.move([Change(found.text, found.task, after)]).refused == []
 
     def task(self, uid: str) -> Task:
