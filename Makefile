@@ -11,6 +11,9 @@ DEPLOY := deploy/.venv/ready
 .PHONY: run test test-deploy test-workspaces deploy-tools lint client bench bench-reload bench-deploy soak clean
 
 run: $(RUN)
+	@made=$$(sed -n 's/^command = .* -m venv \(--[a-z-]* \)*//p' .venv/pyvenv.cfg); \
+	[ "$${made:-$(CURDIR)/.venv}" = "$(CURDIR)/.venv" ] || \
+	    { echo ".venv was made for $$made, and would run the code there: make clean, and make run again." >&2; exit 1; }
 	@exec $(BIN)/sandbox run
 
 # CI chooses a few of the slow ones besides.

@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 import tarfile
+import venv
 import zipfile
 from collections.abc import Callable, Iterator
 from email import message_from_bytes
@@ -240,3 +241,17 @@ def test_make_names_the_python_that_it_needs(python: str, said: str, tmp_path: P
     refused = run("make", "run", f"PYTHON={python}", cwd=copy(tmp_path / "source"))
     assert refused.returncode != 0
     assert said in refused.stderr
+
+
+def test_make_does_not_run_the_code_of_the_folder_that_this_one_was_copied_from(tmp_path: Path) -> None:
+    first = copy(tmp_path / "first")
+    venv.create(first / ".venv")
+    (first / ".venv" / "bin" / "sandbox").write_text("#!/bin/sh\necho it runs\n")
+    (first / ".venv" / "bin" / "sandbox").chmod(0o755)
+    (first / ".venv" / "ready-to-run").touch()
+    assert run("make", "run", cwd=first).stdout == "it runs\n"
+
+    second = shutil.copytree(first, tmp_path / "second", symlinks=True)
+    refused = run("make", "run", cwd=second)
+    assert (refused.returncode, refused.stdout) == (2, "")
+    assert f".venv was made for {first}/.venv" in refused.stderr and "make clean" in refused.stderr
