@@ -210,8 +210,8 @@ def test_check_says_that_all_is_well(folder: Path) -> None:
         ({"SANDBOX_TASKS": "nowhere"}, "SANDBOX_TASKS is 'nowhere', which cannot be loaded: "),
         ({"SANDBOX_RUNNERS": "many"}, "SANDBOX_RUNNERS is 'many'; "),
         ({"SANDBOX_CONTROL_GROUP": "no-such-group"}, "SANDBOX_CONTROL_GROUP is 'no-such-group'; "),
-        ({"SANDBOX_HOME": f"{__file__}/home"}, f"SANDBOX_HOME is '{__file__}/home'; "),
-        ({"SANDBOX_LOGS": f"{__file__}/log"}, f"SANDBOX_LOGS is '{__file__}/log'; "),
+        ({"SANDBOX_HOME": f"{__file__}/home"}, f"{__file__}/home is the state folder; it must be "),
+        ({"SANDBOX_LOGS": f"{__file__}/log"}, f"{__file__}/log is the folder of the logs; it must be "),
     ],
 )
 def test_check_says_what_is_wrong(variables: dict[str, str], said: str) -> None:

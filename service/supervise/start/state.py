@@ -54,10 +54,10 @@ def refuse_unusable(settings: Settings) -> None:
     """What `sandbox check` says of the group and the folders: it makes none."""
     if settings.control_group:
         control_group(settings)
-    for variable, folder in (("SANDBOX_HOME", settings.home), ("SANDBOX_LOGS", settings.logs)):
+    for folder, says in ((settings.home, "the state folder"), (settings.logs, "the folder of the logs")):
         there = next(each for each in (folder, *folder.parents) if os.path.exists(each))
         if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
-            raise SettingsError(f"{variable} is {str(folder)!r}; allowed is a folder that this user may write.")
+            raise SettingsError(f"{folder} is {says}; it must be one that this user may write.")
 
 
 def _make_logs(settings: Settings) -> None:
