@@ -1,5 +1,6 @@
 """What a limit says, and which place a task has."""
 
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any
@@ -95,6 +96,26 @@ def test_one_value_is_one_key_however_it_is_written(kind: Any, one: str, other: 
 )
 def test_the_farthest_values_have_a_key_too(kind: Any, text: str, value: str) -> None:
     assert value_of(kind, text) == value
+
+
+@dataclass
+class Checked:
+    region: str
+
+    def __post_init__(self) -> None:
+        assert self.region in {"north", "south"}
+
+
+def test_a_waiting_task_that_the_code_refuses_now_has_its_place_all_the_same() -> None:
+    """Otherwise whoever claims it could claim no other one either."""
+
+    @task("t", limits=("l",))
+    def handler(context: Context, order: Checked) -> None: ...
+
+    task_type = marked_type(handler)
+    assert task_type is not None
+    args = msgspec.Raw(b'{"order":{"region":"west"}}')
+    assert limit_rule.value("args.order.region", task_type, args) == "west"
 
 
 def test_a_place_tells_apart_limits_keys_and_values() -> None:
