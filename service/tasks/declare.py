@@ -306,6 +306,10 @@ def _parameters(name: str, handler: Callable[..., Any]) -> list[inspect.Paramete
         raise InvalidTaskType(f"{name}: an annotation cannot be read: {type(error).__name__}: {error}") from error
     if not parameters:
         raise InvalidTaskType(f"{name}: the handler's first parameter is the context")
+    if parameters[0].kind is inspect.Parameter.KEYWORD_ONLY or _comes_from_json(parameters[0].annotation):
+        raise InvalidTaskType(
+            f"{name}: the handler's first parameter is the context, and {parameters[0].name} looks like an argument"
+        )
     for parameter in parameters:
         if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
             raise InvalidTaskType(f"{name}: *{parameter.name} cannot be checked; name each argument")
@@ -313,6 +317,16 @@ def _parameters(name: str, handler: Callable[..., Any]) -> list[inspect.Paramete
         if parameter.kind is parameter.POSITIONAL_ONLY:
             raise InvalidTaskType(f"{name}: {parameter.name} must be allowed as a keyword")
     return parameters
+
+
+def _comes_from_json(annotation: Any) -> bool:
+    if annotation in (Any, inspect.Parameter.empty):
+        return False
+    try:
+        msgspec.json.schema(annotation)
+    except Exception:
+        return False
+    return True
 
 
 def _default(name: str, parameter: inspect.Parameter) -> Any:

@@ -5,6 +5,7 @@ import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from decimal import Decimal
+from inspect import Parameter
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Literal
@@ -13,6 +14,7 @@ import msgspec
 import pytest
 
 from service.errors import InvalidTask, InvalidTaskType
+from service.tasks.context import Context
 from service.tasks.declare import MARK, TaskType, task
 from service.tasks.registry import Registry
 
@@ -115,6 +117,8 @@ def test_what_a_dataclass_raises_refuses_the_argument() -> None:
 
 
 def no_context() -> None: ...
+def forgotten(month: str, rows: int = 10) -> None: ...
+def by_keyword(*, context: Any) -> None: ...
 def many(context: Any, *rest: int) -> None: ...
 def free(context: Any, **options: int) -> None: ...
 def by_position(context: Any, first: int, /) -> None: ...
@@ -132,6 +136,8 @@ def stepwise(context: Any) -> Iterator[int]:
     ("handler", "told"),
     [
         (no_context, "first parameter is the context"),
+        (forgotten, "first parameter is the context, and month looks like an argument"),
+        (by_keyword, "first parameter is the context, and context looks like an argument"),
         (many, r"\*rest cannot be checked"),
         (free, r"\*options cannot be checked"),
         (by_position, "first must be allowed as a keyword"),
@@ -147,6 +153,14 @@ def stepwise(context: Any) -> Iterator[int]:
 def test_a_function_that_cannot_serve_is_refused(handler: Callable[..., Any], told: str) -> None:
     with pytest.raises(InvalidTaskType, match=told):
         task("t")(handler)
+
+
+@pytest.mark.parametrize("kind", [Any, object, Context, Context | None, Callable[..., Any], Parameter.empty])
+def test_a_context_may_be_annotated_in_many_ways(kind: Any) -> None:
+    def handler(context, month: str): ...  # type: ignore[no-untyped-def]
+
+    handler.__annotations__["context"] = kind
+    task("t")(handler)
 
 
 def test_a_default_that_nobody_can_change_is_allowed() -> None:
