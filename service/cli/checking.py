@@ -29,7 +29,7 @@ def check(settings: Settings) -> str:
     if settings.sentry_dsn:
         sentry.check(settings.sentry_client)
     types = wiring.registry(settings, begins=rehearsal.mark)
-    for warning in task_modules.taken_names():
+    for warning in (*task_modules.without_types(settings.tasks), *task_modules.taken_names()):
         print(f"sandbox: {warning}.", file=sys.stderr)
     if settings.redis_url:  # the embedded one has not started yet
         wiring.refuse_wrong_redis(wiring.store(settings))

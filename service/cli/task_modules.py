@@ -16,7 +16,7 @@ from typing import Final
 
 from service.errors import SandboxError, SettingsError
 from service.supervise.reload import release as releases
-from service.tasks.declare import DEFAULT_QUEUE, ON_MANY
+from service.tasks.declare import DEFAULT_QUEUE, ON_MANY, marked_type
 from service.tasks.registry import Registry
 
 OURS: Final = "service"
@@ -74,6 +74,15 @@ def refuse_unserved(types: Registry, queues: Sequence[str]) -> None:
                 f"SANDBOX_QUEUES is {','.join(queues)!r}, which lacks {task_type.queue!r}, where tasks of the type "
                 f"{task_type.name} would wait. Add it, or leave the type out of SANDBOX_TASKS."
             )
+
+
+def without_types(modules: Sequence[str]) -> list[str]:
+    return [
+        f"SANDBOX_TASKS names {name!r}, which has no task types. Those of its submodules count if these are named too, "
+        f"or if it imports the types themselves; those in classes and functions never do"
+        for name in modules
+        if not any(map(marked_type, vars(sys.modules[name]).values()))
+    ]
 
 
 def taken_names() -> list[str]:

@@ -217,6 +217,15 @@ def test_one_type_is_counted_as_one(folder: Path) -> None:
     assert sandbox("check", SANDBOX_TASKS="mine", cwd=folder).stdout == "all is well: 1 type, queues default\n"
 
 
+def test_a_module_without_types_is_told(folder: Path) -> None:
+    (a_package(folder / "mine", "from mine import letters\n") / "letters.py").write_text(a_type("letters.send"))
+    done = sandbox("check", SANDBOX_TASKS="mine", cwd=folder)
+    assert (done.returncode, done.stdout) == (0, "all is well: 0 types, queues default\n")
+    [line] = done.stderr.splitlines()
+    assert line.startswith("sandbox: SANDBOX_TASKS names 'mine', which has no task types. ")
+    assert sandbox("check", SANDBOX_TASKS="mine.letters", cwd=folder).stderr == ""
+
+
 def test_a_module_whose_name_is_taken_is_told_with_what_took_it(folder: Path) -> None:
     (folder / "mine.py").write_text("import service.database\n")
     (a_package(folder / "service") / "database.py").touch()
