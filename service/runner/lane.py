@@ -106,6 +106,7 @@ class Lane:
         self.fetched = 0.0
         self.renewed = 0.0
         self.is_over = False
+        self.listen: Callable[[], None] = _no_signals  # in the main thread: to the runner's signals
         self._store = store
         self._registry = registry
         self._presence = presence
@@ -397,6 +398,7 @@ class Lane:
         else:
             held.transition = attempt.run(task_type, context, task, window, self._errors)
             programs.end_left(window)
+            self.listen()  # again: the handler may have changed them, as what runs on asyncio does
         self.running = None
         held.lines = context.lines
         held.pushed_back = context.pushed_back
@@ -416,6 +418,10 @@ class Lane:
     def _still_ours(self, held: Held) -> bool:
         """After a long pause (a handler that held the interpreter, a busy machine) somebody may have taken over."""
         return self._renewed(held.entry) and self._store.texts([held.entry.uid]) == [held.document.text]
+
+
+def _no_signals() -> None:
+    """Other threads hear none."""
 
 
 def _has_crashed(finding: Finding) -> bool:

@@ -244,8 +244,8 @@ class Runner:
         ours = {
             signal.SIGTERM: stop, signal.SIGINT: stop, signal.SIGHUP: reload, signal.SIGUSR1: interrupt,
         }  # fmt: skip
-        for signum, heed in ours.items():
-            signal.signal(signum, heed)
+        self._lanes[0].listen = partial(_listen, ours)
+        self._lanes[0].listen()
         os.register_at_fork(after_in_child=partial(_be_ended_by, ours))
         self._alarm.arm(self._presence.stacks)
 
@@ -293,6 +293,12 @@ def _left() -> list[Any]:
     threads = [each for each in threading.enumerate() if not each.daemon and each is not threading.main_thread()]
     processes = sys.modules.get("multiprocessing.process")  # which only a handler has imported
     return [*threads, *(each for each in processes.active_children() if not each.daemon)] if processes else threads
+
+
+def _listen(ours: Mapping[signal.Signals, Callable[..., None]]) -> None:
+    for signum, heed in ours.items():
+        if signal.getsignal(signum) is not heed:
+            signal.signal(signum, heed)
 
 
 def _be_ended_by(ours: Mapping[signal.Signals, Callable[..., None]]) -> None:

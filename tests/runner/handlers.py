@@ -1,5 +1,6 @@
 """Task types that behave badly, each in its own way."""
 
+import asyncio
 import ctypes
 import fcntl
 import multiprocessing
@@ -62,6 +63,18 @@ def nap(context: Any, seconds: float) -> str:
     """One long blocking call."""
     time.sleep(seconds)
     return "slept"
+
+
+@task("listens")
+def listens(context: Any) -> None:
+    """As a server that runs on asyncio does, which takes the signals away when it ends."""
+
+    async def serve() -> None:
+        loop = asyncio.get_running_loop()
+        for signum in (signal.SIGTERM, signal.SIGUSR1, signal.SIGHUP):
+            loop.add_signal_handler(signum, loop.stop)
+
+    asyncio.run(serve())
 
 
 @task("shell")

@@ -592,6 +592,16 @@ class TestStopping:
         task = crew.read(uid)
         assert (task.status, task.attempt, task.failures, task.crashes) == ("queued", 1, 0, 0)
 
+    def test_a_handler_that_changes_the_signals_changes_no_later_stop(self, crew: Crew) -> None:
+        [runner] = crew.start()
+        [first] = crew.create("listens")
+        assert crew.finished(first).status == "succeeded"
+        [uid] = crew.create("nap", args={"seconds": 2})
+        crew.running(uid)
+        assert crew.stop(runner) == 0
+        task = crew.read(uid)
+        assert (task.status, task.crashes) == ("succeeded", 0)
+
     def test_what_was_handed_back_comes_first(self, crew: Crew, tmp_path: Path) -> None:
         [runner] = crew.start(grace=0)
         [first] = crew.create("note", args={"path": str(tmp_path / "runs"), "text": "first", "seconds": 3})
