@@ -62,6 +62,12 @@ def link_media(home: Home, media: Path) -> None:
         home.media.symlink_to(media)
 
 
+def unlink_media(home: Home) -> None:
+    """What else stands there is the workspace's own, and goes with its folder."""
+    if home.media.is_symlink():
+        home.media.unlink()
+
+
 def last_lines(file: Path) -> list[str]:
     try:
         descriptor = os.open(file, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)

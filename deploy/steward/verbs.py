@@ -140,7 +140,7 @@ class Steward:
 
     def unlink_media(self, slug: str) -> None:
         if (uid := self.uids.all().get(slug)) is not None and self.home(slug).path.is_dir():
-            as_user(uid, lambda: self.home(slug).media.unlink(missing_ok=True))
+            as_user(uid, lambda: inside.unlink_media(self.home(slug)))
 
     def log(self, slug: str) -> list[str]:
         return as_user(self.uids.of(slug), lambda: inside.last_lines(self.home(slug).log / "web.log"))

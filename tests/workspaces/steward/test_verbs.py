@@ -281,6 +281,17 @@ def test_a_user_of_this_name_that_somebody_else_has_made_is_left(host: StewardHo
     assert host.host.run("id", stranger, check=False).returncode == 0
 
 
+def test_a_folder_in_the_place_of_the_link_to_the_media_goes_with_all_else(host: StewardHost) -> None:
+    """As somebody makes it who wants to upload."""
+    host.project(**PROJECT)
+    host.build()
+    lay = f"mkdir {BASE}/w/{MINE}/media; touch {BASE}/w/{MINE}/media/lamp.svg"
+    host.host.run("setpriv", f"--reuid={MINE}", f"--regid={MINE}", "--clear-groups", "sh", "-c", lay)
+    for verb in ("unlink_media", "remove_folders", "remove_user"):
+        host.do(verb)
+    assert host.do("left") == []
+
+
 def test_what_is_done_already_is_no_error(host: StewardHost) -> None:
     host.project(**PROJECT)
     host.build()
