@@ -96,7 +96,6 @@ def _backward(work: Work, done: int) -> Iterator[str]:
     try:
         step.undo(work)
         work.record.steps[step.name] = UNDONE
-        work.look_again()
     except (SandboxError, OSError, ValueError) as error:
         yield f"{step.name}: {error}"
     work.save()

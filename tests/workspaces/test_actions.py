@@ -19,7 +19,7 @@ from service.errors import Cancelled, Interrupted, Stopping
 from service.tasks import moments
 from service.testing import run
 from service.workspaces import actions, engine, mirror, names, record, whose
-from service.workspaces.hands import REQUIREMENTS, TEST, Ended, Hands, Speaker
+from service.workspaces.hands import REQUIREMENTS, TEST, Ended, Facts, Hands, HandsFailed, Speaker
 from service.workspaces.second_control import SecondCircusd
 from service.workspaces.statuses import Statuses
 from service.workspaces.steps import serving
@@ -33,6 +33,19 @@ from tests.workspaces.yard import EMAIL, SLUG, Yard, do, git, handler, requests_
 pytestmark = pytest.mark.slow
 AL = "al@example.org"
 ALS = names.slug(AL)
+
+
+class _Blind:
+    """Hands that see nothing of the files."""
+
+    def __init__(self, hands: Hands) -> None:
+        self._hands = hands
+
+    def __getattr__(self, verb: str) -> Any:
+        return getattr(self._hands, verb)
+
+    def facts(self, slug: str) -> Facts:
+        raise HandsFailed("what is there is not read")
 
 
 class _CutOff:
@@ -346,6 +359,14 @@ def test_what_cannot_be_taken_away_is_told_and_not_called_deleted(built: Yard) -
     away.rename(built.origin)
     assert built.done("delete", slug=SLUG)["state"] == "deleted"
     assert list(built.branches()) == ["main"]
+
+
+def test_what_nobody_can_look_at_is_deleted_with_force(built: Yard) -> None:
+    """As the steward refuses to read what is too large."""
+    built.plan = built.planned(hands=_Blind)
+    assert "cannot be seen" in built.refused("delete", slug=SLUG)
+    assert built.done("delete", slug=SLUG, force=True)["state"] == "deleted"
+    assert not built.home().path.exists() and list(built.branches()) == ["main"]
 
 
 def test_an_origin_that_never_answers_keeps_nothing_but_its_branch(
