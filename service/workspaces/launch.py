@@ -31,6 +31,8 @@ TERM_SECONDS = 4  # before the supervisor kills this process, and then no more f
 PATH = "/usr/local/bin:/usr/bin:/bin"
 LINE = re.compile(r"\s*(?:export\s+)?([A-Za-z_][A-Za-z0-9_]*)\s*=\s*(.*?)\s*")
 WEB = re.compile(r"^web:\s*(\S.*?)\s*$", re.MULTILINE)
+# By its access log is seen when it was last asked: ours comes last, and so counts.
+GUNICORN = 'used=$2; eval "set -- $1"; exec env "$@" --access-logfile "$used"'
 OPERATORS = re.compile(r"[;&|<>`\n]|\$\(")
 SETTINGS = re.compile(r"""DJANGO_SETTINGS_MODULE["'],\s*["']([\w.]+)["']""")
 FIRST_DESCRIPTOR = 3
@@ -56,14 +58,13 @@ def main() -> None:
     environment = surroundings(home, port)
     end_what_is_left(environment)
     os.chdir(home / "code")
-    command = web_command(home)
+    command, used = web_command(home), str(home / "log" / "access.log")
     if command is None:
         sys.exit("there is no `web:` in a Procfile, no wsgi.py for gunicorn and no manage.py: nothing can be started")
     if accepts_by_itself(command):
         environment |= {"LISTEN_FDS": "1", "LISTEN_PID": str(os.getpid())}
-        environment["GUNICORN_CMD_ARGS"] = f"--access-logfile {home / 'log' / 'access.log'}"
-        os.execvpe("/bin/sh", ["sh", "-c", f"exec env {command}"], environment)
-    pass_on(command, environment, int(port), home / "log" / "access.log")
+        os.execvpe("/bin/sh", ["sh", "-c", GUNICORN, "sh", command, used], environment)
+    pass_on(command, environment, int(port), Path(used))
 
 
 def wait_after_an_early_death(mark: Path) -> None:

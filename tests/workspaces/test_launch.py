@@ -5,11 +5,13 @@ import signal
 import socket
 import subprocess
 import sys
+import urllib.request
 from pathlib import Path
 
 import pytest
 
-from service.workspaces import launch
+from service.workspaces import launch, looking
+from service.workspaces.places import Home
 from tests.servers import BUSY, eventually, free_port
 
 HEAD = "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode\n"
@@ -170,6 +172,34 @@ def test_what_is_left_of_a_workspace_is_ended_before_any_kind_of_server_begins(t
         for process in (left, other):
             process.kill()
             process.wait()
+
+
+SAYS_HI = """
+def app(environ, start):
+    start("200 OK", [("Content-Type", "text/plain")])
+    return [b"hi"]
+"""
+
+
+@pytest.mark.parametrize("command", ["gunicorn app:app", "gunicorn --access-logfile - app:app # as elsewhere"])
+def test_when_gunicorn_was_last_asked_is_seen_whatever_its_command_says_of_logs(tmp_path: Path, command: str) -> None:
+    home = tmp_path / "a home"
+    for folder in ("code", "log", "data", "venv/bin"):
+        (home / folder).mkdir(parents=True)
+    (home / "code" / "Procfile").write_text(f"web: {command}\n")
+    (home / "code" / "app.py").write_text(SAYS_HI)
+    (home / "venv" / "bin" / "gunicorn").symlink_to(Path(sys.executable).with_name("gunicorn"))
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        words = [sys.executable, launch.__file__, str(home), str(listener.fileno()), "0"]
+        server = subprocess.Popen(words, pass_fds=[listener.fileno()], start_new_session=True)
+        try:
+            port = listener.getsockname()[1]
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=60 * BUSY) as answer:
+                assert answer.read() == b"hi"
+            eventually(lambda: looking.last_used(Home(home)), 30 * BUSY)
+        finally:
+            server.terminate()
+            server.wait(60 * BUSY)
 
 
 # Goes on in one more process as soon as another one has ended.
