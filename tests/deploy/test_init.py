@@ -72,9 +72,11 @@ def test_a_start_makes_the_folder_anew_and_gives_the_service_nothing_of_the_call
     assert init(running, "stop") == OK
     running.sh("rm -r /run/sandbox")
     of_the_caller = ("SENTRY_RELEASE=mine", "FOO=bar", "LANG=POSIX", "TERM=vt100")
-    running.run("env", *of_the_caller, SCRIPT, "start", seconds=120 * BUSY)
+    running.sh("rm /var/log/sandbox/web.log")
+    running.run("env", *of_the_caller, "sh", "-c", f"umask 077; {SCRIPT} start", seconds=120 * BUSY)
     assert world.serves()
     assert running.sh("stat -c '%U %G %a' /run/sandbox") == "sandbox www-data 2750"
+    assert running.sh("stat -c '%G %A' /var/log/sandbox/web.log").startswith("adm -rw-r")
     assert world.runs_a_task()
 
     variables = running.sh(f"tr '\\0' '\\n' </proc/{circusd(running)}/environ").splitlines()
