@@ -40,6 +40,7 @@ EARLY_SECONDS = 5.0
 PAUSE_SECONDS = 3.0
 START_SECONDS = 60.0
 LEFT_SECONDS = 10.0  # for what is killed to be gone
+USED_BYTES = 1_000_000
 LOOK_SECONDS = 0.01
 RETRY_SECONDS = 0.1
 CHUNK = 64 * 1024
@@ -54,6 +55,7 @@ def main() -> None:
     os.dup2(1, 2)  # the supervisor writes one log: two streams would each roll it away under the other
     os.dup2(descriptor, FIRST_DESCRIPTOR, inheritable=True)
     os.closerange(FIRST_DESCRIPTOR + 1, 65536)  # the sockets of the neighbours
+    bound(home / "log" / "access.log")
     wait_after_an_early_death(home / "log" / "started")
     environment = surroundings(home, port)
     end_what_is_left(environment)
@@ -73,6 +75,15 @@ def wait_after_an_early_death(mark: Path) -> None:
         if time.time() - mark.stat().st_mtime < EARLY_SECONDS:
             time.sleep(PAUSE_SECONDS)
     mark.touch()
+
+
+def bound(used: Path) -> None:
+    """When it was last written to is seen by it: that stays."""
+    with suppress(OSError):
+        found = used.stat()
+        if found.st_size > USED_BYTES:
+            os.truncate(used, 0)
+            os.utime(used, ns=(found.st_atime_ns, found.st_mtime_ns))
 
 
 def surroundings(home: Path, port: str) -> dict[str, str]:

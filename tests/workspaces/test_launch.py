@@ -202,6 +202,20 @@ def test_when_gunicorn_was_last_asked_is_seen_whatever_its_command_says_of_logs(
             server.wait(60 * BUSY)
 
 
+def test_an_access_log_that_has_grown_large_begins_anew_at_a_start(tmp_path: Path) -> None:
+    for folder in ("code", "log", "data"):
+        (tmp_path / folder).mkdir()
+    (tmp_path / "code" / "Procfile").write_text("web: true\n")
+    log = tmp_path / "log" / "access.log"
+    for size, left in ((1_000_000, 1_000_000), (1_000_001, 0)):
+        log.write_bytes(bytes(size))
+        os.utime(log, (1, 1))
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            words = [sys.executable, launch.__file__, str(tmp_path), str(listener.fileno()), "0"]
+            subprocess.run(words, pass_fds=[listener.fileno()], timeout=60 * BUSY, check=True)
+        assert (log.stat().st_size, looking.last_used(Home(tmp_path))) == (left, 1)
+
+
 # Goes on in one more process as soon as another one has ended.
 GOES_ON = """
 import os, sys, time
