@@ -42,7 +42,8 @@ _WORDS: Final = (
 # Matches db_pass and DBPASS, but not compass. It begins with letters, and looks back last: that is quicker.
 _PASS: Final = r"pass(?<!compass)(?<!bypass)(?<!surpass)(?<!overpass)(?<!underpass)(?<!trespass)_?(?![a-z0-9])"
 _NAME: Final = re.compile(rf"{_WORDS}|{_PASS}$|auth(?<![a-z]auth)$|^-*(?:pin|otp|sig|bearer|key)$")
-_QUERY_NAME: Final = re.compile(rf"{_WORDS}|{_PASS}$|auth(?<![a-z]auth)$|^(?:pin|otp|sig|key|code|state)$")
+_IN_QUERY: Final = "pin|otp|sig|key|code|state"
+_QUERY_NAME: Final = re.compile(rf"{_WORDS}|{_PASS}$|auth(?<![a-z]auth)$|^(?:{_IN_QUERY})$")
 
 _QUOTED: Final = r"[bru]{0,2}\\*\"(?:[^\"\\]|\\.)*\"?|[bru]{0,2}\\*'(?:[^'\\]|\\.)*'?"
 # A comma belongs to the value, unless white space, a quote or the next name follows.
@@ -53,7 +54,7 @@ _IN_LIST: Final = r"\\*[\"'],\s*[bru]{0,2}"  # between an option and its value: 
 # Each pattern below needs one of these. Most texts have none, and looking for them is quicker than matching.
 _SUSPECT: Final = (
     "pass", "pw", "secret", "token", "key", "credential", "authori", "cookie", "session", "csrf", "xsrf", "dsn",
-    "signature", "jwt", "://", "bearer", "basic", "eyj", "x-auth", "sbx_", "-u", "curl",
+    "signature", "jwt", "://", "bearer", "basic", "eyj", "x-auth", "sbx_", "-u", "curl", "?",
 )  # fmt: skip
 _BY_LOOKS: Final = (
     (r"sbx_[\w-]{40,}", REMOVED),  # a token of this service
@@ -64,6 +65,7 @@ _BY_LOOKS: Final = (
         r"([A-Za-z][A-Za-z0-9+.-]{1,30}+://)[^\s/:@\"'<>]{0,100}+:(?!\d{1,5}[/?#])[^\s@\"'<>]{0,200}+@",
         rf"\1{REMOVED}@",
     ),
+    (rf"(?i)([?&](?:{_IN_QUERY})=)[^\s&\"'<>)]+", rf"\1{REMOVED}"),
     (r"(?i)\b(bearer|basic)\s+[\w.~+/=-]{6,}", rf"\1 {REMOVED}"),
     # Looks only into runs that end at a dot: each is read a few times at most, however often it has eyJ.
     (r"(?<![\w-])(?=[\w-]++\.[\w-])([\w-]*?)\beyJ[\w-]{5,}+\.[\w-]++(?:\.[\w-]*+)?", rf"\1{REMOVED}"),

@@ -66,6 +66,8 @@ def test_a_value_under_the_name_of_a_secret_is_removed(value: Any) -> None:
         f"<password>{S}</password>", f'<wsse:Password Type="text">\n{S}</wsse:Password>',
         f"curl -uann:{S}", f"curl -su ann:{S}",
         f"<db-password><![CDATA[{S}]]></db-password>",
+        f"404 Not Found for url: https://h/?a=b&key={S}", f"Max retries exceeded with url: /x?sig={S} (refused)",
+        f"/ui/sign-in?code={S}",
     ],
 )  # fmt: skip
 def test_a_secret_inside_a_text_is_removed(shown: str) -> None:
@@ -92,6 +94,7 @@ def test_a_secret_inside_a_text_is_removed(shown: str) -> None:
         "<b>bold</b>",
         "<Session object at 0x7f> is closed: <Engine object at 0x8f>",
         "token -> user 5 <b>",
+        "https://example.test/a?keyword=b&signal=c",
     ],
 )
 def test_what_is_no_secret_stays(shown: str) -> None:
@@ -108,7 +111,12 @@ def test_a_query_keeps_its_names_and_loses_its_secrets(given: str) -> None:
 
 def test_source_code_stays_readable() -> None:
     assert source("    password = request.form['password']") == "    password = request.form['password']"
-    for line in (f'connect(user="u", password="{S}")', f'get("https://h/?token={S}")', f'redis("redis://:{S}@h")'):
+    for line in (
+        f'connect(user="u", password="{S}")',
+        f'get("https://h/?token={S}")',
+        f'get("/?key={S}")',
+        f'redis("redis://:{S}@h")',
+    ):
         assert S not in source(line)
 
 
