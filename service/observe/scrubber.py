@@ -37,7 +37,7 @@ LARGEST_NUMBER: Final = 2**63
 _WORDS: Final = (
     r"pass(?:word|wd|phrase|code)|pwd|secret|token|credential|authori[sz]ation|cookie|session|csrf|xsrf|dsn|signature|jwt"
     r"|(?:api|access|private|auth|encryption|signing|fernet|hmac|cipher|master|shared|account|ssh|aws)[-_ ]?key"
-    r"|pw(?<![a-z]pw)(?![a-z])|x-auth(?![\w-])"
+    r"|pw(?<![a-z]pw)(?![a-z])|x-auth(?![\w-])|netloc|userinfo"
 )
 # Matches db_pass and DBPASS, but not compass. It begins with letters, and looks back last: that is quicker.
 _PASS: Final = r"pass(?<!compass)(?<!bypass)(?<!surpass)(?<!overpass)(?<!underpass)(?<!trespass)_?(?![a-z0-9])"
@@ -55,6 +55,7 @@ _IN_LIST: Final = r"\\*[\"'],\s*[bru]{0,2}"  # between an option and its value: 
 _SUSPECT: Final = (
     "pass", "pw", "secret", "token", "key", "credential", "authori", "cookie", "session", "csrf", "xsrf", "dsn",
     "signature", "jwt", "://", "bearer", "basic", "eyj", "x-auth", "sbx_", "-u", "curl", "?",
+    "netloc", "userinfo",
 )  # fmt: skip
 _BY_LOOKS: Final = (
     (r"sbx_[\w-]{40,}", REMOVED),  # a token of this service
@@ -236,6 +237,8 @@ def _plain(value: Any, budget: Budget, depth: int) -> Any:
         return _class(value)
     if issubclass(kind, dict):
         return _members(dict.items(value), dict.__len__(value), budget, depth)
+    if issubclass(kind, tuple) and (names := getattr(kind, "_fields", ())):  # a named one
+        return {"": _class(value)} | _members(zip(names, value, strict=True), len(names), budget, depth)
     if issubclass(kind, list | tuple | set | frozenset | deque):
         return _list(value, budget, depth)
     return _object(value, budget, depth)

@@ -6,8 +6,8 @@ import time
 from collections.abc import Callable, Iterator
 from http import HTTPStatus
 from pathlib import Path
-from typing import Any
-from urllib.parse import unquote
+from typing import Any, NamedTuple
+from urllib.parse import unquote, urlsplit
 
 import pytest
 
@@ -25,6 +25,11 @@ class Account:
         self.nested = {"Authorization": f"Bearer {S}"}
 
 
+class Login(NamedTuple):
+    user: str
+    password: str
+
+
 class Loud(str):
     def __str__(self) -> str:
         return S
@@ -40,6 +45,7 @@ class Loud(str):
         ["curl", "-sSu", f"ann:{S}"],
         subprocess.CalledProcessError(1, ["mysql", "--password", S, "db"]),
         subprocess.CalledProcessError(1, ["curl", "--user", f"ann:{S}", "https://h/"]),
+        Login("ann", S), urlsplit(f"redis://u:{S}@h/0"), {"netloc": f"u:{S}@h"},
         subprocess.CalledProcessError(1, f"curl -u ann:{S} https://h/"), {"body": f"<password>{S}</password>"},
     ],
 )  # fmt: skip
@@ -67,7 +73,7 @@ def test_a_value_under_the_name_of_a_secret_is_removed(value: Any) -> None:
         f"curl -uann:{S}", f"curl -su ann:{S}",
         f"<db-password><![CDATA[{S}]]></db-password>",
         f"404 Not Found for url: https://h/?a=b&key={S}", f"Max retries exceeded with url: /x?sig={S} (refused)",
-        f"/ui/sign-in?code={S}",
+        f"/ui/sign-in?code={S}", str(urlsplit(f"redis://u:{S}@h/0")),
     ],
 )  # fmt: skip
 def test_a_secret_inside_a_text_is_removed(shown: str) -> None:
