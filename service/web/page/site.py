@@ -26,7 +26,7 @@ from service.web.hosts import READS
 from service.web.masking import Masking
 from service.web.page.audit_trail import AuditTrail
 from service.web.page.creating import Creating
-from service.web.page.frame import PLACES, RELEASES, VISITOR, WORKSPACES, Frame, address, go, safe
+from service.web.page.frame import PLACES, RELEASES, VISITOR, WORKSPACES, Frame, Notice, address, go, safe
 from service.web.page.guard import COOKIE, Guard, Visitor, refuse_other_sites
 from service.web.page.limit_pages import LimitPages
 from service.web.page.many_at_once import ManyAtOnce
@@ -50,6 +50,7 @@ NAME: Final = "page"
 FOR_EVERYBODY: Final = (
     "page.root", "page.sign_in_form", "page.sign_in", "page.sign_out", "page.look", "page.open_workspace",
 )  # fmt: skip
+NOT_DONE: Final = "You are not signed in any more, and nothing was done. Sign in, and send it again."
 
 
 class Site:
@@ -125,7 +126,9 @@ class Site:
         if request.endpoint in FOR_EVERYBODY:
             return None
         if visitor is None:
-            to = request.full_path.rstrip("?") if reads else "/ui"
+            if not reads:
+                return go("/ui/sign-in", Notice(NOT_DONE, good=False))
+            to = request.full_path.rstrip("?")
             return go(address("/ui/sign-in", [] if to == "/ui" else [("to", to)]))
         environ[CALLER], environ[SCOPE] = visitor.name, WRITE if visitor.may_write else READ
         environ[IS_KNOWN] = lambda: visits() is not None

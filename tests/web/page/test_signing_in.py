@@ -8,7 +8,7 @@ from flask.testing import FlaskClient
 
 from service.store import Store
 from service.web import token_file
-from tests.web.page.conftest import OWN, Guarded, Seen, cookie, create
+from tests.web.page.conftest import OWN, Guarded, Seen, cookie, create, said
 
 PLACES = ("/ui", "/ui/tasks", "/ui/queues", "/ui/runners", "/ui/types", "/ui/audit", f"/ui/tasks/{'0' * 64}")
 
@@ -46,6 +46,14 @@ def test_a_session_ends_with_its_token_at_once(guarded: Guarded) -> None:
     assert client.get("/ui").status_code == 200
     token_file.remove(guarded.file, "writeer")
     assert client.get("/ui").status_code == 303
+
+
+def test_who_sends_a_form_after_the_end_of_the_session_is_told_that_nothing_was_done(guarded: Guarded) -> None:
+    client = guarded.somebody("write")
+    token_file.remove(guarded.file, "writeer")
+    answer = client.post("/ui/queues/default/pause", headers=OWN)
+    assert "nothing was done" in said(client, answer)
+    assert "nothing was done" not in client.get("/ui/sign-in").text
 
 
 def test_a_session_does_not_live_on_with_a_new_token_of_the_same_name(guarded: Guarded) -> None:
