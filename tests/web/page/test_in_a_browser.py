@@ -164,7 +164,8 @@ def finish(store: Store, task: Task, status: str) -> Task:
     found = store.read(task.uid)
     assert found is not None
     now = moments.stamp(time.time())
-    error = TaskError(type="ValueError", message="there is no month 13\n  in line 2", event_id="0f" * 16)
+    kind = "TheArchiveHasNoReportOfTheMonthThatWasAskedForAtThisTimeOfTheYearError"
+    error = TaskError(type=kind, message="there is no month 13\n  in line 2", event_id="0f" * 16)
     after = {
         "queued": lambda: None,
         "succeeded": lambda: transitions.succeeded(found.task, Raw(b'{"rows": [1, 2, 3]}'), now, now, 0.031),
