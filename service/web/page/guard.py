@@ -15,7 +15,6 @@ from service.web.hosts import is_of
 from service.web.problem import Problem
 from service.web.token_file import WRITE, Token
 
-COOKIE: Final = "sandbox_session"
 OWN: Final = ("same-origin", "none")  # none: no page has sent it, but the person
 
 
@@ -25,6 +24,12 @@ class Visitor(NamedTuple):
     name: str | None  # of the token; None where no tokens are asked for
     may_write: bool
     workspace: str | None = None  # the only thing that this visitor may see
+
+
+def cookie_of(environ: dict[str, Any]) -> str:
+    """The name of the session's cookie. A browser sends its cookies to all ports of a host: each has its own."""
+    port = environ.get("HTTP_HOST", "").rpartition(":")[2]
+    return f"sandbox_session_{port}" if port.isascii() and port.isdecimal() else "sandbox_session"
 
 
 OPEN: Final = Visitor(None, may_write=True)

@@ -8,7 +8,7 @@ from service.observe.audit import AuditLog
 from service.store.sessions import SESSION_SECONDS
 from service.web import request_id
 from service.web.page.frame import LOOK, LOOKS, Frame, go, own_place
-from service.web.page.guard import COOKIE, Guard, is_encrypted
+from service.web.page.guard import Guard, cookie_of, is_encrypted
 from service.web.token_file import Token
 
 YEAR_SECONDS: Final = 366 * 86400
@@ -47,17 +47,18 @@ class SigningIn:
         answer = go(own_place(request.form.get("to", "")))
         secure = is_encrypted(request.environ)
         answer.set_cookie(
-            COOKIE, self._guard.begin(token), max_age=SESSION_SECONDS, path="/", secure=secure, httponly=True,
-            samesite="Strict",
+            cookie_of(request.environ), self._guard.begin(token), max_age=SESSION_SECONDS, path="/", secure=secure,
+            httponly=True, samesite="Strict",
         )  # fmt: skip
         self._tell("signed_in", token)
         return answer
 
     def sign_out(self) -> Response:
-        secret = request.cookies.get(COOKIE)
+        cookie = cookie_of(request.environ)
+        secret = request.cookies.get(cookie)
         visitor = self._guard.visitor(secret)
         answer = go("/ui/sign-in" if self._guard.asks else "/ui")
-        answer.delete_cookie(COOKIE, path="/", httponly=True, samesite="Strict")
+        answer.delete_cookie(cookie, path="/", httponly=True, samesite="Strict")
         if secret:
             self._guard.end(secret)
         if visitor is not None and visitor.name is not None:

@@ -27,7 +27,7 @@ from service.web.masking import Masking
 from service.web.page.audit_trail import AuditTrail
 from service.web.page.creating import Creating
 from service.web.page.frame import PLACES, RELEASES, VISITOR, WORKSPACES, Frame, Notice, address, go, safe
-from service.web.page.guard import COOKIE, Guard, Visitor, refuse_other_sites
+from service.web.page.guard import Guard, Visitor, cookie_of, refuse_other_sites
 from service.web.page.limit_pages import LimitPages
 from service.web.page.many_at_once import ManyAtOnce
 from service.web.page.one_task import OneTask
@@ -138,7 +138,7 @@ class Site:
 
     def _visits(self) -> Callable[[], Visitor | None]:
         """Tells, now and later, who has sent this request."""
-        secret, owner = request.cookies.get(COOKIE), self._workspaces.owner()
+        secret, owner = request.cookies.get(cookie_of(request.environ)), self._workspaces.owner()
         return lambda: self._guard.visitor(secret) or owner()
 
     def lets_follow(self) -> bool:
@@ -146,7 +146,7 @@ class Site:
         environ = request.environ
         if "HTTP_AUTHORIZATION" in environ or environ.get("HTTP_SEC_FETCH_SITE", "same-origin") != "same-origin":
             return False
-        secret = request.cookies.get(COOKIE)
+        secret = request.cookies.get(cookie_of(environ))
         visitor = self._guard.visitor(secret)
         if visitor is None:
             return False

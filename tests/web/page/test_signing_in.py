@@ -34,6 +34,18 @@ def test_the_cookie_is_for_this_site_alone_and_no_script_reads_it(guarded: Guard
     assert guarded.secrets["read"] not in plain
 
 
+def test_services_at_several_ports_of_one_host_have_a_session_each(guarded: Guarded) -> None:
+    """A browser sends its cookies to all ports of a host."""
+    client = guarded.stranger()
+    for port, scope in ((8000, "read"), (8001, "write")):
+        sent = {"token": guarded.secrets[scope]}
+        client.post("/ui/sign-in", data=sent, headers=OWN, base_url=f"http://localhost:{port}")
+    assert "reader may read" in client.get("/ui", base_url="http://localhost:8000").text
+    client.post("/ui/sign-out", headers=OWN, base_url="http://localhost:8000")
+    assert client.get("/ui", base_url="http://localhost:8000").status_code == 303
+    assert "writeer may read and write" in client.get("/ui", base_url="http://localhost:8001").text
+
+
 @pytest.mark.parametrize("token", ["", "sbx_wrong", "Bearer x", "\x00", "ü" * 500])
 def test_a_wrong_token_is_told_so(guarded: Guarded, token: str) -> None:
     answer = guarded.stranger().post("/ui/sign-in", data={"token": token}, headers=OWN)
