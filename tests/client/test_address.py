@@ -23,8 +23,10 @@ def test_arguments_come_before_the_environment() -> None:
 
 
 @pytest.mark.parametrize(
-    "url", ["localhost:8000", "ftp://x", "http://", "http://x:port", "http://x:0", "http://[", "unix:s.sock", "unix:"]
-)
+    "url",
+    ["localhost:8000", "ftp://x", "http://", "http://x:port", "http://x:0", "http://[", "unix:s.sock", "unix:",
+     "http://tasks..example", f"http://{'a' * 64}.example", "http://x/\udcff"],
+)  # fmt: skip
 def test_a_wrong_address_is_named(url: str) -> None:
     with pytest.raises(WrongAddress, match="SANDBOX_URL is ") as raised:
         find(None, None, {"SANDBOX_URL": url})
