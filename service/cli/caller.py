@@ -275,9 +275,11 @@ def _text(given: str) -> str:
 
 def _encoded(body: Any) -> bytes:
     try:
-        return json.dumps(body).encode()
+        return json.dumps(body, ensure_ascii=False, allow_nan=False).encode()
     except RecursionError as error:
         raise CallFailed("what is to be sent is nested too deeply.", MISUSED) from error
+    except ValueError as error:
+        raise CallFailed(f"what is to be sent is no JSON: {error}.", MISUSED) from error
 
 
 def _reason(error: Exception) -> str:

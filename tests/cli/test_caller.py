@@ -2,6 +2,7 @@
 
 import http.client
 import json
+import math
 import time
 from typing import Any
 
@@ -260,12 +261,21 @@ def test_the_token_is_sent(script: Script, monkeypatch: pytest.MonkeyPatch) -> N
         ["schedule", "run", "nightly", "--key", ""],
         ["schedule", "run", "nightly", "--key", "a\nb"],
         ["schedule", "delete", "\udcff"],
+        ["queue", "pause", "default", "--reason", "\udcff"],
     ],
 )
 def test_what_cannot_be_sent_is_misuse(script: Script, capsys: pytest.CaptureFixture[str], words: list[str]) -> None:
     server = script(OK)
     assert main(words) == MISUSED
     assert len(capsys.readouterr().err.splitlines()) == 1 and server.seen == []
+
+
+@pytest.mark.parametrize("value", ["\udcff", math.nan, math.inf])
+def test_what_is_no_json_is_misuse(script: Script, value: object) -> None:
+    server = script(OK)
+    with pytest.raises(CallFailed, match="no JSON") as failed:
+        Service().post("/tasks", {"args": {"message": value}})
+    assert failed.value.exit_code == MISUSED and server.seen == []
 
 
 def test_what_is_nested_too_deeply_to_be_sent_is_misuse(script: Script) -> None:
