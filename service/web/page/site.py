@@ -107,6 +107,7 @@ class Site:
     def blueprints(self) -> tuple[Blueprint, Blueprint]:
         pages = Blueprint(NAME, __name__)
         pages.add_url_rule("/", "root", self.root)
+        pages.add_url_rule("/ui/", "slash", lambda: go("/ui"))
         for part in self._parts:
             part.add_to(pages)
         pages.add_url_rule("/ui/<path:unknown>", "unknown", self.unknown)

@@ -60,6 +60,11 @@ def test_a_session_ends_with_its_token_at_once(guarded: Guarded) -> None:
     assert client.get("/ui").status_code == 303
 
 
+def test_a_slash_at_the_end_leads_to_the_page_too(guarded: Guarded) -> None:
+    assert guarded.stranger().get("/ui/").headers["Location"].startswith("/ui/sign-in")
+    assert guarded.somebody("read").get("/ui/").headers["Location"] == "/ui"
+
+
 def test_who_sends_a_form_after_the_end_of_the_session_is_told_that_nothing_was_done(guarded: Guarded) -> None:
     client = guarded.somebody("write")
     token_file.remove(guarded.file, "writeer")
