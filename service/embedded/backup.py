@@ -15,10 +15,9 @@ from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import IO, Final
 
+from service.embedded.valkey import FOLDER, MANIFEST
 from service.errors import SandboxError
 
-FOLDER: Final = "appendonlydir"
-MANIFEST: Final = "appendonly.aof.manifest"
 HISTORY: Final = "type h"  # a file that is about to be deleted
 LOOKS: Final = 100
 PAUSE_SECONDS: Final = 0.05

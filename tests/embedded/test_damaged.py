@@ -1,11 +1,13 @@
 """A damaged file of the embedded Redis: it is named, and what the docs say mends it."""
 
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from service.embedded import valkey
+from service.errors import SandboxError
 from tests.servers import RedisServer
 
 
@@ -35,3 +37,55 @@ def test_it_is_named_and_what_stands_before_the_damage_can_be_kept(own_server: R
     assert valkey.why_it_ended(folder, log) is None  # it is not damaged any more
     with own_server.start().client() as client:
         assert client.keys() == [b"first"]
+
+
+def _removed(path: Path) -> None:
+    path.unlink()
+
+
+def _cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-20])
+
+
+def _filled_with_zeros(path: Path) -> None:
+    path.write_bytes(bytes(path.stat().st_size))
+
+
+@pytest.mark.parametrize(
+    ("name", "harm", "state"),
+    [
+        ("appendonly.aof.1.base.rdb", _cut, "damaged"),
+        ("appendonly.aof.1.base.rdb", _filled_with_zeros, "damaged"),
+        ("appendonly.aof.1.base.rdb", _removed, "missing"),
+        ("appendonly.aof.1.incr.aof", _removed, "missing"),
+        ("appendonly.aof.manifest", _filled_with_zeros, "damaged"),
+        ("appendonly.aof.manifest", _cut, "damaged"),
+    ],
+)
+def test_each_file_is_named(own_server: RedisServer, name: str, harm: Callable[[Path], None], state: str) -> None:
+    folder, log = own_server.folder, own_server.folder / "own.log"
+    with own_server.client() as client:
+        client.set("key", "value")
+    own_server.stop()
+    path = folder / "appendonlydir" / name
+    harm(path)
+    words = valkey.command(own_server.socket, folder, log=log)
+    with log.open("ab") as output:
+        ended = subprocess.run(
+            words, env=valkey.environment(), stdout=output, stderr=subprocess.STDOUT, timeout=60, check=False
+        )
+    assert ended.returncode != 0
+    told = valkey.why_it_ended(folder, log)
+    assert told is not None and f" {path} is {state}" in told
+
+
+def test_data_without_their_manifest_are_not_taken_for_none(own_server: RedisServer) -> None:
+    """The server would begin anew, and whoever asks would hear that there are no tasks."""
+    valkey.refuse_a_lost_manifest(own_server.folder)
+    with own_server.client() as client:
+        client.set("key", "value")
+    own_server.stop()
+    manifest = own_server.folder / "appendonlydir" / "appendonly.aof.manifest"
+    manifest.unlink()
+    with pytest.raises(SandboxError, match=f"{manifest} is missing"):
+        valkey.refuse_a_lost_manifest(own_server.folder)
