@@ -249,9 +249,9 @@ def test_make_does_not_run_the_code_of_the_folder_that_this_one_was_copied_from(
     (first / ".venv" / "bin" / "sandbox").write_text("#!/bin/sh\necho it runs\n")
     (first / ".venv" / "bin" / "sandbox").chmod(0o755)
     (first / ".venv" / "ready-to-run").touch()
-    assert run("make", "run", cwd=first).stdout == "it runs\n"
+    assert run("make", "--no-print-directory", "run", cwd=first).stdout == "it runs\n"
 
     second = shutil.copytree(first, tmp_path / "second", symlinks=True)
-    refused = run("make", "run", cwd=second)
+    refused = run("make", "--no-print-directory", "run", cwd=second)
     assert (refused.returncode, refused.stdout) == (2, "")
     assert f".venv was made for {first}/.venv" in refused.stderr and "make clean" in refused.stderr

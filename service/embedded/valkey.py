@@ -34,6 +34,7 @@ ALLOCATOR: Final = ":".join(
 )
 FOLDER: Final = "appendonlydir"
 MANIFEST: Final = "appendonly.aof.manifest"
+EMPTY_BASE: Final = 100  # bytes; of a server that has no data it has 89
 LAST_BYTES: Final = 16384
 STARTS: Final = re.compile("oO0OoO0OoO0Oo Valkey is starting")
 FATAL: Final = re.compile(
@@ -87,9 +88,11 @@ def why_it_ended(folder: Path, log: Path) -> str | None:
 
 
 def refuse_a_lost_manifest(folder: Path) -> None:
-    """Without it, the server would begin anew, beside all data."""
+    """Without it, the server would begin anew, beside all data. A first start that was killed has left none yet."""
     manifest = folder / FOLDER / MANIFEST
-    if not manifest.exists() and any(file.stat().st_size for file in manifest.parent.glob("*.incr.aof")):
+    commands, bases = manifest.parent.glob("*.incr.aof"), manifest.parent.glob("*.base.*")
+    has_data = any(file.stat().st_size for file in commands) or any(file.stat().st_size > EMPTY_BASE for file in bases)
+    if has_data and not manifest.exists():
         raise SandboxError(f"{manifest} is missing, but there are data beside it. {WHAT_TO_DO}")
 
 

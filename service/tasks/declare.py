@@ -238,22 +238,8 @@ def _task_type(
     if priority not in PRIORITIES:
         raise InvalidTaskType(f"{name}: priority is {priority!r}; allowed are {', '.join(PRIORITIES)}")
     arguments = _arguments(name, handler)
-    return TaskType(name, handler, queue, max_attempts, timeout, arguments, _decoder(arguments), priority)
-
-
-def _decoder(arguments: type[msgspec.Struct]) -> Callable[[msgspec.Raw], Any]:
-    """Whatever a dataclass of the team's raises in its `__post_init__` refuses the arguments, as a ValueError does."""
     decode = msgspec.json.Decoder(arguments, float_hook=untyped.number).decode
-
-    def decoded(args: msgspec.Raw) -> Any:
-        try:
-            return decode(args)
-        except (msgspec.ValidationError, RecursionError):
-            raise
-        except Exception as error:
-            raise msgspec.ValidationError(f"{type(error).__name__}: {error}") from error
-
-    return decoded
+    return TaskType(name, handler, queue, max_attempts, timeout, arguments, decode, priority)
 
 
 def _is_time(seconds: float) -> bool:

@@ -79,7 +79,8 @@ def test_each_file_is_named(own_server: RedisServer, name: str, harm: Callable[[
     assert told is not None and f" {path} is {state}" in told
 
 
-def test_data_without_their_manifest_are_not_taken_for_none(own_server: RedisServer) -> None:
+@pytest.mark.parametrize("is_rewritten", [False, True])
+def test_data_without_their_manifest_are_not_taken_for_none(own_server: RedisServer, is_rewritten: bool) -> None:
     """The server would begin anew, and whoever asks would hear that there are no tasks."""
     valkey.refuse_a_lost_manifest(own_server.folder)
     with own_server.client() as client:
@@ -87,5 +88,8 @@ def test_data_without_their_manifest_are_not_taken_for_none(own_server: RedisSer
     own_server.stop()
     manifest = own_server.folder / "appendonlydir" / "appendonly.aof.manifest"
     manifest.unlink()
+    if is_rewritten:
+        (manifest.parent / "appendonly.aof.1.base.rdb").write_bytes(bytes(200))
+        (manifest.parent / "appendonly.aof.1.incr.aof").write_bytes(b"")
     with pytest.raises(SandboxError, match=f"{manifest} is missing"):
         valkey.refuse_a_lost_manifest(own_server.folder)

@@ -14,6 +14,14 @@ from service.supervise.start import rehearsal
 from tests.servers import eventually
 
 
+A_TYPE = """
+from service import Context, task
+
+@task("mine")
+def mine(context: Context) -> None: ...
+"""
+
+
 def checked(folder: Path, module: str, patience_seconds: float = 30, **words: Path) -> list[str]:
     """Returns what it warns of, of a module of these lines."""
     (folder / "rehearsed.py").write_text(module)
@@ -68,6 +76,6 @@ def test_what_it_warns_of_is_told_and_what_its_modules_print_is_not(
 ) -> None:
     monkeypatch.setenv("SANDBOX_TASK", "mine")
     warning = "sandbox: SANDBOX_TASK is set, but is no setting; SANDBOX_TASKS is one."
-    assert checked(tmp_path, "import sys; print('mine', file=sys.stderr)") == [warning]
+    assert checked(tmp_path, f"import sys; print('mine', file=sys.stderr)\n{A_TYPE}") == [warning]
     with pytest.raises(ReleaseBroken, match=r"rehearsed.py, line 1\)\n" + warning):
         checked(tmp_path, "import nowhere")

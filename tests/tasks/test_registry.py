@@ -101,21 +101,6 @@ class Known:
     rows: int = 10
 
 
-@dataclass
-class Checked:
-    rows: int
-
-    def __post_init__(self) -> None:
-        assert self.rows, "no rows"
-
-
-def test_what_a_dataclass_raises_refuses_the_argument() -> None:
-    def handler(context: Any, order: Checked) -> None: ...
-
-    with pytest.raises(InvalidTask, match="args: AssertionError: no rows"):
-        type_of(handler).check(raw({"order": {"rows": 0}}))
-
-
 def no_context() -> None: ...
 def forgotten(month: str, rows: int = 10) -> None: ...
 def by_keyword(*, context: Any) -> None: ...
