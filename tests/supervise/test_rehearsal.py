@@ -13,7 +13,6 @@ from service.supervise.reload.release import Release
 from service.supervise.start import rehearsal
 from tests.servers import eventually
 
-
 A_TYPE = """
 from service import Context, task
 
