@@ -7,6 +7,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -406,4 +407,8 @@ def test_ctrl_c_at_a_terminal_leaves_no_traceback(running: Instance, sandbox: Co
 
 def _open(pid: int) -> list[str]:
     folder = f"/proc/{pid}/fd"
-    return [os.readlink(f"{folder}/{name}") for name in os.listdir(folder) if os.path.lexists(f"{folder}/{name}")]
+    found = []
+    for name in os.listdir(folder):
+        with suppress(FileNotFoundError):  # it has just been closed
+            found.append(os.readlink(f"{folder}/{name}"))
+    return found
