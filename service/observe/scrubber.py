@@ -54,7 +54,7 @@ _IN_LIST: Final = r"\\*[\"'],\s*[bru]{0,2}"  # between an option and its value: 
 # Each pattern below needs one of these. Most texts have none, and looking for them is quicker than matching.
 _SUSPECT: Final = (
     "pass", "pw", "secret", "token", "key", "credential", "authori", "cookie", "session", "csrf", "xsrf", "dsn",
-    "signature", "jwt", "://", "bearer", "basic", "eyj", "x-auth", "sbx_", "-u", "curl", "?",
+    "signature", "jwt", "://", "bearer", "basic", "eyj", "x-auth", "sbx_", "-u", "curl", "?", "&",
     "netloc", "userinfo",
 )  # fmt: skip
 _BY_LOOKS: Final = (

@@ -306,13 +306,10 @@ def _parameters(name: str, handler: Callable[..., Any]) -> list[inspect.Paramete
 
 
 def _comes_from_json(annotation: Any) -> bool:
-    if annotation in (Any, inspect.Parameter.empty):
-        return False
     try:
-        msgspec.json.schema(annotation)
+        return bool(msgspec.json.schema(annotation))  # empty for what may be anything
     except Exception:
         return False
-    return True
 
 
 def _default(name: str, parameter: inspect.Parameter) -> Any:

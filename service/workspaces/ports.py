@@ -1,5 +1,6 @@
 """Whether somebody listens at a port."""
 
+import errno
 import socket
 
 
@@ -8,6 +9,6 @@ def is_free(port: int, host: str = "127.0.0.1") -> bool:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             probe.bind((host, port))
-        except OSError:
-            return False
+        except OSError as error:
+            return error.errno != errno.EADDRINUSE
     return True

@@ -102,22 +102,33 @@ class SecondCircusd:
 
     def nginx_listens(self) -> bool:
         """It writes its number down once it does."""
-        with suppress(FileNotFoundError, ValueError):
-            return int((self._run / "nginx.pid").read_text()) in self._nginxes()
+        with suppress(FileNotFoundError, ValueError, psutil.Error):
+            process = psutil.Process(int((self._run / "nginx.pid").read_text()))
+            return f"{self._run}/nginx.conf" in " ".join(process.cmdline())
         return False
 
+    def end_orphans_of_nginx(self) -> None:
+        """Workers outlive a master that was killed, and keep its port."""
+        ours = self._nginxes()
+        for pid in ours:
+            with suppress(psutil.Error):
+                process = psutil.Process(pid)
+                if process.ppid() not in ours and "worker" in " ".join(process.cmdline()):
+                    process.kill()
+
     def _nginxes(self) -> list[int]:
-        """None of the host's, or another service's: those that have this one's log. Workers outlive a killed master."""
+        """None of the host's, or another service's: those that have this one's log."""
         found = []
         for process in psutil.process_iter(["name"]):
             with suppress(psutil.Error):
-                if process.info["name"] == "nginx" and self._nginx_log in [each.path for each in process.open_files()]:
+                if process.info["name"] == "nginx" and self._has_our_log(process):
                     found.append(process.pid)
         return found
 
-    @property
-    def _nginx_log(self) -> str:
-        return os.path.realpath(self._run / "nginx.log")
+    def _has_our_log(self, process: psutil.Process) -> bool:
+        """Also one that somebody has moved aside."""
+        log = os.path.realpath(self._run / "nginx.log")
+        return any(each.path.startswith(log) for each in process.open_files())
 
     def call(self, command: str, *, known: tuple[str, ...] = (), seconds: float = CALL_SECONDS, **what: Any) -> Any:
         """Tried again while circusd does something else."""

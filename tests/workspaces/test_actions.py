@@ -426,6 +426,11 @@ def test_a_port_of_nginx_that_somebody_has_taken_is_told_and_used_once_it_is_fre
         assert f"somebody else listens at 127.0.0.1:{small.port}" in small.refused("create", email=EMAIL)
     assert small.done("create", email=EMAIL)["state"] == "ready"
     assert small.get()[0] == 200
+    kill(int((small.places.run / "nginx.pid").read_text()))  # the others keep its port
+    (small.places.run / "nginx.log").rename(small.places.run / "nginx.log.1")
+    for action in ("stop", "start"):
+        small.done(action, slug=SLUG)
+    assert small.get()[0] == 200
 
 
 def test_a_folder_that_somebody_has_removed_is_missed_by_its_own_workspace_alone(built: Yard) -> None:
