@@ -8,12 +8,9 @@ PIP := $(BIN)/pip install --quiet --disable-pip-version-check
 FAILED := { echo "The packages cannot be installed; pip says why above. Mend that, and call make again." >&2; exit 1; }
 DEPLOY := deploy/.venv/ready
 
-.PHONY: run test test-deploy test-workspaces deploy-tools lint client bench bench-reload bench-deploy soak clean
+.PHONY: run test test-deploy test-workspaces deploy-tools lint client bench bench-reload bench-deploy soak clean own-venv
 
 run: $(RUN)
-	@made=$$(sed -n 's/^command = .* -m venv \(--[a-z-]* \)*//p' .venv/pyvenv.cfg); \
-	[ "$${made:-$(CURDIR)/.venv}" = "$(CURDIR)/.venv" ] || \
-	    { echo ".venv was made for $$made, and would run the code there: make clean, and make run again." >&2; exit 1; }
 	@exec $(BIN)/sandbox run
 
 # CI chooses a few of the slow ones besides.
@@ -59,7 +56,13 @@ clean:
 	rm -rf .venv deploy/.venv deploy/.build build dist *.egg-info client/build client/*.egg-info .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis bench/.venv
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-$(RUN): requirements.txt requirements-fast.txt pyproject.toml setup.py
+# A virtualenv that was copied runs the code of the folder that it was made in, and installs there.
+own-venv:
+	@made=$$(sed -n 's/^command = .* -m venv \(--[a-z-]* \)*//p' .venv/pyvenv.cfg 2>/dev/null); \
+	[ "$${made:-$(CURDIR)/.venv}" = "$(CURDIR)/.venv" ] || \
+	    { echo ".venv was made for $$made, and would run the code there: make clean, and call make again." >&2; exit 1; }
+
+$(RUN): requirements.txt requirements-fast.txt pyproject.toml setup.py | own-venv
 	@command -v $(PYTHON) >/dev/null || \
 	    { echo "sandbox needs Python: apt-get install python3 python3-venv" >&2; exit 1; }
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \

@@ -252,6 +252,7 @@ def test_make_does_not_run_the_code_of_the_folder_that_this_one_was_copied_from(
     assert run("make", "--no-print-directory", "run", cwd=first).stdout == "it runs\n"
 
     second = shutil.copytree(first, tmp_path / "second", symlinks=True)
+    (second / "setup.py").touch()  # as a pull does: the first folder's pip would install it there
     refused = run("make", "--no-print-directory", "run", cwd=second)
     assert (refused.returncode, refused.stdout) == (2, "")
     assert f".venv was made for {first}/.venv" in refused.stderr and "make clean" in refused.stderr
