@@ -55,18 +55,19 @@ def main() -> None:
     os.dup2(1, 2)  # the supervisor writes one log: two streams would each roll it away under the other
     os.dup2(descriptor, FIRST_DESCRIPTOR, inheritable=True)
     os.closerange(FIRST_DESCRIPTOR + 1, 65536)  # the sockets of the neighbours
-    bound(home / "log" / "access.log")
+    used = home / "log" / "access.log"
+    bound(used)
     wait_after_an_early_death(home / "log" / "started")
     environment = surroundings(home, port)
     end_what_is_left(environment)
     os.chdir(home / "code")
-    command, used = web_command(home), str(home / "log" / "access.log")
+    command = web_command(home)
     if command is None:
         sys.exit("there is no `web:` in a Procfile, no wsgi.py for gunicorn and no manage.py: nothing can be started")
     if accepts_by_itself(command):
         environment |= {"LISTEN_FDS": "1", "LISTEN_PID": str(os.getpid())}
-        os.execvpe("/bin/sh", ["sh", "-c", GUNICORN, "sh", command, used], environment)
-    pass_on(command, environment, int(port), Path(used))
+        os.execvpe("/bin/sh", ["sh", "-c", GUNICORN, "sh", command, str(used)], environment)
+    pass_on(command, environment, int(port), used)
 
 
 def wait_after_an_early_death(mark: Path) -> None:
