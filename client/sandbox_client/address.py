@@ -30,7 +30,8 @@ def _place(url: str) -> tuple[str, str | None]:
     try:
         parts = urlsplit(url)
         usable = parts.scheme in ("http", "https") and parts.hostname and (parts.port is None or parts.port > 0)
-        (parts.hostname or "").encode("idna"), url.encode()
+        (parts.hostname or "").encode("idna")
+        url.encode()
     except ValueError:  # also of a name with an empty or too long part, and of what is no text
         usable = False
     if not usable:

@@ -1,6 +1,5 @@
 """The command `sandbox`: a module for each noun. A command's module is imported when it is called."""
 
-import io
 import os
 import sys
 from collections.abc import Sequence
@@ -8,11 +7,11 @@ from typing import Final
 
 import click
 
+from service.cli import surroundings
 from service.cli.parsing import COMPLETE, Lazy, LazyGroup
+from service.cli.surroundings import FAILED, INTERRUPTED
 from service.errors import SandboxError
 
-FAILED: Final = 1
-INTERRUPTED: Final = 130
 NOBODY_READS: Final = 141  # as a shell tells SIGPIPE
 
 COMMANDS: Final = {
@@ -46,20 +45,13 @@ COMMANDS: Final = {
     "completion": Lazy("completions", "completion", "print what a shell needs to complete words: bash, zsh or fish"),
     "version": Lazy("instance", "version", "print the version"),
     "circusd": Lazy("instance", "circusd", "as run, with arguments of your own for circusd"),
-    "redis": Lazy("processes", "redis", "become the embedded Redis (circusd calls this)"),
-    "redis-sync": Lazy(
-        "processes", "redis_sync", "bring the embedded Redis's data to the disk once a second (circusd calls this)"
-    ),
-    "runner": Lazy("processes", "runner", "execute tasks (circusd calls this)"),
-    "observer": Lazy("processes", "observer", "tell metrics what the supervisor does (circusd calls this)"),
 }
 
 SANDBOX: Final = LazyGroup(COMMANDS, name="sandbox", help="A task service: HTTP, Redis, runners.")
 
 
 def main(words: Sequence[str] | None = None) -> int:
-    _open_what_is_closed()
-    _print_what_can_be_printed()
+    surroundings.mend_streams()
     try:
         code = _called(sys.argv[1:] if words is None else list(words))
         sys.stdout.flush()
@@ -82,21 +74,6 @@ def main(words: Sequence[str] | None = None) -> int:
         return FAILED
 
 
-def _print_what_can_be_printed() -> None:
-    """Where standard output is not UTF-8, other signs are escaped."""
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")
-
-
-def _open_what_is_closed() -> None:
-    """Of the standard streams, before a file of ours gets the number of one: what is printed would get into it."""
-    for name, mode in {"stdin": "r", "stdout": "w", "stderr": "w"}.items():
-        if getattr(sys, name) is None:
-            lowest = os.open(os.devnull, os.O_RDWR)
-            os.set_inheritable(lowest, True)
-            setattr(sys, name, open(lowest, mode, closefd=False))  # noqa: SIM115 - for life
-
-
 def _called(words: list[str]) -> int:
     if COMPLETE in os.environ:
         from click.shell_completion import shell_complete
@@ -104,7 +81,7 @@ def _called(words: list[str]) -> int:
         return shell_complete(SANDBOX, {}, "sandbox", COMPLETE, os.environ[COMPLETE])
     try:
         with SANDBOX.make_context("sandbox", words) as context:
-            _refuse_nowhere()
+            surroundings.refuse_nowhere()
             return int(SANDBOX.invoke(context) or 0)
     except click.exceptions.Exit as end:
         return end.exit_code
@@ -123,13 +100,6 @@ def _misused(error: click.UsageError) -> int:
         print(error.ctx.get_usage(), file=sys.stderr)
         print(f"sandbox: {error.format_message()} See: {error.ctx.command_path} --help", file=sys.stderr)
     return error.exit_code
-
-
-def _refuse_nowhere() -> None:
-    try:
-        os.getcwd()
-    except FileNotFoundError as error:
-        raise SandboxError("the folder that this command is typed in has gone. `cd` to one that is there.") from error
 
 
 def _can_print() -> bool:

@@ -1,20 +1,35 @@
-"""The processes that circusd starts beside gunicorn."""
+"""What circusd starts beside gunicorn: `python -m service.cli runner`, and so on.
+
+No command of `sandbox` needs them. So they come without click, which would be a megabyte of each runner.
+"""
 
 import logging
 import os
 import sys
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Final
 
-import click
-
-from service.cli.parsing import command
+from service.cli import showing, surroundings
+from service.cli.surroundings import FAILED, INTERRUPTED
 from service.errors import SandboxError
 
 REDIS_WAIT_SECONDS: Final = 60.0
 
 
-@command()
+def main(begin: Callable[[], int]) -> int:
+    surroundings.mend_streams()
+    try:
+        surroundings.refuse_nowhere()
+        return begin()
+    except SandboxError as error:
+        showing.tell(str(error))
+        return FAILED
+    except KeyboardInterrupt:
+        return INTERRUPTED
+
+
 def redis() -> int:
     """Holds the lock of the data for as long as the server lives: two servers would ruin them."""
     from service import settings
@@ -27,7 +42,7 @@ def redis() -> int:
     holder = state.lock(folder / "lock", wait_seconds=REDIS_WAIT_SECONDS, survives_exec=True)
     if holder is not None:
         raise SandboxError(f"another Redis (process {holder}) still serves {folder}")
-    valkey.refuse_a_lost_manifest(folder)
+    valkey.refuse_lost_data(folder)
     log = read.logs / "redis.log"
     if why := valkey.why_it_ended(folder, log):
         output.say(f"sandbox: {why}")
@@ -43,8 +58,8 @@ def _write_to(log: Path) -> None:
         os.dup2(descriptor, stream.fileno())
 
 
-@command()
 def redis_sync() -> int:
+    """Becomes what brings the embedded Redis's data to the disk once a second."""
     from service import settings
     from service.embedded import sync
     from service.supervise.start import state
@@ -53,9 +68,8 @@ def redis_sync() -> int:
     return 0
 
 
-@command()
-@click.option("--builder", is_flag=True, help="one of those of SANDBOX_BUILDER_QUEUES")
-def runner(builder: bool) -> int:
+def runner(*, builder: bool = False) -> int:
+    """A builder serves SANDBOX_BUILDER_QUEUES."""
     from service.supervise.reload import candidate
 
     candidate.begin()
@@ -78,8 +92,8 @@ def runner(builder: bool) -> int:
         return 1
 
 
-@command()
 def observer() -> int:
+    """Tells metrics and Sentry what circusd does."""
     from service import settings
     from service.cli import wiring
     from service.observe import logs, output
@@ -88,3 +102,12 @@ def observer() -> int:
     output.keep_output("observer", read.logs)
     logs.configure("observer", read.logs, read.log_level, read.log_format)
     return wiring.run_observer(read, os.environ["CIRCUSCTL_ENDPOINT"])
+
+
+PROCESSES: Final[Mapping[tuple[str, ...], Callable[[], int]]] = {
+    ("redis",): redis,
+    ("redis-sync",): redis_sync,
+    ("runner",): runner,
+    ("runner", "--builder"): partial(runner, builder=True),
+    ("observer",): observer,
+}

@@ -87,13 +87,17 @@ def why_it_ended(folder: Path, log: Path) -> str | None:
     return f"the last start of Redis ended because {damaged} is {state}. {WHAT_TO_DO}"
 
 
-def refuse_a_lost_manifest(folder: Path) -> None:
-    """Without it, the server would begin anew, beside all data. A first start that was killed has left none yet."""
+def refuse_lost_data(folder: Path) -> None:
+    """Where the server itself would start, without all or a part of them."""
     manifest = folder / FOLDER / MANIFEST
-    commands, bases = manifest.parent.glob("*.incr.aof"), manifest.parent.glob("*.base.*")
-    has_data = any(file.stat().st_size for file in commands) or any(file.stat().st_size > EMPTY_BASE for file in bases)
-    if has_data and not manifest.exists():
+    bases = {file: file.stat().st_size for file in manifest.parent.glob("*.base.*")}
+    has_data = any(file.stat().st_size for file in manifest.parent.glob("*.incr.aof"))
+    has_data = has_data or any(size > EMPTY_BASE for size in bases.values())
+    if has_data and not manifest.exists():  # a first start that was killed has left no manifest, and no data either
         raise SandboxError(f"{manifest} is missing, but there are data beside it. {WHAT_TO_DO}")
+    for base, size in bases.items():
+        if not size:
+            raise SandboxError(f"{base} is empty, which the server has never left. {WHAT_TO_DO}")
 
 
 def is_running(pid: int, words: list[str]) -> bool:

@@ -106,7 +106,7 @@ class Lane:
         self.fetched = 0.0
         self.renewed = 0.0
         self.is_over = False
-        self.listen: Callable[[], None] = _no_signals  # in the main thread: to the runner's signals
+        self.take_signals: Callable[[], None] = _no_signals  # in the main thread: the runner's
         self._store = store
         self._registry = registry
         self._presence = presence
@@ -398,7 +398,7 @@ class Lane:
         else:
             held.transition = attempt.run(task_type, context, task, window, self._errors)
             programs.end_left(window)
-            self.listen()  # again: the handler may have changed them, as what runs on asyncio does
+            self.take_signals()  # again: the handler may have changed them, as what runs on asyncio does
         self.running = None
         held.lines = context.lines
         held.pushed_back = context.pushed_back

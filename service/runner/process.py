@@ -182,7 +182,7 @@ class Runner:
                 "a module of task types has called gevent.monkey.patch_all(): handlers cannot be interrupted, and "
                 "a busy one holds up its whole process. Call patch_all(thread=False)"
             )
-        self._listen_to_signals()
+        self._take_signals()
         logging.getLogger().addHandler(Hearing())
         self._watchdog.start()
         self._wait_for_redis()
@@ -230,7 +230,7 @@ class Runner:
                 time.sleep(TICK_SECONDS)
         return None
 
-    def _listen_to_signals(self) -> None:
+    def _take_signals(self) -> None:
         def stop(signum: int, frame: FrameType | None) -> None:
             self._stopping.request()
 
@@ -245,8 +245,11 @@ class Runner:
         ours = {
             signal.SIGTERM: stop, signal.SIGINT: stop, signal.SIGHUP: reload, signal.SIGUSR1: interrupt,
         }  # fmt: skip
-        self._lanes[0].listen = partial(_listen, ours)
-        self._lanes[0].listen()
+        take_signals = partial(_take, ours)
+        take_signals()
+        in_main_thread = self._lanes if _threads_are_replaced() else self._lanes[:1]  # as all greenlets are
+        for lane in in_main_thread:
+            lane.take_signals = take_signals
         os.register_at_fork(after_in_child=partial(_be_ended_by, ours))
         self._alarm.arm(self._presence.stacks)
 
@@ -296,7 +299,7 @@ def _left() -> list[Any]:
     return [*threads, *(each for each in processes.active_children() if not each.daemon)] if processes else threads
 
 
-def _listen(ours: Mapping[signal.Signals, Callable[..., None]]) -> None:
+def _take(ours: Mapping[signal.Signals, Callable[..., None]]) -> None:
     """After each attempt, so it must cost little: signal.getsignal() takes 4 microseconds a call."""
     for signum, heed in ours.items():
         if _signal.getsignal(signum) is not heed:

@@ -210,14 +210,24 @@ def test_check_says_that_all_is_well(folder: Path) -> None:
         ({"SANDBOX_TASKS": "nowhere"}, "SANDBOX_TASKS is 'nowhere', which cannot be loaded: "),
         ({"SANDBOX_RUNNERS": "many"}, "SANDBOX_RUNNERS is 'many'; "),
         ({"SANDBOX_CONTROL_GROUP": "no-such-group"}, "SANDBOX_CONTROL_GROUP is 'no-such-group'; "),
-        ({"SANDBOX_HOME": f"{__file__}/home"}, f"{__file__}/home is the state folder; it must be "),
-        ({"SANDBOX_LOGS": f"{__file__}/log"}, f"{__file__}/log is the folder of the logs; it must be "),
+        ({"SANDBOX_HOME": f"{__file__}/home"}, f"SANDBOX_HOME is '{__file__}/home', which cannot be used: "),
+        ({"SANDBOX_LOGS": f"{__file__}/log"}, f"SANDBOX_LOGS is '{__file__}/log', which cannot be used: "),
     ],
 )
 def test_check_says_what_is_wrong(variables: dict[str, str], said: str) -> None:
     done = sandbox("check", **variables)
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr.startswith(f"sandbox: {said}")
+
+
+@pytest.mark.parametrize("variable", ["SANDBOX_HOME", "SANDBOX_LOGS"])
+def test_check_refuses_a_link_that_leads_nowhere_as_the_start_does(folder: Path, variable: str) -> None:
+    link = folder / "link"
+    link.symlink_to(folder / "gone")
+    for name in ("check", "run"):
+        done = sandbox(name, **{"SANDBOX_HOME": str(folder / "home"), variable: str(link)})
+        assert (done.returncode, done.stdout) == (1, "")
+        assert done.stderr.startswith(f"sandbox: {variable} is '{link}', which cannot be used: ")
 
 
 def test_check_says_that_redis_belongs_to_another_installation(server: RedisServer) -> None:

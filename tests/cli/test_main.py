@@ -133,3 +133,9 @@ def test_signs_that_standard_output_cannot_show_are_escaped() -> None:
         text=True,
     )
     assert (done.returncode, done.stdout.splitlines()[-1]) == (0, "caf\\xe9")
+
+
+def test_what_circusd_starts_does_without_click() -> None:
+    program = "import sys; from service.cli import processes, wiring; print('click' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout == "False\n"

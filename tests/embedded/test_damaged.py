@@ -82,7 +82,7 @@ def test_each_file_is_named(own_server: RedisServer, name: str, harm: Callable[[
 @pytest.mark.parametrize("is_rewritten", [False, True])
 def test_data_without_their_manifest_are_not_taken_for_none(own_server: RedisServer, is_rewritten: bool) -> None:
     """The server would begin anew, and whoever asks would hear that there are no tasks."""
-    valkey.refuse_a_lost_manifest(own_server.folder)
+    valkey.refuse_lost_data(own_server.folder)
     with own_server.client() as client:
         client.set("key", "value")
     own_server.stop()
@@ -92,4 +92,13 @@ def test_data_without_their_manifest_are_not_taken_for_none(own_server: RedisSer
         (manifest.parent / "appendonly.aof.1.base.rdb").write_bytes(bytes(200))
         (manifest.parent / "appendonly.aof.1.incr.aof").write_bytes(b"")
     with pytest.raises(SandboxError, match=f"{manifest} is missing"):
-        valkey.refuse_a_lost_manifest(own_server.folder)
+        valkey.refuse_lost_data(own_server.folder)
+
+
+def test_a_base_that_was_cut_to_nothing_is_not_taken_for_one_without_data(own_server: RedisServer) -> None:
+    own_server.stop()
+    base = own_server.folder / "appendonlydir" / "appendonly.aof.1.base.rdb"
+    valkey.refuse_lost_data(own_server.folder)
+    base.write_bytes(b"")
+    with pytest.raises(SandboxError, match=f"{base} is empty"):
+        valkey.refuse_lost_data(own_server.folder)

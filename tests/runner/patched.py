@@ -1,5 +1,6 @@
 """A module of task types that replaces Python's threads by greenlets."""
 
+import signal
 import time
 from typing import Any
 
@@ -14,3 +15,10 @@ monkey.patch_all()
 def deaf(context: Any) -> None:
     while True:
         time.sleep(0.05)
+
+
+@task("careless")
+def careless(context: Any) -> bool:
+    """Leaves TERM at its default. Returns whether another attempt's default was still there."""
+    time.sleep(0.01)
+    return signal.signal(signal.SIGTERM, signal.SIG_DFL) is signal.SIG_DFL

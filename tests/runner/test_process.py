@@ -275,6 +275,10 @@ class TestTimeouts:
         for uid in crew.create("echo", count=20):
             assert crew.finished(uid).status == "succeeded"
 
+    def test_lanes_that_are_greenlets_take_the_signals_back(self, crew: Crew) -> None:
+        crew.start(threads=2, tasks="tests.runner.patched")
+        assert not any(result(crew.finished(uid)) for uid in crew.create("careless", count=40))
+
     def test_while_a_process_is_replaced_nothing_starts_in_it_and_nobody_else_is_charged(
         self, crew: Crew, monkeypatch: pytest.MonkeyPatch
     ) -> None:

@@ -3,6 +3,7 @@
 A lock is a file that its owner keeps open and locked, so it is free exactly when the owner is gone.
 """
 
+import errno
 import fcntl
 import grp
 import os
@@ -46,18 +47,15 @@ def check(settings: Settings) -> None:
     if settings.control_group:
         control_group(settings)
     _make_logs(settings)
-    if not os.access(settings.logs, os.W_OK | os.X_OK):
-        raise SettingsError(f"{settings.logs} is the folder of the logs; it must be one that this user may write.")
+    _refuse_unusable("SANDBOX_LOGS", settings.logs)
 
 
 def refuse_unusable(settings: Settings) -> None:
     """What `sandbox check` says of the group and the folders: it makes none."""
     if settings.control_group:
         control_group(settings)
-    for folder, says in ((settings.home, "the state folder"), (settings.logs, "the folder of the logs")):
-        there = next(each for each in (folder, *folder.parents) if os.path.exists(each))
-        if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
-            raise SettingsError(f"{folder} is {says}; it must be one that this user may write.")
+    _refuse_unusable("SANDBOX_HOME", settings.home)
+    _refuse_unusable("SANDBOX_LOGS", settings.logs)
 
 
 def _make_logs(settings: Settings) -> None:
@@ -70,6 +68,15 @@ def _make_logs(settings: Settings) -> None:
             if settings.logs == home / "log" or folder in (home, *home.parents):
                 raise _unusable("SANDBOX_HOME", home, error) from error
             raise _unusable("SANDBOX_LOGS", settings.logs, error) from error
+
+
+def _refuse_unusable(variable: str, folder: Path) -> None:
+    """What is there of it decides: the folder, or else the nearest above it."""
+    there = next(each for each in (folder, *folder.parents) if os.path.lexists(each))
+    if not there.is_dir():
+        raise _unusable(variable, folder, OSError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(there)))
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise _unusable(variable, folder, OSError(errno.EACCES, os.strerror(errno.EACCES), str(there)))
 
 
 def _unusable(variable: str, folder: Path, error: OSError) -> SettingsError:
