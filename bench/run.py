@@ -96,9 +96,13 @@ def _run(options: argparse.Namespace) -> int:
     servers.prepare()
     plan = Plan(QUICK_ROUNDS if options.quick else ROUNDS, options.quick)
     described = machine.described()
-    rows = [row for name in names for row in _measured(name, plan)]
-    report = f"{described}\n\n{markdown(rows)}"
-    print(report)
+    rows: list[Row] = []
+    try:
+        for name in names:
+            rows.extend(_measured(name, plan))
+    finally:  # also of a run that a failure or Ctrl-C has cut short
+        report = f"{described}\n\n{markdown(rows)}"
+        print(report)
     if options.write:
         RESULTS.write(report)
     return 1 if any(row.verdict == MISSED for row in rows) else 0

@@ -16,6 +16,8 @@ from bench.processes import environment
 from bench.table import MILLISECONDS, MISSED, PER_SECOND, Row, Unit
 from tests.system.instance import ROOT
 
+PAGE = ROOT / "bench" / "README.md"
+
 
 @pytest.mark.parametrize(
     ("names", "told"),
@@ -75,3 +77,28 @@ def wanted_by(distribution: str) -> set[str]:
 )
 def test_a_ratio_is_judged_by_what_is_better(unit: Unit, ours: float, bar: float, verdict: str) -> None:
     assert Row("what", unit, [ours], "a peer", [1.0], bar=bar).verdict == verdict
+
+
+CUT_SHORT = """
+import argparse
+from bench import run
+from bench.table import BYTES, Row
+
+def measured(_):
+    yield Row("a figure", BYTES, [7.0])
+    raise TimeoutError("a peer hangs")
+
+run.MEASUREMENTS = {"drain": run.Measurement(measured)}
+run.peer.prepare = run.servers.prepare = lambda: None
+run._run(argparse.Namespace(only=None, quick=True, write=True))
+"""
+
+
+def test_a_run_that_is_cut_short_shows_what_it_has_measured() -> None:
+    before = PAGE.read_text()
+    done = subprocess.run(
+        [sys.executable, "-c", CUT_SHORT], cwd=ROOT, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert (done.returncode, "a peer hangs" in done.stderr) == (1, True)
+    assert "| a figure | 7 B" in done.stdout
+    assert PAGE.read_text() == before
