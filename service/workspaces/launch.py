@@ -99,6 +99,7 @@ def surroundings(home: Path, port: str) -> dict[str, str]:
         "PYTHONUNBUFFERED": "1",
         "SANDBOX_WORKSPACE_HOME": str(home),
         "SANDBOX_WORKSPACE_WEB": "1",
+        "SPT_NOENV": "1",  # setproctitle would write over the two above, by which its processes are found
         "PORT": port,
     }
 

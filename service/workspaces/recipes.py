@@ -188,8 +188,8 @@ def environment(home: Home) -> dict[str, str]:
 
 
 def marked(home: Home) -> dict[str, str]:
-    """Whose a process is."""
-    return {MARK: str(home.path)}
+    """Whose a process is, also one that gives itself another title: setproctitle would write over its environment."""
+    return {MARK: str(home.path), "SPT_NOENV": "1"}
 
 
 def _bare(home: Home) -> dict[str, str]:

@@ -12,6 +12,7 @@ import pytest
 
 from service.workspaces import whose
 from tests.system.instance import ROOT
+from tests.workspaces.conftest import SMALL
 from tests.workspaces.yard import EMAIL, SLUG, Yard
 
 CREATION = [
@@ -76,6 +77,19 @@ def test_a_workspace_is_built_after_everything_was_killed(small: Yard) -> None:
     assert small.done("start", slug=SLUG)["state"] == "ready"
     assert small.get()[1].endswith(" hello")
     assert len(small.supervisor()) == supervised
+
+
+@pytest.mark.slow
+def test_what_has_given_itself_a_title_is_found_after_its_launcher_and_circusd_were_killed(small: Yard) -> None:
+    small.push("main", "requirements.txt", "setproctitle\n")
+    small.push("main", "serve.py", f"from setproctitle import setproctitle\nsetproctitle('shop')\n{SMALL['serve.py']}")
+    small.done("create", email=EMAIL)
+    first = int(small.get()[1].partition(" ")[0])
+    assert psutil.Process(first).cmdline()[0] == "shop"
+    for pid in (small.plan.hands.status(SLUG).pid, *small.supervisor()):
+        os.kill(pid, signal.SIGKILL)
+    assert small.done("start", slug=SLUG)["state"] == "ready"
+    assert not psutil.pid_exists(first)
 
 
 @pytest.mark.slow
