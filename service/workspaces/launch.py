@@ -34,6 +34,7 @@ WEB = re.compile(r"^web:\s*(\S.*?)\s*$", re.MULTILINE)
 # By its access log is seen when it was last asked: ours comes last, and so counts.
 GUNICORN = 'used=$2; eval "set -- $1"; exec env "$@" --access-logfile "$used"'
 OPERATORS = re.compile(r"[;&|<>`\n]|\$\(")
+QUOTED = re.compile(r"'[^']*'|\\.", re.DOTALL)
 SETTINGS = re.compile(r"""DJANGO_SETTINGS_MODULE["'],\s*["']([\w.]+)["']""")
 FIRST_DESCRIPTOR = 3
 EARLY_SECONDS = 5.0
@@ -158,7 +159,7 @@ def quoted(path: Path) -> str:
 def accepts_by_itself(command: str) -> bool:
     """It must become gunicorn itself: the socket is meant for this process alone."""
     words = [word for word in command.split() if "=" not in word]
-    return bool(words) and words[0].rpartition("/")[2] == "gunicorn" and not OPERATORS.search(command)
+    return bool(words) and words[0].rpartition("/")[2] == "gunicorn" and not OPERATORS.search(QUOTED.sub("", command))
 
 
 def pass_on(command: str, environment: dict[str, str], port: int, used: Path) -> None:

@@ -202,6 +202,39 @@ def test_when_gunicorn_was_last_asked_is_seen_whatever_its_command_says_of_logs(
             server.wait(60 * BUSY)
 
 
+@pytest.fixture
+def application(tmp_path: Path) -> Path:
+    """The home of one that gunicorn serves."""
+    for folder in ("code/templates", "log", "data", "venv/bin"):
+        (tmp_path / folder).mkdir(parents=True)
+    (tmp_path / "code" / "wsgi.py").write_text(SAYS_HI.replace("def app(", "def application("))
+    (tmp_path / "venv" / "bin" / "gunicorn").symlink_to(Path(sys.executable).with_name("gunicorn"))
+    return tmp_path
+
+
+def addresses_while_it_serves(home: Path) -> set[str]:
+    """At which something listens at its own port."""
+    own = free_port()
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        words = [sys.executable, launch.__file__, str(home), str(listener.fileno()), str(own)]
+        server = subprocess.Popen(words, pass_fds=[listener.fileno()], start_new_session=True)
+        try:
+            port = listener.getsockname()[1]
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}/", timeout=60 * BUSY) as answer:
+                assert answer.read() == b"hi"
+            table = Path("/proc/net/tcp").read_text()
+            return {each for each in launch.TAKING if f" {launch.as_in_proc(each)}:{own:04X} " in table}
+        finally:
+            server.terminate()
+            server.wait(60 * BUSY)
+
+
+@pytest.mark.parametrize("name", ["terms & conditions.html", "what's new; a>b.html"])
+def test_gunicorn_gets_the_socket_whatever_the_names_of_templates_are(application: Path, name: str) -> None:
+    (application / "code" / "templates" / name).touch()
+    assert addresses_while_it_serves(application) == set()
+
+
 def test_an_access_log_that_has_grown_large_begins_anew_at_a_start(tmp_path: Path) -> None:
     for folder in ("code", "log", "data"):
         (tmp_path / folder).mkdir()
