@@ -68,6 +68,8 @@ def main() -> None:
     if accepts_by_itself(command):
         environment |= {"LISTEN_FDS": "1", "LISTEN_PID": str(os.getpid())}
         os.execvpe("/bin/sh", ["sh", "-c", GUNICORN, "sh", command, str(used)], environment)
+    at_home = f"--bind 127.0.0.1:{port}"  # else a gunicorn behind `&&` or `exec` listens at all addresses
+    environment["GUNICORN_CMD_ARGS"] = f"{at_home} {environment.get('GUNICORN_CMD_ARGS', '')}"
     pass_on(command, environment, int(port), used)
 
 

@@ -235,6 +235,12 @@ def test_gunicorn_gets_the_socket_whatever_the_names_of_templates_are(applicatio
     assert addresses_while_it_serves(application) == set()
 
 
+def test_a_gunicorn_that_something_else_starts_is_reached_from_this_host_alone(application: Path) -> None:
+    (application / "code" / "Procfile").write_text("web: true && gunicorn wsgi\n")
+    (application / ".env").write_text("GUNICORN_CMD_ARGS=--threads=2\n")
+    assert addresses_while_it_serves(application) == {"127.0.0.1"}
+
+
 def test_an_access_log_that_has_grown_large_begins_anew_at_a_start(tmp_path: Path) -> None:
     for folder in ("code", "log", "data"):
         (tmp_path / folder).mkdir()
