@@ -248,7 +248,7 @@ def _telling(context: Context) -> Iterator[None]:
         raise _later(context, str(error)) from error
     except (Reject, Retry):
         raise
-    except (SandboxError, subprocess.SubprocessError) as error:
+    except (SandboxError, subprocess.SubprocessError, OSError) as error:
         raise Reject(str(error)) from error
 
 

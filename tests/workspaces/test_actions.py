@@ -401,6 +401,18 @@ def test_settings_that_are_no_text_fail_an_action_at_once(built: Yard) -> None:
     assert str(env) in built.refused("update", slug=SLUG)
 
 
+@pytest.mark.parametrize("action", ["update", "create"])
+def test_what_stands_in_the_place_of_the_settings_or_the_media_fails_an_action_at_once(
+    built: Yard, action: str
+) -> None:
+    in_the_way = built.home().env if action == "update" else built.home().media
+    in_the_way.unlink()
+    in_the_way.mkdir()
+    built.push(EMAIL, "text", "newer")
+    arguments = {"update": {"slug": SLUG}, "create": {"email": EMAIL}}
+    assert str(in_the_way) in built.refused(action, **arguments[action])
+
+
 def test_a_port_that_somebody_has_taken_is_missed_by_its_own_workspace_alone(folder: Path) -> None:
     yard = Yard(folder, source=small_project(folder), by_port=True)
     try:
