@@ -15,6 +15,7 @@ from service.errors import SandboxError
 EMAIL_LIMIT: Final = 254
 LABEL_LIMIT: Final = 63  # of DNS: between two dots
 LOCAL_LIMIT: Final = 20
+BRANCH_BYTES: Final = 250  # git keeps a branch in a file of its name, and locks it by one with .lock behind that
 EXAMPLE: Final = "jo@example.org"
 TOO_LONG: Final = f"an email has at most {EMAIL_LIMIT} characters, as in {EXAMPLE}; this one is longer"
 SLUG: Final = re.compile(r"w-[a-z0-9](?:[a-z0-9-]{0,18}[a-z0-9])?-[a-z2-7]{8}")
@@ -81,4 +82,5 @@ def is_slug(text: str) -> bool:
 
 
 def branch(of_email: str) -> str:
-    return slug(of_email) if REFUSED_IN_A_BRANCH.search(of_email) else of_email
+    is_refused = REFUSED_IN_A_BRANCH.search(of_email) or len(of_email.encode()) > BRANCH_BYTES
+    return slug(of_email) if is_refused else of_email

@@ -1,6 +1,7 @@
 """An email becomes a slug and a branch, whatever somebody types."""
 
 import subprocess
+from pathlib import Path
 
 import pytest
 
@@ -91,3 +92,15 @@ def test_the_branch_is_the_email_where_git_takes_it(email: str) -> None:
     words = ["git", "check-ref-format", "--branch", email]
     is_taken = subprocess.run(words, capture_output=True, check=False).returncode == 0
     assert names.branch(email) == (email if is_taken else names.slug(email))
+
+
+@pytest.mark.parametrize("local", ["日" * 79 + "a", "日" * 79 + "ab", "x" * 242])
+def test_git_can_make_the_branch_of_a_long_email(local: str, tmp_path: Path) -> None:
+    branch = names.branch(f"{local}@example.org")
+    subprocess.run(["git", "init", "--quiet", "--bare", str(tmp_path)], check=True)
+    [tree] = subprocess.run(
+        ["git", "mktree"], cwd=tmp_path, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True, check=True
+    ).stdout.split()
+    words = ["git", "-c", "user.name=Jo", "-c", "user.email=jo@example.org", "commit-tree", "-m", "x", tree]
+    made = subprocess.run(words, cwd=tmp_path, stdout=subprocess.PIPE, text=True, check=True).stdout.strip()
+    subprocess.run(["git", "update-ref", f"refs/heads/{branch}", made], cwd=tmp_path, check=True)
