@@ -54,7 +54,7 @@ mkdir -p .git/info
 for name in /.env __pycache__/; do
     grep -qxF "$name" .git/info/exclude 2>/dev/null || echo "$name" >>.git/info/exclude
 done
-{GIT} fetch --quiet --no-recurse-submodules "$1" "+refs/heads/*:refs/remotes/origin/*"
+{GIT} fetch --quiet --no-recurse-submodules --prune "$1" "+refs/heads/*:refs/remotes/origin/*"
 if ! {GIT} show-ref --verify --quiet "refs/heads/$2"; then
     {GIT} checkout --quiet --no-track -b "$2" "$3"
 elif [ "$cut_off" = checkout ]; then

@@ -92,6 +92,16 @@ def test_a_checkout_that_is_killed_at_any_point_is_whole_after_the_next(clone: C
     assert clone.locks == [] and not (clone.home.code / ".git" / "sandbox.begun").exists()
 
 
+def test_a_branch_that_has_become_a_folder_of_branches_since_the_clone_was_made_hinders_no_checkout(
+    clone: Clone,
+) -> None:
+    git("branch", "feature", folder=clone.origin)
+    git("fetch", "--quiet", "origin", folder=clone.home.code)
+    git("branch", "--move", "feature", "feature/first", folder=clone.origin)
+    assert clone.done("checkout", EMAIL, clone.sha) == 0
+    assert clone.branch == EMAIL
+
+
 def test_a_checkout_that_is_killed_when_the_branch_is_made_is_at_it_after_the_next(clone: Clone) -> None:
     assert clone.killed("checkout", EMAIL, clone.sha, at=6, last=f"{shutil.which('git')} branch '{EMAIL}'")
     assert clone.branch == "main" and git("rev-parse", EMAIL, folder=clone.home.code) == clone.sha
