@@ -31,6 +31,11 @@ EVERYTHING: Final = ("+refs/heads/*:refs/heads/*", "+refs/tags/*:refs/tags/*")
 DEFAULT_BRANCH: Final = re.compile(r"^ref: (refs/heads/\S+)\tHEAD$", re.MULTILINE)
 HELPER: Final = '!f() { printf "username=%s\\npassword=%s\\n" "$SANDBOX_GIT_NAME" "$SANDBOX_GIT_PASSWORD"; }; f'
 INTO_THE_FILE: Final = 'exec git -c gc.autoDetach=false "$@" >&0 </dev/null'  # which it has as its input
+FOREIGN: Final = "detected dubious ownership in repository"
+OWN: Final = (  # git advises to trust it in one's own settings; those do not count here
+    "git does nothing with such a one, for its hooks would run as this user; give it to this user, or have "
+    "SANDBOX_WORKSPACE_GIT lead to it by ssh or https"
+)
 SSH: Final = "ssh -o BatchMode=yes -o ConnectTimeout=20 -o ServerAliveInterval=15"
 
 
@@ -211,6 +216,8 @@ class Mirror:
                 raise GitFailed(f"git {name} has not ended within {FETCH_SECONDS:g} seconds") from error
             if done.returncode:
                 last = "\n".join(line for line in done.stdout.strip().splitlines() if line)[-LAST_CHARACTERS:]
+                if FOREIGN in last:
+                    last = f"{self._origin.without_secrets} is another user's: {OWN}"
                 raise GitFailed(f"git {name}: {last or done.returncode}")
             answer.seek(0)
             return answer.read()

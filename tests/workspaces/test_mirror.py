@@ -105,6 +105,14 @@ def test_without_the_key_or_a_known_host_nothing_is_read(origin: Origin, folder:
     assert not (folder / "mirror.git").exists()
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root gives a folder away")
+def test_a_repository_of_another_user_is_refused_with_a_way_out(folder: Path) -> None:
+    bare = make_origin(folder, small_project(folder))
+    os.chown(bare, 70_001, 70_001)
+    with pytest.raises(GitFailed, match=f"{bare} is another user's.* lead to it by ssh"):
+        Mirror(folder / "mirror.git", Origin(str(bare))).fetch(Speaker())
+
+
 def test_what_a_killed_fetch_left_is_cleared_away(origin: Origin, folder: Path) -> None:
     mirror, told = Mirror(folder / "mirror.git", origin), Speaker()
     (folder / "mirror.git.new").mkdir()
