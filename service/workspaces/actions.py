@@ -101,7 +101,7 @@ def task_of(plan: Plan) -> list[Callable[..., Any]]:
             work.mirror.fetch(work.told)
             was_cut_off = _mark_following(work, INTENT)
             ended = work.attempt(hands.GIT_FORWARD, work.record.branch, seconds=GIT_SECONDS)
-            if not was_cut_off and (ended.status or work.look_again().sha == before):
+            if not was_cut_off and work.look_again().sha == before:
                 _mark_following(work, DONE)
             if ended.status:
                 raise Reject(f"{work.record.branch} cannot be fast-forwarded: {last_lines(ended.output)}")

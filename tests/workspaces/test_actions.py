@@ -150,6 +150,21 @@ def test_an_update_follows_the_branch_or_touches_nothing(built: Yard) -> None:
     assert built.record().unpushed[0].startswith("not pushed: ")
 
 
+def test_an_update_that_git_fails_after_it_has_moved_the_code_is_brought_to_its_end_by_the_next(built: Yard) -> None:
+    built.push(EMAIL, "requirements.txt", "# nothing yet\n")
+    work = built.folder / "work"
+    refused_by_git = '[submodule "part"]\n\tpath = part\n\turl = ../part\n\tupdate = !true\n'
+    (work / ".gitmodules").write_text(refused_by_git)
+    git("update-index", "--add", "--cacheinfo", f"160000,{git('rev-parse', 'HEAD', folder=work)},part", folder=work)
+    git("add", ".gitmodules", folder=work)
+    git("commit", "--quiet", "--message=A part", folder=work)
+    git("push", "--quiet", "--no-recurse-submodules", "origin", EMAIL, folder=work)
+    sha = git("rev-parse", "HEAD", folder=work)
+    assert "submodule.part.update" in built.refused("update", slug=SLUG)
+    assert built.done("update", slug=SLUG)["to"] == sha
+    assert built.home().venv.readlink().name == "2"
+
+
 def test_a_branch_that_somebody_has_pushed_to_stays(built: Yard) -> None:
     sha = built.push(EMAIL, "text", "newer")
     outcome = built.do("delete", slug=SLUG)
