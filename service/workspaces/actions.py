@@ -34,6 +34,7 @@ LONGEST_SECONDS: Final = 3600.0
 TEST_SECONDS: Final = 1800.0
 GIT_SECONDS: Final = 300.0
 SHOWN_UNPUSHED: Final = 20
+IN_THE_WAY: Final = (FileExistsError, IsADirectoryError, NotADirectoryError)  # a full disk passes
 RESTING: Final = (record.STOPPED, record.ASLEEP)
 STARTABLE: Final = (record.READY, *RESTING, record.FAILED)
 
@@ -248,7 +249,7 @@ def _telling(context: Context) -> Iterator[None]:
         raise _later(context, str(error)) from error
     except (Reject, Retry):
         raise
-    except (SandboxError, subprocess.SubprocessError, OSError) as error:
+    except (SandboxError, subprocess.SubprocessError, *IN_THE_WAY) as error:
         raise Reject(str(error)) from error
 
 
