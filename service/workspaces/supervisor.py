@@ -118,8 +118,9 @@ class WebProcesses:
         else:
             file.unlink(missing_ok=True)
         self._places.socket(slug).unlink(missing_ok=True)
-        for log in self._places.run.glob(f"{slug}.log*"):  # circus keeps an older one
-            log.unlink(missing_ok=True)
+        logs = self._places.run.glob(f"{slug}.log*")  # circus keeps an older one
+        for path in (*logs, _draft(file)):
+            path.unlink(missing_ok=True)
 
     def wake(self) -> bool:
         """Starts what ran before a halt, a kill, or the host's start, nginx too. Was it started now?"""
@@ -243,6 +244,9 @@ def _write(file: Path, text: str) -> None:
     with suppress(FileNotFoundError):
         if file.read_text() == text:
             return
-    beside = file.with_name(f".{file.name}.new")
-    beside.write_text(text)
-    os.rename(beside, file)
+    _draft(file).write_text(text)
+    os.rename(_draft(file), file)
+
+
+def _draft(file: Path) -> Path:
+    return file.with_name(f".{file.name}.new")

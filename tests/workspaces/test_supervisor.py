@@ -23,6 +23,15 @@ def test_a_removal_takes_the_logs_too(tmp_path: Path) -> None:
     assert [log for log in logs if log.exists()] == [places.run / f"{NEIGHBOURS}.log.1"]
 
 
+def test_a_removal_takes_a_file_too_that_somebody_who_was_killed_has_begun_to_write(tmp_path: Path) -> None:
+    places = Places.under(tmp_path)
+    draft = places.run / "conf.d" / f".{MINE}.ini.new"
+    draft.parent.mkdir(parents=True)
+    draft.touch()
+    WebProcesses(places, site=Addresses("localhost", by_port=True), memory_mb=64).remove(MINE)
+    assert not draft.exists()
+
+
 def test_a_killed_circusd_that_still_seems_alive_is_started_anew(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     places = Places.under(folder)
     places.run.mkdir(parents=True)
