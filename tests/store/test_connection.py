@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -185,6 +185,42 @@ def test_a_frozen_redis_is_unavailable_in_time(own_server: RedisServer, wire: Wi
     finally:
         own_server.thaw()
     assert eventually(lambda: echo(wire, "again"))
+
+
+def test_connections_that_a_firewall_has_forgotten_fail_one_request(own_server: RedisServer) -> None:
+    with _forgetful_firewall(own_server.socket) as (port, forget):
+        wire = connect(f"redis://{HOST}:{port}", SCRIPTS)
+        warm(wire, 5)
+        forget()
+        with unavailable("does not answer in time"):
+            echo(wire)
+        for _ in range(4):
+            assert echo(wire)
+        wire.close()
+
+
+@contextmanager
+def _forgetful_firewall(server: Path) -> Iterator[tuple[int, Callable[[], None]]]:
+    """Once told to forget, nothing more comes through on the connections that there are, and nobody learns of it."""
+    known: set[socket.socket] = set()
+
+    class Through(socketserver.BaseRequestHandler):
+        def handle(self) -> None:
+            known.add(self.request)
+            with socket.socket(socket.AF_UNIX) as other:
+                other.connect(str(server))
+                while data := self.request.recv(65536):
+                    if self.request in known:
+                        other.sendall(data)
+                        self.request.sendall(other.recv(65536))
+
+    with socketserver.ThreadingTCPServer((HOST, 0), Through) as firewall:
+        firewall.daemon_threads = True
+        threading.Thread(target=firewall.serve_forever, args=(0.01,)).start()
+        try:
+            yield firewall.server_address[1], known.clear
+        finally:
+            firewall.shutdown()
 
 
 def test_an_answer_that_comes_too_late_is_given_to_nobody(own_server: RedisServer, wire: Wire) -> None:

@@ -169,6 +169,7 @@ class ServerWire:
                     replies.append(error)
         except TimeoutError as error:
             connection.disconnect()
+            self._forget_idle()  # a firewall that has forgotten this one may have forgotten all
             raise unavailable(error) from error
         except BaseException:
             # Also when a handler's thread is interrupted: half an answer must not meet the next command.
