@@ -101,6 +101,7 @@ _SHOWN_AS_TEXT: Final = frozenset(
     )
 )  # fmt: skip
 
+_COLLECTIONS: Final[tuple[Any, ...]] = (list, tuple, set, frozenset, deque)
 _arguments: Final = vars(BaseException)["args"].__get__
 _CODE: Final = (type, types.ModuleType, types.FunctionType, types.MethodType, types.BuiltinFunctionType)
 
@@ -230,7 +231,7 @@ def _plain(value: Any, budget: Budget, depth: int) -> Any:
     if issubclass(kind, str):
         return text(value)
     if issubclass(kind, bytes | bytearray | memoryview):
-        return f"<{len(value)} bytes>"
+        return f"<{memoryview(value).nbytes} bytes>"
     if kind in _SHOWN_AS_TEXT:
         return text(str(value))
     if depth <= 0:
@@ -238,9 +239,10 @@ def _plain(value: Any, budget: Budget, depth: int) -> Any:
     if issubclass(kind, dict):
         return _members(dict.items(value), dict.__len__(value), budget, depth)
     if issubclass(kind, tuple) and (names := getattr(kind, "_fields", ())):  # a named one
-        return {"": _class(value)} | _members(zip(names, value, strict=True), len(names), budget, depth)
-    if issubclass(kind, list | tuple | set | frozenset | deque):
-        return _list(value, budget, depth)
+        return {"": _class(value)} | _members(zip(names, tuple.__iter__(value), strict=True), len(names), budget, depth)
+    for base in _COLLECTIONS:
+        if issubclass(kind, base):
+            return _list(base.__iter__(value), base.__len__(value), budget, depth)
     return _object(value, budget, depth)
 
 
@@ -259,12 +261,10 @@ def _members(items: Iterable[tuple[Any, Any]], count: int, budget: Budget, depth
     return shown
 
 
-def _list(value: Any, budget: Budget, depth: int) -> list[Any]:
-    count = len(value)
-    before = itertools.chain([None], value)
+def _list(members: Iterable[Any], count: int, budget: Budget, depth: int) -> list[Any]:
     shown = [
         REMOVED if _is_secret_after(name, member) else plain(member, budget, depth - 1)
-        for name, member in itertools.islice(zip(before, value, strict=False), MEMBERS)
+        for name, member in itertools.pairwise(itertools.chain([None], itertools.islice(members, MEMBERS)))
     ]
     return shown if count <= MEMBERS else [*shown, f"{CUT} {count - MEMBERS} more"]
 

@@ -3,10 +3,11 @@
 import re
 import subprocess
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from http import HTTPStatus
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NoReturn
 from urllib.parse import unquote, urlsplit
 
 import pytest
@@ -266,6 +267,32 @@ def test_known_values_are_shown_as_they_are() -> None:
         "nested": {"Authorization": REMOVED},
     }  # fmt: skip
     assert plain(time) == "<builtins.module>"
+
+
+class Asking:
+    """Whoever looks into it has it ask a database."""
+
+    def _ask(self) -> NoReturn:
+        raise AssertionError("it was asked")
+
+    __iter__ = __len__ = _ask
+
+
+class Point(NamedTuple):
+    x: int
+
+
+KINDS = (list, tuple, set, frozenset, deque)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_no_code_of_a_collection_is_called(kind: type[Any]) -> None:
+    assert plain(type("Lazy", (Asking, kind), {})([1])) == [1]
+
+
+def test_no_code_of_a_named_tuple_or_of_bytes_is_called() -> None:
+    assert plain(type("Lazy", (Asking, Point), {})(1))["x"] == 1
+    assert plain(type("Lazy", (Asking, bytes), {})(b"abc")) == "<3 bytes>"
 
 
 @pytest.fixture
