@@ -156,7 +156,7 @@ def _frames(traceback: TracebackType | None) -> list[tuple[FrameType, int]]:
 def _message(error: BaseException) -> str:
     try:
         return scrubber.text(str(error), VALUE_LIMIT)
-    except Exception:
+    except BaseException:
         return "(its message could not be read)"
 
 

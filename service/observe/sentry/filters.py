@@ -14,11 +14,10 @@ from service.errors import (
 
 def is_refused_request(error: BaseException) -> bool:
     """A client's mistake (4xx), which the client was told."""
+    if not (isinstance(error, SandboxError) or type(error).__module__ == "werkzeug.exceptions"):
+        return False  # of a team's own error nothing is asked: that may run any code
     status = getattr(error, "status", None) or getattr(error, "code", None)
-    is_problem = isinstance(error, SandboxError) or type(error).__module__ == "werkzeug.exceptions"
-    return isinstance(error, InvalidTask | InvalidTransition) or (
-        is_problem and isinstance(status, int) and status < 500
-    )
+    return isinstance(error, InvalidTask | InvalidTransition) or (isinstance(status, int) and status < 500)
 
 
 def is_wish_of_handler(error: BaseException) -> bool:

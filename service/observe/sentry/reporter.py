@@ -175,15 +175,12 @@ class Reporter:
 
     def _known(self, error: BaseException) -> str | None:
         """The id of this exception's event, if it was reported in this request or attempt."""
-        scope, event_id = getattr(error, MARK, (None, None))
+        scope, event_id = object.__getattribute__(error, "__dict__").get(MARK, (None, None))
         return event_id if scope is self._trail.scope else None
 
     def _mark(self, error: BaseException, event_id: str | None) -> None:
         """Marks the exception itself: after its end, another object may have the same `id()`."""
-        try:
-            setattr(error, MARK, (self._trail.scope, event_id))
-        except Exception:
-            return
+        object.__setattr__(error, MARK, (self._trail.scope, event_id))
 
 
 class ErrorsInTheLog(Lockless):

@@ -332,6 +332,41 @@ def test_values_that_make_trouble_are_shown_all_the_same_and_quickly(errors: Rep
     assert {"hostile", "cycle", "large", "text", "number", "odd"} <= shown.keys()
 
 
+class Delegating(Exception):
+    """It has not come to have a response: so it asks itself for that, again and again."""
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.response, name)
+
+
+class Odd(Exception):
+    @property
+    def status(self) -> Any:
+        raise RuntimeError
+
+
+class Frozen(Exception):
+    def __setattr__(self, name: str, value: Any) -> None:
+        raise TypeError
+
+
+class Ending(Exception):
+    def __str__(self) -> str:
+        raise SystemExit
+
+
+@pytest.mark.parametrize("kind", [Delegating, Odd, Frozen, Ending])
+def test_an_error_is_reported_once_whatever_its_class_makes_of_being_asked(
+    errors: Reporter, sink: Sink, kind: type[Exception]
+) -> None:
+    error = caught(_raise, kind())
+    assert errors.capture(error) == errors.capture(error) == sink.expect(1)[0]["event_id"]
+
+
+def _raise(error: Exception) -> None:
+    raise error
+
+
 def deep(levels: int) -> None:
     values = list(range(levels))
     if values:
