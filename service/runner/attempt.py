@@ -6,6 +6,7 @@ import os
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from typing import Any, Final, NoReturn
 
@@ -70,7 +71,8 @@ def _run(task_type: TaskType, context: Context, task: Task, window: Window, erro
 
 def failed(error: BaseException, task: Task, started: float, duration: float, errors: Errors) -> Transition:
     event_id = errors.capture(error, tags=outcomes.tags(task))
-    _log(error, task, event_id)
+    with suppress(Exception):  # of a handler or filter that a team has added to `logging`
+        _log(error, task, event_id)
     return outcomes.after_error(error, started, duration, event_id)
 
 

@@ -142,7 +142,7 @@ def describe(error: BaseException, event_id: str | None = None) -> TaskError:
     """Without secrets: an error's message may hold a command line or a URL."""
     try:
         message = scrubber.line(str(error), TEXT_LIMIT - len(scrubber.CUT))
-    except Exception:
+    except BaseException:  # a SystemExit, say, would end the runner
         message = "(its message could not be read)"
     return TaskError(type=type(error).__name__, message=storable_text(message), event_id=event_id)
 

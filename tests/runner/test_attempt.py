@@ -1,6 +1,7 @@
 """What the end of an attempt means for the document; no process, no Redis."""
 
 import json
+import logging
 import subprocess
 from collections.abc import Callable
 from typing import Any
@@ -48,6 +49,33 @@ def test_a_result_is_stored() -> None:
     after = ended(lambda context: {"a": 1})
     assert (after.status, json.loads(bytes(after.result)), after.revision) == ("succeeded", {"a": 1}, 2)
     assert after.started_at is not None and after.finished_at is not None and after.duration is not None
+
+
+class Ending(Exception):
+    def __str__(self) -> str:
+        raise SystemExit
+
+
+def test_a_message_that_ends_the_process_is_left_out() -> None:
+    after = ended(raising(Ending()), max_attempts=1)
+    assert after.error is not None
+    assert (after.status, after.error.message) == ("failed", "(its message could not be read)")
+
+
+class Chat(logging.Handler):
+    def emit(self, record: logging.LogRecord) -> None:
+        raise ConnectionError("the chat is away")
+
+
+def test_a_failure_stays_what_it_is_though_a_handler_of_log_records_fails() -> None:
+    chat = Chat(level=logging.ERROR)
+    logging.getLogger().addHandler(chat)
+    try:
+        after = ended(raising(ValueError("x")), max_attempts=1)
+    finally:
+        logging.getLogger().removeHandler(chat)
+    assert after.error is not None
+    assert (after.status, after.error.message) == ("failed", "x")
 
 
 @pytest.mark.parametrize("error", [ValueError("x"), SystemExit(1), KeyboardInterrupt(), Retry("later")])
