@@ -46,7 +46,7 @@ def _unexpected(call: Call, response: httpx2.Response) -> UnexpectedAnswer:
     return UnexpectedAnswer(message, status=response.status_code, request_id=request_id)
 
 
-def unreachable(call: Call, place: str, error: httpx2.TransportError) -> Unreachable:
+def unreachable(call: Call, place: str, error: httpx2.RequestError) -> Unreachable:
     reason = str(error) or type(error).__name__
     sent = not isinstance(error, NOT_SENT)
     return Unreachable(f"no answer from {place}: {reason}", request_id=call.request_id, sent=sent)

@@ -237,7 +237,7 @@ class AsyncClient(AsyncOperating):
                 content=call.content,
                 timeout=httpx2.Timeout(self._timeout, read=self._timeout + wait_seconds),
             )
-        except httpx2.TransportError as error:
+        except httpx2.RequestError as error:
             raise answers.unreachable(call, self._place, error) from error
 
     async def _stream(self, uid: str) -> AsyncIterator[Event]:
@@ -269,7 +269,7 @@ class AsyncClient(AsyncOperating):
                     answers.refuse(call, response)
                 async for chunk in response.aiter_bytes():
                     yield parser.feed(chunk)
-        except httpx2.TransportError as error:
+        except httpx2.RequestError as error:
             raise answers.unreachable(call, self._place, error) from error
 
     # --- for a task -------------------------------------------------------------------------------

@@ -237,7 +237,7 @@ class Client(Operating):
                 content=call.content,
                 timeout=httpx2.Timeout(self._timeout, read=self._timeout + wait_seconds),
             )
-        except httpx2.TransportError as error:
+        except httpx2.RequestError as error:
             raise answers.unreachable(call, self._place, error) from error
 
     def _stream(self, uid: str) -> Iterator[Event]:
@@ -267,7 +267,7 @@ class Client(Operating):
                     answers.refuse(call, response)
                 for chunk in response.iter_bytes():
                     yield parser.feed(chunk)
-        except httpx2.TransportError as error:
+        except httpx2.RequestError as error:
             raise answers.unreachable(call, self._place, error) from error
 
     # --- for a task -------------------------------------------------------------------------------

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 import sandbox_client
-from sandbox_client import Client, ProblemError, SandboxError, UnexpectedAnswer, errors
+from sandbox_client import Client, ProblemError, SandboxError, Task, UnexpectedAnswer, Unreachable, errors
 from tests.client.scripted import Answer, Server, serving
 from tests.system.instance import ROOT, Instance
 
@@ -72,6 +72,15 @@ def test_what_is_no_sandbox_is_named(server: Server, answer: Answer) -> None:
     with Client(server.url) as sandbox, pytest.raises(UnexpectedAnswer, match="SANDBOX_URL") as raised:
         sandbox.types()
     assert raised.value.status == answer.status
+
+
+def test_an_answer_that_cannot_be_unpacked_is_none(server: Server) -> None:
+    server.answers = [Answer(200, b"{}", {"Content-Encoding": "gzip", "Content-Type": "text/event-stream"})]
+    with Client(server.url, retry_for=0) as sandbox:
+        with pytest.raises(Unreachable, match="decompressing"):
+            sandbox.get("a")
+        with pytest.raises(Unreachable, match="decompressing"):
+            list(Task(sandbox, {"uid": "a"}).events())
 
 
 def test_a_cancelled_wait_of_asyncio_ends(running: Instance) -> None:
