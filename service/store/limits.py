@@ -48,13 +48,16 @@ class Limits:
         self._partitions = partitions
         self._need_layout = need_layout
         self._types: dict[str, TaskType] = {}
+        self._named: dict[str, tuple[str, ...]] = {}  # by type
         self.types: frozenset[str] = frozenset()
         self._rules: dict[int, tuple[float, dict[str, LimitRule]]] = {}
         self._counted: tuple[float, dict[str, tuple[int, int]]] = (0.0, {})
 
     def know(self, types: Iterable[TaskType]) -> None:
-        """The types that name limits; of others nothing is asked."""
-        self._types.update({each.name: each for each in types if each.limits})
+        """Of types that name no limits nothing is asked."""
+        known = list(types)
+        self._named.update({each.name: each.limits for each in known})
+        self._types.update({each.name: each for each in known if each.limits})
         self.types = frozenset(self._types)
 
     # --- where a task belongs ------------------------------------------------------------------------
@@ -177,7 +180,7 @@ class Limits:
 
     def vacate(self) -> Iterator[int]:
         """Who takes up a place without right leaves it. Tells a round trip at a time how many did."""
-        return vacancies.vacate(self._wire, self._groups)
+        return vacancies.vacate(self._wire, self._groups, self._named)
 
     def push_back(self, task: Task, partition: int, limit: str, seconds: float) -> None:
         """Nothing more of a claim's key with this limit starts for so long; it may have to rest for longer already."""

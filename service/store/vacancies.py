@@ -1,11 +1,12 @@
 """Finds tasks that take up a place of a limit, and whose documents say that they do not belong there.
 
 No script leaves any behind. But a release that does not know a type's limits may run a task that another one has let
-in, and documents may be lost with a server. Looked at are places at which others wait.
+in, and documents may be lost with a server. Looked at are places at which others wait. Those whose type does not name
+the limit any more are let go, one after the other, before they are claimed: else they would pass a few at each look.
 """
 
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from typing import Final
 
 from service.store import keys
@@ -17,13 +18,14 @@ from service.tasks.document import QUEUED, RUNNING
 PLACES: Final = 100
 MEMBERS: Final = 1000
 AT_ONCE: Final = 100  # documents: they may be large
+TURNS: Final = 1000  # at one place: a runner of a release that names the limit may send them back meanwhile
 ADMITTED: Final = "admitted"
 CLAIMS: Final = "claims"
 
 
-def vacate(wire: Wire, groups: Sequence[Sequence[int]]) -> Iterator[int]:
+def vacate(wire: Wire, groups: Sequence[Sequence[int]], named: Mapping[str, Sequence[str]]) -> Iterator[int]:
     """Looks at some places of each partition, another time at others. After each round trip: how many tasks have left
-    one by it. Whoever asks may stop for a while between two of them.
+    one by it. Whoever asks may stop for a while between two of them. `named`: by type, the limits that it names.
     """
     for group in random.sample(groups, len(groups)):  # one that is away must not always be in the way of the same
         for partition in group:
@@ -31,10 +33,16 @@ def vacate(wire: Wire, groups: Sequence[Sequence[int]]) -> Iterator[int]:
             yield 0
             for place in places:
                 for kind in (ADMITTED, CLAIMS):
-                    yield from _vacate(wire, partition, place.decode(), kind)
+                    for _ in range(TURNS):
+                        if not (yield from _vacate(wire, partition, place.decode(), kind, named)):
+                            break
 
 
-def _vacate(wire: Wire, partition: int, place: str, kind: str) -> Iterator[int]:
+def _vacate(
+    wire: Wire, partition: int, place: str, kind: str, named: Mapping[str, Sequence[str]]
+) -> Generator[int, None, bool]:
+    """Returns whether some that wait for a runner have left it: who is admitted in their places may be alike."""
+    let_go = False
     kept = keys.limit(partition, f"{kind}:{place}")
     [members] = wire.call(partition, ("SRANDMEMBER", kept, MEMBERS))
     yield 0
@@ -43,15 +51,20 @@ def _vacate(wire: Wire, partition: int, place: str, kind: str) -> Iterator[int]:
         [texts] = wire.call(partition, ("MGET", *some))
         yield 0
         for uid, text in zip((each.decode() for each in some), texts, strict=True):
-            if not _belongs(document(uid, text), place, kind):
+            found = document(uid, text)
+            if not _belongs(found, place, kind, named):
                 command = VACATE.call([uid, kept], (keys.base(partition), place, text or b""))
-                yield wire.call(partition, command)[0]
+                [left] = wire.call(partition, command)
+                let_go |= left and found is not None and found.task.status == QUEUED
+                yield left
+    return let_go
 
 
-def _belongs(found: Document | None, place: str, kind: str) -> bool:
+def _belongs(found: Document | None, place: str, kind: str, named: Mapping[str, Sequence[str]]) -> bool:
     if found is None or not found.is_readable:
         return found is not None
     task = found.task
     if kind == ADMITTED:
-        return task.status == QUEUED
+        limit = place.partition(":")[0]
+        return task.status == QUEUED and limit in named.get(task.type, (limit,))
     return task.status == RUNNING and task.claim is not None and place in task.claim.places

@@ -10,8 +10,9 @@ import pytest
 import redis
 
 from service.errors import StoreUnavailable
-from service.store import TYPE, Change, Entry, Moved, Pause, Store, keys
+from service.store import SCRIPTS, TYPE, Change, Entry, Moved, Pause, Store, keys
 from service.store import limits as the_limits
+from service.store.connection import connect
 from service.tasks import moments, transitions
 from service.tasks.declare import task
 from service.tasks.document import QUEUED, SCHEDULED, Claim, Task, TaskError, decode
@@ -486,6 +487,24 @@ def test_who_takes_up_a_place_and_does_not_belong_there_leaves_it(store: Store, 
     assert sum(store.limits.vacate()) == 1
     assert uids(fetched(store)) == [tasks[2]]
     assert sum(store.limits.vacate()) == 0, "who is admitted, and who runs, stays"
+
+
+def test_what_waits_at_a_limit_that_its_type_names_no_more_is_let_go(server: RedisServer, store: Store) -> None:
+    @task("ring")
+    def ring(context: Any, customer: str = "nobody") -> None: ...
+
+    limit(store, "line", key=None, concurrency=1)
+    first, call, *rest = [stored(store, type=each) for each in ("ring", "call", *["ring"] * 5)]
+    newer = Store(connect(server.url, SCRIPTS))
+    newer.limits.know([*TYPES[:3], ring.__sandbox_task__])  # type: ignore[attr-defined]
+
+    assert sum(newer.limits.vacate()) == 1
+    started = run(newer)
+    assert [uid for uid, _ in started] == [first, call]
+    ends(newer, *started[1])
+    assert sum(newer.limits.vacate()) == 5, "at once, before anybody has claimed one of them"
+    assert [uid for uid, _ in run(newer)] == rest
+    newer.close()
 
 
 def test_what_is_set_aside_for_a_paused_type_takes_up_no_place(store: Store) -> None:
