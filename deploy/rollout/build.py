@@ -74,8 +74,8 @@ class Builder:
 
     # --- building ---------------------------------------------------------------------------------
 
-    def build(self, python: Python) -> Built:
-        """For hosts with this Python."""
+    def build(self, python: Python, after: str = "") -> Built:
+        """For hosts with this Python. `after`: the newest release that they have."""
         sha, by = self.commit(), self._by(python)
         with tempfile.TemporaryDirectory() as scratch:
             source = Path(scratch) / "source"
@@ -88,7 +88,7 @@ class Builder:
         _refuse_twice((required | own).values())
         [pip] = [f"{digest}/{file}" for digest, file in required.items() if file.startswith("pip-")]
         built = Built(
-            id=releases.name(datetime.now(UTC), sha),
+            id=releases.name(datetime.now(UTC), sha, after),
             sha=sha,
             version=version,
             pip=pip,

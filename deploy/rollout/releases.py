@@ -1,8 +1,8 @@
 """Which release is meant: pure functions of what the hosts have.
 
-A release's folder is named `<UTC>-<commit>`, so the order of names is that of time. The file `.complete` in it says
-that it could be started, `.verified` that it served as it should, `.bad` that it failed, and why. A folder with none of
-them was given up half-way.
+A release's folder is named `<UTC>-<commit>`, so the order of names is that of time; where the clock of who builds it is
+behind, it is named after what is there. The file `.complete` in it says that it could be started, `.verified` that it
+served as it should, `.bad` that it failed, and why. A folder with none of them was given up half-way.
 
 A release without `.verified` may be current: a client was killed after the switch. Nobody knows of it whether it works,
 so what goes back prefers one that was verified.
@@ -10,12 +10,14 @@ so what goes back prefers one that was verified.
 
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 from rollout.errors import DeployError, UsageError
 
+MOMENT: Final = "%Y%m%dT%H%M%S"
 ID: Final = re.compile(r"[0-9]{8}T[0-9]{6}-[0-9a-f]{7}")
 
 
@@ -65,8 +67,11 @@ class OnHost:
         return any(release.id == id and release.verified and release.good for release in self.releases)
 
 
-def name(at: datetime, sha: str) -> str:
-    return f"{at.astimezone(UTC):%Y%m%dT%H%M%S}-{sha[:7]}"
+def name(at: datetime, sha: str, after: str = "") -> str:
+    """Later than `after`, the name of another one."""
+    with suppress(ValueError, OverflowError):
+        at = max(at, datetime.strptime(f"{after[:15]}+0000", f"{MOMENT}%z") + timedelta(seconds=1))
+    return f"{at.astimezone(UTC):{MOMENT}}-{sha[:7]}"
 
 
 def checked(id: str) -> str:

@@ -266,7 +266,8 @@ class Roll:
 
     def _build(self) -> Built:
         with report.phase(report.EVERYWHERE, "build") as remarks, self.team.around("build", None, "", remarks):
-            built = self.builder.build(self._python())
+            newest = max(set().union(*(found.ids for found in self._found.values())), default="")
+            built = self.builder.build(self._python(), newest)
             self._check_glibc(built)
             remarks.append(f"{built.id}, version {built.version}")
         if self.stage.index is not None:

@@ -89,6 +89,17 @@ def test_a_rollback_goes_to_the_release_that_is_named_and_may_keep_what_it_leave
 
 
 @pytest.mark.slow
+def test_a_release_of_somebody_whose_clock_is_ahead_is_not_the_newest_for_long(world: World) -> None:
+    first = world.host.current
+    world.host.sh("runuser -u deploy -- mkdir /srv/sandbox/releases/20990101T000000-0a1b2c3")
+    sha = world.project.commit("two")
+    world.project.fab("deploy")
+    assert world.host.current == f"20990101T000001-{sha[:7]}"
+    world.project.fab("rollback")
+    assert world.host.current == first
+
+
+@pytest.mark.slow
 def test_of_deploys_that_fail_in_a_row_the_newest_stays_as_evidence(world: World) -> None:
     for text in ("one", "another"):
         world.project.change("service/web/app.py", "\nfrom ", f'\nraise ImportError("{text}")\nfrom ', text)

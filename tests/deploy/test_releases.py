@@ -45,6 +45,20 @@ def test_a_name_tells_time_and_commit_and_sorts_by_time() -> None:
     assert checked("20261126T090503-0a1b2c3") == "20261126T090503-0a1b2c3"
 
 
+@pytest.mark.parametrize(
+    ("newest", "moment"),
+    [
+        ("", "20261126T090503"),
+        ("20261126T090502-ffffff0", "20261126T090503"),
+        ("20261126T090503-ffffff0", "20261126T090504"),
+        ("20261126T235959-ffffff0", "20261127T000000"),
+        ("99999999T999999-ffffff0", "20261126T090503"),  # no moment
+    ],
+)
+def test_a_name_comes_after_what_is_there_though_the_clock_is_behind(newest: str, moment: str) -> None:
+    assert name(datetime(2026, 11, 26, 9, 5, 3, tzinfo=UTC), "0a1b2c3d4e5f", newest) == f"{moment}-0a1b2c3"
+
+
 @pytest.mark.parametrize("text", ["", "..", "20261126T090503-0a1b2c3/..", "current", "20261126T090503-0A1B2C3"])
 def test_what_is_no_name_is_refused(text: str) -> None:
     with pytest.raises(UsageError, match="is no release's name"):
