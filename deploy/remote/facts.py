@@ -108,7 +108,7 @@ json.dump(
         "set_up": (root / "shared").is_dir() and Path("/etc/default/sandbox").exists(),
         "frozen": text(frozen) or ("by a file that is not deploy's" if os.path.lexists(frozen) else None),
         "releases": list(releases()),
-        "current": os.readlink(current).rpartition("/")[2] if current.is_symlink() else None,
+        "current": current.readlink().name if current.is_symlink() else None,
         "serving": serving,
         "living": alive,
         "wheels": sorted(path.name for path in root.glob("shared/wheels/*") if len(path.name) == 64),

@@ -1,6 +1,10 @@
 """Which release is meant, for each thing that hosts may have."""
 
+import json
+import subprocess
+import sys
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,6 +22,9 @@ from rollout.releases import (
     to_remove,
     unused_wheels,
 )
+from tests.system.instance import ROOT
+
+FACTS = ROOT / "deploy" / "remote" / "facts.py"
 
 
 def id_of(number: int) -> str:
@@ -157,6 +164,14 @@ def test_what_fails_goes_back_to_what_serves_if_that_was_verified(
 def test_a_clean_up_keeps_what_a_living_process_was_started_from() -> None:
     host = on_host("ggggg", current=4, serving=id_of(1), living=frozenset({id_of(0)}))
     assert to_remove(host, 1) == [id_of(2), id_of(3)]
+
+
+@pytest.mark.parametrize("target", ["releases/{}", "releases/{}/", "{root}/releases/{}", "{root}/releases/{}/"])
+def test_a_link_that_somebody_has_typed_is_understood(target: str, tmp_path: Path) -> None:
+    """Shells complete the name of a folder with a slash."""
+    (tmp_path / "current").symlink_to(target.format(id_of(1), root=tmp_path))
+    found = subprocess.run((sys.executable, FACTS), env={"ROOT": str(tmp_path)}, capture_output=True, check=True)
+    assert from_facts(json.loads(found.stdout)).current == id_of(1)
 
 
 def test_wheels_that_no_remaining_release_has_are_unused() -> None:
