@@ -16,6 +16,7 @@ from typing import NamedTuple
 
 import psutil
 import pytest
+import redis
 
 from tests.servers import BUSY, DEBIAN, EMBEDDED, RedisServer, eventually, free_port
 from tests.system.instance import ROOT, SANDBOX, Instance, Process, deaths, frozen
@@ -437,3 +438,18 @@ def test_a_damaged_file_of_redis_is_named_on_the_terminal(instance: Instance) ->
     file.write_bytes(b"#garbage" + file.read_bytes())
     instance.start()
     eventually(lambda: f"{file} is damaged" in instance.output, 60)
+
+
+def test_a_redis_that_is_killed_while_it_rewrites_its_files_leaves_none(instance: Instance) -> None:
+    instance.started()
+    folder = instance.home / "redis"
+    with redis.Redis(unix_socket_path=str(instance.home / "run" / "redis.sock")) as client:
+        client.mset({f"key {number}": "x" for number in range(100)})
+        client.config_set("rdb-key-save-delay", 100_000)  # microseconds
+        client.bgrewriteaof()
+        eventually(lambda: list(folder.glob("temp-*")))
+        [server] = instance.kinds()["redis"]
+        os.kill(server.pid, signal.SIGKILL)
+    eventually(lambda: not server.alive)
+    eventually(instance.is_ready)
+    assert not list(folder.glob("temp-*"))
