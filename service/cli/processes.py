@@ -42,6 +42,7 @@ def redis() -> int:
     holder = state.lock(folder / "lock", wait_seconds=REDIS_WAIT_SECONDS, survives_exec=True)
     if holder is not None:
         raise SandboxError(f"another Redis (process {holder}) still serves {folder}")
+    valkey.refuse_closed_files(folder)
     valkey.refuse_lost_data(folder)
     log = read.logs / "redis.log"
     if why := valkey.why_it_ended(folder, log):

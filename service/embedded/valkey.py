@@ -100,6 +100,15 @@ def refuse_lost_data(folder: Path) -> None:
             raise SandboxError(f"{base} is empty, which the server has never left. {WHAT_TO_DO}")
 
 
+def refuse_closed_files(folder: Path) -> None:
+    """As after a start as another user, or a restored backup of one: the server tells of it in its log alone."""
+    files = folder / FOLDER
+    for path in (files, *files.glob("*")):
+        wanted = os.R_OK | os.W_OK if path.suffix == ".aof" else os.R_OK
+        if path.exists() and not os.access(path, wanted):
+            raise SandboxError(f"{path} is closed to this user, who has to read and write it. {WHAT_TO_DO}")
+
+
 def is_running(pid: int, words: list[str]) -> bool:
     """Is this process the same server, with the same options? Its program may lie elsewhere by now."""
     try:

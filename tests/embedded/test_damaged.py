@@ -1,6 +1,8 @@
 """A damaged file of the embedded Redis: it is named, and what the docs say mends it."""
 
+import os
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -102,3 +104,20 @@ def test_a_base_that_was_cut_to_nothing_is_not_taken_for_one_without_data(own_se
     base.write_bytes(b"")
     with pytest.raises(SandboxError, match=f"{base} is empty"):
         valkey.refuse_lost_data(own_server.folder)
+
+
+@pytest.mark.parametrize(
+    "name", ["", "appendonly.aof.1.base.rdb", "appendonly.aof.1.incr.aof", "appendonly.aof.manifest"]
+)
+def test_what_belongs_to_another_user_is_named(own_server: RedisServer, name: str) -> None:
+    own_server.stop()
+    valkey.refuse_closed_files(own_server.folder)
+    path = own_server.folder / "appendonlydir" / name
+    path.chmod(0)
+    call = "import sys; from pathlib import Path; from service.embedded import valkey; "
+    call += "valkey.refuse_closed_files(Path(sys.argv[1]))"
+    without_rights = ("setpriv", "--bounding-set=-all") if os.geteuid() == 0 else ()
+    words = (*without_rights, sys.executable, "-c", call, str(own_server.folder))
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    path.chmod(0o700)
+    assert f"SandboxError: {path} is closed to this user" in done.stderr

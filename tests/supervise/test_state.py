@@ -48,6 +48,14 @@ def test_a_redis_that_goes_on_is_named(tmp_path: Path) -> None:
         state.refuse_foreign_redis(read)
 
 
+def test_a_lock_of_the_data_that_cannot_be_opened_is_told_in_words(tmp_path: Path) -> None:
+    read = settings.read({"SANDBOX_HOME": str(tmp_path)})
+    state.redis_folder(read).mkdir()
+    (state.redis_folder(read) / "lock").symlink_to("lock")
+    with pytest.raises(SettingsError, match=r"SANDBOX_HOME is .*redis/lock"):
+        state.refuse_foreign_redis(read)
+
+
 def test_whoever_looks_is_answered_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """`sandbox restart` looks again and again."""
     read = settings.read({"SANDBOX_HOME": str(tmp_path)})

@@ -112,7 +112,11 @@ def control_group(settings: Settings) -> int:
 
 def refuse_foreign_redis(settings: Settings) -> None:
     """Two servers would ruin the data. Waits a moment for one that is ending: it holds the lock a little longer."""
-    server = _holder(redis_folder(settings) / "lock", wait_seconds=GONE_SECONDS) if settings.embedded_redis else None
+    try:
+        lock = redis_folder(settings) / "lock"
+        server = _holder(lock, wait_seconds=GONE_SECONDS) if settings.embedded_redis else None
+    except OSError as error:
+        raise _unusable("SANDBOX_HOME", settings.home, error) from error
     if server is not None:
         raise AlreadyRunning(
             f"a Redis that this sandbox has not started (process {server}) serves the data of {settings.home}. "
