@@ -8,6 +8,7 @@ Redis drops such a rest at its start.
 
 import io
 import os
+import re
 import tarfile
 import time
 from collections.abc import Iterator
@@ -15,9 +16,10 @@ from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import IO, Final
 
-from service.embedded.valkey import FOLDER, MANIFEST
+from service.embedded.valkey import COMMANDS, FOLDER, MANIFEST, WHAT_TO_DO
 from service.errors import SandboxError
 
+LINE: Final = re.compile(r"file \S+ seq \d+ type \w.*\n")
 HISTORY: Final = "type h"  # a file that is about to be deleted
 LOOKS: Final = 100
 PAUSE_SECONDS: Final = 0.05
@@ -60,10 +62,14 @@ def _parts(folder: Path, tar: tarfile.TarFile, opened: ExitStack) -> Iterator[Pa
 
 def _whole(manifest: Path, tar: tarfile.TarFile, opened: ExitStack) -> tuple[bytes, list[Part]]:
     """The text for the copy's manifest, and the files that it names, with their sizes."""
-    if not manifest.exists():
+    has_commands = any(manifest.parent.glob("*.incr.aof"))
+    if not manifest.exists() and not has_commands:
         raise SandboxError(f"there are no data in {manifest.parent}: no embedded Redis has worked there yet")
     for _ in range(LOOKS):
-        lines = [line for line in manifest.read_text().splitlines(keepends=True) if HISTORY not in line]
+        text = manifest.read_text(errors="replace") if manifest.exists() else ""
+        lines = [line for line in text.splitlines(keepends=True) if HISTORY not in line]
+        if not all(map(LINE.fullmatch, lines)) or (has_commands and COMMANDS not in text):
+            raise SandboxError(f"{manifest} is missing or damaged. {WHAT_TO_DO}")
         paths = [manifest.with_name(line.split()[1]) for line in lines]
         try:
             files = [opened.enter_context(path.open("rb")) for path in paths]

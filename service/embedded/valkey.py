@@ -34,6 +34,7 @@ ALLOCATOR: Final = ":".join(
 )
 FOLDER: Final = "appendonlydir"
 MANIFEST: Final = "appendonly.aof.manifest"
+COMMANDS: Final = "type i"  # so the line of a file ends that is written to, or was before the next one
 EMPTY_BASE: Final = 100  # bytes; of a server that has no data it has 89
 LAST_BYTES: Final = 16384
 STARTS: Final = re.compile("oO0OoO0OoO0Oo Valkey is starting")
@@ -91,10 +92,11 @@ def refuse_lost_data(folder: Path) -> None:
     """Where the server itself would start, without all or a part of them."""
     manifest = folder / FOLDER / MANIFEST
     bases = {file: file.stat().st_size for file in manifest.parent.glob("*.base.*")}
-    has_data = any(file.stat().st_size for file in manifest.parent.glob("*.incr.aof"))
-    has_data = has_data or any(size > EMPTY_BASE for size in bases.values())
-    if has_data and not manifest.exists():  # a first start that was killed has left no manifest, and no data either
-        raise SandboxError(f"{manifest} is missing, but there are data beside it. {WHAT_TO_DO}")
+    has_commands = any(file.stat().st_size for file in manifest.parent.glob("*.incr.aof"))
+    has_base = any(size > EMPTY_BASE for size in bases.values())  # a killed first start has left neither
+    text = manifest.read_text(errors="replace") if manifest.exists() else ""
+    if (has_commands and COMMANDS not in text) or (has_base and not text):
+        raise SandboxError(f"{manifest} is missing or damaged, but there are data beside it. {WHAT_TO_DO}")
     for base, size in bases.items():
         if not size:
             raise SandboxError(f"{base} is empty, which the server has never left. {WHAT_TO_DO}")
@@ -125,7 +127,7 @@ def environment() -> dict[str, str]:
 def run(socket: Path, folder: Path, fsync: str, log: Path) -> None:
     """Becomes the server (exec), so that the supervisor watches its real process."""
     folder.mkdir(parents=True, exist_ok=True)
-    for left in folder.glob("temp-*"):  # by a rewrite that was killed: each is as large as the data
+    for left in folder.glob("temp-*.[ar][od][fb]"):  # by a rewrite that was killed: each is as large as the data
         left.unlink()
     words = command(socket, folder, fsync, log)
     os.execve(words[0], words, environment())

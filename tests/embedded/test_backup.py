@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import redis
@@ -111,6 +112,20 @@ def test_without_data_or_room_nothing_is_left(tmp_path: Path) -> None:
     with pytest.raises(SandboxError, match="no data"):
         backup.save(tmp_path / "redis", file)
     assert [entry.name for entry in tmp_path.iterdir()] == ["backup.tar"]
+    assert file.read_text() == "of yesterday"
+
+
+@pytest.mark.parametrize("harm", [lambda text: b"", lambda text: text.splitlines(keepends=True)[0], len, None])
+def test_a_damaged_manifest_makes_no_backup(own_server: RedisServer, tmp_path: Path, harm: Any) -> None:
+    """It would have next to no data, and replace the one of yesterday."""
+    file, manifest = tmp_path / "backup.tar", own_server.folder / "appendonlydir" / "appendonly.aof.manifest"
+    file.write_text("of yesterday")
+    if harm is None:
+        manifest.unlink()
+    else:
+        manifest.write_bytes(bytes(harm(manifest.read_bytes())))
+    with pytest.raises(SandboxError, match=f"{manifest} is missing or damaged"):
+        backup.save(own_server.folder, file)
     assert file.read_text() == "of yesterday"
 
 

@@ -81,6 +81,20 @@ def test_each_file_is_named(own_server: RedisServer, name: str, harm: Callable[[
     assert told is not None and f" {path} is {state}" in told
 
 
+def test_data_without_the_last_line_of_their_manifest_are_not_taken_for_none(own_server: RedisServer) -> None:
+    """The server would read the base file, and begin anew behind it."""
+    with own_server.client() as client:
+        client.set("key", "value")
+    own_server.stop()
+    manifest = own_server.folder / "appendonlydir" / "appendonly.aof.manifest"
+    base, commands = manifest.read_text().splitlines(keepends=True)
+    manifest.write_text(base)
+    with pytest.raises(SandboxError, match=f"{manifest} is missing or damaged"):
+        valkey.refuse_lost_data(own_server.folder)
+    (manifest.parent / commands.split()[1]).unlink()
+    valkey.refuse_lost_data(own_server.folder)  # as of a base file that somebody brings along
+
+
 @pytest.mark.parametrize("is_rewritten", [False, True])
 def test_data_without_their_manifest_are_not_taken_for_none(own_server: RedisServer, is_rewritten: bool) -> None:
     """The server would begin anew, and whoever asks would hear that there are no tasks."""
