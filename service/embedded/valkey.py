@@ -127,7 +127,7 @@ def environment() -> dict[str, str]:
 def run(socket: Path, folder: Path, fsync: str, log: Path) -> None:
     """Becomes the server (exec), so that the supervisor watches its real process."""
     folder.mkdir(parents=True, exist_ok=True)
-    for left in folder.glob("temp-*.[ar][od][fb]"):  # by a rewrite that was killed: each is as large as the data
+    for left in (*folder.glob("temp-*.rdb"), *folder.glob("temp-*.aof")):  # of a killed rewrite: as large as the data
         left.unlink()
     words = command(socket, folder, fsync, log)
     os.execve(words[0], words, environment())
