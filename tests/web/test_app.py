@@ -209,6 +209,25 @@ def test_what_redis_refuses_is_a_fault_that_is_reported_and_not_told(
     assert [record.fields["route"] for record in said] == ["/tasks", "/tasks"]  # type: ignore[attr-defined]
 
 
+@pytest.mark.parametrize("more", [{}, {"unique": {"key": "a"}}])
+def test_what_the_store_has_sent_twice_is_created_once_and_told_as_new(
+    client: FlaskClient, store: Store, monkeypatch: pytest.MonkeyPatch, more: dict[str, Any]
+) -> None:
+    """The connection to Redis broke behind the command and before its answer."""
+    call = store._wire.call
+
+    def twice(partition: int, *commands: Any, **options: Any) -> Any:
+        if commands[0][0] == "EVALSHA":
+            call(partition, *commands, **options)
+        return call(partition, *commands, **options)
+
+    monkeypatch.setattr(store._wire, "call", twice)
+    headers = {"Idempotency-Key": "k"}
+    assert client.post("/tasks", json={"type": "echo", **more}, headers=headers).status_code == 201
+    assert client.post("/tasks", json={"type": "echo", **more}, headers=headers).status_code == 200
+    assert len(store.index.page(limit=10)[0]) == 1
+
+
 def test_a_client_that_was_answered_503_sends_the_same_again(
     client: FlaskClient, store: Store, registry: Registry, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -69,8 +69,7 @@ class TaskCalls:
             return self._created_unique(new)
         self._store.prepare(new)
         present = self._gathering.create(new)
-        # A random UID is present only if the store sent its command twice, because the first answer was lost.
-        if not present or new[0].request is None:
+        if not present or new[0].request is None or _of_this_request(new, present):  # nobody else knows a random UID
             self._tell("created", new)
             return new, 201
         known = _same(new, present)
@@ -152,13 +151,13 @@ class TaskCalls:
         except KeyHeld as error:
             note_also(request.environ, "held", [new[error.index or 0]])
             raise
-        if made.present and new[0].request is not None:
+        if made.present and new[0].request is not None and not _of_this_request(new, made.present):
             known = _same(new, self._with_holders(new, made.present))
             self._tell_the_audit("repeated", known)
             return known, 200
         answered = {task.uid for task in made.tasks}
         note_also(request.environ, "held", [task for task in new if task.uid not in answered])
-        stored = new if made.present else made.new  # present without a key: the store has sent its command twice
+        stored = new if made.present else made.new
         self._tell("created", stored)
         if made.replaced:
             note_also(request.environ, "cancelled", made.replaced)
@@ -189,6 +188,11 @@ class TaskCalls:
             raise missing(uid)
         self._store.limits.tell([found.task], self._store.partition)
         return found
+
+
+def _of_this_request(new: Sequence[Task], present: Sequence[Document | None]) -> bool:
+    """The store has sent its command twice, because the first answer was lost."""
+    return all(found and found.task.created_at == task.created_at for task, found in zip(new, present, strict=True))
 
 
 def _same(new: Sequence[Task], present: Sequence[Document | None]) -> list[Task]:
