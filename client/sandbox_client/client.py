@@ -34,20 +34,13 @@ class Client(Operating):
     ) -> None:
         """`retry_for`: for how many seconds a call is tried again. `timeout`: seconds that each try may take to
         connect, and then to answer. `transport` and `clock` are for tests."""
-        place = address.find(url, token, os.environ)
+        self._address = place = address.find(url, token, os.environ)
         self._place = f"unix:{place.socket}" if place.socket else place.base_url
         self._retry_for = retry_for
         self._timeout = timeout
         self._clock = clock or Clock()
-        limits = httpx2.Limits(max_connections=None, max_keepalive_connections=20)
-        if transport is None:  # httpx2's own would obey HTTP_PROXY: the token is for the service alone
-            transport = httpx2.HTTPTransport(uds=place.socket, limits=limits)
-        self._http = httpx2.Client(
-            base_url=place.base_url,
-            headers={"User-Agent": f"sandbox-client/{__version__}", **place.headers},
-            limits=limits,
-            transport=transport,
-        )
+        self._transport = transport
+        self._connect()
 
     def __enter__(self) -> Self:
         return self
@@ -56,7 +49,7 @@ class Client(Operating):
         self.close()
 
     def close(self) -> None:
-        self._http.close()
+        self._here().close()
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self._place}>"
@@ -214,6 +207,20 @@ class Client(Operating):
 
     # --- how they are sent ------------------------------------------------------------------------
 
+    def _connect(self) -> None:
+        place, limits = self._address, httpx2.Limits(max_connections=None, max_keepalive_connections=20)
+        # httpx2's own transport would obey HTTP_PROXY: the token is for the service alone.
+        transport = self._transport or httpx2.HTTPTransport(uds=place.socket, limits=limits)
+        headers = {"User-Agent": f"sandbox-client/{__version__}", **place.headers}
+        self._http = httpx2.Client(base_url=place.base_url, headers=headers, limits=limits, transport=transport)
+        self._process = os.getpid()
+
+    def _here(self) -> httpx2.Client:
+        """A forked process gets connections of its own: on those of both, each would read the other's answers."""
+        if self._process != os.getpid():
+            self._connect()
+        return self._http
+
     def _retries(self, *, end: float = math.inf) -> Retries:
         return Retries(self._retry_for, self._clock, end=end)
 
@@ -229,7 +236,7 @@ class Client(Operating):
     def _request(self, call: Call) -> httpx2.Response:
         wait_seconds = call.wait() if call.wait else 0
         try:
-            return self._http.request(
+            return self._here().request(
                 call.method,
                 call.path,
                 params=call.query,
@@ -261,7 +268,7 @@ class Client(Operating):
         parser.begin()
         timeout = httpx2.Timeout(self._timeout, read=max(self._timeout, SILENCE_SECONDS))
         try:
-            with self._http.stream(call.method, call.path, headers=call.headers_for(0), timeout=timeout) as response:
+            with self._here().stream(call.method, call.path, headers=call.headers_for(0), timeout=timeout) as response:
                 if not answers.is_stream(response):
                     response.read()
                     answers.refuse(call, response)

@@ -23,6 +23,7 @@ class Asked(NamedTuple):
     path: str
     headers: dict[str, str]
     body: bytes
+    port: int  # of the other end of the connection
 
 
 class Server(socketserver.ThreadingTCPServer):
@@ -44,7 +45,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _answer(self) -> None:
         body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
-        self.server.asked.append(Asked(self.command, self.path, dict(self.headers), body))
+        self.server.asked.append(Asked(self.command, self.path, dict(self.headers), body, self.client_address[1]))
         answers = self.server.answers
         answer = answers.pop(0) if len(answers) > 1 else answers[0]
         if answer is LOST:

@@ -1,6 +1,7 @@
 """What of the service becomes which exception."""
 
 import asyncio
+import os
 import re
 from collections.abc import Iterator
 
@@ -81,6 +82,19 @@ def test_an_answer_that_cannot_be_unpacked_is_none(server: Server) -> None:
             sandbox.get("a")
         with pytest.raises(Unreachable, match="decompressing"):
             list(Task(sandbox, {"uid": "a"}).events())
+
+
+def test_a_forked_process_asks_on_a_connection_of_its_own(server: Server) -> None:
+    server.answers = [Answer(200)]
+    with Client(server.url) as sandbox:
+        sandbox.ready()
+        child = os.fork()
+        if child == 0:
+            sandbox.ready()
+            os._exit(0)
+        os.waitpid(child, 0)
+        sandbox.ready()
+    assert len(server.asked) == 3 and len({asked.port for asked in server.asked}) == 2
 
 
 def test_a_cancelled_wait_of_asyncio_ends(running: Instance) -> None:
