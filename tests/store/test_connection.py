@@ -4,6 +4,7 @@ import gc
 import signal
 import socket
 import socketserver
+import ssl
 import subprocess
 import sys
 import threading
@@ -14,6 +15,7 @@ from pathlib import Path
 
 import pytest
 import redis
+import trustme
 
 from service.errors import StoreRefused, StoreUnavailable
 from service.observe import scrubber
@@ -223,6 +225,25 @@ def _forgetful_firewall(server: Path) -> Iterator[tuple[int, Callable[[], None]]
             firewall.shutdown()
 
 
+def test_the_authorities_are_read_once_for_many_connections_by_tls(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    authority, context = trustme.CA(), ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    authority.issue_cert(HOST).configure_cert(context)
+    authority.cert_pem.write_to_path(tmp_path / "ca.pem")
+    made: list[ssl.SSLContext] = []
+    make = ssl.create_default_context
+    monkeypatch.setattr(ssl, "create_default_context", lambda *words: made.append(make(*words)) or made[-1])
+    with _saying("+here", tls=context) as port:
+        wires = [connect(f"rediss://{HOST}:{port}{more}", SCRIPTS) for more in (f"?ssl_ca_certs={tmp_path}/ca.pem", "")]
+        for _ in range(3):
+            assert wires[0].call(0, ("ECHO", "a")) == [b"here"]
+            wires[0].close()
+        assert len(made) == 1
+        with unavailable("certificate"):
+            wires[1].call(0, ("ECHO", "a"))
+
+
 def test_an_answer_that_comes_too_late_is_given_to_nobody(own_server: RedisServer, wire: Wire) -> None:
     assert echo(wire, "first")
     own_server.freeze()
@@ -296,7 +317,7 @@ def test_a_redis_that_loads_its_data_is_unavailable_until_it_has(own_server: Red
 
 
 @contextmanager
-def _saying(answer: str, after_seconds: float = 0) -> Iterator[int]:
+def _saying(answer: str, after_seconds: float = 0, tls: ssl.SSLContext | None = None) -> Iterator[int]:
     """A server that gives each command the same answer, and its port."""
 
     class Connection(socketserver.StreamRequestHandler):
@@ -308,6 +329,8 @@ def _saying(answer: str, after_seconds: float = 0) -> Iterator[int]:
 
     with socketserver.ThreadingTCPServer((HOST, 0), Connection) as server:
         server.daemon_threads = True
+        if tls is not None:
+            server.socket = tls.wrap_socket(server.socket, server_side=True)
         threading.Thread(target=server.serve_forever, args=(0.01,)).start()
         try:
             yield server.server_address[1]

@@ -9,6 +9,8 @@ entries does not: the first answer would be lost, and nobody would know of the e
 """
 
 import os
+import socket
+import ssl
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
@@ -37,6 +39,7 @@ from service.store.connection.faults import unavailable, unreachable
 CONNECT_SECONDS: Final = 0.5
 ANSWER_SECONDS: Final = 0.9  # a request makes two calls, and is to be answered within two seconds
 IDLE_SECONDS: Final = 10.0
+CONTEXT_SECONDS: Final = 10.0
 
 STANDARD: Final = (0, 1, 2)  # the descriptors of standard input, output and error
 
@@ -59,10 +62,35 @@ def _connections(url: str) -> tuple[Callable[[], ConnectionInterface], list[Comm
         "health_check_interval": 0,
     }
     kind = options.pop("connection_class", redis.Connection)
+    if kind is redis.SSLConnection and not any("ocsp" in name for name in options):  # which each connection asks for
+        kind = partial(_TlsConnection, _Context())
     login = [options.pop(name) for name in ("username", "password") if name in options]
     database = options.pop("db", 0)
     greeting: list[Command] = [("AUTH", *login)] if login else []
     return partial(kind, **options), greeting + ([("SELECT", database)] if database else [])
+
+
+class _Context:
+    """What TLS connections have in common. It is made anew after some seconds, as its files may have changed."""
+
+    found: ssl.SSLContext | None = None
+    until = 0.0
+
+
+class _TlsConnection(redis.SSLConnection):
+    """redis-py reads all authorities of the system for each connection: 40 ms in which a web worker is deaf."""
+
+    def __init__(self, shared: _Context, **options: Any) -> None:
+        self._shared = shared
+        super().__init__(**options)
+
+    def _wrap_socket_with_ssl(self, sock: socket.socket) -> ssl.SSLSocket:
+        shared = self._shared
+        if shared.found is not None and time.monotonic() < shared.until:
+            return shared.found.wrap_socket(sock, server_hostname=self.host)
+        wrapped: ssl.SSLSocket = super()._wrap_socket_with_ssl(sock)  # type: ignore[no-untyped-call]
+        shared.found, shared.until = wrapped.context, time.monotonic() + CONTEXT_SECONDS
+        return wrapped
 
 
 def _address(connection: Any) -> str:
