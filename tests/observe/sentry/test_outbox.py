@@ -171,8 +171,9 @@ def test_a_date_is_a_wish_too() -> None:
     headers["Retry-After"] = formatdate(time.time() + 100, usegmt=True)
     wish = module._wish(headers)
     assert wish is not None and 98 < wish <= 100
-    headers.replace_header("Retry-After", "soon")
-    assert module._wish(headers) is None
+    for odd in ("soon", "Mon, 01 Jan 2024 00:00:00 +9999999999999999"):
+        headers.replace_header("Retry-After", odd)
+        assert module._wish(headers) is None
 
 
 @pytest.mark.parametrize("name", ["Retry-After", "X-Sentry-Error"])
