@@ -48,11 +48,11 @@ def _vacate(
     yield 0
     for begin in range(0, len(members), AT_ONCE):
         some = members[begin : begin + AT_ONCE]
-        [texts] = wire.call(partition, ("MGET", *some))
+        texts, records = wire.call(partition, ("MGET", *some), ("HMGET", keys.limit(partition, "tasks"), *some))
         yield 0
-        for uid, text in zip((each.decode() for each in some), texts, strict=True):
+        for uid, text, record in zip((each.decode() for each in some), texts, records, strict=True):
             found = document(uid, text)
-            if not _belongs(found, place, kind, named):
+            if not _belongs(found, place, kind, named, record):
                 command = VACATE.call([uid, kept], (keys.base(partition), place, text or b""))
                 [left] = wire.call(partition, command)
                 let_go |= left and found is not None and found.task.status == QUEUED
@@ -60,11 +60,15 @@ def _vacate(
     return let_go
 
 
-def _belongs(found: Document | None, place: str, kind: str, named: Mapping[str, Sequence[str]]) -> bool:
+def _belongs(
+    found: Document | None, place: str, kind: str, named: Mapping[str, Sequence[str]], record: bytes | None
+) -> bool:
+    """`record`: what is known of it while it is queued (lua/limits.lua). One that waits keeps no place."""
     if found is None or not found.is_readable:
         return found is not None
     task = found.task
     if kind == ADMITTED:
         limit = place.partition(":")[0]
-        return task.status == QUEUED and limit in named.get(task.type, (limit,))
+        is_admitted = record is not None and record.startswith(b"- ")
+        return task.status == QUEUED and is_admitted and limit in named.get(task.type, (limit,))
     return task.status == RUNNING and task.claim is not None and place in task.claim.places

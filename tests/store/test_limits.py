@@ -489,6 +489,38 @@ def test_who_takes_up_a_place_and_does_not_belong_there_leaves_it(store: Store, 
     assert sum(store.limits.vacate()) == 0, "who is admitted, and who runs, stays"
 
 
+def test_who_does_not_belong_at_one_of_its_places_leaves_all_of_them(store: Store) -> None:
+    """As after a reload to a release that names no limits, and another one back."""
+    limit(store, concurrency=1)
+    limit(store, "line", key=None, concurrency=1)
+    first, second = stored(store, type="call"), stored(store, type="call")
+    [entry] = fetched(store)
+    assert entry.text is not None
+    before = decode(entry.text)
+    unaware = transitions.claimed(before, Claim("a", "t", entry.stream, entry.id))
+    [(_, document)] = store.move([Change(entry.text, before, unaware, entry)], consumer="a").stored
+    assert sum(store.limits.vacate()) == 1
+    back = transitions.handed_back(document.task, ran=True)
+    assert store.move([Change(document.text, document.task, back, entry)]).stored
+
+    for expected in (second, first):
+        [(uid, entry)] = run(store)
+        assert uid == expected
+        ends(store, uid, entry)
+
+
+def test_a_place_that_is_kept_by_who_waits_for_it_becomes_free(store: Store, raw: redis.Redis) -> None:
+    """A release of before might leave that."""
+    limit(store, concurrency=1)
+    first, second = stored(store), stored(store)
+    raw.hdel(keys.limit(0, "tasks"), first)
+    [entry] = fetched(store)
+    assert claimed(store, [entry]).paused, "it stands in its own way"
+    assert sum(store.limits.vacate()) == 1
+    assert [uid for uid, _ in run(store)] == [first]
+    assert blocked(store, second) == "per-customer"
+
+
 def test_what_waits_at_a_limit_that_its_type_names_no_more_is_let_go(server: RedisServer, store: Store) -> None:
     @task("ring")
     def ring(context: Any, customer: str = "nobody") -> None: ...

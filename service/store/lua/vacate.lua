@@ -9,11 +9,11 @@
 if (redis.call('GET', KEYS[1]) or '') ~= ARGV[3] or redis.call('SREM', KEYS[2], KEYS[1]) == 0 then
   return 0
 end
+local limits = limits_part()
+local now = limits.clock()
 local record = redis.call('HGET', ARGV[1] .. 'limit:tasks', KEYS[1])
 if record and string.sub(record, 1, 2) == '- ' then
-  redis.call('HDEL', ARGV[1] .. 'limit:tasks', KEYS[1])
-  redis.call('SREM', ARGV[1] .. 'limit:started', KEYS[1])
+  limits.forget(ARGV[1], KEYS[1], now) -- at its other places it is admitted, too
 end
-local limits = limits_part()
-limits.serve_all(ARGV[1], ARGV[2], limits.clock())
+limits.serve_all(ARGV[1], ARGV[2], now)
 return 1
