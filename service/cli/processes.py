@@ -45,7 +45,7 @@ def redis() -> int:
     valkey.refuse_closed_files(folder)
     valkey.refuse_lost_data(folder)
     log = read.logs / "redis.log"
-    if why := valkey.why_it_ended(folder, log):
+    if why := valkey.full_disk(folder) or valkey.why_it_ended(folder, log):
         output.say(f"sandbox: {why}")
     _write_to(log)
     valkey.run(read.sockets / "redis.sock", folder, read.fsync, log)

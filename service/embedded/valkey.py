@@ -8,6 +8,7 @@ process, which circus keeps alive beside it and which calls it once a second.
 import filecmp
 import os
 import re
+import shutil
 from pathlib import Path
 from typing import Final
 
@@ -37,6 +38,7 @@ MANIFEST: Final = "appendonly.aof.manifest"
 COMMANDS: Final = "type i"  # so the line of a file ends that is written to, or was before the next one
 EMPTY_BASE: Final = 100  # bytes; of a server that has no data it has 89
 LAST_BYTES: Final = 16384
+LEAST_BYTES: Final = 1024 * 1024
 STARTS: Final = re.compile("oO0OoO0OoO0Oo Valkey is starting")
 FATAL: Final = re.compile(
     " # (Bad file format reading the append only file|Unrecoverable error reading the append only file"
@@ -86,6 +88,12 @@ def why_it_ended(folder: Path, log: Path) -> str | None:
         return None
     state = "damaged" if there == damaged else "missing"
     return f"the last start of Redis ended because {damaged} is {state}. {WHAT_TO_DO}"
+
+
+def full_disk(folder: Path) -> str | None:
+    """With `always` the server ends when it cannot write, and may have no room to say so."""
+    room = shutil.disk_usage(folder).free
+    return f"the disk of {folder} is full: it has {room} bytes left" if room < LEAST_BYTES else None
 
 
 def refuse_lost_data(folder: Path) -> None:

@@ -1,6 +1,7 @@
 """The embedded server: what it has answered is written, and soon on the disk."""
 
 import os
+import shutil
 import stat
 import subprocess
 import sys
@@ -18,6 +19,13 @@ def test_it_writes_before_it_answers_even_while_the_disk_is_busy(own_server: Red
     with own_server.client() as client:
         assert client.config_get("appendfsync") == {"appendfsync": "no"}
         assert client.config_get("appendonly") == {"appendonly": "yes"}
+
+
+def test_a_full_disk_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert valkey.full_disk(tmp_path) is None
+    used = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: used._replace(free=4096))
+    assert valkey.full_disk(tmp_path) == f"the disk of {tmp_path} is full: it has 4096 bytes left"
 
 
 def test_always_is_left_to_the_server() -> None:
