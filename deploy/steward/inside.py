@@ -69,13 +69,13 @@ def unlink_media(home: Home) -> None:
 
 
 def last_lines(file: Path) -> list[str]:
-    try:
+    """None of what is no file: why a process does not answer is told all the same."""
+    with contextlib.suppress(OSError):
         descriptor = os.open(file, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
-    except FileNotFoundError:
-        return []
-    with os.fdopen(descriptor, "rb") as opened:
-        opened.seek(max(0, os.fstat(descriptor).st_size - 64_000))
-        return opened.read(64_000).decode(errors="replace").splitlines()[-200:]
+        with os.fdopen(descriptor, "rb") as opened:
+            opened.seek(max(0, os.fstat(descriptor).st_size - 64_000))
+            return opened.read(64_000).decode(errors="replace").splitlines()[-200:]
+    return []
 
 
 def keep_log(reading: int, file: Path) -> None:
