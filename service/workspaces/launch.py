@@ -30,7 +30,7 @@ QUIET_SECONDS = 0.1  # after which an answer is taken for whole
 TERM_SECONDS = 4  # before the supervisor kills this process, and then no more finds what it has started
 PATH = "/usr/local/bin:/usr/bin:/bin"
 LINE = re.compile(r"\s*(?:export\s+)?([A-Za-z_][A-Za-z0-9_]*)\s*=\s*(.*?)\s*")
-WEB = re.compile(r"^web:\s*(\S.*?)\s*$", re.MULTILINE)
+WEB = re.compile(r"^web:[ \t]*(\S.*?)\s*$", re.MULTILINE)
 # By its access log is seen when it was last asked: ours comes last, and so counts.
 GUNICORN = 'used=$2; eval "set -- $1"; exec env "$@" --access-logfile "$used"'
 OPERATORS = re.compile(r"[;&|<>`\n]|\$\(")

@@ -140,7 +140,7 @@ made.close()
 open(target + ".new", "ab").close()
 os.rename(target + ".new", target)
 """
-TEST_BY_PROCFILE: Final = re.compile(r"^test:\s*(\S.*)$", re.MULTILINE)
+TEST_BY_PROCFILE: Final = re.compile(r"^test:[ \t]*(\S.*)$", re.MULTILINE)
 PREFIXES: Final = ("uncommitted: ", "not pushed: ", "stashed: ")  # of the lines of GIT_STATUS
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from service.workspaces import launch, looking
+from service.workspaces import launch, looking, recipes
 from service.workspaces.places import Home
 from tests.servers import BUSY, eventually, free_port
 
@@ -280,3 +280,12 @@ def test_what_goes_on_while_the_left_are_ended_is_ended_too(tmp_path: Path) -> N
             process.kill()
             process.wait()
         last.stdout.close()
+
+
+def test_an_empty_line_of_a_procfile_does_not_begin_the_next_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("Procfile").write_text("web:\nworker: python work.py\ntest: \nweb2: python web.py\n")
+    assert launch.web_command(tmp_path) is None
+    assert recipes.TEST_BY_PROCFILE.search(Path("Procfile").read_text()) is None

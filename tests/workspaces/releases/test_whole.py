@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from service.web import token_file
+from service.workspaces.releases.ledger import Ledger, LedgerBusy
 from tests.servers import eventually
 from tests.system.conftest import make_instance  # noqa: F401 - a fixture
 from tests.system.instance import SANDBOX, Instance
@@ -121,8 +122,14 @@ def test_a_cancel_ends_the_deploy_and_the_button_is_there_again(service: Service
 
 
 def settled(service: Service) -> bool:
-    found = json.loads((service.instance.home / "releases" / "ledger.json").read_text())
-    return bool(found["wish"]["state"] == "failed")
+    """And is nobody at it any more? Who asks meanwhile is told to ask again."""
+    ledger = Ledger(service.instance.home / "releases")
+    try:
+        with ledger.locked(patience_seconds=0):
+            wish = ledger.read().wish
+            return wish is not None and wish.state == "failed"
+    except LedgerBusy:
+        return False
 
 
 def command_lines() -> list[bytes]:

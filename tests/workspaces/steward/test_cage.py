@@ -31,7 +31,7 @@ def test_a_step_has_the_workspaces_user_no_privilege_and_nothing_of_anybodys_env
     names = {line.partition("=")[0] for line in lines if line.partition("=")[0].isupper() and "=" in line}
     assert names <= {
         *("HOME", "PATH", "LANG", "PWD", "OLDPWD", "VIRTUAL_ENV", "SANDBOX_WORKSPACE_HOME"),
-        *("PYTHONUNBUFFERED", "PYTHONDONTWRITEBYTECODE"),
+        *("PYTHONUNBUFFERED", "PYTHONDONTWRITEBYTECODE", "SPT_NOENV"),
     }
     assert not any("socket:" in line for line in lines)
 
