@@ -637,7 +637,7 @@ def test_what_is_on_trial_starts_gently_and_hurries_when_a_quarter_of_its_time_i
     releases.switch(releases.make("slow").add("service/cli/wsgi.py", "import time; time.sleep(600)"))
     with asking(instance, "reload", "sandbox"):
         [arbiter, *_] = eventually(lambda: sorted(set(instance.kinds()["web"]) - set(before)))
-        assert weight(arbiter) == gentle.LOW
+        eventually(lambda: weight(arbiter) == gentle.LOW)
         eventually(lambda: weight(arbiter) == gentle.USUAL)
         assert arbiter.alive
 
